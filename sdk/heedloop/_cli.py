@@ -1,0 +1,81 @@
+"""The `heedloop` command. Its sub-commands are contributed by the installed parts through entry points."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import EntryPoint, entry_points, version
+from typing import Protocol
+
+__all__ = ["main"]
+
+GROUP = "heedloop.commands"
+
+
+class Command(Protocol):
+    """What a contributed module holds."""
+
+    HELP: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one sub-command; returns the process's exit status (2 for wrong arguments or a missing extra)."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    commands = {e.name: e for e in sorted(entry_points(group=GROUP), key=lambda e: e.name)}
+    if not given or given[0] in ("-h", "--help"):
+        _print_help(commands)
+        return 0
+    if given[0] in ("-V", "--version"):
+        print(f"heedloop {version('heedloop')}")
+        return 0
+    name = given[0]
+    if name not in commands:
+        print(
+            f"heedloop: there is no command {name!r}; there is {', '.join(commands) or 'none installed'}",
+            file=sys.stderr,
+        )
+        return 2
+    return _run(commands[name], given[1:])
+
+
+def _run(entry: EntryPoint, argv: list[str]) -> int:
+    try:
+        command: Command = entry.load()
+    except ImportError as err:
+        print(_missing(entry, err), file=sys.stderr)
+        return 2
+    parser = argparse.ArgumentParser(prog=f"heedloop {entry.name}", description=command.HELP)
+    command.add_arguments(parser)
+    args = parser.parse_args(argv)
+    try:
+        return command.run(args)
+    except ModuleNotFoundError as err:
+        print(_missing(entry, err), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+def _missing(entry: EntryPoint, err: ImportError) -> str:
+    extra = entry.extras[0] if entry.extras else "all"
+    return f"heedloop {entry.name}: {err}. It needs the {extra!r} extra: pip install 'heedloop[{extra}]'"
+
+
+def _print_help(commands: dict[str, EntryPoint]) -> None:
+    print("usage: heedloop COMMAND [options]\n\ncommands:")
+    for name, entry in commands.items():
+        try:
+            text = entry.load().HELP
+        except ImportError:
+            text = f"(needs the {entry.extras[0] if entry.extras else 'all'!r} extra)"
+        print(f"  {name:<12} {text}")
+    print("\n`heedloop COMMAND --help` lists the options of one command.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
