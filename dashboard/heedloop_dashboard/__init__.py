@@ -1,0 +1,1 @@
+"""heedloop dashboard: quality pages and review, over the REST API."""

@@ -1,0 +1,1 @@
+"""heedloop SDK."""

@@ -1,0 +1,1 @@
+"""heedloop server: OTLP and feedback in, ClickHouse behind, quality and datasets out."""

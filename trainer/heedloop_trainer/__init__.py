@@ -1,0 +1,1 @@
+"""heedloop trainer: snapshots into SFT, reward-model and PPO runs, and their evaluation."""
