@@ -1,0 +1,418 @@
+"""Typed client of the server's REST API: what the dashboard, the trainer and your own scripts read and write with.
+
+One method per route of docs/api.md. Errors are `ApiError`s::
+
+    ApiError
+    ├── Unreachable     no answer: wrong address, server down, timed out
+    ├── Unauthorized    401: no key, or one that is unknown, expired or revoked
+    ├── Forbidden       403: the key lacks a scope
+    ├── NotFound        404
+    ├── Invalid         400, 409, 413, 422: `field` says which field was wrong
+    └── Unavailable     429 or 503 after the retries; `retry_after_s` says when to come back
+
+Reads are tried again (three times, honouring `Retry-After`) on 429, 502, 503, 504 and broken connections; so are feedback posts,
+which carry their own ids and are therefore harmless to send twice.
+
+`AsyncClient` runs the same methods in a thread: `await AsyncClient(client).do(Client.trace, trace_id)`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
+
+from heedloop.schema import (
+    ROW_CLASSES,
+    DatasetForm,
+    Feedback,
+    Run,
+    Snapshot,
+    Split,
+    from_json,
+    to_json,
+)
+
+__all__ = [
+    "ApiError",
+    "AsyncClient",
+    "Client",
+    "Forbidden",
+    "Invalid",
+    "NotFound",
+    "Unauthorized",
+    "Unavailable",
+    "Unreachable",
+]
+
+DEFAULT_URL = "http://127.0.0.1:8321"
+
+Json = dict[str, Any]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class ApiError(Exception):
+    """The server's answer was an error, or there was none.
+
+    Attributes:
+        status: HTTP status, 0 where there was no answer.
+        code: the server's short name of the error.
+        field: dotted path of the wrong field, where one is to blame.
+        retry_after_s: seconds after which to try again, where the server said so.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 0,
+        code: str = "",
+        field: str | None = None,
+        retry_after_s: float | None = None,
+        body: Json | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.field = field
+        self.retry_after_s = retry_after_s
+        self.body = body or {}
+
+
+class Unreachable(ApiError):
+    """No answer came: wrong address, server down, or timed out."""
+
+
+class Unauthorized(ApiError):
+    """401: the key is missing, unknown, expired or revoked."""
+
+
+class Forbidden(ApiError):
+    """403: the key lacks the scope that this route needs."""
+
+
+class NotFound(ApiError):
+    """404: there is no such thing in this key's project."""
+
+
+class Invalid(ApiError):
+    """400, 409, 413 or 422: what was sent cannot be taken; `field` says why."""
+
+
+class Unavailable(ApiError):
+    """429, 502, 503 or 504: try again later."""
+
+
+_ERRORS: dict[int, type[ApiError]] = {
+    400: Invalid,
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    409: Invalid,
+    413: Invalid,
+    422: Invalid,
+    429: Unavailable,
+    502: Unavailable,
+    503: Unavailable,
+    504: Unavailable,
+}
+
+
+class Client:
+    """A key's view of one project.
+
+    Safe to share between threads: each thread has its own connection.
+
+    Args:
+        url: the server's address; `HEEDLOOP_URL`, else http://127.0.0.1:8321.
+        api_key: `HEEDLOOP_API_KEY` where not given.
+        timeout_s: seconds to wait for a connection, and between two bytes of an answer.
+    """
+
+    def __init__(
+        self, url: str | None = None, api_key: str | None = None, *, timeout_s: float = 60.0
+    ) -> None:
+        self.url = (url or os.environ.get("HEEDLOOP_URL") or DEFAULT_URL).rstrip("/")
+        self._key = api_key or os.environ.get("HEEDLOOP_API_KEY") or ""
+        self._timeout_s = timeout_s
+        self._local = threading.local()
+
+    # ------------------------------------------------------------------------------------------- who and what
+
+    def me(self) -> Json:
+        """`project`, `scopes`, `key_id` and `name` of this key."""
+        return self._get("/v1/me")
+
+    def calls(self, *, limit: int = 50, cursor: str | None = None, **filters: Any) -> Json:
+        """One page of call summaries, newest first: `calls` and `next_cursor`. Filters as in docs/api.md."""
+        return self._get("/v1/calls", limit=limit, cursor=cursor, **filters)
+
+    def iter_calls(self, **filters: Any) -> Iterator[Json]:
+        """All call summaries that match, newest first, fetched 500 at a time."""
+        return self._pages("/v1/calls", "calls", filters)
+
+    def trace(self, trace_id: str) -> Json:
+        """One trace: `spans`, `feedback`, and the `snapshots` and `runs` that used it."""
+        return self._get(f"/v1/traces/{trace_id}")
+
+    def feedback(self, *, limit: int = 50, cursor: str | None = None, **filters: Any) -> Json:
+        """One page of stored feedback, newest first: `feedback` and `next_cursor`."""
+        return self._get("/v1/feedback", limit=limit, cursor=cursor, **filters)
+
+    def iter_feedback(self, **filters: Any) -> Iterator[Json]:
+        """All stored feedback that matches, newest first, fetched 500 at a time."""
+        return self._pages("/v1/feedback", "feedback", filters)
+
+    def feedback_one(self, feedback_id: str) -> Json:
+        """One feedback with its `history`, and the `snapshots` and `runs` that used it."""
+        return self._get(f"/v1/feedback/{feedback_id}")
+
+    def facets(self, field: str, **filters: Any) -> list[Json]:
+        """The values of one field with their counts, most frequent first."""
+        return cast(list[Json], self._get("/v1/facets", field=field, **filters)["values"])
+
+    # ------------------------------------------------------------------------------------------------- quality
+
+    def quality_summary(self, **filters: Any) -> Json:
+        """Counts, thumbs-up rate and coverage of the period, and of the one before it."""
+        return self._get("/v1/quality/summary", **filters)
+
+    def quality_trend(self, *, interval: str = "day", **filters: Any) -> Json:
+        """The rate per `hour`, `day` or `week`: `points` and `releases`."""
+        return self._get("/v1/quality/trend", interval=interval, **filters)
+
+    def quality_by(self, field: str, *, field2: str | None = None, **filters: Any) -> list[Json]:
+        """The rate per value of one field, or per pair of values of two."""
+        return cast(list[Json], self._get("/v1/quality/by", field=field, field2=field2, **filters)["groups"])
+
+    def quality_compare(self, field: str, a: str, b: str, **filters: Any) -> Json:
+        """Two values of one field side by side: difference, interval, decision."""
+        return self._get("/v1/quality/compare", field=field, a=a, b=b, **filters)
+
+    def quality_reasons(self, **filters: Any) -> Json:
+        """What people flagged, by category."""
+        return self._get("/v1/quality/reasons", **filters)
+
+    def quality(self, what: str, **params: Any) -> Json:
+        """Any other quality view by its name, such as `finding`, `heatmap` or `overrepresented`."""
+        return self._get(f"/v1/quality/{what}", **params)
+
+    def ledger(self) -> Json:
+        """received = stored + rejected + duplicate + pending, for spans and for feedback."""
+        return self._get("/v1/ledger")
+
+    # ------------------------------------------------------------------------------------------------ feedback
+
+    def send_feedback(self, feedback: Iterable[Feedback]) -> Json:
+        """Store a batch; answers `results` in the order sent, and counts.
+
+        Raises:
+            Invalid: every entry was wrong; `body["results"]` says how.
+        """
+        rows = [to_json(f) for f in feedback]
+        if not rows:
+            return {"results": [], "stored": 0, "replaced": 0, "duplicate": 0, "rejected": 0}
+        return self._send("POST", "/v1/feedback", {"feedback": rows})
+
+    def send_otlp(self, body: bytes, *, signal: str = "traces") -> None:
+        """Post one OTLP protobuf request (`traces` or `logs`) as it is."""
+        headers = {"Content-Type": "application/x-protobuf"}
+        self._request("POST", f"/v1/{signal}", data=body, headers=headers)
+
+    # --------------------------------------------------------------------------------------- datasets and runs
+
+    def create_snapshot(
+        self,
+        name: str,
+        *,
+        filters: Mapping[str, Any] | None = None,
+        rules: Mapping[str, Any] | None = None,
+        as_of: str | None = None,
+    ) -> Snapshot:
+        """Freeze a dataset; the same query over the same feedback gives the snapshot that exists."""
+        body = {"name": name, "filters": dict(filters or {}), "rules": dict(rules or {})}
+        if as_of is not None:
+            body["as_of"] = as_of
+        return _record(Snapshot, self._send("POST", "/v1/snapshots", body))
+
+    def snapshots(self) -> list[Json]:
+        """All snapshots, newest first."""
+        return cast(list[Json], self._get("/v1/snapshots")["snapshots"])
+
+    def snapshot(self, snapshot_id: str) -> Json:
+        """One snapshot with its `report`."""
+        return self._get(f"/v1/snapshots/{snapshot_id}")
+
+    def snapshot_rows(self, snapshot_id: str, form: DatasetForm, split: Split | None = None) -> Iterator[Any]:
+        """The rows of one form as records of `heedloop.schema`, streamed in a fixed order."""
+        params = _drop_none({"form": form, "split": split})
+        path = f"/v1/snapshots/{snapshot_id}/rows"
+        with self._request("GET", path, params=params, stream=True) as answer:
+            for line in answer.iter_lines():
+                if line:
+                    yield from_json(ROW_CLASSES[form], json.loads(line))
+
+    def create_run(self, run: Run) -> Json:
+        """Register a run."""
+        return self._send("POST", "/v1/runs", to_json(run))
+
+    def update_run(self, run_id: str, **changes: Any) -> Json:
+        """Change a run's status, metrics, evaluation, finished_at, checkpoint, model_name or error."""
+        return self._send("PATCH", f"/v1/runs/{run_id}", changes)
+
+    def add_run_history(self, run_id: str, rows: Sequence[Mapping[str, float]]) -> None:
+        """Append live metrics: each row has `step` and numbers."""
+        self._send("POST", f"/v1/runs/{run_id}/history", {"rows": [dict(r) for r in rows]})
+
+    def runs(self) -> list[Json]:
+        """All runs, newest first."""
+        return cast(list[Json], self._get("/v1/runs")["runs"])
+
+    def run(self, run_id: str) -> Json:
+        """One run."""
+        return self._get(f"/v1/runs/{run_id}")
+
+    def run_history(self, run_id: str) -> list[Json]:
+        """The metrics of one run by step."""
+        return cast(list[Json], self._get(f"/v1/runs/{run_id}/history")["rows"])
+
+    # ---------------------------------------------------------------------------------------- keys and erasure
+
+    def keys(self) -> list[Json]:
+        """The project's keys, without their secrets."""
+        return cast(list[Json], self._get("/v1/keys")["keys"])
+
+    def create_key(self, name: str, scopes: Sequence[str], *, expires_at: str | None = None) -> Json:
+        """A new key; `key` holds the secret, which is shown this once."""
+        body = _drop_none({"name": name, "scopes": list(scopes), "expires_at": expires_at})
+        return self._send("POST", "/v1/keys", body)
+
+    def delete_key(self, key_id: str) -> None:
+        """Revoke a key at once."""
+        self._send("DELETE", f"/v1/keys/{key_id}", None)
+
+    def projects(self) -> list[str]:
+        """The names of all projects."""
+        return cast(list[str], self._get("/v1/projects")["projects"])
+
+    def create_project(self, name: str) -> Json:
+        """A new project; `key` is its first admin key, shown this once."""
+        return self._send("POST", "/v1/projects", {"name": name})
+
+    def erase(
+        self, *, user_id: str | None = None, session_id: str | None = None, trace_id: str | None = None
+    ) -> Json:
+        """Erase a user, a session or a trace; the answer is the receipt."""
+        body = _drop_none({"user_id": user_id, "session_id": session_id, "trace_id": trace_id})
+        return self._send("POST", "/v1/erasures", body)
+
+    # ----------------------------------------------------------------------------------------------- transport
+
+    def _get(self, path: str, **params: Any) -> Json:
+        answer = self._request("GET", path, params=_drop_none(params))
+        return cast(Json, answer.json())
+
+    def _pages(self, path: str, key: str, filters: Mapping[str, Any]) -> Iterator[Json]:
+        cursor: str | None = None
+        while True:
+            page = self._get(path, **{"limit": 500, **filters, "cursor": cursor})
+            yield from page[key]
+            cursor = page.get("next_cursor")
+            if not cursor:
+                return
+
+    def _send(self, method: str, path: str, body: Any) -> Json:
+        data = None if body is None else json.dumps(body).encode()
+        answer = self._request(method, path, data=data, headers={"Content-Type": "application/json"})
+        return cast(Json, answer.json()) if answer.content else {}
+
+    def _request(self, method: str, path: str, **kwargs: Any) -> requests.Response:
+        try:
+            answer = self._session().request(
+                method, self.url + path, timeout=self._timeout_s, allow_redirects=False, **kwargs
+            )
+        except requests.RequestException as err:
+            raise Unreachable(f"no answer from {self.url}: {_cause(err)}. Is the server running?") from err
+        if answer.status_code >= 300:
+            raise _error(answer)
+        return answer
+
+    def _session(self) -> requests.Session:
+        session: requests.Session | None = getattr(self._local, "session", None)
+        if session is None:
+            session = requests.Session()
+            session.trust_env = False  # a .netrc entry would replace our Authorization header
+            if self._key:
+                session.headers["Authorization"] = f"Bearer {self._key}"
+            adapter = HTTPAdapter(max_retries=_RETRY)
+            session.mount("http://", adapter)
+            session.mount("https://", adapter)
+            self._local.session = session
+        return session
+
+
+_RETRY = Retry(
+    total=3,
+    backoff_factor=0.2,
+    status_forcelist=(429, 502, 503, 504),
+    allowed_methods=frozenset({"GET", "POST", "PATCH", "DELETE"}),
+    raise_on_status=False,
+)
+
+
+class AsyncClient:
+    """A `Client` for coroutines: each call runs in a thread and is awaited.
+
+    `await AsyncClient(client).do(Client.trace, trace_id)` has the types of `Client.trace`.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def do(self, method: Callable[Concatenate[Client, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run one method of `Client` without blocking the event loop."""
+        return await asyncio.to_thread(method, self._client, *args, **kwargs)
+
+
+def _drop_none(params: Mapping[str, Any]) -> Json:
+    return {k: v for k, v in params.items() if v is not None}
+
+
+def _record(cls: type[T], data: Mapping[str, Any]) -> T:
+    known = set(cast(Any, cls).__dataclass_fields__)
+    return from_json(cls, {k: v for k, v in data.items() if k in known})
+
+
+def _cause(err: requests.RequestException) -> str:
+    if isinstance(err, requests.Timeout):
+        return "timed out"
+    if isinstance(err, requests.ConnectionError):
+        return "connection refused or broken"
+    return str(err)
+
+
+def _error(answer: requests.Response) -> ApiError:
+    cls = _ERRORS.get(answer.status_code, ApiError)
+    try:
+        body = answer.json()
+    except ValueError:
+        body = {}
+    error: Json = body.get("error", {}) if isinstance(body, dict) else {}
+    message = error.get("message") or f"{answer.request.method} {answer.url}: HTTP {answer.status_code}"
+    after = answer.headers.get("Retry-After", "")
+    return cls(
+        message,
+        status=answer.status_code,
+        code=error.get("code", ""),
+        field=error.get("field"),
+        retry_after_s=float(after) if after.isdigit() else None,
+        body=cast(Json, body) if isinstance(body, dict) else {},
+    )
