@@ -157,7 +157,7 @@ def _check_optional_text(value: object, field: str, *, limit: int = MAX_LABEL_CH
 
 
 def _check_choice(value: object, choices: Sequence[str], field: str) -> None:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise SchemaError(field, f"{_show(value)} is not one of {', '.join(choices)}")
 
 
@@ -175,6 +175,21 @@ def _check_number(value: object, field: str) -> float:
 def _check_probability(value: object, field: str) -> None:
     if not 0 < _check_number(value, field) <= 1:
         raise SchemaError(field, f"{_show(value)} is not a probability above 0 and up to 1")
+
+
+def _check_flag_value(value: object, field: str) -> None:
+    if not isinstance(value, bool):
+        raise SchemaError(field, f"{_show(value)} is not true or false")
+
+
+def _check_tuple(value: object, field: str) -> None:
+    if not isinstance(value, tuple):
+        raise SchemaError(field, f"must be a list, not {_show(value)}")
+
+
+def _check_record(value: object, cls: type[Any], field: str) -> None:
+    if not isinstance(value, cls):
+        raise SchemaError(field, f"must be a {cls.__name__}, not {_show(value)}")
 
 
 def _check_time(value: object, field: str) -> None:
@@ -399,6 +414,7 @@ class Scale:
     categories: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        _check_tuple(self.categories, "scale.categories")
         if self.categories:
             if self.min is not None or self.max is not None:
                 raise SchemaError("scale", "has categories and a range of numbers; give one of them")
@@ -436,6 +452,11 @@ class Ranking:
     strength: float | None = None
 
     def __post_init__(self) -> None:
+        _check_tuple(self.answers, "ranking.answers")
+        _check_tuple(self.ranks, "ranking.ranks")
+        for answer in self.answers:
+            _check_record(answer, Target, "ranking.answers")
+        _check_flag_value(self.all_bad, "ranking.all_bad")
         n = len(self.answers)
         if not 2 <= n <= MAX_ANSWERS:
             raise SchemaError("ranking.answers", f"holds {n} answers; 2 to {MAX_ANSWERS} can be ranked")
@@ -447,7 +468,11 @@ class Ranking:
             raise SchemaError("ranking.ranks", f"has {len(self.ranks)} ranks for {n} answers")
         if any(isinstance(r, bool) or not isinstance(r, int) or r < 1 for r in self.ranks):
             raise SchemaError("ranking.ranks", f"{_show(self.ranks)} must be whole numbers from 1, the best")
-        if self.shown_order is not None and sorted(self.shown_order) != list(range(n)):
+        if self.shown_order is not None and (
+            not isinstance(self.shown_order, tuple)
+            or len(self.shown_order) != n
+            or any(i not in self.shown_order for i in range(n))
+        ):
             raise SchemaError("ranking.shown_order", f"must hold each index 0 to {n - 1} once")
         if self.strength is not None and not 0 <= _check_number(self.strength, "ranking.strength") <= 1:
             raise SchemaError("ranking.strength", f"{self.strength} is not between 0 and 1")
@@ -505,6 +530,15 @@ class Feedback:
 
     def __post_init__(self) -> None:
         _check_choice(self.kind, FEEDBACK_KINDS, "kind")
+        _check_record(self.target, Target, "target")
+        _check_record(self.author, Author, "author")
+        if self.scale is not None:
+            _check_record(self.scale, Scale, "scale")
+        if self.ranking is not None:
+            _check_record(self.ranking, Ranking, "ranking")
+        _check_flag_value(self.retracted, "retracted")
+        if self.solicited is not None:
+            _check_flag_value(self.solicited, "solicited")
         if not self.name:
             object.__setattr__(self, "name", _DEFAULT_NAME[self.kind])
         _check_text(self.name, "name")
@@ -542,6 +576,8 @@ class Feedback:
 
 
 def _check_metadata(metadata: Mapping[str, str]) -> None:
+    if not isinstance(metadata, Mapping):
+        raise SchemaError("metadata", f"must be an object of texts, not {_show(metadata)}")
     if len(metadata) > 64:
         raise SchemaError("metadata", f"has {len(metadata)} entries; at most 64 are accepted")
     for key, value in metadata.items():

@@ -1,0 +1,77 @@
+# heedloop: every target makes what it needs. `make demo` and `make test` are the two to know.
+#   make demo     run the whole loop on this machine (ARGS="--no-serve" ends instead of serving the dashboard)
+#   make test     install everything and run the tests
+#   make serve    a server with its data in .heedloop/ and the dashboard beside it
+#   make lint     ruff           make types    pyright           make bench    the benchmarks that BENCHMARKS.md reports
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+ARGS   ?=
+TESTS  ?= tests
+JOBS   ?= 2
+
+# Real human judgements, captured telemetry and worked examples, where they lie beside the repository; tests that need them skip without.
+SHARED := $(abspath ../shared)
+ifneq ($(wildcard $(SHARED)/data),)
+export HEEDLOOP_SHARED ?= $(SHARED)
+endif
+
+# One torch thread per test process: the processes share the cores.
+TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
+
+.PHONY: demo test lint types bench serve dashboard coverage clean browser
+.DEFAULT_GOAL := test
+
+$(BIN)/python:
+	@echo "== making a virtual environment in $(VENV)"
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "== installing heedloop with what the demo needs (a minute or two)"
+	$(PIP) -e '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "== installing heedloop with the test tools (a minute or two)"
+	$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+# Debian's chromium, for the browser tests only; installed through apt where we are root, otherwise those tests skip and say so.
+browser:
+	@command -v chromium >/dev/null 2>&1 || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+	    echo "== installing chromium for the browser tests"; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+	  else echo "== no chromium and not root: the browser tests will be skipped"; fi; }
+
+demo: $(VENV)/.demo
+	$(BIN)/heedloop demo $(ARGS)
+
+test: $(VENV)/.dev browser
+	$(TEST_ENV) $(BIN)/pytest $(TESTS) -n $(JOBS) --dist loadfile --cov --cov-report= --durations=15 $(ARGS)
+	$(BIN)/coverage report --skip-covered --format=total | xargs -I{} echo "coverage: {} %"
+	$(BIN)/coverage report --fail-under=$(FLOOR) >/dev/null || { $(BIN)/coverage report | tail -40; echo "coverage is below the floor of $(FLOOR) %"; exit 1; }
+
+# The share of lines and branches that the tests must reach, in percent.
+FLOOR := 80
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/pyright
+
+bench: $(VENV)/.dev
+	@for b in $(sort $(wildcard benchmarks/*.py)); do echo "== $$b"; $(BIN)/python $$b || exit 1; done
+
+serve: $(VENV)/.demo
+	$(BIN)/heedloop serve $(ARGS)
+
+dashboard: $(VENV)/.demo
+	$(BIN)/heedloop dashboard $(ARGS)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis htmlcov .coverage .coverage.* build dist
