@@ -1,0 +1,217 @@
+"""Intervals of rates and of differences of rates.
+
+A rate of thumbs is a binomial proportion. Its interval is Wilson's score interval, which covers close to 95% also at
+5 ratings and near 0 or 1, where the textbook (Wald) interval covers 40% (Brown, Cai & DasGupta 2001, Statist. Sci.
+16:101-133). `level` is the two-sided confidence level, strictly between 0 and 1, everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import betaincinv, gammaln, ndtri, xlog1py, xlogy
+
+Array = NDArray[np.float64]
+BinomialMethod = Literal["wilson", "clopper_pearson", "jeffreys", "agresti_coull", "wald"]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate and its interval.
+
+    Attributes:
+        estimate: the point estimate.
+        low: lower end; never above `high`.
+        high: upper end.
+        n: how many judgements it rests on (not weighted).
+        method: how it was made, such as `wilson`.
+        level: the confidence level.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    n: int
+    method: str
+    level: float = 0.95
+
+    def to_json(self) -> dict[str, Any]:
+        """The interval as the REST API writes it."""
+        return asdict(self)
+
+
+def z_quantile(level: float) -> float:
+    """The normal quantile of a two-sided interval: 1.96 for 0.95. Raises ValueError outside 0 to 1."""
+    if not 0 < level < 1:
+        raise ValueError(f"level {level!r} must be strictly between 0 and 1, such as 0.95")
+    return float(ndtri(0.5 + level / 2))
+
+
+def _check_counts(successes: float, n: float) -> None:
+    if not (math.isfinite(successes) and math.isfinite(n)):
+        raise ValueError(f"successes {successes!r} and n {n!r} must be finite numbers")
+    if n < 0 or not 0 <= successes <= n:
+        raise ValueError(f"{successes!r} successes of {n!r}: successes must lie between 0 and n")
+
+
+# ------------------------------------------------------------------------------------------- one proportion
+
+
+def wilson_bounds(successes: ArrayLike, n: ArrayLike, *, level: float = 0.95) -> tuple[Array, Array]:
+    """Wilson's score interval without continuity correction, element by element.
+
+    Args:
+        successes: any shape; may be fractional (an effective number).
+        n: same shape; NaN comes back where n is 0.
+        level: two-sided confidence level.
+
+    Source: Wilson 1927, JASA 22:209-212; Newcombe 1998, Statist. Med. 17:857-872, method 3.
+    """
+    x, m = np.asarray(successes, float), np.asarray(n, float)
+    z2 = z_quantile(level) ** 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        p = x / m
+        middle = (x + z2 / 2) / (m + z2)
+        half = math.sqrt(z2) / (m + z2) * np.sqrt(np.maximum(m * p * (1 - p), 0) + z2 / 4)
+    # At 0 and n the interval ends exactly there; floating point leaves 1e-17 beside it.
+    low = np.where(x <= 0, 0.0, np.maximum(middle - half, 0.0))
+    high = np.where(x >= m, 1.0, np.minimum(middle + half, 1.0))
+    empty = m <= 0
+    return np.where(empty, np.nan, low), np.where(empty, np.nan, high)
+
+
+def clopper_pearson_bounds(successes: ArrayLike, n: ArrayLike, *, level: float = 0.95) -> tuple[Array, Array]:
+    """The "exact" interval: never covers less than `level`, usually more.
+
+    Source: Clopper & Pearson 1934, Biometrika 26:404-413.
+    """
+    x, m = np.asarray(successes, float), np.asarray(n, float)
+    tail = tail_of(level)
+    with np.errstate(invalid="ignore"):
+        low = np.where(x <= 0, 0.0, betaincinv(np.maximum(x, 1e-300), m - x + 1, tail))
+        high = np.where(x >= m, 1.0, betaincinv(x + 1, np.maximum(m - x, 1e-300), 1 - tail))
+    return np.where(m <= 0, np.nan, low), np.where(m <= 0, np.nan, high)
+
+
+def jeffreys_bounds(successes: ArrayLike, n: ArrayLike, *, level: float = 0.95) -> tuple[Array, Array]:
+    """Equal-tailed posterior interval under Jeffreys' prior Beta(1/2, 1/2), the ends set to 0 at 0 and 1 at n.
+
+    Source: Brown, Cai & DasGupta 2001, Statist. Sci. 16:101-133, section 3.1.3 and the modification of 4.1.2.
+    """
+    x, m = np.asarray(successes, float), np.asarray(n, float)
+    tail = tail_of(level)
+    low = np.where(x <= 0, 0.0, betaincinv(x + 0.5, m - x + 0.5, tail))
+    high = np.where(x >= m, 1.0, betaincinv(x + 0.5, m - x + 0.5, 1 - tail))
+    return np.where(m <= 0, np.nan, low), np.where(m <= 0, np.nan, high)
+
+
+def agresti_coull_bounds(successes: ArrayLike, n: ArrayLike, *, level: float = 0.95) -> tuple[Array, Array]:
+    """Wald's interval around Wilson's middle, cut to 0..1. Source: Agresti & Coull 1998, Am. Stat. 52:119-126."""
+    x, m = np.asarray(successes, float), np.asarray(n, float)
+    z = z_quantile(level)
+    middle = (x + z * z / 2) / (m + z * z)
+    half = z * np.sqrt(middle * (1 - middle) / (m + z * z))
+    low, high = np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)
+    return np.where(m <= 0, np.nan, low), np.where(m <= 0, np.nan, high)
+
+
+def wald_bounds(successes: ArrayLike, n: ArrayLike, *, level: float = 0.95) -> tuple[Array, Array]:
+    """The textbook interval p ± z·sqrt(p(1-p)/n), not cut to 0..1: here for comparison, never shown to a reader."""
+    x, m = np.asarray(successes, float), np.asarray(n, float)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        p = x / m
+        half = z_quantile(level) * np.sqrt(p * (1 - p) / m)
+    return p - half, p + half
+
+
+def tail_of(level: float) -> float:
+    """The probability left on either side: 0.025 for 0.95. Raises ValueError outside 0 to 1."""
+    z_quantile(level)
+    return (1 - level) / 2
+
+
+_BOUNDS = {
+    "wilson": wilson_bounds,
+    "clopper_pearson": clopper_pearson_bounds,
+    "jeffreys": jeffreys_bounds,
+    "agresti_coull": agresti_coull_bounds,
+    "wald": wald_bounds,
+}
+
+
+def binomial_interval(
+    successes: float, n: float, *, method: BinomialMethod = "wilson", level: float = 0.95
+) -> Interval | None:
+    """The rate `successes / n` with its interval; None without any trial.
+
+    Raises:
+        ValueError: successes outside 0..n, an unknown method, or a level outside 0..1.
+    """
+    _check_counts(successes, n)
+    if method not in _BOUNDS:
+        raise ValueError(f"method {method!r} is not one of {', '.join(_BOUNDS)}")
+    low, high = _BOUNDS[method](successes, n, level=level)
+    if n == 0:
+        return None
+    return Interval(successes / n, float(low), float(high), round(n), method, level)
+
+
+def wilson(successes: float, n: float, *, level: float = 0.95) -> Interval | None:
+    """Wilson's interval of `successes / n`; None where n is 0."""
+    return binomial_interval(successes, n, method="wilson", level=level)
+
+
+def clopper_pearson(successes: float, n: float, *, level: float = 0.95) -> Interval | None:
+    """Clopper and Pearson's interval of `successes / n`; None where n is 0."""
+    return binomial_interval(successes, n, method="clopper_pearson", level=level)
+
+
+def jeffreys(successes: float, n: float, *, level: float = 0.95) -> Interval | None:
+    """Jeffreys' interval of `successes / n`; None where n is 0."""
+    return binomial_interval(successes, n, method="jeffreys", level=level)
+
+
+def exact_coverage(
+    n: int, p: float, *, method: BinomialMethod = "wilson", level: float = 0.95
+) -> float | None:
+    """The probability that the interval of Binomial(n, p) holds p, by the exact sum over all n + 1 outcomes.
+
+    Source: Brown, Cai & DasGupta 2001, equation 2. None where n is 0.
+    """
+    if not 0 <= p <= 1:
+        raise ValueError(f"p {p!r} must be between 0 and 1")
+    if n <= 0:
+        return None
+    x = np.arange(n + 1)
+    low, high = _BOUNDS[method](x, np.full(n + 1, n), level=level)
+    log_mass = gammaln(n + 1) - gammaln(x + 1) - gammaln(n - x + 1) + xlogy(x, p) + xlog1py(n - x, -p)
+    return float(np.exp(log_mass)[(low <= p) & (p <= high)].sum())
+
+
+# ------------------------------------------------------------------------------------------------ differences
+
+
+def difference(a: Interval | None, b: Interval | None) -> Interval | None:
+    """`a - b` with the square-and-add (MOVER) interval from the two intervals; None where either is undefined.
+
+    With two Wilson intervals this is Newcombe's method 10. Source: Newcombe 1998, Statist. Med. 17:873-890; Zou &
+    Donner 2008, Statist. Med. 27:1693-1702.
+    """
+    if a is None or b is None:
+        return None
+    d = a.estimate - b.estimate
+    low = d - math.hypot(a.estimate - a.low, b.high - b.estimate)
+    high = d + math.hypot(a.high - a.estimate, b.estimate - b.low)
+    return Interval(d, low, high, a.n + b.n, "newcombe", a.level)
+
+
+def newcombe(x1: float, n1: float, x2: float, n2: float, *, level: float = 0.95) -> Interval | None:
+    """The difference x1/n1 - x2/n2 of two independent rates with Newcombe's hybrid score interval (method 10).
+
+    None where either n is 0. Source: Newcombe 1998, Statist. Med. 17:873-890.
+    """
+    return difference(wilson(x1, n1, level=level), wilson(x2, n2, level=level))
