@@ -1,0 +1,142 @@
+"""From calls and feedback to dataset rows: pure functions, no clock, no store. docs/datasets.md has the rules in words.
+
+answers.py      calls as answers to prompts         evidence.py     judgements by answer
+votes.py        rankings as pairs, majority         reliability.py  how far to trust a judge (off by default)
+comparisons.py  which of two is better              completions.py  what to say, liked or not, rated, prompts
+groups.py       near-copies and splits              caps.py         one author's share
+propensity.py   who gets rated at all               report.py       what a snapshot holds, and what it supports
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from heedloop.schema import Call, DatasetForm, PromptRow
+from heedloop_server.curate.answers import AnswerIndex, Judgement
+from heedloop_server.curate.caps import capped_scales
+from heedloop_server.curate.comparisons import from_corrections, from_thumbs, from_votes
+from heedloop_server.curate.completions import demonstrations, prompts, rated, unpaired
+from heedloop_server.curate.drafts import Draft, Row
+from heedloop_server.curate.evidence import Evidence, gather
+from heedloop_server.curate.groups import Placement, place
+from heedloop_server.curate.propensity import Exposure, exposure_of
+from heedloop_server.curate.reliability import judge_accuracies, judge_weights
+from heedloop_server.curate.rules import Rules
+from heedloop_server.curate.votes import PairVote, pair_votes
+
+__all__ = ["Curated", "Judgement", "Row", "Rules", "count_rows", "curate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Curated:
+    """The rows of every form that was asked for, in a fixed order, and how they came about.
+
+    Attributes:
+        used: the judgements that count, whether or not they made a row of their own.
+        dropped: reason -> number of judgements or answers left out.
+        accuracies: judge -> probability to be right, where the rules ask for reliability.
+        capped: form -> authors whose weight was reduced.
+        exposure: how many answers were rated, and what the weights are worth.
+    """
+
+    rows: dict[DatasetForm, list[Row]]
+    used: list[Judgement]
+    votes: list[PairVote]
+    dropped: dict[str, int]
+    exposure: Exposure
+    accuracies: dict[str, float] = field(default_factory=dict)
+    capped: dict[DatasetForm, list[str]] = field(default_factory=dict)
+
+
+def curate(calls: Iterable[Call], judgements: Iterable[Judgement], rules: Rules | None = None) -> Curated:
+    """Dataset rows by form. The same calls, judgements and rules give the same rows, in whatever order they come."""
+    rules = rules or Rules()
+    evidence = gather(AnswerIndex(calls), judgements, rules)
+    votes = pair_votes(evidence.rankings, rules)
+    accuracies = judge_accuracies(_opinions(evidence, votes)) if rules.reliability else {}
+    reliability = judge_weights(accuracies) if rules.reliability else None
+    exposure = exposure_of(evidence, rules)
+    placements = place(list(evidence.usable.values()), rules, reserved=_reserved(evidence, rules))
+    drafts = _drafts(evidence, votes, rules, reliability, exposure.weights, placements)
+    rows: dict[DatasetForm, list[Row]] = {}
+    capped: dict[DatasetForm, list[str]] = {}
+    for form in rules.forms:
+        scales = _scales(drafts[form], rules)
+        rows[form] = [_finished(d, scales, placements) for d in drafts[form]]
+        if scales:
+            capped[form] = sorted(scales)
+    dropped = dict(sorted(evidence.dropped.items()))
+    return Curated(rows, evidence.used, votes, dropped, exposure, accuracies, capped)
+
+
+def _drafts(
+    evidence: Evidence,
+    votes: Sequence[PairVote],
+    rules: Rules,
+    reliability: Mapping[str | None, float] | None,
+    exposure: Mapping[str, float],
+    placements: Mapping[str, Placement],
+) -> dict[DatasetForm, list[Draft]]:
+    makers: dict[DatasetForm, list[Iterable[Draft]]] = {
+        "demonstrations": [demonstrations(evidence)],
+        "comparisons": [
+            from_votes(votes, rules, evidence, reliability=reliability),
+            from_corrections(evidence),
+            from_thumbs(evidence, rules),
+        ],
+        "unpaired": [unpaired(evidence, rules, reliability=reliability, exposure=exposure)],
+        "prompts": [prompts(evidence, placements)],
+        "rated": [rated(evidence, rules, exposure=exposure)],
+    }
+    return {form: [d for maker in makers[form] for d in maker] for form in rules.forms}
+
+
+def _scales(drafts: Sequence[Draft], rules: Rules) -> dict[str, float]:
+    weights = [d.row.weight for d in drafts]
+    return capped_scales(weights, [d.author for d in drafts], rules.max_author_share)
+
+
+def _finished(draft: Draft, scales: Mapping[str, float], placements: Mapping[str, Placement]) -> Row:
+    where = placements[draft.answer.key]
+    scale = scales.get(draft.author, 1.0) if draft.author is not None else 1.0
+    weight = draft.row.weight if isinstance(draft.row, PromptRow) else draft.row.weight * scale
+    return replace(draft.row, group=where.group, split=where.split, weight=weight)
+
+
+def _opinions(evidence: Evidence, votes: Sequence[PairVote]) -> list[tuple[str, str, int]]:
+    """`(what was judged, judge, side)` of all decided votes by named judges, pairs and thumbs alike."""
+    found = [
+        (f"{v.first.key}|{v.second.key}", v.judge, v.side) for v in votes if v.judge is not None and v.side
+    ]
+    for key, said in evidence.said.items():
+        for judgements, side in ((said.likes, 1), (said.dislikes, -1)):
+            found += [
+                (key, j.feedback.author.id, side) for j in judgements if j.feedback.author.id is not None
+            ]
+    return found
+
+
+def _reserved(evidence: Evidence, rules: Rules) -> set[str]:
+    """Answers that were chosen at random for judgement, where the rules keep them for the test split."""
+    if not rules.reserve_random:
+        return set()
+    keys = set[str]()
+    for key, said in evidence.said.items():
+        everything = said.ratings + said.corrections + said.rejections
+        if any(j.feedback.sampling_probability is not None for j in everything):
+            keys.add(key)
+    for ranked in evidence.rankings:
+        if ranked.judgement.feedback.sampling_probability is not None:
+            keys.update(a.key for a in ranked.answers)
+    return keys
+
+
+def count_rows(rows: Mapping[DatasetForm, Sequence[Row]]) -> dict[str, dict[str, int]]:
+    """form -> split -> number of rows; forms and splits without rows are there with 0."""
+    counts: dict[str, dict[str, int]] = {}
+    for form, of_form in rows.items():
+        found = Counter(r.split for r in of_form)
+        counts[form] = {s: found.get(s, 0) for s in ("train", "validation", "test")}
+    return counts

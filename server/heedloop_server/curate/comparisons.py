@@ -1,0 +1,168 @@
+"""Comparison rows: from rankings, from corrections, and from thumbs on several answers to one prompt."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from heedloop.schema import Comparison
+from heedloop_server.curate.answers import Answer, Judgement
+from heedloop_server.curate.drafts import Draft, sole_author
+from heedloop_server.curate.evidence import Evidence
+from heedloop_server.curate.rules import Rules
+from heedloop_server.curate.votes import PairVote, majority
+
+__all__ = ["from_corrections", "from_thumbs", "from_votes"]
+
+Weights = Mapping[str | None, float]
+
+
+def from_votes(
+    votes: Sequence[PairVote], rules: Rules, evidence: Evidence, *, reliability: Weights | None
+) -> Iterator[Draft]:
+    """A row per vote, or (consensus `majority`) per pair of answers; decided pairs of equal texts are dropped."""
+    if rules.consensus == "majority":
+        yield from _majority_rows(votes, evidence, reliability)
+        return
+    for vote in votes:
+        weight = vote.weight if reliability is None else vote.weight * reliability.get(vote.judge, 1.0)
+        if weight <= 0:
+            evidence.dropped["unreliable_judge"] += 1
+        elif vote.side and vote.first.completion == vote.second.completion:
+            evidence.dropped["same_text_compared"] += 1
+        else:
+            yield _row(vote, vote.side, weight, margin=vote.margin, judgements=[vote.judgement])
+
+
+def _majority_rows(
+    votes: Sequence[PairVote], evidence: Evidence, reliability: Weights | None
+) -> Iterator[Draft]:
+    pairs: dict[tuple[str, str], list[PairVote]] = {}
+    for vote in votes:
+        pairs.setdefault((vote.first.key, vote.second.key), []).append(vote)
+    for of_pair in pairs.values():
+        verdict = majority([(v.judge, v.side) for v in of_pair], reliability)
+        if verdict.share == 0:
+            evidence.dropped["unreliable_judge"] += 1
+            continue
+        if verdict.side and of_pair[0].first.completion == of_pair[0].second.completion:
+            evidence.dropped["same_text_compared"] += 1
+            continue
+        # The strength of those who side with the majority: a dissenter's says how sure they were of the opposite.
+        margins = [v.margin for v in of_pair if v.side == verdict.side and v.margin is not None]
+        margin = sum(margins) / len(margins) if margins and verdict.side else None
+        yield _row(
+            of_pair[0],
+            verdict.side,
+            verdict.share * sum(v.weight for v in of_pair) / len(of_pair),
+            margin=margin,
+            judgements=[v.judgement for v in of_pair],
+        )
+
+
+def _row(
+    vote: PairVote, side: int, weight: float, *, margin: float | None, judgements: Sequence[Judgement]
+) -> Draft:
+    better, worse = (vote.second, vote.first) if side < 0 else (vote.first, vote.second)
+    author = sole_author(judgements)
+    row = Comparison(
+        prompt=better.prompt,
+        chosen=better.completion,
+        rejected=worse.completion,
+        margin=margin,
+        weight=weight,
+        tie=side == 0,
+        source="comparison",
+        author=author,
+        feedback_ids=tuple(j.feedback_id for j in judgements),
+        trace_ids=_traces(better, worse),
+    )
+    return Draft(row, author, better)
+
+
+def from_corrections(evidence: Evidence) -> Iterator[Draft]:
+    """Each correction over the answer it corrects."""
+    for key, said in evidence.said.items():
+        answer = evidence.usable[key]
+        for judgement in said.corrections:
+            f = judgement.feedback
+            if (f.correction or "").strip() == answer.completion.strip():
+                evidence.dropped["correction_equals_answer"] += 1
+                continue
+            row = Comparison(
+                prompt=answer.prompt,
+                chosen=f.correction or "",
+                rejected=answer.completion,
+                source="correction",
+                author=f.author.id,
+                feedback_ids=(judgement.feedback_id,),
+                trace_ids=(answer.call.trace_id,),
+            )
+            yield Draft(row, f.author.id, answer)
+
+
+@dataclass(slots=True)
+class _Candidate:
+    """One text that was given to one question, with the thumbs it got."""
+
+    answer: Answer
+    ups: list[Judgement]
+    downs: list[Judgement]
+
+
+def from_thumbs(evidence: Evidence, rules: Rules) -> Iterator[Draft]:
+    """Liked answers over disliked answers to the same prompt.
+
+    A pair weighs as many thumbs as both of its sides have (the smaller count), and the pairs of one prompt together no
+    more than the smaller of its counts of ups and downs: a popular prompt must not count by the square of its thumbs.
+    """
+    questions: dict[str, dict[str, _Candidate]] = {}
+    for key, said in evidence.said.items():
+        if said.likes or said.dislikes:
+            answer = evidence.usable[key]
+            texts = questions.setdefault(answer.question, {})
+            found = texts.setdefault(answer.completion.strip(), _Candidate(answer, [], []))
+            found.ups.extend(said.likes)
+            found.downs.extend(said.dislikes)
+    for candidates in questions.values():
+        yield from _pairs(list(candidates.values()), rules)
+
+
+def _pairs(candidates: Sequence[_Candidate], rules: Rules) -> Iterable[Draft]:
+    good = [c for c in candidates if len(c.ups) > len(c.downs)]
+    bad = [c for c in candidates if len(c.downs) > len(c.ups)]
+    if not good or not bad:
+        return
+    pairs = _some(list(product(good, bad)), rules.max_pairs_per_prompt)
+    sizes = [min(len(g.ups), len(b.downs)) for g, b in pairs]
+    limit = min(sum(len(c.ups) for c in good), sum(len(c.downs) for c in bad))
+    scale = min(1.0, limit / sum(sizes))
+    for (g, b), size in zip(pairs, sizes, strict=True):
+        judgements = g.ups + b.downs
+        author = sole_author(judgements)
+        row = Comparison(
+            prompt=g.answer.prompt,
+            chosen=g.answer.completion,
+            rejected=b.answer.completion,
+            weight=size * scale,
+            source="thumbs",
+            author=author,
+            feedback_ids=tuple(j.feedback_id for j in judgements),
+            trace_ids=_traces(g.answer, b.answer),
+        )
+        yield Draft(row, author, g.answer)
+
+
+def _some(pairs: list[tuple[_Candidate, _Candidate]], most: int) -> Sequence[tuple[_Candidate, _Candidate]]:
+    """At most `most` of the pairs, chosen by their hashes: the same ones every time, and no end of the list favoured."""
+    if len(pairs) <= most:
+        return pairs
+    return sorted(
+        pairs, key=lambda p: hashlib.sha256(f"{p[0].answer.key}|{p[1].answer.key}".encode()).digest()
+    )[:most]
+
+
+def _traces(*answers: Answer) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(a.call.trace_id for a in answers))

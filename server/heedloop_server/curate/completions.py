@@ -1,0 +1,184 @@
+"""Rows about single answers: demonstrations, unpaired likes and dislikes, rated completions, and the bare prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from heedloop.schema import Demonstration, Message, PromptRow, RatedCompletion, Unpaired
+from heedloop_server.curate.answers import Answer, Judgement
+from heedloop_server.curate.drafts import Draft, sole_author
+from heedloop_server.curate.evidence import Evidence, Said, rescaled
+from heedloop_server.curate.groups import Placement
+from heedloop_server.curate.rules import Rules
+from heedloop_server.curate.votes import majority
+
+__all__ = ["demonstrations", "prompts", "rated", "unpaired"]
+
+Weights = Mapping[str | None, float]
+
+
+def demonstrations(evidence: Evidence) -> Iterator[Draft]:
+    """Corrections, and answers that more people liked than disliked and nobody corrected or rejected; once per text."""
+    seen: dict[tuple[tuple[Message, ...], str], int] = {}
+    drafts: list[Draft] = []
+    for key, said in evidence.said.items():
+        answer = evidence.usable[key]
+        for draft in _of_answer(answer, said, evidence):
+            row = draft.row
+            assert isinstance(row, Demonstration)  # noqa: S101  narrows the union for the reader
+            same = (row.prompt, row.completion)
+            if same in seen:
+                drafts[seen[same]] = _merged(drafts[seen[same]], draft)
+            else:
+                seen[same] = len(drafts)
+                drafts.append(draft)
+    yield from drafts
+
+
+def _of_answer(answer: Answer, said: Said, evidence: Evidence) -> Iterator[Draft]:
+    for judgement in said.corrections:
+        yield _demonstration(answer, judgement.feedback.correction or "", "correction", (judgement,))
+    if said.corrections or not said.likes:
+        return
+    if said.rejections or _all_bad(answer, evidence):
+        evidence.dropped["liked_but_rejected"] += 1
+    elif len(said.likes) > len(said.dislikes) and answer.completion.strip():
+        yield _demonstration(answer, answer.completion, "liked", tuple(said.likes))
+
+
+def _all_bad(answer: Answer, evidence: Evidence) -> list[Judgement]:
+    """The rankings whose judge found none of the answers acceptable, this one among them."""
+    found: list[Judgement] = []
+    for ranked in evidence.rankings_of.get(answer.key, ()):
+        ranking = ranked.judgement.feedback.ranking
+        if ranking is not None and ranking.all_bad:
+            found.append(ranked.judgement)
+    return found
+
+
+def _demonstration(answer: Answer, completion: str, source: str, judgements: tuple[Judgement, ...]) -> Draft:
+    row = Demonstration(
+        prompt=answer.prompt,
+        completion=completion,
+        source=source,
+        feedback_ids=tuple(j.feedback_id for j in judgements),
+        trace_ids=(answer.call.trace_id,),
+    )
+    return Draft(row, sole_author(judgements), answer)
+
+
+def _merged(first: Draft, second: Draft) -> Draft:
+    a, b = first.row, second.row
+    assert isinstance(a, Demonstration)  # noqa: S101
+    assert isinstance(b, Demonstration)  # noqa: S101
+    row = Demonstration(
+        prompt=a.prompt,
+        completion=a.completion,
+        source="correction" if "correction" in (a.source, b.source) else a.source,
+        feedback_ids=tuple(dict.fromkeys(a.feedback_ids + b.feedback_ids)),
+        trace_ids=tuple(dict.fromkeys(a.trace_ids + b.trace_ids)),
+    )
+    return Draft(row, first.author if first.author == second.author else None, first.answer)
+
+
+def unpaired(
+    evidence: Evidence,
+    rules: Rules,
+    *,
+    reliability: Weights | None,
+    exposure: Mapping[str, float],
+) -> Iterator[Draft]:
+    """Liked and disliked answers: a row per judgement, or per answer where the consensus is `majority`.
+
+    A rejecting flag and an "all bad" are dislikes.
+
+    Args:
+        exposure: weight of a rated answer by its key (see propensity.py); 1 where it has none.
+    """
+    for key, answer in evidence.usable.items():
+        votes = _opinions(answer, evidence)
+        if not votes:
+            continue
+        factor = exposure.get(key, 1.0)
+        if rules.consensus == "majority":
+            sides = [(j.feedback.author.id, side) for j, side in votes]
+            verdict = majority(sides, reliability)
+            if verdict.side == 0:
+                evidence.dropped["no_majority"] += 1
+                continue
+            yield _unpaired(answer, verdict.side > 0, verdict.share * factor, [j for j, _ in votes])
+            continue
+        for judgement, side in votes:
+            trust = 1.0 if reliability is None else reliability.get(judgement.feedback.author.id, 1.0)
+            if trust <= 0:
+                evidence.dropped["unreliable_judge"] += 1
+            else:
+                yield _unpaired(answer, side > 0, trust * factor, [judgement])
+
+
+def _opinions(answer: Answer, evidence: Evidence) -> list[tuple[Judgement, int]]:
+    said = evidence.said.get(answer.key, Said())
+    votes = [(j, 1) for j in said.likes] + [(j, -1) for j in said.dislikes]
+    # Who gave a thumb down and a flag, or two flags, has said one thing twice.
+    spoken = {j.feedback.author.id for j in said.dislikes} - {None}
+    for judgement in said.rejections + _all_bad(answer, evidence):
+        author = judgement.feedback.author.id
+        if author is None or author not in spoken:
+            votes.append((judgement, -1))
+            spoken.add(author)
+    return votes
+
+
+def _unpaired(answer: Answer, label: bool, weight: float, judgements: list[Judgement]) -> Draft:
+    author = sole_author(judgements)
+    row = Unpaired(
+        prompt=answer.prompt,
+        completion=answer.completion,
+        label=label,
+        weight=weight,
+        author=author,
+        feedback_ids=tuple(j.feedback_id for j in judgements),
+        trace_ids=(answer.call.trace_id,),
+    )
+    return Draft(row, author, answer)
+
+
+def rated(evidence: Evidence, rules: Rules, *, exposure: Mapping[str, float]) -> Iterator[Draft]:
+    """Each answer's ratings by name on 0..1: a row per author, or one of means where the consensus is `majority`."""
+    for key, said in evidence.said.items():
+        by_author: dict[str, list[Judgement]] = {}
+        for judgement in said.ratings:
+            who = judgement.feedback.author.id or f"\x00{judgement.feedback_id}"
+            by_author.setdefault("" if rules.consensus == "majority" else who, []).append(judgement)
+        for judgements in by_author.values():
+            author = sole_author(judgements)
+            answer = evidence.usable[key]
+            row = RatedCompletion(
+                prompt=answer.prompt,
+                completion=answer.completion,
+                ratings=_means(judgements),
+                weight=exposure.get(key, 1.0),
+                author=author,
+                feedback_ids=tuple(j.feedback_id for j in judgements),
+                trace_ids=(answer.call.trace_id,),
+            )
+            yield Draft(row, author, answer)
+
+
+def _means(judgements: list[Judgement]) -> dict[str, float]:
+    values: dict[str, list[float]] = {}
+    for judgement in judgements:
+        values.setdefault(judgement.feedback.name, []).append(rescaled(judgement.feedback))
+    return {name: sum(v) / len(v) for name, v in sorted(values.items())}
+
+
+def prompts(evidence: Evidence, placements: Mapping[str, Placement]) -> Iterator[Draft]:
+    """Each prompt that was asked, near-copies once: its newest wording, weighing as often as it was asked."""
+    asked: dict[str, list[Answer]] = {}
+    for key, answer in evidence.usable.items():
+        asked.setdefault(placements[key].prompt, []).append(answer)
+    for answers in asked.values():
+        newest = answers[-1]
+        # The one trace whose words these are: erasing it takes the row away, erasing another's copy does not.
+        row = PromptRow(prompt=newest.prompt, weight=float(len(answers)), trace_ids=(newest.call.trace_id,))
+        yield Draft(row, None, newest)

@@ -1,0 +1,152 @@
+"""Evidence: the judgements that count, sorted by the answer they are about."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import cast
+
+from heedloop.schema import Feedback, Scale
+from heedloop_server.curate.answers import Answer, AnswerIndex, Judgement
+from heedloop_server.curate.rules import Rules
+
+__all__ = ["Evidence", "Ranked", "Said", "gather", "rescaled"]
+
+
+@dataclass(slots=True)
+class Said:
+    """What was said about one answer, each list in the order of feedback ids."""
+
+    likes: list[Judgement] = field(default_factory=list)
+    dislikes: list[Judgement] = field(default_factory=list)
+    corrections: list[Judgement] = field(default_factory=list)
+    rejections: list[Judgement] = field(default_factory=list)
+    ratings: list[Judgement] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A ranking whose answers are all there, and answer one question."""
+
+    judgement: Judgement
+    answers: tuple[Answer, ...]
+
+
+@dataclass(slots=True)
+class Evidence:
+    """All that counts.
+
+    Attributes:
+        said: by answer key; only answers that rows may be made of.
+        usable: the answers that rows may be made of, oldest first: no excluding flag.
+        rankings_of: the rankings that an answer is in, by its key.
+        used: the judgements behind `said` and `rankings`.
+        dropped: reason -> number of judgements (or answers) left out.
+    """
+
+    usable: dict[str, Answer]
+    said: dict[str, Said] = field(default_factory=dict)
+    rankings: list[Ranked] = field(default_factory=list)
+    rankings_of: dict[str, list[Ranked]] = field(default_factory=dict)
+    used: list[Judgement] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter[str])
+
+
+def gather(index: AnswerIndex, judgements: Iterable[Judgement], rules: Rules) -> Evidence:
+    """The judgements that the rules take, by answer, with a count of every reason to leave one out."""
+    ordered = sorted(judgements, key=lambda j: j.feedback_id)
+    excluded = _excluded(index, ordered, rules)
+    evidence = Evidence({k: a for k, a in index.answers.items() if k not in excluded})
+    evidence.dropped.update({f"answer_{reason}": n for reason, n in index.dropped.items()})
+    if excluded:
+        evidence.dropped["answer_excluded_by_flag"] = len(excluded)
+    for judgement in ordered:
+        reason = _file(judgement, index, evidence, rules)
+        if reason is None:
+            evidence.used.append(judgement)
+        else:
+            evidence.dropped[reason] += 1
+    evidence.said = {k: evidence.said[k] for k in evidence.usable if k in evidence.said}
+    return evidence
+
+
+def rescaled(feedback: Feedback) -> float:
+    """A rating's value on 0 (worst) to 1 (best); a category's place among its scale's, worst first."""
+    scale = cast(Scale, feedback.scale)
+    if scale.categories:
+        if len(scale.categories) == 1:
+            return 1.0
+        return scale.categories.index(str(feedback.value)) / (len(scale.categories) - 1)
+    low, high = cast(float, scale.min), cast(float, scale.max)
+    return (float(cast(float, feedback.value)) - low) / (high - low)
+
+
+def _excluded(index: AnswerIndex, judgements: Iterable[Judgement], rules: Rules) -> set[str]:
+    """Keys of answers that may be in no row. Here every author counts: a detector in code finds personal data."""
+    keys = set[str]()
+    for judgement in judgements:
+        f = judgement.feedback
+        if f.kind == "flag" and not f.retracted and rules.excludes(f.category or ""):
+            answer = index.resolve(f.target)
+            if answer is not None:
+                keys.add(answer.key)
+    return keys
+
+
+def _file(judgement: Judgement, index: AnswerIndex, evidence: Evidence, rules: Rules) -> str | None:
+    """Put one judgement where it belongs; the reason where it cannot count."""
+    f = judgement.feedback
+    if not rules.takes(f):
+        return "author_or_asking_not_in_rules"
+    if f.kind == "comment":
+        return "comment_only"
+    if f.kind == "comparison":
+        return _file_ranking(judgement, index, evidence)
+    if f.target.session_id is not None:
+        return "about_a_session"
+    answer = index.resolve(f.target)
+    if answer is None:
+        return "answer_missing_or_unusable"
+    if answer.key not in evidence.usable:
+        return "answer_excluded"
+    return _file_one(judgement, evidence.said.setdefault(answer.key, Said()), rules)
+
+
+def _file_one(judgement: Judgement, said: Said, rules: Rules) -> str | None:
+    f = judgement.feedback
+    if f.kind == "correction":
+        said.corrections.append(judgement)
+    elif f.kind == "flag":
+        if not rules.rejects(f.category or ""):
+            return "flag_not_in_rules"
+        said.rejections.append(judgement)
+    else:
+        said.ratings.append(judgement)
+        if f.name in rules.like_names:
+            value = rescaled(f)
+            if value >= rules.like_from:
+                said.likes.append(judgement)
+            elif value <= rules.dislike_to:
+                said.dislikes.append(judgement)
+    return None
+
+
+def _file_ranking(judgement: Judgement, index: AnswerIndex, evidence: Evidence) -> str | None:
+    ranking = judgement.feedback.ranking
+    assert ranking is not None  # noqa: S101  the schema holds a comparison to it
+    found = [index.resolve(t) for t in ranking.answers]
+    answers = tuple(a for a in found if a is not None)
+    if len(answers) < len(found):
+        return "answer_missing_or_unusable"
+    if any(a.key not in evidence.usable for a in answers):
+        return "answer_excluded"
+    if len({a.question for a in answers}) > 1:
+        return "ranking_over_different_prompts"
+    if len({a.key for a in answers}) < len(answers):
+        return "ranking_names_an_answer_twice"
+    ranked = Ranked(judgement, answers)
+    evidence.rankings.append(ranked)
+    for answer in answers:
+        evidence.rankings_of.setdefault(answer.key, []).append(ranked)
+    return None
