@@ -1,0 +1,213 @@
+"""The base model of the demo: a byte-level BPE tokenizer and a small Llama, made and pre-trained on the spot.
+
+The text it learns from holds good and bad habits in the proportions of `world.HABITS`: right and wrong facts, kind and rude
+tones, brief and rambling answers, honest ones and forbidden promises. So the base model is fluent, and flawed like its text.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tqdm import tqdm
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from heedloop_trainer.demo.topics import FACTS
+from heedloop_trainer.demo.world import HABITS, PROMPTS, compose_answer, is_set_aside, text_question
+
+__all__ = ["Pretraining", "Size", "make_text", "make_tokenizer", "pretrain"]
+
+PAD, EOS = "<|pad|>", "<|end|>"
+ROLE_TOKENS = {role: f"<|{role}|>" for role in ("system", "user", "assistant")}
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large the base model is and how much text it reads.
+
+    Attributes:
+        num_documents: conversations to read, each once.
+        batch_size: conversations per optimiser step.
+    """
+
+    hidden: int = 160
+    layers: int = 4
+    heads: int = 4
+    num_documents: int = 16_000
+    batch_size: int = 64
+    learning_rate: float = 3e-3
+
+
+FAST = Size(hidden=32, layers=2, heads=2, num_documents=320, batch_size=32)
+"""For tests: two layers and a glance at the text. It proves the road, not the learning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pretraining:
+    """What became of the pre-training: `losses` is the mean loss per token of each step, in nats."""
+
+    path: Path
+    num_parameters: int
+    num_tokens: int
+    losses: list[float]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One conversation of the pre-training text."""
+
+    system: str
+    question: str
+    answer: str
+
+    def messages(self) -> list[dict[str, str]]:
+        """The conversation as chat messages."""
+        return [
+            {"role": "system", "content": self.system},
+            {"role": "user", "content": self.question},
+            {"role": "assistant", "content": self.answer},
+        ]
+
+
+def make_text(num_documents: int, rng: random.Random) -> list[Document]:
+    """Conversations of the pre-training text; it holds no question that is set aside for fresh users."""
+    documents: list[Document] = []
+    while len(documents) < num_documents:
+        fact = rng.choice(FACTS)
+        question = text_question(fact, rng.choice(fact.wordings), rng)
+        if is_set_aside(question):
+            continue
+        version = rng.choice(tuple(PROMPTS))
+        documents.append(Document(PROMPTS[version], question, compose_answer(fact, HABITS[version], rng)))
+    return documents
+
+
+def make_tokenizer(documents: Sequence[Document], *, vocab_size: int = 1024) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer trained on the documents, with a chat template; padding is not the end token."""
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    special = [PAD, EOS, *ROLE_TOKENS.values()]
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    raw.train_from_iterator((t for d in documents for t in (d.system, d.question, d.answer)), trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw,
+        pad_token=PAD,
+        eos_token=EOS,
+        additional_special_tokens=list(ROLE_TOKENS.values()),
+        padding_side="left",
+        model_max_length=256,
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def make_model(tokenizer: PreTrainedTokenizerFast, size: Size) -> LlamaForCausalLM:
+    """A Llama of this size with random weights, whose generation stops at the end token."""
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=size.hidden,
+        intermediate_size=size.hidden * 3,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        num_key_value_heads=size.heads,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = LlamaForCausalLM(config)
+    model.generation_config = GenerationConfig(
+        do_sample=True,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return model
+
+
+def pretrain(folder: Path, size: Size, *, seed: int, quiet: bool = False) -> Pretraining:
+    """Make a tokenizer and a model, train the model to continue the text, and save both in `folder`."""
+    started = time.perf_counter()
+    rng = random.Random(seed)
+    torch.manual_seed(seed)
+    documents = make_text(size.num_documents, rng)
+    tokenizer = make_tokenizer(documents[:4000])
+    model = make_model(tokenizer, size)
+    batches = _batches(documents, tokenizer, size.batch_size, rng)
+    losses = _train(model, batches, pad=int(tokenizer.pad_token_id), rate=size.learning_rate, quiet=quiet)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return Pretraining(
+        path=folder,
+        num_parameters=sum(p.numel() for p in model.parameters()),
+        num_tokens=sum(len(row) for batch in batches for row in batch),
+        losses=losses,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _batches(
+    documents: Sequence[Document], tokenizer: PreTrainedTokenizerFast, batch_size: int, rng: random.Random
+) -> list[list[list[int]]]:
+    """Token ids by batch; rows of similar length share a batch, so that little is padding."""
+    texts = [tokenizer.apply_chat_template(d.messages(), tokenize=False) for d in documents]
+    rows: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    window = batch_size * 16
+    batches: list[list[list[int]]] = []
+    for start in range(0, len(rows), window):
+        near = sorted(rows[start : start + window], key=len)
+        chunk = [near[i : i + batch_size] for i in range(0, len(near), batch_size)]
+        rng.shuffle(chunk)
+        batches.extend(chunk)
+    return batches
+
+
+def _train(
+    model: LlamaForCausalLM, batches: Sequence[list[list[int]]], *, pad: int, rate: float, quiet: bool
+) -> list[float]:
+    """One pass over the batches with AdamW and a warm-up and cosine schedule; returns each step's loss."""
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True
+    )
+    warm = max(1, len(batches) // 20)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser,
+        lambda i: min((i + 1) / warm, 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * i / len(batches)))),
+    )
+    losses: list[float] = []
+    model.train()
+    for batch in tqdm(batches, desc="pre-training", unit="step", disable=quiet):
+        longest = max(map(len, batch))
+        ids = torch.tensor([row + [pad] * (longest - len(row)) for row in batch])
+        lengths = torch.tensor([len(row) for row in batch])
+        real = torch.arange(longest)[None] < lengths[:, None]
+        logits = model(input_ids=ids, attention_mask=real.long()).logits[:, :-1]
+        loss = torch.nn.functional.cross_entropy(logits[real[:, 1:]], ids[:, 1:][real[:, 1:]])
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        losses.append(loss.item())
+    model.eval()
+    return losses
