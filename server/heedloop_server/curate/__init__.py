@@ -108,7 +108,9 @@ def _finished(draft: Draft, scales: Mapping[str, float], placements: Mapping[str
 def _opinions(evidence: Evidence, votes: Sequence[PairVote]) -> list[tuple[str, str, int]]:
     """`(what was judged, judge, side)` of all decided votes by named judges, pairs and thumbs alike."""
     found = [
-        (f"{v.first.key}|{v.second.key}", v.judge, v.side) for v in votes if v.judge is not None and v.side
+        (f"{v.first.text_key}|{v.second.text_key}", v.judge, v.side)
+        for v in votes
+        if v.judge is not None and v.side
     ]
     for key, said in evidence.said.items():
         for judgements, side in ((said.likes, 1), (said.dislikes, -1)):

@@ -34,6 +34,7 @@ class Answer:
         key: `trace_id:span_id`.
         question: hash of the prompt without its system messages: equal questions were the same prompt, whatever
             the instructions were.
+        text_key: hash of question and completion: equal texts given twice to one question are one thing to judge.
     """
 
     key: str
@@ -41,6 +42,7 @@ class Answer:
     prompt: tuple[Message, ...]
     completion: str
     question: str
+    text_key: str
 
 
 def question_text(prompt: Iterable[Message]) -> str:
@@ -109,11 +111,16 @@ def _answer(call: Call) -> Answer:
         for m in call.input_messages
         if m.role not in ("system", "developer")
     ]
-    question = hashlib.sha256(canonical_json(asked).encode("utf-8", "replace")).hexdigest()
+    question = _sha256(canonical_json(asked))
     return Answer(
         key=f"{call.trace_id}:{call.span_id}",
         call=call,
         prompt=call.input_messages,
         completion=call.output_text,
         question=question,
+        text_key=_sha256(f"{question}|{call.output_text}"),
     )
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()

@@ -41,7 +41,7 @@ def _majority_rows(
 ) -> Iterator[Draft]:
     pairs: dict[tuple[str, str], list[PairVote]] = {}
     for vote in votes:
-        pairs.setdefault((vote.first.key, vote.second.key), []).append(vote)
+        pairs.setdefault((vote.first.text_key, vote.second.text_key), []).append(vote)
     for of_pair in pairs.values():
         verdict = majority([(v.judge, v.side) for v in of_pair], reliability)
         if verdict.share == 0:

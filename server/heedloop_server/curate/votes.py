@@ -18,7 +18,7 @@ class PairVote:
     """One judge's word on two answers.
 
     Attributes:
-        first, second: the answers in the order of their keys, so that all votes on a pair name it alike.
+        first, second: the answers in the order of their texts' hashes, so that all votes on a pair name it alike.
         side: 1 where `first` is better, -1 where `second` is, 0 for a tie.
         weight: the pair's share of its ranking; the shares of one ranking sum to one.
         margin: strength of the preference on the reward's scale; None where nobody said, or for a tie.
@@ -56,7 +56,9 @@ def pair_votes(rankings: Iterable[Ranked], rules: Rules) -> list[PairVote]:
 def _of_ranking(ranked: Ranked, rules: Rules) -> Iterable[PairVote]:
     ranking = ranked.judgement.feedback.ranking
     assert ranking is not None  # noqa: S101  `Ranked` is only made of comparisons
-    order = sorted(range(len(ranked.answers)), key=lambda i: ranked.answers[i].key)
+    order = sorted(
+        range(len(ranked.answers)), key=lambda i: (ranked.answers[i].text_key, ranked.answers[i].key)
+    )
     weight = 2 / (len(order) * (len(order) - 1))
     margin = None if ranking.strength is None else ranking.strength * rules.margin_scale
     for i, j in combinations(order, 2):

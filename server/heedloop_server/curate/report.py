@@ -1,0 +1,206 @@
+"""A snapshot's report: what it holds, who said it, what a model must beat, and which method this much supports."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from heedloop.schema import Comparison, DatasetForm, Demonstration, PromptRow, RatedCompletion, Unpaired
+from heedloop_server.curate import Curated, Row, count_rows
+from heedloop_server.curate.answers import Judgement
+from heedloop_server.curate.baselines import (
+    DecidedPair,
+    agreement,
+    bag_of_words,
+    decided_pairs,
+    first_shown_wins,
+    longer_wins,
+)
+from heedloop_server.curate.propensity import Exposure
+from heedloop_server.quality.intervals import Interval
+
+__all__ = ["describe", "supported_methods"]
+
+Json = dict[str, Any]
+
+
+def describe(made: Curated) -> Json:
+    """The report of one snapshot, JSON-ready; a part that cannot be known is null.
+
+    Keys: `rows` (form -> split -> count), `weights` (form -> sum), `groups` (split -> prompt groups), `feedback` (kind
+    -> count), `dropped`, `contributors`, `lengths` (in words), `comparisons` (ties, agreement, ceiling, baselines,
+    position bias), `exposure`, `methods`, `judges` and `capped`.
+    """
+    rows = made.rows
+    counts = count_rows(rows)
+    pairs = decided_pairs(cast(Sequence[Comparison], rows.get("comparisons", [])))
+    return {
+        "rows": counts,
+        "weights": {form: round(sum(r.weight for r in of_form), 6) for form, of_form in rows.items()},
+        "groups": _groups(rows),
+        "feedback": dict(sorted(Counter(j.feedback.kind for j in made.used).items())),
+        "dropped": made.dropped,
+        "contributors": _contributors(made.used),
+        "lengths": _lengths(rows),
+        "comparisons": _comparisons(made, pairs),
+        "exposure": _exposure(made.exposure),
+        "judges": {
+            "num": len(made.accuracies),
+            "num_worse_than_chance": sum(p < 0.5 for p in made.accuracies.values()),
+        }
+        if made.accuracies
+        else None,
+        "capped": {form: len(authors) for form, authors in made.capped.items()},
+        "methods": supported_methods(counts, rows),
+    }
+
+
+def _groups(rows: Mapping[DatasetForm, Sequence[Row]]) -> dict[str, int]:
+    sides: dict[str, set[str]] = {"train": set(), "validation": set(), "test": set()}
+    for of_form in rows.values():
+        for row in of_form:
+            sides[row.split].add(row.group)
+    return {split: len(groups) for split, groups in sides.items()}
+
+
+def _contributors(used: Sequence[Judgement]) -> Json:
+    counts = Counter(
+        (j.feedback.author.kind, j.feedback.author.id) for j in used if j.feedback.author.id is not None
+    )
+    sizes = np.array(list(counts.values()), dtype=np.float64)
+    total = len(used)
+    return {
+        "num": len(counts),
+        "num_unnamed": total - int(sizes.sum()) if len(sizes) else total,
+        "num_effective": float(sizes.sum() ** 2 / np.square(sizes).sum()) if len(sizes) else 0.0,
+        "largest": [
+            {"kind": kind, "id": who, "num_feedback": n, "share": n / total}
+            for (kind, who), n in sorted(counts.items(), key=lambda kv: (-kv[1], str(kv[0])))[:10]
+        ],
+    }
+
+
+def _lengths(rows: Mapping[DatasetForm, Sequence[Row]]) -> Json:
+    texts: dict[str, list[int]] = {}
+    for of_form in rows.values():
+        for row in of_form:
+            for name, text in _texts(row):
+                texts.setdefault(name, []).append(len(text.split()))
+    return {name: _summary(values) for name, values in texts.items()}
+
+
+def _texts(row: Row) -> list[tuple[str, str]]:
+    match row:
+        case Comparison():
+            return [("chosen", row.chosen), ("rejected", row.rejected)] if not row.tie else []
+        case Demonstration():
+            return [("demonstration", row.completion)]
+        case Unpaired():
+            return [("liked" if row.label else "disliked", row.completion)]
+        case PromptRow():
+            return [("prompt", "\n".join(m.text for m in row.prompt))]
+        case RatedCompletion():
+            return [("rated", row.completion)]
+
+
+def _summary(values: Sequence[int]) -> Json:
+    p5, median, p95 = np.quantile(values, [0.05, 0.5, 0.95])
+    return {
+        "num": len(values),
+        "mean": float(np.mean(values)),
+        "p5": float(p5),
+        "median": float(median),
+        "p95": float(p95),
+        "max": int(max(values)),
+    }
+
+
+def _comparisons(made: Curated, pairs: Sequence[DecidedPair]) -> Json | None:
+    rows = cast(Sequence[Comparison], made.rows.get("comparisons", []))
+    if not rows:
+        return None
+    agreed = agreement(made.votes)
+    return {
+        "num_ties": sum(r.tie for r in rows),
+        "num_with_margin": sum(r.margin is not None for r in rows),
+        "num_decided_pairs": len(pairs),
+        "by_source": dict(sorted(Counter(r.source for r in rows).items())),
+        "agreement": _json(agreed.share),
+        "agreement_with_ties": _json(agreed.share_with_ties),
+        "agreement_ceiling": agreed.ceiling,
+        "num_judged_twice": agreed.num_pairs,
+        "longer_wins": _json(longer_wins(pairs)),
+        "bag_of_words": _json(bag_of_words(pairs)),
+        "first_shown_wins": _json(first_shown_wins(made.used)),
+    }
+
+
+def _json(interval: Interval | None) -> Json | None:
+    return None if interval is None else interval.to_json()
+
+
+def _exposure(exposure: Exposure) -> Json:
+    rate = exposure.rate
+    return {
+        "num_shown": exposure.num_shown,
+        "num_rated": exposure.num_rated,
+        "num_solicited": exposure.num_solicited,
+        "weighted": bool(exposure.weights),
+        "rate": None
+        if rate is None
+        else {
+            "counted": rate.counted,
+            "weighted": rate.weighted,
+            "num_effective": rate.num_effective,
+            "bounds": [{"ratio": r, "low": low, "high": high} for r, (low, high) in rate.bounds.items()],
+        },
+    }
+
+
+# ----------------------------------------------------------------------------------------------------- methods
+
+ENOUGH: dict[str, tuple[DatasetForm, int]] = {
+    "sft": ("demonstrations", 100),
+    "reward_linear": ("comparisons", 100),
+    "reward": ("comparisons", 1000),
+    "dpo": ("comparisons", 500),
+    "kto": ("unpaired", 500),
+    "ppo": ("prompts", 500),
+}
+"""Training rows from which a method starts to make sense. Rules of thumb, not thresholds of anything: on 1,200 real
+comparisons a small transformer from scratch learned nothing that a bag of words had not (docs/datasets.md)."""
+
+
+def supported_methods(
+    counts: Mapping[str, Mapping[str, int]], rows: Mapping[DatasetForm, Sequence[Row]]
+) -> list[Json]:
+    """For each method whether the training split has enough for it, and why or why not."""
+    return [_method(name, counts, rows) for name in ENOUGH]
+
+
+def _method(
+    name: str, counts: Mapping[str, Mapping[str, int]], rows: Mapping[DatasetForm, Sequence[Row]]
+) -> Json:
+    form, enough = ENOUGH[name]
+    found = counts.get(form, {}).get("train", 0)
+    supported, why = found >= enough, f"{found:,} {form} to train on; from about {enough:,} it makes sense"
+    if name == "kto" and supported:
+        labels = Counter(
+            r.label for r in rows.get("unpaired", []) if isinstance(r, Unpaired) and r.split == "train"
+        )
+        if min(labels[True], labels[False]) < 0.02 * found:
+            supported, why = (
+                False,
+                f"{labels[True]:,} liked and {labels[False]:,} disliked: one side is missing",
+            )
+    if name == "ppo" and supported:
+        comparisons = counts.get("comparisons", {}).get("train", 0)
+        if comparisons < 1000:
+            supported = False
+            why = (
+                f"{comparisons:,} comparisons: a reward model that PPO may lean on needs about 1,000 or more"
+            )
+    return {"method": name, "supported": supported, "why": why}
