@@ -1,0 +1,106 @@
+"""Makes the server: store, log, routes. `create_app(settings)` is the one factory; `heedloop serve` and the tests use it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+
+from heedloop_server.auth import KeyRing
+from heedloop_server.errors import answer_errors
+from heedloop_server.rates import RateLimit
+from heedloop_server.settings import Settings
+from heedloop_server.store.connection import Store, open_store
+
+__all__ = ["ROUTERS", "create_app", "scopes_of"]
+
+ROUTERS = (
+    "otlp",
+    "feedback",
+    "calls",
+    "traces",
+    "facets",
+    "ledger",
+    "keys",
+    "projects",
+    "erasures",
+    "operations",
+    "static",
+    "quality",
+    "datasets",
+    "runs",
+)
+"""Modules of `heedloop_server.routes`, each with a `router`."""
+
+
+def create_app(settings: Settings | None = None, *, store: Store | None = None) -> FastAPI:
+    """The server as an ASGI app.
+
+    Args:
+        settings: from the environment where not given.
+        store: an open store to use instead of opening `settings.store_dsn`; it is not closed at the end.
+
+    Raises:
+        RuntimeError: a route names no scope and is not marked open.
+    """
+    chosen = settings or Settings()  # pyright: ignore[reportCallIssue]
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        opened = store or open_store(
+            chosen.store_dsn,
+            cluster=chosen.cluster,
+            num_clients=chosen.store_clients,
+            threads=chosen.store_threads,
+        )
+        app.state.store = opened
+        app.state.keys = KeyRing(opened)
+        try:
+            yield
+        finally:
+            if store is None:
+                opened.close()
+
+    app = FastAPI(
+        title="heedloop",
+        version=version("heedloop"),
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.settings = chosen
+    app.state.rates = RateLimit(chosen.requests_per_minute)
+    answer_errors(app)
+    for name in ROUTERS:
+        if importlib.util.find_spec(f"heedloop_server.routes.{name}") is not None:
+            app.include_router(importlib.import_module(f"heedloop_server.routes.{name}").router)
+    _check_closed(app)
+    return app
+
+
+def scopes_of(route: APIRoute) -> frozenset[str]:
+    """The scopes that a route's dependencies demand."""
+    return frozenset(_scopes(route.dependant))
+
+
+def _scopes(dependant: Dependant) -> Iterator[str]:
+    scope = getattr(dependant.call, "heedloop_scope", None)
+    if scope is not None:
+        yield scope
+    for inner in dependant.dependencies:
+        yield from _scopes(inner)
+
+
+def _check_closed(app: FastAPI) -> None:
+    """Every route is closed unless it says otherwise; forgetting to say either is a bug that must not start."""
+    for route in app.routes:
+        if not isinstance(route, APIRoute):
+            continue
+        if not scopes_of(route) and not getattr(route.endpoint, "heedloop_open", False):
+            raise RuntimeError(f"{route.path} names no scope; use require(...) or mark it open_route")

@@ -1,0 +1,199 @@
+"""Who is asking: keys, scopes, and the one way a route gets its project.
+
+A key is `hl_<12 hex>_<43 base64url characters>`: 72 bits would do to name it, 256 random bits make it secret. Only `sha256` of the
+whole text is stored. A route names the scope it needs; a route that names none is refused when the app is made (`app.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
+
+from fastapi import Depends, Request
+
+from heedloop.schema import SchemaError, utc_now
+from heedloop_server.errors import Forbidden, Unauthorized
+from heedloop_server.store.connection import ProjectStore, Store
+from heedloop_server.store.keys import StoredKey, find_key, insert_key
+
+__all__ = ["SCOPES", "KeyRing", "Principal", "check_scopes", "make_key", "open_route", "require", "scoped"]
+
+SCOPES = ("ingest", "feedback", "read", "annotate", "train", "admin", "instance")
+PROJECT_SCOPES = SCOPES[:-1]
+"""Every scope but `instance`: what the first key of a new project has."""
+
+_KEY = re.compile(r"hl_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
+_CACHE_S = 5.0
+_CACHE_KEYS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Whose request this is. The project of every query comes from here and from nowhere else."""
+
+    project: str
+    scopes: frozenset[str]
+    key_id: str
+    name: str = ""
+
+
+def check_scopes(scopes: Iterable[str], field: str = "scopes") -> tuple[str, ...]:
+    """The scopes in their fixed order; raises `SchemaError` where one is unknown or there is none."""
+    given = set(scopes)
+    unknown = sorted(given - set(SCOPES))
+    if unknown:
+        raise SchemaError(field, f"{unknown[0]!r} is no scope; there are {', '.join(SCOPES)}")
+    if not given:
+        raise SchemaError(field, f"name at least one of {', '.join(SCOPES)}")
+    return tuple(s for s in SCOPES if s in given)
+
+
+def hash_key(text: str) -> str:
+    """SHA-256 (hex) over the whole key text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def make_key(
+    store: Store,
+    project: str,
+    *,
+    name: str,
+    scopes: Iterable[str],
+    expires_at: datetime | None = None,
+) -> tuple[str, StoredKey]:
+    """Make and store a key; returns its text, which can never be read again, and the stored row."""
+    key_id = secrets.token_hex(6)
+    text = f"hl_{key_id}_{secrets.token_urlsafe(32)}"
+    key = StoredKey(
+        key_id, project, name, check_scopes(scopes), hash_key(text), utc_now(), expires_at=expires_at
+    )
+    insert_key(store, key)
+    return text, key
+
+
+class KeyRing:
+    """Finds keys, remembering what it found for five seconds (a revocation elsewhere is seen after that)."""
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
+        self._store = store
+        self._clock = clock
+        self._known: dict[str, tuple[float, StoredKey | None]] = {}
+        self._lock = threading.Lock()
+        self._uses: dict[str, datetime] = {}
+
+    def principal(self, text: str) -> Principal:
+        """Whom a key's text names; raises `Unauthorized` with the same words whatever was wrong with it."""
+        match = _KEY.fullmatch(text)
+        key = self.find(match[1]) if match else None
+        if key is None or not hmac.compare_digest(key.secret_hash, hash_key(text)):
+            raise Unauthorized(
+                "the key is unknown; send `Authorization: Bearer hl_…` with a key of this server"
+            )
+        now = utc_now()
+        if not key.usable(now):
+            raise Unauthorized("the key was revoked or has expired; make a new one")
+        self._uses[key.key_id] = now
+        return Principal(key.project_id, frozenset(key.scopes), key.key_id, key.name)
+
+    def cached(self, text: str) -> Principal | None:
+        """Like `principal`, but None where the store would have to be asked: for callers on the event loop."""
+        match = _KEY.fullmatch(text)
+        if match is None:
+            raise Unauthorized(
+                "the key is unknown; send `Authorization: Bearer hl_…` with a key of this server"
+            )
+        with self._lock:
+            hit = self._known.get(match[1])
+        if hit is None or self._clock() - hit[0] >= _CACHE_S:
+            return None
+        return self.principal(text)
+
+    def find(self, key_id: str) -> StoredKey | None:
+        """The stored key of this id."""
+        now = self._clock()
+        with self._lock:
+            hit = self._known.get(key_id)
+            if hit is not None and now - hit[0] < _CACHE_S:
+                return hit[1]
+        key = find_key(self._store, key_id)
+        with self._lock:
+            if len(self._known) >= _CACHE_KEYS:  # made-up key ids must not fill the memory
+                self._known.clear()
+            self._known[key_id] = (now, key)
+        return key
+
+    def forget(self, key_id: str) -> None:
+        """Read this key anew at its next use, because it was changed here."""
+        with self._lock:
+            self._known.pop(key_id, None)
+
+    def take_uses(self) -> dict[str, datetime]:
+        """When each key was used since the last call."""
+        uses, self._uses = self._uses, {}
+        return uses
+
+
+def key_text(request: Request) -> str:
+    """The key that a request carries; raises `Unauthorized` where there is none."""
+    header = request.headers.get("authorization", "")
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    text = request.headers.get("x-heedloop-key", "").strip()
+    if not text:
+        raise Unauthorized("no key; send `Authorization: Bearer hl_…` (or `x-heedloop-key: hl_…`)")
+    return text
+
+
+def require(scope: str) -> Callable[[Request], Principal]:
+    """A dependency: the caller, who must have `scope`.
+
+    `principal: Annotated[Principal, Depends(require("read"))]`
+    """
+    if scope not in SCOPES:
+        raise ValueError(f"{scope!r} is no scope; there are {', '.join(SCOPES)}")
+
+    def principal(request: Request) -> Principal:
+        ring = cast(KeyRing, request.app.state.keys)
+        who = ring.principal(key_text(request))
+        check_scope(who, scope)
+        request.app.state.rates.check(who.key_id)
+        return who
+
+    principal.heedloop_scope = scope  # type: ignore[attr-defined]  # read by the walk over all routes
+    return principal
+
+
+def check_scope(who: Principal, scope: str) -> None:
+    """Raises `Forbidden` where the caller lacks the scope."""
+    if scope not in who.scopes:
+        raise Forbidden(
+            f"this needs the scope {scope!r}; the key {who.key_id} has {', '.join(sorted(who.scopes))}"
+        )
+
+
+def scoped(scope: str) -> Callable[..., ProjectStore]:
+    """A dependency: the store as the caller's project sees it; the caller must have `scope`.
+
+    `project: Annotated[ProjectStore, Depends(scoped("read"))]`
+    """
+    needed = require(scope)
+
+    def project_store(request: Request, who: Principal = Depends(needed)) -> ProjectStore:  # noqa: B008
+        return cast(Store, request.app.state.store).project(who.project)
+
+    return project_store
+
+
+def open_route(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a route that needs no key, or checks its caller by itself. Everything unmarked needs a scope."""
+    endpoint.heedloop_open = True  # type: ignore[attr-defined]
+    return endpoint

@@ -1,0 +1,56 @@
+"""All settings of the server in one class: flags of `heedloop serve`, environment (`HEEDLOOP_…`), a `.env` file, defaults, in this order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["Settings"]
+
+
+class Settings(BaseSettings):
+    """How one server runs. Each field's description is its `--help`."""
+
+    model_config = SettingsConfigDict(env_prefix="HEEDLOOP_", env_file=".env", extra="ignore", frozen=True)
+
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all, behind a TLS proxy")
+    port: int = Field(8321, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    data: Path = Field(Path(".heedloop/data"), description="folder of the request log and the embedded store")
+    store: str = Field(
+        "",
+        description="where the tables are: clickhouse://user:password@host:8123/heedloop, clickhouses://… for TLS, "
+        "chdb:///folder; empty for an embedded store in the data folder",
+    )
+    cluster: str = Field(
+        "", description="name of the ClickHouse cluster; empty for one server or the embedded store"
+    )
+    store_clients: int = Field(8, ge=2, le=64, description="connections to the store")
+    store_threads: int = Field(2, ge=1, description="threads that one query of the embedded store may use")
+    max_body_bytes: int = Field(
+        64 << 20, ge=1 << 10, description="largest request body, counted after decompression"
+    )
+    max_backlog_bytes: int = Field(
+        1 << 30, ge=1 << 20, description="bytes the request log may hold unloaded before it answers 503"
+    )
+    seal_after_s: float = Field(
+        0.3, gt=0, description="seconds after which logged requests go to the store at the latest"
+    )
+    segment_bytes: int = Field(32 << 20, ge=1 << 16, description="size at which a log segment is closed")
+    requests_per_minute: int = Field(
+        0, ge=0, description="requests that one key may send a minute; 0 for no limit"
+    )
+    retention_days: int = Field(0, ge=0, description="days after which calls are dropped; 0 keeps them")
+    metrics_open: bool = Field(False, description="serve /metrics to loopback addresses without a key")
+    trusted_proxies: str = Field("127.0.0.1", description="addresses whose X-Forwarded-For is believed")
+
+    @property
+    def store_dsn(self) -> str:
+        """The store's address: what was set, or the embedded one in the data folder."""
+        return self.store or f"chdb://{(self.data / 'clickhouse').absolute()}"
+
+    @property
+    def log_folder(self) -> Path:
+        """Folder of the request log; it belongs to one server process."""
+        return self.data / "log"

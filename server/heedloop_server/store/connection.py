@@ -1,0 +1,363 @@
+"""Opening a store and asking it: the one place through which every query goes.
+
+`open_store(dsn)` opens an embedded chDB folder or a ClickHouse server; both speak the same SQL. Routes get a
+`ProjectStore`, which binds `{project:String}` from the key and refuses a query that does not use it, so that no query can
+forget its tenant. `Store.rows` asks without a project and is for the server's own work: keys, ledger, doctor.
+
+Values are always bound: write `{name:Type}` in the SQL and pass `name`. Aware datetimes bind to
+`{x:DateTime64(6,'UTC')}`; ids are stored as bytes, so write `unhex({trace_id:String})` in and `lower(hex(trace_id))` out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import re
+import threading
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import clickhouse_connect
+import pyarrow as pa
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError
+from clickhouse_connect.driver.exceptions import Error as DriverError
+
+from heedloop_server.errors import Unavailable
+
+__all__ = ["Address", "ProjectStore", "Row", "Store", "StoreBusy", "StoreError", "open_store", "parse_dsn"]
+
+Row = dict[str, Any]
+
+DATABASE = "heedloop"
+PROJECT_PARAMETER = "{project:String}"
+_DATABASE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+
+
+class StoreError(Exception):
+    """The store refused a statement: our SQL or schema is wrong, or its data is damaged."""
+
+
+class StoreBusy(StoreError):
+    """Another process has the embedded folder open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A parsed DSN.
+
+    Attributes:
+        kind: `chdb` (embedded) or `http`.
+        path: folder of the embedded store; empty in memory.
+    """
+
+    kind: str
+    database: str = DATABASE
+    path: str = ""
+    host: str = ""
+    port: int = 0
+    user: str = ""
+    password: str = field(default="", repr=False)
+    secure: bool = False
+
+
+def parse_dsn(dsn: str) -> Address:
+    """The address that a DSN names: `chdb:///folder`, `chdb://:memory:`, `clickhouse://user:pw@host:port/db`, `clickhouses://…`.
+
+    `?database=name` names the database of an embedded store. Raises `ValueError` with what would be right.
+    """
+    scheme, sep, rest = dsn.partition("://")
+    if scheme == "chdb" and sep:
+        location, _, query = rest.partition("?")
+        database = parse_qs(query).get("database", [DATABASE])[0]
+        path = "" if location in (":memory:", "") else unquote(location)
+        return Address("chdb", _database(database), path=path)
+    if scheme in ("clickhouse", "clickhouses") and sep:
+        parts = urlsplit(dsn)
+        secure = scheme == "clickhouses"
+        return Address(
+            "http",
+            _database(unquote(parts.path.strip("/")) or DATABASE),
+            host=parts.hostname or "localhost",
+            port=parts.port or (8443 if secure else 8123),
+            user=unquote(parts.username or "default"),
+            password=unquote(parts.password or ""),
+            secure=secure,
+        )
+    raise ValueError(
+        f"{dsn!r} is no store address; use chdb:///folder or clickhouse://user:password@host:8123/heedloop"
+    )
+
+
+def _database(name: str) -> str:
+    if not _DATABASE_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no database name: letters, digits and underscores, at most 64")
+    return name
+
+
+class Store:
+    """A pool of clients of one ClickHouse; safe to share between threads, closed with `close()`.
+
+    Args:
+        address: where it is.
+        cluster: name of the cluster the tables are spread over; empty for one server.
+        num_clients: most clients at once; a caller waits for a free one.
+        threads: threads one query may use in the embedded engine.
+    """
+
+    def __init__(
+        self, address: Address, *, cluster: str = "", num_clients: int = 8, threads: int = 2
+    ) -> None:
+        self.address = address
+        self.cluster = cluster
+        self._threads = threads
+        self._idle: queue.LifoQueue[Client] = queue.LifoQueue()
+        self._permits = threading.BoundedSemaphore(num_clients)
+        self._closed = False
+        self._root: Client | None = None
+
+    # ----------------------------------------------------------------------------------------------------- asking
+
+    def project(self, project: str) -> ProjectStore:
+        """The store as one project sees it."""
+        return ProjectStore(self, project)
+
+    def rows(self, sql: str, params: Mapping[str, Any] | None = None, **settings: Any) -> list[Row]:
+        """All rows of a query as dictionaries by column name, without any project. Times are aware UTC."""
+        with self.client() as client:
+            found = client.query(sql, parameters=_bind(params), settings=settings or None)
+            names = found.column_names
+            return [dict(zip(names, r, strict=True)) for r in found.result_rows]
+
+    def arrow(self, sql: str, params: Mapping[str, Any] | None = None, **settings: Any) -> pa.Table:
+        """The rows of a query as an Arrow table."""
+        with self.client() as client:
+            return cast(
+                pa.Table, client.query_arrow(sql, parameters=_bind(params), settings=settings or None)
+            )
+
+    def command(self, sql: str, params: Mapping[str, Any] | None = None, **settings: Any) -> None:
+        """Run a statement that gives no rows."""
+        with self.client() as client:
+            client.command(sql, parameters=_bind(params), settings=settings or None)
+
+    def insert(self, table: str, rows: Sequence[Mapping[str, Any]], **settings: Any) -> None:
+        """Insert rows that all have the keys of the first; returns when the store has them on disk."""
+        if not rows:
+            return
+        names = list(rows[0])
+        with self.client() as client:
+            values = [[row[n] for n in names] for row in rows]
+            client.insert(table, values, column_names=names, settings=settings or None)
+
+    def insert_arrow(self, table: str, rows: pa.Table, *, token: str = "") -> None:
+        """Insert an Arrow table; a second insert with the same token (of the last 1,000) changes nothing."""
+        settings: dict[str, Any] = {"insert_deduplication_token": token} if token else {}
+        with self.client() as client:
+            client.insert_arrow(table, rows, settings=settings or None)
+
+    def insert_bytes(
+        self, table: str, block: bytes, *, fmt: str, columns: Sequence[str] | None = None, **settings: Any
+    ) -> None:
+        """Insert bytes that are already in one of ClickHouse's formats."""
+        with self.client() as client:
+            client.raw_insert(
+                table, column_names=columns, insert_block=block, fmt=fmt, settings=settings or None
+            )
+
+    # ---------------------------------------------------------------------------------------------------- clients
+
+    @contextlib.contextmanager
+    def client(self) -> Generator[Client]:
+        """A client for the caller alone, and errors in our own words.
+
+        Raises:
+            Unavailable: the store does not answer; worth a retry.
+            StoreError: it answered with an error.
+        """
+        if self._closed:
+            raise Unavailable("the server is stopping")
+        with self._permits:
+            client = self._take()
+            try:
+                yield client
+            except DriverError as err:
+                self._drop(client)
+                raise _translate(err) from err
+            except BaseException:
+                self._drop(client)
+                raise
+            self._idle.put(client)
+
+    def close(self) -> None:
+        """Close every idle client; those in use close as they come back."""
+        self._closed = True
+        while True:
+            try:
+                self._drop(self._idle.get_nowait())
+            except queue.Empty:
+                break
+        if self._root is not None:
+            self._drop(self._root)
+            self._root = None
+
+    def ping(self) -> bool:
+        """True where the store answers."""
+        try:
+            return self.rows("SELECT 1 AS one") == [{"one": 1}]
+        except (Unavailable, StoreError):
+            return False
+
+    def _take(self) -> Client:
+        try:
+            return self._idle.get_nowait()
+        except queue.Empty:
+            return self._open()
+
+    def _drop(self, client: Client) -> None:
+        with contextlib.suppress(Exception):
+            client.close()
+
+    def _open(self, database: str | None = None) -> Client:
+        where = self.address
+        name = where.database if database is None else database
+        try:
+            if where.kind == "chdb":
+                return cast(
+                    Client,
+                    clickhouse_connect.get_client(
+                        interface="chdb",
+                        path=where.path or None,
+                        database=name,
+                        tz_mode="aware",
+                        settings={"max_threads": self._threads},
+                    ),
+                )
+            settings = {"distributed_foreground_insert": 1} if self.cluster else {}
+            return cast(
+                Client,
+                clickhouse_connect.get_client(
+                    host=where.host,
+                    port=where.port,
+                    username=where.user,
+                    password=where.password,
+                    secure=where.secure,
+                    database=name,
+                    tz_mode="aware",
+                    settings=settings,
+                    autogenerate_session_id=False,
+                    form_encode_query_params=True,
+                    connect_timeout=5,
+                    send_receive_timeout=300,
+                    query_retries=0,
+                ),
+            )
+        except DriverError as err:
+            raise _translate_open(err, where) from err
+
+    def create_database(self) -> None:
+        """Create the database where it is missing. Atomic, because chDB's own default has no refreshable views."""
+        on_cluster = f"ON CLUSTER '{self.cluster}'" if self.cluster else ""
+        client = self._open(database="default")
+        try:
+            client.command(
+                f"CREATE DATABASE IF NOT EXISTS {self.address.database} {on_cluster} ENGINE = Atomic"
+            )
+        except DriverError as err:
+            raise _translate(err) from err
+        # an embedded engine lives as long as one client of it is open: in memory, everything would be gone in between
+        self._root = client
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectStore:
+    """The store as one project sees it: every query binds `{project:String}`, every inserted row gets `project_id`."""
+
+    store: Store
+    project: str
+
+    def rows(self, sql: str, params: Mapping[str, Any] | None = None, **settings: Any) -> list[Row]:
+        """All rows of a query as dictionaries by column name; the SQL must use `{project:String}`."""
+        return self.store.rows(_scoped(sql), {**(params or {}), "project": self.project}, **settings)
+
+    def row(self, sql: str, params: Mapping[str, Any] | None = None, **settings: Any) -> Row | None:
+        """The first row, or None."""
+        found = self.rows(sql, params, **settings)
+        return found[0] if found else None
+
+    def arrow(self, sql: str, params: Mapping[str, Any] | None = None, **settings: Any) -> pa.Table:
+        """The rows of a query as an Arrow table; the SQL must use `{project:String}`."""
+        return self.store.arrow(_scoped(sql), {**(params or {}), "project": self.project}, **settings)
+
+    def insert(self, table: str, rows: Sequence[Mapping[str, Any]], **settings: Any) -> None:
+        """Insert rows into this project."""
+        self.store.insert(table, [{**row, "project_id": self.project} for row in rows], **settings)
+
+
+def _scoped(sql: str) -> str:
+    if PROJECT_PARAMETER not in sql:
+        raise StoreError(f"a query of a project must filter by {PROJECT_PARAMETER}: {sql.strip()[:200]}")
+    return sql
+
+
+def _bind(params: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if params is None:
+        return None
+    return {k: _bindable(v) for k, v in params.items()}
+
+
+def _bindable(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f")
+    if isinstance(value, (tuple, set, frozenset)):
+        return list(cast(Sequence[Any], value))
+    return value
+
+
+def _translate(err: DriverError) -> Exception:
+    """Our word for a driver's error: connection trouble is worth a retry, a refused statement is not."""
+    text = str(err)
+    if isinstance(err, ClickHouseError) and "Code:" in text and not _RETRYABLE.search(text):
+        return StoreError(text[:2000])
+    if "Code:" not in text and err.__class__.__name__ in ("ProgrammingError", "DataError"):
+        return StoreError(text[:2000])
+    return Unavailable(f"the store does not answer: {text[:300]}")
+
+
+# too many parts, not enough space, timeouts, memory limit, read-only replica, keeper away
+_RETRYABLE = re.compile(r"Code: (252|243|159|160|209|210|241|242|999|198|202|319|425)\b")
+
+
+def _translate_open(err: DriverError, where: Address) -> Exception:
+    text = str(err)
+    if where.kind == "chdb" and "EmbeddedServer" in text:
+        return StoreBusy(
+            f"the store {where.path or 'in memory'} is open in another process, or in this one under another path. An embedded store "
+            "belongs to one server; for several, run a ClickHouse server and start each with "
+            "--store clickhouse://user:password@host:8123/heedloop"
+        )
+    return _translate(err)
+
+
+def open_store(dsn: str, *, cluster: str = "", num_clients: int = 8, threads: int = 2) -> Store:
+    """Open the store a DSN names and bring its tables up to date.
+
+    Raises:
+        ValueError: the DSN is none.
+        StoreBusy: another process has the embedded folder open.
+        StoreError: its schema is newer than this program, or a migration was edited.
+        Unavailable: it does not answer.
+    """
+    from heedloop_server.store.migrate import migrate
+
+    address = parse_dsn(dsn)
+    if address.kind == "chdb" and address.path:
+        Path(address.path).mkdir(parents=True, exist_ok=True)
+    store = Store(address, cluster=cluster, num_clients=num_clients, threads=threads)
+    store.create_database()
+    migrate(store)
+    return store
