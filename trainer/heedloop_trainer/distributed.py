@@ -1,0 +1,104 @@
+"""One process or many: how rows are shared between ranks and how sums are taken over them.
+
+Started with `torchrun`, every rank holds a shard of the parameters (FSDP2) and trains on its share of each minibatch.
+Denominators are summed over the ranks, so that the update is the one a single process would make.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+__all__ = ["World", "full_state", "join", "shard"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """This process among its peers; `World()` is a process alone."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """True on the one rank that writes files and talks to the server."""
+        return self.rank == 0
+
+    def share(self, rows: Sequence[T]) -> list[T]:
+        """This rank's part of a minibatch: every size-th row."""
+        return list(rows[self.rank :: self.size])
+
+    def add(self, value: torch.Tensor) -> torch.Tensor:
+        """The sum of a tensor over all ranks."""
+        if self.size > 1:
+            dist.all_reduce(value)
+        return value
+
+    def maximum(self, value: torch.Tensor) -> torch.Tensor:
+        """The element-wise maximum of a tensor over all ranks."""
+        if self.size > 1:
+            dist.all_reduce(value, op=dist.ReduceOp.MAX)
+        return value
+
+    def largest(self, value: int) -> int:
+        """The largest of the ranks' numbers."""
+        if self.size == 1:
+            return value
+        box = torch.tensor(value)
+        dist.all_reduce(box, op=dist.ReduceOp.MAX)
+        return int(box)
+
+    def gather(self, value: T) -> list[T]:
+        """Every rank's object, in rank order."""
+        if self.size == 1:
+            return [value]
+        out: list[Any] = [None] * self.size
+        dist.all_gather_object(out, value)
+        return out
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self.size > 1:
+            dist.barrier()
+
+
+def join() -> World:
+    """The world that `torchrun` started, joined; a process alone without it."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        return World()
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    return World(dist.get_rank(), size)
+
+
+def shard(model: nn.Module, world: World) -> nn.Module:
+    """Spread a wrapped model's parameters over the ranks, block by block (FSDP2); unchanged in a process alone."""
+    if world.size == 1:
+        return model
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh("cuda" if torch.cuda.is_available() else "cpu", (world.size,))
+    blocks = [m for m in model.modules() if isinstance(m, nn.ModuleList)]
+    for block in blocks[0] if blocks else []:
+        fully_shard(block, mesh=mesh)
+    return fully_shard(model, mesh=mesh)
+
+
+def full_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """A model's whole state on every rank, gathered from the shards where there are any."""
+    return {
+        name: value.full_tensor() if hasattr(value, "full_tensor") else value
+        for name, value in model.state_dict().items()
+    }

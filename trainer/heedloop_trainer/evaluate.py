@@ -1,0 +1,300 @@
+"""How good a model really is: held-out judgements beside the baselines, and new against parent.
+
+Every number comes with a 95% interval. Comparisons of one judge are not independent, so their intervals resample judges,
+not rows. Two baselines stand in every report: "the longer answer wins", and a logistic regression on TF-IDF differences;
+a reward model that does not beat them has learned nothing worth running PPO against.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+
+from heedloop.schema import Comparison, PromptRow
+from heedloop_trainer.models import RewardModel, evaluating, stop_ids
+from heedloop_trainer.rollout import Response, RewardFunction
+from heedloop_trainer.sampling import CachedGenerator, SamplingConfig
+from heedloop_trainer.sequences import Encoder
+
+__all__ = [
+    "Estimate",
+    "WinRate",
+    "bag_of_words_margins",
+    "calibration_error",
+    "cluster_bootstrap",
+    "compare_policies",
+    "evaluate_comparisons",
+    "length_margins",
+    "reward_margins",
+    "sample_responses",
+    "score_responses",
+]
+
+NUM_RESAMPLES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A value with its 95% interval, from `n` rows in `num_clusters` clusters."""
+
+    estimate: float
+    low: float
+    high: float
+    n: int
+    num_clusters: int
+
+    @property
+    def text(self) -> str:
+        """Such as `0.783 [0.761, 0.804]`."""
+        return f"{self.estimate:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def cluster_bootstrap(
+    values: np.ndarray,
+    clusters: Sequence[Any],
+    weights: np.ndarray | None = None,
+    *,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> Estimate:
+    """Weighted mean of `values` with a percentile interval from resampling whole clusters.
+
+    Args:
+        values: [n]; clusters: a judge (or prompt group) per value; None counts as a cluster of its own.
+    """
+    weights = np.ones(len(values)) if weights is None else weights
+    names = [c if c is not None else ("row", i) for i, c in enumerate(clusters)]
+    index = {name: k for k, name in enumerate(dict.fromkeys(names))}
+    place = np.array([index[name] for name in names], dtype=int)
+    tops = np.bincount(place, weights * values, len(index))
+    bottoms = np.bincount(place, weights, len(index))
+    if len(values) == 0 or bottoms.sum() == 0:
+        return Estimate(math.nan, math.nan, math.nan, 0, 0)
+    draws = np.random.Generator(np.random.Philox(seed)).multinomial(
+        len(index), np.full(len(index), 1 / len(index)), size=num_resamples
+    )
+    means = (draws @ tops) / np.maximum(draws @ bottoms, 1e-12)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Estimate(float(tops.sum() / bottoms.sum()), float(low), float(high), len(values), len(index))
+
+
+# ----------------------------------------------------------------------------------------- margins of comparisons
+
+
+def length_margins(rows: Sequence[Comparison]) -> np.ndarray:
+    """Characters of chosen minus rejected: "the longer answer wins"."""
+    return np.array([len(r.chosen) - len(r.rejected) for r in rows], dtype=float)
+
+
+def bag_of_words_margins(train: Sequence[Comparison], test: Sequence[Comparison]) -> np.ndarray:
+    """Log-odds that `chosen` wins from a logistic regression on TF-IDF differences (words and pairs of words).
+
+    Each training pair enters both ways round, so that the model has no side to prefer.
+    """
+    decided = [r for r in train if not r.tie]
+    if not decided:
+        return np.zeros(len(test))
+    vectors = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
+    try:
+        vectors.fit([t for r in decided for t in (r.chosen, r.rejected)])
+    except ValueError:  # nothing occurs twice in so few rows
+        vectors = TfidfVectorizer().fit([t for r in decided for t in (r.chosen, r.rejected)])
+
+    def differences(rows: Sequence[Comparison]) -> Any:
+        return vectors.transform([r.chosen for r in rows]) - vectors.transform([r.rejected for r in rows])
+
+    gaps = differences(decided)
+    from scipy.sparse import vstack
+
+    weights = np.array([r.weight for r in decided])
+    model = LogisticRegression(C=1.0, max_iter=1000, fit_intercept=False)
+    labels = np.r_[np.ones(gaps.shape[0]), np.zeros(gaps.shape[0])]
+    model.fit(vstack([gaps, -gaps]), labels, sample_weight=np.r_[weights, weights])
+    return model.decision_function(differences(test))
+
+
+def reward_margins(
+    reward_model: RewardModel, rows: Sequence[Comparison], *, max_tokens: int = 16_384
+) -> np.ndarray:
+    """Raw reward of chosen minus rejected, on the scale that Bradley-Terry was fitted on."""
+    encoder = Encoder(reward_model.tokenizer)
+    prompts = [r.prompt for r in rows]
+    sequences = encoder.sequences(prompts + prompts, [r.chosen for r in rows] + [r.rejected for r in rows])
+    with evaluating(reward_model):
+        raw = reward_model.outputs(sequences, max_tokens=max_tokens)[:, 0].double().numpy()
+    return raw[: len(rows)] - raw[len(rows) :]
+
+
+def calibration_error(margins: np.ndarray, *, num_bins: int = 10) -> float:
+    """Expected calibration error of sigmoid(margin) as the probability that `chosen` wins.
+
+    Every pair is read with the more probable side first, confidence 0.5 to 1, in bins of equal counts.
+    """
+    if len(margins) == 0:
+        return math.nan
+    confidence = 1 / (1 + np.exp(-np.abs(margins)))
+    right = np.where(margins == 0, 0.5, margins > 0)
+    order = np.argsort(confidence, kind="stable")
+    bins = np.array_split(order, min(num_bins, len(order)))
+    return float(sum(len(b) * abs(confidence[b].mean() - right[b].mean()) for b in bins) / len(order))
+
+
+def _accuracy(rows: Sequence[Comparison], margins: np.ndarray) -> Estimate:
+    right = np.where(margins == 0, 0.5, margins > 0).astype(float)
+    weights = np.array([r.weight for r in rows])
+    return cluster_bootstrap(right, [r.author for r in rows], weights)
+
+
+def evaluate_comparisons(
+    test: Sequence[Comparison],
+    train: Sequence[Comparison],
+    *,
+    models: dict[str, np.ndarray] | None = None,
+    reward_model: RewardModel | None = None,
+) -> dict[str, Any]:
+    """Held-out pairwise accuracy of a reward model beside chance, length and bag of words, as JSON.
+
+    Args:
+        test: held-out comparisons; ties are counted but decide nothing.
+        train: what the bag-of-words baseline is fitted on.
+        models: further margins by name, one per row of `test`.
+        reward_model: the model to judge.
+
+    Raises:
+        ValueError: no decided comparison is held out.
+    """
+    keep = [i for i, r in enumerate(test) if not r.tie]
+    decided = [test[i] for i in keep]
+    if not decided:
+        raise ValueError(
+            f"none of the {len(test)} held-out comparisons is decided; there is nothing to measure accuracy on"
+        )
+    margins = {
+        "longer answer wins": length_margins(decided),
+        "bag of words": bag_of_words_margins(train, decided),
+        **{name: values[keep] for name, values in (models or {}).items()},
+    }
+    if reward_model is not None:
+        margins["reward model"] = reward_margins(reward_model, decided)
+    accuracies = {"chance": {"estimate": 0.5}}
+    for name, values in margins.items():
+        accuracies[name] = asdict(_accuracy(decided, values))
+    report: dict[str, Any] = {
+        "num_comparisons": len(decided),
+        "num_ties": len(test) - len(decided),
+        "num_judges": len({r.author for r in decided if r.author is not None}),
+        "num_train": len(train),
+        "accuracy": accuracies,
+    }
+    if reward_model is not None:
+        own = margins["reward model"]
+        report["calibration_error"] = calibration_error(own)
+        report["log_loss"] = float(np.mean(np.logaddexp(0, -own)))
+    return report
+
+
+# ----------------------------------------------------------------------------------------------- new against parent
+
+
+def sample_responses(
+    policy: Any,
+    tokenizer: Any,
+    prompts: Sequence[PromptRow],
+    config: SamplingConfig,
+    *,
+    max_prompt_tokens: int = 1024,
+) -> list[Response]:
+    """One response of a policy per prompt."""
+    encoder = Encoder(tokenizer, max_prompt_tokens, config.max_new_tokens)
+    generate = CachedGenerator(policy, stop_ids(policy, tokenizer))
+    out = generate(encoder.prompts([p.prompt for p in prompts]), config)
+    return [
+        Response(p, encoder.decode(g.response_ids), g.response_ids, g.ended)
+        for p, g in zip(prompts, out, strict=True)
+    ]
+
+
+def score_responses(
+    responses: Sequence[Response], judge: RewardModel | RewardFunction, *, max_tokens: int = 16_384
+) -> np.ndarray:
+    """A judge's number for each response, float64 [n]."""
+    if not isinstance(judge, RewardModel):
+        return np.array([float(v) for v in judge(responses)])
+    encoder = Encoder(judge.tokenizer)
+    sequences = encoder.sequences([r.prompt.prompt for r in responses], [r.text for r in responses])
+    return judge.score(sequences, max_tokens=max_tokens).double().numpy()
+
+
+@dataclass(frozen=True, slots=True)
+class WinRate:
+    """New against parent on the same prompts.
+
+    Attributes:
+        win_rate: share of prompts on which the new answer scores higher, ties half.
+        gain: mean difference of scores.
+        length_controlled: win rate expected at equal length, by a logistic regression on the length difference.
+        length_ratio: mean characters of new answers over those of the parent.
+    """
+
+    win_rate: Estimate
+    gain: Estimate
+    length_controlled: Estimate
+    length_ratio: float
+
+
+def compare_policies(
+    new: Sequence[Response], parent: Sequence[Response], judge: RewardModel | RewardFunction
+) -> WinRate:
+    """Win rate of `new` over `parent`, prompt by prompt, clustered by prompt group."""
+    gaps = score_responses(new, judge) - score_responses(parent, judge)
+    groups = [r.prompt.group or None for r in new]
+    wins = np.where(gaps == 0, 0.5, gaps > 0).astype(float)
+    lengths = np.array([len(a.text) - len(b.text) for a, b in zip(new, parent, strict=True)], dtype=float)
+    before = max(1, sum(len(r.text) for r in parent))
+    return WinRate(
+        cluster_bootstrap(wins, groups),
+        cluster_bootstrap(gaps, groups),
+        _length_controlled(wins, lengths),
+        sum(len(r.text) for r in new) / before,
+    )
+
+
+def _length_controlled(wins: np.ndarray, lengths: np.ndarray) -> Estimate:
+    """Win rate at equal length: the intercept of a logistic regression on the (bounded) length difference.
+
+    After "Length-Controlled AlpacaEval" (arXiv 2404.04475): tanh of the standardised difference, so that one huge answer
+    does not decide the slope.
+    """
+    features = np.tanh(lengths / max(float(lengths.std()), 1e-9))[:, None]
+
+    def fit(rows: np.ndarray) -> float:
+        won, x = wins[rows], features[rows]
+        both = np.r_[np.ones(len(rows)), np.zeros(len(rows))]
+        weights = np.r_[won, 1 - won]
+        if weights[both == 1].sum() == 0 or weights[both == 0].sum() == 0:
+            return float(won.mean())
+        model = LogisticRegression(C=10.0).fit(np.r_[x, x], both, sample_weight=weights)
+        return float(1 / (1 + np.exp(-model.intercept_[0])))
+
+    return _row_bootstrap(fit, len(wins))
+
+
+def _row_bootstrap(fit: Callable[[np.ndarray], float], count: int, *, num_resamples: int = 200) -> Estimate:
+    rng = np.random.Generator(np.random.Philox(0))
+    draws = [fit(rng.integers(0, count, count)) for _ in range(num_resamples)]
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return Estimate(fit(np.arange(count)), float(low), float(high), count, count)
+
+
+def response_table(responses: Sequence[Response]) -> dict[str, float]:
+    """Mean length in characters and the share that ended."""
+    return {
+        "length": float(np.mean([len(r.text) for r in responses])),
+        "ended_share": float(np.mean([r.ended for r in responses])),
+    }

@@ -1,0 +1,204 @@
+"""Reward models: one number per answer, learned from which of two answers people found better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from heedloop.schema import Comparison
+from heedloop_trainer.distributed import World, shard
+from heedloop_trainer.losses import bradley_terry, davidson, rao_kupper
+from heedloop_trainer.models import RewardModel, evaluating
+from heedloop_trainer.optimiser import OptimiserConfig, Sums
+from heedloop_trainer.runs import RunFolder, TrainingResult
+from heedloop_trainer.sequences import Encoder, TokenSequence, collate
+from heedloop_trainer.supervised import Epochs, learn
+
+__all__ = ["RewardConfig", "fit_gain_and_bias", "train_reward"]
+
+
+@dataclass(frozen=True, slots=True)
+class RewardConfig:
+    """Settings of a reward model.
+
+    Attributes:
+        epochs: passes over the comparisons; one is usual, since reward models overfit quickly.
+        batch_size: comparisons per optimiser step.
+        ties: what a tie says: `davidson` or `rao_kupper` fit it with a likelihood of its own; `drop` leaves ties out.
+        label_smoothing: share of judgements expected to be the wrong way round, 0 up to 0.5. Decided pairs only.
+        margin_scale: factor on the rows' margins; 0 ignores them.
+        centring: weight of (chosen + rejected)^2, which keeps rewards near 0 (arXiv 2312.09244).
+        max_tokens: tokens per micro-batch, padding included; lower it when memory runs out, the result stays the same.
+        max_prompt_tokens: longer prompts lose their oldest tokens.
+        max_response_tokens: longer completions lose their end.
+        bfloat16: compute in bfloat16 over float32 weights.
+        seed: decides the order of the rows.
+    """
+
+    epochs: int = 1
+    batch_size: int = 32
+    optimiser: OptimiserConfig = field(
+        default_factory=lambda: OptimiserConfig(1e-5, warmup_share=0.05, schedule="cosine")
+    )
+    ties: Literal["davidson", "rao_kupper", "drop"] = "davidson"
+    label_smoothing: float = 0.0
+    margin_scale: float = 1.0
+    centring: float = 0.01
+    max_tokens: int = 8192
+    max_prompt_tokens: int = 1024
+    max_response_tokens: int = 1024
+    bfloat16: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 0.5:
+            raise ValueError(f"label_smoothing must be 0 or more and below 0.5, not {self.label_smoothing}")
+
+
+class _Judge(nn.Module):
+    """A reward model and the tie parameter that is fitted with it."""
+
+    def __init__(self, reward: RewardModel) -> None:
+        super().__init__()
+        self.reward = reward
+        self.tie_parameter = nn.Parameter(torch.zeros((), device=reward.device))
+
+    def forward(self, sequences: list[TokenSequence]) -> torch.Tensor:
+        """The reward output of each sequence, [len(sequences)]."""
+        return self.reward(collate(sequences, self.reward.device))[:, 0]
+
+
+def train_reward(
+    config: RewardConfig,
+    rows: Sequence[Comparison],
+    model: nn.Module,
+    tokenizer: Any,
+    run: RunFolder | None = None,
+    *,
+    progress: str | None = None,
+    world: World = World(),  # noqa: B008
+) -> TrainingResult:
+    """Train `model` in place on comparisons, then store the gain and bias that normalise its rewards.
+
+    The loss is the weighted mean over the minibatch's rows, so that weight 2 equals the row twice.
+
+    Args:
+        rows: comparisons; ties are fitted as `config.ties` says.
+        model: a sequence classifier of transformers with one label.
+        tokenizer: its tokenizer.
+        run: where metrics, resume points and lineage go; in memory where None.
+
+    Raises:
+        ValueError: there are no rows, or the tokenizer pads with its end token and the saved model would therefore read
+            its reward at another token than `from_pretrained` does.
+    """
+    run = run or RunFolder.in_memory("reward")
+    rows = [r for r in rows if r.weight > 0 and not (r.tie and config.ties == "drop")]
+    if not rows:
+        raise ValueError(
+            "there are no comparisons to learn from; pairs come from comparisons, corrections and thumbs"
+        )
+    check_padding(model, tokenizer)
+    encoder = Encoder(tokenizer, config.max_prompt_tokens, config.max_response_tokens)
+    chosen = encoder.sequences([r.prompt for r in rows], [r.chosen for r in rows])
+    rejected = encoder.sequences([r.prompt for r in rows], [r.rejected for r in rows])
+    weights = torch.tensor([r.weight for r in rows])
+    # Without a tie anywhere, Bradley-Terry is the whole model.
+    any_ties = any(r.tie for r in rows)
+    reward = RewardModel(model, tokenizer, bfloat16=config.bfloat16)
+    judge = shard(_Judge(reward).train(), world)
+
+    def loss_sums(group: list[int]) -> tuple[torch.Tensor, Sums]:
+        scores = judge([chosen[i] for i in group] + [rejected[i] for i in group])
+        first, second = scores.split(len(group))
+        picked = [rows[i] for i in group]
+        losses = _row_losses(config, judge.tie_parameter if any_ties else None, first, second, picked)
+        weight = weights[group].to(losses.device)
+        decided = torch.tensor([not r.tie for r in picked], device=losses.device)
+        right = ((first > second) & decided).float() * weight
+        loss = (weight * (losses + config.centring * (first + second).square())).sum()
+        return loss, {"right": right.sum(), "decided": (weight * decided).sum()}
+
+    def describe(sums: dict[str, float], total: float) -> dict[str, float]:
+        return {"loss": sums["loss"], "accuracy": sums["right"] / max(sums["decided"], 1e-9), "weight": total}
+
+    lengths = [2 * max(len(a), len(b)) for a, b in zip(chosen, rejected, strict=True)]
+    learn(
+        Epochs(len(rows), lengths, config.epochs, config.batch_size, config.max_tokens, config.seed),
+        judge,
+        config.optimiser,
+        run,
+        denominator=lambda group: float(weights[group].sum()),
+        loss_sums=loss_sums,
+        describe=describe,
+        progress=progress,
+        world=world,
+    )
+    if world.size == 1:
+        fit_gain_and_bias(reward, chosen + rejected, max_tokens=config.max_tokens)
+    metrics = {
+        **_last_epoch(run, config.epochs),
+        "num_rows": float(len(rows)),
+        "num_cut": float(encoder.num_cut),
+        "tie_parameter": float(judge.tie_parameter.detach().mean()),
+    }
+    return TrainingResult(metrics, run.history)
+
+
+def _row_losses(
+    config: RewardConfig,
+    tie_parameter: torch.Tensor | None,
+    first: torch.Tensor,
+    second: torch.Tensor,
+    rows: Sequence[Comparison],
+) -> torch.Tensor:
+    """Negative log-likelihood of each judgement, [B]; of Bradley-Terry where there is no tie parameter."""
+    margin = config.margin_scale * torch.tensor([r.margin or 0.0 for r in rows], device=first.device)
+    if tie_parameter is None:
+        return bradley_terry(first, second, margin=margin, label_smoothing=config.label_smoothing)
+    tie = torch.tensor([r.tie for r in rows], device=first.device)
+    likelihood = davidson if config.ties == "davidson" else rao_kupper
+    gap = first - second
+    losses = likelihood(gap - margin, tie, tie_parameter)
+    if not config.label_smoothing:
+        return losses
+    turned = likelihood(-gap - margin, tie, tie_parameter)
+    smoothed = (1 - config.label_smoothing) * losses + config.label_smoothing * turned
+    return torch.where(tie, losses, smoothed)
+
+
+def _last_epoch(run: RunFolder, epochs: int) -> dict[str, float]:
+    tail = run.history[-max(1, len(run.history) // epochs) :]
+    weight = sum(r["weight"] for r in tail)
+    return {name: sum(r[name] * r["weight"] for r in tail) / weight for name in ("loss", "accuracy")}
+
+
+def check_padding(model: nn.Module, tokenizer: Any) -> None:
+    """Refuse a classifier that, once saved, would read its number at another token than we trained.
+
+    `transformers` finds the last token by comparing ids with the pad id. Ours ends every sequence with the end token, so a
+    pad equal to it (or none) makes `from_pretrained` users read the token before it.
+    """
+    pad = model.config.pad_token_id
+    if pad is None or pad == tokenizer.eos_token_id:
+        raise ValueError(
+            f"the classifier's pad token id is {pad} and the end token's {tokenizer.eos_token_id}: give the tokenizer a pad "
+            "token of its own (`models.own_pad_token` adds one and makes room for it) before training a reward model"
+        )
+
+
+@torch.no_grad()
+def fit_gain_and_bias(
+    reward: RewardModel, sequences: Sequence[TokenSequence], *, max_tokens: int = 16_384
+) -> None:
+    """Set gain and bias so that rewards of `sequences` have mean 0 and variance 1, and store them with the model."""
+    with evaluating(reward):
+        raw = reward.outputs(sequences, max_tokens=max_tokens)[:, 0].double()
+    deviation = float(raw.std(unbiased=False))
+    gain = 1.0 / deviation if deviation > 1e-8 and math.isfinite(deviation) else 1.0
+    reward.normalise(gain=gain, bias=-float(raw.mean()) * gain)

@@ -1,0 +1,221 @@
+"""Rollouts: responses with everything PPO needs to know about them, measured before any update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from heedloop.schema import PromptRow
+from heedloop_trainer.distributed import World
+from heedloop_trainer.models import Policy, RewardModel, ValueModel
+from heedloop_trainer.optimiser import shared_groups
+from heedloop_trainer.policy_math import length_mask
+from heedloop_trainer.sampling import Generation
+from heedloop_trainer.sequences import Encoder, TokenSequence, collate
+
+__all__ = ["Response", "RewardFunction", "Rollout", "Scorer", "measure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a reward function sees of one sampled answer.
+
+    Attributes:
+        text: without special tokens.
+        token_ids: with the stop token, where it was reached.
+        ended: False where the answer was cut off at the length limit.
+    """
+
+    prompt: PromptRow
+    text: str
+    token_ids: list[int]
+    ended: bool
+
+
+RewardFunction = Callable[[Sequence[Response]], Sequence[float]]
+"""A reward in Python: one finite number per response."""
+
+
+@dataclass
+class Rollout:
+    """Sampled responses and their measurements. Padded tensors are float32 [B, R] on the CPU, zero after the end.
+
+    Attributes:
+        old_log_probs: by the training forward of the policy that sampled; what ratios are taken against.
+        reference_log_probs: by the same forward of the frozen reference.
+        entropy: of the policy at each token, nats.
+        values: V before each token; final_values: [B], V after the last one. Zero without a critic.
+        scores: [B], what the reward model and the reward function gave, normalised, before penalties.
+        ended: bool [B].
+        drift: mean |sampler's - training forward's log-probability|.
+    """
+
+    sequences: list[TokenSequence]
+    responses: list[Response]
+    lengths: torch.Tensor
+    ended: torch.Tensor
+    old_log_probs: torch.Tensor
+    reference_log_probs: torch.Tensor
+    entropy: torch.Tensor
+    values: torch.Tensor
+    final_values: torch.Tensor
+    scores: torch.Tensor
+    raw_scores: torch.Tensor
+    drift: float
+
+    @property
+    def width(self) -> int:
+        return self.old_log_probs.shape[1]
+
+    @property
+    def mask(self) -> torch.Tensor:
+        """Bool [B, R], True on response tokens."""
+        return length_mask(self.lengths, self.width)
+
+    @property
+    def kl(self) -> torch.Tensor:
+        """k1 per token against the reference, [B, R], zero after the end."""
+        return self.old_log_probs - self.reference_log_probs
+
+
+@dataclass
+class Scorer:
+    """Scores of responses: a reward model, a Python function, or their sum.
+
+    Attributes:
+        reward_model: its gain and bias are applied; where its tokenizer differs from the policy's, the text is read anew.
+        gain, bias: a second normalisation, fitted on the reference policy's own answers.
+    """
+
+    reward_model: RewardModel | None = None
+    reward_function: RewardFunction | None = None
+    same_tokens: bool = True
+    encoder: Encoder | None = None
+    max_tokens: int = 16_384
+    gain: float = 1.0
+    bias: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.reward_model is None and self.reward_function is None:
+            raise ValueError("PPO needs a reward: a reward model, a Python function, or both")
+
+    def __call__(
+        self, responses: Sequence[Response], sequences: Sequence[TokenSequence]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Normalised and raw scores, float32 [B] each.
+
+        Raises:
+            ValueError: the reward function gave the wrong number of values, or one that is not finite.
+        """
+        raw = torch.zeros(len(responses))
+        if self.reward_model is not None:
+            raw = raw + self.reward_model.score(
+                self._reward_sequences(responses, sequences), max_tokens=self.max_tokens
+            )
+        normalised = raw * self.gain + self.bias if self.reward_model is not None else raw
+        if self.reward_function is not None:
+            own = torch.tensor([float(v) for v in self.reward_function(responses)])
+            if len(own) != len(responses):
+                raise ValueError(
+                    f"the reward function gave {len(own)} numbers for {len(responses)} responses"
+                )
+            raw, normalised = raw + own, normalised + own
+        if not torch.isfinite(normalised).all():
+            bad = int((~torch.isfinite(normalised)).nonzero()[0])
+            raise ValueError(
+                f"the reward of response {bad} is {float(normalised[bad])}; rewards must be finite"
+            )
+        return normalised, raw
+
+    def _reward_sequences(
+        self, responses: Sequence[Response], sequences: Sequence[TokenSequence]
+    ) -> Sequence[TokenSequence]:
+        if self.same_tokens or self.encoder is None:
+            return sequences
+        return self.encoder.sequences([r.prompt.prompt for r in responses], [r.text for r in responses])
+
+
+def same_vocabulary(first: Any, second: Any) -> bool:
+    """True where two tokenizers turn ids into the same tokens and render prompts alike."""
+    return first is second or (
+        first.get_vocab() == second.get_vocab()
+        and getattr(first, "chat_template", None) == getattr(second, "chat_template", None)
+        and first.eos_token_id == second.eos_token_id
+    )
+
+
+@torch.no_grad()
+def measure(
+    generations: Sequence[Generation],
+    prompts: Sequence[PromptRow],
+    prompt_ids: Sequence[list[int]],
+    *,
+    policy: Policy,
+    reference: Policy | None,
+    value_model: ValueModel | None,
+    scorer: Scorer,
+    encoder: Encoder,
+    temperature: float,
+    max_tokens: int,
+    world: World = World(),  # noqa: B008
+) -> Rollout:
+    """Score sampled responses with all models: old and reference log-probabilities, entropy, values, rewards.
+
+    Args:
+        reference: None where the KL penalty is 0.
+        temperature: the sampler's; policy and reference are both read at it.
+    """
+    sequences = [
+        TokenSequence(p, g.response_ids, g.ended) for p, g in zip(prompt_ids, generations, strict=True)
+    ]
+    responses = [
+        Response(p, encoder.decode(g.response_ids), g.response_ids, g.ended)
+        for p, g in zip(prompts, generations, strict=True)
+    ]
+    scores, raw = scorer(responses, sequences)
+    lengths = torch.tensor([len(g.response_ids) for g in generations])
+    padded = {
+        name: torch.zeros(len(sequences), int(lengths.max()))
+        for name in ("old", "reference", "entropy", "values")
+    }
+    final = torch.zeros(len(sequences))
+    all_lengths = [len(s) for s in sequences]
+    rows = list(range(len(sequences)))
+    for group, _ in shared_groups(rows, all_lengths, max_tokens=max_tokens, world=world):
+        batch = collate([sequences[i] for i in group], policy.device)
+        width = padded["old"].shape[1]
+
+        def keep(name: str, flat: torch.Tensor) -> None:
+            padded[name][group] = batch.unflatten(flat, width).cpu()  # noqa: B023
+
+        own = policy(batch, temperature=temperature, with_entropy=True)
+        keep("old", own.log_probs)
+        keep("entropy", own.entropy)
+        keep(
+            "reference",
+            own.log_probs if reference is None else reference(batch, temperature=temperature).log_probs,
+        )
+        if value_model is not None:
+            values, last = value_model(batch)
+            keep("values", values)
+            final[group] = last.cpu()
+    sampled = np.concatenate([g.log_probs for g in generations])
+    trained = padded["old"][length_mask(lengths, padded["old"].shape[1])].numpy()
+    return Rollout(
+        sequences=sequences,
+        responses=responses,
+        lengths=lengths,
+        ended=torch.tensor([g.ended for g in generations]),
+        old_log_probs=padded["old"],
+        reference_log_probs=padded["reference"],
+        entropy=padded["entropy"],
+        values=padded["values"],
+        final_values=final,
+        scores=scores,
+        raw_scores=raw,
+        drift=float(np.abs(sampled - trained).mean()) if temperature > 0 else 0.0,
+    )
