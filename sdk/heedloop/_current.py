@@ -1,0 +1,454 @@
+"""The call that is going on: starting and ending it, `span`, `context`, `set` and `handle`."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from typing import Any, TypedDict, Unpack, cast
+
+from opentelemetry import context as context_api
+from opentelemetry import trace as trace_api
+from opentelemetry.trace.propagation import set_span_in_context
+
+from heedloop import attributes as names
+from heedloop._capture import Budget, render_answer, render_json, render_prompt, snapshot
+from heedloop._guard import guarded
+from heedloop._runtime import Runtime, state
+from heedloop._spans import CallSpan, Captured
+from heedloop.schema import Usage
+
+__all__ = [
+    "CALL_KEY",
+    "CallValues",
+    "attach",
+    "context",
+    "current_call",
+    "current_values",
+    "detach",
+    "external_trace_id",
+    "handle",
+    "last_call",
+    "set_values",
+    "span",
+    "start",
+]
+
+CALL_KEY = context_api.create_key("heedloop-call")
+VALUES_KEY = context_api.create_key("heedloop-values")
+EXTERNAL_KEY = context_api.create_key("heedloop-external-id")
+
+last_call: ContextVar[CallSpan | None] = ContextVar("heedloop_last_call", default=None)
+"""The outermost call that was started last in this context, so that its handle is known after it returned."""
+
+_SAMPLED = trace_api.TraceFlags(1)
+_UNSAMPLED = trace_api.TraceFlags(0)
+_INHERITED = (names.USER_ID, names.CONVERSATION_ID)
+_BUBBLING = (
+    names.REQUEST_MODEL,
+    names.RESPONSE_MODEL,
+    names.PROVIDER_NAME,
+    names.PROMPT_NAME,
+    names.PROMPT_VERSION,
+)
+
+
+class CallValues(TypedDict, total=False):
+    """What `heedloop.set` takes; see there."""
+
+    model: str
+    response_model: str
+    provider: str
+    operation: str
+    usage: Usage | Mapping[str, int]
+    cost: float
+    user: str
+    session: str
+    tags: Sequence[str]
+    metadata: Mapping[str, str]
+    prompt_name: str
+    prompt_version: str
+    prompt_variables: Mapping[str, str]
+    parameters: Mapping[str, Any]
+    response_id: str
+    finish_reasons: Sequence[str]
+    input: Any
+    output: Any
+
+
+# --------------------------------------------------------------------------------------------- starting, ending
+
+
+def start(runtime: Runtime, name: str, *, step: bool = False) -> CallSpan:
+    """A new span under the current one. The caller attaches it, ends it and detaches it."""
+    current = context_api.get_current()
+    enclosing = cast("CallSpan | None", current.get(CALL_KEY))
+    external = cast("int | None", current.get(EXTERNAL_KEY)) if enclosing is None else None
+    if runtime.tracer is not None:
+        new = _start_delegate(runtime, name, current, enclosing, external)
+    else:
+        new = _start_own(runtime, name, current, enclosing, external)
+    if enclosing is not None:
+        for key in _INHERITED:
+            if key in enclosing.attributes:
+                new.attributes[key] = enclosing.attributes[key]
+    values = current.get(VALUES_KEY)
+    if values is not None:
+        new.attributes.update(cast(dict[str, Any], values))
+    if step:
+        new.attributes[names.STEP] = name
+    else:
+        new.attributes[names.ANSWER] = enclosing is None
+        if enclosing is None:
+            last_call.set(new)
+    return new
+
+
+def _start_own(
+    runtime: Runtime,
+    name: str,
+    current: context_api.Context,
+    enclosing: CallSpan | None,
+    external: int | None,
+) -> CallSpan:
+    parent = trace_api.get_current_span(current).get_span_context()
+    if parent.is_valid and external is None:
+        trace_id, flags, trace_state = parent.trace_id, parent.trace_flags, parent.trace_state
+    else:
+        trace_id = external or random.getrandbits(128) or 1
+        flags = _SAMPLED if runtime.sampler.chooses(trace_id) else _UNSAMPLED
+        trace_state = None
+    context = trace_api.SpanContext(trace_id, random.getrandbits(64) or 1, False, flags, trace_state)
+    has_parent = parent.is_valid and external is None
+    new = CallSpan(
+        name, context, parent if has_parent else None, answer=_answer(enclosing), sink=runtime.span_ended
+    )
+    if external is not None and parent.is_valid:
+        new.add_link(parent)
+    return new
+
+
+def _start_delegate(
+    runtime: Runtime,
+    name: str,
+    current: context_api.Context,
+    enclosing: CallSpan | None,
+    external: int | None,
+) -> CallSpan:
+    assert runtime.tracer is not None
+    under = current
+    if external is not None:
+        origin = trace_api.SpanContext(external, external & (2**64 - 1) or 1, True, _SAMPLED)
+        under = set_span_in_context(trace_api.NonRecordingSpan(origin), current)
+    # Marked at birth, so that our own processor knows it for one of ours and leaves it alone.
+    delegate = runtime.tracer.start_span(
+        name, context=under, attributes={names.SDK_VERSION: runtime.scope[1]}
+    )
+    context = delegate.get_span_context()
+    return CallSpan(
+        name, context, None, answer=_answer(enclosing), delegate=delegate, sink=runtime.span_ended
+    )
+
+
+def _answer(enclosing: CallSpan | None) -> CallSpan | None:
+    return None if enclosing is None else enclosing.answer
+
+
+def attached(new: CallSpan, *, step: bool = False) -> context_api.Context:
+    """The current context with `new` as its span, and as its call unless it is a step."""
+    under = set_span_in_context(new if new.delegate is None else new.delegate)
+    return under if step else context_api.set_value(CALL_KEY, new, under)
+
+
+def attach(new: CallSpan, *, step: bool = False) -> None:
+    """Make `new` the current span."""
+    new.token = context_api.attach(attached(new, step=step))
+
+
+def detach(ended: CallSpan) -> None:
+    """Undo `attach`."""
+    if ended.token is not None:
+        context_api.detach(ended.token)
+        ended.token = None
+
+
+def end(runtime: Runtime, call: CallSpan) -> None:
+    """End a call; what it knows about model and prompt goes up to the answer that has no word of its own on it."""
+    answer = call.answer
+    if answer is not call:
+        for key in _BUBBLING:
+            if key in call.attributes:
+                answer.attributes.setdefault(key, call.attributes[key])
+    call.end()
+    if answer is call and runtime.options.serverless:
+        runtime.flush(runtime.options.serverless_timeout_s)
+
+
+# ------------------------------------------------------------------------------------------------ for the app
+
+
+def current_call() -> CallSpan | None:
+    """The innermost decorated call that is going on here."""
+    return cast("CallSpan | None", context_api.get_value(CALL_KEY))
+
+
+def current_values(under: context_api.Context | None = None) -> Mapping[str, Any]:
+    """The attributes that `context()` gives to every span."""
+    return cast(Mapping[str, Any], context_api.get_value(VALUES_KEY, under) or {})
+
+
+def handle() -> str:
+    """The handle of the answer that is going on here, or of the last one: a W3C `traceparent`.
+
+    Inside a decorated call it is the outermost one's. After the call returned it still is, in the same thread or task,
+    so that a request handler can put it into its response. Empty where there is no call, or heedloop is off.
+    """
+    call = current_call()
+    if call is not None:
+        return call.answer.handle
+    last = last_call.get()
+    if last is not None and state.runtime is not None:
+        return last.handle
+    span = trace_api.get_current_span().get_span_context()
+    if span.is_valid and state.runtime is not None:
+        return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
+    return ""
+
+
+@contextlib.contextmanager
+def span(name: str, **attributes: str | int | float | bool) -> Iterator[trace_api.Span]:
+    """A step inside a call: `with heedloop.span("retrieve", k=5) as step:`. Keywords become `heedloop.metadata.*`."""
+    runtime = state.runtime
+    new = _start_step(runtime, name, attributes) if runtime is not None else None
+    if new is None:
+        yield trace_api.INVALID_SPAN
+        return
+    try:
+        yield new
+    except BaseException as error:
+        if not isinstance(error, GeneratorExit):
+            new.fail(error)
+        raise
+    finally:
+        detach(new)
+        new.end()
+
+
+@guarded("starting a step", None)
+def _start_step(runtime: Runtime, name: str, attributes: Mapping[str, Any]) -> CallSpan | None:
+    new = start(runtime, name, step=True)
+    for key, value in attributes.items():
+        new.attributes[names.METADATA_PREFIX + key] = value
+    attach(new, step=True)
+    return new
+
+
+@contextlib.contextmanager
+def context(
+    *,
+    user: str | None = None,
+    session: str | None = None,
+    tags: Sequence[str] = (),
+    metadata: Mapping[str, str] | None = None,
+    external_id: str | None = None,
+) -> Iterator[None]:
+    """Say who is being served, for every call inside: decorated ones and those of other instrumentations.
+
+    Args:
+        external_id: the app's own id of the answer, such as its message id. Calls inside get a trace id made from it,
+            so that `target(external="…")` finds them without anybody having stored a handle.
+    """
+    values = dict(current_values())
+    values.update(given_attributes(user=user, session=session, tags=tags or None, metadata=metadata or None))
+    new = context_api.set_value(VALUES_KEY, values)
+    if external_id is not None:
+        new = context_api.set_value(EXTERNAL_KEY, external_trace_id(external_id), new)
+    token = context_api.attach(new)
+    try:
+        yield
+    finally:
+        context_api.detach(token)
+
+
+def external_trace_id(external_id: str) -> int:
+    """The trace id that belongs to an app's own id: the first 128 bits of its SHA-256."""
+    if not external_id:
+        raise ValueError("external id: must not be empty")
+    digest = hashlib.sha256(b"heedloop external id\x00" + external_id.encode("utf-8", "replace")).digest()
+    return int.from_bytes(digest[:16], "big") or 1
+
+
+def set_values(**values: Unpack[CallValues]) -> None:
+    """Say what is known about the call that is going on; outside of a call it does nothing.
+
+    `user`, `session` and `tags` also go to the answer around it. `usage` is a `heedloop.Usage` or a mapping of its
+    fields (`{"input": 12, "output": 80}`); `input` and `output` replace what was captured. Raises `ValueError` where a
+    value is of the wrong kind, `TypeError` for a name that is not in `CallValues`.
+    """
+    unknown = set(values) - CallValues.__annotations__.keys()
+    if unknown:
+        raise TypeError(
+            f"set() has no {', '.join(sorted(unknown))}; it takes {', '.join(CallValues.__annotations__)}"
+        )
+    found = _attributes_of(values)
+    runtime, call = state.runtime, current_call()
+    if runtime is None or call is None:
+        return
+    call.set_attributes(found)
+    for key in (names.USER_ID, names.CONVERSATION_ID, names.TAGS):
+        if key in found:
+            call.answer.set_attribute(key, found[key])
+    if "input" in values:
+        keep_content(runtime, call, names.INPUT_MESSAGES, values["input"])
+    if "output" in values:
+        keep_content(runtime, call, names.OUTPUT_MESSAGES, values["output"])
+
+
+def keep_content(runtime: Runtime, call: CallSpan, attribute: str, value: Any) -> None:
+    """Take content for `attribute`, in place of what was taken for it before.
+
+    Content for a messages attribute that is neither text nor messages goes to `heedloop.input` or `heedloop.output`.
+    """
+    if not runtime.capture:
+        return
+    if type(value) is str and len(value) <= runtime.options.max_value_chars:
+        taken, size, cut = value, len(value), False
+    else:
+        budget = Budget(runtime.options.max_value_chars)
+        taken = snapshot(value, budget)
+        size, cut = budget.num_taken, budget.cut
+    render = render_json
+    if attribute in (names.INPUT_MESSAGES, names.OUTPUT_MESSAGES):
+        is_input = attribute == names.INPUT_MESSAGES
+        if _is_conversation(taken):
+            render = render_prompt if is_input else render_answer
+        else:
+            attribute = names.INPUT if is_input else names.OUTPUT
+    call.captured.append(Captured(attribute, render, taken))
+    call.num_chars += size
+    if cut:
+        call.mark_truncated(attribute)
+
+
+def keep_stream(call: CallSpan, pieces: list[Any], budget: Budget | None) -> None:
+    """Take the pieces of a streamed answer: texts are one answer, anything else is kept as it came."""
+    if all(type(piece) is str for piece in pieces):
+        call.captured.append(Captured(names.OUTPUT_MESSAGES, render_answer, pieces))
+    else:
+        call.captured.append(Captured(names.OUTPUT, render_json, pieces))
+    if budget is not None:
+        call.num_chars += budget.num_taken
+        if budget.cut:
+            call.mark_truncated(call.captured[-1].attribute)
+
+
+def _is_conversation(taken: Any) -> bool:
+    if isinstance(taken, str):
+        return True
+    if isinstance(taken, dict):
+        return "role" in taken
+    return isinstance(taken, list) and bool(taken) and all(_is_message(m) for m in cast(list[Any], taken))
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, dict) and "role" in value
+
+
+# ------------------------------------------------------------------------------------- values -> attributes
+
+
+_TEXTS = {
+    "model": names.REQUEST_MODEL,
+    "response_model": names.RESPONSE_MODEL,
+    "provider": names.PROVIDER_NAME,
+    "operation": names.OPERATION_NAME,
+    "user": names.USER_ID,
+    "session": names.CONVERSATION_ID,
+    "prompt_name": names.PROMPT_NAME,
+    "prompt_version": names.PROMPT_VERSION,
+    "response_id": names.RESPONSE_ID,
+}
+
+
+def given_attributes(**values: Any) -> dict[str, Any]:
+    """Span attributes of those values that are not None."""
+    return _attributes_of({k: v for k, v in values.items() if v is not None})
+
+
+def _attributes_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Span attributes of what an app said; raises `ValueError` where a value is of the wrong kind."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in _TEXTS:
+            found[_TEXTS[name]] = _text(name, value)
+        elif name == "usage":
+            found.update(_usage(value))
+        elif name == "cost":
+            found[names.COST] = _cost(value)
+        elif name in ("tags", "finish_reasons"):
+            found[names.TAGS if name == "tags" else names.FINISH_REASONS] = _texts(name, value)
+        elif name in _MAPPINGS:
+            found.update(_mapping(name, value))
+    return found
+
+
+_MAPPINGS = {
+    "metadata": names.METADATA_PREFIX,
+    "prompt_variables": names.PROMPT_VARIABLE_PREFIX,
+    "parameters": names.REQUEST_PREFIX,
+}
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, (str, int)) or isinstance(value, bool) or value == "":
+        raise ValueError(f"{name}: must be text that is not empty, not {value!r}")
+    return str(value)
+
+
+def _texts(name: str, value: Any) -> list[str]:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise ValueError(f"{name}: must be a list of texts, not {value!r}")
+    return [_text(name, v) for v in cast(Sequence[Any], value)]
+
+
+def _mapping(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name}: must be a mapping, not {value!r}")
+    entries = cast(Mapping[Any, Any], value)
+    prefix = _MAPPINGS[name]
+    if name == "parameters":
+        return {prefix + str(k): v for k, v in entries.items() if isinstance(v, (str, int, float, bool))}
+    return {prefix + str(k): v if isinstance(v, str) else str(v) for k, v in entries.items()}
+
+
+def _usage(value: Any) -> dict[str, int]:
+    if isinstance(value, Usage):
+        entries: dict[str, Any] = {k: getattr(value, k) for k in names.USAGE_ATTRIBUTES}
+    elif isinstance(value, Mapping):
+        entries = dict(cast(Mapping[str, Any], value))
+    else:
+        raise ValueError(f"usage: must be a heedloop.Usage or a mapping, not {value!r}")
+    found: dict[str, int] = {}
+    for name, count in entries.items():
+        if count is None:
+            continue
+        if name not in names.USAGE_ATTRIBUTES:
+            raise ValueError(f"usage.{name}: is not one of {', '.join(names.USAGE_ATTRIBUTES)}")
+        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+            raise ValueError(f"usage.{name}: must be a whole number of tokens, not {count!r}")
+        found[names.USAGE_ATTRIBUTES[name]] = count
+    return found
+
+
+def _cost(value: Any) -> float:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not math.isfinite(value)
+        or value < 0
+    ):
+        raise ValueError(f"cost: must be US dollars of 0 or more, not {value!r}")
+    return float(value)

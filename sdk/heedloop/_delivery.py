@@ -1,0 +1,254 @@
+"""Delivers the outbox: feedback in order until acknowledged, then the span batches that wait behind it.
+
+Of the processes that share an outbox one delivers at a time, the one that holds a lock on a file beside it; the system
+frees the lock when that process ends, however it ends. So the order is kept and nobody sends twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from opentelemetry import context as context_api
+
+from heedloop._guard import report, warn
+from heedloop._outbox import Outbox
+from heedloop._store import Row
+from heedloop._transport import Answer, Transport
+
+__all__ = ["Courier"]
+
+FEEDBACK_PATH = "/v1/feedback"
+DELIVERY_PATH = "/v1/delivery"
+JSON = "application/json"
+_MAX_ROWS = 200
+_MAX_BODY_BYTES = 1024 * 1024
+_IDLE_S = 1.0
+_FIRST_BACKOFF_S = 0.25
+_LONGEST_BACKOFF_S = 60.0
+
+
+class Courier:
+    """The thread that empties the outbox."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        transport: Transport,
+        *,
+        on_answer: Callable[[], None],
+        on_tick: Callable[[], None],
+        report_counts: Callable[[], dict[str, Any]],
+    ) -> None:
+        self.last_error: str | None = None
+        self._outbox = outbox
+        self._transport = transport
+        self._on_answer = on_answer
+        self._on_tick = on_tick
+        self._report_counts = report_counts
+        self._reported: dict[str, Any] = {}
+        self._lock_file: int | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Stand ready without a thread; also what a forked child does. The parent's lock stays the parent's."""
+        self._wake = threading.Event()
+        self._progress = threading.Condition()
+        self._start_lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._retry_at = 0.0
+        self._attempt = 0
+        self._impatient = False
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
+
+    def wake(self) -> None:
+        """There is something to deliver."""
+        with self._start_lock:
+            if self._closed:
+                return
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="heedloop-outbox", daemon=True)
+                self._thread.start()
+        self._wake.set()
+
+    def flush(self, deadline: float) -> bool:
+        """Wait until the feedback kept before now, and all waiting spans, are delivered; at most until `deadline`."""
+        marker = self._outbox.marker()
+        self._impatient = True
+        self._retry_at = 0.0
+        self.wake()
+        while self._outbox.num_waiting(marker=marker) != (0, 0):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            with self._progress:
+                # Another process may be the one that delivers, so look again now and then.
+                self._progress.wait(min(left, 0.05))
+        return True
+
+    def close(self, deadline: float) -> None:
+        """Stop; a request that is under way is left to its time limit on its daemon thread."""
+        with self._start_lock:
+            self._closed = True
+            thread = self._thread
+        self._wake.set()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(max(deadline - time.monotonic(), 0.0))
+        if thread is None or not thread.is_alive():
+            self._release()
+
+    # ------------------------------------------------------------------------------------------- the thread
+
+    def _run(self) -> None:
+        context_api.attach(context_api.set_value(context_api._SUPPRESS_INSTRUMENTATION_KEY, True))
+        while not self._closed:
+            try:
+                self._on_tick()
+                if time.monotonic() >= self._retry_at and self._is_deliverer():
+                    self._deliver()
+            except (sqlite3.Error, OSError) as error:
+                report(error, "delivering the outbox")
+            except Exception as error:  # noqa: BLE001  a thread of ours; without this it would end unseen
+                report(error, "delivering the outbox")
+            with self._progress:
+                self._progress.notify_all()
+            self._wake.wait(_IDLE_S if not self._impatient else 0.05)
+            self._wake.clear()
+        self._transport.close()
+
+    def _deliver(self) -> None:
+        while not self._closed and self._deliver_feedback():
+            self._moved_on()
+        while not self._closed and time.monotonic() >= self._retry_at and self._deliver_spans():
+            self._moved_on()
+        if time.monotonic() >= self._retry_at:
+            self._impatient = False
+            self._deliver_counts()
+
+    def _moved_on(self) -> None:
+        self._attempt = 0
+        self._on_answer()
+        with self._progress:
+            self._progress.notify_all()
+
+    def _deliver_feedback(self) -> bool:
+        """Send one batch; True where the server settled it, so that the next may follow."""
+        rows = self._outbox.waiting_feedback(_MAX_ROWS, _MAX_BODY_BYTES)
+        return bool(rows) and self._send_feedback(rows)
+
+    def _send_feedback(self, rows: list[Row]) -> bool:
+        body = b'{"feedback":[' + b",".join([r.body for r in rows]) + b"]}"
+        answer = self._transport.post(FEEDBACK_PATH, body, content_type=JSON)
+        results = _results(answer, len(rows))
+        if results is not None:
+            self._settle(rows, results)
+            return True
+        if answer.verdict == "later" or answer.verdict == "accepted":
+            self._back_off(answer)
+            return False
+        if len(rows) > 1:  # one of them is at fault; find it without losing the others or their order
+            middle = len(rows) // 2
+            return self._send_feedback(rows[:middle]) and self._send_feedback(rows[middle:])
+        warn("refused feedback", f"the server refused a feedback: {answer.reason}")
+        self.last_error = answer.reason
+        self._outbox.settle_feedback([], [(rows[0], answer.reason)])
+        return True
+
+    def _settle(self, rows: list[Row], results: list[dict[str, Any]]) -> None:
+        accepted: list[Row] = []
+        refused: list[tuple[Row, str]] = []
+        for row, result in zip(rows, results, strict=True):
+            if result.get("status") == "rejected":
+                error = cast(dict[str, Any], result.get("error") or {})
+                refused.append((row, f"{error.get('field', '')}: {error.get('message', 'rejected')}"))
+            else:
+                accepted.append(row)
+        if refused:
+            self.last_error = refused[-1][1]
+            warn("refused feedback", f"the server refused {len(refused)} feedback: {refused[-1][1]}")
+        self._outbox.settle_feedback(accepted, refused)
+
+    def _deliver_spans(self) -> bool:
+        row = self._outbox.waiting_spans()
+        if row is None:
+            return False
+        answer = self._transport.post("/v1/traces", row.body, content_type="application/x-protobuf")
+        if answer.verdict == "later":
+            self._back_off(answer)
+            return False
+        if answer.verdict != "accepted":
+            self.last_error = answer.reason
+            warn("refused", f"the server refused {row.num} spans: {answer.reason}")
+        self._outbox.settle_spans(
+            row, "sent" if answer.verdict == "accepted" else f"dropped.{answer.verdict}"
+        )
+        return True
+
+    def _deliver_counts(self) -> None:
+        counts = self._report_counts()
+        if counts and counts != self._reported:
+            body = json.dumps(counts).encode()
+            if self._transport.post(DELIVERY_PATH, body, content_type=JSON).verdict == "accepted":
+                self._reported = counts
+
+    def _back_off(self, answer: Answer) -> None:
+        self.last_error = answer.reason or f"HTTP {answer.status} without results"
+        self._attempt += 1
+        wait_s = min(_FIRST_BACKOFF_S * 2**self._attempt, _LONGEST_BACKOFF_S) * random.uniform(0.5, 1.0)
+        if answer.retry_after_s is not None:
+            wait_s = answer.retry_after_s
+        self._retry_at = time.monotonic() + wait_s
+        warn("delivery", f"the server cannot be reached, records wait in the outbox: {self.last_error}")
+
+    # --------------------------------------------------------------------------------------------- the lock
+
+    def _is_deliverer(self) -> bool:
+        path = self._outbox.path
+        if path is None or self._lock_file is not None:
+            return True
+        self._lock_file = _try_lock(path.with_name(path.name + ".lock"))
+        return self._lock_file is not None
+
+    def _release(self) -> None:
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
+
+
+def _results(answer: Answer, num_rows: int) -> list[dict[str, Any]] | None:
+    """The server's word on each row; None where it said nothing about them (or about another number of rows)."""
+    body = answer.body
+    if not isinstance(body, dict) or answer.verdict == "later":
+        return None
+    results = cast(dict[str, Any], body).get("results")
+    if not isinstance(results, list) or len(cast(list[Any], results)) != num_rows:
+        return None
+    return cast(list[dict[str, Any]], results)
+
+
+def _try_lock(path: Path) -> int | None:
+    """A descriptor that holds the lock, or None while another process holds it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # pyright: ignore[reportAttributeAccessIssue]
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor

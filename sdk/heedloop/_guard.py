@@ -1,0 +1,61 @@
+"""The one guard between this SDK and the app it runs in.
+
+After `configure()` nothing of ours raises into the host: what goes wrong is logged once a minute with a count. Under
+pytest it is raised, so that a fault is seen where it can be mended. Wrong arguments are no fault of ours and always
+raise; they are checked outside the guard.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+__all__ = ["guarded", "report", "warn"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+logger = logging.getLogger("heedloop")
+_QUIET_S = 60.0
+_last_said: dict[str, float] = {}
+_num_unsaid: dict[str, int] = {}
+
+
+def warn(topic: str, message: str) -> None:
+    """Log `message` at WARNING, at most once a minute per topic, with the number of times it was held back."""
+    now = time.monotonic()
+    if now - _last_said.get(topic, -_QUIET_S) < _QUIET_S:
+        _num_unsaid[topic] = _num_unsaid.get(topic, 0) + 1
+        return
+    _last_said[topic] = now
+    held_back = _num_unsaid.pop(topic, 0)
+    logger.warning("heedloop: %s%s", message, f" ({held_back} more like it)" if held_back else "")
+
+
+def report(error: Exception, doing: str) -> None:
+    """Note a fault of ours without raising; for our own threads, where nobody could catch it."""
+    warn(f"{doing}:{type(error).__name__}", f"{doing} failed: {type(error).__name__}: {error}")
+    logger.debug("heedloop: %s", doing, exc_info=error)
+
+
+def guarded(doing: str, default: R) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate a function of ours that runs inside a host's call: `default` is returned where it fails."""
+
+    def decorate(fn: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(fn)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return fn(*args, **kwargs)
+            except Exception as error:
+                if "PYTEST_VERSION" in os.environ:
+                    raise
+                report(error, doing)
+                return default
+
+        return call
+
+    return decorate

@@ -1,0 +1,80 @@
+"""Processes that fork, end or are told to end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from heedloop._guard import report
+from heedloop._options import Options
+from heedloop._runtime import state
+
+__all__ = ["watch"]
+
+at_exit: Callable[[], Any] = lambda: None  # noqa: E731  set by _configure
+_forks_watched = False
+
+
+def watch(options: Options) -> None:
+    """See to forks from now on, and to SIGTERM where the app asked for it."""
+    global _forks_watched
+    if not _forks_watched and hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_in_child)
+        _forks_watched = True
+    if options.on_sigterm and threading.current_thread() is threading.main_thread():
+        _hook_sigterm()
+
+
+def _in_child() -> None:
+    runtime = state.runtime
+    if runtime is None:
+        return
+    try:
+        runtime.after_fork()
+        _end_with_multiprocessing()
+    except Exception as error:  # noqa: BLE001  a fork must succeed whatever we do
+        state.runtime = None
+        report(error, "starting over after a fork")
+
+
+class _Child:
+    """What `multiprocessing` holds on to while its child lives."""
+
+
+_child = _Child()
+
+
+def _end_with_multiprocessing() -> None:
+    """A child of `multiprocessing` (or celery's billiard) leaves by `os._exit`, past atexit: use its own list."""
+    for name in ("multiprocessing.util", "billiard.util"):
+        util = sys.modules.get(name)
+        if util is not None:
+            util.register_after_fork(
+                _child, lambda _obj, util=util: util.Finalize(None, at_exit, exitpriority=0)
+            )
+
+
+def _hook_sigterm() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    if getattr(before, "_heedloop", False):
+        return
+
+    def deliver_and_go(number: int, frame: FrameType | None) -> None:
+        # On a thread of its own: this handler interrupts the main thread wherever it is, perhaps holding our locks.
+        closing = threading.Thread(target=at_exit, daemon=True)
+        timeout_s = state.runtime.options.exit_timeout_s if state.runtime is not None else 0.0
+        closing.start()
+        closing.join(timeout_s + 0.2)
+        if callable(before):
+            before(number, frame)
+        elif before == signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    deliver_and_go._heedloop = True  # type: ignore[attr-defined]
+    signal.signal(signal.SIGTERM, deliver_and_go)

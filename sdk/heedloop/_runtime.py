@@ -1,0 +1,284 @@
+"""The one thing that is running between `configure()` and `shutdown()`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from opentelemetry import trace as trace_api
+
+from heedloop import _otlp
+from heedloop import attributes as names
+from heedloop._delivery import Courier
+from heedloop._export import EncodedSpan, SpanQueue
+from heedloop._options import Options
+from heedloop._outbox import Outbox
+from heedloop._sampling import Sampler, TailBuffer
+from heedloop._spans import CallSpan
+from heedloop._transport import Transport
+
+__all__ = ["Counts", "Delivery", "Runtime", "State", "sdk_version", "state"]
+
+SCOPE = "heedloop"
+
+
+def sdk_version() -> str:
+    """The installed distribution's version."""
+    try:
+        return version("heedloop")
+    except PackageNotFoundError:  # run from a source tree without installation
+        return "0"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What became of one kind of record.
+
+    Attributes:
+        sent: acknowledged by the server.
+        waiting: in memory or in the outbox.
+        dropped: reason -> how many; empty in a healthy app.
+    """
+
+    sent: int = 0
+    waiting: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How delivery stands. Spans that this process sent, and all feedback that ever went through this outbox.
+
+    Attributes:
+        complete: nothing waits.
+        outbox: the outbox's file, or `memory`.
+    """
+
+    spans: Counts = Counts()
+    feedback: Counts = Counts()
+    complete: bool = True
+    last_error: str | None = None
+    outbox: str = "memory"
+
+
+class Runtime:
+    """Everything that `configure()` set up. Nothing in it blocks or raises on a host's thread."""
+
+    def __init__(
+        self,
+        *,
+        transport: Transport,
+        outbox: Outbox,
+        options: Options,
+        resource: Mapping[str, str],
+        api_key: str,
+        sample_rate: float,
+        capture: bool,
+    ) -> None:
+        self.options = options
+        self.capture = capture
+        self.api_key = api_key
+        self.resource: dict[str, Any] = {**default_resource(), **resource}
+        self.named = frozenset(resource)
+        self.scope = (SCOPE, sdk_version())
+        self.sampler = Sampler(sample_rate)
+        self.tail = TailBuffer(options.tail_max_bytes, options.tail_max_age_s)
+        self.outbox = outbox
+        self.transport = transport
+        self.queue = SpanQueue(self._encode, transport, outbox)
+        self.courier = Courier(
+            outbox,
+            transport,
+            on_answer=self.queue.healthy,
+            on_tick=self._tick,
+            report_counts=self._report_counts,
+        )
+        self.tracer: trace_api.Tracer | None = None
+        """The tracer of an OpenTelemetry set-up that is not ours alone; None where CallSpans are the spans."""
+        self.instance = uuid.uuid4().hex
+        self._wanted_seq = 0
+        self._merged: dict[int, tuple[Any, dict[str, Any]]] = {}
+
+    # ---------------------------------------------------------------------------------------------- spans
+
+    def span_ended(self, span: CallSpan) -> None:
+        """Where every CallSpan goes when it ends."""
+        if span.delegate is not None:
+            self._end_delegate(span)
+        else:
+            self.take(span, span.context, span.num_chars, failed=span.status.status_code.value == 2)
+
+    def take(self, span: Any, context: trace_api.SpanContext, num_chars: int, *, failed: bool) -> None:
+        """Queue a sampled span; keep an unsampled one in the tail buffer, or bring its trace back."""
+        if context.trace_flags & 1:
+            self.queue.push(span, num_chars)
+            return
+        self._push_kept(self.tail.add(context.trace_id, span, num_chars), "")
+        if failed:
+            self.keep_trace(context.trace_id, "error")
+
+    def keep_trace(self, trace_id: int, reason: str) -> None:
+        """Bring the trace's spans back from the tail buffer, those of now and those to come."""
+        self._push_kept(self.tail.keep(trace_id, reason), reason)
+
+    def _push_kept(self, spans: list[tuple[Any, int]], _reason: str) -> None:
+        for span, num_chars in spans:
+            self.queue.push(span, num_chars)
+
+    def _end_delegate(self, span: CallSpan) -> None:
+        delegate = span.delegate
+        assert delegate is not None
+        for link in span.links:
+            delegate.add_link(link.context, link.attributes)
+        for event in span.events:
+            delegate.add_event(event.name, event.attributes, event.timestamp)
+        delegate.set_attributes(span.written(self.options.redact))
+        delegate.set_status(span.status)
+        delegate.end(span.end_time)
+
+    def _encode(self, span: Any) -> EncodedSpan | None:
+        if isinstance(span, CallSpan):
+            written = span.written(self.options.redact)
+            self._note_sampling(span.context, written)
+            return EncodedSpan(_otlp.encode_span(span, written), self.resource, self.scope)
+        return self._encode_foreign(span)
+
+    def _encode_foreign(self, span: Any) -> EncodedSpan:
+        from heedloop._provider import foreign_attributes, foreign_resource
+
+        written = foreign_attributes(span, self.options)
+        self._note_sampling(span.context, written)
+        scope = span.instrumentation_scope
+        named = (scope.name, scope.version or "") if scope is not None else ("", "")
+        return EncodedSpan(_otlp.encode_span(span, written), foreign_resource(span, self), named)
+
+    def _note_sampling(self, context: trace_api.SpanContext, written: dict[str, Any]) -> None:
+        if self.sampler.rate >= 1:
+            return
+        if context.trace_flags & 1:
+            written[names.SAMPLING_PROBABILITY] = self.sampler.rate
+        else:
+            written[names.SAMPLING_PROBABILITY] = 1.0
+            written[names.SAMPLING_KEPT] = self.tail.reason(context.trace_id)
+
+    def merged_resource(self, resource: Any) -> Mapping[str, Any]:
+        """The app's own OpenTelemetry resource, with what it told `configure()` on top."""
+        merged = self._merged.get(id(resource))
+        if merged is None:
+            ours = {k: self.resource[k] for k in self.named}
+            version = {names.SDK_VERSION: self.scope[1]}
+            merged = (resource, {**dict(resource.attributes), **version, **ours})
+            self._merged[id(resource)] = merged
+        return merged[1]
+
+    # -------------------------------------------------------------------------------------------- delivery
+
+    def flush(self, timeout_s: float) -> Delivery:
+        """Deliver what waits, at most for `timeout_s`; says how it stands then."""
+        deadline = time.monotonic() + timeout_s
+        self.queue.flush(deadline)
+        self.courier.flush(deadline)
+        return self.delivery()
+
+    def delivery(self) -> Delivery:
+        """How delivery stands now."""
+        counts = self.outbox.counts()
+        num_feedback, num_spans = self.outbox.num_waiting()
+        spans = self.queue.counts
+        waiting = self.queue.num_waiting + num_spans
+        dropped = _dropped(counts, "spans.dropped.")
+        for reason, n in _dropped(spans, "dropped.").items():
+            dropped[reason] = dropped.get(reason, 0) + n
+        if self.tail.num_expired:
+            dropped["not_sampled"] = self.tail.num_expired
+        return Delivery(
+            spans=Counts(spans["sent"] + counts.get("spans.sent", 0), waiting, dropped),
+            feedback=Counts(
+                counts.get("feedback.sent", 0), num_feedback, _dropped(counts, "feedback.dropped.")
+            ),
+            complete=waiting == 0 and num_feedback == 0,
+            last_error=self.courier.last_error or self.queue.last_error,
+            outbox=str(self.outbox.path or "memory"),
+        )
+
+    def close(self, timeout_s: float) -> Delivery:
+        """Deliver or keep everything, then stop; takes `timeout_s` at most."""
+        deadline = time.monotonic() + timeout_s
+        self.queue.close(time.monotonic() + timeout_s * 0.75)
+        if self.queue.last_error is None and self.courier.last_error is None:
+            self.courier.flush(deadline)
+        how = self.delivery()
+        self.courier.close(deadline)
+        return how
+
+    def after_fork(self) -> None:
+        """Make a forked child whole: no threads, no connections, an empty queue."""
+        self.outbox.reopen_in_child()
+        self.queue.reset()
+        self.courier.reset()
+        self.tail.clear()
+        self.instance = uuid.uuid4().hex
+
+    def _tick(self) -> None:
+        if self.sampler.rate < 1:
+            for seq, trace_id in self.outbox.wanted_since(self._wanted_seq):
+                self._wanted_seq = seq
+                self.keep_trace(int(trace_id, 16), "feedback")
+        self.tail.expire()
+
+    def _report_counts(self) -> dict[str, Any]:
+        how = self.delivery()
+        return {
+            "instance": self.instance,
+            "service": self.resource.get(names.SERVICE_NAME, ""),
+            "sdk_version": self.scope[1],
+            "spans": {
+                "sent": how.spans.sent,
+                "waiting": how.spans.waiting,
+                "dropped": dict(how.spans.dropped),
+            },
+            "feedback": {
+                "sent": how.feedback.sent,
+                "waiting": how.feedback.waiting,
+                "dropped": dict(how.feedback.dropped),
+            },
+        }
+
+
+def _dropped(counts: Mapping[str, int], prefix: str) -> dict[str, int]:
+    return {name[len(prefix) :]: n for name, n in counts.items() if name.startswith(prefix)}
+
+
+def default_resource() -> dict[str, Any]:
+    """The resource attributes that nobody has to give."""
+    return {
+        names.SERVICE_NAME: os.environ.get("OTEL_SERVICE_NAME") or _program(),
+        "telemetry.sdk.name": "heedloop",
+        "telemetry.sdk.language": "python",
+        "telemetry.sdk.version": sdk_version(),
+        "process.runtime.version": platform.python_version(),
+        names.SDK_VERSION: sdk_version(),
+    }
+
+
+def _program() -> str:
+    return os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else "python"  # noqa: PTH119
+
+
+class State:
+    """Holds the runtime. A class with one attribute, so that the hot path reads it with one look-up."""
+
+    __slots__ = ("runtime",)
+
+    def __init__(self) -> None:
+        self.runtime: Runtime | None = None
+
+
+state = State()

@@ -1,0 +1,95 @@
+"""Head sampling with a stated probability, and the tail buffer that brings back what turns out to matter."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from typing import Any
+
+__all__ = ["Sampler", "TailBuffer"]
+
+_RANDOM_BITS = 56
+_MAX_KEPT = 65_536
+
+
+class Sampler:
+    """Chooses traces by the low 56 bits of their id (W3C trace context, level 2), so that every service agrees."""
+
+    __slots__ = ("_threshold", "rate")
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self._threshold = round((1 - rate) * 2**_RANDOM_BITS)
+
+    def chooses(self, trace_id: int) -> bool:
+        """True for a share `rate` of all trace ids."""
+        return trace_id & (2**_RANDOM_BITS - 1) >= self._threshold
+
+
+class TailBuffer:
+    """Spans of traces that sampling left out, for as long as memory and age allow.
+
+    `keep` gives a trace's spans back and remembers the trace, so that those which end later come back as well.
+    """
+
+    def __init__(self, max_bytes: int, max_age_s: float) -> None:
+        self._max_chars = max_bytes
+        self._max_age_s = max_age_s
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._lock = threading.Lock()
+        self._traces: OrderedDict[int, tuple[float, list[tuple[Any, int]]]] = OrderedDict()
+        self._kept: OrderedDict[int, str] = OrderedDict()
+        self._num_chars = 0
+        self.num_expired = 0
+
+    def add(self, trace_id: int, span: Any, num_chars: int) -> list[tuple[Any, int]]:
+        """Take an unsampled span; gives it straight back where its trace is kept."""
+        cost = num_chars + _SPAN_COST
+        with self._lock:
+            if trace_id in self._kept:
+                return [(span, num_chars)]
+            held = self._traces.get(trace_id)
+            if held is None:
+                self._traces[trace_id] = (time.monotonic(), [(span, num_chars)])
+            else:
+                held[1].append((span, num_chars))
+            self._num_chars += cost
+            while self._num_chars > self._max_chars and self._traces:
+                self._drop_oldest()
+        return []
+
+    def keep(self, trace_id: int, reason: str) -> list[tuple[Any, int]]:
+        """The trace's spans, which are now the caller's."""
+        with self._lock:
+            self._kept.setdefault(trace_id, reason)
+            if len(self._kept) > _MAX_KEPT:
+                self._kept.popitem(last=False)
+            held = self._traces.pop(trace_id, None)
+            if held is None:
+                return []
+            self._num_chars -= sum(n + _SPAN_COST for _span, n in held[1])
+            return held[1]
+
+    def reason(self, trace_id: int) -> str:
+        """Why the trace was kept."""
+        return self._kept.get(trace_id, "kept")
+
+    def expire(self) -> None:
+        """Drop what is too old."""
+        limit = time.monotonic() - self._max_age_s
+        with self._lock:
+            while self._traces and next(iter(self._traces.values()))[0] < limit:
+                self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        _trace_id, (_when, spans) = self._traces.popitem(last=False)
+        self._num_chars -= sum(n + _SPAN_COST for _span, n in spans)
+        self.num_expired += len(spans)
+
+
+_SPAN_COST = 1_500
+"""About how many bytes a span takes beside its text."""

@@ -1,0 +1,209 @@
+"""The span of one decorated call or step.
+
+Where heedloop made the only OpenTelemetry set-up, a `CallSpan` is the span: it has what the API asks of one and skips
+what the SDK's own would do on the caller's thread. Where the app has a set-up of its own, every `CallSpan` writes
+through to a span of that set-up (`delegate`), so that all of its processors see the same thing.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from opentelemetry import trace as trace_api
+from opentelemetry.trace.status import Status, StatusCode
+
+from heedloop import attributes as names
+from heedloop._capture import Clean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["CallSpan", "Captured", "Event", "Link"]
+
+_UNSET = Status(StatusCode.UNSET)
+_MAX_STACK_CHARS = 8_000
+_MAX_EVENTS = 128
+_MAX_ATTRIBUTES = 256
+
+
+class Captured(NamedTuple):
+    """Content that waits to be written: `render(value, clean)` gives the attribute's text."""
+
+    attribute: str
+    render: Callable[[Any, Clean | None], str]
+    value: Any
+
+
+class Event(NamedTuple):
+    """A span event in the form the encoder reads."""
+
+    name: str
+    timestamp: int
+    attributes: Mapping[str, Any]
+
+
+class Link(NamedTuple):
+    """A span link in the form the encoder reads."""
+
+    context: trace_api.SpanContext
+    attributes: Mapping[str, Any] | None
+
+
+class CallSpan(trace_api.Span):
+    """One call or step. `answer` is the outermost decorated call around it, itself where it is that."""
+
+    def __init__(
+        self,
+        name: str,
+        context: trace_api.SpanContext,
+        parent: trace_api.SpanContext | None,
+        *,
+        answer: CallSpan | None,
+        delegate: trace_api.Span | None = None,
+        sink: Callable[[CallSpan], None],
+    ) -> None:
+        self.name = name
+        self.context = context
+        self.parent = parent
+        self.answer = self if answer is None else answer
+        self.delegate = delegate
+        self.attributes: dict[str, Any] = {}
+        self.captured: list[Captured] = []
+        self.truncated: list[str] | None = None
+        self.num_chars = 0
+        self.kind = trace_api.SpanKind.INTERNAL
+        self.status = _UNSET
+        self.events: list[Event] = []
+        self.links: list[Link] = []
+        self.end_time: int | None = None
+        self.token: Any = None
+        self._sink = sink
+        self.start_time: int = time.time_ns()
+
+    # What the OpenTelemetry API asks of a span.
+
+    def get_span_context(self) -> trace_api.SpanContext:
+        """The ids; see the OpenTelemetry API."""
+        return self.context
+
+    def is_recording(self) -> bool:
+        """True until the span ended."""
+        return self.end_time is None
+
+    def set_attribute(self, key: str, value: Any) -> None:
+        """See the OpenTelemetry API; names beyond the first 256 are left out and counted as truncated."""
+        if self.end_time is None:
+            if len(self.attributes) >= _MAX_ATTRIBUTES and key not in self.attributes:
+                self.mark_truncated("(attributes)")
+                return
+            self.attributes[key] = value
+
+    def set_attributes(self, attributes: Mapping[str, Any]) -> None:
+        """See the OpenTelemetry API."""
+        for key, value in attributes.items():
+            self.set_attribute(key, value)
+
+    def add_event(
+        self, name: str, attributes: Mapping[str, Any] | None = None, timestamp: int | None = None
+    ) -> None:
+        """See the OpenTelemetry API; at most 128 events are kept."""
+        if self.end_time is None and len(self.events) < _MAX_EVENTS:
+            self.events.append(Event(name, timestamp or time.time_ns(), dict(attributes or {})))
+
+    def add_link(self, context: trace_api.SpanContext, attributes: Mapping[str, Any] | None = None) -> None:
+        """See the OpenTelemetry API."""
+        if self.end_time is None and len(self.links) < _MAX_EVENTS:
+            self.links.append(Link(context, attributes))
+
+    def update_name(self, name: str) -> None:
+        """See the OpenTelemetry API."""
+        self.name = name
+
+    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
+        """See the OpenTelemetry API."""
+        self.status = status if isinstance(status, Status) else Status(status, description)
+
+    def record_exception(
+        self,
+        exception: BaseException,
+        attributes: Mapping[str, Any] | None = None,
+        timestamp: int | None = None,
+        escaped: bool = False,
+    ) -> None:
+        """Add the convention's `exception` event, its stack cut to the last 8,000 characters."""
+        kind = type(exception)
+        stack = "".join(traceback.format_exception(exception, limit=-30))[-_MAX_STACK_CHARS:]
+        self.add_event(
+            "exception",
+            {
+                "exception.type": _type_name(kind),
+                "exception.message": _message(exception),
+                "exception.stacktrace": stack,
+                "exception.escaped": str(escaped),
+                **(attributes or {}),
+            },
+            timestamp,
+        )
+
+    def end(self, end_time: int | None = None) -> None:
+        """End the span and hand it on; a second call does nothing."""
+        if self.end_time is None:
+            self.end_time = end_time or time.time_ns()
+            self._sink(self)
+
+    # What heedloop adds.
+
+    @property
+    def handle(self) -> str:
+        """The call's W3C traceparent."""
+        c = self.context
+        return f"00-{c.trace_id:032x}-{c.span_id:016x}-{c.trace_flags:02x}"
+
+    @property
+    def sampled(self) -> bool:
+        """True where head sampling chose this trace."""
+        return bool(self.context.trace_flags & 1)
+
+    def fail(self, error: BaseException) -> None:
+        """Record an exception that leaves the call."""
+        self.record_exception(error, escaped=True)
+        kind = _type_name(type(error))
+        self.set_attribute(names.ERROR_TYPE, kind)
+        self.status = Status(StatusCode.ERROR, f"{kind}: {_message(error)}")
+
+    def mark_truncated(self, attribute: str) -> None:
+        """Say on the span that `attribute` does not hold everything."""
+        if self.truncated is None:
+            self.truncated = []
+        if attribute not in self.truncated:
+            self.truncated.append(attribute)
+
+    def written(self, clean: Clean | None) -> dict[str, Any]:
+        """All attributes with the captured content written out; what the app set itself comes last and wins."""
+        written: dict[str, Any] = {}
+        for captured in self.captured:
+            written[captured.attribute] = captured.render(captured.value, clean)
+        written.update(self.attributes)
+        if self.truncated:
+            written[names.TRUNCATED] = list(self.truncated)
+        return written
+
+
+def _type_name(kind: type[BaseException]) -> str:
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _message(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception as inner:  # noqa: BLE001  the host's own class; its __str__ may do anything
+        return f"<{type(inner).__name__} in its __str__>"
+    return text[:4_000]
+
+
+def sequence_attribute(values: Sequence[str]) -> list[str]:
+    """A list attribute of texts."""
+    return [str(v) for v in values]

@@ -1,0 +1,141 @@
+"""How records reach the server: one POST, and what its answer means."""
+
+from __future__ import annotations
+
+import email.utils
+import gzip
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+__all__ = ["Answer", "HttpTransport", "Transport", "Verdict"]
+
+Verdict = Literal["accepted", "refused", "too_large", "later"]
+"""What to do next: nothing; give up on this body; send smaller ones; try again later."""
+
+CONNECT_TIMEOUT_S = 3.0
+READ_TIMEOUT_S = 8.0
+MAX_RETRY_AFTER_S = 300.0
+_GZIP_FROM_BYTES = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of one POST.
+
+    Attributes:
+        reason: one sentence for `delivery().last_error`; empty where accepted.
+        retry_after_s: what the server asked for, or None.
+        body: the parsed JSON of the answer, or None.
+    """
+
+    verdict: Verdict
+    status: int = 0
+    reason: str = ""
+    retry_after_s: float | None = None
+    body: Any = None
+
+
+class Transport(Protocol):
+    """The wire. `HttpTransport` is the real one; `heedloop.testing` has one that keeps what is sent in memory."""
+
+    def post(self, path: str, body: bytes, *, content_type: str) -> Answer:
+        """Send one body; never raises for what the network or the server does."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections."""
+        ...
+
+
+class HttpTransport:
+    """POSTs to a heedloop server with `requests` (so that proxies and certificate settings work as people expect).
+
+    One session per thread, because sessions are not safe to share; made on first use, because importing `requests` is
+    not free.
+    """
+
+    def __init__(self, url: str, api_key: str, *, read_timeout_s: float = READ_TIMEOUT_S) -> None:
+        self._url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {api_key}", "User-Agent": "heedloop-sdk"}
+        self._timeout = (min(CONNECT_TIMEOUT_S, read_timeout_s), read_timeout_s)
+        self._local = threading.local()
+
+    def post(self, path: str, body: bytes, *, content_type: str) -> Answer:
+        """See `Transport.post`. Bodies of 2 KiB and more travel gzip-compressed."""
+        import requests
+
+        headers = {**self._headers, "Content-Type": content_type}
+        if len(body) >= _GZIP_FROM_BYTES:
+            body = gzip.compress(body, compresslevel=1)
+            headers["Content-Encoding"] = "gzip"
+        try:
+            response = self._session().post(
+                self._url + path, data=body, headers=headers, timeout=self._timeout, allow_redirects=False
+            )
+        except (requests.RequestException, OSError, ValueError) as error:
+            return Answer("later", reason=f"{self._url}: {_short(error)}")
+        return _judge(response)
+
+    def close(self) -> None:
+        """Close this thread's session."""
+        session = getattr(self._local, "session", None)
+        if session is not None:
+            session.close()
+            self._local.session = None
+
+    def _session(self) -> Any:
+        import requests
+
+        session = getattr(self._local, "session", None)
+        if session is None:
+            session = requests.Session()
+            self._local.session = session
+        return session
+
+
+def _short(error: Exception) -> str:
+    text = f"{type(error).__name__}: {error}"
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def _judge(response: Any) -> Answer:
+    status: int = response.status_code
+    body = _json(response)
+    if 200 <= status < 300:
+        return Answer("accepted", status, body=body)
+    reason = f"HTTP {status} from {response.url}: {_message(body) or response.reason}"
+    if status == 413:
+        return Answer("too_large", status, reason, body=body)
+    # A wrong key, address or method is somebody's mistake that can be mended while the records wait.
+    if status in (400, 409, 415, 422):
+        return Answer("refused", status, reason, body=body)
+    return Answer("later", status, reason, _retry_after(response.headers.get("Retry-After")), body)
+
+
+def _json(response: Any) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        return None
+
+
+def _message(body: Any) -> str:
+    try:
+        return str(body["error"]["message"])
+    except (KeyError, TypeError):
+        return ""
+
+
+def _retry_after(text: str | None) -> float | None:
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        when = email.utils.parsedate_to_datetime(text) if text[:1].isalpha() else None
+        if when is None:
+            return None
+        seconds = when.timestamp() - time.time()
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)

@@ -1,0 +1,89 @@
+"""The names of span attributes: the only place that knows them.
+
+`docs/spans.md` says what each one means. Names from the OpenTelemetry GenAI conventions where they have one,
+`heedloop.*` where they have none. Message parts are written by `message_parts`, so that every writer gives one form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from heedloop.schema import Message
+
+OPERATION_NAME = "gen_ai.operation.name"
+PROVIDER_NAME = "gen_ai.provider.name"
+REQUEST_MODEL = "gen_ai.request.model"
+REQUEST_PREFIX = "gen_ai.request."
+RESPONSE_MODEL = "gen_ai.response.model"
+RESPONSE_ID = "gen_ai.response.id"
+FINISH_REASONS = "gen_ai.response.finish_reasons"
+TIME_TO_FIRST_CHUNK = "gen_ai.response.time_to_first_chunk"
+REQUEST_STREAM = "gen_ai.request.stream"
+
+INPUT_TOKENS = "gen_ai.usage.input_tokens"
+OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
+CACHE_READ_TOKENS = "gen_ai.usage.cache_read.input_tokens"
+CACHE_WRITE_TOKENS = "gen_ai.usage.cache_write.input_tokens"
+REASONING_TOKENS = "gen_ai.usage.reasoning.output_tokens"
+
+INPUT_MESSAGES = "gen_ai.input.messages"
+OUTPUT_MESSAGES = "gen_ai.output.messages"
+SYSTEM_INSTRUCTIONS = "gen_ai.system_instructions"
+
+PROMPT_NAME = "gen_ai.prompt.name"
+PROMPT_VERSION = "gen_ai.prompt.version"
+PROMPT_VARIABLE_PREFIX = "gen_ai.prompt.variable."
+CONVERSATION_ID = "gen_ai.conversation.id"
+USER_ID = "user.id"
+ERROR_TYPE = "error.type"
+
+ANSWER = "heedloop.answer"
+INPUT = "heedloop.input"
+OUTPUT = "heedloop.output"
+TAGS = "heedloop.tags"
+METADATA_PREFIX = "heedloop.metadata."
+COST = "heedloop.cost"
+SAMPLING_PROBABILITY = "heedloop.sampling.probability"
+SAMPLING_KEPT = "heedloop.sampling.kept"
+"""Why a call that head sampling had left out was recorded after all: `feedback`, `error` or `kept`."""
+TRUNCATED = "heedloop.truncated"
+STEP = "heedloop.step"
+
+SERVICE_NAME = "service.name"
+ENVIRONMENT = "deployment.environment.name"
+SDK_VERSION = "heedloop.sdk.version"
+
+USAGE_ATTRIBUTES: dict[str, str] = {
+    "input": INPUT_TOKENS,
+    "output": OUTPUT_TOKENS,
+    "cache_read_input": CACHE_READ_TOKENS,
+    "cache_write_input": CACHE_WRITE_TOKENS,
+    "reasoning_output": REASONING_TOKENS,
+}
+"""Field of `schema.Usage` -> attribute."""
+
+CONTENT_ATTRIBUTES: frozenset[str] = frozenset(
+    {INPUT_MESSAGES, OUTPUT_MESSAGES, SYSTEM_INSTRUCTIONS, INPUT, OUTPUT}
+)
+"""Attributes that hold what people and models said; the ones that capture switches and redaction are about."""
+
+
+def message_parts(message: Message) -> dict[str, Any]:
+    """One message in the convention's form: `{"role", "parts": [{"type", ...}]}`."""
+    parts: list[dict[str, Any]] = []
+    if message.reasoning:
+        parts.append({"type": "reasoning", "content": message.reasoning})
+    if message.tool_call_id is not None:
+        parts.append({"type": "tool_call_response", "id": message.tool_call_id, "response": message.text})
+    elif message.text:
+        parts.append({"type": "text", "content": message.text})
+    for call in message.tool_calls:
+        parts.append({"type": "tool_call", "id": call.id, "name": call.name, "arguments": call.arguments})
+    parts.extend({"type": "uri", "modality": kind.split("/")[0], "uri": ""} for kind in message.media)
+    return {"role": message.role, "parts": parts}
+
+
+def messages_parts(messages: Iterable[Message]) -> list[dict[str, Any]]:
+    """The value of `gen_ai.input.messages` or `gen_ai.output.messages`, before it is written as JSON."""
+    return [message_parts(m) for m in messages]
