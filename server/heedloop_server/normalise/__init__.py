@@ -1,0 +1,37 @@
+"""What any client sends -> the one `heedloop.schema.Call`. Pure: no I/O, no clock, no state.
+
+One small module per foreign convention; docs/normalise.md says who puts what where, and how to add one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from heedloop.schema import Call
+from heedloop_server.normalise.call import call_of
+from heedloop_server.normalise.duplicates import dedupe, duplicate_key, richness
+from heedloop_server.normalise.family import settle
+from heedloop_server.normalise.feedback import annotations
+from heedloop_server.normalise.logs import LogContent, merge, normalise_logs
+from heedloop_server.normalise.span import span_views
+
+__all__ = [
+    "LogContent",
+    "annotations",
+    "dedupe",
+    "duplicate_key",
+    "merge",
+    "normalise_logs",
+    "normalise_request",
+    "richness",
+]
+
+
+def normalise_request(request: Any) -> list[Call]:
+    """Every span of an `ExportTraceServiceRequest` as a `Call`, in the order sent.
+
+    Spans that are no LLM or embedding call have an empty `operation`; they carry names, times, context, errors and
+    attributes, never messages or tokens, because what a parent says of its children would count twice.
+    """
+    spans = list(span_views(request))
+    return settle(spans, [call_of(span) for span in spans])

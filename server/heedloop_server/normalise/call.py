@@ -1,0 +1,124 @@
+"""One decoded span -> one `heedloop.schema.Call`: the conventions' readers in their order, and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from heedloop.schema import Call
+from heedloop_server.normalise import (
+    context,
+    detect,
+    failure,
+    genai,
+    langfuse,
+    langsmith,
+    litellm,
+    logfire,
+    mlflow,
+    openinference,
+    own,
+    vercel,
+)
+from heedloop_server.normalise.draft import Draft
+from heedloop_server.normalise.span import SpanView
+
+Reader = Callable[[SpanView, Draft], None]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+# the first word of a convention's attributes -> its reader; a client's own names are read before the shared ones
+_READERS: tuple[tuple[str, Reader], ...] = (
+    ("langfuse", langfuse.read),
+    ("openinference", openinference.read),
+    ("mlflow", mlflow.read),
+    ("langsmith", langsmith.read),
+    ("ai", vercel.read),
+    ("request_data", logfire.read),
+)
+_FOREIGN = frozenset(root for root, _ in _READERS)
+
+
+def call_of(span: SpanView) -> Call:
+    """The call that a span is; `operation` is empty and nothing but names, times and context is read where it is none."""
+    draft = Draft()
+    operation = detect.operation(span)
+    if operation:
+        _read(span, draft)
+        if operation == detect.EMBEDDINGS:
+            _texts_to_embed(draft)
+        elif span.scope == "logfire.openai" or "request_data" in span.roots:
+            operation = "" if logfire.is_request_half(span, draft) else operation
+    context.read(span.attrs, span.roots, draft)
+    failure.read(span, draft)
+    return _assemble(span, draft, operation)
+
+
+def _read(span: SpanView, draft: Draft) -> None:
+    if not span.roots.isdisjoint(_FOREIGN):
+        for root, reader in _READERS:
+            if root in span.roots:
+                reader(span, draft)
+    genai.read(span, draft)
+    if span.scope == "litellm":
+        litellm.read(span, draft)
+    if (
+        "gen_ai.prompt.0.role" in span.attrs
+        or "gen_ai.completion.0.role" in span.attrs
+        or "llm.request.type" in span.attrs
+    ):
+        genai.read_indexed(span, draft)
+    if "heedloop" in span.roots:
+        own.read(span, draft)
+
+
+def _texts_to_embed(draft: Draft) -> None:
+    """Some clients put the texts of an embedding call into messages: they are no conversation."""
+    if not draft.embedding_inputs:
+        draft.embedding_inputs = tuple(m.text for m in draft.input_messages if m.text)
+    draft.input_messages = draft.output_messages = ()
+
+
+def _assemble(span: SpanView, draft: Draft, operation: str) -> Call:
+    flag = own.answer_flag(span.attrs)
+    duration = max(0, span.end_ns - span.start_ns) if span.end_ns else 0
+    return Call(
+        trace_id=span.trace_id,
+        span_id=span.span_id,
+        start_time=_EPOCH + timedelta(microseconds=span.start_ns // 1000),
+        duration_ns=draft.duration_ns if draft.duration_ns is not None else duration,
+        parent_span_id=span.parent_span_id,
+        name=span.name,
+        service=span.resource.service,
+        environment=span.resource.environment or _langfuse_environment(span.attrs),
+        operation=operation,
+        is_answer=operation not in ("", detect.EMBEDDINGS) if flag is None else flag,
+        provider=draft.provider,
+        model_requested=draft.model_requested,
+        model_answered=draft.model_answered,
+        params=draft.params,
+        input_messages=draft.input_messages,
+        output_messages=draft.output_messages,
+        finish_reasons=draft.finish_reasons,
+        usage=draft.usage,
+        cost=draft.cost,
+        status="error" if draft.failed else "ok",
+        error_message=draft.error_message,
+        http_status=draft.http_status,
+        response_id=draft.response_id,
+        stream=draft.stream,
+        embedding_inputs=draft.embedding_inputs,
+        prompt_name=draft.prompt_name,
+        prompt_version=draft.prompt_version,
+        session_id=draft.session_id,
+        user_id=draft.user_id,
+        tags=draft.tags,
+        sampling_probability=own.sampling_probability(span.attrs),
+        attributes=span.texts(),
+    )
+
+
+def _langfuse_environment(attrs: dict[str, Any]) -> str:
+    value = attrs.get("langfuse.environment")
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,101 @@
+"""Which spans are LLM or embedding calls.
+
+The order decides: a client's own word for its span counts before the shared `gen_ai.operation.name`, which frameworks
+also put on prompts, chains and agents, whose usage is a sum over their calls.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from heedloop_server.normalise.span import SpanView
+from heedloop_server.normalise.values import as_flag, as_name, read_json
+
+CHAT, EMBEDDINGS, NO_CALL = "chat", "embeddings", ""
+
+_OPERATIONS = {
+    "chat": "chat",
+    "chat_completion": "chat",
+    "chat.completions": "chat",
+    "message": "chat",
+    "messages": "chat",
+    "response": "chat",
+    "responses": "chat",
+    "acompletion": "chat",
+    "completion": "chat",
+    "generate_content": "generate_content",
+    "text_completion": "text_completion",
+    "embeddings": EMBEDDINGS,
+    "embedding": EMBEDDINGS,
+    "aembedding": EMBEDDINGS,
+}
+_LANGFUSE = {"generation": CHAT, "embedding": EMBEDDINGS}
+_OPENINFERENCE = {"LLM": CHAT, "EMBEDDING": EMBEDDINGS}
+_MLFLOW = {"CHAT_MODEL": CHAT, "LLM": CHAT, "EMBEDDING": EMBEDDINGS}
+_LANGSMITH = {"llm": CHAT, "embedding": EMBEDDINGS}
+_VERCEL = {"doGenerate": CHAT, "doStream": CHAT, "doEmbed": EMBEDDINGS}
+_REQUEST_TYPES = {"chat": CHAT, "completion": CHAT, "embedding": EMBEDDINGS, "embeddings": EMBEDDINGS}
+_OWN_WORDS = ("langfuse", "openinference", "mlflow", "langsmith", "ai", "traceloop", "logfire", "heedloop")
+
+
+def operation(span: SpanView) -> str:
+    """The call's operation (`chat`, `generate_content`, `text_completion`, `embeddings`); empty where it is no call."""
+    attrs, roots = span.attrs, span.roots
+    if not roots.isdisjoint(_OWN_WORDS):
+        own = _own_word(attrs)
+        if own is not None:
+            return _refined(own, attrs)
+    if "gen_ai" in roots or "llm" in roots:
+        return _standard(span)
+    return NO_CALL
+
+
+def _own_word(attrs: dict[str, Any]) -> str | None:
+    """What the client's own attribute says; None where it has none, or one that decides nothing."""
+    if (kind := attrs.get("langfuse.observation.type")) is not None:
+        return _LANGFUSE.get(str(kind).lower(), NO_CALL)
+    if (kind := attrs.get("openinference.span.kind")) is not None:
+        return _OPENINFERENCE.get(str(kind).upper(), NO_CALL)
+    if (kind := attrs.get("mlflow.spanType")) is not None:
+        return _MLFLOW.get(str(read_json(kind)).upper(), NO_CALL)
+    if (kind := attrs.get("langsmith.span.kind")) is not None:
+        return _LANGSMITH.get(str(kind).lower(), NO_CALL)
+    if isinstance(kind := attrs.get("ai.operationId"), str):
+        return _VERCEL.get(kind.rpartition(".")[2], NO_CALL)
+    if "traceloop.span.kind" in attrs or attrs.get("logfire.span_type") == "pending_span":
+        return NO_CALL
+    if as_flag(attrs.get("heedloop.answer")) and "gen_ai.operation.name" not in attrs:
+        return CHAT
+    return None
+
+
+def _refined(own: str, attrs: dict[str, Any]) -> str:
+    """The client's word, made finer by the standard one where both say that it is a call."""
+    standard = _OPERATIONS.get(str(attrs.get("gen_ai.operation.name") or "").lower(), NO_CALL)
+    return standard if own and standard else own
+
+
+def _standard(span: SpanView) -> str:
+    attrs = span.attrs
+    name = as_name(attrs.get("gen_ai.operation.name"))
+    if name is not None:
+        found = _OPERATIONS.get(name.lower(), NO_CALL)
+        return found if found and _names_a_model(attrs) else NO_CALL
+    kind = as_name(attrs.get("llm.request.type"))
+    if kind is not None:
+        return _REQUEST_TYPES.get(kind.lower(), NO_CALL)
+    asks = "gen_ai.prompt.0.content" in attrs or "gen_ai.prompt.0.role" in attrs
+    counts = "gen_ai.usage.output_tokens" in attrs or "gen_ai.usage.completion_tokens" in attrs
+    if asks or (counts and _names_a_model(attrs)):
+        return CHAT
+    return NO_CALL
+
+
+def _names_a_model(attrs: dict[str, Any]) -> bool:
+    """An outer span repeats the operation; only the call itself names its model (a decorated answer need not)."""
+    return bool(
+        attrs.get("gen_ai.request.model")
+        or attrs.get("gen_ai.response.model")
+        or as_flag(attrs.get("heedloop.answer"))
+        or attrs.get("heedloop.sampling.probability")
+    )

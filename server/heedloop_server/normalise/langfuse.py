@@ -1,0 +1,82 @@
+"""Langfuse SDKs (Python 3 and later, JavaScript): `langfuse.observation.*`, content and usage as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from heedloop_server.normalise.draft import Draft
+from heedloop_server.normalise.messages import read_messages
+from heedloop_server.normalise.params import read_params
+from heedloop_server.normalise.payload import answer_messages, embedding_texts, read_response
+from heedloop_server.normalise.providers import provider_id
+from heedloop_server.normalise.span import SpanView
+from heedloop_server.normalise.usage import read_usage
+from heedloop_server.normalise.values import as_name, as_number, as_text, read_json, read_object
+
+_NAME = "langfuse.observation."
+_METADATA = "langfuse.observation.metadata."
+# the OpenAI wrapper fills these in where the caller set nothing
+_WRAPPER_DEFAULTS = {"temperature": 1, "top_p": 1, "frequency_penalty": 0, "presence_penalty": 0}
+
+
+def read(span: SpanView, draft: Draft) -> None:
+    """Fills a draft from a generation or embedding."""
+    attrs = span.attrs
+    embeds = attrs.get(_NAME + "type") == "embedding"
+    _read_models(attrs, draft)
+    given = read_object(attrs.get(_NAME + "model.parameters"))
+    draft.add_params(_asked(read_params(given), given))
+    draft.add_usage(read_usage(attrs.get(_NAME + "usage_details")))
+    costs = read_object(attrs.get(_NAME + "cost_details"))
+    if draft.cost is None and as_number(costs.get("total")):
+        draft.cost = as_number(costs["total"])
+    if embeds:
+        value = read_json(attrs.get(_NAME + "input"))
+        value = value.get("input", value) if isinstance(value, dict) else value
+        draft.embedding_inputs = draft.embedding_inputs or embedding_texts(value)
+    else:
+        _read_messages(attrs, draft)
+    if str(attrs.get(_NAME + "level")).upper() == "ERROR":
+        draft.failed = True
+        draft.error_message = draft.error_message or as_name(attrs.get(_NAME + "status_message"))
+    # only streams say when their first token came
+    draft.stream = draft.stream or attrs.get(_NAME + "completion_start_time") is not None
+
+
+def _read_models(attrs: dict[str, Any], draft: Draft) -> None:
+    """The models: `model.name` is the answered one of a call that succeeded, the asked one of a call that failed."""
+    named = as_name(attrs.get(_NAME + "model.name"))
+    asked = as_name(attrs.get(_METADATA + "ls_model_name"))
+    draft.provider = draft.provider or provider_id(attrs.get(_METADATA + "ls_provider"))
+    if draft.model_requested is None:
+        draft.model_requested = asked or named
+    if draft.model_answered is None and str(attrs.get(_NAME + "level")).upper() != "ERROR":
+        draft.model_answered = named
+
+
+def _asked(params: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The parameters that the caller set: without the OpenAI wrapper's defaults, which come as a set."""
+    if not ("frequency_penalty" in given and "presence_penalty" in given):
+        return params
+    return {
+        k: v
+        for k, v in params.items()
+        if k != "service_tier" and (_WRAPPER_DEFAULTS.get(k) is None or v != _WRAPPER_DEFAULTS[k])
+    }
+
+
+def _read_messages(attrs: dict[str, Any], draft: Draft) -> None:
+    if not draft.input_messages:
+        value = read_json(attrs.get(_NAME + "input"))
+        if isinstance(value, dict) and "messages" not in value and "input" in value:
+            value = value["input"]
+        draft.input_messages = read_messages(value)
+    if draft.output_messages:
+        return
+    value = read_json(attrs.get(_NAME + "output"))
+    if isinstance(value, dict) and not ({"choices", "output", "generations", "candidates"} & set(value)):
+        draft.output_messages = answer_messages(value) or read_messages(as_text(value), "assistant")
+    elif isinstance(value, dict):
+        read_response(draft, value)
+    else:
+        draft.output_messages = read_messages(value, "assistant")

@@ -1,0 +1,60 @@
+"""Logfire's own provider instrumentation: standard names now, `request_data` / `response_data` in its first version."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from heedloop.schema import Message
+from heedloop_server.normalise.draft import Draft
+from heedloop_server.normalise.messages import read_messages, read_tool_calls
+from heedloop_server.normalise.payload import read_request, read_response
+from heedloop_server.normalise.span import SpanView
+from heedloop_server.normalise.usage import read_usage
+from heedloop_server.normalise.values import as_number, as_text, read_object
+
+_NS_PER_S = 1_000_000_000
+
+
+def read(span: SpanView, draft: Draft) -> None:
+    """Fills a draft from an instrumented request, or from the log-span that ends a streamed one."""
+    attrs = span.attrs
+    request = attrs.get("request_data")
+    embeds = attrs.get("gen_ai.operation.name") == "embeddings"
+    read_request(draft, request, embeddings=embeds)
+    response = read_object(attrs.get("response_data"))
+    if response:
+        _read_response(draft, response, embeds)
+    draft.add_usage(read_usage(attrs.get("gen_ai.usage.raw")))
+    if attrs.get("logfire.span_type") == "log":
+        draft.stream = True
+        seconds = as_number(attrs.get("duration"))
+        draft.duration_ns = int(seconds * _NS_PER_S) if seconds and 0 < seconds < 86_400 else None
+
+
+def _read_response(draft: Draft, response: dict[str, Any], embeds: bool) -> None:
+    """The first version's summary: `message` and `usage`, or `combined_chunk_content` of a stream."""
+    draft.add_usage(read_usage(response.get("usage")))
+    if embeds:
+        return
+    if isinstance(response.get("message"), dict):
+        draft.output_messages = draft.output_messages or read_messages([response["message"]], "assistant")
+    elif isinstance(response.get("combined_chunk_content"), str):
+        calls = tuple(read_tool_calls(response.get("tool_calls")))
+        text = as_text(response["combined_chunk_content"])
+        draft.output_messages = draft.output_messages or (Message("assistant", text, tool_calls=calls),)
+    read_response(draft, response)
+
+
+def is_request_half(span: SpanView, draft: Draft) -> bool:
+    """True for the span of a streamed request, which ends before the first token: the log-span is the call.
+
+    Logfire exports a streamed call as two spans in two traces without a shared id. This half holds no answer, no usage
+    and no error; a call that was not streamed holds one of them.
+    """
+    return (
+        span.attrs.get("logfire.span_type") == "span"
+        and "request_data" in span.attrs
+        and not (draft.output_messages or draft.usage.input or draft.response_id or draft.finish_reasons)
+        and span.status_code != 2
+        and "gen_ai.usage.raw" not in span.attrs
+    )

@@ -1,0 +1,43 @@
+"""MLflow tracing: `mlflow.*`, every value JSON-encoded, the raw request and response in `spanInputs/spanOutputs`."""
+
+from __future__ import annotations
+
+from heedloop_server.normalise.draft import Draft
+from heedloop_server.normalise.messages import read_messages
+from heedloop_server.normalise.payload import read_request, read_response
+from heedloop_server.normalise.providers import provider_id
+from heedloop_server.normalise.span import SpanView
+from heedloop_server.normalise.usage import read_usage
+from heedloop_server.normalise.values import as_name, as_number, read_json, read_object
+
+
+def read(span: SpanView, draft: Draft) -> None:
+    """Fills a draft from a CHAT_MODEL, LLM or EMBEDDING span."""
+    attrs = span.attrs
+    embeds = str(read_json(attrs.get("mlflow.spanType"))).upper() == "EMBEDDING"
+    draft.provider = draft.provider or provider_id(attrs.get("mlflow.llm.provider"))
+    draft.model_answered = draft.model_answered or as_name(attrs.get("mlflow.llm.model"))
+    draft.add_usage(read_usage(attrs.get("mlflow.chat.tokenUsage")))
+    cost = read_json(attrs.get("mlflow.llm.cost"))
+    cost = as_number(cost.get("total_cost", cost.get("total")) if isinstance(cost, dict) else cost)
+    draft.cost = draft.cost if draft.cost is not None else cost
+    read_request(draft, attrs.get("mlflow.spanInputs"), embeddings=embeds)
+    read_response(draft, attrs.get("mlflow.spanOutputs"), embeddings=embeds)
+    # the arguments stand beside the inputs as attributes of their own, each JSON-encoded
+    arguments = {k: read_json(v) for k, v in attrs.items() if "." not in k}
+    read_request(draft, arguments, embeddings=embeds)
+    _read_plain(draft, attrs.get("mlflow.spanInputs"), attrs.get("mlflow.spanOutputs"), embeds)
+    prompts = read_json(attrs.get("mlflow.linkedPrompts"))
+    if isinstance(prompts, list) and prompts and draft.prompt_name is None:
+        first = read_object(prompts[0])
+        draft.prompt_name, draft.prompt_version = as_name(first.get("name")), as_name(first.get("version"))
+
+
+def _read_plain(draft: Draft, inputs: object, outputs: object, embeds: bool) -> None:
+    """Inputs and outputs that are no provider's payload: messages, or text."""
+    if embeds:
+        return
+    if not draft.input_messages and not isinstance(read_json(inputs), dict):
+        draft.input_messages = read_messages(inputs)
+    if not draft.output_messages and not isinstance(read_json(outputs), dict):
+        draft.output_messages = read_messages(outputs, "assistant")

@@ -1,0 +1,106 @@
+"""OpenInference (Arize Phoenix): `llm.*`, `embedding.*`, with the raw request and response in `input/output.value`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from heedloop.schema import Usage
+from heedloop_server.normalise.draft import Draft
+from heedloop_server.normalise.indexed import unflatten
+from heedloop_server.normalise.messages import read_messages
+from heedloop_server.normalise.params import read_params
+from heedloop_server.normalise.payload import read_request, read_response
+from heedloop_server.normalise.providers import provider_id
+from heedloop_server.normalise.span import SpanView
+from heedloop_server.normalise.usage import including_cache
+from heedloop_server.normalise.values import as_count, as_flag, as_name, as_texts, read_object
+
+_TOKENS = "llm.token_count."
+
+
+def read(span: SpanView, draft: Draft) -> None:
+    """Fills a draft from an LLM or EMBEDDING span."""
+    attrs = span.attrs
+    embeds = attrs.get("openinference.span.kind") == "EMBEDDING"
+    draft.provider = (
+        draft.provider or provider_id(attrs.get("llm.provider")) or provider_id(attrs.get("llm.system"))
+    )
+    _read_models(attrs, draft)
+    _read_usage(attrs, draft)
+    if embeds:
+        _read_embeddings(attrs, draft)
+    else:
+        _read_messages(attrs, draft)
+    read_request(draft, attrs.get("input.value"), embeddings=embeds)
+    read_response(draft, attrs.get("output.value"), embeddings=embeds)
+    if not embeds:
+        _read_plain_values(attrs, draft)
+
+
+def _read_models(attrs: dict[str, Any], draft: Draft) -> None:
+    """The models: `model_name` is the one that answered; the one asked for is in the invocation parameters."""
+    given = read_object(
+        attrs.get("llm.invocation_parameters") or attrs.get("embedding.invocation_parameters")
+    )
+    draft.add_params(read_params(given))
+    draft.stream = draft.stream or as_flag(given.get("stream")) is True
+    draft.model_requested = (
+        draft.model_requested
+        or as_name(attrs.get("llm.request.model_name"))
+        or as_name(given.get("model"))
+        or as_name(given.get("model_name"))
+        or as_name(given.get("model_id") or given.get("modelId"))
+    )
+    named = as_name(attrs.get("llm.model_name")) or as_name(attrs.get("embedding.model_name"))
+    answered = as_name(attrs.get("llm.response.model_name"))
+    draft.model_answered = draft.model_answered or answered or named
+    if draft.model_requested is None and answered and named != answered:
+        draft.model_requested = named
+
+
+def _read_usage(attrs: dict[str, Any], draft: Draft) -> None:
+    def count(name: str) -> int | None:
+        return as_count(attrs.get(_TOKENS + name))
+
+    usage = Usage(
+        count("prompt"),
+        count("completion"),
+        count("prompt_details.cache_read"),
+        count("prompt_details.cache_write"),
+        count("completion_details.reasoning"),
+    )
+    draft.add_usage(including_cache(usage, total=count("total")))
+
+
+def _read_messages(attrs: dict[str, Any], draft: Draft) -> None:
+    if not draft.input_messages:
+        draft.input_messages = read_messages(unflatten(attrs, "llm.input_messages."))
+    if not draft.output_messages:
+        draft.output_messages = read_messages(unflatten(attrs, "llm.output_messages."), "assistant")
+    draft.finish_reasons = draft.finish_reasons or as_texts(attrs.get("llm.finish_reason"))
+    if not draft.input_messages:  # completions: texts without roles
+        prompts = unflatten(attrs, "llm.prompts.")
+        draft.input_messages = read_messages(
+            [p.get("prompt", p) if isinstance(p, dict) else p for p in prompts]
+        )
+    if not draft.output_messages:
+        choices = unflatten(attrs, "llm.choices.")
+        draft.output_messages = read_messages(
+            [c.get("completion", c) if isinstance(c, dict) else c for c in choices], "assistant"
+        )
+
+
+def _read_embeddings(attrs: dict[str, Any], draft: Draft) -> None:
+    entries = [
+        e.get("embedding", e) for e in unflatten(attrs, "embedding.embeddings.") if isinstance(e, dict)
+    ]
+    texts = [e["text"] for e in entries if isinstance(e, dict) and isinstance(e.get("text"), str)]
+    draft.embedding_inputs = draft.embedding_inputs or tuple(texts)
+
+
+def _read_plain_values(attrs: dict[str, Any], draft: Draft) -> None:
+    """Input and output of clients that send no messages: plain text, unless it is the JSON of a request."""
+    if not draft.input_messages and not read_object(attrs.get("input.value")):
+        draft.input_messages = read_messages(attrs.get("input.value"))
+    if not draft.output_messages and not read_object(attrs.get("output.value")):
+        draft.output_messages = read_messages(attrs.get("output.value"), "assistant")

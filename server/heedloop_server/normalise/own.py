@@ -1,0 +1,30 @@
+"""heedloop's own names (docs/spans.md): what the standard has no name for on a decorated call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from heedloop.schema import Message
+from heedloop_server.normalise.draft import Draft
+from heedloop_server.normalise.span import SpanView
+from heedloop_server.normalise.values import as_flag, as_number, as_text
+
+
+def read(span: SpanView, draft: Draft) -> None:
+    """Fills what is still empty of a draft from `heedloop.input` and `heedloop.output`."""
+    attrs = span.attrs
+    if not draft.input_messages and "heedloop.input" in attrs:
+        draft.input_messages = (Message("user", as_text(attrs["heedloop.input"])),)
+    if not draft.output_messages and "heedloop.output" in attrs:
+        draft.output_messages = (Message("assistant", as_text(attrs["heedloop.output"])),)
+
+
+def answer_flag(attrs: dict[str, Any]) -> bool | None:
+    """What `heedloop.answer` says; None where it is not there."""
+    return as_flag(attrs.get("heedloop.answer"))
+
+
+def sampling_probability(attrs: dict[str, Any]) -> float:
+    """The probability with which the span was recorded, above 0 and up to 1; 1 where not said or not possible."""
+    value = as_number(attrs.get("heedloop.sampling.probability"))
+    return float(value) if value is not None and 0 < value <= 1 else 1.0

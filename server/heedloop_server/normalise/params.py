@@ -1,0 +1,70 @@
+"""Request parameters under one name each: `max_tokens`, whatever the client or the provider calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from heedloop_server.normalise.values import as_number, as_text, as_texts, read_json
+
+_NUMBERS = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "topP": "top_p",
+    "top_k": "top_k",
+    "topK": "top_k",
+    "max_tokens": "max_tokens",
+    "max_completion_tokens": "max_tokens",
+    "max_output_tokens": "max_tokens",
+    "max_new_tokens": "max_tokens",
+    "max_tokens_to_sample": "max_tokens",
+    "maxTokens": "max_tokens",
+    "maxOutputTokens": "max_tokens",
+    "seed": "seed",
+    "frequency_penalty": "frequency_penalty",
+    "frequencyPenalty": "frequency_penalty",
+    "presence_penalty": "presence_penalty",
+    "presencePenalty": "presence_penalty",
+    "n": "n",
+    "choice.count": "n",
+    "candidate_count": "n",
+    "candidateCount": "n",
+}
+_TEXTS = {
+    "reasoning_effort": "reasoning_effort",
+    "reasoning.level": "reasoning_effort",
+    "service_tier": "service_tier",
+}
+_FORMATS = ("response_format", "responseFormat", "response_mime_type", "responseMimeType")
+_STOPS = ("stop", "stop_sequences", "stopSequences", "stop_tokens")
+
+
+def read_params(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters among a request's fields; values that are none (`Infinity`, null, empty) are left out."""
+    params: dict[str, Any] = {}
+    for key, value in given.items():
+        name = _NUMBERS.get(key)
+        if name is not None:
+            number = as_number(value)
+            if number is not None:
+                params.setdefault(name, number)
+        elif key in _TEXTS:
+            if isinstance(value, str) and value:
+                params.setdefault(_TEXTS[key], value)
+        elif key in _STOPS:
+            stops = as_texts(value)
+            if stops:
+                params.setdefault("stop", list(stops))
+        elif key in _FORMATS:
+            add_format(params, value)
+        elif key == "reasoning" and isinstance(value, dict) and isinstance(value.get("effort"), str):
+            params.setdefault("reasoning_effort", value["effort"])
+    return params
+
+
+def add_format(params: dict[str, Any], value: Any) -> None:
+    """Adds the response format, by its type: `json_object`, `json_schema`, `application/json`."""
+    parsed = read_json(value)
+    kind = parsed.get("type") if isinstance(parsed, dict) else parsed
+    if isinstance(kind, str) and kind and kind != "text":
+        params.setdefault("response_format", as_text(kind))

@@ -1,0 +1,193 @@
+"""Values as they come off the wire: OTLP `AnyValue`s, and texts that hold JSON, JSON in JSON, or Python's repr.
+
+Everything here accepts anything: clients truncate JSON, redact it, encode it twice or print Python objects, and none of
+that may cost us the rest of the span.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import json
+import math
+import re
+from typing import Any
+
+_MAX_DEPTH = 64
+"""How deep nested arrays and maps are followed; what lies deeper is dropped (protobuf's own limit is 100)."""
+_MAX_REPR_CHARS = 200_000
+"""Python reprs longer than this are not parsed: `ast` is slow and its memory is many times the text."""
+_PARTIAL_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{0,3})?$")
+_OPENERS = ("[", "{", '"', "(")
+
+
+def decode(value: Any, depth: int = 0) -> Any:
+    """An OTLP `AnyValue` as str, bool, int, float, bytes, list, dict or None (an unset value)."""
+    which = value.WhichOneof("value")
+    if which is None or depth > _MAX_DEPTH:
+        return None
+    if which == "array_value":
+        return [decode(v, depth + 1) for v in value.array_value.values]
+    if which == "kvlist_value":
+        return {kv.key: decode(kv.value, depth + 1) for kv in value.kvlist_value.values}
+    return getattr(value, which)
+
+
+def as_text(value: Any) -> str:
+    """A decoded value as text: strings as they are, JSON for all else, base64 for bytes, nothing for None."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    try:
+        return json.dumps(value, ensure_ascii=False, default=as_text)
+    except (ValueError, RecursionError):
+        return ""
+
+
+def read_json(value: Any) -> Any:
+    """What a text holds: parsed JSON (unwrapped where it was encoded twice) or a parsed Python repr.
+
+    A value that is no text is given back as it is. A truncated JSON document gives what can be saved of it. A text that
+    is neither is given back as it is.
+    """
+    for _ in range(3):
+        if not isinstance(value, str) or not value.lstrip()[:1].startswith(_OPENERS):
+            return value
+        parsed = _parse(value)
+        if parsed is None:
+            return value
+        value = parsed
+    return value
+
+
+def read_object(value: Any) -> dict[str, Any]:
+    """The JSON object that a text or value holds; an empty one where it holds none."""
+    parsed = read_json(value)
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def _parse(text: str) -> Any:
+    """Parsed JSON, else a Python repr, else what a truncated document has whole; None where nothing can be read."""
+    try:
+        parsed = json.loads(text)
+    except (ValueError, RecursionError):
+        parsed = _parse_repr(text)
+        if parsed is None:
+            parsed = _parse_truncated(text)
+    # an escaped lone surrogate is legal JSON and no legal UTF-8: it would fail at the store
+    return scrub(parsed) if "\\ud" in text or "\\uD" in text else parsed
+
+
+def _parse_repr(text: str) -> Any:
+    if len(text) > _MAX_REPR_CHARS or text[0] == '"' or "'" not in text:
+        return None
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
+
+
+def _parse_truncated(text: str) -> Any:
+    """A JSON document that was cut off, closed again at one of its last complete values."""
+    if text[:1] not in "[{" or len(text) > 5_000_000:
+        return None
+    for attempt in _closings(text):
+        try:
+            return json.loads(attempt)
+        except (ValueError, RecursionError):
+            continue
+    return None
+
+
+def _closings(text: str) -> list[str]:
+    """The text cut at its end and at its last commas, each with the brackets that are open there closed."""
+    brackets: list[str] = []
+    cuts: list[tuple[int, str]] = []
+    in_string = escaped = False
+    for i, c in enumerate(text):
+        if in_string:
+            if escaped:
+                escaped = False
+            elif c == "\\":
+                escaped = True
+            elif c == '"':
+                in_string = False
+        elif c == '"':
+            in_string = True
+        elif c in "[{":
+            brackets.append("]" if c == "[" else "}")
+        elif c in "]}" and brackets:
+            brackets.pop()
+        elif c == ",":
+            cuts = [*cuts[-3:], (i, "".join(reversed(brackets)))]
+    closers = "".join(reversed(brackets))
+    whole = _PARTIAL_ESCAPE.sub("", text) + '"' if in_string else text
+    return [whole + closers] + [text[:i] + tail for i, tail in reversed(cuts)]
+
+
+def scrub(value: Any) -> Any:
+    """The same value with lone surrogates, which UTF-8 cannot carry, replaced by U+FFFD."""
+    if isinstance(value, str):
+        return (
+            value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        )
+    if isinstance(value, list):
+        return [scrub(v) for v in value]
+    if isinstance(value, dict):
+        return {scrub(k): scrub(v) for k, v in value.items()}
+    return value
+
+
+def as_number(value: Any) -> float | int | None:
+    """A finite number, also where it was sent as text; None for anything else."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        try:
+            value = float(value) if "." in value or "e" in value.lower() else int(value)
+        except (ValueError, OverflowError):
+            return None
+    if isinstance(value, int):
+        return value
+    return value if isinstance(value, float) and math.isfinite(value) else None
+
+
+def as_count(value: Any) -> int | None:
+    """A token count: a whole number from 0 below 2^63; None for anything else."""
+    number = as_number(value)
+    if number is None or not 0 <= number < 2**63:
+        return None
+    return int(number)
+
+
+def as_flag(value: Any) -> bool | None:
+    """A boolean, also where it was sent as the text `True` or `false`; None for anything else."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    return None
+
+
+def as_name(value: Any) -> str | None:
+    """A non-empty text; numbers as text; None for anything else. JSON-encoded texts are unwrapped."""
+    if isinstance(value, str):
+        if value[:1] == '"':
+            value = read_json(value)
+        return value.strip() or None if isinstance(value, str) else None
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    return None
+
+
+def as_texts(value: Any) -> tuple[str, ...]:
+    """A list of texts, also where it was sent as JSON or as one bare text; empty entries are left out."""
+    value = read_json(value)
+    if isinstance(value, str):
+        return (value,) if value else ()
+    if not isinstance(value, (list, tuple)):
+        return ()
+    return tuple(as_text(v) for v in value if v is not None and v != "")
