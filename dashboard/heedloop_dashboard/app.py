@@ -1,0 +1,48 @@
+"""The script that Streamlit runs for every page: who you are, where you are, then the page itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from heedloop_dashboard import navigation
+from heedloop_dashboard.fetch import current
+from heedloop_dashboard.sessions import SESSIONS
+from heedloop_dashboard.theme import palette
+from heedloop_dashboard.views import quality, trace
+
+ICON = Path(__file__).parent / "icon.svg"
+
+# Streamlit's own spacing, tightened to the look of the pages; only our own words stand in here.
+STYLE = """<style>
+.stMainBlockContainer { max-width: 1240px; padding-top: 2.3rem; padding-bottom: 4rem; }
+[data-testid="stHeader"] { background: transparent; height: 2.6rem; min-height: 2.6rem; pointer-events: none; }
+[data-testid="stHeader"] button, [data-testid="stHeader"] a { pointer-events: auto; }
+.hl-title { font-size: 1.04rem; font-weight: 600; margin: 0; padding: 0; line-height: 1.5; letter-spacing: 0; }
+.hl-caption { font-size: .9rem; color: var(--hl-muted); margin: 1px 0 0; line-height: 1.45; }
+.hl-muted { color: var(--hl-muted); }
+@media (max-width: 640px) { .stMainBlockContainer { padding: 3.4rem 14px 3rem; } }
+</style>"""
+
+
+def main() -> None:
+    """Draw the page that the URL names."""
+    st.set_page_config(page_title="heedloop", page_icon=str(ICON), layout="wide")
+    st.html(STYLE.replace("var(--hl-muted)", palette(st.context.theme.type).muted))
+    session = current()
+    pages = {
+        "": st.Page(quality.show, title="Quality", icon=":material/finance:", url_path="", default=True),
+        "trace": st.Page(trace.show, title="Trace", url_path="trace", visibility="hidden"),
+    }
+    navigation.register(pages)
+    page = st.navigation(list(pages.values()))
+    with st.sidebar:
+        st.divider()
+        st.text(session.project)
+        if not SESSIONS.is_local:
+            st.html('<a href="/sign-out" target="_self">Sign out</a>')
+    page.run()
+
+
+main()

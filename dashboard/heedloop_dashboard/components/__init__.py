@@ -1,0 +1,92 @@
+"""Our own parts of a page: cards, tables, conversations, differences, span trees.
+
+Each is a JavaScript file that builds its nodes with `textContent` only, so that a prompt or an answer can never become
+markup, a link or an image. Data goes in as JSON; a click on something inside the dashboard comes back as `open`, a page
+with its query.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from heedloop_dashboard.navigation import Open, go
+
+__all__ = ["cards", "conversation", "diff", "finding", "table", "tree"]
+
+_HERE = Path(__file__).parent
+
+
+def _component(name: str) -> Any:
+    code = "\n".join((_HERE / part).read_text(encoding="utf-8") for part in ("shared.js", f"{name}.js"))
+    style = "\n".join((_HERE / part).read_text(encoding="utf-8") for part in ("base.css", f"{name}.css"))
+    return st.components.v2.component(f"heedloop_{name}", js=code, css=style)
+
+
+_CARDS = _component("cards")
+_TABLE = _component("table")
+_CONVERSATION = _component("conversation")
+_DIFF = _component("diff")
+_TREE = _component("tree")
+_FINDING = _component("finding")
+
+
+def _show(component: Any, key: str, data: dict[str, Any], *, height: Any = "content") -> None:
+    result = component(key=key, data=data, height=height, on_open_change=_nothing)
+    if result.open:
+        go(Open(result.open["page"], result.open.get("params") or {}))
+
+
+def _nothing() -> None:
+    """Streamlit reports a trigger only where a callback is named for it."""
+
+
+def cards(key: str, entries: list[dict[str, Any]]) -> None:
+    """A row of figures: `key, label, value, delta, tone (good, bad or empty), note, help, points, open`."""
+    _show(_CARDS, key, {"cards": entries})
+
+
+def table(
+    key: str,
+    columns: list[dict[str, str]],
+    rows: list[dict[str, Any]],
+    *,
+    caption: str,
+    link: int = 0,
+    tall: bool = False,
+) -> None:
+    """Rows of plain text.
+
+    Args:
+        columns: `key`, `label` and `kind` (empty, `number`, `mono`, `wide`, `thumb`).
+        rows: `cells` in the columns' order, `open` (where a click leads), `opens` (the same per column key), `key`.
+        caption: what the table holds, for screen readers.
+        link: index of the column whose text is the row's link.
+        tall: True lets a long table scroll inside its panel.
+    """
+    _show(_TABLE, key, {"columns": columns, "rows": rows, "caption": caption, "link": link, "tall": tall})
+
+
+def conversation(key: str, messages: list[dict[str, Any]]) -> None:
+    """Messages as bubbles: `role, text, reasoning, tool_calls, media, marks` (ranges with `start, end, label, severity`), `note`."""
+    _show(_CONVERSATION, key, {"messages": messages})
+
+
+def diff(key: str, pieces: list[dict[str, str]], *, label: str) -> None:
+    """A correction: pieces of `text` with `op` `same`, `gone` or `new`."""
+    _show(_DIFF, key, {"pieces": pieces, "label": label})
+
+
+def tree(key: str, spans: list[dict[str, Any]], *, selected: str) -> None:
+    """Spans as a waterfall: `span_id, name, depth, start, width (shares of the trace), duration, kind, status, open`."""
+    _show(_TREE, key, {"spans": spans, "selected": selected})
+
+
+def finding(
+    key: str, *, lead: str, text: str, tone: str, action: str | None = None, open: Open | None = None
+) -> None:
+    """One sentence about what changed, with a button to the answers behind it."""
+    target = None if open is None else {"page": open.page, "params": open.params}
+    _show(_FINDING, key, {"lead": lead, "text": text, "tone": tone, "action": action, "open": target})

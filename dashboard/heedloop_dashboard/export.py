@@ -1,0 +1,62 @@
+"""What is shown, as a file: CSV in which no cell can become a formula of the spreadsheet that opens it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+__all__ = ["button", "rate_row", "to_csv"]
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as CSV with a heading; texts that a spreadsheet would calculate get an apostrophe before them."""
+    columns = list(dict.fromkeys(k for row in rows for k in row))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, lineterminator="\r\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: _harmless(v) for k, v in row.items()})
+    return out.getvalue()
+
+
+def _harmless(value: Any) -> Any:
+    if isinstance(value, str) and value.lstrip(" ").startswith(
+        ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%")
+    ):
+        return "'" + value
+    return value
+
+
+def rate_row(panel: str, field: str, value: Any, group: Mapping[str, Any]) -> dict[str, Any]:
+    """One group with its rate, its interval and its coverage."""
+    rate, coverage = group.get("rate") or {}, group.get("coverage") or {}
+    return {
+        "panel": panel,
+        "field": field,
+        "value": value,
+        "num_answers": group["num_answers"],
+        "num_rated": group["num_rated"],
+        "num_up": group["num_up"],
+        "rate": rate.get("estimate"),
+        "rate_low": rate.get("low"),
+        "rate_high": rate.get("high"),
+        "coverage": coverage.get("estimate"),
+    }
+
+
+def button(name: str, rows: Callable[[], Sequence[Mapping[str, Any]]]) -> None:
+    """A button that saves what the page shows; the file is made when it is clicked."""
+    st.download_button(
+        "Export",
+        data=lambda: to_csv(rows()).encode("utf-8-sig"),
+        file_name=f"heedloop-{name}.csv",
+        mime="text/csv",
+        icon=":material/download:",
+        on_click="ignore",
+        key=f"export_{name}",
+        help="Save what is shown as CSV",
+    )

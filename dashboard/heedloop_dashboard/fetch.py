@@ -1,0 +1,108 @@
+"""What a page shows, read from the server: all of a page's questions at once, each with its own answer or error."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from heedloop.client import ApiError, Client, Unauthorized
+from heedloop_dashboard.sessions import COOKIE, SESSIONS, Session
+
+__all__ = ["Ask", "Answer", "ask", "current", "read", "read_one"]
+
+FRESH_S = 3.0
+"""An answer this young is shown again instead of asked for again: a page shows feedback within seconds."""
+MAX_KEPT = 64
+_POOL = ThreadPoolExecutor(max_workers=8, thread_name_prefix="heedloop-read")
+_KEPT = "heedloop_answers"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One question: a method of `Client` and its arguments."""
+
+    method: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Equal questions have equal keys."""
+        return f"{self.method.__name__}{self.args!r}{sorted(self.kwargs.items())!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back: a value, or the error that came instead."""
+
+    value: Any = None
+    error: ApiError | None = None
+
+
+def ask(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Ask:
+    """A question for `read`: `ask(Client.quality_by, "model", since=…)`. Arguments that are None are left out."""
+    return Ask(method, args, {k: v for k, v in kwargs.items() if v is not None})
+
+
+def current() -> Session:
+    """The session of this page; stops the page with a link to sign in where there is none."""
+    try:
+        session = SESSIONS.get(st.context.cookies.get(COOKIE))
+    except ApiError as err:
+        _stop(
+            f"The server does not take the key in HEEDLOOP_API_KEY: {err}"
+            if isinstance(err, Unauthorized)
+            else str(err)
+        )
+    if session is None:
+        _stop("You are signed out.")
+    return session
+
+
+def read(**asks: Ask) -> dict[str, Answer]:
+    """All answers, asked for at once. A key that stopped working ends the page."""
+    client = current().client
+    kept: dict[str, tuple[float, Answer]] = st.session_state.setdefault(_KEPT, {})
+    now = time.monotonic()
+    answers: dict[str, Answer] = {}
+    waiting = {}
+    for name, question in asks.items():
+        found = kept.get(f"{id(client)} {question.key}")
+        if found is not None and now - found[0] < FRESH_S:
+            answers[name] = found[1]
+        else:
+            waiting[name] = _POOL.submit(_answer, client, question)
+    for name, future in waiting.items():
+        answers[name] = future.result()
+        if isinstance(answers[name].error, Unauthorized):
+            _stop("Your key was revoked or has expired.")
+        if answers[name].error is None:
+            kept[f"{id(client)} {asks[name].key}"] = (now, answers[name])
+    for old in list(kept)[:-MAX_KEPT]:
+        del kept[old]
+    return answers
+
+
+def read_one(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Answer:
+    """One answer."""
+    return read(only=ask(method, *args, **kwargs))["only"]
+
+
+def _answer(client: Client, question: Ask) -> Answer:
+    try:
+        return Answer(value=question.method(client, *question.args, **question.kwargs))
+    except ApiError as err:
+        return Answer(error=err)
+
+
+def _stop(message: str) -> Any:
+    with st.container(border=True, key="signed_out"):
+        st.text(message)
+        if not SESSIONS.is_local:
+            st.html('<a href="/sign-in" target="_self">Sign in</a>')
+    st.stop()

@@ -1,0 +1,44 @@
+"""Where a click leads: pages by their path, with their query. The query holds the page's whole state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NoReturn
+from urllib.parse import urlencode
+
+import streamlit as st
+
+__all__ = ["Open", "go", "href", "register"]
+
+_PAGES = "heedloop_pages"
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """A page of the dashboard and its query."""
+
+    page: str
+    params: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, object]:
+        """As components take it."""
+        return {"page": self.page, "params": dict(self.params)}
+
+
+def register(pages: Mapping[str, object]) -> None:
+    """Remember this session's pages by path, so that `go` finds them."""
+    st.session_state[_PAGES] = dict(pages)
+
+
+def go(target: Open) -> NoReturn:
+    """Show another page; an unknown one leads to the first."""
+    pages = st.session_state[_PAGES]
+    page = pages.get(target.page, pages[""])
+    st.switch_page(page, query_params={k: str(v) for k, v in target.params.items() if v not in (None, "")})
+
+
+def href(target: Open) -> str:
+    """A relative link."""
+    query = urlencode({k: v for k, v in target.params.items() if v not in (None, "")})
+    return f"./{target.page}{'?' + query if query else ''}"

@@ -1,0 +1,48 @@
+"""The dashboard as an ASGI application: Streamlit's, behind our headers and our sign-in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+from starlette.middleware import Middleware
+
+from heedloop_dashboard.security import SecurityHeaders
+from heedloop_dashboard.signin import RequireSignIn, routes
+from heedloop_dashboard.theme import streamlit_options
+
+__all__ = ["build", "options"]
+
+SCRIPT = Path(__file__).parent / "app.py"
+
+
+def build() -> Any:
+    """The application; `SESSIONS.configure` must have named the server."""
+    return st.App(
+        SCRIPT,
+        routes=routes(),
+        middleware=[Middleware(SecurityHeaders), Middleware(RequireSignIn)],
+    )
+
+
+def options(*, address: str, port: int, allowed_hosts: list[str] | None = None) -> dict[str, Any]:
+    """Streamlit's settings: our theme, no telemetry, no watcher, no errors with code on pages."""
+    chosen: dict[str, Any] = {
+        "server.address": address,
+        "server.port": port,
+        "server.headless": True,
+        "server.fileWatcherType": "none",
+        "server.runOnSave": False,
+        "server.showEmailPrompt": False,
+        "server.enableStaticServing": False,
+        "browser.gatherUsageStats": False,
+        "client.toolbarMode": "viewer",
+        "client.showErrorDetails": "none",
+        "client.showErrorLinks": False,
+        "runner.magicEnabled": False,
+        **streamlit_options(),
+    }
+    if allowed_hosts:
+        chosen["server.allowedHosts"] = allowed_hosts
+    return chosen

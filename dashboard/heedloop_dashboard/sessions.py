@@ -1,0 +1,111 @@
+"""Who is signed in: random session ids in a cookie, the keys behind them in this process's memory only.
+
+The key never reaches the browser after sign-in, never stands in a URL and is never written to disk. The server decides
+everything by the key; nothing here grants anything.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from dataclasses import dataclass
+
+from heedloop.client import Client
+
+__all__ = ["COOKIE", "Sessions", "SESSIONS", "Session"]
+
+COOKIE = "heedloop_session"
+LIFETIME_S = 12 * 3600
+MAX_SESSIONS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One sign-in.
+
+    Attributes:
+        client: reads with the person's own key.
+        project: the key's project, as the server said.
+        name: the key's name.
+        expires_at: seconds of the monotonic clock.
+    """
+
+    client: Client
+    project: str
+    name: str
+    scopes: tuple[str, ...]
+    expires_at: float
+
+
+class Sessions:
+    """Sign-ins by their random id. Safe between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_id: dict[str, Session] = {}
+        self.url: str | None = None
+        self.local: Session | None = None
+        self._local_key: str | None = None
+
+    def configure(self, url: str | None, *, local_key: str | None = None) -> None:
+        """Set the server's address, and the key that serves everyone on this machine, where there is one."""
+        self.url = url
+        self._local_key = local_key
+        self.local = None
+
+    def open(self, key: str) -> str:
+        """Sign in with a key; returns the new session's id.
+
+        Raises:
+            ApiError: the server refused the key or did not answer.
+        """
+        session = self._session(key)
+        name = secrets.token_urlsafe(32)
+        with self._lock:
+            self._drop_expired()
+            if len(self._by_id) >= MAX_SESSIONS:
+                self._by_id.pop(next(iter(self._by_id)))
+            self._by_id[name] = session
+        return name
+
+    def get(self, name: str | None) -> Session | None:
+        """The session of a cookie, or the local key's; None where there is neither."""
+        with self._lock:
+            session = self._by_id.get(name) if name else None
+            if session is not None and session.expires_at > time.monotonic():
+                return session
+        return self._local()
+
+    def close(self, name: str | None) -> None:
+        """Sign out."""
+        with self._lock:
+            self._by_id.pop(name or "", None)
+
+    @property
+    def is_local(self) -> bool:
+        """True where a key from the environment serves everyone who reaches this page."""
+        return self._local_key is not None
+
+    def _local(self) -> Session | None:
+        if self._local_key is None:
+            return None
+        if self.local is None:
+            self.local = self._session(self._local_key)
+        return self.local
+
+    def _session(self, key: str) -> Session:
+        client = Client(self.url, key, timeout_s=20)
+        me = client.me()
+        expires = time.monotonic() + LIFETIME_S
+        return Session(
+            client, str(me["project"]), str(me.get("name") or ""), tuple(me.get("scopes") or ()), expires
+        )
+
+    def _drop_expired(self) -> None:
+        now = time.monotonic()
+        for name in [n for n, s in self._by_id.items() if s.expires_at <= now]:
+            del self._by_id[name]
+
+
+SESSIONS = Sessions()

@@ -1,0 +1,160 @@
+"""The sign-in page: plain HTML without script, served beside Streamlit's pages. It takes a personal API key."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, quote, urlsplit
+
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from heedloop.client import ApiError, Forbidden, Unauthorized, Unreachable
+from heedloop_dashboard.sessions import COOKIE, LIFETIME_S, SESSIONS
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+__all__ = ["RequireSignIn", "routes"]
+
+MAX_FORM_BYTES = 8192
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Sign in · heedloop</title><style>
+:root {{ color-scheme: light dark; --bg: #f6f7f9; --card: #fff; --text: #111827; --muted: #5f6b7a; --line: #e3e6ea; --blue: #2563eb; --red: #b42318; }}
+@media (prefers-color-scheme: dark) {{ :root {{ --bg: #0e1117; --card: #141922; --text: #e6e8ec; --muted: #a3acba; --line: #2a313c; --blue: #3b78e7; --red: #ff9a8b; }} }}
+* {{ box-sizing: border-box; }} body {{ margin: 0; min-height: 100vh; display: grid; place-items: center; background: var(--bg); color: var(--text);
+  font: 15px/1.5 Inter, system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; padding: 20px; }}
+main {{ width: 100%; max-width: 380px; background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 30px 28px; }}
+h1 {{ font-size: 20px; margin: 0 0 4px; }} p {{ margin: 0 0 18px; color: var(--muted); }}
+label {{ display: block; font-weight: 500; margin-bottom: 6px; }}
+input {{ width: 100%; font: inherit; color: inherit; background: var(--bg); border: 1px solid var(--line); border-radius: 8px; padding: 10px 12px; }}
+button {{ width: 100%; font: inherit; font-weight: 600; color: #fff; background: var(--blue); border: 0; border-radius: 8px; padding: 10px; margin-top: 14px; cursor: pointer; }}
+input:focus-visible, button:focus-visible {{ outline: 2px solid var(--blue); outline-offset: 2px; }}
+.error {{ color: var(--red); margin: 12px 0 0; }} code {{ font-size: 13px; }} .hint {{ margin: 18px 0 0; font-size: 13px; }}
+</style></head><body><main>{body}</main></body></html>"""
+
+_FORM = """<h1>heedloop</h1><p>Sign in with your API key.</p>
+<form method="post" action="sign-in?next={next}"><label for="key">API key</label>
+<input id="key" name="key" type="password" autocomplete="current-password" required autofocus placeholder="hl_…" {describedby}>
+{error}<button type="submit">Sign in</button></form>
+<p class="hint">The key decides what you see. <code>heedloop serve</code> prints the first one; <code>heedloop keys create</code> makes more, with fewer rights.</p>"""
+
+_OUT = """<h1>Sign out</h1><p>The key is forgotten here at once.</p>
+<form method="post" action="sign-out"><button type="submit">Sign out</button></form>"""
+
+
+def routes() -> list[Route]:
+    """The pages that need no Streamlit."""
+    return [
+        Route("/sign-in", _sign_in, methods=["GET", "POST"]),
+        Route("/sign-out", _sign_out, methods=["GET", "POST"]),
+    ]
+
+
+async def _sign_in(request: Request) -> Response:
+    target = _local_path(request.query_params.get("next"))
+    if request.method == "GET":
+        return _form(target)
+    if not _same_origin(request):
+        return _form(target, "The form came from another site.", status=403)
+    key = await _posted_key(request)
+    if not key:
+        return _form(target, "Enter a key.", status=422)
+    from starlette.concurrency import run_in_threadpool
+
+    try:
+        name = await run_in_threadpool(SESSIONS.open, key)
+    except (Unauthorized, Forbidden):
+        return _form(target, "The server does not know this key, or it has expired.", status=401)
+    except Unreachable as err:
+        return _form(target, str(err), status=503)
+    except ApiError as err:
+        return _form(target, f"The server answered: {err}", status=502)
+    answer = RedirectResponse(target, status_code=303)
+    secure = request.url.scheme == "https"
+    answer.set_cookie(
+        COOKIE, name, max_age=LIFETIME_S, httponly=True, samesite="lax", secure=secure, path="/"
+    )
+    return answer
+
+
+async def _sign_out(request: Request) -> Response:
+    if request.method == "GET":
+        return HTMLResponse(_PAGE.format(body=_OUT))
+    if not _same_origin(request):
+        return _form("./", "The form came from another site.", status=403)
+    SESSIONS.close(request.cookies.get(COOKIE))
+    answer = RedirectResponse("sign-in", status_code=303)
+    answer.delete_cookie(COOKIE, path="/")
+    return answer
+
+
+def _form(target: str, error: str = "", *, status: int = 200) -> Response:
+    said = f'<p class="error" id="error" role="alert">{html.escape(error)}</p>' if error else ""
+    body = _FORM.format(
+        next=html.escape(quote(target, safe=""), quote=True),
+        error=said,
+        describedby='aria-describedby="error" aria-invalid="true"' if error else "",
+    )
+    return HTMLResponse(_PAGE.format(body=body), status_code=status, headers={"cache-control": "no-store"})
+
+
+async def _posted_key(request: Request) -> str:
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_FORM_BYTES:
+            return ""
+    values = parse_qs(body.decode("utf-8", "replace"))
+    return values.get("key", [""])[0].strip()
+
+
+def _same_origin(request: Request) -> bool:
+    """True unless the browser says that the form stood on another site's page."""
+    origin = request.headers.get("origin")
+    return origin in (None, "null") or urlsplit(origin).netloc == request.headers.get("host")
+
+
+def _local_path(text: str | None) -> str:
+    """A path inside this dashboard; anything that could lead to another host becomes the first page."""
+    if (
+        not text
+        or not text.startswith("/")
+        or text.startswith(("//", "/\\"))
+        or any(ord(c) < 33 or c == "\\" for c in text)
+    ):
+        return "./"
+    parts = urlsplit(text)
+    return text if not parts.scheme and not parts.netloc else "./"
+
+
+class RequireSignIn:
+    """ASGI middleware: a page asked for without a session leads to the sign-in page, and comes back afterwards."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "GET" or not _is_page(scope):
+            await self._app(scope, receive, send)
+            return
+        from starlette.requests import Request as StarletteRequest
+
+        request = StarletteRequest(scope)
+        if SESSIONS.is_local or SESSIONS.get(request.cookies.get(COOKIE)) is not None:
+            await self._app(scope, receive, send)
+            return
+        target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        await RedirectResponse(f"/sign-in?next={quote(target, safe='')}", status_code=303)(
+            scope, receive, send
+        )
+
+
+def _is_page(scope: Scope) -> bool:
+    headers = dict(scope["headers"])
+    wants_html = b"text/html" in headers.get(b"accept", b"")
+    path = scope["path"]
+    return wants_html and not path.startswith(("/_stcore", "/static", "/media", "/sign-", "/component"))

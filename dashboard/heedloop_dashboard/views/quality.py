@@ -1,0 +1,375 @@
+"""The quality page: is it good, for whom not, since when, and which answers are behind that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import streamlit as st
+
+from heedloop.client import Client, NotFound
+from heedloop.schema import format_time, parse_time
+from heedloop_dashboard import charts, components, export, filters, panels, words
+from heedloop_dashboard.fetch import Answer, ask, read
+from heedloop_dashboard.navigation import Open, go
+from heedloop_dashboard.views import calls_table
+
+__all__ = ["show"]
+
+
+def show() -> None:
+    """Draw the page."""
+    title = st.container(horizontal=True, vertical_alignment="bottom", gap="small")
+    with title:
+        st.subheader("Quality overview", anchor=False, width="stretch")
+        filters.period_and_model()
+    chosen = filters.filters()
+    hourly = filters.period() == "24 h"
+    answers = _read(chosen, hourly=hourly)
+    with title:
+        export.button("quality", lambda: _export_rows(answers))
+    if answers["summary"].error is not None:
+        panels.problem(answers["summary"].error)
+        return
+    _cards(answers["summary"].value, answers["trend"])
+    _finding(answers)
+    _over_time(answers["trend"], hourly=hourly)
+    _by_group(answers)
+    _reasons_and_recent(answers)
+
+
+def _read(chosen: Mapping[str, str], *, hourly: bool) -> dict[str, Answer]:
+    return read(
+        summary=ask(Client.quality_summary, **chosen),
+        trend=ask(Client.quality_trend, interval="hour" if hourly else "day", **chosen),
+        versions=ask(Client.quality_by, "prompt_version", **chosen),
+        models=ask(Client.quality_by, "model", **chosen),
+        segments=ask(Client.quality_by, segment_field(), field2="prompt_version", **chosen),
+        reasons=ask(Client.quality_reasons, **chosen),
+        finding=ask(Client.quality, "finding", **chosen),
+        patterns=ask(Client.quality, "overrepresented", **chosen),
+        recent=ask(Client.calls, limit=8, **{**chosen, "rating": "down"}),
+    )
+
+
+def segment_field() -> str:
+    """What the heatmap's rows are: `segment` in the URL, tags where it is not named."""
+    return st.query_params.get("segment") or "tag"
+
+
+# ------------------------------------------------------------------------------------------------------ figures
+
+
+def _cards(summary: Mapping[str, Any], trend: Answer) -> None:
+    before: Mapping[str, Any] = summary.get("previous") or {}
+    points: list[Mapping[str, Any]] = trend.value["points"] if trend.error is None else []
+    rate = summary.get("rate")
+    components.cards(
+        "cards",
+        [
+            _rate_card(summary, [_estimate(p.get("rate")) for p in points], rate),
+            _coverage_card(summary, before, [_estimate(p.get("coverage")) for p in points]),
+            _count_card(
+                "answers",
+                "Answers",
+                summary["num_answers"],
+                before.get("num_answers"),
+                [p["num_answers"] for p in points],
+                filters.answers(),
+            ),
+            _count_card(
+                "down",
+                "Thumbs-down",
+                summary["num_down"],
+                before.get("num_down"),
+                [p["num_rated"] - p["num_up"] for p in points],
+                filters.answers(rating="down"),
+            ),
+        ],
+    )
+
+
+def _rate_card(
+    summary: Mapping[str, Any], points: list[float | None], rate: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    change = summary.get("change")
+    tone, arrow = "", ""
+    if change is not None:
+        clear = change["low"] > 0 or change["high"] < 0
+        tone = ("good" if change["estimate"] > 0 else "bad") if clear else ""
+        arrow = _arrow(change["estimate"])
+    return {
+        "key": "rate",
+        "label": "Thumbs-up rate",
+        "value": words.percent(None if rate is None else rate["estimate"]),
+        "delta": None if change is None else f"{arrow} {words.points(change['estimate'])}",
+        "tone": tone,
+        "note": "no ratings" if rate is None else f"95%: {100 * rate['low']:.1f} to {100 * rate['high']:.1f}",
+        "help": "Share of rated answers that got a thumbs-up. "
+        + (
+            ""
+            if change is None
+            else f"Against the period before: {words.change(change)}. Coloured only where the interval excludes zero."
+        ),
+        "points": points,
+        "open": filters.answers(rating="any"),
+    }
+
+
+def _coverage_card(
+    summary: Mapping[str, Any], before: Mapping[str, Any], points: list[float | None]
+) -> dict[str, Any]:
+    now, then = _estimate(summary.get("coverage")), _estimate(before.get("coverage"))
+    delta = None if now is None or then is None else f"{_arrow(now - then)} {words.points(now - then)}"
+    return {
+        "key": "coverage",
+        "label": "Rated answers",
+        "value": words.percent(now),
+        "delta": delta,
+        "tone": "",
+        "note": f"{words.count(summary['num_rated'])} ratings",
+        "help": "Share of answers that someone rated. The rate beside it speaks for these only.",
+        "points": points,
+        "open": filters.answers(rating="any"),
+    }
+
+
+def _count_card(
+    key: str, label: str, now: float, then: float | None, points: list[Any], link: dict[str, object]
+) -> dict[str, Any]:
+    delta = None
+    if then:
+        delta = f"{_arrow(now - then)} {100 * (now / then - 1):+.1f}%"
+    return {
+        "key": key,
+        "label": label,
+        "value": words.count(now),
+        "delta": delta,
+        "tone": "",
+        "points": points,
+        "open": link,
+    }
+
+
+def _arrow(change: float) -> str:
+    return "↑" if change > 0 else "↓" if change < 0 else "→"
+
+
+def _estimate(interval: Mapping[str, Any] | None) -> float | None:
+    return None if interval is None else interval["estimate"]
+
+
+def _finding(answers: Mapping[str, Answer]) -> None:
+    found: Mapping[str, Any] | None = None if answers["finding"].error else answers["finding"].value
+    if found and found.get("sentence"):
+        where: Mapping[str, str] = found.get("filters") or {}
+        components.finding(
+            "finding",
+            lead=str(found.get("lead") or ""),
+            text=str(found["sentence"]),
+            tone=str(found.get("tone") or ""),
+            action=f"Show {words.count(found['num_answers'])} answers"
+            if found.get("num_answers")
+            else "Show the answers",
+            open=Open("traces", filters.link_params(**where)),
+        )
+        return
+    summary = answers["summary"].value
+    lead, text, tone = _whole_period(summary)
+    components.finding(
+        "finding", lead=lead, text=text, tone=tone, action=f"Show {words.count(summary['num_down'])} thumbs-down",
+        open=Open("traces", filters.link_params(rating="down")) if summary["num_down"] else None,
+    )  # fmt: skip
+
+
+def _whole_period(summary: Mapping[str, Any]) -> tuple[str, str, str]:
+    """What the summary alone can say, where the server names no finding."""
+    rate, change = summary.get("rate"), summary.get("change")
+    if rate is None:
+        return "No ratings yet", ": the rate is undefined until someone rates an answer.", ""
+    if change is None:
+        return (
+            "No ratings in the period before",
+            f", so there is nothing to compare with. Now: {words.interval(rate)}.",
+            "",
+        )
+    spread = f"{words.percent(rate['estimate'], digits=0)} thumbs-up now, change {words.change(change)}, {words.count(rate['n'])} ratings."
+    if change["high"] < 0:
+        return "Answers are worse than in the period before", f": {spread}", "bad"
+    if change["low"] > 0:
+        return "Answers are better than in the period before", f": {spread}", "good"
+    return "No clear change against the period before", f": {spread}", ""
+
+
+# ------------------------------------------------------------------------------------------------------- charts
+
+
+def _over_time(trend: Answer, *, hourly: bool) -> None:
+    left, right = st.columns([2, 1], gap="small")
+    what = "hour" if hourly else "day"
+
+    def open_bucket(row: Mapping[str, Any]) -> None:
+        start = parse_time(_as_time(row["time"]))
+        end = start + (timedelta(hours=1) if hourly else timedelta(days=1))
+        go(
+            Open(
+                "traces", filters.link_params(since=format_time(start), until=format_time(end), rating="any")
+            )
+        )
+
+    with left:
+        panels.chart(
+            "trend",
+            "Thumbs-up rate",
+            "Share of rated answers marked good; the band is the 95% interval. Dashed lines are releases.",
+            trend,
+            lambda v: charts.trend(
+                v["points"] if _any_rated(v) else [], v.get("releases") or [], panels.colours(), hourly=hourly
+            ),
+            select="bucket",
+            on_select=open_bucket,
+        )
+    with right:
+        panels.chart(
+            "coverage",
+            "Who rates",
+            f"Share of answers that got a rating each {what}.",
+            trend,
+            lambda v: charts.coverage(
+                v["points"] if any(p["num_answers"] for p in v["points"]) else [],
+                panels.colours(),
+                hourly=hourly,
+            ),
+            empty_text="No answers in this period.",
+        )
+
+
+def _as_time(value: Any) -> str:
+    """A selected time as RFC 3339: Vega gives milliseconds since 1970 for temporal fields."""
+    if isinstance(value, (int, float)):
+        from datetime import datetime, timezone
+
+        return format_time(datetime.fromtimestamp(value / 1000, tz=timezone.utc))
+    return str(value)
+
+
+def _any_rated(trend: Mapping[str, Any]) -> bool:
+    return any(p.get("rate") for p in trend["points"])
+
+
+def _by_group(answers: Mapping[str, Answer]) -> None:
+    first, second, third = st.columns(3, gap="small")
+    with first:
+        _dots("by_version", "By prompt version", "prompt_version", "Prompt version", answers["versions"])
+    with second:
+        field = segment_field()
+        name = field.removeprefix("metadata.").replace("_", " ").capitalize()
+        panels.chart(
+            "segments",
+            f"{_plain(name)} by version",
+            f"Cells under {charts.FEW} ratings are left blank",
+            answers["segments"],
+            lambda v: charts.heatmap(v, panels.colours(), rows=name, columns="Version"),
+            height=200,
+            select="cell",
+            on_select=lambda row: go(
+                Open(
+                    "traces",
+                    filters.link_params(
+                        **{field: row["value"], "prompt_version": row["value2"], "rating": "any"}
+                    ),
+                )
+            ),
+            empty_text=f"No ratings with a {_plain(name).lower()} yet.",
+        )
+    with third:
+        _dots("by_model", "By model", "model", "Model", answers["models"])
+
+
+def _dots(key: str, title: str, field: str, what: str, answer: Answer) -> None:
+    panels.chart(
+        key,
+        title,
+        "Dots with 95% intervals; grey under 30 ratings",
+        answer,
+        lambda v: charts.dots(v, panels.colours(), what=what),
+        height=200,
+        select="group",
+        on_select=lambda row: go(
+            Open("traces", filters.link_params(**{field: row["value"], "rating": "any"}))
+        ),
+    )
+
+
+def _plain(text: str) -> str:
+    """A field's name without anything that markdown would read."""
+    return "".join(c for c in text if c.isalnum() or c in " .-")[:40] or "Segment"
+
+
+def _reasons_and_recent(answers: Mapping[str, Answer]) -> None:
+    left, right = st.columns([1, 2], gap="small")
+    with left:
+        patterns = answers["patterns"]
+        found = (patterns.value or {}).get("patterns") if patterns.error is None else None
+        if found or (patterns.error is not None and not isinstance(patterns.error, NotFound)):
+            panels.chart(
+                "patterns",
+                "Over-represented in thumbs-down",
+                "Times more common than in rated answers; false-discovery rate under 5%",
+                patterns,
+                lambda v: charts.bars(
+                    v["patterns"], panels.colours(), label="label", value="lift", title="Group", unit="times"
+                ),
+            )
+        else:
+            panels.chart(
+                "reasons",
+                "What people flag",
+                "Flags by category in this period",
+                answers["reasons"],
+                lambda v: charts.bars(
+                    v["flags"],
+                    panels.colours(),
+                    label="category",
+                    value="count",
+                    title="Category",
+                    unit="flags",
+                ),
+                select="bar",
+                on_select=lambda row: go(Open("traces", filters.link_params(flag=row["label"]))),
+                empty_text="Nobody flagged an answer in this period.",
+            )
+    with right, panels.panel("recent"):
+        panels.header("Recent thumbs-down", "Select a row to open the trace")
+        recent = answers["recent"]
+        if recent.error is not None:
+            panels.problem(recent.error)
+        elif not recent.value["calls"]:
+            panels.empty("No thumbs-down in this period.")
+        else:
+            calls_table.show(
+                "recent_down",
+                recent.value["calls"],
+                columns=("time", "answer", "tags", "version", "model"),
+                params=filters.link_params(rating="down"),
+            )
+
+
+# ------------------------------------------------------------------------------------------------------- export
+
+
+def _export_rows(answers: Mapping[str, Answer]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    trend = answers["trend"]
+    if trend.error is None:
+        rows += [export.rate_row("trend", "time", p["time"], p) for p in trend.value["points"]]
+    for name, field in (("versions", "prompt_version"), ("models", "model")):
+        if answers[name].error is None:
+            rows += [export.rate_row("by " + field, field, g.get("value"), g) for g in answers[name].value]
+    if answers["segments"].error is None:
+        for g in answers["segments"].value:
+            rows.append(
+                export.rate_row("segments", segment_field(), f"{g.get('value')} × {g.get('value2')}", g)
+            )
+    return rows

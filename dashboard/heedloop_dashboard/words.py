@@ -1,0 +1,101 @@
+"""How numbers, times and changes are written on every page: pure functions from values to short texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from heedloop.schema import parse_time
+
+__all__ = [
+    "change",
+    "clock",
+    "count",
+    "day",
+    "dollars",
+    "duration",
+    "interval",
+    "percent",
+    "points",
+    "signed_count",
+]
+
+NONE = "–"
+
+
+def percent(value: float | None, *, digits: int = 1) -> str:
+    """A share of 0..1 as `62.0%`; an en dash where undefined."""
+    return NONE if value is None else f"{100 * value:.{digits}f}%"
+
+
+def points(value: float | None) -> str:
+    """A difference of two shares as `+1.8 pts`."""
+    return NONE if value is None else f"{_signed(100 * value, 1)} pts"
+
+
+def interval(rate: Mapping[str, Any] | None) -> str:
+    """An Interval as `62.0% (60.1 to 63.9, n = 4,120)`; `no ratings` where undefined."""
+    if rate is None:
+        return "no ratings"
+    low, high = 100 * rate["low"], 100 * rate["high"]
+    return f"{percent(rate['estimate'])} ({low:.1f} to {high:.1f}, n = {count(rate['n'])})"
+
+
+def change(difference: Mapping[str, Any] | None) -> str:
+    """A difference Interval as `-1.8 pts (-3.9 to +0.3)`; an en dash where undefined."""
+    if difference is None:
+        return NONE
+    low, high = _signed(100 * difference["low"], 1), _signed(100 * difference["high"], 1)
+    return f"{points(difference['estimate'])} ({low} to {high})"
+
+
+def count(value: float | None) -> str:
+    """A count as `60,111`; weighted counts lose their fraction."""
+    return NONE if value is None else f"{round(value):,}"
+
+
+def signed_count(value: float) -> str:
+    """A change of a count as `+12` or `-1,204`."""
+    return _signed(value, 0)
+
+
+def _signed(value: float, digits: int) -> str:
+    rounded = round(value, digits)
+    return f"{rounded:+,.{digits}f}" if rounded else f"{0:.{digits}f}"
+
+
+def clock(text: str | None) -> str:
+    """An RFC 3339 time as `20 Nov, 23:41` (UTC), with the year where it is not this one."""
+    if not text:
+        return NONE
+    time = parse_time(text)
+    year = "" if time.year == datetime.now(timezone.utc).year else f" {time.year}"
+    return f"{time.day} {time:%b}{year}, {time:%H:%M}"
+
+
+def day(text: str) -> str:
+    """An RFC 3339 time as `20 Nov` (UTC)."""
+    time = parse_time(text)
+    return f"{time.day} {time:%b}"
+
+
+def duration(nanoseconds: float | None) -> str:
+    """A duration as `1.8 s`, `312 ms` or `2 min 5 s`."""
+    if nanoseconds is None:
+        return NONE
+    seconds = nanoseconds / 1e9
+    if seconds < 0.001:
+        return f"{seconds * 1e6:.0f} µs"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{int(seconds // 60)} min {int(seconds % 60)} s"
+
+
+def dollars(value: float | None) -> str:
+    """A cost as `$0.0021`, with as many digits as it takes to see it."""
+    if value is None:
+        return NONE
+    return f"${value:,.2f}" if value >= 1 or value == 0 else f"${value:.4f}"
