@@ -11,15 +11,15 @@ from heedloop.schema import Call
 from heedloop_server.normalise.call import call_of
 from heedloop_server.normalise.duplicates import dedupe, duplicate_key, richness
 from heedloop_server.normalise.family import settle
-from heedloop_server.normalise.feedback import annotations
+from heedloop_server.normalise.feedback import feedback_in
 from heedloop_server.normalise.logs import LogContent, merge, normalise_logs
 from heedloop_server.normalise.span import span_views
 
 __all__ = [
     "LogContent",
-    "annotations",
     "dedupe",
     "duplicate_key",
+    "feedback_in",
     "merge",
     "normalise_logs",
     "normalise_request",

@@ -19,6 +19,7 @@ from heedloop_server.normalise import (
     mlflow,
     openinference,
     own,
+    pydantic_ai,
     vercel,
 )
 from heedloop_server.normalise.draft import Draft
@@ -36,6 +37,15 @@ _READERS: tuple[tuple[str, Reader], ...] = (
     ("langsmith", langsmith.read),
     ("ai", vercel.read),
     ("request_data", logfire.read),
+    ("model_request_parameters", pydantic_ai.read),
+)
+_NUMBERED = frozenset(
+    {
+        "gen_ai.prompt.0.role",
+        "gen_ai.prompt.0.content",
+        "gen_ai.completion.0.role",
+        "gen_ai.completion.0.content",
+    }
 )
 _FOREIGN = frozenset(root for root, _ in _READERS)
 
@@ -63,11 +73,7 @@ def _read(span: SpanView, draft: Draft) -> None:
     genai.read(span, draft)
     if span.scope == "litellm":
         litellm.read(span, draft)
-    if (
-        "gen_ai.prompt.0.role" in span.attrs
-        or "gen_ai.completion.0.role" in span.attrs
-        or "llm.request.type" in span.attrs
-    ):
+    if "llm.request.type" in span.attrs or not _NUMBERED.isdisjoint(span.attrs):
         genai.read_indexed(span, draft)
     if "heedloop" in span.roots:
         own.read(span, draft)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from heedloop.schema import Call, Message
+from heedloop.schema import Call, Message, Usage
+from heedloop_server.normalise.own import ANSWER
 
 _MERGED = (
     "provider",
@@ -26,29 +27,94 @@ _MERGED = (
 _MERGED_LISTS = ("input_messages", "output_messages", "finish_reasons", "embedding_inputs", "tags")
 
 
+DUPLICATE_OF = "heedloop.duplicate_of"
+"""Attribute of a span whose provider call another span in the store stands for: that span's id."""
+
+
 def dedupe(calls: Iterable[Call]) -> list[Call]:
     """The calls with every provider call once, in the order of their first spans; spans that are no calls are kept.
 
     The kept call is the richest of its spans (`richness`) and takes what it lacks from the others. Which one is kept
     depends on the spans alone, never on their order.
     """
-    groups: dict[str, list[Call]] = {}
-    order: list[list[Call]] = []
-    for call in calls:
-        key = duplicate_key(call)
-        group = groups.get(key) if key else None
-        if group is None:
-            group = [call]
-            order.append(group)
-            if key:
-                groups[key] = group
-        else:
-            group.append(call)
-    return [_merged(group) for group in order]
+    return [_merged(group) for group in _groups(list(calls))]
+
+
+def fold(calls: list[Call]) -> list[Call]:
+    """The same spans, where of each provider call only the best span stays a call.
+
+    The others become spans that are no call: their tokens and messages, which the best span holds, are left out, their
+    raw attributes stay, and `heedloop.duplicate_of` among them names the best span.
+    """
+    groups = [g for g in _groups(calls) if len(g) > 1]
+    if not groups:
+        return calls
+    settled: dict[int, Call] = {}
+    for group in groups:
+        merged = _merged(group)
+        for call in group:
+            best = call.span_id == merged.span_id and call.trace_id == merged.trace_id
+            settled[id(call)] = merged if best else _folded(call, merged)
+    return [settled.get(id(c), c) for c in calls]
+
+
+def _folded(call: Call, best: Call) -> Call:
+    return replace(
+        call,
+        operation="",
+        is_answer=False,
+        input_messages=(),
+        output_messages=(),
+        usage=Usage(),
+        cost=None,
+        attributes={**call.attributes, DUPLICATE_OF: best.span_id},
+    )
+
+
+def _groups(calls: list[Call]) -> list[list[Call]]:
+    """The spans of each provider call, in the order of their first ones.
+
+    Two spans are one call where they carry the same response id, or where one is the other's child and their response
+    ids do not contradict: a call inside a call is a client's own span under an instrumentation's.
+    """
+    leader: dict[tuple[str, str], int] = {}
+    group_of = list(range(len(calls)))
+    responses: dict[str, int] = {}
+    for i, call in enumerate(calls):
+        if call.operation:
+            leader[call.trace_id, call.span_id] = i
+            if call.response_id:
+                group_of[i] = responses.setdefault(call.response_id, i)
+    for i, call in enumerate(calls):
+        parent = leader.get((call.trace_id, call.parent_span_id or "")) if call.operation else None
+        if parent is not None and parent != i and _same_call(call, calls[parent]):
+            _join(group_of, i, parent)
+    groups: dict[int, list[Call]] = {}
+    for i, call in enumerate(calls):
+        groups.setdefault(_root(group_of, i), []).append(call)
+    return list(groups.values())
+
+
+def _same_call(child: Call, parent: Call) -> bool:
+    if parent.attributes.get(ANSWER) is not None or child.attributes.get(ANSWER) is not None:
+        return False  # heedloop's own spans enclose calls, and say so
+    ids_agree = not (child.response_id and parent.response_id) or child.response_id == parent.response_id
+    return ids_agree and (child.operation == "embeddings") == (parent.operation == "embeddings")
+
+
+def _root(group_of: list[int], i: int) -> int:
+    while group_of[i] != i:
+        i = group_of[i]
+    return i
+
+
+def _join(group_of: list[int], a: int, b: int) -> None:
+    a, b = _root(group_of, a), _root(group_of, b)
+    group_of[max(a, b)] = min(a, b)
 
 
 def duplicate_key(call: Call) -> str | None:
-    """What the spans of one provider call share; None where only this span can be the call."""
+    """What the spans of one provider call share across requests; None where only this span can be the call."""
     return call.response_id if call.operation and call.response_id else None
 
 
@@ -60,7 +126,7 @@ def richness(call: Call) -> tuple[bool, bool, int, int, str, str]:
     """
     size = _size(call.input_messages) + _size(call.output_messages)
     known = sum(getattr(call, n) is not None for n in _MERGED) + len(call.params)
-    marked = call.attributes.get("heedloop.answer") == "true"
+    marked = call.attributes.get(ANSWER) == "true"
     return marked, bool(call.output_messages), size, known, call.trace_id, call.span_id
 
 

@@ -1,21 +1,26 @@
-"""What a span's parent or child in the same request says about it: one request often holds a whole family."""
+"""What a span's relatives in the same request say about it: one request often holds a whole family."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from heedloop.schema import Call
+from heedloop.schema import Call, Message, ToolCall
 from heedloop_server.normalise import litellm
+from heedloop_server.normalise.duplicates import fold
+from heedloop_server.normalise.own import ANSWER
 from heedloop_server.normalise.span import SpanView
-from heedloop_server.normalise.usage import read_usage
 
 
 def settle(spans: list[SpanView], calls: list[Call]) -> list[Call]:
     """The calls (one per span, in the spans' order) after their relatives have been asked."""
-    if any(c.attributes.get("heedloop.answer") == "true" for c in calls):
-        calls = _inside_answers(calls)
     if any(s.name == litellm.RAW_REQUEST for s in spans):
         calls = _with_raw_requests(spans, calls)
+    if sum(bool(c.operation) for c in calls) > 1:
+        calls = fold(_with_call_ids(calls))
+    if any(c.attributes.get(ANSWER) == "true" for c in calls):
+        calls = _inside_answers(calls)
     return calls
 
 
@@ -24,14 +29,14 @@ def _inside_answers(calls: list[Call]) -> list[Call]:
     by_id = {(c.trace_id, c.span_id): c for c in calls}
 
     def enclosed(call: Call) -> bool:
-        seen: set[str] = {call.span_id}
+        seen = {call.span_id}
         parent = call.parent_span_id
         while parent and parent not in seen:
             seen.add(parent)
             found = by_id.get((call.trace_id, parent))
             if found is None:
                 return False
-            if found.attributes.get("heedloop.answer") == "true":
+            if found.attributes.get(ANSWER) == "true":
                 return True
             parent = found.parent_span_id
         return False
@@ -40,19 +45,55 @@ def _inside_answers(calls: list[Call]) -> list[Call]:
 
 
 def _with_raw_requests(spans: list[SpanView], calls: list[Call]) -> list[Call]:
-    """LiteLLM replaces the provider's response id by its own; the provider's is on the raw child span."""
-    raw = {
-        (s.trace_id, s.parent_span_id): s
-        for s in spans
-        if s.name == litellm.RAW_REQUEST and s.scope == "litellm"
-    }
-    out: list[Call] = []
-    for call in calls:
-        child = raw.get((call.trace_id, call.span_id)) if call.operation else None
-        if child is not None:
-            usage = (
-                call.usage if call.usage.input is not None else read_usage(litellm.raw_usage_object(child))
-            )
-            call = replace(call, response_id=litellm.raw_response_id(child) or call.response_id, usage=usage)
-        out.append(call)
-    return out
+    """LiteLLM puts its own id in the place of the provider's and drops tool calls; its raw child span has both."""
+    raw = {(s.trace_id, s.parent_span_id): s for s in spans if s.name == litellm.RAW_REQUEST}
+    return [
+        litellm.with_raw_request(c, raw[c.trace_id, c.span_id])
+        if c.operation and (c.trace_id, c.span_id) in raw
+        else c
+        for c in calls
+    ]
+
+
+# ------------------------------------------------------------------------------------------------ tool call ids
+
+
+def _with_call_ids(calls: list[Call]) -> list[Call]:
+    """Tool calls under the id by which their result refers to them.
+
+    The Responses API gives a tool call an id of its own as an item (`fc_…`) beside the id of the call (`call_…`), and
+    some clients keep the wrong one of an answer. The next request repeats the tool call under the right one.
+    """
+    if not any(_has_item_id(c) for c in calls):
+        return calls
+    ids = {_said(t): t.id for c in calls for t in _asked(c) if t.id and not t.id.startswith("fc_")}
+    return [
+        replace(c, output_messages=tuple(_renamed(m, ids) for m in c.output_messages))
+        if _has_item_id(c)
+        else c
+        for c in calls
+    ]
+
+
+def _has_item_id(call: Call) -> bool:
+    return any(t.id and t.id.startswith("fc_") for m in call.output_messages for t in m.tool_calls)
+
+
+def _asked(call: Call) -> Iterator[ToolCall]:
+    for message in call.input_messages:
+        yield from message.tool_calls
+
+
+def _said(call: ToolCall) -> tuple[str, str]:
+    try:
+        return call.name, json.dumps(json.loads(call.arguments), sort_keys=True)
+    except (ValueError, RecursionError):
+        return call.name, call.arguments
+
+
+def _renamed(message: Message, ids: Mapping[tuple[str, str], str | None]) -> Message:
+    renamed = tuple(
+        replace(t, id=ids.get(_said(t), t.id)) if t.id and t.id.startswith("fc_") else t
+        for t in message.tool_calls
+    )
+    return replace(message, tool_calls=renamed) if renamed != message.tool_calls else message

@@ -49,7 +49,7 @@ _KINDS: dict[str, AuthorKind] = {
 }
 
 
-def annotations(request: Any) -> list[Feedback]:
+def feedback_in(request: Any) -> list[Feedback]:
     """The feedback that the spans of an `ExportTraceServiceRequest` carry, in the order sent."""
     return [f for span in span_views(request) for f in annotations_of(span)]
 

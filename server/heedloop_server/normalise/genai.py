@@ -138,7 +138,11 @@ def _read_messages(attrs: Mapping[str, Any], draft: Draft) -> None:
         draft.input_messages = with_system(get("gen_ai.system_instructions"), messages)
     if not draft.output_messages:
         output = get("gen_ai.output.messages")
-        draft.output_messages = read_messages(output, "assistant")
+        messages = read_messages(output, "assistant")
+        # an answer whose parts the client left out says nothing: another attribute or event may
+        draft.output_messages = (
+            messages if any(m.text or m.tool_calls or m.media or m.reasoning for m in messages) else ()
+        )
         if not draft.finish_reasons and output is not None:
             draft.finish_reasons = _reasons_in(output)
 

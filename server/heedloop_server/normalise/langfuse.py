@@ -11,7 +11,7 @@ from heedloop_server.normalise.payload import answer_messages, embedding_texts, 
 from heedloop_server.normalise.providers import provider_id
 from heedloop_server.normalise.span import SpanView
 from heedloop_server.normalise.usage import read_usage
-from heedloop_server.normalise.values import as_name, as_number, as_text, read_json, read_object
+from heedloop_server.normalise.values import as_name, as_number, as_text, as_texts, read_json, read_object
 
 _NAME = "langfuse.observation."
 _METADATA = "langfuse.observation.metadata."
@@ -39,6 +39,7 @@ def read(span: SpanView, draft: Draft) -> None:
     if str(attrs.get(_NAME + "level")).upper() == "ERROR":
         draft.failed = True
         draft.error_message = draft.error_message or as_name(attrs.get(_NAME + "status_message"))
+    draft.finish_reasons = draft.finish_reasons or as_texts(read_json(attrs.get(_METADATA + "finish_reason")))
     # only streams say when their first token came
     draft.stream = draft.stream or attrs.get(_NAME + "completion_start_time") is not None
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from heedloop.schema import Call
 from heedloop_server.normalise.draft import Draft
+from heedloop_server.normalise.payload import read_response
 from heedloop_server.normalise.span import SpanView
 from heedloop_server.normalise.usage import read_usage
-from heedloop_server.normalise.values import as_name, read_object
+from heedloop_server.normalise.values import as_name, read_json
 
 RAW_REQUEST = "raw_gen_ai_request"
 
@@ -17,23 +21,22 @@ def read(span: SpanView, draft: Draft) -> None:
     model = as_name(attrs.get("litellm.provider.model"))
     if draft.provider is None and model and "/" in model and not attrs.get("gen_ai.system"):
         draft.provider = model.partition("/")[0]
-    embeds = as_name(attrs.get("llm.request.type")) in ("embedding", "aembedding")
-    if not embeds and "gen_ai.output.messages" not in attrs:
-        read_raw = read_object(attrs.get("hidden_params"))
-        draft.response_id = draft.response_id or as_name(read_raw.get("response_id"))
 
 
-def raw_response_id(span: SpanView) -> str | None:
-    """The provider's own response id on the child span `raw_gen_ai_request`, under `llm.<provider>.id`."""
-    for key, value in span.attrs.items():
-        if key.startswith("llm.") and key.endswith(".id") and key.count(".") == 2:
-            return as_name(value)
-    return None
-
-
-def raw_usage_object(span: SpanView) -> object:
-    """The provider's own usage on the child span, under `llm.<provider>.usage`; None where it has none."""
-    for key, value in span.attrs.items():
-        if key.startswith("llm.") and key.endswith(".usage"):
-            return value
-    return None
+def with_raw_request(call: Call, raw: SpanView) -> Call:
+    """The call with what only its raw child span knows: the provider's own id, tool calls, cached tokens."""
+    prefix = next(
+        (k[: k.index(".", 4) + 1] for k in raw.attrs if k.startswith("llm.") and k.count(".") >= 2), ""
+    )
+    if not prefix:
+        return call
+    payload = {k[len(prefix) :]: read_json(v) for k, v in raw.attrs.items() if k.startswith(prefix)}
+    draft = Draft()
+    read_response(draft, payload, embeddings=call.operation == "embeddings")
+    said_more = any(m.tool_calls for m in draft.output_messages) or not call.output_messages
+    return replace(
+        call,
+        response_id=draft.response_id or call.response_id,
+        output_messages=draft.output_messages if said_more else call.output_messages,
+        usage=call.usage if call.usage.input is not None else draft.usage,
+    )

@@ -136,16 +136,18 @@ def _from_list(values: Iterable[Any], role: str) -> list[Message]:
     out: list[Message] = []
     parts: _Builder | None = None
     for value in values:
-        value = read_json(value) if isinstance(value, str) and value[:1] == "{" else value
-        whole = isinstance(value, (list, tuple)) or (isinstance(value, dict) and _is_message(value))
+        if isinstance(value, str) and value[:1] == "{":
+            value = read_json(value)
+        message = value if isinstance(value, dict) and _is_message(value) else None
+        whole = isinstance(value, (list, tuple)) or message is not None
         kind = value.get("type") if isinstance(value, dict) else None
         if parts is not None and (whole or (kind in _RESULT_TYPES and parts.tool_calls)):
             out.extend(parts.build())
             parts = None
         if isinstance(value, (list, tuple)):
             out.extend(_from_list(value, role))
-        elif whole:
-            out.extend(_from_message(value, role))
+        elif message is not None:
+            out.extend(_from_message(message, role))
         else:
             # a Responses item has no role: calls and thoughts are the model's
             parts = parts or _Builder("assistant" if kind in _ITEM_TYPES else role)
@@ -183,6 +185,8 @@ def _from_message(value: dict[str, Any], role: str) -> list[Message]:
     """One message object as messages: several where tool results came in it."""
     value = _unwrapped(value)
     own = value.get("role") or _role_of_type(value)
+    if own == "unknown":  # what some frameworks write for the chunks of a stream
+        own = None
     builder = _Builder(_ROLES.get(str(own).lower(), str(own)) if own else role)
     if "parts" in value:
         _add_content(builder, value["parts"])

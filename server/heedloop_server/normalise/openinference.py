@@ -25,6 +25,8 @@ def read(span: SpanView, draft: Draft) -> None:
     draft.provider = (
         draft.provider or provider_id(attrs.get("llm.provider")) or provider_id(attrs.get("llm.system"))
     )
+    # the response itself knows the model, the id and every choice's finish reason; the attributes may not
+    read_response(draft, attrs.get("output.value"), embeddings=embeds)
     _read_models(attrs, draft)
     _read_usage(attrs, draft)
     if embeds:
@@ -32,7 +34,6 @@ def read(span: SpanView, draft: Draft) -> None:
     else:
         _read_messages(attrs, draft)
     read_request(draft, attrs.get("input.value"), embeddings=embeds)
-    read_response(draft, attrs.get("output.value"), embeddings=embeds)
     if not embeds:
         _read_plain_values(attrs, draft)
 

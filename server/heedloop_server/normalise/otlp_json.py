@@ -110,7 +110,7 @@ def _enum(parent: dict[str, Any], key: str, names: Any) -> int:
     """An enum's number; its name is accepted as well, which some clients send."""
     found = parent.get(key)
     if isinstance(found, str) and not found.isdecimal():
-        return names.Value(found) if found in names.keys() else 0
+        return dict(names.items()).get(found, 0)
     return _int(parent, key, 0, 2**31 - 1)
 
 

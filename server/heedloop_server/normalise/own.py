@@ -9,6 +9,8 @@ from heedloop_server.normalise.draft import Draft
 from heedloop_server.normalise.span import SpanView
 from heedloop_server.normalise.values import as_flag, as_number, as_text
 
+ANSWER = "heedloop.answer"
+
 
 def read(span: SpanView, draft: Draft) -> None:
     """Fills what is still empty of a draft from `heedloop.input` and `heedloop.output`."""
@@ -21,7 +23,7 @@ def read(span: SpanView, draft: Draft) -> None:
 
 def answer_flag(attrs: dict[str, Any]) -> bool | None:
     """What `heedloop.answer` says; None where it is not there."""
-    return as_flag(attrs.get("heedloop.answer"))
+    return as_flag(attrs.get(ANSWER))
 
 
 def sampling_probability(attrs: dict[str, Any]) -> float:
