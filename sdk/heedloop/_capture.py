@@ -101,15 +101,15 @@ def _take_sequence(value: Sequence[Any], budget: Budget, depth: int) -> Any:
     return taken
 
 
-def _take_int(value: int, budget: Budget, _depth: int) -> Any:
+def _take_int(value: int, _budget: Budget, _depth: int) -> Any:
     return value if value.bit_length() <= _MAX_INT_BITS else f"<integer of {value.bit_length()} bits>"
 
 
-def _take_float(value: float, budget: Budget, _depth: int) -> Any:
+def _take_float(value: float, _budget: Budget, _depth: int) -> Any:
     return value if math.isfinite(value) else str(value)
 
 
-def _take_bytes(value: bytes, budget: Budget, _depth: int) -> Any:
+def _take_bytes(value: bytes, _budget: Budget, _depth: int) -> Any:
     return f"<{len(value):,} bytes>"
 
 
@@ -252,5 +252,5 @@ def _cleaned(value: Any, clean: Clean | None) -> Any:
     if isinstance(value, list):
         return [_cleaned(v, clean) for v in cast(list[Any], value)]
     if isinstance(value, dict):
-        return {k: _cleaned(v, clean) for k, v in cast(dict[str, Any], value).items()}
+        return {clean(k): _cleaned(v, clean) for k, v in cast(dict[str, Any], value).items()}
     return value

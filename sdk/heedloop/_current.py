@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, TypedDict, Unpack, cast
 
@@ -88,7 +88,7 @@ def start(runtime: Runtime, name: str, *, step: bool = False) -> CallSpan:
     enclosing = cast("CallSpan | None", current.get(CALL_KEY))
     external = cast("int | None", current.get(EXTERNAL_KEY)) if enclosing is None else None
     if runtime.tracer is not None:
-        new = _start_delegate(runtime, name, current, enclosing, external)
+        new = _start_delegate(runtime, runtime.tracer, name, current, enclosing, external)
     else:
         new = _start_own(runtime, name, current, enclosing, external)
     if enclosing is not None:
@@ -133,20 +133,18 @@ def _start_own(
 
 def _start_delegate(
     runtime: Runtime,
+    tracer: trace_api.Tracer,
     name: str,
     current: context_api.Context,
     enclosing: CallSpan | None,
     external: int | None,
 ) -> CallSpan:
-    assert runtime.tracer is not None
     under = current
     if external is not None:
         origin = trace_api.SpanContext(external, external & (2**64 - 1) or 1, True, _SAMPLED)
         under = set_span_in_context(trace_api.NonRecordingSpan(origin), current)
     # Marked at birth, so that our own processor knows it for one of ours and leaves it alone.
-    delegate = runtime.tracer.start_span(
-        name, context=under, attributes={names.SDK_VERSION: runtime.scope[1]}
-    )
+    delegate = tracer.start_span(name, context=under, attributes={names.SDK_VERSION: runtime.scope[1]})
     context = delegate.get_span_context()
     return CallSpan(
         name, context, None, answer=_answer(enclosing), delegate=delegate, sink=runtime.span_ended
@@ -219,7 +217,7 @@ def handle() -> str:
 
 
 @contextlib.contextmanager
-def span(name: str, **attributes: str | int | float | bool) -> Iterator[trace_api.Span]:
+def span(name: str, **attributes: str | int | float | bool) -> Generator[trace_api.Span]:
     """A step inside a call: `with heedloop.span("retrieve", k=5) as step:`. Keywords become `heedloop.metadata.*`."""
     runtime = state.runtime
     new = _start_step(runtime, name, attributes) if runtime is not None else None
@@ -254,7 +252,7 @@ def context(
     tags: Sequence[str] = (),
     metadata: Mapping[str, str] | None = None,
     external_id: str | None = None,
-) -> Iterator[None]:
+) -> Generator[None]:
     """Say who is being served, for every call inside: decorated ones and those of other instrumentations.
 
     Args:

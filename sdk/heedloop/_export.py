@@ -154,9 +154,9 @@ class SpanQueue:
         with self._settled:
             while self._num_settled < target:
                 left = deadline - time.monotonic()
-                if left <= 0 or not self._settled.wait(min(left, 0.05)):
-                    if time.monotonic() >= deadline:
-                        break
+                if left <= 0:
+                    break
+                self._settled.wait(left)
         self._hurry = False
         return self._num_settled >= target
 

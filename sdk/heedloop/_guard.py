@@ -18,6 +18,7 @@ __all__ = ["guarded", "report", "warn"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+D = TypeVar("D")
 
 logger = logging.getLogger("heedloop")
 _QUIET_S = 60.0
@@ -42,12 +43,12 @@ def report(error: Exception, doing: str) -> None:
     logger.debug("heedloop: %s", doing, exc_info=error)
 
 
-def guarded(doing: str, default: R) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def guarded(doing: str, default: D) -> Callable[[Callable[P, R]], Callable[P, R | D]]:
     """Decorate a function of ours that runs inside a host's call: `default` is returned where it fails."""
 
-    def decorate(fn: Callable[P, R]) -> Callable[P, R]:
+    def decorate(fn: Callable[P, R]) -> Callable[P, R | D]:
         @functools.wraps(fn)
-        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        def call(*args: P.args, **kwargs: P.kwargs) -> R | D:
             try:
                 return fn(*args, **kwargs)
             except Exception as error:

@@ -149,18 +149,17 @@ class Outbox:
             if isinstance(error, sqlite3.OperationalError):
                 self._say_unusable(error)
                 return None
-            return self._start_over(error)
+            return self._start_over(self._path, error)
         except OSError as error:
             self._say_unusable(error)
             return None
 
-    def _start_over(self, error: sqlite3.DatabaseError) -> Store | None:
-        assert self._path is not None
-        aside = self._path.with_name(f"{self._path.name}.damaged-{int(time.time())}")
-        warn("outbox damaged", f"the outbox {self._path} is damaged ({error}); it is kept as {aside.name}")
+    def _start_over(self, path: Path, error: sqlite3.DatabaseError) -> Store | None:
+        aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
+        warn("outbox damaged", f"the outbox {path} is damaged ({error}); it is kept as {aside.name}")
         try:
-            self._path.replace(aside)
-            return Store(self._path, max_bytes=self._max_bytes)
+            path.replace(aside)
+            return Store(path, max_bytes=self._max_bytes)
         except (OSError, sqlite3.Error) as again:
             self._say_unusable(again)
             return None

@@ -89,6 +89,7 @@ class _RuntimeSampler(OtelSampler):
         trace_state: Any = None,
     ) -> SamplingResult:
         """See OpenTelemetry."""
+        del name, kind, links, trace_state
         runtime = state.runtime
         if runtime is None:
             return SamplingResult(Decision.DROP)

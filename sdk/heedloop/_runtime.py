@@ -111,7 +111,7 @@ class Runtime:
     def span_ended(self, span: CallSpan) -> None:
         """Where every CallSpan goes when it ends."""
         if span.delegate is not None:
-            self._end_delegate(span)
+            self._end_delegate(span, span.delegate)
         else:
             self.take(span, span.context, span.num_chars, failed=span.status.status_code.value == 2)
 
@@ -132,9 +132,7 @@ class Runtime:
         for span, num_chars in spans:
             self.queue.push(span, num_chars)
 
-    def _end_delegate(self, span: CallSpan) -> None:
-        delegate = span.delegate
-        assert delegate is not None
+    def _end_delegate(self, span: CallSpan, delegate: trace_api.Span) -> None:
         for link in span.links:
             delegate.add_link(link.context, link.attributes)
         for event in span.events:

@@ -78,7 +78,8 @@ class Recording:
 def drive(runtime: Runtime, span: CallSpan, producer: Any, capture: bool) -> Generator[Any, Any, Any]:
     """`yield from producer`, recorded."""
     recording = Recording(runtime, span, capture)
-    step, value = producer.send, None
+    step: Any = producer.send
+    value: Any = None
     error: BaseException | None = None
     try:
         while True:
@@ -116,7 +117,8 @@ async def drive_async(
 ) -> AsyncGenerator[Any, Any]:
     """The same for an async generator."""
     recording = Recording(runtime, span, capture)
-    step, value = producer.asend, None
+    step: Any = producer.asend
+    value: Any = None
     error: BaseException | None = None
     try:
         while True:
@@ -179,7 +181,7 @@ class StreamStandIn:
         return getattr(self._heedloop_stream, name)
 
     @property
-    def __class__(self) -> Any:  # so that isinstance() says what it would have said
+    def __class__(self) -> Any:  # pyright: ignore  # isinstance() says what it would have said
         return type(self._heedloop_stream)
 
     def __iter__(self) -> Any:

@@ -174,7 +174,8 @@ def _async_generator(fn: Any, traced: Traced) -> Any:
             else drive_async(runtime, span, inner, traced.capture_output)
         )
         # An async generator has no `yield from`; this loop is what it would do.
-        step, value = driven.asend, None
+        step: Any = driven.asend
+        value: Any = None
         while True:
             try:
                 given = await step(value)
@@ -186,7 +187,7 @@ def _async_generator(fn: Any, traced: Traced) -> Any:
             except GeneratorExit:
                 await driven.aclose()
                 raise
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  it is the producer's to answer
                 step, value = driven.athrow, error
 
     return call
