@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-import random
 from collections.abc import Generator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, TypedDict, Unpack, cast
@@ -118,13 +117,18 @@ def _start_own(
     if parent.is_valid and external is None:
         trace_id, flags, trace_state = parent.trace_id, parent.trace_flags, parent.trace_state
     else:
-        trace_id = external or random.getrandbits(128) or 1
+        trace_id = external or runtime.random_bits(128) or 1
         flags = _SAMPLED if runtime.sampler.chooses(trace_id) else _UNSAMPLED
         trace_state = None
-    context = trace_api.SpanContext(trace_id, random.getrandbits(64) or 1, False, flags, trace_state)
+    context = trace_api.SpanContext(trace_id, runtime.random_bits(64) or 1, False, flags, trace_state)
     has_parent = parent.is_valid and external is None
     new = CallSpan(
-        name, context, parent if has_parent else None, answer=_answer(enclosing), sink=runtime.span_ended
+        name,
+        context,
+        parent if has_parent else None,
+        answer=None if enclosing is None else enclosing.answer,
+        sink=runtime.span_ended,
+        now=runtime.now_ns,
     )
     if external is not None and parent.is_valid:
         new.add_link(parent)
@@ -147,12 +151,14 @@ def _start_delegate(
     delegate = tracer.start_span(name, context=under, attributes={names.SDK_VERSION: runtime.scope[1]})
     context = delegate.get_span_context()
     return CallSpan(
-        name, context, None, answer=_answer(enclosing), delegate=delegate, sink=runtime.span_ended
+        name,
+        context,
+        None,
+        answer=None if enclosing is None else enclosing.answer,
+        delegate=delegate,
+        sink=runtime.span_ended,
+        now=runtime.now_ns,
     )
-
-
-def _answer(enclosing: CallSpan | None) -> CallSpan | None:
-    return None if enclosing is None else enclosing.answer
 
 
 def attached(new: CallSpan, *, step: bool = False) -> context_api.Context:

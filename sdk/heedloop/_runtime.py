@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import random
 import sys
 import time
 import uuid
@@ -57,12 +58,14 @@ class Delivery:
     """How delivery stands. Spans that this process sent, and all feedback that ever went through this outbox.
 
     Attributes:
+        num_not_sampled: spans that sampling left out and that have left the tail buffer.
         complete: nothing waits.
         outbox: the outbox's file, or `memory`.
     """
 
     spans: Counts = Counts()
     feedback: Counts = Counts()
+    num_not_sampled: int = 0
     complete: bool = True
     last_error: str | None = None
     outbox: str = "memory"
@@ -102,6 +105,8 @@ class Runtime:
         )
         self.tracer: trace_api.Tracer | None = None
         """The tracer of an OpenTelemetry set-up that is not ours alone; None where CallSpans are the spans."""
+        self.now_ns = time.time_ns
+        self.random_bits = random.getrandbits
         self.instance = uuid.uuid4().hex
         self._wanted_seq = 0
         self._merged: dict[int, tuple[Any, dict[str, Any]]] = {}
@@ -120,15 +125,15 @@ class Runtime:
         if context.trace_flags & 1:
             self.queue.push(span, num_chars)
             return
-        self._push_kept(self.tail.add(context.trace_id, span, num_chars), "")
+        self._push_all(self.tail.add(context.trace_id, span, num_chars))
         if failed:
             self.keep_trace(context.trace_id, "error")
 
     def keep_trace(self, trace_id: int, reason: str) -> None:
         """Bring the trace's spans back from the tail buffer, those of now and those to come."""
-        self._push_kept(self.tail.keep(trace_id, reason), reason)
+        self._push_all(self.tail.keep(trace_id, reason))
 
-    def _push_kept(self, spans: list[tuple[Any, int]], _reason: str) -> None:
+    def _push_all(self, spans: list[tuple[Any, int]]) -> None:
         for span, num_chars in spans:
             self.queue.push(span, num_chars)
 
@@ -194,10 +199,9 @@ class Runtime:
         dropped = _dropped(counts, "spans.dropped.")
         for reason, n in _dropped(spans, "dropped.").items():
             dropped[reason] = dropped.get(reason, 0) + n
-        if self.tail.num_expired:
-            dropped["not_sampled"] = self.tail.num_expired
         return Delivery(
             spans=Counts(spans["sent"] + counts.get("spans.sent", 0), waiting, dropped),
+            num_not_sampled=self.tail.num_expired,
             feedback=Counts(
                 counts.get("feedback.sent", 0), num_feedback, _dropped(counts, "feedback.dropped.")
             ),

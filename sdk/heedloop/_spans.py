@@ -7,9 +7,8 @@ through to a span of that set-up (`delegate`), so that all of its processors see
 
 from __future__ import annotations
 
-import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry import trace as trace_api
@@ -64,6 +63,7 @@ class CallSpan(trace_api.Span):
         answer: CallSpan | None,
         delegate: trace_api.Span | None = None,
         sink: Callable[[CallSpan], None],
+        now: Callable[[], int],
     ) -> None:
         self.name = name
         self.context = context
@@ -81,7 +81,8 @@ class CallSpan(trace_api.Span):
         self.end_time: int | None = None
         self.token: Any = None
         self._sink = sink
-        self.start_time: int = time.time_ns()
+        self._now = now
+        self.start_time: int = now()
 
     # What the OpenTelemetry API asks of a span.
 
@@ -111,7 +112,7 @@ class CallSpan(trace_api.Span):
     ) -> None:
         """See the OpenTelemetry API; at most 128 events are kept."""
         if self.end_time is None and len(self.events) < _MAX_EVENTS:
-            self.events.append(Event(name, timestamp or time.time_ns(), dict(attributes or {})))
+            self.events.append(Event(name, timestamp or self._now(), dict(attributes or {})))
 
     def add_link(self, context: trace_api.SpanContext, attributes: Mapping[str, Any] | None = None) -> None:
         """See the OpenTelemetry API."""
@@ -151,7 +152,7 @@ class CallSpan(trace_api.Span):
     def end(self, end_time: int | None = None) -> None:
         """End the span and hand it on; a second call does nothing."""
         if self.end_time is None:
-            self.end_time = end_time or time.time_ns()
+            self.end_time = end_time or self._now()
             self._sink(self)
 
     # What heedloop adds.
@@ -202,8 +203,3 @@ def _message(error: BaseException) -> str:
     except Exception as inner:  # noqa: BLE001  the host's own class; its __str__ may do anything
         return f"<{type(inner).__name__} in its __str__>"
     return text[:4_000]
-
-
-def sequence_attribute(values: Sequence[str]) -> list[str]:
-    """A list attribute of texts."""
-    return [str(v) for v in values]

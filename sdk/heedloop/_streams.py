@@ -8,7 +8,6 @@ would without us.
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import AsyncGenerator, Generator
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, cast
@@ -51,7 +50,7 @@ class Recording:
     def take(self, piece: Any) -> None:
         """Keep one piece, as far as the budget goes."""
         if self._first_at is None:
-            self._first_at = time.time_ns()
+            self._first_at = self._runtime.now_ns()
         budget = self._budget
         if budget is None:
             return
