@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from heedloop.schema import Call, Message, Usage
-from heedloop_server.normalise.own import ANSWER
+from heedloop_server.normalise.own import ANSWER, is_own
 
 _MERGED = (
     "provider",
@@ -28,7 +28,7 @@ _MERGED_LISTS = ("input_messages", "output_messages", "finish_reasons", "embeddi
 
 
 DUPLICATE_OF = "heedloop.duplicate_of"
-"""Attribute of a span whose provider call another span in the store stands for: that span's id."""
+"""Attribute of a span whose provider call another span stands for: `<trace id>:<span id>` of that span."""
 
 
 def dedupe(calls: Iterable[Call]) -> list[Call]:
@@ -67,7 +67,7 @@ def _folded(call: Call, best: Call) -> Call:
         output_messages=(),
         usage=Usage(),
         cost=None,
-        attributes={**call.attributes, DUPLICATE_OF: best.span_id},
+        attributes={**call.attributes, DUPLICATE_OF: f"{best.trace_id}:{best.span_id}"},
     )
 
 
@@ -96,8 +96,8 @@ def _groups(calls: list[Call]) -> list[list[Call]]:
 
 
 def _same_call(child: Call, parent: Call) -> bool:
-    if parent.attributes.get(ANSWER) is not None or child.attributes.get(ANSWER) is not None:
-        return False  # heedloop's own spans enclose calls, and say so
+    if is_own(parent.attributes) or is_own(child.attributes):
+        return False  # a decorated function is no provider call, even where it encloses one
     ids_agree = not (child.response_id and parent.response_id) or child.response_id == parent.response_id
     return ids_agree and (child.operation == "embeddings") == (parent.operation == "embeddings")
 

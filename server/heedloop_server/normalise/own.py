@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from heedloop.schema import Message
@@ -10,6 +11,7 @@ from heedloop_server.normalise.span import SpanView
 from heedloop_server.normalise.values import as_flag, as_number, as_text
 
 ANSWER = "heedloop.answer"
+SCOPE = "heedloop"
 
 
 def read(span: SpanView, draft: Draft) -> None:
@@ -19,6 +21,11 @@ def read(span: SpanView, draft: Draft) -> None:
         draft.input_messages = (Message("user", as_text(attrs["heedloop.input"])),)
     if not draft.output_messages and "heedloop.output" in attrs:
         draft.output_messages = (Message("assistant", as_text(attrs["heedloop.output"])),)
+
+
+def is_own(attributes: Mapping[str, str]) -> bool:
+    """True for the raw attributes of a span that heedloop's own SDK made."""
+    return attributes.get("otel.scope.name") == SCOPE or attributes.get(ANSWER) == "true"
 
 
 def answer_flag(attrs: dict[str, Any]) -> bool | None:

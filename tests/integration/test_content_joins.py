@@ -1,0 +1,139 @@
+"""Log content, duplicates and the store: whatever the order of arrival, the stored call is the same."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from heedloop.schema import Call, Message, Usage
+from heedloop_server.normalise import LogContent
+from heedloop_server.store.connection import ProjectStore
+from heedloop_server.store.joins import Arrived, insert_contents, settle
+from heedloop_server.store.spans import calls_to_arrow, trace_calls
+from heedloop_server.testing import temporary_store
+
+START = datetime(2026, 11, 21, 10, 0, tzinfo=timezone.utc)
+TRACE, OTHER_TRACE = "ab" * 16, "cd" * 16
+START_NS = int(START.timestamp() * 1e9)
+
+
+def _call(span_id: str = "11" * 8, **fields: object) -> Call:
+    known: dict[str, object] = {
+        "trace_id": TRACE,
+        "span_id": span_id,
+        "start_time": START,
+        "duration_ns": 5,
+        "operation": "chat",
+    }
+    return Call(**{**known, **fields})  # type: ignore[arg-type]
+
+
+QUESTION = LogContent(TRACE, "11" * 8, "gen_ai.user.message", START_NS + 1, 0, {}, {"content": "Why?"})
+ANSWER = LogContent(
+    TRACE,
+    "11" * 8,
+    "gen_ai.choice",
+    START_NS + 2,
+    1,
+    {},
+    {"finish_reason": "stop", "message": {"content": "Because."}},
+)
+
+
+def _load(project: ProjectStore, *parts: Call | LogContent) -> None:
+    """One segment of the loader: contents first, then the spans as `settle` gives them."""
+    now = datetime.now(timezone.utc)
+    contents = [p for p in parts if isinstance(p, LogContent)]
+    insert_contents(project.store, [(project.project, c) for c in contents], received_at=now)
+    arrived = Arrived([(p, now) for p in parts if isinstance(p, Call)], contents)
+    rows = settle(project, arrived)
+    project.store.insert_arrow("spans", calls_to_arrow((project.project, c, at) for c, at in rows))
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations([_call(), QUESTION, ANSWER])))
+def test_content_joins_its_call_in_any_order(order: tuple[Call | LogContent, ...]) -> None:
+    with temporary_store() as store:
+        project = store.project("p")
+        for part in order:
+            _load(project, part)
+        (call,) = trace_calls(project, TRACE)
+    assert call.input_messages == (Message("user", "Why?"),)
+    assert call.output_messages == (Message("assistant", "Because."),)
+    assert call.finish_reasons == ("stop",)
+
+
+def test_content_twice_is_content_once() -> None:
+    with temporary_store() as store:
+        project = store.project("p")
+        for part in (QUESTION, QUESTION, _call(), ANSWER, QUESTION, ANSWER):
+            _load(project, part)
+        (call,) = trace_calls(project, TRACE)
+    assert [m.text for m in (*call.input_messages, *call.output_messages)] == ["Why?", "Because."]
+
+
+def test_another_project_s_content_stays_there() -> None:
+    with temporary_store() as store:
+        _load(store.project("a"), QUESTION)
+        _load(store.project("b"), _call())
+        (call,) = trace_calls(store.project("b"), TRACE)
+    assert call.input_messages == ()
+
+
+BARE = _call("22" * 8, trace_id=OTHER_TRACE, response_id="msg_1", provider="anthropic", usage=Usage(19, 16))
+FULL = _call(
+    response_id="msg_1",
+    start_time=START - timedelta(milliseconds=3),
+    output_messages=(Message("assistant", "4"),),
+    usage=Usage(19, 16),
+)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations([BARE, FULL])))
+def test_one_provider_call_in_two_traces_counts_once(order: tuple[Call, ...]) -> None:
+    with temporary_store() as store:
+        project = store.project("p")
+        for part in order:
+            _load(project, part)
+        rows = project.rows(
+            """
+            SELECT count() AS spans, countIf(is_answer) AS answers, sum(input_tokens) AS tokens, countIf(operation != '') AS calls
+            FROM spans FINAL WHERE project_id = {project:String}
+            """
+        )
+        (kept,) = trace_calls(project, TRACE)
+        (folded,) = trace_calls(project, OTHER_TRACE)
+    assert rows == [{"spans": 2, "answers": 1, "tokens": 19, "calls": 1}]
+    assert kept.provider == "anthropic" and kept.is_answer
+    assert folded.attributes["heedloop.duplicate_of"] == f"{TRACE}:{'11' * 8}"
+
+
+def test_content_of_a_folded_span_reaches_the_call_that_stands_for_it() -> None:
+    bare = _call(response_id="msg_1", trace_id=TRACE)
+    other = _call(
+        "22" * 8,
+        trace_id=OTHER_TRACE,
+        response_id="msg_1",
+        model_requested="m",
+        model_answered="m-1",
+        provider="x",
+    )
+    with temporary_store() as store:
+        project = store.project("p")
+        for part in (bare, other, QUESTION, ANSWER):
+            _load(project, part)
+        found = [c for t in (TRACE, OTHER_TRACE) for c in trace_calls(project, t) if c.operation]
+    assert [c.output_text for c in found] == ["Because."]
+
+
+def test_a_failed_call_s_inner_span_is_no_second_call() -> None:
+    outer = _call(status="error", input_messages=(Message("user", "Why?"),))
+    inner = _call("22" * 8, parent_span_id="11" * 8, status="error", http_status=429)
+    for order in ((outer, inner), (inner, outer)):
+        with temporary_store() as store:
+            project = store.project("p")
+            for part in order:
+                _load(project, part)
+            (call,) = [c for c in trace_calls(project, TRACE) if c.operation]
+        assert call.http_status == 429 and call.span_id == "11" * 8
