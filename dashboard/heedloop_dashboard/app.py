@@ -10,7 +10,17 @@ from heedloop_dashboard import navigation
 from heedloop_dashboard.fetch import current
 from heedloop_dashboard.sessions import SESSIONS
 from heedloop_dashboard.theme import palette
-from heedloop_dashboard.views import quality, trace
+from heedloop_dashboard.views import (
+    compare,
+    datasets,
+    delivery,
+    failures,
+    feedback,
+    quality,
+    runs,
+    trace,
+    traces,
+)
 
 ICON = Path(__file__).parent / "icon.svg"
 
@@ -33,10 +43,25 @@ def main() -> None:
     session = current()
     pages = {
         "": st.Page(quality.show, title="Quality", icon=":material/finance:", url_path="", default=True),
-        "trace": st.Page(trace.show, title="Trace", url_path="trace", visibility="hidden"),
+        "traces": st.Page(traces.show, title="Traces", icon=":material/forum:", url_path="traces"),
+        "feedback": st.Page(
+            feedback.show, title="Feedback", icon=":material/thumbs_up_down:", url_path="feedback"
+        ),
+        "failures": st.Page(failures.show, title="Failures", icon=":material/error:", url_path="failures"),
+        "compare": st.Page(
+            compare.show, title="Compare", icon=":material/compare_arrows:", url_path="compare"
+        ),
+        "datasets": st.Page(datasets.show, title="Datasets", icon=":material/dataset:", url_path="datasets"),
+        "runs": st.Page(runs.show, title="Runs", icon=":material/model_training:", url_path="runs"),
+        "delivery": st.Page(
+            delivery.show, title="Delivery", icon=":material/local_shipping:", url_path="delivery"
+        ),
+        "trace": st.Page(
+            trace.show, title="Trace", icon=":material/forum:", url_path="trace", visibility="hidden"
+        ),
     }
     navigation.register(pages)
-    page = st.navigation(list(pages.values()))
+    page = st.navigation(list(pages.values()), expanded=True)
     with st.sidebar:
         st.divider()
         st.text(session.project)

@@ -91,7 +91,7 @@ def trend(
     ]
     if marks:
         layers += _release_layers(marks, colours)
-    spec = _spec({"values": values}, colours, layer=layers)
+    spec = _spec({"values": values}, layer=layers)
     return Chart(
         spec,
         _trend_alt(rated, points, marks),
@@ -126,7 +126,6 @@ def coverage(points: Sequence[Group], colours: Palette, *, hourly: bool = False)
     ]
     spec = _spec(
         {"values": values},
-        colours,
         mark={"type": "bar", "color": colours.bar, "width": {"band": 0.62}, "cornerRadiusEnd": 1.5},
         encoding={
             "x": {**_time_axis("time", colours, hourly=hourly), "timeUnit": _bucket_unit(hourly)},
@@ -171,7 +170,6 @@ def dots(groups: Sequence[Group], colours: Palette, *, what: str) -> Chart:
     ]
     spec = _spec(
         {"values": values},
-        colours,
         layer=[
             {
                 "mark": {"type": "rule", "strokeWidth": 2, "opacity": 0.5, "clip": True},
@@ -247,7 +245,6 @@ def heatmap(groups: Sequence[Group], colours: Palette, *, rows: str, columns: st
     }
     spec = _spec(
         {"values": shown},
-        colours,
         layer=[
             {
                 "params": [
@@ -303,7 +300,6 @@ def bars(
     values = [{"label": str(r[label]), "value": r[value]} for r in rows][:MAX_GROUPS]
     spec = _spec(
         {"values": values},
-        colours,
         params=[{"name": "bar", "select": {"type": "point", "fields": ["label"], "on": "click"}}],
         mark={
             "type": "bar",
@@ -349,7 +345,6 @@ def curves(rows: Sequence[Mapping[str, Any]], metric: str, colours: Palette) -> 
     ]
     spec = _spec(
         {"values": values},
-        colours,
         mark={"type": "line", "strokeWidth": 1.8, "color": colours.primary, "point": len(values) < 3},
         encoding={
             "x": {
@@ -382,7 +377,7 @@ def curves(rows: Sequence[Mapping[str, Any]], metric: str, colours: Palette) -> 
 # ------------------------------------------------------------------------------------------------------- pieces
 
 
-def _spec(data: dict[str, Any], colours: Palette, **parts: Any) -> dict[str, Any]:
+def _spec(data: dict[str, Any], **parts: Any) -> dict[str, Any]:
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "data": data,

@@ -13,7 +13,7 @@ import streamlit as st
 from heedloop.client import ApiError, Client, Unauthorized
 from heedloop_dashboard.sessions import COOKIE, SESSIONS, Session
 
-__all__ = ["Ask", "Answer", "ask", "current", "read", "read_one"]
+__all__ = ["Answer", "Ask", "ask", "current", "read", "read_one"]
 
 FRESH_S = 3.0
 """An answer this young is shown again instead of asked for again: a page shows feedback within seconds."""

@@ -76,7 +76,7 @@ def link_params(**more: Any) -> dict[str, str]:
         value = st.session_state.get(name)
         if value and value not in ANY:
             params[name] = str(value)
-    params |= {k: v for k, v in more.items()}
+    params |= more
     return {k: str(v) for k, v in params.items() if v not in (None, "")}
 
 

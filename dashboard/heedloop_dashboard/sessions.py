@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from heedloop.client import Client
 
-__all__ = ["COOKIE", "Sessions", "SESSIONS", "Session"]
+__all__ = ["COOKIE", "SESSIONS", "Session", "Sessions"]
 
 COOKIE = "heedloop_session"
 LIFETIME_S = 12 * 3600

@@ -14,7 +14,7 @@ import streamlit as st
 
 from heedloop_dashboard.navigation import Open, go
 
-__all__ = ["cards", "conversation", "diff", "finding", "table", "tree"]
+__all__ = ["cards", "conversation", "diff", "feedback", "finding", "lineage", "table", "tree"]
 
 _HERE = Path(__file__).parent
 
@@ -31,6 +31,8 @@ _CONVERSATION = _component("conversation")
 _DIFF = _component("diff")
 _TREE = _component("tree")
 _FINDING = _component("finding")
+_FEEDBACK = _component("feedback")
+_LINEAGE = _component("lineage")
 
 
 def _show(component: Any, key: str, data: dict[str, Any], *, height: Any = "content") -> None:
@@ -90,3 +92,13 @@ def finding(
     """One sentence about what changed, with a button to the answers behind it."""
     target = None if open is None else {"page": open.page, "params": open.params}
     _show(_FINDING, key, {"lead": lead, "text": text, "tone": tone, "action": action, "open": target})
+
+
+def feedback(key: str, entries: list[dict[str, Any]]) -> None:
+    """Judgements: `title, tone, who, when, text, quote, id, open, retracted, current`."""
+    _show(_FEEDBACK, key, {"entries": entries})
+
+
+def lineage(key: str, steps: list[dict[str, Any]]) -> None:
+    """What became of what, as a chain of ids: `kind`, `entries` (`id`, `about`, `open`), `here`, `none`."""
+    _show(_LINEAGE, key, {"steps": steps})

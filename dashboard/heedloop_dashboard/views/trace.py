@@ -1,7 +1,281 @@
-"""One trace."""
+"""One trace: the conversation as the model saw it, what people said about it, its spans, and what was trained on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
 
 import streamlit as st
 
+from heedloop.client import Client
+from heedloop.schema import format_time, parse_time
+from heedloop_dashboard import components, corrections, filters, judgements, panels, spans, words
+from heedloop_dashboard.fetch import ask, read, read_one
+from heedloop_dashboard.navigation import Open
+
+__all__ = ["show"]
+
+Span = Mapping[str, Any]
+NEIGHBOURS = 500
+"""How many answers of the list are looked through for the one before this."""
+
 
 def show() -> None:
-    st.text(st.query_params.get("trace_id"))
+    """Draw the page for `trace_id`, `span_id` in the URL."""
+    trace_id = (st.query_params.get("trace_id") or "").strip().lower()
+    if not trace_id:
+        _ask_for_id()
+        return
+    answer = read_one(Client.trace, trace_id)
+    if answer.error is not None:
+        st.subheader("Trace", anchor=False)
+        panels.problem(answer.error)
+        _ask_for_id()
+        return
+    trace = answer.value
+    span = spans.answer_span(trace["spans"], st.query_params.get("span_id"))
+    _title(trace_id, span)
+    left, right = st.columns([1.9, 1], gap="small")
+    with left:
+        _conversation(span, trace["feedback"])
+        _corrections(trace)
+        _spans(trace, span)
+        _raw(span)
+    with right:
+        _feedback(trace, span)
+        _used_by(trace)
+        _details(trace_id, span)
+
+
+def _ask_for_id() -> None:
+    with st.form("find_trace", border=True):
+        text = st.text_input(
+            "Trace id", placeholder="32 hexadecimal digits, or a whole traceparent", max_chars=80
+        )
+        if st.form_submit_button("Open"):
+            parts = text.strip().lower().split("-")
+            st.query_params["trace_id"] = parts[1] if len(parts) == 4 else parts[0]
+            st.rerun()
+
+
+def _title(trace_id: str, span: Span | None) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.subheader("Trace", anchor=False, width="stretch")
+        st.page_link(
+            st.session_state["heedloop_pages"]["traces"],
+            label="All answers",
+            icon=":material/list:",
+            query_params=filters.link_params(),
+        )
+        newer, older = _neighbours(trace_id, span)
+        _step("Previous", ":material/chevron_left:", newer, "left")
+        _step("Next", ":material/chevron_right:", older, "right")
+
+
+def _step(label: str, icon: str, call: Mapping[str, Any] | None, side: str) -> None:
+    params = {} if call is None else filters.link_params(trace_id=call["trace_id"], span_id=call["span_id"])
+    st.page_link(
+        st.session_state["heedloop_pages"]["trace"],
+        label=label,
+        icon=icon,
+        icon_position="right" if side == "right" else "left",
+        query_params=params or None,
+        disabled=call is None,
+    )
+
+
+def _neighbours(
+    trace_id: str, span: Span | None
+) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]:
+    """The newer and the older answer in the list this page was opened from, as far as they can be found."""
+    if span is None:
+        return None, None
+    chosen = filters.filters()
+    until = format_time(parse_time(span["start_time"]) + timedelta(microseconds=1))
+    asked = read(
+        page=ask(Client.calls, limit=NEIGHBOURS, **chosen),
+        rest=ask(Client.calls, limit=3, **{**chosen, "until": min(until, chosen["until"])}),
+    )
+    page: Sequence[Mapping[str, Any]] = asked["page"].value["calls"] if asked["page"].error is None else []
+    rest: Sequence[Mapping[str, Any]] = asked["rest"].value["calls"] if asked["rest"].error is None else []
+    here = next((i for i, c in enumerate(page) if c["trace_id"] == trace_id), None)
+    newer = page[here - 1] if here else None
+    if here is not None and here + 1 < len(page):
+        return newer, page[here + 1]
+    return newer, next((c for c in rest if c["trace_id"] != trace_id), None)
+
+
+# --------------------------------------------------------------------------------------------------------- left
+
+
+def _conversation(span: Span | None, feedback: Sequence[Mapping[str, Any]]) -> None:
+    with panels.panel("conversation"):
+        if span is None:
+            panels.header("Conversation", "Feedback came, the trace has not arrived (yet)")
+            panels.empty(
+                "No span of this trace is stored. Feedback is kept and will be tied to it when it comes."
+            )
+            return
+        panels.header("Conversation", "What the model saw, and what it answered")
+        messages = judgements.marked_messages(span, feedback)
+        if not messages:
+            panels.empty("This span holds no messages.")
+            return
+        messages[-1]["note"] = _note(span)
+        components.conversation("messages", messages)
+        if span.get("error_message"):
+            st.caption(":material/error: The call failed")
+            st.code(str(span["error_message"])[:20_000], language=None, wrap_lines=True)
+
+
+def _note(span: Span) -> str:
+    usage = span.get("usage") or {}
+    tokens = sum(usage.get(k) or 0 for k in ("input", "output"))
+    parts = [
+        span.get("prompt_version"),
+        span.get("model_answered") or span.get("model_requested"),
+        words.duration(span.get("duration_ns")),
+        f"{tokens:,} tokens" if tokens else None,
+        words.dollars(span.get("cost")) if span.get("cost") is not None else None,
+    ]
+    return " · ".join(str(p) for p in parts if p)
+
+
+def _corrections(trace: Mapping[str, Any]) -> None:
+    found = [f for f in trace["feedback"] if f.get("kind") == "correction" and not f.get("retracted")]
+    if not found:
+        return
+    by_id = {s["span_id"]: s for s in trace["spans"]}
+    with panels.panel("corrections"):
+        panels.header("Corrections", "What should have been said: struck out what went, underlaid what came")
+        for i, f in enumerate(found[:20]):
+            span = by_id.get(f["target"].get("span_id")) or spans.answer_span(trace["spans"], None)
+            before = _answer_text(span)
+            st.text(f"{judgements.who(f)}, {words.clock(f.get('created_at'))}")
+            components.diff(
+                f"correction_{i}", corrections.compare(before, f["correction"]), label="Correction"
+            )
+
+
+def _answer_text(span: Span | None) -> str:
+    messages: Sequence[Mapping[str, Any]] = (span or {}).get("output_messages") or []
+    return "\n".join(m["text"] for m in messages if m.get("text"))
+
+
+def _spans(trace: Mapping[str, Any], span: Span | None) -> None:
+    rows = spans.waterfall(trace["spans"])
+    if not rows:
+        return
+    for row in rows:
+        row["open"] = Open(
+            "trace", filters.link_params(trace_id=trace["trace_id"], span_id=row["span_id"])
+        ).to_json()
+    with panels.panel("spans"):
+        panels.header("Spans", f"{len(trace['spans'])} in this trace; select one to read it")
+        components.tree("tree", rows, selected=span["span_id"] if span else "")
+
+
+def _raw(span: Span | None) -> None:
+    attributes: Mapping[str, str] = (span or {}).get("attributes") or {}
+    if span is None:
+        return
+    with st.expander(f"Raw attributes ({len(attributes)})", icon=":material/data_object:", key="raw"):
+        heads = [
+            {"key": "name", "label": "Attribute", "kind": "mono"},
+            {"key": "value", "label": "Value", "kind": "wide"},
+        ]
+        rows = [{"cells": [k, str(v)[:20_000]]} for k, v in sorted(attributes.items())]
+        if rows:
+            components.table("attributes", heads, rows, caption="Raw span attributes", link=-1, tall=True)
+        else:
+            st.caption("This span was sent without attributes.")
+
+
+# -------------------------------------------------------------------------------------------------------- right
+
+
+def _feedback(trace: Mapping[str, Any], span: Span | None) -> None:
+    with panels.panel("feedback"):
+        given: Sequence[Mapping[str, Any]] = trace["feedback"]
+        panels.header(
+            "Feedback",
+            f"{len(given)} judgements; each id leads to its history"
+            if given
+            else "Nobody judged this answer yet",
+        )
+        answer = _answer_text(span)
+        entries = []
+        for f in given:
+            target = Open("feedback", {"feedback_id": f["feedback_id"]}).to_json()
+            entries.append({**judgements.entry(f, answer=answer), "open": target})
+        if entries:
+            components.feedback("judgements", entries)
+
+
+def _used_by(trace: Mapping[str, Any]) -> None:
+    snapshots: Sequence[Any] = trace.get("snapshots") or []
+    runs: Sequence[Mapping[str, Any]] = trace.get("runs") or []
+    with panels.panel("used_by"):
+        panels.header(
+            "Used for training", "Snapshots that hold this answer's feedback, and runs made from them"
+        )
+        components.lineage(
+            "used",
+            [
+                {
+                    "kind": "Snapshot",
+                    "entries": [snapshot_entry(s) for s in snapshots],
+                    "none": "in no snapshot yet",
+                },
+                {"kind": "Run", "entries": [run_entry(r) for r in runs], "none": "no run yet"},
+            ],
+        )
+
+
+def snapshot_entry(snapshot: Any) -> dict[str, Any]:
+    """A snapshot (its id, or id and name) as a lineage entry."""
+    row: Mapping[str, Any] = snapshot if isinstance(snapshot, Mapping) else {"id": snapshot}
+    return {
+        "id": row["id"],
+        "about": row.get("name"),
+        "open": Open("datasets", {"snapshot_id": row["id"]}).to_json(),
+    }
+
+
+def run_entry(run: Mapping[str, Any]) -> dict[str, Any]:
+    """A run as a lineage entry."""
+    about = " · ".join(str(p) for p in (run.get("method"), run.get("model_name"), run.get("status")) if p)
+    return {"id": run["id"], "about": about, "open": Open("runs", {"run_id": run["id"]}).to_json()}
+
+
+def _details(trace_id: str, span: Span | None) -> None:
+    rows: list[tuple[str, Any]] = [("Trace", trace_id)]
+    if span is not None:
+        usage = span.get("usage") or {}
+        rows += [
+            ("Span", span["span_id"]),
+            ("Time", f"{words.clock(span['start_time'])} UTC"),
+            ("Took", words.duration(span.get("duration_ns"))),
+            ("Model", span.get("model_answered") or span.get("model_requested")),
+            ("Prompt", " ".join(str(v) for v in (span.get("prompt_name"), span.get("prompt_version")) if v)),
+            ("Tokens", f"{words.count(usage.get('input'))} in, {words.count(usage.get('output'))} out"),
+            ("Cost", words.dollars(span.get("cost"))),
+            ("Service", " ".join(str(v) for v in (span.get("service"), span.get("environment")) if v)),
+            ("Session", span.get("session_id")),
+            ("User", span.get("user_id")),
+            ("Tags", ", ".join(span.get("tags") or [])),
+        ]
+    with panels.panel("details"):
+        panels.header("Details", "Times are UTC")
+        heads = [
+            {"key": "what", "label": "What", "kind": ""},
+            {"key": "value", "label": "Value", "kind": "wide"},
+        ]
+        components.table(
+            "details",
+            heads,
+            [{"cells": [k, v]} for k, v in rows if v],
+            caption="Details of the span",
+            link=-1,
+        )

@@ -1,0 +1,190 @@
+"""Two prompt versions, models or configurations side by side: difference, interval, and whether it is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from heedloop.client import Client
+from heedloop_dashboard import charts, components, export, filters, panels, words
+from heedloop_dashboard.fetch import Answer, ask, read
+from heedloop_dashboard.navigation import Open, go
+
+__all__ = ["show"]
+
+FIELDS = {
+    "prompt_version": "Prompt version",
+    "model": "Model",
+    "prompt_name": "Prompt",
+    "service": "Service",
+    "environment": "Environment",
+    "tag": "Tag",
+}
+
+
+def show() -> None:
+    """Draw the comparison of `a` and `b` on `field` in the URL; the two largest groups where none is named."""
+    title = st.container(horizontal=True, vertical_alignment="bottom", gap="small")
+    with title:
+        st.subheader("Compare", anchor=False, width="stretch")
+        filters.period_and_model()
+    field = _field()
+    chosen = filters.filters(without=(field,))
+    groups = read(groups=ask(Client.quality_by, field, **chosen))["groups"]
+    if groups.error is not None:
+        panels.problem(groups.error)
+        return
+    with title:
+        export.button(
+            "compare", lambda: [export.rate_row("compare", field, g.get("value"), g) for g in groups.value]
+        )
+    a, b = _two(groups.value)
+    if a is not None and b is not None:
+        _verdict(read(it=ask(Client.quality_compare, field, a, b, **chosen))["it"], field)
+    _overview(groups, field)
+
+
+def _field() -> str:
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        st.selectbox(
+            "What to compare",
+            list(FIELDS),
+            format_func=lambda f: FIELDS.get(f, f),
+            key="field",
+            bind="query-params",
+            width=200,
+        )
+    field = st.session_state.get("field")
+    return field if field in FIELDS else "prompt_version"
+
+
+def _two(groups: Sequence[Mapping[str, Any]]) -> tuple[str | None, str | None]:
+    values = [str(g["value"]) for g in groups if g.get("value") not in (None, "")]
+    if len(values) < 2:
+        with panels.panel("one_only"):
+            panels.header("Nothing to compare with", "There are fewer than two values in this period")
+            panels.empty("Choose a longer period, or another field.")
+        return None, None
+    left, right = st.columns(2, gap="small")
+    first = _named("a", values, values[0])
+    second = _named("b", values, next(v for v in values if v != first))
+    with left:
+        a = st.selectbox(
+            "A",
+            values,
+            index=values.index(first),
+            key=f"a_{len(values)}",
+            on_change=_remember,
+            args=("a", f"a_{len(values)}"),
+        )
+    with right:
+        b = st.selectbox(
+            "B",
+            values,
+            index=values.index(second),
+            key=f"b_{len(values)}",
+            on_change=_remember,
+            args=("b", f"b_{len(values)}"),
+        )
+    if a == b:
+        st.caption("A and B are the same: choose two different ones.")
+        return None, None
+    return a, b
+
+
+def _named(name: str, values: Sequence[str], default: str) -> str:
+    given = st.query_params.get(name)
+    return given if given in values else default
+
+
+def _remember(name: str, key: str) -> None:
+    st.query_params[name] = st.session_state[key]
+
+
+def _verdict(answer: Answer, field: str) -> None:
+    if answer.error is not None:
+        panels.problem(answer.error)
+        return
+    found: Mapping[str, Any] = answer.value
+    difference = found.get("difference")
+    decided = found.get("decided")
+    lead = "Decided. " if decided else "Not decided yet. "
+    components.finding(
+        "verdict", lead=lead, text=str(found.get("sentence") or ""), tone="good" if decided else ""
+    )
+    entries = [_card(name, found[name], field, decided) for name in ("a", "b")]
+    entries.append(
+        {
+            "key": "difference",
+            "label": "Difference, A minus B",
+            "value": words.NONE if difference is None else words.points(difference["estimate"]),
+            "note": "undefined: one side has no ratings" if difference is None else _spread(difference),
+            "tone": "",
+        }
+    )
+    entries.append(_evidence(found))
+    components.cards("sides", entries)
+    _flips(found)
+
+
+def _card(name: str, group: Mapping[str, Any], field: str, decided: str | None) -> dict[str, Any]:
+    rate = group.get("rate")
+    note = (
+        "no ratings"
+        if rate is None
+        else f"95%: {100 * rate['low']:.1f} to {100 * rate['high']:.1f} · {words.count(group['num_rated'])} ratings"
+    )
+    return {
+        "key": name,
+        "label": f"{name.upper()}: {group.get('value')}",
+        "value": words.percent(None if rate is None else rate["estimate"]),
+        "note": note,
+        "delta": "better" if decided == name else None,
+        "tone": "good" if decided == name else "",
+        "open": filters.answers(**{field: group.get("value"), "rating": "any"}),
+    }
+
+
+def _spread(difference: Mapping[str, Any]) -> str:
+    return f"95%: {100 * difference['low']:+.1f} to {100 * difference['high']:+.1f} pts"
+
+
+def _evidence(found: Mapping[str, Any]) -> dict[str, Any]:
+    needed = found.get("num_needed")
+    e_value = found.get("e_value")
+    return {
+        "key": "evidence",
+        "label": "Still needed",
+        "value": "0 ratings"
+        if found.get("decided")
+        else words.NONE
+        if needed is None
+        else f"{words.count(needed)} ratings",
+        "note": "" if e_value is None else f"evidence {e_value:,.3g}; decided from 20",
+        "tone": "",
+        "help": "An e-value: it stays valid however often you look. At 20 a wrong decision happens in under 5% of cases.",
+    }
+
+
+def _flips(found: Mapping[str, Any]) -> None:
+    """The server's warning that the direction flips inside segments, where it sends one."""
+    warning = found.get("warning")
+    if warning:
+        components.finding("flips", lead="Look closer. ", text=str(warning), tone="bad")
+
+
+def _overview(groups: Answer, field: str) -> None:
+    panels.chart(
+        "all_groups",
+        f"All of them by {FIELDS[field].lower()}",
+        "Dots with 95% intervals; grey under 30 ratings",
+        groups,
+        lambda v: charts.dots(v, panels.colours(), what=FIELDS[field]),
+        height=60 + 30 * min(12, max(3, len(groups.value))),
+        select="group",
+        on_select=lambda row: go(
+            Open("traces", filters.link_params(**{field: row["value"], "rating": "any"}))
+        ),
+    )

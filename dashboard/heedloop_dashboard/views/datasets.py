@@ -1,0 +1,153 @@
+"""Dataset snapshots: what was frozen, from what, and which runs used it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from heedloop.client import Client
+from heedloop_dashboard import components, panels, words
+from heedloop_dashboard.fetch import ask, read
+from heedloop_dashboard.navigation import Open
+from heedloop_dashboard.views import trace
+
+__all__ = ["show"]
+
+
+def show() -> None:
+    """Draw one snapshot where the URL names it, else the list."""
+    snapshot_id = (st.query_params.get("snapshot_id") or "").strip()
+    if snapshot_id:
+        _one(snapshot_id)
+        return
+    st.subheader("Datasets", anchor=False)
+    answer = read(all=ask(Client.snapshots))["all"]
+    with panels.panel("snapshots"):
+        panels.header(
+            "Snapshots, newest first",
+            "A query frozen at a time; the same query over the same feedback is the same snapshot",
+        )
+        if answer.error is not None:
+            panels.problem(answer.error)
+        elif not answer.value:
+            panels.empty("No snapshot yet. Take one with: heedloop dataset create NAME")
+        else:
+            _list(answer.value)
+
+
+def _list(snapshots: Sequence[Mapping[str, Any]]) -> None:
+    heads = [
+        {"key": "created", "label": "Taken", "kind": ""},
+        {"key": "name", "label": "Name", "kind": ""},
+        {"key": "id", "label": "Snapshot id", "kind": "mono"},
+        {"key": "feedback", "label": "Feedback", "kind": "number"},
+        {"key": "rows", "label": "Rows", "kind": "wide"},
+    ]
+    rows = [
+        {
+            "key": s["id"],
+            "cells": [
+                words.clock(s.get("created_at")),
+                s.get("name"),
+                s["id"],
+                words.count(s.get("num_feedback")),
+                _rows_text(s),
+            ],
+            "open": Open("datasets", {"snapshot_id": s["id"]}).to_json(),
+        }
+        for s in snapshots
+    ]
+    components.table("snapshot_rows", heads, rows, caption="Snapshots, newest first", link=1)
+
+
+def _rows_text(snapshot: Mapping[str, Any]) -> str:
+    forms: Mapping[str, Mapping[str, int]] = snapshot.get("num_rows") or {}
+    return ", ".join(
+        f"{sum(splits.values()):,} {form}" for form, splits in forms.items() if sum(splits.values())
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------- one
+
+
+def _one(snapshot_id: str) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader("Dataset", anchor=False, width="stretch")
+        st.page_link(
+            st.session_state["heedloop_pages"]["datasets"], label="All snapshots", icon=":material/list:"
+        )
+    answers = read(one=ask(Client.snapshot, snapshot_id), runs=ask(Client.runs))
+    if answers["one"].error is not None:
+        panels.problem(answers["one"].error)
+        return
+    found: Mapping[str, Any] = answers["one"].value
+    snapshot: Mapping[str, Any] = found.get("snapshot") or found
+    runs = [r for r in (answers["runs"].value or []) if r.get("snapshot_id") == snapshot["id"]]
+    with panels.panel("chain"):
+        panels.header("Where it is used", "Runs that were made from this snapshot")
+        about = f"{words.count(snapshot.get('num_feedback'))} judgements, as of {words.clock(snapshot.get('as_of'))}"
+        steps = [
+            {
+                "kind": "Snapshot",
+                "here": True,
+                "entries": [{"id": snapshot["id"], "about": f"{snapshot.get('name', '')}: {about}"}],
+            },
+            {"kind": "Run", "entries": [trace.run_entry(r) for r in runs], "none": "no run used it yet"},
+        ]
+        components.lineage("chain", steps)
+    left, right = st.columns(2, gap="small")
+    with left, panels.panel("rows"):
+        panels.header("Rows", "By form and split; no prompt group is in two splits")
+        _row_counts(snapshot.get("num_rows") or {})
+    with right, panels.panel("report"):
+        panels.header("Report", "Contributors, lengths and baselines, as counted when it was frozen")
+        _tree("report_json", found.get("report") or snapshot.get("report") or {})
+    with panels.panel("query"):
+        panels.header("Query", "Filters and rules; they decide the rows")
+        _tree("query_json", {**(snapshot.get("query") or {}), "feedback_hash": snapshot.get("feedback_hash")})
+
+
+def _row_counts(forms: Mapping[str, Mapping[str, int]]) -> None:
+    splits = list(dict.fromkeys(s for counts in forms.values() for s in counts))
+    if not splits:
+        panels.empty("This snapshot holds no rows.")
+        return
+    heads = [
+        {"key": "form", "label": "Form", "kind": ""},
+        *({"key": s, "label": s.capitalize(), "kind": "number"} for s in splits),
+    ]
+    rows = [
+        {"cells": [form, *(words.count(counts.get(s, 0)) for s in splits)]} for form, counts in forms.items()
+    ]
+    components.table("row_counts", heads, rows, caption="Rows by form and split", link=-1)
+
+
+def _tree(key: str, value: Any) -> None:
+    """Nested values as rows of dotted names."""
+    rows = [{"cells": [name, text]} for name, text in flatten(value)]
+    if not rows:
+        panels.empty("Nothing was recorded.")
+        return
+    heads = [
+        {"key": "name", "label": "Name", "kind": "mono"},
+        {"key": "value", "label": "Value", "kind": "wide"},
+    ]
+    components.table(key, heads, rows, caption="Names and values", link=-1, tall=True)
+
+
+def flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """Nested mappings as (dotted name, text) pairs; lists stand on one line."""
+    if isinstance(value, Mapping):
+        pairs: list[tuple[str, str]] = []
+        for name, inner in value.items():
+            pairs += flatten(inner, f"{prefix}.{name}" if prefix else str(name))
+        return pairs
+    if value is None:
+        return []
+    if isinstance(value, float):
+        return [(prefix, f"{value:,.5g}")]
+    if isinstance(value, (list, tuple)):
+        return [(prefix, ", ".join(str(v) for v in value[:50]))]
+    return [(prefix, f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value))]

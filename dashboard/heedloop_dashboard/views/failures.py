@@ -1,0 +1,143 @@
+"""What goes wrong: flags by category, groups that are over-represented among bad answers, and the answers themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from heedloop.client import Client, NotFound
+from heedloop_dashboard import charts, export, filters, panels
+from heedloop_dashboard.fetch import Answer, ask, read
+from heedloop_dashboard.navigation import Open, go
+from heedloop_dashboard.views import calls_table
+
+__all__ = ["show"]
+
+COLUMNS = ("time", "question", "answer", "flags", "version", "model")
+
+
+def show() -> None:
+    """Draw the page."""
+    title = st.container(horizontal=True, vertical_alignment="bottom", gap="small")
+    with title:
+        st.subheader("Failures", anchor=False, width="stretch")
+        filters.period_and_model()
+    chosen = filters.filters()
+    answers = read(
+        reasons=ask(Client.quality_reasons, **chosen),
+        patterns=ask(Client.quality, "overrepresented", **chosen),
+        flagged=ask(Client.calls, limit=10, **{**chosen, "has": "flag"}),
+        corrected=ask(Client.calls, limit=10, **{**chosen, "has": "correction"}),
+        errors=ask(Client.calls, limit=10, **{**chosen, "status": "error"}),
+    )
+    with title:
+        export.button("failures", lambda: _export_rows(answers))
+    left, right = st.columns(2, gap="small")
+    with left:
+        _reasons(answers["reasons"])
+    with right:
+        _patterns(answers["patterns"])
+    _calls(
+        "flagged", "Flagged answers", "Answers that someone marked as wrong", answers["flagged"], has="flag"
+    )
+    _calls(
+        "corrected",
+        "Corrected answers",
+        "Answers for which someone wrote a better one",
+        answers["corrected"],
+        has="correction",
+    )
+    _calls("errors", "Failed calls", "Calls that ended in an error", answers["errors"], status="error")
+
+
+def _reasons(answer: Answer) -> None:
+    panels.chart(
+        "reasons",
+        "What people flag",
+        "Flags by category; select a bar for its answers",
+        answer,
+        lambda v: charts.bars(
+            v["flags"], panels.colours(), label="category", value="count", title="Category", unit="flags"
+        ),
+        height=220,
+        select="bar",
+        on_select=lambda row: go(Open("traces", filters.link_params(flag=row["label"]))),
+        empty_text="Nobody flagged an answer in this period.",
+    )
+
+
+def _patterns(answer: Answer) -> None:
+    caption = (
+        "How many times more common among thumbs-down than among all rated answers; associated, not the cause"
+    )
+    if isinstance(answer.error, NotFound):
+        answer = Answer(value={"patterns": []})
+    panels.chart(
+        "patterns",
+        "Over-represented in thumbs-down",
+        caption,
+        answer,
+        lambda v: charts.bars(
+            v.get("patterns") or [],
+            panels.colours(),
+            label="label",
+            value="lift",
+            title="Group",
+            unit="times",
+        ),
+        height=220,
+        select="bar",
+        on_select=lambda row: _open_pattern(answer.value, row),
+        empty_text="No group stands out at a false-discovery rate of 5%.",
+    )
+
+
+def _open_pattern(found: Mapping[str, Any], row: Mapping[str, Any]) -> None:
+    patterns: Sequence[Mapping[str, Any]] = found.get("patterns") or []
+    pattern = next((p for p in patterns if p.get("label") == row["label"]), {})
+    where: Mapping[str, str] = pattern.get("filters") or {}
+    go(Open("traces", filters.link_params(**where, rating="down")))
+
+
+def _calls(key: str, title: str, caption: str, answer: Answer, **narrower: str) -> None:
+    with panels.panel(key):
+        with st.container(horizontal=True, vertical_alignment="top"):
+            with st.container(gap=None):
+                panels.header(title, caption)
+            st.page_link(
+                st.session_state["heedloop_pages"]["traces"],
+                label="All of them",
+                icon=":material/arrow_forward:",
+                query_params=filters.link_params(**narrower),
+            )
+        if answer.error is not None:
+            panels.problem(answer.error)
+        elif not answer.value["calls"]:
+            panels.empty("None in this period.")
+        else:
+            calls_table.show(
+                key, answer.value["calls"], columns=COLUMNS, params=filters.link_params(**narrower), tall=True
+            )
+
+
+def _export_rows(answers: Mapping[str, Answer]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    if answers["reasons"].error is None:
+        rows += [
+            {"list": "flags", "value": f["category"], "count": f["count"]}
+            for f in answers["reasons"].value["flags"]
+        ]
+    for name in ("flagged", "corrected", "errors"):
+        if answers[name].error is None:
+            for c in answers[name].value["calls"]:
+                rows.append(
+                    {
+                        "list": name,
+                        "value": c["output_preview"],
+                        "trace_id": c["trace_id"],
+                        "flags": " ".join(c.get("flags") or []),
+                    }
+                )
+    return rows

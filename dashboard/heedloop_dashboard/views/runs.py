@@ -1,0 +1,196 @@
+"""Training and evaluation runs: from which snapshot, with which settings, and how their metrics move, live."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from heedloop.client import Client
+from heedloop_dashboard import charts, components, panels, words
+from heedloop_dashboard.fetch import ask, read
+from heedloop_dashboard.navigation import Open
+from heedloop_dashboard.views import trace
+from heedloop_dashboard.views.datasets import flatten
+
+__all__ = ["show"]
+
+LIVE_S = 2.0
+FIRST = (
+    "objective/scores",
+    "objective/kl",
+    "objective/rlhf_reward",
+    "loss",
+    "train/loss",
+    "eval/loss",
+    "accuracy",
+    "eval/accuracy",
+    "policy/clipfrac",
+)
+MAX_CURVES = 12
+
+
+def show() -> None:
+    """Draw one run where the URL names it, else the list."""
+    run_id = (st.query_params.get("run_id") or "").strip()
+    if run_id:
+        _one(run_id)
+        return
+    st.subheader("Runs", anchor=False)
+    answer = read(all=ask(Client.runs))["all"]
+    with panels.panel("runs"):
+        panels.header(
+            "Runs, newest first", "What was trained on what; select a row for its curves and its evaluation"
+        )
+        if answer.error is not None:
+            panels.problem(answer.error)
+        elif not answer.value:
+            panels.empty("No run yet. Train one with: heedloop train")
+        else:
+            _list(answer.value)
+
+
+def _list(runs: Sequence[Mapping[str, Any]]) -> None:
+    heads = [
+        {"key": "started", "label": "Started", "kind": ""},
+        {"key": "method", "label": "Method", "kind": ""},
+        {"key": "status", "label": "Status", "kind": ""},
+        {"key": "model", "label": "Serves as", "kind": ""},
+        {"key": "id", "label": "Run id", "kind": "mono"},
+        {"key": "snapshot", "label": "Snapshot", "kind": "mono"},
+        {"key": "parent", "label": "Started from", "kind": "mono"},
+    ]
+    rows = []
+    for r in runs:
+        opens = (
+            {"snapshot": Open("datasets", {"snapshot_id": r["snapshot_id"]}).to_json()}
+            if r.get("snapshot_id")
+            else {}
+        )
+        cells = [
+            words.clock(r.get("started_at")),
+            r["method"],
+            r.get("status", "running"),
+            r.get("model_name"),
+            r["id"],
+            r.get("snapshot_id"),
+            r.get("parent"),
+        ]
+        rows.append(
+            {
+                "key": r["id"],
+                "cells": cells,
+                "opens": opens,
+                "open": Open("runs", {"run_id": r["id"]}).to_json(),
+            }
+        )
+    components.table("run_rows", heads, rows, caption="Runs, newest first", link=4)
+
+
+# ---------------------------------------------------------------------------------------------------------- one
+
+
+def _one(run_id: str) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader("Run", anchor=False, width="stretch")
+        st.page_link(st.session_state["heedloop_pages"]["runs"], label="All runs", icon=":material/list:")
+    answer = read(run=ask(Client.run, run_id))["run"]
+    if answer.error is not None:
+        panels.problem(answer.error)
+        return
+    run: Mapping[str, Any] = answer.value
+    _chain(run)
+    if run.get("error"):
+        components.finding("run_error", lead="The run failed. ", text=str(run["error"])[:4000], tone="bad")
+    running = run.get("status", "running") == "running"
+    st.fragment(_curves, run_every=LIVE_S if running else None)(run_id)
+    left, right = st.columns(2, gap="small")
+    with left, panels.panel("evaluation"):
+        panels.header("Results", "Final metrics and the evaluation on held-out prompts")
+        _pairs(
+            "evaluation_rows",
+            {**(run.get("metrics") or {}), **(run.get("evaluation") or {})},
+            "The run has no results yet.",
+        )
+    with right, panels.panel("config"):
+        panels.header("Settings", "Everything that it takes to run it again")
+        extra = {k: run.get(k) for k in ("seed", "code_version", "checkpoint")}
+        _pairs("config_rows", {**(run.get("config") or {}), **extra}, "No settings were recorded.")
+
+
+def _chain(run: Mapping[str, Any]) -> None:
+    about = " · ".join(str(p) for p in (run["method"], run.get("name"), run.get("status", "running")) if p)
+    snapshot = [trace.snapshot_entry(run["snapshot_id"])] if run.get("snapshot_id") else []
+    parent = (
+        [{"id": run["parent"], "about": "", "open": Open("runs", {"run_id": run["parent"]}).to_json()}]
+        if run.get("parent")
+        else []
+    )
+    model = run.get("model_name")
+    serves = (
+        [{"id": model, "about": "its production answers", "open": Open("", {"model": model}).to_json()}]
+        if model
+        else []
+    )
+    with panels.panel("chain"):
+        panels.header(
+            "From feedback to a model",
+            f"Started {words.clock(run.get('started_at'))}, ended {words.clock(run.get('finished_at'))} (UTC)",
+        )
+        components.lineage(
+            "chain",
+            [
+                {"kind": "Snapshot", "entries": snapshot, "none": "none"},
+                {"kind": "Started from", "entries": parent, "none": "from scratch"},
+                {"kind": "Run", "here": True, "entries": [{"id": run["id"], "about": about}]},
+                {"kind": "Serves as", "entries": serves, "none": "not served"},
+            ],
+        )
+
+
+def _curves(run_id: str) -> None:
+    answer = read(history=ask(Client.run_history, run_id))["history"]
+    with panels.panel("curves"):
+        panels.header("Curves", "Metrics by step, as the trainer posts them")
+        if answer.error is not None:
+            panels.problem(answer.error)
+            return
+        rows: Sequence[Mapping[str, Any]] = answer.value
+        names = metric_names(rows)
+        if not names:
+            panels.empty("No metrics were posted yet.")
+            return
+        for start in range(0, len(names), 3):
+            for column, name in zip(st.columns(3, gap="small"), names[start : start + 3], strict=False):
+                with column:
+                    _curve(name, rows)
+
+
+def _curve(name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    drawn = charts.curves(rows, name, panels.colours())
+    st.text(name)
+    st.vega_lite_chart(
+        None, {**drawn.spec, "height": 150}, key=f"curve_{name}", theme=None, alt=drawn.alt, width="stretch"
+    )
+
+
+def metric_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The numeric metrics of a history, those that decide first; at most twelve."""
+    seen = dict.fromkeys(
+        k for row in rows for k, v in row.items() if k != "step" and isinstance(v, (int, float))
+    )
+    first = [n for n in FIRST if n in seen]
+    return (first + sorted(n for n in seen if n not in first))[:MAX_CURVES]
+
+
+def _pairs(key: str, value: Mapping[str, Any], empty_text: str) -> None:
+    rows = [{"cells": [name, text]} for name, text in flatten(value)]
+    if not rows:
+        panels.empty(empty_text)
+        return
+    heads = [
+        {"key": "name", "label": "Name", "kind": "mono"},
+        {"key": "value", "label": "Value", "kind": "wide"},
+    ]
+    components.table(key, heads, rows, caption="Names and values", link=-1, tall=True)
