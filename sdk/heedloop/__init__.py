@@ -34,6 +34,7 @@ from heedloop._feedback import (
     thumbs_up,
 )
 from heedloop._options import Options
+from heedloop._redact import Redactor
 from heedloop._runtime import Counts, Delivery
 from heedloop._tracing import trace
 from heedloop.schema import Author, Feedback, Scale, Target, Usage
@@ -44,6 +45,7 @@ __all__ = [
     "Delivery",
     "Feedback",
     "Options",
+    "Redactor",
     "Scale",
     "Target",
     "Usage",

@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from opentelemetry import context as context_api
 
-from heedloop._guard import report, warn
+from heedloop._guard import report, start_thread, warn
 from heedloop._outbox import Outbox
 from heedloop._store import Row
 from heedloop._transport import Answer, Transport
@@ -31,6 +31,7 @@ JSON = "application/json"
 _MAX_ROWS = 200
 _MAX_BODY_BYTES = 1024 * 1024
 _IDLE_S = 1.0
+_COUNTS_EVERY_S = 10.0
 _FIRST_BACKOFF_S = 0.25
 _LONGEST_BACKOFF_S = 60.0
 
@@ -54,6 +55,7 @@ class Courier:
         self._on_tick = on_tick
         self._report_counts = report_counts
         self._reported: dict[str, Any] = {}
+        self._report_at = 0.0
         self._lock_file: int | None = None
         self.reset()
 
@@ -66,6 +68,7 @@ class Courier:
         self._closed = False
         self._retry_at = 0.0
         self._attempt = 0
+        self._num_failures = 0
         self._impatient = False
         if self._lock_file is not None:
             os.close(self._lock_file)
@@ -77,24 +80,31 @@ class Courier:
             if self._closed:
                 return
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, name="heedloop-outbox", daemon=True)
-                self._thread.start()
+                self._thread = start_thread(self._run, "heedloop-outbox")
         self._wake.set()
 
-    def flush(self, deadline: float) -> bool:
-        """Wait until the feedback kept before now, and all waiting spans, are delivered; at most until `deadline`."""
+    def flush(self, deadline: float, *, give_up_on_failure: bool = False) -> bool:
+        """Wait until the feedback kept before now, and all waiting spans, are delivered; at most until `deadline`.
+
+        With `give_up_on_failure` a single failed attempt ends the wait: what waits is on disk and can wait longer.
+        """
         marker = self._outbox.marker()
+        num_failures = self._num_failures
         self._impatient = True
         self._retry_at = 0.0
         self.wake()
         while self._outbox.num_waiting(marker=marker) != (0, 0):
             left = deadline - time.monotonic()
-            if left <= 0:
+            if left <= 0 or (give_up_on_failure and self._num_failures > num_failures):
                 return False
             with self._progress:
                 # Another process may be the one that delivers, so look again now and then.
                 self._progress.wait(min(left, 0.05))
         return True
+
+    def report_counts(self) -> None:
+        """Send the counts with the next delivery, however recently they were sent."""
+        self._report_at = 0.0
 
     def close(self, deadline: float) -> None:
         """Stop; a request that is under way is left to its time limit on its daemon thread."""
@@ -133,7 +143,9 @@ class Courier:
             self._moved_on()
         if time.monotonic() >= self._retry_at:
             self._impatient = False
-            self._deliver_counts()
+            if time.monotonic() >= self._report_at:
+                self._report_at = time.monotonic() + _COUNTS_EVERY_S
+                self._deliver_counts()
 
     def _moved_on(self) -> None:
         self._attempt = 0
@@ -204,6 +216,7 @@ class Courier:
     def _back_off(self, answer: Answer) -> None:
         self.last_error = answer.reason or f"HTTP {answer.status} without results"
         self._attempt += 1
+        self._num_failures += 1
         wait_s = min(_FIRST_BACKOFF_S * 2**self._attempt, _LONGEST_BACKOFF_S) * random.uniform(0.5, 1.0)
         if answer.retry_after_s is not None:
             wait_s = answer.retry_after_s

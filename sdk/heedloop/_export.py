@@ -16,7 +16,7 @@ from typing import Any
 from opentelemetry import context as context_api
 
 from heedloop import _otlp
-from heedloop._guard import report, warn
+from heedloop._guard import report, start_thread, warn
 from heedloop._outbox import Outbox
 from heedloop._transport import Transport
 
@@ -166,7 +166,8 @@ class SpanQueue:
         Half of the time that is left is for sending. A server that has just failed or keeps us waiting gets none.
         """
         left = max(deadline - time.monotonic(), 0.0)
-        self.flush(time.monotonic() + left / 2)
+        if self._thread is not None:
+            self.flush(time.monotonic() + left / 2)
         with self._lock:
             self._closed = True
         self._rescue(deadline)
@@ -182,8 +183,7 @@ class SpanQueue:
     def _start(self) -> None:
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, name="heedloop-spans", daemon=True)
-                self._thread.start()
+                self._thread = start_thread(self._run, "heedloop-spans")
 
     def _run(self) -> None:
         # Our own requests must not become spans of the app's HTTP instrumentation.

@@ -10,11 +10,12 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-__all__ = ["guarded", "report", "warn"]
+__all__ = ["guarded", "report", "start_thread", "warn"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -60,3 +61,14 @@ def guarded(doing: str, default: D) -> Callable[[Callable[P, R]], Callable[P, R 
         return call
 
     return decorate
+
+
+def start_thread(run: Callable[[], None], name: str) -> threading.Thread | None:
+    """A running daemon thread; None where the interpreter is ending and starts no more threads."""
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        report(error, f"starting {name}")
+        return None
+    return thread

@@ -214,8 +214,9 @@ class Runtime:
         """Deliver or keep everything, then stop; takes `timeout_s` at most."""
         deadline = time.monotonic() + timeout_s
         self.queue.close(time.monotonic() + timeout_s * 0.75)
-        if self.queue.last_error is None and self.courier.last_error is None:
-            self.courier.flush(deadline)
+        self.courier.report_counts()
+        if self.outbox.num_waiting() != (0, 0):
+            self.courier.flush(deadline, give_up_on_failure=True)
         how = self.delivery()
         self.courier.close(deadline)
         return how
