@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -27,7 +27,7 @@ from heedloop._runtime import Runtime, state
 from heedloop._transport import Answer
 from heedloop.schema import Feedback, FeedbackKind, from_json
 
-__all__ = ["CountingIds", "MemoryTransport", "Recorded", "SentSpan", "SteppingClock", "recording"]
+__all__ = ["CountingIds", "MemoryTransport", "Recorded", "SentSpan", "SteppingClock", "recording", "use_clock"]
 
 TEST_KEY = "hl_000000000000_" + "t" * 43
 """An API key that opens nothing."""
@@ -186,6 +186,16 @@ class CountingIds:
 
     def __call__(self, _num_bits: int) -> int:
         return next(self._ids)
+
+
+def use_clock(now_ns: Callable[[], int]) -> None:
+    """Let spans that start from now on take their times from `now_ns`, nanoseconds since 1970.
+
+    For simulations and for replaying recorded traffic; heedloop has to be configured.
+    """
+    if state.runtime is None:
+        raise RuntimeError("use_clock: call heedloop.configure() first")
+    state.runtime.now_ns = now_ns
 
 
 @contextlib.contextmanager
