@@ -63,7 +63,6 @@ def main() -> None:
     navigation.register(pages)
     page = st.navigation(list(pages.values()), expanded=True)
     with st.sidebar:
-        st.divider()
         st.text(session.project)
         if not SESSIONS.is_local:
             st.html('<a href="/sign-out" target="_self">Sign out</a>')

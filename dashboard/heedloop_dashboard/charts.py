@@ -513,8 +513,8 @@ def _short(text: str) -> str:
 def _domain(values: Sequence[Mapping[str, Any]]) -> list[float]:
     """Axis limits around the solid part of the data, so that one group with two ratings does not flatten the rest."""
     solid = [v for v in values if v["num_rated"] >= FEW] or list(values)
-    low = min((v["low"] for v in solid), default=0.0)
-    high = max((v["high"] for v in solid), default=1.0)
+    low = min([v["low"] for v in solid] + [v["rate"] for v in values], default=0.0)
+    high = max([v["high"] for v in solid] + [v["rate"] for v in values], default=1.0)
     pad = max(0.02, 0.08 * (high - low))
     return [max(0.0, low - pad), min(1.0, high + pad)]
 

@@ -22,9 +22,11 @@ def colours() -> Palette:
     return palette(st.context.theme.type)
 
 
-def panel(key: str) -> Any:
-    """A bordered container as tall as its neighbours."""
-    return st.container(border=True, height="stretch", key=f"panel_{key}", gap="xsmall")
+def panel(key: str, *, stretch: bool = False) -> Any:
+    """A bordered container; `stretch` makes it as tall as its neighbours in a row."""
+    return st.container(
+        border=True, height="stretch" if stretch else "content", key=f"panel_{key}", gap="xsmall"
+    )
 
 
 def header(title: str, caption: str) -> None:
@@ -50,7 +52,7 @@ def chart(
         draw: makes the chart from the answer's value.
         select: name of the chart's selection whose click calls `on_select` with the chosen row's fields.
     """
-    with panel(key):
+    with panel(key, stretch=True):
         drawn = draw(answer.value) if answer.error is None else None
         as_table = _title_row(key, title, caption, with_switch=bool(drawn and drawn.rows))
         if answer.error is not None:

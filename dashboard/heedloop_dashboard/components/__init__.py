@@ -14,7 +14,7 @@ import streamlit as st
 
 from heedloop_dashboard.navigation import Open, go
 
-__all__ = ["cards", "conversation", "diff", "feedback", "finding", "lineage", "table", "tree"]
+__all__ = ["cards", "conversation", "diff", "feedback", "finding", "lineage", "links", "table", "tree"]
 
 _HERE = Path(__file__).parent
 
@@ -33,6 +33,7 @@ _TREE = _component("tree")
 _FINDING = _component("finding")
 _FEEDBACK = _component("feedback")
 _LINEAGE = _component("lineage")
+_LINKS = _component("links")
 
 
 def _show(component: Any, key: str, data: dict[str, Any], *, height: Any = "content") -> None:
@@ -58,6 +59,7 @@ def table(
     caption: str,
     link: int = 0,
     tall: bool = False,
+    plain: bool = False,
 ) -> None:
     """Rows of plain text.
 
@@ -67,8 +69,13 @@ def table(
         caption: what the table holds, for screen readers.
         link: index of the column whose text is the row's link.
         tall: True lets a long table scroll inside its panel.
+        plain: True shows no frame and no headings, for names and values.
     """
-    _show(_TABLE, key, {"columns": columns, "rows": rows, "caption": caption, "link": link, "tall": tall})
+    _show(
+        _TABLE,
+        key,
+        {"columns": columns, "rows": rows, "caption": caption, "link": link, "tall": tall, "plain": plain},
+    )
 
 
 def conversation(key: str, messages: list[dict[str, Any]]) -> None:
@@ -102,3 +109,11 @@ def feedback(key: str, entries: list[dict[str, Any]]) -> None:
 def lineage(key: str, steps: list[dict[str, Any]]) -> None:
     """What became of what, as a chain of ids: `kind`, `entries` (`id`, `about`, `open`), `here`, `none`."""
     _show(_LINEAGE, key, {"steps": steps})
+
+
+def links(key: str, entries: list[tuple[str, Open | None]], *, label: str, left: bool = False) -> None:
+    """Links inside the dashboard; one without a target is shown as not available."""
+    shown = [
+        {"label": text, "open": None if target is None else target.to_json()} for text, target in entries
+    ]
+    _show(_LINKS, key, {"links": shown, "label": label, "side": "left" if left else ""})

@@ -1,6 +1,6 @@
 export default function ({ data, parentElement, setTriggerValue }) {
   const root = mount(parentElement);
-  const scroll = root.appendChild(el("div", "scroll" + (data.tall ? " tall" : "")));
+  const scroll = root.appendChild(el("div", "scroll" + (data.tall ? " tall" : "") + (data.plain ? " plain" : "")));
   scroll.tabIndex = 0; scroll.setAttribute("role", "region"); scroll.setAttribute("aria-label", data.caption);
   const table = scroll.appendChild(el("table"));
   table.appendChild(el("caption", "sr", data.caption));

@@ -22,6 +22,13 @@ FIELDS = {
     "environment": "Environment",
     "tag": "Tag",
 }
+WITHIN = {
+    "nothing": "All answers",
+    "tag": "Each tag",
+    "model": "Each model",
+    "prompt_version": "Each version",
+    "service": "Each service",
+}
 
 
 def show() -> None:
@@ -42,56 +49,66 @@ def show() -> None:
         )
     a, b = _two(groups.value)
     if a is not None and b is not None:
-        _verdict(read(it=ask(Client.quality_compare, field, a, b, **chosen))["it"], field)
+        _verdict(
+            read(it=ask(Client.quality_compare, field, a, b, stratify=_within_field(field), **chosen))["it"],
+            field,
+        )
     _overview(groups, field)
 
 
 def _field() -> str:
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        st.selectbox(
-            "What to compare",
-            list(FIELDS),
-            format_func=lambda f: FIELDS.get(f, f),
-            key="field",
-            bind="query-params",
-            width=200,
-        )
-    field = st.session_state.get("field")
+    field = st.session_state.get("field") or st.query_params.get("field")
     return field if field in FIELDS else "prompt_version"
 
 
 def _two(groups: Sequence[Mapping[str, Any]]) -> tuple[str | None, str | None]:
     values = [str(g["value"]) for g in groups if g.get("value") not in (None, "")]
+    what, left, right, inside = st.columns([1, 1.3, 1.3, 1], gap="small")
+    with inside:
+        st.selectbox(
+            "Within", list(WITHIN), format_func=lambda f: WITHIN.get(f, f), key="within", bind="query-params"
+        )
+    with what:
+        st.selectbox(
+            "Compare by",
+            list(FIELDS),
+            format_func=lambda f: FIELDS.get(f, f),
+            key="field",
+            bind="query-params",
+        )
     if len(values) < 2:
         with panels.panel("one_only"):
             panels.header("Nothing to compare with", "There are fewer than two values in this period")
-            panels.empty("Choose a longer period, or another field.")
+            panels.empty("Choose a longer period, or compare by something else.")
         return None, None
-    left, right = st.columns(2, gap="small")
     first = _named("a", values, values[0])
     second = _named("b", values, next(v for v in values if v != first))
     with left:
-        a = st.selectbox(
-            "A",
-            values,
-            index=values.index(first),
-            key=f"a_{len(values)}",
-            on_change=_remember,
-            args=("a", f"a_{len(values)}"),
-        )
+        a = _side("A", values, first)
     with right:
-        b = st.selectbox(
-            "B",
-            values,
-            index=values.index(second),
-            key=f"b_{len(values)}",
-            on_change=_remember,
-            args=("b", f"b_{len(values)}"),
-        )
+        b = _side("B", values, second)
     if a == b:
         st.caption("A and B are the same: choose two different ones.")
         return None, None
     return a, b
+
+
+def _within_field(field: str) -> str | None:
+    within = st.session_state.get("within") or st.query_params.get("within")
+    return within if within in WITHIN and within not in ("nothing", field) else None
+
+
+def _side(name: str, values: Sequence[str], chosen: str) -> str:
+    """A chooser that writes to the URL itself: its options change with the field and the period."""
+    key = f"side_{name}_{_field()}"
+    return st.selectbox(
+        name,
+        list(values),
+        index=list(values).index(chosen),
+        key=key,
+        on_change=_remember,
+        args=(name.lower(), key),
+    )
 
 
 def _named(name: str, values: Sequence[str], default: str) -> str:
@@ -126,7 +143,7 @@ def _verdict(answer: Answer, field: str) -> None:
     )
     entries.append(_evidence(found))
     components.cards("sides", entries)
-    _flips(found)
+    _within(found)
 
 
 def _card(name: str, group: Mapping[str, Any], field: str, decided: str | None) -> dict[str, Any]:
@@ -168,11 +185,38 @@ def _evidence(found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _flips(found: Mapping[str, Any]) -> None:
-    """The server's warning that the direction flips inside segments, where it sends one."""
-    warning = found.get("warning")
-    if warning:
-        components.finding("flips", lead="Look closer. ", text=str(warning), tone="bad")
+def _within(found: Mapping[str, Any]) -> None:
+    """The same comparison inside segments, with a warning where the direction flips there (Simpson's paradox)."""
+    strata = found.get("stratified")
+    if not strata:
+        return
+    if strata.get("reversal"):
+        text = "inside the segments the direction is the other way round: the two were used for different questions. Trust the segments."
+        components.finding("flips", lead="Look closer: ", text=text, tone="bad")
+    with panels.panel("strata"):
+        overall = words.change(strata.get("difference"))
+        panels.header(
+            "Inside the segments",
+            f"A minus B in each; over all segments, weighted (Mantel–Haenszel): {overall}",
+        )
+        heads = [
+            {"key": "value", "label": "Segment", "kind": ""},
+            *({"key": k, "label": k, "kind": "number"} for k in ("A", "B", "A minus B")),
+        ]
+        rows = [
+            {
+                "cells": [
+                    s["value"] or "(none)",
+                    words.interval(s["a"]),
+                    words.interval(s["b"]),
+                    words.change(s["difference"]),
+                ]
+            }
+            for s in strata["strata"]
+        ]
+        components.table(
+            "strata_rows", heads, rows, caption="The comparison inside each segment", link=-1, tall=True
+        )
 
 
 def _overview(groups: Answer, field: str) -> None:

@@ -75,9 +75,7 @@ def _rows_text(snapshot: Mapping[str, Any]) -> str:
 def _one(snapshot_id: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader("Dataset", anchor=False, width="stretch")
-        st.page_link(
-            st.session_state["heedloop_pages"]["datasets"], label="All snapshots", icon=":material/list:"
-        )
+        components.links("up", [("All snapshots", Open("datasets"))], label="Datasets")
     answers = read(one=ask(Client.snapshot, snapshot_id), runs=ask(Client.runs))
     if answers["one"].error is not None:
         panels.problem(answers["one"].error)
@@ -98,10 +96,10 @@ def _one(snapshot_id: str) -> None:
         ]
         components.lineage("chain", steps)
     left, right = st.columns(2, gap="small")
-    with left, panels.panel("rows"):
+    with left, panels.panel("rows", stretch=True):
         panels.header("Rows", "By form and split; no prompt group is in two splits")
         _row_counts(snapshot.get("num_rows") or {})
-    with right, panels.panel("report"):
+    with right, panels.panel("report", stretch=True):
         panels.header("Report", "Contributors, lengths and baselines, as counted when it was frozen")
         _tree("report_json", found.get("report") or snapshot.get("report") or {})
     with panels.panel("query"):

@@ -32,7 +32,7 @@ def show() -> None:
     _verdict(ledger, feedback)
     components.cards("ledger", _cards(ledger, feedback))
     left, right = st.columns([1.5, 1], gap="small")
-    with left, panels.panel("ledger_table"):
+    with left, panels.panel("ledger_table", stretch=True):
         panels.header("Ledger", "received = stored + rejected + duplicate + pending")
         heads = [
             {"key": "what", "label": "", "kind": ""},
@@ -45,7 +45,7 @@ def show() -> None:
         components.table(
             "ledger_rows", heads, rows, caption="What was received and what became of it", link=-1
         )
-    with right, panels.panel("losses"):
+    with right, panels.panel("losses", stretch=True):
         panels.header("Rejected and dropped", "By reason; SDKs report their own drops")
         _losses(ledger)
 

@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from heedloop.client import Client, NotFound
-from heedloop_dashboard import charts, export, filters, panels
+from heedloop_dashboard import charts, components, export, filters, panels
 from heedloop_dashboard.fetch import Answer, ask, read
 from heedloop_dashboard.navigation import Open, go
 from heedloop_dashboard.views import calls_table
@@ -106,11 +106,10 @@ def _calls(key: str, title: str, caption: str, answer: Answer, **narrower: str) 
         with st.container(horizontal=True, vertical_alignment="top"):
             with st.container(gap=None):
                 panels.header(title, caption)
-            st.page_link(
-                st.session_state["heedloop_pages"]["traces"],
-                label="All of them",
-                icon=":material/arrow_forward:",
-                query_params=filters.link_params(**narrower),
+            components.links(
+                f"{key}_all",
+                [("All of them \u2192", Open("traces", filters.link_params(**narrower)))],
+                label=title,
             )
         if answer.error is not None:
             panels.problem(answer.error)

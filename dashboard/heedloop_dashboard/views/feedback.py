@@ -33,9 +33,7 @@ def show() -> None:
 def _one(feedback_id: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader("Feedback", anchor=False, width="stretch")
-        st.page_link(
-            st.session_state["heedloop_pages"]["feedback"], label="All feedback", icon=":material/list:"
-        )
+        components.links("up", [("All feedback", Open("feedback"))], label="Feedback")
     answer = read_one(Client.feedback_one, feedback_id)
     if answer.error is not None:
         panels.problem(answer.error)
@@ -47,11 +45,11 @@ def _one(feedback_id: str) -> None:
         )
         components.lineage("chain", _chain(found))
     left, right = st.columns(2, gap="small")
-    with left, panels.panel("said"):
+    with left, panels.panel("said", stretch=True):
         panels.header("What was said", "The judgement as it stands now")
         components.feedback("now", [judgements.entry(found["feedback"])])
         _correction(found["feedback"])
-    with right, panels.panel("history"):
+    with right, panels.panel("history", stretch=True):
         history: Sequence[Mapping[str, Any]] = found["history"]
         panels.header("History", "Every version that was sent, newest first; nothing is overwritten")
         entries = [
@@ -144,12 +142,9 @@ def _newest() -> None:
         _list(rows)
     following = answer.value.get("next_cursor")
     if following:
-        params = {k: v for k, v in (("cursor", following), ("kind", None if kind == "All" else kind)) if v}
-        st.page_link(
-            st.session_state["heedloop_pages"]["feedback"],
-            label="Older feedback",
-            icon=":material/arrow_forward:",
-            query_params=params,
+        params = {"cursor": following, "kind": "" if kind == "All" else kind}
+        components.links(
+            "older", [("Older feedback \u2192", Open("feedback", params))], label="More feedback", left=True
         )
 
 

@@ -340,7 +340,7 @@ def _reasons_and_recent(answers: Mapping[str, Answer]) -> None:
                 on_select=lambda row: go(Open("traces", filters.link_params(flag=row["label"]))),
                 empty_text="Nobody flagged an answer in this period.",
             )
-    with right, panels.panel("recent"):
+    with right, panels.panel("recent", stretch=True):
         panels.header("Recent thumbs-down", "Select a row to open the trace")
         recent = answers["recent"]
         if recent.error is not None:

@@ -94,7 +94,7 @@ def _list(runs: Sequence[Mapping[str, Any]]) -> None:
 def _one(run_id: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader("Run", anchor=False, width="stretch")
-        st.page_link(st.session_state["heedloop_pages"]["runs"], label="All runs", icon=":material/list:")
+        components.links("up", [("All runs", Open("runs"))], label="Runs")
     answer = read(run=ask(Client.run, run_id))["run"]
     if answer.error is not None:
         panels.problem(answer.error)
@@ -106,14 +106,14 @@ def _one(run_id: str) -> None:
     running = run.get("status", "running") == "running"
     st.fragment(_curves, run_every=LIVE_S if running else None)(run_id)
     left, right = st.columns(2, gap="small")
-    with left, panels.panel("evaluation"):
+    with left, panels.panel("evaluation", stretch=True):
         panels.header("Results", "Final metrics and the evaluation on held-out prompts")
         _pairs(
             "evaluation_rows",
             {**(run.get("metrics") or {}), **(run.get("evaluation") or {})},
             "The run has no results yet.",
         )
-    with right, panels.panel("config"):
+    with right, panels.panel("config", stretch=True):
         panels.header("Settings", "Everything that it takes to run it again")
         extra = {k: run.get(k) for k in ("seed", "code_version", "checkpoint")}
         _pairs("config_rows", {**(run.get("config") or {}), **extra}, "No settings were recorded.")

@@ -62,26 +62,20 @@ def _ask_for_id() -> None:
 def _title(trace_id: str, span: Span | None) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.subheader("Trace", anchor=False, width="stretch")
-        st.page_link(
-            st.session_state["heedloop_pages"]["traces"],
-            label="All answers",
-            icon=":material/list:",
-            query_params=filters.link_params(),
-        )
         newer, older = _neighbours(trace_id, span)
-        _step("Previous", ":material/chevron_left:", newer, "left")
-        _step("Next", ":material/chevron_right:", older, "right")
+        links = [
+            ("All answers", Open("traces", filters.link_params())),
+            ("\u2190 Newer", _neighbour(newer)),
+            ("Older \u2192", _neighbour(older)),
+        ]
+        components.links("steps", links, label="Other answers of this list")
 
 
-def _step(label: str, icon: str, call: Mapping[str, Any] | None, side: str) -> None:
-    params = {} if call is None else filters.link_params(trace_id=call["trace_id"], span_id=call["span_id"])
-    st.page_link(
-        st.session_state["heedloop_pages"]["trace"],
-        label=label,
-        icon=icon,
-        icon_position="right" if side == "right" else "left",
-        query_params=params or None,
-        disabled=call is None,
+def _neighbour(call: Mapping[str, Any] | None) -> Open | None:
+    return (
+        None
+        if call is None
+        else Open("trace", filters.link_params(trace_id=call["trace_id"], span_id=call["span_id"]))
     )
 
 
@@ -183,7 +177,7 @@ def _raw(span: Span | None) -> None:
     with st.expander(f"Raw attributes ({len(attributes)})", icon=":material/data_object:", key="raw"):
         heads = [
             {"key": "name", "label": "Attribute", "kind": "mono"},
-            {"key": "value", "label": "Value", "kind": "wide"},
+            {"key": "value", "label": "Value", "kind": "wrap"},
         ]
         rows = [{"cells": [k, str(v)[:20_000]]} for k, v in sorted(attributes.items())]
         if rows:
@@ -270,7 +264,7 @@ def _details(trace_id: str, span: Span | None) -> None:
         panels.header("Details", "Times are UTC")
         heads = [
             {"key": "what", "label": "What", "kind": ""},
-            {"key": "value", "label": "Value", "kind": "wide"},
+            {"key": "value", "label": "Value", "kind": "wrap"},
         ]
         components.table(
             "details",
@@ -278,4 +272,5 @@ def _details(trace_id: str, span: Span | None) -> None:
             [{"cells": [k, v]} for k, v in rows if v],
             caption="Details of the span",
             link=-1,
+            plain=True,
         )

@@ -7,8 +7,9 @@ from typing import Any
 import streamlit as st
 
 from heedloop.client import Client
-from heedloop_dashboard import export, filters, panels, words
+from heedloop_dashboard import components, export, filters, panels, words
 from heedloop_dashboard.fetch import Answer, ask, read
+from heedloop_dashboard.navigation import Open
 from heedloop_dashboard.views import calls_table
 
 __all__ = ["show"]
@@ -124,19 +125,13 @@ def _heading(calls: list[dict[str, Any]]) -> None:
 
 
 def _pages(following: str | None) -> None:
-    here = st.session_state["heedloop_pages"]["traces"]
-    with st.container(horizontal=True, gap="medium"):
-        if st.query_params.get("cursor"):
-            st.page_link(
-                here, label="Newest", icon=":material/first_page:", query_params=filters.link_params()
-            )
-        if following:
-            st.page_link(
-                here,
-                label="Older answers",
-                icon=":material/arrow_forward:",
-                query_params=filters.link_params(cursor=following),
-            )
+    links = []
+    if st.query_params.get("cursor"):
+        links.append(("\u2190 Newest", Open("traces", filters.link_params())))
+    if following:
+        links.append(("Older answers \u2192", Open("traces", filters.link_params(cursor=following))))
+    if links:
+        components.links("pages", links, label="Pages of this list", left=True)
 
 
 def _export_rows(answer: Answer) -> list[dict[str, Any]]:
