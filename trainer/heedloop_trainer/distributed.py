@@ -93,7 +93,8 @@ def shard(model: nn.Module, world: World) -> nn.Module:
     blocks = [m for m in model.modules() if isinstance(m, nn.ModuleList)]
     for block in blocks[0] if blocks else []:
         fully_shard(block, mesh=mesh)
-    return fully_shard(model, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    return model
 
 
 def full_state(model: nn.Module) -> dict[str, torch.Tensor]:

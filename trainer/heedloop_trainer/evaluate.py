@@ -157,6 +157,7 @@ def evaluate_comparisons(
     *,
     models: dict[str, np.ndarray] | None = None,
     reward_model: RewardModel | None = None,
+    max_tokens: int = 16_384,
 ) -> dict[str, Any]:
     """Held-out pairwise accuracy of a reward model beside chance, length and bag of words, as JSON.
 
@@ -181,7 +182,7 @@ def evaluate_comparisons(
         **{name: values[keep] for name, values in (models or {}).items()},
     }
     if reward_model is not None:
-        margins["reward model"] = reward_margins(reward_model, decided)
+        margins["reward model"] = reward_margins(reward_model, decided, max_tokens=max_tokens)
     accuracies = {"chance": {"estimate": 0.5}}
     for name, values in margins.items():
         accuracies[name] = asdict(_accuracy(decided, values))

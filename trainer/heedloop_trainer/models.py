@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,12 @@ __all__ = [
     "load_tokenizer",
     "no_dropout",
     "own_pad_token",
+    "reference_policy",
     "save_model",
     "sequence_classifier_from",
     "stop_ids",
     "value_model_from",
+    "with_lora",
 ]
 
 HEAD_CHUNK = 1 << 26
@@ -80,6 +82,42 @@ def frozen_copy(model: nn.Module) -> nn.Module:
     """A copy that is never trained: the reference policy."""
     twin = copy.deepcopy(model).eval()
     return twin.requires_grad_(False)
+
+
+def with_lora(model: nn.Module, *, rank: int, alpha: float | None = None, seed: int = 0) -> nn.Module:
+    """Low-rank adapters (arXiv 2106.09685) on every linear layer of the body; only they are trained.
+
+    A classifier's head is trained whole. Needs the `lora` extra.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
+    settings = LoraConfig(
+        r=rank,
+        lora_alpha=2 * rank if alpha is None else alpha,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+        modules_to_save=["score"] if hasattr(model, "score") else None,
+        task_type="SEQ_CLS" if hasattr(model, "score") else "CAUSAL_LM",
+    )
+    return get_peft_model(model, settings)
+
+
+def reference_policy(
+    model: nn.Module, reference: nn.Module | None = None, *, bfloat16: bool = False
+) -> Policy:
+    """The frozen policy that KL penalties and DPO compare with.
+
+    Args:
+        model: the policy that will be trained.
+        reference: another model to hold on to; frozen in place. Where None, the policy as it is now: a copy, or for a
+            LoRA the same weights with the adapters off, which needs none.
+    """
+    if reference is not None and reference is not model:
+        return Policy(reference.requires_grad_(False), bfloat16=bfloat16).eval()
+    if hasattr(model, "disable_adapter"):
+        return _WithoutAdapter(model, bfloat16=bfloat16)
+    return Policy(frozen_copy(model), bfloat16=bfloat16).eval()
 
 
 def stop_ids(model: nn.Module, tokenizer: Any) -> frozenset[int]:
@@ -160,6 +198,14 @@ class Policy(_Mixed):
         return TokenLogProbs(log_probs, torch.cat([c[1] for c in chunks]) if with_entropy else None)
 
 
+class _WithoutAdapter(Policy):
+    """The base model under a LoRA. It shares its weights with the policy, so it is never moved, frozen or saved."""
+
+    def forward(self, batch: Batch, *, temperature: float = 1.0, with_entropy: bool = False) -> TokenLogProbs:
+        with self.model.disable_adapter(), torch.no_grad():
+            return super().forward(batch, temperature=temperature, with_entropy=with_entropy)
+
+
 class ValueModel(_Mixed):
     """A critic: the value of every state of a response, with the classification head as value head."""
 
@@ -216,12 +262,10 @@ class RewardModel(_Mixed):
     @torch.no_grad()
     def outputs(self, sequences: Sequence[TokenSequence], *, max_tokens: int = 16_384) -> torch.Tensor:
         """Raw outputs of many sequences, float32 [len(sequences), num_outputs] on the CPU."""
-        out: torch.Tensor | None = None
+        out = torch.zeros(len(sequences), plain_model(self.model).config.num_labels)
         for group in micro_batches([len(s) for s in sequences], max_tokens):
-            raw = self(collate([sequences[i] for i in group], self.device)).cpu()
-            out = raw.new_zeros(len(sequences), raw.shape[1]) if out is None else out
-            out[group] = raw
-        return torch.zeros(0, 1) if out is None else out
+            out[group] = self(collate([sequences[i] for i in group], self.device)).cpu()
+        return out
 
 
 def _reward_settings(model: nn.Module) -> dict[str, Any]:
@@ -290,14 +334,14 @@ def _load(cls: Any, path: str | Path, device: str) -> Any:
 
 def save_model(model: nn.Module, tokenizer: Any, folder: str | Path) -> None:
     """Write a model and its tokenizer as a folder that `from_pretrained` loads; LoRA weights are merged in."""
-    plain = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+    plain = copy.deepcopy(model).merge_and_unload() if hasattr(model, "merge_and_unload") else model
     plain.save_pretrained(folder)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
 
 
 @contextlib.contextmanager
-def evaluating(*models: nn.Module) -> Iterator[None]:
+def evaluating(*models: nn.Module) -> Generator[None]:
     """Evaluation mode and no gradients for a while; training mode comes back where it was."""
     before = [m.training for m in models]
     for m in models:

@@ -23,7 +23,7 @@ from heedloop_trainer.models import (
     Policy,
     RewardModel,
     ValueModel,
-    frozen_copy,
+    reference_policy,
     sequence_classifier_from,
     stop_ids,
     value_model_from,
@@ -166,8 +166,7 @@ def train_ppo(
         raise ValueError("there are no prompts to answer")
     run = run or RunFolder.in_memory("ppo" if config.estimator == "ppo" else "rloo")
     actor = Policy(policy, bfloat16=config.bfloat16)
-    anchor = Policy(reference if reference is not None else frozen_copy(policy), bfloat16=config.bfloat16)
-    anchor.eval().requires_grad_(False)
+    anchor = reference_policy(policy, reference, bfloat16=config.bfloat16)
     critic = _critic(config, actor, reward_model, value_model, tokenizer)
     encoder = Encoder(tokenizer, config.max_prompt_tokens, config.sampling.max_new_tokens)
     scorer = _scorer(config, reward_model, reward_function, tokenizer)

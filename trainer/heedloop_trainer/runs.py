@@ -149,9 +149,16 @@ class RunFolder:
         return self.record.id
 
     @property
-    def checkpoint(self) -> Path | None:
+    def path(self) -> Path:
+        """The folder; a `ValueError` where the run has none."""
+        if self.folder is None:
+            raise ValueError("this run is kept in memory and has no folder")
+        return self.folder
+
+    @property
+    def checkpoint(self) -> Path:
         """Where the trained model belongs."""
-        return None if self.folder is None else self.folder / "checkpoint"
+        return self.path / "checkpoint"
 
     # ------------------------------------------------------------------------------------------------- metrics
 

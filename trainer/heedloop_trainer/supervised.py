@@ -64,6 +64,7 @@ def learn(
     denominator: Callable[[list[int]], float],
     loss_sums: Callable[[list[int]], tuple[torch.Tensor, Sums]],
     describe: Callable[[dict[str, float], float], dict[str, float]],
+    prepare: Callable[[list[int]], None] | None = None,
     progress: str | None = None,
     world: World = World(),  # noqa: B008  (frozen)
 ) -> None:
@@ -73,6 +74,7 @@ def learn(
         module: the wrapped model, already in training mode and (over several ranks) sharded.
         denominator: rows of a minibatch -> what their summed losses are divided by.
         loss_sums: rows of a micro-batch -> (summed loss, named sums for the logs).
+        prepare: called with the minibatch's rows before its losses.
         describe: (named sums, denominator) -> the metrics to log.
         progress: label of the progress bar; None shows none.
     """
@@ -84,6 +86,8 @@ def learn(
         if step < done:
             continue
         started = time.perf_counter()
+        if prepare is not None:
+            prepare(rows)
         total = denominator(rows)
         sums = backward_sums(
             world.share(rows),

@@ -1,0 +1,62 @@
+"""Model cards: the README.md in every checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from heedloop.schema import Run, format_time
+
+__all__ = ["accuracy_table", "model_card"]
+
+
+def model_card(
+    run: Run, *, num_parameters: int, facts: Mapping[str, Any], metrics: Mapping[str, float]
+) -> str:
+    """A model card in Markdown: where the model comes from, what it learned from, how good it is, what it cannot do."""
+    library = "scikit-learn" if run.method == "reward_linear" else "transformers"
+    lines = [
+        "---",
+        f"library_name: {library}",
+        f"tags: [heedloop, {run.method}]",
+        "---",
+        f"# {run.model_name or run.name}",
+        "",
+        f"Made by heedloop {run.code_version} with `{run.method}`, run `{run.id}`, started {format_time(run.started_at)}.",
+        "",
+        f"- Starts from: {run.parent or 'random weights'}",
+        f"- Snapshot: `{run.snapshot_id or 'none'}`: the feedback ids behind every row are read with it",
+        f"- Parameters: {num_parameters:,}",
+        *[f"- {name}: {value}" for name, value in facts.items()],
+        "",
+        "## Metrics",
+        "",
+        *[f"- {name}: {value:.4g}" for name, value in metrics.items()],
+    ]
+    if run.evaluation.get("accuracy"):
+        lines += ["", "## Held-out comparisons", "", accuracy_table(run.evaluation)]
+    lines += [
+        "",
+        "## Limits",
+        "",
+        "It knows what the judgements of one application taught it and inherits the leanings of the people who judged. "
+        "A reward model is right only near the answers it was trained on; see the baselines above before using it.",
+        "",
+        "## Configuration",
+        "",
+        "```json",
+        json.dumps(dict(run.config), indent=2, sort_keys=True),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def accuracy_table(report: Mapping[str, Any]) -> str:
+    """Held-out pairwise accuracy with intervals, as a Markdown table."""
+    rows = ["| model | accuracy | 95% interval |", "|---|---|---|"]
+    for name, found in report["accuracy"].items():
+        span = f"[{found['low']:.3f}, {found['high']:.3f}]" if "low" in found else ""
+        rows.append(f"| {name} | {found['estimate']:.3f} | {span} |")
+    return "\n".join(rows)
