@@ -84,7 +84,7 @@ def _drafts(
         "comparisons": [
             from_votes(votes, rules, evidence, reliability=reliability),
             from_corrections(evidence),
-            from_thumbs(evidence, rules),
+            from_thumbs(evidence, rules, ranked={(v.first.text_key, v.second.text_key) for v in votes}),
         ],
         "unpaired": [unpaired(evidence, rules, reliability=reliability, exposure=exposure)],
         "prompts": [prompts(evidence, placements)],

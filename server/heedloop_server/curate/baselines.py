@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,13 +79,13 @@ def decided_pairs(rows: Iterable[Comparison]) -> list[DecidedPair]:
 
 
 def longer_wins(pairs: Sequence[DecidedPair]) -> Interval | None:
-    """Accuracy of "the longer answer is better", in words (characters where equal); equal lengths are half right."""
+    """Accuracy of "the longer answer is better", in characters; equal lengths are half right."""
     right = [_longer(p) for p in pairs]
     return clustered_share(right, [p.group for p in pairs], "longer answer")
 
 
 def _longer(pair: DecidedPair) -> float:
-    a, b = (len(pair.chosen.split()), len(pair.chosen)), (len(pair.rejected.split()), len(pair.rejected))
+    a, b = len(pair.chosen), len(pair.rejected)
     return 0.5 if a == b else float(a > b)
 
 
@@ -99,12 +100,12 @@ def bag_of_words(pairs: Sequence[DecidedPair]) -> Interval | None:
         return None
     fold_of = {g: n % NUM_FOLDS for n, g in enumerate(sorted(groups, key=_hashed))}
     folds = np.array([fold_of[p.group] for p in chosen])
-    right = np.zeros(len(chosen))
+    counts = _word_counts(chosen)
+    right = np.full(len(chosen), 0.5)
     for fold in range(NUM_FOLDS):
-        held = np.flatnonzero(folds == fold).tolist()
-        if len(held) and len(held) < len(chosen):
-            train = [chosen[i] for i in np.flatnonzero(folds != fold).tolist()]
-            right[held] = _fold_accuracy(train, [chosen[i] for i in held])
+        held, train = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
+        if len(held) and len(train) and counts is not None:
+            right[held] = _fold_accuracy(counts, train, held)
     return clustered_share(right.tolist(), [p.group for p in chosen], "TF-IDF difference, 5 folds by prompt")
 
 
@@ -118,23 +119,29 @@ def _hashed(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "replace")).digest()
 
 
-def _fold_accuracy(train: Sequence[DecidedPair], held: Sequence[DecidedPair]) -> Floats:
+def _word_counts(pairs: Sequence[DecidedPair]) -> Any:
+    """(2n, words) sparse counts, chosen texts first; None where there is no word at all."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    words = CountVectorizer(max_features=20_000, token_pattern=r"(?u)\b\w+\b")  # noqa: S106
+    try:
+        return words.fit_transform([p.chosen for p in pairs] + [p.rejected for p in pairs])
+    except ValueError:
+        return None
+
+
+def _fold_accuracy(counts: Any, train: NDArray[np.intp], held: NDArray[np.intp]) -> Floats:
     """1 where the held pair's better text scores higher, 0.5 where both score the same."""
     from scipy.sparse import vstack
-    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.feature_extraction.text import TfidfTransformer
     from sklearn.linear_model import LogisticRegression
 
-    words = TfidfVectorizer(sublinear_tf=True, max_features=20_000, token_pattern=r"(?u)\b\w+\b")  # noqa: S106
-    try:
-        words.fit([t for p in train for t in (p.chosen, p.rejected)])
-    except ValueError:  # no words at all
-        return np.full(len(held), 0.5)
-    difference = words.transform([p.chosen for p in train]) - words.transform([p.rejected for p in train])
+    n = counts.shape[0] // 2
+    tfidf: Any = TfidfTransformer(sublinear_tf=True).fit(counts[np.concatenate([train, train + n])])
+    difference = tfidf.transform(counts[train]) - tfidf.transform(counts[train + n])
     model = LogisticRegression(fit_intercept=False, C=1.0, max_iter=200)
     model.fit(vstack([difference, -difference]), np.repeat([1, 0], len(train)))
-    margin = model.decision_function(
-        words.transform([p.chosen for p in held]) - words.transform([p.rejected for p in held])
-    )
+    margin = model.decision_function(tfidf.transform(counts[held]) - tfidf.transform(counts[held + n]))
     return np.where(margin == 0, 0.5, (margin > 0).astype(np.float64))
 
 

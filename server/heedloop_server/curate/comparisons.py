@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import product
 
@@ -59,11 +59,19 @@ def _majority_rows(
             verdict.share * sum(v.weight for v in of_pair) / len(of_pair),
             margin=margin,
             judgements=[v.judgement for v in of_pair],
+            # Equal texts of other traces: erasing one of them must find this row.
+            others=[a for v in of_pair for a in (v.first, v.second)],
         )
 
 
 def _row(
-    vote: PairVote, side: int, weight: float, *, margin: float | None, judgements: Sequence[Judgement]
+    vote: PairVote,
+    side: int,
+    weight: float,
+    *,
+    margin: float | None,
+    judgements: Sequence[Judgement],
+    others: Sequence[Answer] = (),
 ) -> Draft:
     better, worse = (vote.second, vote.first) if side < 0 else (vote.first, vote.second)
     author = sole_author(judgements)
@@ -77,7 +85,7 @@ def _row(
         source="comparison",
         author=author,
         feedback_ids=tuple(j.feedback_id for j in judgements),
-        trace_ids=_traces(better, worse),
+        trace_ids=_traces(better, worse, *others),
     )
     return Draft(row, author, better)
 
@@ -105,15 +113,15 @@ def from_corrections(evidence: Evidence) -> Iterator[Draft]:
 
 @dataclass(slots=True)
 class _Candidate:
-    """One text that was given to one question, with the thumbs it got."""
+    """One text that was given to one question, with the thumbs it got, in one or more calls."""
 
-    answer: Answer
+    answers: list[Answer]
     ups: list[Judgement]
     downs: list[Judgement]
 
 
-def from_thumbs(evidence: Evidence, rules: Rules) -> Iterator[Draft]:
-    """Liked answers over disliked answers to the same prompt.
+def from_thumbs(evidence: Evidence, rules: Rules, *, ranked: Set[tuple[str, str]]) -> Iterator[Draft]:
+    """Liked answers over disliked answers to the same prompt, unless somebody ranked the two: their word is the better one.
 
     A pair weighs as many thumbs as both of its sides have (the smaller count), and the pairs of one prompt together no
     more than the smaller of its counts of ups and downs: a popular prompt must not count by the square of its thumbs.
@@ -123,36 +131,44 @@ def from_thumbs(evidence: Evidence, rules: Rules) -> Iterator[Draft]:
         if said.likes or said.dislikes:
             answer = evidence.usable[key]
             texts = questions.setdefault(answer.question, {})
-            found = texts.setdefault(answer.completion.strip(), _Candidate(answer, [], []))
+            found = texts.setdefault(answer.text_key, _Candidate([], [], []))
+            found.answers.append(answer)
             found.ups.extend(said.likes)
             found.downs.extend(said.dislikes)
     for candidates in questions.values():
-        yield from _pairs(list(candidates.values()), rules)
+        yield from _pairs(candidates, rules, ranked)
 
 
-def _pairs(candidates: Sequence[_Candidate], rules: Rules) -> Iterable[Draft]:
-    good = [c for c in candidates if len(c.ups) > len(c.downs)]
-    bad = [c for c in candidates if len(c.downs) > len(c.ups)]
-    if not good or not bad:
+def _pairs(
+    candidates: Mapping[str, _Candidate], rules: Rules, ranked: Set[tuple[str, str]]
+) -> Iterable[Draft]:
+    good = [k for k, c in candidates.items() if len(c.ups) > len(c.downs)]
+    bad = [k for k, c in candidates.items() if len(c.downs) > len(c.ups)]
+    unranked = [(g, b) for g, b in product(good, bad) if (min(g, b), max(g, b)) not in ranked]
+    if not unranked:
         return
-    pairs = _some(list(product(good, bad)), rules.max_pairs_per_prompt)
+    pairs = _some([(candidates[g], candidates[b]) for g, b in unranked], rules.max_pairs_per_prompt)
     sizes = [min(len(g.ups), len(b.downs)) for g, b in pairs]
-    limit = min(sum(len(c.ups) for c in good), sum(len(c.downs) for c in bad))
+    limit = min(
+        sum(len(candidates[k].ups) for k in {g for g, _ in unranked}),
+        sum(len(candidates[k].downs) for k in {b for _, b in unranked}),
+    )
     scale = min(1.0, limit / sum(sizes))
     for (g, b), size in zip(pairs, sizes, strict=True):
         judgements = g.ups + b.downs
+        better, worse = g.answers[0], b.answers[0]
         author = sole_author(judgements)
         row = Comparison(
-            prompt=g.answer.prompt,
-            chosen=g.answer.completion,
-            rejected=b.answer.completion,
+            prompt=better.prompt,
+            chosen=better.completion,
+            rejected=worse.completion,
             weight=size * scale,
             source="thumbs",
             author=author,
             feedback_ids=tuple(j.feedback_id for j in judgements),
-            trace_ids=_traces(g.answer, b.answer),
+            trace_ids=_traces(*g.answers, *b.answers),
         )
-        yield Draft(row, author, g.answer)
+        yield Draft(row, author, better)
 
 
 def _some(pairs: list[tuple[_Candidate, _Candidate]], most: int) -> Sequence[tuple[_Candidate, _Candidate]]:
@@ -160,7 +176,10 @@ def _some(pairs: list[tuple[_Candidate, _Candidate]], most: int) -> Sequence[tup
     if len(pairs) <= most:
         return pairs
     return sorted(
-        pairs, key=lambda p: hashlib.sha256(f"{p[0].answer.key}|{p[1].answer.key}".encode()).digest()
+        pairs,
+        key=lambda p: hashlib.sha256(
+            f"{p[0].answers[0].text_key}|{p[1].answers[0].text_key}".encode()
+        ).digest(),
     )[:most]
 
 

@@ -120,7 +120,7 @@ def sensitivity_bounds(share: float, ratios: Sequence[float] = RATIOS) -> dict[f
 
 def _shifted(share: float, ratio: float) -> float:
     whole = share * ratio + 1 - share
-    return share * ratio / whole if whole else share
+    return min(1.0, max(0.0, share * ratio / whole)) if whole else share
 
 
 def _rate(answers: Sequence[Answer], liked: Mapping[int, float], weights: Mapping[str, float]) -> Rate:

@@ -1,0 +1,178 @@
+"""Snapshots: datasets frozen in time, their rows, and their reports."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Annotated, Any, cast
+
+from fastapi import APIRouter, Body, Depends, Query
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import ValidationError
+
+from heedloop.schema import (
+    DATASET_FORMS,
+    DatasetForm,
+    SchemaError,
+    Snapshot,
+    Split,
+    canonical_json,
+    format_time,
+    from_json,
+    parse_time,
+    to_json,
+    utc_now,
+)
+from heedloop_server.auth import scoped
+from heedloop_server.curate import Curated, Rules, count_rows, curate
+from heedloop_server.curate.report import describe
+from heedloop_server.errors import Invalid, NotFound
+from heedloop_server.filters import CallFilters
+from heedloop_server.store.connection import ProjectStore
+from heedloop_server.store.runs import run_summary, runs_of_snapshots
+from heedloop_server.store.snapshot_calls import read_calls, read_compared
+from heedloop_server.store.snapshots import (
+    StoredSnapshot,
+    find_snapshot,
+    list_snapshots,
+    read_judgements,
+    snapshot_rows,
+    write_snapshot,
+)
+
+__all__ = ["router"]
+
+router = APIRouter()
+
+MAX_NAME_CHARS = 256
+
+Readable = Annotated[ProjectStore, Depends(scoped("read"))]
+Trainable = Annotated[ProjectStore, Depends(scoped("train"))]
+
+
+@router.post("/v1/snapshots", status_code=201)
+def create_snapshot(project: Trainable, body: Annotated[dict[str, Any], Body()]) -> JSONResponse:
+    """Freeze a dataset: `{"name", "filters", "rules", "as_of"}`; 200 where the same one is there already."""
+    unknown = sorted(set(body) - {"name", "filters", "rules", "as_of"})
+    if unknown:
+        raise Invalid(
+            f"{unknown[0]} is not a field of a snapshot; it has name, filters, rules, as_of", field=unknown[0]
+        )
+    name = _name(body.get("name"))
+    filters = _filters(body.get("filters"))
+    rules = from_json(Rules, body.get("rules") or {}, field="rules")
+    as_of = _as_of(body.get("as_of"))
+    judgements = read_judgements(project, as_of)
+    calls = list(read_calls(project, filters, as_of))
+    calls += read_compared(project, calls, judgements, as_of)
+    made = curate(calls, judgements, rules)
+    query = {"filters": _written(filters), "rules": to_json(rules)}
+    snapshot = _snapshot(project, made, name=name, as_of=as_of, query=query)
+    known = find_snapshot(project, snapshot.id)
+    if known is not None:
+        return JSONResponse(_answer(known), status_code=200)
+    stored = StoredSnapshot(snapshot, describe(made))
+    write_snapshot(project, snapshot, rows=made.rows, report=stored.report)
+    return JSONResponse(_answer(stored), status_code=201)
+
+
+@router.get("/v1/snapshots")
+def get_snapshots(project: Readable) -> dict[str, Any]:
+    """All snapshots, the newest first."""
+    return {"snapshots": [to_json(s) for s in list_snapshots(project)]}
+
+
+@router.get("/v1/snapshots/{snapshot_id}")
+def get_snapshot(project: Readable, snapshot_id: str) -> dict[str, Any]:
+    """One snapshot with its report, and the runs that used it."""
+    runs = runs_of_snapshots(project, [snapshot_id])
+    return {**_answer(_stored(project, snapshot_id)), "runs": [run_summary(r) for r in runs]}
+
+
+@router.get("/v1/snapshots/{snapshot_id}/rows")
+def get_rows(
+    project: Trainable,
+    snapshot_id: str,
+    form: Annotated[DatasetForm, Query()],
+    split: Annotated[Split | None, Query()] = None,
+) -> StreamingResponse:
+    """The rows of one form as JSON Lines, the same ones in the same order every time."""
+    _stored(project, snapshot_id)
+    lines = _lines(snapshot_rows(project, snapshot_id, form=form, split=split))
+    return StreamingResponse(lines, media_type="application/x-ndjson")
+
+
+def _lines(rows: Iterator[str]) -> Iterator[bytes]:
+    for row in rows:
+        yield row.encode() + b"\n"
+
+
+def _stored(project: ProjectStore, snapshot_id: str) -> StoredSnapshot:
+    stored = find_snapshot(project, snapshot_id)
+    if stored is None:
+        raise NotFound(f"there is no snapshot {snapshot_id!r} in this project")
+    return stored
+
+
+def _answer(stored: StoredSnapshot) -> dict[str, Any]:
+    return {**to_json(stored.snapshot), "report": stored.report, "num_erased": stored.num_erased}
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str) or not value.strip() or len(value) > MAX_NAME_CHARS:
+        raise SchemaError("name", f"must be a text of 1 to {MAX_NAME_CHARS} characters, not {value!r:.80}")
+    return value.strip()
+
+
+def _filters(value: object) -> CallFilters:
+    if value is None:
+        return CallFilters()
+    if not isinstance(value, dict):
+        raise SchemaError("filters", f"must be an object, not {value!r:.80}")
+    try:
+        return CallFilters.parse(cast(dict[str, Any], value))
+    except ValidationError as err:
+        first = err.errors()[0]
+        where = ".".join(["filters", *(str(p) for p in first["loc"])])
+        raise SchemaError(where, f"{first['msg']}, not {first['input']!r:.80}") from None
+
+
+def _written(filters: CallFilters) -> dict[str, Any]:
+    """The filters as JSON in one form: what differs from the default, times in UTC."""
+    given = filters.model_dump(exclude_defaults=True)
+    return {k: format_time(v) if isinstance(v, datetime) else v for k, v in sorted(given.items())}
+
+
+def _as_of(value: object) -> datetime:
+    now = utc_now()
+    if value is None:
+        return now
+    as_of = parse_time(value, field="as_of")  # type: ignore[arg-type]  # it refuses what is no text
+    if as_of > now:
+        raise SchemaError("as_of", f"{value} is in the future; what has not arrived cannot be frozen")
+    return as_of
+
+
+def _snapshot(
+    project: ProjectStore, made: Curated, *, name: str, as_of: datetime, query: Mapping[str, Any]
+) -> Snapshot:
+    """The snapshot record; its id is a hash of the project, the query, the feedback and the rows themselves."""
+    feedback = hashlib.sha256()
+    for judgement in sorted(made.used, key=lambda j: j.feedback_id):
+        feedback.update(f"{judgement.feedback_id}:{judgement.version}\n".encode())
+    rows = hashlib.sha256()
+    for form in DATASET_FORMS:
+        for row in made.rows.get(form, ()):
+            rows.update(canonical_json([form, to_json(row)]).encode("utf-8", "replace"))
+    parts = [project.project, canonical_json(query), feedback.hexdigest(), rows.hexdigest()]
+    return Snapshot(
+        id=hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32],
+        name=name,
+        created_at=utc_now(),
+        as_of=as_of,
+        query=query,
+        feedback_hash=feedback.hexdigest(),
+        num_feedback=len(made.used),
+        num_rows=count_rows(made.rows),
+    )

@@ -1,0 +1,148 @@
+"""Training and evaluation runs: registered, followed live, read back."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any, cast
+
+from fastapi import APIRouter, Body, Depends, Query
+from fastapi.responses import JSONResponse
+
+from heedloop.schema import Run, SchemaError, from_json, to_json
+from heedloop_server.auth import scoped
+from heedloop_server.errors import Conflict, Invalid, NotFound
+from heedloop_server.store.connection import ProjectStore
+from heedloop_server.store.runs import add_history, find_run, list_runs, read_history, save_run
+from heedloop_server.store.snapshots import find_snapshot
+
+__all__ = ["router"]
+
+router = APIRouter()
+
+CHANGEABLE = frozenset(
+    {"status", "metrics", "evaluation", "finished_at", "checkpoint", "model_name", "error"}
+)
+MAX_HISTORY_ROWS = 10_000
+MAX_METRIC_NAME = 256
+
+Readable = Annotated[ProjectStore, Depends(scoped("read"))]
+Trainable = Annotated[ProjectStore, Depends(scoped("train"))]
+Json = Annotated[dict[str, Any], Body()]
+
+_changing = threading.Lock()
+"""Two changes of one run at once must not lose either. Replicas of the server are not held by it: one trainer owns a run."""
+
+
+@router.post("/v1/runs", status_code=201)
+def create_run(project: Trainable, body: Json) -> JSONResponse:
+    """Register a run. The same run sent again answers 200; another run under a used id is a conflict."""
+    run = _finite_run(body)
+    with _changing:
+        known = find_run(project, run.id)
+        if known is not None:
+            if (known.method, known.snapshot_id, known.seed) != (run.method, run.snapshot_id, run.seed):
+                raise Conflict(f"there is another run {run.id!r} already, a {known.method}", field="id")
+            return JSONResponse(to_json(known), status_code=200)
+        if run.snapshot_id is not None and find_snapshot(project, run.snapshot_id) is None:
+            raise Invalid(f"there is no snapshot {run.snapshot_id!r} in this project", field="snapshot_id")
+        save_run(project, run)
+    return JSONResponse(to_json(run), status_code=201)
+
+
+@router.patch("/v1/runs/{run_id}")
+def change_run(project: Trainable, run_id: str, body: Json) -> dict[str, Any]:
+    """Change what may change of a run; metrics are merged by name, everything else is replaced."""
+    fixed = sorted(set(body) - CHANGEABLE)
+    if fixed:
+        raise Invalid(f"{fixed[0]} cannot be changed; {', '.join(sorted(CHANGEABLE))} can", field=fixed[0])
+    with _changing:
+        run = _run(project, run_id)
+        changed = _finite_run({**to_json(run), **body, "metrics": _merged(run, body)})
+        changed = replace(changed, started_at=run.started_at)
+        save_run(project, changed)
+    return to_json(changed)
+
+
+@router.post("/v1/runs/{run_id}/history")
+def post_history(project: Trainable, run_id: str, body: Json) -> dict[str, int]:
+    """Live metrics: `{"rows": [{"step": 3, "loss": 0.7}]}`; a step sent again replaces what it names."""
+    rows = body.get("rows")
+    if not isinstance(rows, list):
+        raise Invalid("needs rows: a list of objects, each with step and numbers", field="rows")
+    rows = cast(list[Any], rows)
+    if len(rows) > MAX_HISTORY_ROWS:
+        raise Invalid(f"holds {len(rows):,} rows; send at most {MAX_HISTORY_ROWS:,} at once", field="rows")
+    checked = [_history_row(row, f"rows[{i}]") for i, row in enumerate(rows)]
+    _run(project, run_id)
+    return {"stored": add_history(project, run_id, checked)}
+
+
+@router.get("/v1/runs")
+def get_runs(project: Readable) -> dict[str, Any]:
+    """All runs, the newest first."""
+    return {"runs": [to_json(r) for r in list_runs(project)]}
+
+
+@router.get("/v1/runs/{run_id}")
+def get_run(project: Readable, run_id: str) -> dict[str, Any]:
+    """One run."""
+    return to_json(_run(project, run_id))
+
+
+@router.get("/v1/runs/{run_id}/history")
+def get_history(project: Readable, run_id: str, from_step: Annotated[int, Query(ge=0)] = 0) -> dict[str, Any]:
+    """The run's metrics by step; null where a number was not finite."""
+    _run(project, run_id)
+    return {"rows": read_history(project, run_id, from_step=from_step)}
+
+
+def _run(project: ProjectStore, run_id: str) -> Run:
+    run = find_run(project, run_id)
+    if run is None:
+        raise NotFound(f"there is no run {run_id!r} in this project")
+    return run
+
+
+def _merged(run: Run, body: Mapping[str, Any]) -> dict[str, Any]:
+    metrics = body.get("metrics", {})
+    if not isinstance(metrics, Mapping):
+        raise Invalid(f"metrics must be an object of numbers, not {metrics!r}", field="metrics")
+    return {**run.metrics, **cast(Mapping[str, Any], metrics)}
+
+
+def _finite_run(body: Mapping[str, Any]) -> Run:
+    """A run from JSON. A number that is none (a diverged loss) is left out: no JSON can hold it, the history can."""
+    run = from_json(Run, cast(dict[str, Any], _without_nan(body)))
+    for name, value in run.metrics.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise SchemaError(f"metrics.{name}", f"{value!r} is not a number")
+    return run
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        cleaned = {k: _without_nan(v) for k, v in cast(Mapping[str, Any], value).items()}
+        return {k: v for k, v in cleaned.items() if v is not None}
+    if isinstance(value, list):
+        return [_without_nan(v) for v in cast(list[Any], value)]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _history_row(row: object, where: str) -> dict[str, float]:
+    if not isinstance(row, Mapping):
+        raise Invalid(f"{where} must be an object with step and numbers", field=where)
+    metrics = cast(Mapping[str, Any], row)
+    step = metrics.get("step")
+    if isinstance(step, bool) or not isinstance(step, int) or not 0 <= step < 2**63:
+        raise Invalid(
+            f"{where}.step must be a whole number of 0 or more, not {step!r}", field=f"{where}.step"
+        )
+    for name, value in metrics.items():
+        if not name or len(name) > MAX_METRIC_NAME:
+            raise Invalid(f"{where}: a metric's name has 1 to {MAX_METRIC_NAME} characters", field=where)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise Invalid(f"{where}.{name} must be a number, not {value!r}", field=f"{where}.{name}")
+    return {k: float("nan") if v is None else v for k, v in metrics.items()}

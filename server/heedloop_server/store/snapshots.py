@@ -1,0 +1,225 @@
+"""Frozen datasets: what they are made from, their rows, and who used what."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from heedloop.schema import DatasetForm, Feedback, Snapshot, Split, from_json, to_json
+from heedloop_server.curate import Judgement, Row
+from heedloop_server.store.connection import ProjectStore
+
+__all__ = [
+    "SnapshotUse",
+    "StoredSnapshot",
+    "find_snapshot",
+    "list_snapshots",
+    "read_judgements",
+    "snapshot_rows",
+    "snapshots_of_feedback",
+    "snapshots_of_traces",
+    "write_snapshot",
+]
+
+INSERT_ROWS = 4000
+READ_ROWS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSnapshot:
+    """A snapshot with its report. `num_erased` rows were taken out of it since, by erasures."""
+
+    snapshot: Snapshot
+    report: Mapping[str, Any]
+    num_erased: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotUse:
+    """A snapshot that used something: its id and name."""
+
+    id: str
+    name: str
+
+
+# ------------------------------------------------------------------------------------------------------ making
+
+
+def read_judgements(project: ProjectStore, as_of: datetime) -> list[Judgement]:
+    """Every feedback of the project as it stood at `as_of`: its newest version of that time, unless retracted."""
+    sql = """
+        SELECT
+            toString(feedback_id) AS id,
+            max(version) AS newest,
+            argMax(record, (version, received_at)) AS newest_record,
+            argMax(is_deleted, (version, received_at)) AS gone
+        FROM feedback_history FINAL
+        WHERE project_id = {project:String}
+          AND received_at <= {as_of:DateTime64(6,'UTC')}
+        GROUP BY feedback_id
+        HAVING gone = 0
+        ORDER BY id
+    """
+    return [
+        Judgement(row["id"], row["newest"], from_json(Feedback, json.loads(row["newest_record"])))
+        for row in project.rows(sql, {"as_of": as_of})
+    ]
+
+
+def write_snapshot(
+    project: ProjectStore,
+    snapshot: Snapshot,
+    *,
+    rows: Mapping[DatasetForm, Sequence[Row]],
+    report: Mapping[str, Any],
+) -> None:
+    """Store the rows, then where they come from, then the snapshot: one that can be read is whole."""
+    for form, of_form in rows.items():
+        for start in range(0, len(of_form), INSERT_ROWS):
+            batch = of_form[start : start + INSERT_ROWS]
+            stored = [_row(snapshot.id, form, start + i, row) for i, row in enumerate(batch)]
+            project.insert("snapshot_rows", stored)
+    sources = [
+        {"kind": kind, "source_id": source, "snapshot_id": snapshot.id} for kind, source in _sources(rows)
+    ]
+    for start in range(0, len(sources), 50_000):
+        project.insert("snapshot_sources", sources[start : start + 50_000])
+    _save(project, StoredSnapshot(snapshot, report))
+
+
+def _row(snapshot_id: str, form: DatasetForm, position: int, row: Row) -> dict[str, Any]:
+    return {
+        "snapshot_id": snapshot_id,
+        "form": form,
+        "position": position,
+        "split": row.split,
+        "feedback_ids": list(getattr(row, "feedback_ids", ())),
+        "trace_ids": [bytes.fromhex(t) for t in row.trace_ids],
+        "row": json.dumps(to_json(row), ensure_ascii=False),
+    }
+
+
+def _sources(rows: Mapping[DatasetForm, Sequence[Row]]) -> list[tuple[str, str]]:
+    found: dict[tuple[str, str], None] = {}
+    for of_form in rows.values():
+        for row in of_form:
+            found.update(dict.fromkeys(("feedback", f) for f in getattr(row, "feedback_ids", ())))
+            found.update(dict.fromkeys(("trace", t) for t in row.trace_ids))
+    return sorted(found)
+
+
+def _save(project: ProjectStore, stored: StoredSnapshot) -> None:
+    row = {
+        "snapshot_id": stored.snapshot.id,
+        "record": json.dumps(to_json(stored.snapshot), ensure_ascii=False),
+        "report": json.dumps(stored.report, ensure_ascii=False),
+        "num_erased": stored.num_erased,
+        "created_at": stored.snapshot.created_at,
+        "version": time.time_ns(),
+        "is_deleted": 0,
+    }
+    project.insert("snapshots", [row])
+
+
+# ----------------------------------------------------------------------------------------------------- reading
+
+
+def find_snapshot(project: ProjectStore, snapshot_id: str) -> StoredSnapshot | None:
+    """One snapshot, or None."""
+    sql = """
+        SELECT
+            record,
+            report,
+            num_erased
+        FROM snapshots FINAL
+        WHERE project_id = {project:String}
+          AND snapshot_id = {snapshot_id:String}
+    """
+    row = project.row(sql, {"snapshot_id": snapshot_id})
+    if row is None:
+        return None
+    return StoredSnapshot(_snapshot(row["record"]), json.loads(row["report"]), row["num_erased"])
+
+
+def list_snapshots(project: ProjectStore) -> list[Snapshot]:
+    """All snapshots, the newest first."""
+    sql = """
+        SELECT record
+        FROM snapshots FINAL
+        WHERE project_id = {project:String}
+        ORDER BY created_at DESC, snapshot_id
+    """
+    return [_snapshot(row["record"]) for row in project.rows(sql)]
+
+
+def _snapshot(record: str) -> Snapshot:
+    return from_json(Snapshot, json.loads(record))
+
+
+def snapshot_rows(
+    project: ProjectStore, snapshot_id: str, *, form: DatasetForm, split: Split | None = None
+) -> Iterator[str]:
+    """The rows of one form as JSON texts, in the order they were frozen in, fetched 2,000 at a time."""
+    sql = """
+        SELECT
+            position,
+            row
+        FROM snapshot_rows FINAL
+        WHERE project_id = {project:String}
+          AND snapshot_id = {snapshot_id:String}
+          AND form = {form:String}
+          AND position >= {first:UInt32}
+          AND (split = {split:String} OR {split:String} = '')
+        ORDER BY position
+        LIMIT {limit:UInt32}
+    """
+    first = 0
+    while True:
+        params = {
+            "snapshot_id": snapshot_id,
+            "form": form,
+            "first": first,
+            "split": split or "",
+            "limit": READ_ROWS,
+        }
+        found = project.rows(sql, params)
+        for row in found:
+            yield row["row"]
+        if len(found) < READ_ROWS:
+            return
+        first = found[-1]["position"] + 1
+
+
+# ----------------------------------------------------------------------------------------------------- lineage
+
+
+def snapshots_of_feedback(project: ProjectStore, feedback_id: str) -> list[SnapshotUse]:
+    """The snapshots with a row that this feedback is behind, oldest first."""
+    return _users(project, "feedback", [feedback_id])
+
+
+def snapshots_of_traces(project: ProjectStore, trace_ids: Iterable[str]) -> list[SnapshotUse]:
+    """The snapshots with a row that one of these traces is behind, oldest first."""
+    return _users(project, "trace", trace_ids)
+
+
+def _users(project: ProjectStore, kind: str, source_ids: Iterable[str]) -> list[SnapshotUse]:
+    sql = """
+        SELECT record
+        FROM snapshots FINAL
+        WHERE project_id = {project:String}
+          AND snapshot_id IN (
+              SELECT snapshot_id
+              FROM snapshot_sources
+              WHERE project_id = {project:String}
+                AND kind = {kind:String}
+                AND source_id IN {source_ids:Array(String)}
+          )
+        ORDER BY created_at, snapshot_id
+    """
+    found = project.rows(sql, {"kind": kind, "source_ids": list(source_ids)})
+    return [SnapshotUse(s.id, s.name) for s in (_snapshot(row["record"]) for row in found)]
