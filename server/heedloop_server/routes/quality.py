@@ -1,0 +1,306 @@
+"""Quality over REST: rates with their intervals, trends, groups, comparisons, findings. Every number is made elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+
+from heedloop.schema import AuthorKind, format_time
+from heedloop_server.auth import scoped
+from heedloop_server.errors import Invalid
+from heedloop_server.filters import CallFilters, Filters
+from heedloop_server.quality.counts import Group, as_json
+from heedloop_server.quality.findings import Finding, most_important
+from heedloop_server.quality.intervals import difference
+from heedloop_server.quality.patterns import Attribute, Pattern, overrepresented
+from heedloop_server.quality.selection import nonresponse_bounds
+from heedloop_server.quality.sentences import compare_sentence, finding_sentence, group_name
+from heedloop_server.quality.stratified import StratifiedComparison, stratified_comparison
+from heedloop_server.quality.versions import compare_versions
+from heedloop_server.store import quality as store
+from heedloop_server.store.connection import ProjectStore
+from heedloop_server.store.quality import Bucket, View
+
+__all__ = ["router"]
+
+router = APIRouter()
+
+Reader = Annotated[ProjectStore, Depends(scoped("read"))]
+FEW = 30
+"""Ratings below which a group is said to have too few: its interval is wider than 30 points."""
+MAX_BUCKETS = 2000
+
+
+def _view(filters: Filters, author_kind: AuthorKind = "end_user") -> View:
+    since, until = filters.period()
+    if since >= until:
+        raise Invalid(f"since {format_time(since)} is not before until {format_time(until)}", field="since")
+    # the period is settled once, so that every query of a request has the same end
+    return View(filters.model_copy(update={"since": since, "until": until}), author_kind)
+
+
+Chosen = Annotated[View, Depends(_view)]
+
+
+@router.get("/v1/quality/summary")
+def summary(project: Reader, view: Chosen) -> dict[str, Any]:
+    """Counts, rate and coverage of the period and of the equal one before, with the change between them."""
+    now, before = store.count_total(project, view), store.count_total(project, _before(view))
+    kinds = store.count_kinds(project, view)
+    return {
+        **now.to_json(),
+        "previous": before.to_json(),
+        "change": as_json(difference(now.rate, before.rate)),
+        "coverage_change": as_json(difference(now.coverage, before.coverage)),
+        "num_corrections": kinds.get("correction", 0),
+        "num_flags": kinds.get("flag", 0),
+        "num_comparisons": kinds.get("comparison", 0),
+        "num_comments": kinds.get("comment", 0),
+    }
+
+
+def _before(view: View) -> View:
+    since, until = view.filters.period()
+    return View(
+        view.filters.model_copy(update={"since": since - (until - since), "until": since}), view.author_kind
+    )
+
+
+@router.get("/v1/quality/trend")
+def trend(project: Reader, view: Chosen, interval: Bucket = "day") -> dict[str, Any]:
+    """The rate per hour, day or week; every bucket of the period is there, without ratings its rate is null."""
+    starts = list(_starts(view.filters, interval))
+    groups = store.count_over_time(project, view, interval)
+    return {
+        "points": [{"time": format_time(at), **groups.get(at, Group()).to_json()} for at in starts],
+        "releases": [
+            {"time": format_time(at), "field": field, "value": value}
+            for at, field, value in store.releases(project, view)
+        ],
+    }
+
+
+def _starts(filters: CallFilters, interval: Bucket) -> Iterator[datetime]:
+    since, until = filters.period()
+    step = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(weeks=1)}[interval]
+    if (until - since) / step > MAX_BUCKETS:
+        raise Invalid(
+            f"{(until - since).days} days hold more than {MAX_BUCKETS:,} {interval}s; ask for a longer interval",
+            field="interval",
+        )
+    start = since.replace(minute=0, second=0, microsecond=0)
+    if interval != "hour":
+        start = start.replace(hour=0)
+    if interval == "week":
+        start -= timedelta(days=start.weekday())
+    while start < until:
+        yield start
+        start += step
+
+
+@router.get("/v1/quality/by")
+def by(project: Reader, view: Chosen, field: str, field2: str | None = None) -> dict[str, Any]:
+    """The rate per value of one field, or per pair of values of two; those with the most answers first."""
+    fields = [field] if field2 is None else [field, field2]
+    groups = store.count_by(project, view, fields)
+    names = ("value", "value2")
+    return {
+        "groups": [
+            {**dict(zip(names, values, strict=False)), **group.to_json()} for values, group in groups.items()
+        ]
+    }
+
+
+@router.get("/v1/quality/heatmap")
+def heatmap(
+    project: Reader, view: Chosen, field: str, field2: str, min_ratings: Annotated[int, Query(ge=1)] = FEW
+) -> dict[str, Any]:
+    """Two fields against each other: rows, columns, and a cell per pair that occurs."""
+    groups = store.count_by(project, view, [field, field2])
+    cells = [
+        {"value": a, "value2": b, **group.to_json(), "enough": group.ratings.num >= min_ratings}
+        for (a, b), group in groups.items()
+    ]
+    return {
+        "field": field,
+        "field2": field2,
+        "rows": sorted({a for a, _ in groups}),
+        "columns": sorted({b for _, b in groups}),
+        "cells": cells,
+        "min_ratings": min_ratings,
+    }
+
+
+@router.get("/v1/quality/compare")
+def compare(
+    project: Reader, view: Chosen, field: str, a: str, b: str, stratify: str | None = None
+) -> dict[str, Any]:
+    """Two values of one field: difference, always-valid test, what is still needed; within strata where asked."""
+    if a == b:
+        raise Invalid(f"a and b are both {a!r}; name two values to compare", field="b")
+    groups = store.count_by(project, view, [field], values=[a, b])
+    sides = {value: groups.get((value,), Group()) for value in (a, b)}
+    days = store.count_days(project, view, field, [a, b])
+    found = compare_versions(days[a], days[b])
+    strata = None if stratify is None else _stratified(project, view, (field, a, b), stratify)
+    change = difference(sides[a].rate, sides[b].rate)
+    return {
+        "a": {"value": a, **sides[a].to_json()},
+        "b": {"value": b, **sides[b].to_json()},
+        "difference": as_json(change),
+        "e_value": min(found.test.e_value, 1e300),
+        "decided": found.test.decided,
+        "num_needed": found.test.num_needed,
+        "design": found.design,
+        "sentence": compare_sentence((a, b), (sides[a].rate, sides[b].rate), found),
+        "stratified": None if strata is None else _strata_json(strata),
+    }
+
+
+def _stratified(
+    project: ProjectStore, view: View, sides: tuple[str, str, str], stratify: str
+) -> StratifiedComparison:
+    field, a, b = sides
+    if stratify == field:
+        raise Invalid(
+            f"stratify by another field than {field!r}, which is what is compared", field="stratify"
+        )
+    tables: dict[str, list[list[int]]] = {}
+    for (value, stratum), group in store.count_by(project, view, [field, stratify], values=[a, b]).items():
+        ratings = group.ratings
+        row = tables.setdefault(stratum, [[0, 0], [0, 0]])
+        row[0 if value == a else 1] = [ratings.num_up, ratings.num - ratings.num_up]
+    return stratified_comparison(tables)
+
+
+def _strata_json(found: StratifiedComparison) -> dict[str, Any]:
+    return {
+        "strata": [
+            {"value": s.name, "a": as_json(s.a), "b": as_json(s.b), "difference": as_json(s.difference)}
+            for s in found.strata
+        ],
+        "difference": as_json(found.difference),
+        "odds_ratio": as_json(found.odds_ratio),
+        "p_value": found.p_value,
+        "reversal": found.reversal,
+    }
+
+
+@router.get("/v1/quality/reasons")
+def reasons(project: Reader, view: Chosen) -> dict[str, Any]:
+    """What people flagged, by category: how many answers."""
+    flags = store.count_flags(project, view)
+    return {"flags": [{"category": category, "count": count} for category, count in flags.items()]}
+
+
+@router.get("/v1/quality/overrepresented")
+def over_represented(
+    project: Reader,
+    view: Chosen,
+    min_ratings: Annotated[int, Query(ge=1)] = FEW,
+    q: Annotated[float, Query(gt=0, lt=1)] = 0.05,
+) -> dict[str, Any]:
+    """Groups of one or two attributes that are more common among thumbs-down than among rated answers."""
+    report = overrepresented(store.pattern_cells(project, view), min_ratings=min_ratings, q=q)
+    return {
+        "patterns": [_pattern_json(p) for p in report.patterns],
+        "explained": [_pattern_json(p) for p in report.explained],
+        "num_tested": report.num_tested,
+        "num_rated": report.num_rated,
+        "num_down": report.num_bad,
+        "q": q,
+        "min_ratings": min_ratings,
+    }
+
+
+def _pattern_json(pattern: Pattern) -> dict[str, Any]:
+    return {
+        "label": group_name(pattern.attributes),
+        "attributes": _attributes_json(pattern.attributes),
+        "num_rated": pattern.num_rated,
+        "num_down": pattern.num_bad,
+        "down_rate": as_json(pattern.bad),
+        "lift": pattern.lift,
+        "lift_low": pattern.lift_low,
+        "p_value": pattern.p_value,
+        "q_value": pattern.q_value,
+        "explained_by": None if pattern.explained_by is None else group_name(pattern.explained_by),
+        "filters": _filters_json(pattern.attributes),
+    }
+
+
+def _attributes_json(attributes: tuple[Attribute, ...]) -> list[dict[str, str]]:
+    return [{"field": field, "value": value} for field, value in attributes]
+
+
+def _filters_json(attributes: tuple[Attribute, ...]) -> dict[str, str]:
+    """Query parameters of /v1/calls that show a group's thumbs-down; attributes that are no filter are left out."""
+    known = CallFilters.model_fields
+    return {field: value for field, value in attributes if field in known} | {"rating": "down"}
+
+
+@router.get("/v1/quality/finding")
+def finding(project: Reader, view: Chosen) -> dict[str, Any] | None:
+    """The one finding to see first; null where nothing is significant over all groups looked at."""
+    found = most_important(store.pattern_cells(project, view))
+    return None if found is None else _finding_json(found)
+
+
+def _finding_json(found: Finding) -> dict[str, Any]:
+    lead, sentence = finding_sentence(found)
+    field, value = found.attributes[-1]
+    return {
+        "field": field,
+        "value": value,
+        "attributes": _attributes_json(found.attributes),
+        "rate": found.rate.to_json(),
+        "other_rate": found.other_rate.to_json(),
+        "n": found.rate.n,
+        "change": found.change.to_json(),
+        "num_answers": found.num_down,
+        "lift": found.lift,
+        "q_value": found.q_value,
+        "num_tested": found.num_tested,
+        "filters": _filters_json(found.attributes),
+        "lead": lead,
+        "sentence": sentence,
+        "tone": "bad",
+    }
+
+
+@router.get("/v1/quality/raters")
+def raters(
+    project: Reader, view: Chosen, field: Annotated[list[str] | None, Query()] = None
+) -> dict[str, Any]:
+    """Who rates: coverage of new and returning users, and by each field asked for."""
+    segments: list[dict[str, Any]] = [
+        {"field": "user", "value": value, **group.to_json()}
+        for value, group in store.count_raters(project, view).items()
+    ]
+    for name in field or ["answer_chars", "status"]:
+        for (value,), group in store.count_by(project, view, [name]).items():
+            segments.append({"field": name, "value": value, **group.to_json()})
+    total = store.count_total(project, view)
+    return {**total.to_json(), "segments": segments}
+
+
+@router.get("/v1/quality/sample")
+def sample(project: Reader, view: Chosen) -> dict[str, Any]:
+    """The rate of a random review sample beside that of those who chose to rate, and what coverage alone allows."""
+    chosen = store.count_total(project, View(view.filters, "end_user"))
+    drawn = store.count_sample(project, view)
+    return {
+        "self_selected": as_json(chosen.rate),
+        "random_sample": as_json(drawn.rate),
+        "difference": as_json(difference(chosen.rate, drawn.rate)),
+        "coverage": as_json(chosen.coverage),
+        "bounds": _bounds_json(chosen),
+    }
+
+
+def _bounds_json(group: Group) -> dict[str, float] | None:
+    bounds = nonresponse_bounds(group.ratings.num_up, group.ratings.num, group.num_answers)
+    return None if bounds is None else {"low": bounds[0], "high": bounds[1]}
