@@ -42,7 +42,7 @@ def trend(
     points: Sequence[Group], releases: Sequence[Group], colours: Palette, *, hourly: bool = False
 ) -> Chart:
     """The thumbs-up rate per bucket with its interval band; releases are dashed lines; unrated buckets are gaps."""
-    values = [_point(p) for p in points]
+    values = _with_lone([_point(p) for p in points])
     rated = [v for v in values if v["rate"] is not None]
     marks = [{"time": r["time"], "release": _short(str(r["value"]))} for r in releases]
     x = _time_axis("time", colours, hourly=hourly)
@@ -85,7 +85,10 @@ def trend(
                 "y": y,
                 "color": _grey_few(colours),
                 "tooltip": tooltip,
-                "opacity": {"condition": {"test": f"datum.num_rated < {FEW}", "value": 0.9}, "value": 0.001},
+                "opacity": {
+                    "condition": {"test": f"datum.lone || datum.num_rated < {FEW}", "value": 0.9},
+                    "value": 0.001,
+                },
             },
         },
     ]
@@ -475,6 +478,15 @@ def _point(point: Group) -> dict[str, Any]:
         "num_rated": point["num_rated"],
         "num_answers": point["num_answers"],
     }
+
+
+def _with_lone(values: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mark rated buckets between two gaps: a line draws nothing there, so that they need a dot."""
+    rated = [v["rate"] is not None for v in values]
+    for i, value in enumerate(values):
+        beside = rated[max(i - 1, 0) : i] + rated[i + 1 : i + 2]
+        value["lone"] = rated[i] and not any(beside)
+    return values
 
 
 def _dot(group: Group) -> dict[str, Any]:

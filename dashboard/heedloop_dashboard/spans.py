@@ -21,10 +21,11 @@ def waterfall(spans: Sequence[Span]) -> list[dict[str, Any]]:
     """
     if not spans:
         return []
-    starts = {s["span_id"]: parse_time(s["start_time"]).timestamp() for s in spans}
-    first = min(starts.values())
+    times = {s["span_id"]: parse_time(s["start_time"]) for s in spans}
+    begin = min(times.values())
+    starts = {span_id: (time - begin).total_seconds() for span_id, time in times.items()}
     last = max(starts[s["span_id"]] + s.get("duration_ns", 0) / 1e9 for s in spans)
-    total = max(last - first, 1e-9)
+    total = max(last, 1e-9)
     children = _children(spans, starts)
     rows: list[dict[str, Any]] = []
     seen: set[str] = set()
@@ -40,7 +41,7 @@ def waterfall(spans: Sequence[Span]) -> list[dict[str, Any]]:
         if span["span_id"] in seen:
             continue
         seen.add(span["span_id"])
-        rows.append(_row(span, depth, starts[span["span_id"]] - first, total))
+        rows.append(_row(span, depth, starts[span["span_id"]], total))
         stack += [(c, depth + 1) for c in reversed(children.get(span["span_id"], []))]
     return rows
 

@@ -1,0 +1,140 @@
+"""Charts from recorded answers: what is drawn, what is greyed, what is a gap, and the words for those who do not see it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from heedloop_dashboard import charts
+from heedloop_dashboard.theme import DARK, LIGHT, palette, streamlit_options
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "dashboard"
+
+
+def recorded(name: str):
+    return json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def test_the_trend_has_a_gap_where_nobody_rated() -> None:
+    trend = recorded("trend")
+    drawn = charts.trend(trend["points"], trend["releases"], LIGHT)
+    unrated = [v for v in drawn.rows if v["num_rated"] == 0]
+    assert len(drawn.rows) == 30
+    assert [v["rate"] for v in unrated] == [None]
+    assert unrated[0]["shown"] == "no ratings"
+    assert "1 buckets without ratings are left out" in drawn.alt
+    assert "Releases: v12" in drawn.alt
+
+
+def test_the_trend_says_its_first_and_last_value() -> None:
+    trend = recorded("trend")
+    first = trend["points"][0]["rate"]
+    alt = charts.trend(trend["points"], [], LIGHT).alt
+    assert f"{100 * first['estimate']:.1f}%" in alt
+    assert "Lowest" not in alt.split(".")[0]
+
+
+def test_no_ratings_at_all_is_no_chart_of_zeros() -> None:
+    points = [
+        {
+            "time": "2026-11-01T00:00:00Z",
+            "num_answers": 5,
+            "num_rated": 0,
+            "num_up": 0,
+            "rate": None,
+            "coverage": None,
+        }
+    ]
+    drawn = charts.trend(points, [], LIGHT)
+    assert drawn.alt == "No ratings in this period."
+    assert drawn.rows[0]["rate"] is None
+
+
+def test_an_isolated_bucket_is_visible() -> None:
+    """A line through one point draws nothing: a lone rated bucket between gaps needs its dot."""
+    rate = {"estimate": 0.5, "low": 0.4, "high": 0.6, "n": 90}
+    points = [
+        {
+            "time": f"2026-11-0{d}T00:00:00Z",
+            "num_answers": 5,
+            "num_rated": 90 if d == 2 else 0,
+            "num_up": 1,
+            "rate": rate if d == 2 else None,
+        }
+        for d in (1, 2, 3)
+    ]
+    assert [v["lone"] for v in charts.trend(points, [], LIGHT).rows] == [False, True, False]
+
+
+def test_a_cell_with_few_ratings_is_left_blank_but_stays_in_the_table() -> None:
+    groups = recorded("by_topic_version")["groups"]
+    few = [g for g in groups if g["num_rated"] < charts.FEW]
+    assert few, "the recording holds a cell with few ratings"
+    drawn = charts.heatmap(groups, LIGHT, rows="Topic", columns="Version")
+    assert len(drawn.spec["data"]["values"]) == len(groups) - len(few)
+    assert len(drawn.rows) == len(groups)
+    assert "refunds with support-v13, 36.0%" in drawn.alt
+
+
+def test_a_group_with_two_ratings_does_not_flatten_the_others() -> None:
+    groups = recorded("by_prompt_version")["groups"]
+    low, high = charts.dots(groups, LIGHT, what="Version").spec["layer"][0]["encoding"]["x"]["scale"][
+        "domain"
+    ]
+    assert 0.3 < low < high < 0.8
+
+
+def test_a_group_without_ratings_is_not_drawn_as_zero() -> None:
+    groups = [{"value": "new", "num_answers": 4, "num_rated": 0, "num_up": 0, "rate": None, "coverage": None}]
+    assert charts.dots(groups, LIGHT, what="Version").rows == []
+
+
+@pytest.mark.parametrize("colours", [LIGHT, DARK])
+def test_no_chart_loads_anything(colours) -> None:
+    """Specs hold their data: no `url`, no `href`, no image mark could ask another host for anything."""
+    drawn = [
+        charts.trend(recorded("trend")["points"], recorded("trend")["releases"], colours),
+        charts.coverage(recorded("trend")["points"], colours),
+        charts.dots(recorded("by_model")["groups"], colours, what="Model"),
+        charts.heatmap(recorded("by_topic_version")["groups"], colours, rows="Topic", columns="Version"),
+        charts.bars(recorded("reasons")["flags"], colours, label="category", value="count", title="Category"),
+        charts.curves(recorded("run_history")["rows"], "objective/kl", colours),
+    ]
+    for chart in drawn:
+        text = json.dumps({**chart.spec, "$schema": ""})
+        assert '"url"' not in text and '"href"' not in text and '"image"' not in text
+        assert chart.alt.endswith(".")
+        assert chart.rows
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast ratio by WCAG 2.2, definition "contrast ratio"."""
+    high, low = sorted((_luminance(one), _luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("name", ["light", "dark"])
+def test_text_and_marks_hold_contrast_in_both_themes(name: str) -> None:
+    colours, options = palette(name), streamlit_options()
+    for behind in (
+        colours.background,
+        options[f"theme.{name}.secondaryBackgroundColor"],
+        options[f"theme.{name}.sidebar.backgroundColor"],
+    ):
+        for text in (
+            colours.text,
+            colours.muted,
+            options[f"theme.{name}.redTextColor"],
+            options[f"theme.{name}.greenTextColor"],
+            options[f"theme.{name}.linkColor"],
+        ):
+            assert contrast(text, behind) >= 4.5, (text, behind)
+    for mark in (colours.primary, colours.bar, colours.bad):
+        assert contrast(mark, colours.background) >= 3, mark
+    assert contrast("#ffffff", options[f"theme.{name}.primaryColor"]) >= 4

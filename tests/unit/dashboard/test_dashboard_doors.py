@@ -1,0 +1,116 @@
+"""The doors of the dashboard: headers on every answer, sign-in, links that may not lead elsewhere, the command."""
+
+import argparse
+
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from heedloop_dashboard import command, signin
+from heedloop_dashboard.security import POLICY, SecurityHeaders
+from heedloop_dashboard.sessions import COOKIE, SESSIONS
+
+
+@pytest.fixture
+def browser():
+    """A browser on our routes and our middleware, with a page behind them; the server it reads from is away."""
+    page = Route("/{path:path}", lambda _: PlainTextResponse("the page"))
+    app = Starlette(
+        routes=[*signin.routes(), page],
+        middleware=[Middleware(SecurityHeaders), Middleware(signin.RequireSignIn)],
+    )
+    SESSIONS.configure("http://127.0.0.1:9")
+    with TestClient(app, base_url="http://dash.example", follow_redirects=False) as client:
+        client.headers["accept"] = "text/html"
+        yield client
+    SESSIONS.configure(None)
+
+
+def test_the_policy_lets_nothing_in_from_another_host() -> None:
+    allowed = {word for part in POLICY.split("; ") for word in part.split()[1:]}
+    assert not any(word.startswith("http") or word == "*" for word in allowed)
+    assert "'unsafe-eval'" not in allowed
+    script = next(p for p in POLICY.split("; ") if p.startswith("script-src"))
+    assert "'unsafe-inline'" not in script
+
+
+@pytest.mark.parametrize("path", ["/sign-in", "/traces", "/static/x.js", "/nothing"])
+def test_every_answer_carries_the_policy(browser, path: str) -> None:
+    answer = browser.get(path)
+    assert answer.headers["content-security-policy"] == POLICY
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["x-frame-options"] == "DENY"
+
+
+def test_a_page_without_a_session_leads_to_sign_in_and_back(browser) -> None:
+    answer = browser.get("/traces?rating=down")
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "/sign-in?next=%2Ftraces%3Frating%3Ddown"
+
+
+def test_a_server_that_is_away_is_said_so(browser) -> None:
+    answer = browser.post("/sign-in", data={"key": "hl_000000000000_x"})
+    assert answer.status_code == 503
+    assert "no answer from http://127.0.0.1:9" in answer.text
+    assert COOKIE not in answer.cookies
+
+
+def test_a_form_on_another_site_is_refused(browser) -> None:
+    answer = browser.post("/sign-in", data={"key": "x"}, headers={"origin": "http://evil.example"})
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("key", ["", "   ", "x" * 10_000])
+def test_no_key_and_a_huge_one_are_asked_for_again(browser, key: str) -> None:
+    assert browser.post("/sign-in", data={"key": key}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "//evil.example",
+        "https://evil.example",
+        "/\\evil.example",
+        "javascript:alert(1)",
+        "/\t/evil.example",
+        "",
+        None,
+        "evil",
+    ],
+)
+def test_sign_in_never_leads_to_another_host(target) -> None:
+    assert signin._local_path(target) == "./"
+
+
+def test_sign_in_leads_back_to_the_page_with_its_filters() -> None:
+    assert signin._local_path("/traces?rating=down&model=a%20b") == "/traces?rating=down&model=a%20b"
+
+
+def test_the_next_page_cannot_break_out_of_the_form(browser) -> None:
+    answer = browser.get("/sign-in", params={"next": '/"><script>alert(1)</script>'})
+    assert "<script>" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("address", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("10.1.2.3", False),
+        ("example.com", False),
+    ],
+)
+def test_only_this_machine_counts_as_local(address: str, loopback: bool) -> None:
+    assert command.is_loopback(address) is loopback
+
+
+def test_the_command_refuses_an_address_that_is_none(capsys) -> None:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    assert command.run(parser.parse_args(["--url", "localhost:8321"])) == 2
+    assert "must start with http" in capsys.readouterr().err
