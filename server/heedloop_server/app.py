@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
 
 from heedloop_server.auth import KeyRing
 from heedloop_server.errors import answer_errors
+from heedloop_server.ingest.intake import Intake
 from heedloop_server.rates import RateLimit
 from heedloop_server.settings import Settings
 from heedloop_server.store.connection import Store, open_store
+from heedloop_server.store.keys import insert_key_uses
 
 __all__ = ["ROUTERS", "create_app", "scopes_of"]
 
@@ -52,7 +55,7 @@ def create_app(settings: Settings | None = None, *, store: Store | None = None) 
     chosen = settings or Settings()  # pyright: ignore[reportCallIssue]
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         opened = store or open_store(
             chosen.store_dsn,
             cluster=chosen.cluster,
@@ -61,9 +64,13 @@ def create_app(settings: Settings | None = None, *, store: Store | None = None) 
         )
         app.state.store = opened
         app.state.keys = KeyRing(opened)
+        app.state.intake = Intake(opened, chosen, housekeeping=lambda: _note_key_uses(app))
+        await run_in_threadpool(app.state.intake.start)
         try:
             yield
         finally:
+            await run_in_threadpool(app.state.intake.stop)
+            _note_key_uses(app)
             if store is None:
                 opened.close()
 
@@ -82,6 +89,12 @@ def create_app(settings: Settings | None = None, *, store: Store | None = None) 
             app.include_router(importlib.import_module(f"heedloop_server.routes.{name}").router)
     _check_closed(app)
     return app
+
+
+def _note_key_uses(app: FastAPI) -> None:
+    uses = app.state.keys.take_uses()
+    if uses:
+        insert_key_uses(app.state.store, uses)
 
 
 def scopes_of(route: APIRoute) -> frozenset[str]:

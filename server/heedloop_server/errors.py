@@ -7,6 +7,7 @@
     ├── NotFound        404  no such thing in this key's project
     ├── Conflict        409  it exists already, or its state forbids it
     ├── TooLarge        413  over a limit, counted after decompression
+    ├── UnsupportedMedia 415 a Content-Type or Content-Encoding that no one here reads
     ├── Invalid         422  a field holds a wrong value
     ├── TooMany         429  the key's or address's rate is spent
     └── Unavailable     503  store away, log full or disk full: come back after `retry_after_s`
@@ -37,6 +38,7 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
     "Unreadable",
+    "UnsupportedMedia",
     "answer_errors",
 ]
 
@@ -92,6 +94,10 @@ class Conflict(ServerError):
 
 class TooLarge(ServerError):
     status, code = 413, "too_large"
+
+
+class UnsupportedMedia(ServerError):
+    status, code = 415, "unsupported_media"
 
 
 class Invalid(ServerError):

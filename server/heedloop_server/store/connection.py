@@ -22,16 +22,27 @@ from typing import Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import clickhouse_connect
-import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from clickhouse_connect.driver.exceptions import Error as DriverError
 
 from heedloop_server.errors import Unavailable
 
-__all__ = ["Address", "ProjectStore", "Row", "Store", "StoreBusy", "StoreError", "open_store", "parse_dsn"]
+__all__ = [
+    "Address",
+    "ArrowTable",
+    "ProjectStore",
+    "Row",
+    "Store",
+    "StoreBusy",
+    "StoreError",
+    "open_store",
+    "parse_dsn",
+]
 
 Row = dict[str, Any]
+ArrowTable = Any
+"""A `pyarrow.Table`; pyarrow ships no types."""
 
 DATABASE = "heedloop"
 PROJECT_PARAMETER = "{project:String}"
@@ -133,7 +144,7 @@ class Store:
             names = found.column_names
             return [dict(zip(names, r, strict=True)) for r in found.result_rows]
 
-    def arrow(self, sql: str, params: Mapping[str, Any] | None = None, **settings: Any) -> pa.Table:
+    def arrow(self, sql: str, params: Mapping[str, Any] | None = None, **settings: Any) -> ArrowTable:
         """The rows of a query as an Arrow table."""
         with self.client() as client:
             return cast(
@@ -154,7 +165,7 @@ class Store:
             values = [[row[n] for n in names] for row in rows]
             client.insert(table, values, column_names=names, settings=settings or None)
 
-    def insert_arrow(self, table: str, rows: pa.Table, *, token: str = "") -> None:
+    def insert_arrow(self, table: str, rows: ArrowTable, *, token: str = "") -> None:
         """Insert an Arrow table; a second insert with the same token (of the last 1,000) changes nothing."""
         settings: dict[str, Any] = {"insert_deduplication_token": token} if token else {}
         with self.client() as client:
@@ -227,34 +238,28 @@ class Store:
         name = where.database if database is None else database
         try:
             if where.kind == "chdb":
-                return cast(
-                    Client,
-                    clickhouse_connect.get_client(
-                        interface="chdb",
-                        path=where.path or None,
-                        database=name,
-                        tz_mode="aware",
-                        settings={"max_threads": self._threads},
-                    ),
-                )
-            settings = {"distributed_foreground_insert": 1} if self.cluster else {}
-            return cast(
-                Client,
-                clickhouse_connect.get_client(
-                    host=where.host,
-                    port=where.port,
-                    username=where.user,
-                    password=where.password,
-                    secure=where.secure,
+                return clickhouse_connect.get_client(
+                    interface="chdb",
+                    path=where.path or None,
                     database=name,
                     tz_mode="aware",
-                    settings=settings,
-                    autogenerate_session_id=False,
-                    form_encode_query_params=True,
-                    connect_timeout=5,
-                    send_receive_timeout=300,
-                    query_retries=0,
-                ),
+                    settings={"max_threads": self._threads},
+                )
+            settings = {"distributed_foreground_insert": 1} if self.cluster else {}
+            return clickhouse_connect.get_client(
+                host=where.host,
+                port=where.port,
+                username=where.user,
+                password=where.password,
+                secure=where.secure,
+                database=name,
+                tz_mode="aware",
+                settings=settings,
+                autogenerate_session_id=False,
+                form_encode_query_params=True,
+                connect_timeout=5,
+                send_receive_timeout=300,
+                query_retries=0,
             )
         except DriverError as err:
             raise _translate_open(err, where) from err
@@ -289,7 +294,7 @@ class ProjectStore:
         found = self.rows(sql, params, **settings)
         return found[0] if found else None
 
-    def arrow(self, sql: str, params: Mapping[str, Any] | None = None, **settings: Any) -> pa.Table:
+    def arrow(self, sql: str, params: Mapping[str, Any] | None = None, **settings: Any) -> ArrowTable:
         """The rows of a query as an Arrow table; the SQL must use `{project:String}`."""
         return self.store.arrow(_scoped(sql), {**(params or {}), "project": self.project}, **settings)
 

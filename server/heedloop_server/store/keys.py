@@ -14,6 +14,7 @@ __all__ = [
     "StoredKey",
     "find_key",
     "insert_key",
+    "insert_key_uses",
     "insert_project",
     "list_keys",
     "list_projects",

@@ -1,0 +1,144 @@
+"""`heedloop serve`: a server in this process."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+
+HELP = "run a server: OTLP and feedback in, the REST API out"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """One flag per setting that people change; all settings are in docs/server.md and in the environment as HEEDLOOP_<NAME>."""
+    parser.add_argument("--host", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on (8321); 0 takes a free one")
+    parser.add_argument(
+        "--data", type=Path, help="folder of the request log and the embedded store (./.heedloop/data)"
+    )
+    parser.add_argument(
+        "--store", help="clickhouse://user:password@host:8123/heedloop instead of the embedded store"
+    )
+    parser.add_argument("--cluster", help="name of the ClickHouse cluster to spread the tables over")
+    parser.add_argument(
+        "--key-file",
+        type=Path,
+        help="where to write the first key of a new store (mode 0600) instead of printing it",
+    )
+    parser.add_argument("--project", default="default", help="project of the first key (default)")
+    parser.add_argument("--log-level", default="warning", choices=("debug", "info", "warning", "error"))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Open the store, make the first key where there is none, and serve until a signal."""
+    import uvicorn
+
+    from heedloop_server.app import create_app
+    from heedloop_server.errors import ServerError
+    from heedloop_server.ingest.log import LogInUse
+    from heedloop_server.settings import Settings
+    from heedloop_server.store.connection import StoreError, open_store
+
+    given = {
+        n: v for n in ("host", "port", "data", "store", "cluster") if (v := getattr(args, n)) is not None
+    }
+    settings = Settings(**given)
+    logging.basicConfig(
+        level=args.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        listener = _listen(settings.host, settings.port)
+    except OSError as err:
+        return _fail(
+            f"cannot listen on {settings.host}:{settings.port}: {err.strerror}. Is another server running? --port takes another one"
+        )
+    try:
+        guard = _guard(settings.log_folder)
+        store = open_store(
+            settings.store_dsn,
+            cluster=settings.cluster,
+            num_clients=settings.store_clients,
+            threads=settings.store_threads,
+        )
+    except LogInUse as err:
+        return _fail(
+            f"{err}. One folder belongs to one server; for several servers run a ClickHouse server and start each with its own --data and --store clickhouse://user:password@host:8123/heedloop"
+        )
+    except (StoreError, ServerError, ValueError, OSError) as err:
+        return _fail(str(err))
+    os.close(guard)
+    try:
+        _first_key(store, args.project, args.key_file)
+        app = create_app(settings, store=store)
+        config = uvicorn.Config(
+            app,
+            log_level=args.log_level,
+            access_log=False,
+            lifespan="on",
+            proxy_headers=True,
+            forwarded_allow_ips=settings.trusted_proxies,
+            timeout_graceful_shutdown=10,
+            server_header=False,
+        )
+        host, port = listener.getsockname()[:2]
+        print(f"heedloop serves on http://{host}:{port}", flush=True)
+        uvicorn.Server(config).run(sockets=[listener])
+    finally:
+        store.close()
+    return 0
+
+
+def _fail(message: str) -> int:
+    print(f"heedloop serve: {message}", file=sys.stderr)
+    return 1
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError:
+        listener.close()
+        raise
+    listener.set_inheritable(True)
+    return listener
+
+
+def _guard(folder: Path) -> int:
+    """See early whether another server has the folder, before the embedded store is asked, whose own words are opaque."""
+    from heedloop_server.ingest.log import take_lock
+
+    folder.mkdir(parents=True, exist_ok=True)
+    return take_lock(folder)
+
+
+def _first_key(store: object, project: str, key_file: Path | None) -> None:
+    """A new store gets its first key; it is shown once, here, or written to the file."""
+    from typing import cast
+
+    from heedloop_server.auth import SCOPES, make_key
+    from heedloop_server.store.connection import Store
+    from heedloop_server.store.keys import insert_project, num_keys
+
+    opened = cast(Store, store)
+    if num_keys(opened):
+        return
+    insert_project(opened, project)
+    text, _ = make_key(opened, project, name="first key", scopes=SCOPES)
+    if key_file is None:
+        print(
+            f"The first key of this store, shown this once (project {project}, every scope):\n\n    {text}\n",
+            flush=True,
+        )
+        return
+    key_file.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(key_file, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+    with os.fdopen(fd, "w") as out:
+        out.write(text + "\n")
+    print(f"The first key of this store is in {key_file}", flush=True)

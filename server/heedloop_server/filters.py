@@ -1,0 +1,61 @@
+"""The filter language of calls and quality: which query parameters there are and what they may hold. SQL is in `store.filters`."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Annotated, Any, Literal
+
+from fastapi import Query
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from heedloop.schema import utc_now
+
+__all__ = ["CallFilters", "Filters"]
+
+DEFAULT_PERIOD = timedelta(days=30)
+
+Text = Annotated[str, Field(max_length=1024)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class CallFilters(BaseModel):
+    """Which calls; everything is optional and joined by "and". Times are aware; the default is the last 30 days."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
+    model: Text | None = None
+    prompt_name: Text | None = None
+    prompt_version: Text | None = None
+    service: Text | None = None
+    environment: Text | None = None
+    user_id: Text | None = None
+    session_id: Text | None = None
+    tag: Text | None = None
+    rating: Literal["up", "down", "none", "any"] | None = None
+    flag: Text | None = None
+    has: Literal["correction", "comment", "flag", "comparison"] | None = None
+    status: Literal["ok", "error"] | None = None
+    text: Text | None = None
+    min_duration_ms: Number | None = None
+    max_duration_ms: Number | None = None
+    min_cost: Number | None = None
+    max_cost: Number | None = None
+    answers_only: bool = True
+
+    def period(self) -> tuple[datetime, datetime]:
+        """From (inclusive) and to (exclusive), both aware UTC."""
+        until = (self.until or utc_now()).astimezone(timezone.utc)
+        since = (self.since or until - DEFAULT_PERIOD).astimezone(timezone.utc)
+        return since, until
+
+    @classmethod
+    def parse(cls, given: dict[str, Any]) -> CallFilters:
+        """Filters from a JSON object, such as a snapshot's; unknown names are refused by pydantic's `ValidationError`."""
+        strict = type("StrictFilters", (cls,), {"model_config": ConfigDict(extra="forbid", frozen=True)})
+        return strict.model_validate(given)
+
+
+Filters = Annotated[CallFilters, Query()]
+"""A route's filters: `def route(filters: Filters)`."""

@@ -1,0 +1,211 @@
+"""The feedback desk: judgements in, durable and decided before the answer.
+
+One thread takes everything that waits (group commit), asks the store once which of it is known, binds it to its calls and
+inserts it. Order among the posts of one group is kept. Nothing is answered before the store has it on disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Literal
+from uuid import UUID
+
+from heedloop.schema import Call, Feedback, utc_now
+from heedloop_server.errors import ServerError, Unavailable
+from heedloop_server.store.connection import ProjectStore, Store, StoreError
+from heedloop_server.store.feedback import (
+    StoredFeedback,
+    find_calls,
+    insert_feedback,
+    known_client_ids,
+    newest_versions,
+    rebind_feedback,
+    unbound_feedback,
+)
+
+__all__ = ["FeedbackDesk", "Outcome"]
+
+log = logging.getLogger("heedloop.feedback")
+
+_GROUP = 2_000
+_MAX_WAITING = 20_000
+
+Status = Literal["stored", "replaced", "duplicate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one feedback."""
+
+    status: Status
+    feedback_id: UUID
+
+
+@dataclass(slots=True)
+class _Post:
+    project: str
+    entries: Sequence[Feedback]
+    key_id: str
+    done: Future[list[Outcome]]
+
+
+class FeedbackDesk:
+    """Stores feedback in groups; `submit` may be called from any thread."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._queue: queue.Queue[_Post | None] = queue.Queue()
+        self._waiting = 0
+        self._thread = threading.Thread(target=self._work_forever, name="feedback-desk", daemon=True)
+        self._unbound: dict[str, set[str]] = {}
+        self._unbound_lock = threading.Lock()
+
+    def start(self) -> None:
+        """Begin to take posts."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Store what waits, then end."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def submit(self, project: str, entries: Sequence[Feedback], *, key_id: str = "") -> Future[list[Outcome]]:
+        """Store some feedback; the future gives one outcome per entry, in order.
+
+        Raises:
+            Unavailable: too much waits already.
+        """
+        if self._waiting > _MAX_WAITING:
+            raise Unavailable("too much feedback waits for the store; send again later", retry_after_s=1)
+        post = _Post(project, entries, key_id, Future())
+        self._waiting += len(entries)
+        self._queue.put(post)
+        return post.done
+
+    # ---------------------------------------------------------------------------------------------- the thread
+
+    def _work_forever(self) -> None:
+        stopping = False
+        while not stopping:
+            group, stopping = self._next_group()
+            by_project: dict[str, list[_Post]] = {}
+            for post in group:
+                by_project.setdefault(post.project, []).append(post)
+            for project, posts in by_project.items():
+                self._settle(project, posts)
+
+    def _next_group(self) -> tuple[list[_Post], bool]:
+        entry = self._queue.get()
+        group: list[_Post] = []
+        size = 0
+        try:
+            while entry is not None:
+                group.append(entry)
+                size += len(entry.entries)
+                if size >= _GROUP:
+                    return group, False
+                entry = self._queue.get_nowait()
+        except queue.Empty:
+            return group, False
+        return group, True
+
+    def _settle(self, project: str, posts: list[_Post]) -> None:
+        """Store the posts of one project together; where the store refuses that, one by one."""
+        try:
+            outcomes = self._store_posts(self._store.project(project), posts)
+        except StoreError as err:
+            if len(posts) > 1:
+                for post in posts:
+                    self._settle(project, [post])
+                return
+            log.exception("feedback of project %s is refused by the store", project)
+            self._finish(posts, Unavailable(f"the store refuses the feedback: {str(err)[:300]}"))
+        except ServerError as err:
+            self._finish(posts, err)
+        except Exception as err:  # the desk must outlive any error: the posts are answered with it
+            log.exception("feedback of project %s failed", project)
+            self._finish(posts, err)
+        else:
+            at = 0
+            for post in posts:
+                self._waiting -= len(post.entries)
+                post.done.set_result(outcomes[at : at + len(post.entries)])
+                at += len(post.entries)
+
+    def _finish(self, posts: list[_Post], err: Exception) -> None:
+        for post in posts:
+            self._waiting -= len(post.entries)
+            post.done.set_exception(err)
+
+    def _store_posts(self, project: ProjectStore, posts: list[_Post]) -> list[Outcome]:
+        now = utc_now()
+        entries = [StoredFeedback.of(project.project, f, now, p.key_id) for p in posts for f in p.entries]
+        if not entries:
+            return []
+        outcomes, new = _decide(project, entries)
+        if new:
+            calls = find_calls(project, [e.feedback.target for e in new])
+            bound = [replace(e, call=calls.get(_target_key(e.feedback))) for e in new]
+            insert_feedback(project, bound)
+            self._note_unbound(project.project, bound)
+        return outcomes
+
+    # ----------------------------------------------------------------------------------------------- binding
+
+    def _note_unbound(self, project: str, entries: list[StoredFeedback]) -> None:
+        targets = [e.feedback.target for e in entries if e.call is None]
+        keys = {t.trace_id or t.response_id for t in targets}
+        with self._unbound_lock:
+            self._unbound.setdefault(project, set()).update(k for k in keys if k)
+
+    def bind(self, project: str, calls: Sequence[Call]) -> None:
+        """Bind feedback that came before these calls, which are in the store now."""
+        with self._unbound_lock:
+            waiting = self._unbound.get(project, set())
+            names = {c.trace_id for c in calls} | {c.response_id for c in calls if c.response_id}
+            hit = waiting & names
+            waiting -= hit
+        if hit:
+            self.rebind(project)
+
+    def rebind(self, project: str) -> int:
+        """Look for the calls of all feedback without one; returns how many were bound."""
+        view = self._store.project(project)
+        waiting = unbound_feedback(view)
+        if not waiting:
+            return 0
+        calls = find_calls(view, [e.feedback.target for e in waiting])
+        bound = [replace(e, call=calls[k]) for e in waiting if (k := _target_key(e.feedback)) in calls]
+        rebind_feedback(view, bound)
+        self._note_unbound(project, [e for e in waiting if _target_key(e.feedback) not in calls])
+        return len(bound)
+
+
+def _target_key(feedback: Feedback) -> str:
+    return replace(feedback.target, range=None).key
+
+
+def _decide(
+    project: ProjectStore, entries: list[StoredFeedback]
+) -> tuple[list[Outcome], list[StoredFeedback]]:
+    """What becomes of each entry, and which of them are new, in order."""
+    known = known_client_ids(project, {e.feedback.id for e in entries})
+    newest = newest_versions(project, {e.feedback_id for e in entries})
+    outcomes: list[Outcome] = []
+    new: list[StoredFeedback] = []
+    for entry in entries:
+        client_id, identity = entry.feedback.id, entry.feedback_id
+        if client_id in known:
+            outcomes.append(Outcome("duplicate", known[client_id]))
+            continue
+        known[client_id] = identity
+        replaces = identity in newest and newest[identity] <= entry.version
+        newest[identity] = max(newest.get(identity, 0), entry.version)
+        outcomes.append(Outcome("replaced" if replaces else "stored", identity))
+        new.append(entry)
+    return outcomes, new

@@ -1,0 +1,214 @@
+"""Everything that takes records in, started and stopped together: the request log, its loader, the feedback desk, the tally."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from heedloop.schema import Feedback
+from heedloop_server.errors import ServerError
+from heedloop_server.ingest.feedback import FeedbackDesk
+from heedloop_server.ingest.log import RequestLog, Segment, read_segment
+from heedloop_server.ingest.record import LoggedRequest, pack, unpack
+from heedloop_server.ingest.spans import SpanLoader
+from heedloop_server.settings import Settings
+from heedloop_server.store.connection import ProjectStore, Store
+from heedloop_server.store.ledger import Tally, insert_tallies, read_tally
+
+__all__ = ["Intake"]
+
+log = logging.getLogger("heedloop.intake")
+
+_HOUSEKEEPING_S = 15.0
+
+
+@dataclass(slots=True)
+class _Pending:
+    """What is in the log and not in the store, per project."""
+
+    counts: Counter[str] = field(default_factory=lambda: Counter[str]())
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, counts: Mapping[str, int]) -> None:
+        with self.lock:
+            self.counts.update(counts)
+
+    def take(self, counts: Mapping[str, int]) -> None:
+        with self.lock:
+            self.counts.subtract(counts)
+
+
+class Intake:
+    """The way in of one server process.
+
+    Args:
+        housekeeping: called every 15 seconds from a thread of its own.
+    """
+
+    def __init__(
+        self, store: Store, settings: Settings, *, housekeeping: Callable[[], None] | None = None
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._housekeeping = housekeeping
+        self.server_id = _server_id(settings.data)
+        self.desk = FeedbackDesk(store)
+        self._loader = SpanLoader(
+            store,
+            server_id=self.server_id,
+            dead=settings.log_folder / "refused",
+            on_feedback=self._take_feedback,
+            on_calls=self.desk.bind,
+        )
+        self.log = RequestLog(
+            settings.log_folder,
+            self._load,
+            segment_bytes=settings.segment_bytes,
+            seal_after_s=settings.seal_after_s,
+            max_backlog_bytes=settings.max_backlog_bytes,
+        )
+        self._pending = _Pending()
+        self._last_us = 0
+        self._num_loaded = 0
+        self._settling = False
+        self._tallies: dict[str, Tally] = {}
+        self._tally_lock = threading.Lock()
+        self._tally_number = 0
+        self._stopping = threading.Event()
+        self._keeper = threading.Thread(target=self._keep_house, name="housekeeping", daemon=True)
+
+    def start(self) -> None:
+        """Replay what a crash left, and take records.
+
+        Raises:
+            LogInUse: another server uses the data folder.
+        """
+        self.desk.start()
+        for path in sorted(self._settings.log_folder.glob("*.log")):
+            self._pending.add(_counts(path))
+        self.log.start()
+        self._keeper.start()
+
+    def stop(self) -> None:
+        """Store what waits, as far as the store allows, and stop. What is left is in the log for the next start."""
+        self._stopping.set()
+        self.log.stop()
+        self.desk.stop()
+        self._keeper.join()
+        self._flush_tallies()
+
+    # ----------------------------------------------------------------------------------------------------- spans
+
+    async def log_request(
+        self, signal: int, project: str, payload: bytes, *, num_accepted: int, rejected: Mapping[str, int]
+    ) -> None:
+        """Return when the request is on disk; raises `Unavailable` where it cannot be."""
+        self._last_us = max(self._last_us + 1, time.time_ns() // 1000)
+        request = LoggedRequest(signal, project, self._last_us, num_accepted, payload, rejected)
+        await self.log.append(pack(request))
+        self._pending.add({project: _received(request)})
+
+    def span_tally(self, project: ProjectStore) -> tuple[Tally, int]:
+        """What became of the project's spans, and how many are safe in the log and not in the store yet, of one moment."""
+        while True:
+            before = self._num_loaded
+            tally = read_tally(project, "spans")
+            pending = max(0, self._pending.counts[project.project])
+            if not self._settling and before == self._num_loaded:
+                return tally, pending
+            time.sleep(0.005)
+
+    def lag_s(self) -> float:
+        """Seconds that the oldest request in the log has waited for the store."""
+        return self.log.oldest_age_s()
+
+    def _load(self, segment: Segment) -> None:
+        counts = _counts(segment.path)
+        tallies = self._loader.load(segment)
+        self._settling = True
+        try:
+            self._loader.enter(segment, tallies)
+            self._pending.take(counts)
+            self._num_loaded += 1
+        finally:
+            self._settling = False
+
+    # -------------------------------------------------------------------------------------------------- feedback
+
+    def count_feedback(self, project: str, outcomes: Counter[str]) -> None:
+        """Add to the feedback ledger: `stored`, `replaced`, `duplicate`, `rejected`."""
+        tally = Tally(
+            received=outcomes.total(),
+            stored=outcomes["stored"] + outcomes["replaced"],
+            rejected=outcomes["rejected"],
+            duplicate=outcomes["duplicate"],
+        )
+        if tally.rejected:
+            tally.reasons["invalid"] = tally.rejected
+        with self._tally_lock:
+            self._tallies.setdefault(project, Tally()).add(tally)
+
+    def feedback_tally(self, project: str) -> Tally:
+        """What this process counted and has not written yet."""
+        with self._tally_lock:
+            total = Tally()
+            total.add(self._tallies.get(project, Tally()))
+            return total
+
+    def _take_feedback(self, project: str, given: list[Feedback]) -> None:
+        """Feedback that came inside spans or logs; waits, so that a segment is done only when its feedback is stored too."""
+        outcomes = self.desk.submit(project, given, key_id="otlp").result()
+        self.count_feedback(project, Counter(o.status for o in outcomes))
+
+    def _flush_tallies(self) -> None:
+        with self._tally_lock:
+            taken, self._tallies = self._tallies, {}
+            self._tally_number += 1
+            source = f"{self.server_id}/{time.time_ns()}/{self._tally_number}"
+        if not taken:
+            return
+        try:
+            insert_tallies(self._store, "feedback", source, taken.items())
+        except Exception:
+            with self._tally_lock:
+                for project, tally in taken.items():
+                    self._tallies.setdefault(project, Tally()).add(tally)
+            raise
+
+    # ---------------------------------------------------------------------------------------------- housekeeping
+
+    def _keep_house(self) -> None:
+        while not self._stopping.wait(_HOUSEKEEPING_S):
+            try:
+                self._flush_tallies()
+                if self._housekeeping is not None:
+                    self._housekeeping()
+            except Exception as err:  # noqa: BLE001  # the store may be away for a while; the next round tries again
+                log.warning("housekeeping: %s", err if isinstance(err, ServerError) else repr(err))
+
+
+def _received(request: LoggedRequest) -> int:
+    return request.num_accepted + sum(request.rejected.values())
+
+
+def _counts(path: Path) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for body in read_segment(path):
+        request = unpack(body)
+        counts[request.project] += _received(request)
+    return counts
+
+
+def _server_id(folder: Path) -> str:
+    """A name for this data folder that stays: it is part of insert tokens."""
+    path = folder / "server-id"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(secrets.token_hex(8))
+    return path.read_text().strip()

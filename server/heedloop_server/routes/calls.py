@@ -1,0 +1,82 @@
+"""Lists of calls."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+
+from heedloop.schema import SchemaError, Usage, format_time, to_json
+from heedloop_server.auth import scoped
+from heedloop_server.cursors import read_cursor, write_cursor
+from heedloop_server.filters import CallFilters
+from heedloop_server.store.connection import ProjectStore, Row
+from heedloop_server.store.spans import list_calls
+from heedloop_server.store.summaries import judgements_of
+
+router = APIRouter()
+
+Reader = Annotated[ProjectStore, Depends(scoped("read"))]
+
+_UNJUDGED: dict[str, Any] = {"num_feedback": 0, "thumb": None, "flags": [], "has_correction": False}
+
+
+class CallQuery(CallFilters):
+    """Filters with a page."""
+
+    limit: Annotated[int, Query(ge=1, le=500)] = 50
+    cursor: str | None = None
+
+
+@router.get("/v1/calls")
+def get_calls(project: Reader, query: Annotated[CallQuery, Query()]) -> dict[str, Any]:
+    """Call summaries, newest first."""
+    rows = list_calls(project, query, limit=query.limit, after=_after(query.cursor))
+    judged = judgements_of(project, [(r["trace_id_hex"], r["span_id_hex"]) for r in rows])
+    last = rows[-1] if len(rows) == query.limit else None
+    return {
+        "calls": [_summary(r) | judged.get((r["trace_id_hex"], r["span_id_hex"]), _UNJUDGED) for r in rows],
+        "next_cursor": write_cursor(last["start_time"], last["trace_id_hex"], last["span_id_hex"])
+        if last
+        else None,
+    }
+
+
+def _after(cursor: str | None) -> tuple[datetime, str, str] | None:
+    if cursor is None:
+        return None
+    at, ids = read_cursor(cursor, 2)
+    trace_id, span_id = ids
+    try:
+        if len(bytes.fromhex(trace_id)) != 16 or len(bytes.fromhex(span_id)) != 8:
+            raise ValueError
+    except ValueError:
+        raise SchemaError("cursor", "is no cursor of calls") from None
+    return at, trace_id, span_id
+
+
+_OPTIONAL = (
+    "model",
+    "provider",
+    "prompt_name",
+    "prompt_version",
+    "user_id",
+    "session_id",
+    "error_message",
+)
+
+
+def _summary(row: Row) -> dict[str, Any]:
+    kept = ("duration_ns", "name", "service", "environment", "status", "cost")
+    return {
+        "trace_id": row["trace_id_hex"],
+        "span_id": row["span_id_hex"],
+        "start_time": format_time(row["start_time"]),
+        **{n: row[n] for n in kept},
+        **{n: row[n] or None for n in _OPTIONAL},
+        "tags": list(row["tags"]),
+        "usage": to_json(Usage(row["input_tokens"], row["output_tokens"])),
+        "input_preview": row["input_preview"],
+        "output_preview": row["output_preview"],
+    }

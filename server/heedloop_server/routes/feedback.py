@@ -1,0 +1,157 @@
+"""Feedback in and out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+from typing import Annotated, Any, cast
+from uuid import UUID
+
+from fastapi import APIRouter, Body, Depends, Query, Request
+from fastapi.responses import JSONResponse
+from pydantic import AwareDatetime
+
+from heedloop.schema import AuthorKind, Feedback, FeedbackKind, SchemaError, from_json
+from heedloop_server.auth import Principal, require, scoped
+from heedloop_server.cursors import read_cursor, write_cursor
+from heedloop_server.errors import Invalid, NotFound, TooLarge
+from heedloop_server.ingest.feedback import Outcome
+from heedloop_server.ingest.intake import Intake
+from heedloop_server.store.connection import ProjectStore
+from heedloop_server.store.feedback import get_feedback, list_feedback, stored_json
+from heedloop_server.store.runs import run_summary, runs_of_snapshots
+from heedloop_server.store.snapshots import snapshots_of_feedback
+
+router = APIRouter()
+
+Reader = Annotated[ProjectStore, Depends(scoped("read"))]
+
+MAX_BATCH = 10_000
+"""Entries of one post."""
+
+
+@router.post("/v1/feedback")
+def post_feedback(
+    request: Request, who: Annotated[Principal, Depends(require("feedback"))], body: Annotated[Any, Body()]
+) -> JSONResponse:
+    """Store one feedback or a batch; the answer has one result per entry, in order, and is given when they are on disk."""
+    raw, single = _entries(body)
+    parsed = [_parse(entry, i if not single else None) for i, entry in enumerate(raw)]
+    intake = cast(Intake, request.app.state.intake)
+    good = [p for p in parsed if isinstance(p, Feedback)]
+    outcomes = intake.desk.submit(who.project, good, key_id=who.key_id).result() if good else []
+    results = _results(raw, parsed, outcomes)
+    counts = Counter(str(r["status"]) for r in results)
+    intake.count_feedback(who.project, counts)
+    answer: dict[str, Any] = {"results": results}
+    answer |= {n: counts[n] for n in ("stored", "replaced", "duplicate", "rejected")}
+    if good or not raw:
+        return JSONResponse(answer)
+    first = cast(SchemaError, parsed[0])
+    raise Invalid(str(first), field=first.field, body=answer)
+
+
+def _entries(body: Any) -> tuple[list[Any], bool]:
+    """The entries of a post, and whether it was one object alone."""
+    if not isinstance(body, dict):
+        raise Invalid('send one Feedback object, or {"feedback": [...]}', field="feedback")
+    given = cast(dict[str, Any], body)
+    if "feedback" not in given:
+        return [given], True
+    entries = given["feedback"]
+    if not isinstance(entries, list):
+        raise Invalid("feedback must be a list of Feedback objects", field="feedback")
+    many = cast(list[Any], entries)
+    if len(many) > MAX_BATCH:
+        raise TooLarge(f"{len(many):,} entries; at most {MAX_BATCH:,} are accepted in one post")
+    return many, False
+
+
+def _parse(entry: Any, index: int | None) -> Feedback | SchemaError:
+    try:
+        return from_json(Feedback, entry, field="" if index is None else f"feedback[{index}]")
+    except SchemaError as err:
+        return err
+
+
+def _results(
+    raw: list[Any], parsed: list[Feedback | SchemaError], outcomes: list[Outcome]
+) -> list[dict[str, Any]]:
+    results: list[dict[str, Any]] = []
+    left = iter(outcomes)
+    for entry, feedback in zip(raw, parsed, strict=True):
+        if isinstance(feedback, Feedback):
+            outcome = next(left)
+            results.append(
+                {"id": feedback.id, "status": outcome.status, "feedback_id": str(outcome.feedback_id)}
+            )
+            continue
+        given = cast(dict[str, Any], entry) if isinstance(entry, dict) else {}
+        client_id = given.get("id")
+        results.append(
+            {
+                "id": client_id if isinstance(client_id, str) else None,
+                "status": "rejected",
+                "error": {"field": feedback.field, "message": str(feedback)},
+            }
+        )
+    return results
+
+
+@router.get("/v1/feedback")
+def get_feedback_list(
+    project: Reader,
+    kind: FeedbackKind | None = None,
+    name: str | None = None,
+    author_id: str | None = None,
+    author_kind: AuthorKind | None = None,
+    trace_id: Annotated[str | None, Query(pattern="^[0-9a-f]{32}$")] = None,
+    span_id: Annotated[str | None, Query(pattern="^[0-9a-f]{16}$")] = None,
+    since: AwareDatetime | None = None,
+    until: AwareDatetime | None = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    cursor: str | None = None,
+) -> dict[str, Any]:
+    """Feedback as it counts now, newest first."""
+    filters: dict[str, Any] = {
+        "kind": kind,
+        "name": name,
+        "author_id": author_id,
+        "author_kind": author_kind,
+        "trace_id": trace_id,
+        "span_id": span_id,
+        "since": since,
+        "until": until,
+    }
+    found = list_feedback(project, filters, limit=limit, after=_after(cursor))
+    last = found[-1] if len(found) == limit else None
+    return {
+        "feedback": [stored_json(f) for f in found],
+        "next_cursor": write_cursor(last.feedback.created_at, str(last.feedback_id)) if last else None,
+    }
+
+
+def _after(cursor: str | None) -> tuple[datetime, str] | None:
+    if cursor is None:
+        return None
+    at, (feedback_id,) = read_cursor(cursor, 1)
+    try:
+        UUID(feedback_id)
+    except ValueError:
+        raise SchemaError("cursor", "is no cursor of feedback") from None
+    return at, feedback_id
+
+
+@router.get("/v1/feedback/{feedback_id}")
+def get_one_feedback(project: Reader, feedback_id: UUID) -> dict[str, Any]:
+    """One thumb: as it counts now, every word before it, and the snapshots and runs that used it."""
+    now, history = get_feedback(project, feedback_id)
+    if now is None and not history:
+        raise NotFound(f"there is no feedback {feedback_id} in this project")
+    snapshots = snapshots_of_feedback(project, str(feedback_id))
+    return {
+        "feedback": stored_json(now) if now else stored_json(history[0]),
+        "history": [stored_json(h) for h in history],
+        "snapshots": [{"id": s.id, "name": s.name} for s in snapshots],
+        "runs": [run_summary(r) for r in runs_of_snapshots(project, [s.id for s in snapshots])],
+    }

@@ -1,0 +1,88 @@
+"""Keys of the caller's project, and who the caller is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, cast
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import AwareDatetime, BaseModel, Field
+
+from heedloop.schema import SchemaError, format_time
+from heedloop_server.auth import KeyRing, Principal, check_scopes, key_text, make_key, open_route, require
+from heedloop_server.errors import Forbidden, NotFound
+from heedloop_server.store.audit import write_audit
+from heedloop_server.store.connection import Row, Store
+from heedloop_server.store.keys import StoredKey, list_keys, revoke_key
+
+router = APIRouter()
+
+Admin = Annotated[Principal, Depends(require("admin"))]
+
+
+class NewKey(BaseModel):
+    """A key to make."""
+
+    name: Annotated[str, Field(min_length=1, max_length=256)]
+    scopes: list[str]
+    expires_at: AwareDatetime | None = None
+
+
+@router.get("/v1/me")
+@open_route
+def get_me(request: Request) -> dict[str, Any]:
+    """Whose key this is. Any usable key may ask, whatever its scopes."""
+    who = cast(KeyRing, request.app.state.keys).principal(key_text(request))
+    return {"project": who.project, "scopes": sorted(who.scopes), "key_id": who.key_id, "name": who.name}
+
+
+@router.get("/v1/keys")
+def get_keys(request: Request, who: Admin) -> dict[str, Any]:
+    """The project's keys, newest first, without their secrets."""
+    store = cast(Store, request.app.state.store)
+    return {"keys": [_plain(row) for row in list_keys(store.project(who.project))]}
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    times = {n: v for n, v in row.items() if n.endswith("_at")}
+    return row | {n: format_time(v) if v is not None else None for n, v in times.items()}
+
+
+@router.post("/v1/keys", status_code=201)
+def post_key(request: Request, who: Admin, body: NewKey) -> dict[str, Any]:
+    """Make a key of this project; its text is in this answer and nowhere else, ever."""
+    store = cast(Store, request.app.state.store)
+    scopes = check_scopes(body.scopes)
+    if "instance" in scopes and "instance" not in who.scopes:
+        raise Forbidden("only a key with the scope 'instance' can give it")
+    if body.expires_at is not None and body.expires_at.year > 2200:
+        raise SchemaError(
+            "expires_at", "is later than the year 2200; leave it out for a key that never expires"
+        )
+    text, key = make_key(store, who.project, name=body.name, scopes=scopes, expires_at=body.expires_at)
+    write_audit(store, who, "create_key", key.key_id, {"name": body.name, "scopes": list(scopes)})
+    return {"key": text, **_described(key)}
+
+
+def _described(key: StoredKey) -> dict[str, Any]:
+    return {
+        "key_id": key.key_id,
+        "name": key.name,
+        "scopes": list(key.scopes),
+        "created_at": format_time(key.created_at),
+        "expires_at": format_time(key.expires_at) if key.expires_at else None,
+    }
+
+
+@router.delete("/v1/keys/{key_id}")
+def delete_key(request: Request, who: Admin, key_id: str) -> dict[str, Any]:
+    """Revoke a key of this project at once."""
+    store = cast(Store, request.app.state.store)
+    ring = cast(KeyRing, request.app.state.keys)
+    ring.forget(key_id)
+    key = ring.find(key_id)
+    if key is None or key.project_id != who.project:
+        raise NotFound(f"there is no key {key_id} in this project")
+    revoke_key(store, key)
+    ring.forget(key_id)
+    write_audit(store, who, "revoke_key", key_id, {})
+    return {"key_id": key_id, "revoked": True}

@@ -1,0 +1,63 @@
+"""The ledger, and what SDKs say of their own deliveries."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, cast
+
+from fastapi import APIRouter, Body, Depends, Request
+
+from heedloop.schema import utc_now
+from heedloop_server.auth import scoped
+from heedloop_server.errors import Invalid
+from heedloop_server.ingest.intake import Intake
+from heedloop_server.store.connection import ProjectStore
+from heedloop_server.store.ledger import insert_delivery, newest_arrival, read_deliveries, read_tally
+
+router = APIRouter()
+
+_MAX_COUNTS_CHARS = 20_000
+
+
+@router.get("/v1/ledger")
+def get_ledger(request: Request, project: Annotated[ProjectStore, Depends(scoped("read"))]) -> dict[str, Any]:
+    """received = stored + rejected + duplicate + pending, for spans and, below `feedback`, for feedback."""
+    intake = cast(Intake, request.app.state.intake)
+    spans, pending = intake.span_tally(project)
+    feedback = read_tally(project, "feedback")
+    feedback.add(intake.feedback_tally(project.project))
+    newest = newest_arrival(project)
+    return {
+        "received": spans.received + pending,
+        "stored": spans.stored,
+        "rejected": spans.rejected,
+        "duplicate": spans.duplicate,
+        "pending": pending,
+        "rejected_reasons": dict(spans.reasons),
+        "feedback": {
+            "received": feedback.received,
+            "stored": feedback.stored,
+            "rejected": feedback.rejected,
+            "duplicate": feedback.duplicate,
+            "pending": 0,
+            "rejected_reasons": dict(feedback.reasons),
+        },
+        "sdk": read_deliveries(project),
+        "lag_s": intake.lag_s(),
+        "last_received_at": newest,
+    }
+
+
+@router.post("/v1/delivery")
+def post_delivery(
+    project: Annotated[ProjectStore, Depends(scoped("ingest"))], body: Annotated[dict[str, Any], Body()]
+) -> dict[str, Any]:
+    """Keep an SDK's own counts; `sdk_id` names the process, the newest post of each counts."""
+    sdk_id = body.get("sdk_id", "")
+    if not isinstance(sdk_id, str) or len(sdk_id) > 256:
+        raise Invalid("sdk_id must be text of at most 256 characters", field="sdk_id")
+    text = json.dumps(body, ensure_ascii=False)
+    if len(text) > _MAX_COUNTS_CHARS:
+        raise Invalid(f"the counts are {len(text):,} characters; at most {_MAX_COUNTS_CHARS:,} are accepted")
+    insert_delivery(project, sdk_id, text, utc_now())
+    return {}

@@ -1,0 +1,131 @@
+"""OTLP/HTTP: `POST /v1/traces`, `/v1/logs`, `/v1/metrics`. Answers in the request's own encoding."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from heedloop_server.auth import KeyRing, Principal, check_scope, key_text, open_route
+from heedloop_server.errors import ServerError, TooLarge
+from heedloop_server.ingest.intake import Intake
+from heedloop_server.ingest.record import LOGS, TRACES
+from heedloop_server.otlp import (
+    MEDIA_TYPES,
+    Encoding,
+    check_spans,
+    decompress,
+    encode_error,
+    encode_success,
+    encoding_of,
+    parse_logs,
+    parse_traces,
+)
+from heedloop_server.settings import Settings
+
+router = APIRouter()
+
+_INLINE_BYTES = 256 << 10
+"""Bodies up to this size are decoded on the event loop: a thread costs more than the decoding."""
+
+Handler = Callable[[Request, Principal, Encoding, bytes], Awaitable[bytes]]
+
+
+def _otlp_route(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    """Key, body, answer and errors of an OTLP route; marked open because it checks its caller itself, to answer in protobuf."""
+
+    @open_route
+    @functools.wraps(handler)
+    async def route(request: Request) -> Response:
+        encoding: Encoding = "json" if "json" in request.headers.get("content-type", "") else "protobuf"
+        try:
+            who = await _caller(request)
+            encoding = encoding_of(request.headers.get("content-type", ""))
+            body = await _body(request)
+            answer = await handler(request, who, encoding, body)
+        except ServerError as err:
+            content = encode_error(encoding, err)
+            return Response(content, err.status, err.headers, MEDIA_TYPES[encoding])
+        return Response(answer, 200, media_type=MEDIA_TYPES[encoding])
+
+    # functools.wraps would show FastAPI the handler's parameters
+    del route.__wrapped__  # type: ignore[attr-defined]
+    route.heedloop_checks = "ingest"  # type: ignore[attr-defined]
+    return route
+
+
+async def _caller(request: Request) -> Principal:
+    ring = cast(KeyRing, request.app.state.keys)
+    text = key_text(request)
+    who = ring.cached(text) or await run_in_threadpool(ring.principal, text)
+    check_scope(who, "ingest")
+    request.app.state.rates.check(who.key_id)
+    return who
+
+
+async def _body(request: Request) -> bytes:
+    """The body without its compression, within the limit at every step."""
+    limit = cast(Settings, request.app.state.settings).max_body_bytes
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise TooLarge(f"the body has {int(declared):,} bytes; at most {limit:,} are accepted")
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise TooLarge(f"the body has more than {limit:,} bytes; send smaller batches")
+        parts.append(part)
+    body = b"".join(parts) if len(parts) != 1 else parts[0]
+    coding = request.headers.get("content-encoding", "")
+    return await _run(size, functools.partial(decompress, limit=limit), body, coding)
+
+
+async def _run(size: int, work: Callable[..., Any], *args: Any) -> Any:
+    if size <= _INLINE_BYTES:
+        return work(*args)
+    return await run_in_threadpool(work, *args)
+
+
+async def traces(request: Request, who: Principal, encoding: Encoding, body: bytes) -> bytes:
+    """Take spans in. 200 only when they are on disk."""
+    parsed = await _run(len(body), parse_traces, body, encoding)
+    checked = check_spans(parsed)
+    if not checked.num_spans and not checked.rejected:
+        return encode_success(encoding)
+    payload = body if encoding == "protobuf" and not checked.rejected else parsed.SerializeToString()
+    intake = cast(Intake, request.app.state.intake)
+    await intake.log_request(
+        TRACES, who.project, payload, num_accepted=checked.num_spans, rejected=checked.rejected
+    )
+    if not checked.rejected:
+        return encode_success(encoding)
+    reasons = ", ".join(f"{n} {reason}" for reason, n in checked.rejected.items())
+    message = f"{checked.rejected.total()} spans without usable ids were rejected: {reasons}"
+    return encode_success(encoding, rejected=checked.rejected.total(), message=message)
+
+
+async def logs(request: Request, who: Principal, encoding: Encoding, body: bytes) -> bytes:
+    """Take log records in: content of calls, and evaluations. Others are accepted and left out."""
+    parsed = await _run(len(body), parse_logs, body, encoding)
+    num = sum(len(s.log_records) for r in parsed.resource_logs for s in r.scope_logs)
+    if num:
+        payload = body if encoding == "protobuf" else parsed.SerializeToString()
+        intake = cast(Intake, request.app.state.intake)
+        await intake.log_request(LOGS, who.project, payload, num_accepted=0, rejected={})
+    return encode_success(encoding)
+
+
+async def metrics(request: Request, _: Principal, encoding: Encoding, __: bytes) -> bytes:
+    """Metrics are acknowledged and dropped; the answer says so."""
+    request.app.state.dropped_metrics = getattr(request.app.state, "dropped_metrics", 0) + 1
+    return encode_success(
+        encoding, message="heedloop keeps no metrics; nothing was stored", what="data_points"
+    )
+
+
+for _path, _handler in (("/v1/traces", traces), ("/v1/logs", logs), ("/v1/metrics", metrics)):
+    router.add_api_route(_path, _otlp_route(_handler), methods=["POST"], response_class=Response)

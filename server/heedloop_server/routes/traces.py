@@ -1,0 +1,37 @@
+"""One trace, whole."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path
+
+from heedloop.schema import to_json
+from heedloop_server.auth import scoped
+from heedloop_server.errors import NotFound
+from heedloop_server.store.connection import ProjectStore
+from heedloop_server.store.feedback import feedback_of_trace, stored_json
+from heedloop_server.store.runs import run_summary, runs_of_snapshots
+from heedloop_server.store.snapshots import snapshots_of_traces
+from heedloop_server.store.spans import trace_calls
+
+router = APIRouter()
+
+TraceId = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
+
+
+@router.get("/v1/traces/{trace_id}")
+def get_trace(project: Annotated[ProjectStore, Depends(scoped("read"))], trace_id: TraceId) -> dict[str, Any]:
+    """Every span of a trace by start time, what was said about it, and what was trained on it."""
+    spans = trace_calls(project, trace_id)
+    feedback = feedback_of_trace(project, trace_id, sorted({s.session_id for s in spans if s.session_id}))
+    if not spans and not feedback:
+        raise NotFound(f"there is no trace {trace_id} in this project")
+    snapshots = snapshots_of_traces(project, [trace_id])
+    return {
+        "trace_id": trace_id,
+        "spans": [to_json(s) for s in spans],
+        "feedback": [stored_json(f) for f in feedback],
+        "snapshots": [s.id for s in snapshots],
+        "runs": [run_summary(r) for r in runs_of_snapshots(project, [s.id for s in snapshots])],
+    }

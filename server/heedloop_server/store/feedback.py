@@ -1,0 +1,447 @@
+"""Feedback as rows: the newest word of each identity in `feedback`, every word in `feedback_history`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+from uuid import UUID
+
+from heedloop.schema import Feedback, Target, format_time, from_json, to_json
+from heedloop_server.store.connection import ProjectStore, Row
+from heedloop_server.store.judged import COPIED_OF_CALL, copied_columns
+
+__all__ = [
+    "FEEDBACK_COLUMNS",
+    "JudgedCall",
+    "StoredFeedback",
+    "feedback_from_row",
+    "feedback_of_trace",
+    "find_calls",
+    "get_feedback",
+    "insert_feedback",
+    "known_client_ids",
+    "list_feedback",
+    "newest_versions",
+    "num_history",
+    "stored_json",
+    "unbound_feedback",
+]
+
+_NO_TRACE, _NO_SPAN = bytes(16), bytes(8)
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+MAX_CLOCK_SKEW = timedelta(minutes=5)
+"""How far in the future a judgement's own time is believed; a clock that runs ahead must not win for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedCall:
+    """The call that a feedback was found to mean, with what is copied onto the feedback's row."""
+
+    trace_id: str
+    span_id: str
+    call_time: datetime
+    model: str = ""
+    prompt_name: str = ""
+    prompt_version: str = ""
+    service: str = ""
+    environment: str = ""
+    user_id: str = ""
+    session_id: str = ""
+    copied: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFeedback:
+    """A feedback with what the server knows about it.
+
+    Attributes:
+        version: microseconds of the judgement's own time; of one identity the greatest counts.
+        call: the judged call, None while it is not known.
+    """
+
+    feedback: Feedback
+    feedback_id: UUID
+    version: int
+    received_at: datetime
+    call: JudgedCall | None = None
+    key_id: str = ""
+
+    @classmethod
+    def of(cls, project: str, feedback: Feedback, received_at: datetime, key_id: str = "") -> StoredFeedback:
+        """What is stored of a feedback that arrives now."""
+        said_at = min(feedback.created_at, received_at + MAX_CLOCK_SKEW)
+        version = max(0, int((said_at - _EPOCH) / timedelta(microseconds=1)))
+        return cls(feedback, feedback.identity(project), version, received_at, key_id=key_id)
+
+
+def stored_json(stored: StoredFeedback) -> dict[str, Any]:
+    """The StoredFeedback of docs/api.md."""
+    out = to_json(stored.feedback) | {
+        "feedback_id": str(stored.feedback_id),
+        "version": stored.version,
+        "received_at": format_time(stored.received_at),
+    }
+    if stored.call is not None:
+        call = stored.call
+        out |= {
+            "call_trace_id": call.trace_id,
+            "call_span_id": call.span_id,
+            "model": call.model or None,
+            "prompt_name": call.prompt_name or None,
+            "prompt_version": call.prompt_version or None,
+            "call_time": format_time(call.call_time),
+        }
+    return out
+
+
+# ------------------------------------------------------------------------------------------------------------ writing
+
+
+def insert_feedback(project: ProjectStore, entries: Sequence[StoredFeedback]) -> None:
+    """Store new words: first what counts, then the history, whose row makes a resend a duplicate.
+
+    A crash between the two makes the resend a harmless replacement by itself; the other order would lose it.
+    """
+    project.insert("feedback", [_row(e) for e in entries])
+    project.insert("feedback_history", [_history_row(e) for e in entries])
+
+
+def rebind_feedback(project: ProjectStore, entries: Sequence[StoredFeedback]) -> None:
+    """Store the rows again with their call; the same version, so that a newer word is never overwritten."""
+    project.insert("feedback", [_row(e) for e in entries])
+
+
+def _history_row(stored: StoredFeedback) -> Row:
+    f = stored.feedback
+    return {
+        "client_id": f.id,
+        "feedback_id": stored.feedback_id,
+        "key_id": stored.key_id,
+        "record": _record(f),
+        "created_at": _column_time(f.created_at),
+        "received_at": stored.received_at,
+        "version": stored.version,
+        "is_deleted": int(f.retracted),
+    }
+
+
+def _record(feedback: Feedback) -> str:
+    return json.dumps(to_json(feedback), ensure_ascii=False, separators=(",", ":"))
+
+
+def _column_time(at: datetime) -> datetime:
+    """DateTime64(6) holds 1900 to 2299; the record keeps what was said."""
+    return min(max(at, _EPOCH), datetime(2262, 1, 1, tzinfo=timezone.utc))
+
+
+def _row(stored: StoredFeedback) -> Row:
+    f, call = stored.feedback, stored.call
+    target = f.target
+    others = f.ranking.answers if f.ranking is not None else ()
+    return {
+        "feedback_id": stored.feedback_id,
+        "trace_id": _hex(call.trace_id if call else target.trace_id, _NO_TRACE),
+        "span_id": _hex(call.span_id if call else target.span_id, _NO_SPAN),
+        "target_trace_id": _hex(target.trace_id, _NO_TRACE),
+        "target_span_id": _hex(target.span_id, _NO_SPAN),
+        "target_session_id": target.session_id or "",
+        "target_response_id": target.response_id or "",
+        "kind": f.kind,
+        "name": f.name,
+        "score": f.value if isinstance(f.value, float) else None,
+        "label": f.category or (f.value if isinstance(f.value, str) else ""),
+        "is_thumb": f.is_thumb,
+        "severity": f.severity or "",
+        "has_comment": bool(f.comment),
+        "author_kind": f.author.kind,
+        "author_id": f.author.id or "",
+        "queue_item": f.queue_item or "",
+        "guideline": f.guideline or "",
+        "sampling_probability": f.sampling_probability,
+        "solicited": f.solicited,
+        "other_trace_ids": [bytes.fromhex(a.trace_id) for a in others if a.trace_id],
+        "call_time": call.call_time if call else _EPOCH,
+        "model": call.model if call else "",
+        "prompt_name": call.prompt_name if call else "",
+        "prompt_version": call.prompt_version if call else "",
+        "service": call.service if call else "",
+        "environment": call.environment if call else "",
+        "user_id": call.user_id if call else "",
+        "session_id": call.session_id if call else target.session_id or "",
+        "record": _record(f),
+        "created_at": _column_time(f.created_at),
+        "received_at": stored.received_at,
+        "version": stored.version,
+        "is_deleted": int(f.retracted),
+        **copied_columns(call.copied if call else None),
+    }
+
+
+def _hex(value: str | None, none: bytes) -> bytes:
+    return bytes.fromhex(value) if value else none
+
+
+# ------------------------------------------------------------------------------------------------------------ reading
+
+FEEDBACK_COLUMNS = """
+    feedback_id,
+    version,
+    record,
+    received_at,
+    lower(hex(trace_id)) AS trace_id_hex,
+    lower(hex(span_id)) AS span_id_hex,
+    call_time,
+    model,
+    prompt_name,
+    prompt_version,
+    service,
+    environment,
+    user_id,
+    session_id
+"""
+"""What `feedback_from_row` needs of `feedback`."""
+
+
+def feedback_from_row(row: Row) -> StoredFeedback:
+    """The feedback behind a row of `FEEDBACK_COLUMNS`."""
+    call = None
+    if row["call_time"] > _EPOCH:
+        copied = ("model", "prompt_name", "prompt_version", "service", "environment", "user_id", "session_id")
+        call = JudgedCall(
+            row["trace_id_hex"], row["span_id_hex"], row["call_time"], **{n: row[n] for n in copied}
+        )
+    return StoredFeedback(
+        from_json(Feedback, json.loads(row["record"])),
+        row["feedback_id"],
+        row["version"],
+        row["received_at"],
+        call,
+    )
+
+
+def known_client_ids(project: ProjectStore, client_ids: Iterable[str]) -> dict[str, UUID]:
+    """Which of the senders' ids are stored, with the feedback they belong to."""
+    rows = project.rows(
+        """
+        SELECT
+            client_id,
+            any(feedback_id) AS feedback_id
+        FROM feedback_history
+        WHERE project_id = {project:String} AND client_id IN {ids:Array(String)}
+        GROUP BY client_id
+        """,
+        {"ids": list(client_ids)},
+    )
+    return {r["client_id"]: r["feedback_id"] for r in rows}
+
+
+def newest_versions(project: ProjectStore, feedback_ids: Iterable[UUID]) -> dict[UUID, int]:
+    """The newest stored version of each of these feedbacks, retracted ones too."""
+    rows = project.rows(
+        """
+        SELECT
+            feedback_id,
+            max(version) AS newest
+        FROM feedback
+        WHERE project_id = {project:String} AND feedback_id IN {ids:Array(UUID)}
+        GROUP BY feedback_id
+        """,
+        {"ids": list(feedback_ids)},
+    )
+    return {r["feedback_id"]: r["newest"] for r in rows}
+
+
+def feedback_of_trace(
+    project: ProjectStore, trace_id: str, session_ids: Sequence[str] = ()
+) -> list[StoredFeedback]:
+    """All feedback on a trace, its spans, the comparisons it takes part in, and its sessions; newest first."""
+    rows = project.rows(
+        f"""
+        SELECT {FEEDBACK_COLUMNS}
+        FROM feedback FINAL
+        WHERE project_id = {{project:String}}
+          AND (
+              trace_id = unhex({{trace_id:String}})
+              OR target_trace_id = unhex({{trace_id:String}})
+              OR has(other_trace_ids, unhex({{trace_id:String}}))
+              OR (target_session_id != '' AND target_session_id IN {{sessions:Array(String)}})
+          )
+        ORDER BY created_at DESC, feedback_id
+        """,  # noqa: S608
+        {"trace_id": trace_id, "sessions": list(session_ids)},
+    )
+    return [feedback_from_row(r) for r in rows]
+
+
+_FEEDBACK_FILTERS = {
+    "kind": "kind = {kind:String}",
+    "name": "name = {name:String}",
+    "author_id": "author_id = {author_id:String}",
+    "author_kind": "author_kind = {author_kind:String}",
+    "trace_id": "(trace_id = unhex({trace_id:String}) OR target_trace_id = unhex({trace_id:String}))",
+    "span_id": "(span_id = unhex({span_id:String}) OR target_span_id = unhex({span_id:String}))",
+    "since": "created_at >= {since:DateTime64(6,'UTC')}",
+    "until": "created_at < {until:DateTime64(6,'UTC')}",
+}
+
+
+def list_feedback(
+    project: ProjectStore, filters: dict[str, Any], *, limit: int, after: tuple[datetime, str] | None
+) -> list[StoredFeedback]:
+    """Up to `limit` feedbacks, newest first, from below the position `after` (created at, feedback id)."""
+    parts = ["project_id = {project:String}"]
+    parts += [_FEEDBACK_FILTERS[n] for n, v in filters.items() if v is not None]
+    params = {n: v for n, v in filters.items() if v is not None}
+    if after is not None:
+        parts.append("(created_at, feedback_id) < ({after_time:DateTime64(6,'UTC')}, {after_id:UUID})")
+        params |= {"after_time": after[0], "after_id": after[1]}
+    rows = project.rows(
+        f"""
+        SELECT {FEEDBACK_COLUMNS}
+        FROM feedback FINAL
+        WHERE {" AND ".join(parts)}
+        ORDER BY created_at DESC, feedback_id DESC
+        LIMIT {{limit:UInt32}}
+        """,  # noqa: S608
+        {**params, "limit": limit},
+    )
+    return [feedback_from_row(r) for r in rows]
+
+
+def get_feedback(
+    project: ProjectStore, feedback_id: UUID
+) -> tuple[StoredFeedback | None, list[StoredFeedback]]:
+    """One feedback as it counts now (None where retracted or unknown), and every word of its history, newest first."""
+    params = {"id": feedback_id}
+    now = project.rows(
+        f"""
+        SELECT {FEEDBACK_COLUMNS}
+        FROM feedback FINAL
+        WHERE project_id = {{project:String}} AND feedback_id = {{id:UUID}}
+        """,  # noqa: S608
+        params,
+    )
+    words = project.rows(
+        """
+        SELECT
+            record,
+            version,
+            received_at
+        FROM feedback_history FINAL
+        WHERE project_id = {project:String} AND feedback_id = {id:UUID}
+        ORDER BY version DESC, received_at DESC
+        """,
+        params,
+    )
+    history = [
+        StoredFeedback(
+            from_json(Feedback, json.loads(w["record"])), feedback_id, w["version"], w["received_at"]
+        )
+        for w in words
+    ]
+    return (feedback_from_row(now[0]) if now else None), history
+
+
+def num_history(project: ProjectStore) -> int:
+    """How many words were stored, replaced and retracted ones too."""
+    row = project.row("SELECT count() AS n FROM feedback_history FINAL WHERE project_id = {project:String}")
+    return int(row["n"]) if row else 0
+
+
+# ------------------------------------------------------------------------------------------------------------ binding
+
+_CALL_COLUMNS = (
+    """
+    lower(hex(trace_id)) AS trace_id_hex,
+    lower(hex(span_id)) AS span_id_hex,
+    start_time AS call_time,
+    model,
+    prompt_name,
+    prompt_version,
+    service,
+    environment,
+    user_id,
+    session_id,
+    response_id,
+    is_answer,
+"""
+    + COPIED_OF_CALL
+)
+
+
+def find_calls(project: ProjectStore, targets: Iterable[Target]) -> dict[str, JudgedCall]:
+    """Target key -> the call it means, for those whose call is stored.
+
+    A span means itself; a trace means its first answer (or its first span); a response means the answer that carries its
+    id, else the first answer of the trace in which it was given. A session is many calls and means none.
+    """
+    wanted = {_bare(t).key: _bare(t) for t in targets if t.session_id is None}
+    traces = {t.trace_id for t in wanted.values() if t.trace_id}
+    responses = {t.response_id for t in wanted.values() if t.response_id}
+    if not traces and not responses:
+        return {}
+    rows = _candidate_calls(project, traces, responses)
+    found = {key: _choose(target, rows) for key, target in wanted.items()}
+    return {key: call for key, call in found.items() if call is not None}
+
+
+def _bare(target: Target) -> Target:
+    return replace(target, range=None)
+
+
+def _candidate_calls(project: ProjectStore, traces: set[str], responses: set[str]) -> dict[str, list[Row]]:
+    """Rows by trace id and, for responses, by `response:<id>`; answers first, then by time."""
+    rows = project.rows(
+        f"""
+        SELECT {_CALL_COLUMNS}
+        FROM spans FINAL
+        WHERE project_id = {{project:String}}
+          AND (trace_id IN (SELECT unhex(arrayJoin({{traces:Array(String)}})))
+               OR (response_id != '' AND response_id IN {{responses:Array(String)}}))
+        ORDER BY is_answer DESC, start_time, span_id
+        """,  # noqa: S608
+        {"traces": sorted(traces), "responses": sorted(responses)},
+    )
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["trace_id_hex"], []).append(row)
+        if row["response_id"] in responses:
+            found.setdefault(f"response:{row['response_id']}", []).append(row)
+    return found
+
+
+def _choose(target: Target, rows: dict[str, list[Row]]) -> JudgedCall | None:
+    candidates = rows.get(target.trace_id or target.key, [])
+    if target.span_id is not None:
+        candidates = [r for r in candidates if r["span_id_hex"] == target.span_id]
+    if not candidates:
+        return None
+    best = candidates[0]
+    names = ("model", "prompt_name", "prompt_version", "service", "environment", "user_id", "session_id")
+    return JudgedCall(
+        best["trace_id_hex"],
+        best["span_id_hex"],
+        best["call_time"],
+        **{n: best[n] for n in names},
+        copied=copied_columns(best),
+    )
+
+
+def unbound_feedback(project: ProjectStore, *, limit: int = 10_000) -> list[StoredFeedback]:
+    """Feedback whose call is not known yet, newest first; sessions are never bound."""
+    rows = project.rows(
+        f"""
+        SELECT {FEEDBACK_COLUMNS}
+        FROM feedback FINAL
+        WHERE project_id = {{project:String}}
+          AND call_time = toDateTime64(0, 6, 'UTC')
+          AND target_session_id = ''
+        ORDER BY received_at DESC
+        LIMIT {{limit:UInt32}}
+        """,  # noqa: S608
+        {"limit": limit},
+    )
+    return [feedback_from_row(r) for r in rows]

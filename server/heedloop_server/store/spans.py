@@ -1,0 +1,377 @@
+"""Calls as rows of `spans`, and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Any, cast
+
+import pyarrow as pa
+
+from heedloop.schema import Call, Message, Usage, from_json, to_json
+from heedloop_server.filters import CallFilters
+from heedloop_server.store.connection import ArrowTable, ProjectStore, Row
+from heedloop_server.store.filters import conditions
+
+__all__ = [
+    "ARROW_SCHEMA",
+    "CALL_COLUMNS",
+    "call_from_row",
+    "calls_to_arrow",
+    "insert_calls",
+    "known_spans",
+    "list_calls",
+    "metadata_of",
+    "trace_calls",
+]
+
+_text, _low = pa.string(), pa.string()
+_tokens = pa.uint32()
+ARROW_SCHEMA = pa.schema(
+    [
+        ("project_id", _low),
+        ("trace_id", pa.binary(16)),
+        ("span_id", pa.binary(8)),
+        ("parent_span_id", pa.binary(8)),
+        ("start_time", pa.timestamp("us", "UTC")),
+        ("duration_ns", pa.uint64()),
+        ("name", _low),
+        ("service", _low),
+        ("environment", _low),
+        ("operation", _low),
+        ("is_answer", pa.bool_()),
+        ("status", _low),
+        ("error_message", _text),
+        ("http_status", pa.uint16()),
+        ("provider", _low),
+        ("model", _low),
+        ("model_requested", _low),
+        ("model_answered", _low),
+        ("response_id", _text),
+        ("stream", pa.bool_()),
+        ("finish_reasons", pa.list_(_low)),
+        ("params", _text),
+        ("prompt_name", _low),
+        ("prompt_version", _low),
+        ("user_id", _text),
+        ("session_id", _text),
+        ("tags", pa.list_(_low)),
+        ("metadata", pa.map_(_low, _text)),
+        ("input_tokens", _tokens),
+        ("output_tokens", _tokens),
+        ("cache_read_input_tokens", _tokens),
+        ("cache_write_input_tokens", _tokens),
+        ("reasoning_output_tokens", _tokens),
+        ("cost", pa.float64()),
+        ("sampling_probability", pa.float64()),
+        ("question", _text),
+        ("answer", _text),
+        ("input_messages", _text),
+        ("output_messages", _text),
+        ("embedding_inputs", pa.list_(_text)),
+        ("attributes", pa.map_(_low, _text)),
+        ("ingested_at", pa.timestamp("us", "UTC")),
+    ]
+)
+"""The columns of `spans` as the loader inserts them, in the order of `_values`."""
+
+METADATA_PREFIX = "heedloop.metadata."
+_NO_SPAN = bytes(8)
+_MAX_TOKENS = 2**32 - 1
+_FIRST = datetime(1970, 1, 2, tzinfo=timezone.utc)
+_LAST = datetime(2262, 1, 1, tzinfo=timezone.utc)
+
+
+# ------------------------------------------------------------------------------------------------------------ writing
+
+
+def calls_to_arrow(entries: Iterable[tuple[str, Call, datetime]]) -> ArrowTable:
+    """(project, call, received at) triples as an Arrow table of `ARROW_SCHEMA`."""
+    columns: list[list[Any]] = [[] for _ in ARROW_SCHEMA]
+    appends = [c.append for c in columns]
+    for project, call, received_at in entries:
+        for append, value in zip(appends, _values(project, call, received_at), strict=True):
+            append(value)
+    arrays = [pa.array(c, f.type) for c, f in zip(columns, ARROW_SCHEMA, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=ARROW_SCHEMA)
+
+
+def insert_calls(
+    project: ProjectStore, calls: Iterable[Call], *, received_at: datetime | None = None
+) -> None:
+    """Store calls directly, without the request log: for tests and repairs."""
+    at = received_at or datetime.now(timezone.utc)
+    project.store.insert_arrow("spans", calls_to_arrow((project.project, c, at) for c in calls))
+
+
+def _values(project: str, call: Call, received_at: datetime) -> tuple[Any, ...]:
+    usage = call.usage
+    answer = call.output_text
+    return (
+        project,
+        bytes.fromhex(call.trace_id),
+        bytes.fromhex(call.span_id),
+        bytes.fromhex(call.parent_span_id) if call.parent_span_id else _NO_SPAN,
+        _clamp_time(call.start_time, received_at),
+        max(0, call.duration_ns),
+        call.name,
+        call.service,
+        call.environment,
+        call.operation,
+        call.is_answer,
+        call.status,
+        call.error_message or "",
+        call.http_status if call.http_status and 0 < call.http_status < 65536 else 0,
+        call.provider or "",
+        call.model or "",
+        call.model_requested or "",
+        call.model_answered or "",
+        call.response_id or "",
+        call.stream,
+        call.finish_reasons,
+        _json(call.params) if call.params else "",
+        call.prompt_name or "",
+        call.prompt_version or "",
+        call.user_id or "",
+        call.session_id or "",
+        call.tags,
+        list(metadata_of(call.attributes).items()),
+        _count(usage.input),
+        _count(usage.output),
+        _count(usage.cache_read_input),
+        _count(usage.cache_write_input),
+        _count(usage.reasoning_output),
+        call.cost,
+        call.sampling_probability,
+        question_of(call.input_messages),
+        answer,
+        _json([to_json(m) for m in call.input_messages]) if call.input_messages else "",
+        _output_json(call.output_messages, answer),
+        call.embedding_inputs,
+        list(call.attributes.items()),
+        received_at,
+    )
+
+
+def metadata_of(attributes: Mapping[str, str]) -> dict[str, str]:
+    """The app's own metadata among a span's attributes."""
+    n = len(METADATA_PREFIX)
+    return {k[n:]: v for k, v in attributes.items() if k.startswith(METADATA_PREFIX)}
+
+
+def question_of(messages: Sequence[Message]) -> str:
+    """The last user message's text; the last message's where no user spoke."""
+    for message in reversed(messages):
+        if message.role == "user" and message.text:
+            return message.text
+    return messages[-1].text if messages else ""
+
+
+def _output_json(messages: Sequence[Message], answer: str) -> str:
+    # an empty answer is written out, so that it is told from one that was not recorded
+    if not messages or (answer and len(messages) == 1 and messages[0] == Message("assistant", answer)):
+        return ""
+    return _json([to_json(m) for m in messages])
+
+
+def _clamp_time(at: datetime, received_at: datetime) -> datetime:
+    """A start time that the table can hold; a clock that is not set (1970) or absurd counts as the time of arrival."""
+    return at if _FIRST < at < _LAST and at < received_at + timedelta(days=366) else received_at
+
+
+def _count(value: int | None) -> int | None:
+    return None if value is None else min(max(0, value), _MAX_TOKENS)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+# ------------------------------------------------------------------------------------------------------------ reading
+
+CALL_COLUMNS = """
+    lower(hex(trace_id)) AS trace_id_hex,
+    lower(hex(span_id)) AS span_id_hex,
+    lower(hex(parent_span_id)) AS parent_span_id_hex,
+    start_time,
+    duration_ns,
+    name,
+    service,
+    environment,
+    operation,
+    is_answer,
+    status,
+    error_message,
+    http_status,
+    provider,
+    model_requested,
+    model_answered,
+    response_id,
+    stream,
+    finish_reasons,
+    params,
+    prompt_name,
+    prompt_version,
+    user_id,
+    session_id,
+    tags,
+    input_tokens,
+    output_tokens,
+    cache_read_input_tokens,
+    cache_write_input_tokens,
+    reasoning_output_tokens,
+    cost,
+    sampling_probability,
+    answer,
+    input_messages,
+    output_messages,
+    embedding_inputs,
+    attributes
+"""
+"""What `call_from_row` needs of `spans`."""
+
+
+def call_from_row(row: Row) -> Call:
+    """The call behind a row of `CALL_COLUMNS`."""
+    parent = row["parent_span_id_hex"]
+    return Call(
+        trace_id=row["trace_id_hex"],
+        span_id=row["span_id_hex"],
+        start_time=row["start_time"],
+        duration_ns=row["duration_ns"],
+        parent_span_id=None if parent == "0" * 16 else parent,
+        name=row["name"],
+        service=row["service"],
+        environment=row["environment"],
+        operation=row["operation"],
+        is_answer=row["is_answer"],
+        provider=row["provider"] or None,
+        model_requested=row["model_requested"] or None,
+        model_answered=row["model_answered"] or None,
+        params=cast(dict[str, Any], json.loads(row["params"])) if row["params"] else {},
+        input_messages=_messages(row["input_messages"]),
+        output_messages=_output_messages(row["output_messages"], row["answer"]),
+        finish_reasons=tuple(row["finish_reasons"]),
+        usage=Usage(
+            row["input_tokens"],
+            row["output_tokens"],
+            row["cache_read_input_tokens"],
+            row["cache_write_input_tokens"],
+            row["reasoning_output_tokens"],
+        ),
+        cost=row["cost"],
+        status=row["status"],
+        error_message=row["error_message"] or None,
+        http_status=row["http_status"] or None,
+        response_id=row["response_id"] or None,
+        stream=row["stream"],
+        embedding_inputs=tuple(row["embedding_inputs"]),
+        prompt_name=row["prompt_name"] or None,
+        prompt_version=row["prompt_version"] or None,
+        session_id=row["session_id"] or None,
+        user_id=row["user_id"] or None,
+        tags=tuple(row["tags"]),
+        sampling_probability=row["sampling_probability"],
+        attributes=row["attributes"],
+    )
+
+
+def _messages(text: str) -> tuple[Message, ...]:
+    return tuple(from_json(Message, m) for m in json.loads(text)) if text else ()
+
+
+def _output_messages(text: str, answer: str) -> tuple[Message, ...]:
+    if text:
+        return _messages(text)
+    return (Message("assistant", answer),) if answer else ()
+
+
+def trace_calls(project: ProjectStore, trace_id: str) -> list[Call]:
+    """Every span of a trace by start time; empty where there is none."""
+    rows = project.rows(
+        f"""
+        SELECT {CALL_COLUMNS}
+        FROM spans FINAL
+        WHERE project_id = {{project:String}} AND trace_id = unhex({{trace_id:String}})
+        ORDER BY start_time, span_id
+        """,  # noqa: S608
+        {"trace_id": trace_id},
+    )
+    return [call_from_row(r) for r in rows]
+
+
+SUMMARY_COLUMNS = """
+    lower(hex(trace_id)) AS trace_id_hex,
+    lower(hex(span_id)) AS span_id_hex,
+    start_time,
+    duration_ns,
+    name,
+    service,
+    environment,
+    model,
+    provider,
+    prompt_name,
+    prompt_version,
+    user_id,
+    session_id,
+    tags,
+    status,
+    error_message,
+    input_tokens,
+    output_tokens,
+    cost,
+    substringUTF8(question, 1, 200) AS input_preview,
+    substringUTF8(answer, 1, 200) AS output_preview
+"""
+
+
+def list_calls(
+    project: ProjectStore, filters: CallFilters, *, limit: int, after: tuple[datetime, str, str] | None
+) -> list[Row]:
+    """Up to `limit` summaries, newest first, from below the position `after` (start time, trace id, span id).
+
+    Not FINAL, which would merge the whole period before the first row: resent spans are dropped by LIMIT 1 BY instead.
+    """
+    where, params = conditions(filters)
+    if after is not None:
+        where += """
+ AND start_time <= {after_time:DateTime64(6,'UTC')}
+ AND (start_time, trace_id, span_id) < ({after_time:DateTime64(6,'UTC')}, unhex({after_trace:String}), unhex({after_span:String}))"""
+        params |= {"after_time": after[0], "after_trace": after[1], "after_span": after[2]}
+    return project.rows(
+        f"""
+        SELECT {SUMMARY_COLUMNS}
+        FROM spans
+        WHERE {where}
+        ORDER BY start_time DESC, trace_id DESC, span_id DESC, ingested_at DESC
+        LIMIT 1 BY start_time, trace_id, span_id
+        LIMIT {{limit:UInt32}}
+        """,  # noqa: S608
+        {**params, "limit": limit},
+    )
+
+
+def known_spans(
+    project: ProjectStore, keys: Sequence[tuple[datetime, bytes, bytes]]
+) -> dict[tuple[bytes, bytes], set[datetime]]:
+    """(trace id, span id) -> times of arrival, of those (start time, trace id, span id) that are stored already."""
+    found: dict[tuple[bytes, bytes], set[datetime]] = {}
+    if not keys:
+        return found
+    times = [k[0] for k in keys]
+    rows = project.rows(
+        """
+        SELECT
+            trace_id,
+            span_id,
+            ingested_at
+        FROM spans
+        WHERE project_id = {project:String}
+          AND start_time BETWEEN {first:DateTime64(6,'UTC')} AND {last:DateTime64(6,'UTC')}
+        """,
+        {"first": min(times), "last": max(times)},
+    )
+    for row in rows:
+        found.setdefault((row["trace_id"], row["span_id"]), set()).add(row["ingested_at"])
+    return found

@@ -1,0 +1,89 @@
+"""What people said of the calls on one page, and the values that filters offer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from heedloop_server.filters import CallFilters
+from heedloop_server.store.connection import ProjectStore, Row
+from heedloop_server.store.filters import THUMBS, conditions
+
+__all__ = ["FACETS", "facet_values", "judgements_of"]
+
+FACETS = ("model", "prompt_name", "prompt_version", "service", "environment", "tag", "flag")
+"""What `facet_values` can list."""
+
+_MAX_VALUES = 1_000
+
+
+def judgements_of(
+    project: ProjectStore, calls: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """(trace id, span id) -> `num_feedback`, `thumb`, `flags`, `has_correction`, for those calls that were judged."""
+    if not calls:
+        return {}
+    rows = project.rows(
+        f"""
+        SELECT
+            lower(hex(trace_id)) AS trace,
+            lower(hex(span_id)) AS span,
+            count() AS num_feedback,
+            if(countIf({THUMBS}) > 0, argMaxIf(score, version, {THUMBS}), NULL) AS thumb,
+            arraySort(groupUniqArrayIf(label, kind = 'flag')) AS flags,
+            countIf(kind = 'correction') > 0 AS has_correction
+        FROM feedback FINAL
+        WHERE project_id = {{project:String}}
+          AND trace_id IN (SELECT unhex(arrayJoin({{traces:Array(String)}})))
+        GROUP BY trace, span
+        """,  # noqa: S608
+        {"traces": sorted({t for t, _ in calls})},
+    )
+    return {
+        (r["trace"], r["span"]): {
+            "num_feedback": r["num_feedback"],
+            "thumb": None if r["thumb"] is None else int(r["thumb"]),
+            "flags": list(r["flags"]),
+            "has_correction": bool(r["has_correction"]),
+        }
+        for r in rows
+    }
+
+
+def facet_values(project: ProjectStore, field: str, filters: CallFilters) -> list[Row]:
+    """The values of one of `FACETS` with how many calls (or flags) have each, most frequent first, empty ones left out."""
+    where, params = conditions(filters)
+    if field == "flag":
+        return _flag_values(project, where, params)
+    value = "arrayJoin(tags)" if field == "tag" else field
+    return project.rows(
+        f"""
+        SELECT
+            {value} AS value,
+            count() AS count
+        FROM spans FINAL
+        WHERE {where}
+        GROUP BY value
+        HAVING value != ''
+        ORDER BY count DESC, value
+        LIMIT {{max:UInt32}}
+        """,  # noqa: S608
+        {**params, "max": _MAX_VALUES},
+    )
+
+
+def _flag_values(project: ProjectStore, where: str, params: dict[str, Any]) -> list[Row]:
+    return project.rows(
+        f"""
+        SELECT
+            label AS value,
+            count() AS count
+        FROM feedback FINAL
+        WHERE project_id = {{project:String}} AND kind = 'flag'
+          AND (trace_id, span_id) IN (SELECT trace_id, span_id FROM spans WHERE {where})
+        GROUP BY value
+        ORDER BY count DESC, value
+        LIMIT {{max:UInt32}}
+        """,  # noqa: S608
+        {**params, "max": _MAX_VALUES},
+    )
