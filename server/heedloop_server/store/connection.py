@@ -148,7 +148,7 @@ class Store:
         """The rows of a query as an Arrow table."""
         with self.client() as client:
             return cast(
-                pa.Table, client.query_arrow(sql, parameters=_bind(params), settings=settings or None)
+                ArrowTable, client.query_arrow(sql, parameters=_bind(params), settings=settings or None)
             )
 
     def command(self, sql: str, params: Mapping[str, Any] | None = None, **settings: Any) -> None:
