@@ -6,7 +6,7 @@ items, Anthropic blocks, Bedrock Converse, Gemini contents, LangChain (plain, se
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from heedloop.schema import Message, ToolCall
@@ -47,6 +47,8 @@ _RESULT_TYPES = {
     "function_response",
 }
 _ITEM_TYPES = {"function_call", "reasoning", "function_call_output", "computer_call", "web_search_call"}
+_PLAIN_ROLES = frozenset({"system", "user", "assistant", "developer"})
+_PLAIN_KEYS = frozenset({"role", "parts", "name", "finish_reason"})
 _MEDIA_KEYS = ("mime_type", "mimeType", "media_type", "mediaType", "modality", "format", "type")
 
 
@@ -94,8 +96,34 @@ def read_messages(value: Any, role: str = "user") -> tuple[Message, ...]:
     if isinstance(parsed, dict):
         return tuple(_from_object(parsed, role))
     if isinstance(parsed, (list, tuple)):
-        return tuple(_from_list(parsed, role))
+        plain = _plain(parsed)
+        return tuple(plain if plain is not None else _from_list(parsed, role))
     return ()
+
+
+def _plain(values: Sequence[Any]) -> list[Message] | None:
+    """The standard's messages of nothing but text, which most are, read the short way; None where any is more."""
+    out: list[Message] = []
+    for value in values:
+        if (
+            not isinstance(value, dict)
+            or value.get("role") not in _PLAIN_ROLES
+            or not _PLAIN_KEYS.issuperset(value)
+        ):
+            return None
+        texts: list[str] = []
+        parts = value.get("parts")
+        for part in parts if isinstance(parts, list) else (None,):
+            if (
+                not isinstance(part, dict)
+                or part.get("type") != "text"
+                or not isinstance(part.get("content"), str)
+            ):
+                return None
+            if part["content"]:
+                texts.append(part["content"])
+        out.append(Message(value["role"], texts[0] if len(texts) == 1 else "\n".join(texts)))
+    return out
 
 
 def system_messages(value: Any) -> tuple[Message, ...]:

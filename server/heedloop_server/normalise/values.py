@@ -11,14 +11,18 @@ import base64
 import json
 import math
 import re
-from typing import Any
+from collections import deque
+from typing import Any, TypeAlias
 
 _MAX_DEPTH = 64
 """How deep nested arrays and maps are followed; what lies deeper is dropped (protobuf's own limit is 100)."""
 _MAX_REPR_CHARS = 200_000
-"""Python reprs longer than this are not parsed: `ast` is slow and its memory is many times the text."""
+"""Python reprs and truncated documents longer than this are not parsed: that is slow, and who sends them may mean it."""
 _PARTIAL_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{0,3})?$")
-_OPENERS = ("[", "{", '"', "(")
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
+_Brackets: TypeAlias = "tuple[str, _Brackets] | None"
+"""The brackets that are open, innermost first, as a list that shares its tails."""
+_OPENERS = ("[", "{", '"', "(", " ", "\n")
 
 
 def decode(value: Any, depth: int = 0) -> Any:
@@ -39,6 +43,10 @@ def as_text(value: Any) -> str:
         return value
     if value is None:
         return ""
+    if value is True or value is False:
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     try:
@@ -54,7 +62,7 @@ def read_json(value: Any) -> Any:
     is neither is given back as it is.
     """
     for _ in range(3):
-        if not isinstance(value, str) or not value.lstrip()[:1].startswith(_OPENERS):
+        if not isinstance(value, str) or not value.startswith(_OPENERS):
             return value
         parsed = _parse(value)
         if parsed is None:
@@ -74,6 +82,7 @@ def _parse(text: str) -> Any:
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError):
+        text = text.lstrip()
         parsed = _parse_repr(text)
         if parsed is None:
             parsed = _parse_truncated(text)
@@ -82,7 +91,7 @@ def _parse(text: str) -> Any:
 
 
 def _parse_repr(text: str) -> Any:
-    if len(text) > _MAX_REPR_CHARS or text[0] == '"' or "'" not in text:
+    if len(text) > _MAX_REPR_CHARS or text[:1] not in "[{(" or "'" not in text:
         return None
     try:
         return ast.literal_eval(text)
@@ -92,7 +101,7 @@ def _parse_repr(text: str) -> Any:
 
 def _parse_truncated(text: str) -> Any:
     """A JSON document that was cut off, closed again at one of its last complete values."""
-    if text[:1] not in "[{" or len(text) > 5_000_000:
+    if text[:1] not in "[{" or len(text) > _MAX_REPR_CHARS:
         return None
     for attempt in _closings(text):
         try:
@@ -104,28 +113,29 @@ def _parse_truncated(text: str) -> Any:
 
 def _closings(text: str) -> list[str]:
     """The text cut at its end and at its last commas, each with the brackets that are open there closed."""
-    brackets: list[str] = []
-    cuts: list[tuple[int, str]] = []
-    in_string = escaped = False
-    for i, c in enumerate(text):
-        if in_string:
-            if escaped:
-                escaped = False
-            elif c == "\\":
-                escaped = True
-            elif c == '"':
-                in_string = False
-        elif c == '"':
-            in_string = True
-        elif c in "[{":
-            brackets.append("]" if c == "[" else "}")
-        elif c in "]}" and brackets:
-            brackets.pop()
-        elif c == ",":
-            cuts = [*cuts[-3:], (i, "".join(reversed(brackets)))]
-    closers = "".join(reversed(brackets))
-    whole = _PARTIAL_ESCAPE.sub("", text) + '"' if in_string else text
-    return [whole + closers] + [text[:i] + tail for i, tail in reversed(cuts)]
+    brackets: _Brackets = None
+    cuts: deque[tuple[int, _Brackets]] = deque(maxlen=4)
+    end = 0
+    for token in _TOKEN.finditer(text):
+        end = token.end()
+        word = token[0]
+        if word in "[{":
+            brackets = ("]" if word == "[" else "}", brackets)
+        elif word in "]}" and brackets is not None:
+            brackets = brackets[1]
+        elif word == ",":
+            cuts.append((token.start(), brackets))
+    # a quotation mark after the last whole token opens a string that was cut
+    whole = _PARTIAL_ESCAPE.sub("", text) + '"' if '"' in text[end:] else text
+    return [whole + _closed(brackets)] + [text[:i] + _closed(b) for i, b in reversed(cuts)]
+
+
+def _closed(brackets: _Brackets) -> str:
+    closers: list[str] = []
+    while brackets is not None and len(closers) < _MAX_DEPTH:
+        closers.append(brackets[0])
+        brackets = brackets[1]
+    return "".join(closers)
 
 
 def scrub(value: Any) -> Any:
