@@ -12,7 +12,6 @@ from typing import Literal
 
 import heedloop
 from heedloop.schema import Message
-
 from heedloop_trainer.demo.serving import ServedModel
 from heedloop_trainer.demo.world import PROMPT_NAME, PROMPTS, Question
 

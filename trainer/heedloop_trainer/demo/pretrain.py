@@ -40,11 +40,11 @@ class Size:
         batch_size: conversations per optimiser step.
     """
 
-    hidden: int = 160
-    layers: int = 4
+    hidden: int = 128
+    layers: int = 3
     heads: int = 4
     num_documents: int = 16_000
-    batch_size: int = 64
+    batch_size: int = 16
     learning_rate: float = 3e-3
 
 
@@ -85,7 +85,7 @@ def make_text(num_documents: int, rng: random.Random) -> list[Document]:
     documents: list[Document] = []
     while len(documents) < num_documents:
         fact = rng.choice(FACTS)
-        question = text_question(fact, rng.choice(fact.wordings), rng)
+        question = text_question(rng.choice(fact.wordings), rng)
         if is_set_aside(question):
             continue
         version = rng.choice(tuple(PROMPTS))

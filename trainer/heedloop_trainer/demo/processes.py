@@ -45,7 +45,9 @@ class Process:
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
-                raise RuntimeError(f"{self.name} ended with status {self._process.returncode}:\n{self._tail()}")
+                raise RuntimeError(
+                    f"{self.name} ended with status {self._process.returncode}:\n{self._tail()}"
+                )
             try:
                 if requests.get(self.url + path, timeout=2).status_code == 200:
                     return

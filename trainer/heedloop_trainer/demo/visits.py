@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 
 import heedloop
 from heedloop.schema import Author, Feedback, Ranking, Target
-
 from heedloop_trainer.demo.app import Shown, SimulatedTime, SupportApp, Users, Visit, answer_visits
 from heedloop_trainer.demo.users import Reaction, SimulatedUser
 from heedloop_trainer.demo.world import Question

@@ -124,7 +124,7 @@ class Flaws:
         return sum((self.wrong_fact, self.rude, self.long, self.promise))
 
 
-def text_question(fact: Fact, wording: str, rng: random.Random) -> str:
+def text_question(wording: str, rng: random.Random) -> str:
     """One question in full: a greeting, a little context, the wording and an ending, each perhaps absent."""
     asked = wording[0].upper() + wording[1:] + "?"
     extras = [rng.choice(kind) if rng.random() < 0.5 else "" for kind in (OPENERS, CONTEXTS, ENDINGS)]
@@ -141,7 +141,7 @@ def questions(rng: random.Random, *, fresh: bool) -> Iterator[Question]:
         for fact in rng.sample(FACTS, len(FACTS)):
             wordings = fact.wordings[-NUM_FRESH_WORDINGS:] if fresh else fact.wordings[:-NUM_FRESH_WORDINGS]
             while True:
-                text = text_question(fact, rng.choice(wordings), rng)
+                text = text_question(rng.choice(wordings), rng)
                 if is_set_aside(text) == fresh:
                     break
             yield Question(text, fact, fresh)
