@@ -345,16 +345,16 @@ def releases(project: ProjectStore, view: View) -> list[tuple[datetime, str, str
         SELECT
             pair.1 AS field,
             pair.2 AS value,
-            min(start_time) AS first_seen
+            min(earliest) AS first_seen
         FROM (
             SELECT
-                start_time,
+                earliest,
                 arrayJoin([('prompt_version', toString(prompt_version)), ('model', toString(model))]) AS pair
             FROM (
                 SELECT
                     prompt_version,
                     model,
-                    min(spans.start_time) AS start_time
+                    min(start_time) AS earliest  -- not AS start_time: the alias would reach into WHERE
                 FROM spans
                 WHERE {where}
                 GROUP BY
