@@ -399,7 +399,7 @@ def _candidate_calls(project: ProjectStore, traces: set[str], responses: set[str
         SELECT {_CALL_COLUMNS}
         FROM spans FINAL
         WHERE project_id = {{project:String}}
-          AND (trace_id IN (SELECT unhex(arrayJoin({{traces:Array(String)}})))
+          AND (trace_id IN (SELECT toFixedString(unhex(arrayJoin({{traces:Array(String)}})), 16))
                OR (response_id != '' AND response_id IN {{responses:Array(String)}}))
         ORDER BY is_answer DESC, start_time, span_id
         """,  # noqa: S608

@@ -99,7 +99,7 @@ def span_contents(project: ProjectStore, spans: Iterable[Key]) -> list[LogConten
                 record
             FROM contents FINAL
             WHERE project_id = {project:String}
-              AND trace_id IN (SELECT unhex(arrayJoin({ids:Array(String)})))
+              AND trace_id IN (SELECT toFixedString(unhex(arrayJoin({ids:Array(String)})), 16))
             """,
             {"ids": ids},
         )
@@ -182,7 +182,7 @@ def _of_traces(project: ProjectStore, traces: set[str], first: datetime, last: d
             FROM spans FINAL
             WHERE project_id = {{project:String}}
               AND start_time BETWEEN {{first:DateTime64(6,'UTC')}} AND {{last:DateTime64(6,'UTC')}}
-              AND trace_id IN (SELECT unhex(arrayJoin({{ids:Array(String)}})))
+              AND trace_id IN (SELECT toFixedString(unhex(arrayJoin({{ids:Array(String)}})), 16))
             """,  # noqa: S608
             {"ids": ids, "first": first, "last": last},
         )

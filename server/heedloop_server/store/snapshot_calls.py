@@ -60,7 +60,7 @@ def read_compared(
             missing.update(a.trace_id for a in ranking.answers if a.trace_id and a.trace_id not in traces)
     found: list[Call] = []
     wanted = sorted(missing)
-    where = "project_id = {project:String} AND trace_id IN (SELECT unhex(arrayJoin({traces:Array(String)})))"
+    where = "project_id = {project:String} AND trace_id IN (SELECT toFixedString(unhex(arrayJoin({traces:Array(String)})), 16))"
     for start in range(0, len(wanted), TRACES_AT_ONCE):
         params = {"traces": wanted[start : start + TRACES_AT_ONCE]}
         for page in _pages(project, where, params, as_of):

@@ -34,7 +34,7 @@ def judgements_of(
             countIf(kind = 'correction') > 0 AS has_correction
         FROM feedback FINAL
         WHERE project_id = {{project:String}}
-          AND trace_id IN (SELECT unhex(arrayJoin({{traces:Array(String)}})))
+          AND trace_id IN (SELECT toFixedString(unhex(arrayJoin({{traces:Array(String)}})), 16))
         GROUP BY trace, span
         """,  # noqa: S608
         {"traces": sorted({t for t, _ in calls})},
