@@ -86,8 +86,8 @@ def _take_mapping(value: Mapping[Any, Any], budget: Budget, depth: int) -> Any:
         if budget.nodes <= 0 or budget.chars <= 0:
             budget.cut = True
             break
-        name = key if type(key) is str else _text_of(key)
-        taken[budget.take(name)] = snapshot(value[key], budget, depth + 1)
+        name = budget.take(key if type(key) is str else _text_of(key))
+        taken[name] = snapshot(value[key], budget, depth + 1)
     return taken
 
 

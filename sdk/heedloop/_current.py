@@ -306,13 +306,16 @@ def set_values(**values: Unpack[CallValues]) -> None:
         if key in found:
             call.answer.set_attribute(key, found[key])
     if "input" in values:
+        call.discard(names.INPUT_MESSAGES, names.INPUT)
         keep_content(runtime, call, names.INPUT_MESSAGES, values["input"])
     if "output" in values:
+        call.output_given = True
+        call.discard(names.OUTPUT_MESSAGES, names.OUTPUT)
         keep_content(runtime, call, names.OUTPUT_MESSAGES, values["output"])
 
 
 def keep_content(runtime: Runtime, call: CallSpan, attribute: str, value: Any) -> None:
-    """Take content for `attribute`, in place of what was taken for it before.
+    """Take content for `attribute`.
 
     Content for a messages attribute that is neither text nor messages goes to `heedloop.input` or `heedloop.output`.
     """
@@ -339,6 +342,8 @@ def keep_content(runtime: Runtime, call: CallSpan, attribute: str, value: Any) -
 
 def keep_stream(call: CallSpan, pieces: list[Any], budget: Budget | None) -> None:
     """Take the pieces of a streamed answer: texts are one answer, anything else is kept as it came."""
+    if call.output_given:
+        return
     if all(type(piece) is str for piece in pieces):
         call.captured.append(Captured(names.OUTPUT_MESSAGES, render_answer, pieces))
     else:

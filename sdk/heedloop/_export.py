@@ -114,6 +114,7 @@ class SpanQueue:
         self._hurry = False
         self._closed = False
         self._in_flight: Batch | None = None
+        self._encoding = threading.Lock()
         self._thread: threading.Thread | None = None
         self.counts.clear()
 
@@ -208,8 +209,11 @@ class SpanQueue:
         batch = Batch()
         self._in_flight = batch
         slice_ends = time.perf_counter() + _SLICE_S
-        while self._queue and not batch.full and not self._closed:
-            self._encode_next(batch)
+        while self._queue and not batch.full:
+            with self._encoding:
+                if self._closed:
+                    break
+                self._encode_next(batch)
             if time.perf_counter() > slice_ends:
                 if not self._hurry:
                     time.sleep(_PAUSE_S)
@@ -234,7 +238,7 @@ class SpanQueue:
             batch.add(encoded)
 
     def _ship(self, batch: Batch) -> None:
-        if not batch.spans:
+        if not batch.spans or self._in_flight is not batch:
             return
         if time.monotonic() < self._retry_at:
             self._keep(batch)
@@ -242,6 +246,7 @@ class SpanQueue:
         answer = self._transport.post(TRACES_PATH, batch.request(), content_type=PROTOBUF)
         if self._in_flight is not batch:  # rescued into the outbox by `close` while we waited for the server
             return
+        self._in_flight = None
         if answer.verdict == "accepted":
             self.healthy()
             self._settle(len(batch.spans), "sent")
@@ -278,8 +283,9 @@ class SpanQueue:
             self._settled.notify_all()
 
     def _rescue(self, deadline: float) -> None:
-        batch = self._in_flight or Batch()
-        self._in_flight = None
+        with self._encoding:  # the exporter's thread adds nothing more to its batch from here on
+            batch = self._in_flight or Batch()
+            self._in_flight = None
         while True:
             while self._queue and not batch.full and time.monotonic() < deadline:
                 self._encode_next(batch)

@@ -8,7 +8,7 @@ host pays for that in latency. The wire format is small: field numbers below are
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 __all__ = ["EncodableSpan", "encode_request", "encode_span"]
@@ -60,8 +60,10 @@ def encode_request(
     return b"".join(parts)
 
 
-def encode_span(span: EncodableSpan, attributes: Mapping[str, Any]) -> bytes:
-    """One Span message with `attributes` in place of the span's own."""
+def encode_span(
+    span: EncodableSpan, attributes: Mapping[str, Any], clean: Callable[[str], str] | None = None
+) -> bytes:
+    """One Span message with `attributes` in place of the span's own; `clean` is applied to events and status."""
     context, parent, status = span.context, span.parent, span.status
     parts = [
         b"\x0a\x10" + context.trace_id.to_bytes(16, "big"),
@@ -78,19 +80,23 @@ def encode_span(span: EncodableSpan, attributes: Mapping[str, Any]) -> bytes:
     parts.append(b"\x39" + _fixed64(span.start_time or 0) + b"\x41" + _fixed64(span.end_time or 0))
     parts.extend(_attributes(b"\x4a", attributes))
     for event in span.events:
-        parts.append(_field(b"\x5a", _event(event)))
+        parts.append(_field(b"\x5a", _event(event, clean)))
     for link in span.links:
         parts.append(_field(b"\x6a", _link(link)))
     if status.status_code.value or status.description:
-        message = _text(b"\x12", status.description) if status.description else b""
+        description = status.description or ""
+        message = _text(b"\x12", clean(description) if clean is not None else description)
         parts.append(_field(b"\x7a", message + b"\x18" + _small_varints[status.status_code.value]))
     parts.append(b"\x85\x01" + _fixed32(flags))
     return b"".join(parts)
 
 
-def _event(event: Any) -> bytes:
+def _event(event: Any, clean: Callable[[str], str] | None) -> bytes:
     head = b"\x09" + _fixed64(event.timestamp) + _text(b"\x12", event.name)
-    return head + b"".join(_attributes(b"\x1a", event.attributes or {}))
+    attributes: Mapping[str, Any] = event.attributes or {}
+    if clean is not None:
+        attributes = {k: clean(v) if isinstance(v, str) else v for k, v in attributes.items()}
+    return head + b"".join(_attributes(b"\x1a", attributes))
 
 
 def _link(link: Any) -> bytes:

@@ -21,7 +21,7 @@ from heedloop._current import CALL_KEY, current_values
 from heedloop._guard import guarded
 from heedloop._options import Options
 from heedloop._runtime import SCOPE, Runtime, state
-from heedloop._spans import CallSpan
+from heedloop._spans import CallSpan, cleaned
 
 __all__ = ["connect", "foreign_attributes", "foreign_resource"]
 
@@ -171,18 +171,21 @@ def _tell_answer(answer: CallSpan, attributes: Mapping[str, Any]) -> None:
 
 def foreign_attributes(span: Any, options: Options) -> dict[str, Any]:
     """The attributes of a span that somebody else's instrumentation made, redacted and within limits."""
-    written: dict[str, Any] = {}
+    written: dict[str, Any] = dict(span.attributes or {})
     if _is_ours(span):
-        return dict(span.attributes or {})
+        return written
     truncated: list[str] = []
-    for key, value in (span.attributes or {}).items():
-        if isinstance(value, str):
-            if len(value) > options.max_value_chars:
-                value = value[: options.max_value_chars]
-                truncated.append(key)
-            if options.redact is not None and not key.endswith((".id", ".model", ".name")):
-                value = options.redact(value)
-        written[key] = value
+    for key, value in written.items():
+        if isinstance(value, str) and len(value) > options.max_value_chars:
+            written[key] = value[: options.max_value_chars]
+            truncated.append(key)
+    if options.redact is not None:
+        written = {
+            key: value
+            if key.endswith((".id", ".model", ".name"))
+            else cleaned({key: value}, options.redact)[key]
+            for key, value in written.items()
+        }
     if truncated:
         written[names.TRUNCATED] = truncated
     return written

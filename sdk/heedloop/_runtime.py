@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from opentelemetry import trace as trace_api
+from opentelemetry.trace.status import Status
 
 from heedloop import _otlp
 from heedloop import attributes as names
@@ -22,7 +23,7 @@ from heedloop._export import EncodedSpan, SpanQueue
 from heedloop._options import Options
 from heedloop._outbox import Outbox
 from heedloop._sampling import Sampler, TailBuffer
-from heedloop._spans import CallSpan
+from heedloop._spans import CallSpan, cleaned
 from heedloop._transport import Transport
 
 __all__ = ["Counts", "Delivery", "Runtime", "State", "sdk_version", "state"]
@@ -140,17 +141,24 @@ class Runtime:
     def _end_delegate(self, span: CallSpan, delegate: trace_api.Span) -> None:
         for link in span.links:
             delegate.add_link(link.context, link.attributes)
+        clean = self.options.redact
         for event in span.events:
-            delegate.add_event(event.name, event.attributes, event.timestamp)
-        delegate.set_attributes(span.written(self.options.redact))
-        delegate.set_status(span.status)
+            values = event.attributes if clean is None else cleaned(event.attributes, clean)
+            delegate.add_event(event.name, values, event.timestamp)
+        delegate.set_attributes(span.written(clean))
+        words = span.status.description
+        delegate.set_status(
+            span.status if clean is None or not words else Status(span.status.status_code, clean(words))
+        )
         delegate.end(span.end_time)
 
     def _encode(self, span: Any) -> EncodedSpan | None:
         if isinstance(span, CallSpan):
             written = span.written(self.options.redact)
             self._note_sampling(span.context, written)
-            return EncodedSpan(_otlp.encode_span(span, written), self.resource, self.scope)
+            return EncodedSpan(
+                _otlp.encode_span(span, written, self.options.redact), self.resource, self.scope
+            )
         return self._encode_foreign(span)
 
     def _encode_foreign(self, span: Any) -> EncodedSpan:
@@ -160,7 +168,9 @@ class Runtime:
         self._note_sampling(span.context, written)
         scope = span.instrumentation_scope
         named = (scope.name, scope.version or "") if scope is not None else ("", "")
-        return EncodedSpan(_otlp.encode_span(span, written), foreign_resource(span, self), named)
+        return EncodedSpan(
+            _otlp.encode_span(span, written, self.options.redact), foreign_resource(span, self), named
+        )
 
     def _note_sampling(self, context: trace_api.SpanContext, written: dict[str, Any]) -> None:
         if self.sampler.rate >= 1:

@@ -7,15 +7,16 @@ through to a span of that set-up (`delegate`), so that all of its processors see
 
 from __future__ import annotations
 
+import json
 import traceback
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from opentelemetry import trace as trace_api
 from opentelemetry.trace.status import Status, StatusCode
 
 from heedloop import attributes as names
-from heedloop._capture import Clean
+from heedloop._capture import Clean, render_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,6 +75,7 @@ class CallSpan(trace_api.Span):
         self.captured: list[Captured] = []
         self.truncated: list[str] | None = None
         self.num_chars = 0
+        self.output_given = False
         self.kind = trace_api.SpanKind.INTERNAL
         self.status = _UNSET
         self.events: list[Event] = []
@@ -182,15 +184,44 @@ class CallSpan(trace_api.Span):
         if attribute not in self.truncated:
             self.truncated.append(attribute)
 
+    def discard(self, *attributes: str) -> None:
+        """Forget content that was captured for these attributes."""
+        self.captured = [c for c in self.captured if c.attribute not in attributes]
+
     def written(self, clean: Clean | None) -> dict[str, Any]:
         """All attributes with the captured content written out; what the app set itself comes last and wins."""
         written: dict[str, Any] = {}
         for captured in self.captured:
             written[captured.attribute] = captured.render(captured.value, clean)
-        written.update(self.attributes)
+        written.update(self.attributes if clean is None else cleaned(self.attributes, clean))
         if self.truncated:
             written[names.TRUNCATED] = list(self.truncated)
         return written
+
+
+def cleaned(attributes: Mapping[str, Any], clean: Clean) -> dict[str, Any]:
+    """The attributes with every text cleaned that is not an identifier."""
+    return {
+        key: value if key in names.IDENTIFIERS else _clean_value(value, clean)
+        for key, value in attributes.items()
+    }
+
+
+def _clean_value(value: Any, clean: Clean) -> Any:
+    if isinstance(value, str):
+        return _clean_json(value, clean) if value[:1] in ("[", "{") else clean(value)
+    if isinstance(value, (list, tuple)):
+        return [_clean_value(v, clean) for v in cast(list[Any], value)]
+    return value
+
+
+def _clean_json(text: str, clean: Clean) -> str:
+    # Cleaned as one text, an escape such as \n before a name would be torn and the JSON be none any more.
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return clean(text)
+    return render_json(value, clean)
 
 
 def _type_name(kind: type[BaseException]) -> str:

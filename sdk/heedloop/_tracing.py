@@ -236,7 +236,7 @@ def _finish(runtime: Runtime, span: CallSpan, traced: Traced, result: Any) -> An
 @guarded("recording a result", None)
 def _close(runtime: Runtime, span: CallSpan, traced: Traced, result: Any) -> None:
     _current.detach(span)
-    if traced.capture_output and result is not None:
+    if traced.capture_output and result is not None and not span.output_given:
         _current.keep_content(runtime, span, names.OUTPUT_MESSAGES, result)
     _current.end(runtime, span)
 
