@@ -173,7 +173,7 @@ def _stratified(
         ratings = group.ratings
         row = tables.setdefault(stratum, [[0, 0], [0, 0]])
         row[0 if value == a else 1] = [ratings.num_up, ratings.num - ratings.num_up]
-    return stratified_comparison(tables)
+    return stratified_comparison(dict(sorted(tables.items())))
 
 
 def _strata_json(found: StratifiedComparison) -> dict[str, Any]:
@@ -243,9 +243,11 @@ def _filters_json(attributes: tuple[Attribute, ...]) -> dict[str, str]:
 
 
 @router.get("/v1/quality/finding")
-def finding(project: Reader, view: Chosen) -> dict[str, Any] | None:
+def finding(
+    project: Reader, view: Chosen, min_ratings: Annotated[int, Query(ge=1)] = FEW
+) -> dict[str, Any] | None:
     """The one finding to see first; null where nothing is significant over all groups looked at."""
-    found = most_important(store.pattern_cells(project, view))
+    found = most_important(store.pattern_cells(project, view), min_ratings=min_ratings)
     return None if found is None else _finding_json(found)
 
 

@@ -398,7 +398,8 @@ MAX_CELLS = 50_000
 def pattern_cells(project: ProjectStore, view: View) -> list[Cell]:
     """Rated answers by every attribute that patterns are looked for in: fields, tags, and the commonest metadata keys."""
     params: dict[str, Any] = {"keys": _metadata_keys(project, view)}
-    groups = {f: f"toString({GROUP_FIELDS[f][0]})" for f in PATTERN_FIELDS}
+    # names of their own: an alias that is also a column's name would be taken for it in WHERE
+    groups = {f"field_{f}": f"toString({GROUP_FIELDS[f][0]})" for f in PATTERN_FIELDS}
     groups |= {"tags": "call_tags", "found": "arrayMap(k -> call_metadata[k], {keys:Array(String)})"}
     thumbs = _thumbs(view, groups, params)
     names = ", ".join(groups)
@@ -418,7 +419,7 @@ def pattern_cells(project: ProjectStore, view: View) -> list[Cell]:
     keys = params["keys"]
     return cells_of(
         (
-            {f: r[f] for f in PATTERN_FIELDS}
+            {f: r[f"field_{f}"] for f in PATTERN_FIELDS}
             | {"tag": r["tags"]}
             | {f"metadata.{k}": v for k, v in zip(keys, r["found"], strict=True)},
             int(r["num"]),
