@@ -24,7 +24,7 @@ from heedloop.judgements import _hh, _jsonl, _oasst, _tulu, _ukp
 from heedloop.judgements._record import BadLine, Line, Reader, Source, Wrong
 from heedloop.schema import SchemaError
 
-__all__ = ["FORMATS", "BadLine", "Format", "Line", "detect", "read"]
+__all__ = ["FORMATS", "BadLine", "Format", "Line", "detect", "num_rows", "read"]
 
 Format = Literal["auto", "ukp", "tulu", "hh", "oasst", "jsonl"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -94,6 +94,20 @@ def detect(path: str | Path) -> Format:
     raise ValueError(
         f"{path}: the first 100 lines hold no JSON object; expected JSON Lines, one object a line"
     )
+
+
+def num_rows(path: str | Path, limit: int | None = None) -> int:
+    """How many lines are not blank (up to `limit`), read without looking into them; 0 where the file is damaged."""
+    count = 0
+    try:
+        with _open(Path(path)) as lines:
+            for line in lines:
+                count += bool(line.strip())
+                if count == limit:
+                    break
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        return 0
+    return count
 
 
 def _format_of(row: Mapping[str, Any]) -> Format | None:

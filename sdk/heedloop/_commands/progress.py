@@ -1,0 +1,55 @@
+"""A progress line on a terminal; a line every ten seconds elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+__all__ = ["Progress"]
+
+BAR = 24
+
+
+class Progress:
+    """Shows `num / total`, the rate and the time left, on standard error.
+
+    Args:
+        what: the verb, such as `importing`.
+        total: how many there will be, 0 where unknown.
+        unit: what is counted, in the plural.
+    """
+
+    def __init__(self, what: str, total: int, unit: str) -> None:
+        self._what, self._total, self._unit = what, total, unit
+        self._live = sys.stderr.isatty()
+        self._started = self._shown = time.monotonic()
+
+    def show(self, num: int) -> None:
+        """Say that `num` are done; shows nothing more often than is useful."""
+        now = time.monotonic()
+        if now - self._shown < (0.1 if self._live else 10.0):
+            return
+        self._shown = now
+        rate = num / max(now - self._started, 1e-9)
+        text = f"{self._what} {num:,}"
+        if self._total:
+            done = min(1.0, num / self._total)
+            left = (self._total - num) / rate if rate else 0.0
+            bar = "█" * int(BAR * done) + "░" * (BAR - int(BAR * done))
+            text = f"{self._what} {bar} {num:,} / {self._total:,} {self._unit} · {rate:,.0f}/s · {left:,.0f} s left"
+        print(
+            f"\r\x1b[K{text}" if self._live else text,
+            end="" if self._live else "\n",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
