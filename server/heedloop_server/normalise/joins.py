@@ -40,7 +40,7 @@ def join(fresh: Sequence[Call], stored: Iterable[Call], contents: Iterable[LogCo
     A fresh span that is stored already is left out: it is a resend, and the stored one may have grown since.
     """
     known = {key_of(c): c for c in stored}
-    new = [c for c in fresh if key_of(c) not in known]
+    new = list({key_of(c): c for c in fresh if key_of(c) not in known}.values())
     by_span = _by_span(contents, {key_of(c): c for c in [*known.values(), *new]})
     joined = [merge(c, by_span.get(key_of(c), ())) for c in [*known.values(), *new]]
     settled = fold(joined)

@@ -105,24 +105,21 @@ def _plain(values: Sequence[Any]) -> list[Message] | None:
     """The standard's messages of nothing but text, which most are, read the short way; None where any is more."""
     out: list[Message] = []
     for value in values:
-        if (
-            not isinstance(value, dict)
-            or value.get("role") not in _PLAIN_ROLES
-            or not _PLAIN_KEYS.issuperset(value)
-        ):
+        if not isinstance(value, dict) or not _PLAIN_KEYS.issuperset(value):
+            return None
+        role, parts = value.get("role"), value.get("parts")
+        if not isinstance(role, str) or role not in _PLAIN_ROLES or not isinstance(parts, list):
             return None
         texts: list[str] = []
-        parts = value.get("parts")
-        for part in parts if isinstance(parts, list) else (None,):
+        for part in parts:
             if (
                 not isinstance(part, dict)
                 or part.get("type") != "text"
                 or not isinstance(part.get("content"), str)
             ):
                 return None
-            if part["content"]:
-                texts.append(part["content"])
-        out.append(Message(value["role"], texts[0] if len(texts) == 1 else "\n".join(texts)))
+            texts.append(part["content"])
+        out.append(Message(role, texts[0] if len(texts) == 1 else "\n".join(t for t in texts if t)))
     return out
 
 
@@ -168,7 +165,7 @@ def _from_list(values: Iterable[Any], role: str) -> list[Message]:
             value = read_json(value)
         message = value if isinstance(value, dict) and _is_message(value) else None
         whole = isinstance(value, (list, tuple)) or message is not None
-        kind = value.get("type") if isinstance(value, dict) else None
+        kind = _kind(value) if isinstance(value, dict) else None
         if parts is not None and (whole or (kind in _RESULT_TYPES and parts.tool_calls)):
             out.extend(parts.build())
             parts = None
@@ -203,10 +200,16 @@ def _is_message(value: dict[str, Any]) -> bool:
     """True for a message; False for a part of one (which has a type or a payload, and no role)."""
     if "role" in value or "message" in value or "parts" in value or "kwargs" in value or "messages" in value:
         return True
-    kind = value.get("type")
+    kind = _kind(value)
     if kind in ("human", "ai", "system", "tool", "AIMessageChunk", "function", "message", "chat"):
         return kind != "function" or "content" in value
     return "tool_calls" in value or ("content" in value and kind is None)
+
+
+def _kind(value: dict[str, Any]) -> str | None:
+    """What `type` says, where it is text."""
+    kind = value.get("type")
+    return kind if isinstance(kind, str) else None
 
 
 def _from_message(value: dict[str, Any], role: str) -> list[Message]:
@@ -221,7 +224,7 @@ def _from_message(value: dict[str, Any], role: str) -> list[Message]:
     for key in ("content", "contents", "text", "refusal"):
         if value.get(key) and (key != "text" or not builder.texts):
             _add_content(builder, value[key])
-    if not own and value.get("type") in _ITEM_TYPES:
+    if not own and _kind(value) in _ITEM_TYPES:
         _add_part(builder, value)
     _add_tool_calls(builder, value)
     for key in ("reasoning_content", "reasoning", "thinking"):

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-
 from heedloop.schema import Call, to_json
 from heedloop_server.normalise import LogContent, dedupe, merge, normalise_logs, normalise_request
-from heedloop_server.normalise.otlp_json import logs_from_json, traces_from_json
+from heedloop_server.otlp import Encoding, decompress, encoding_of, parse_logs, parse_traces
 
 Body = tuple[str, Mapping[str, str], bytes]
+_MAX_BYTES = 256 << 20
 
 
 def records(bodies: Iterable[Body]) -> list[dict[str, Any]]:
@@ -37,20 +33,14 @@ def _received(bodies: Iterable[Body]) -> tuple[list[Call], dict[tuple[str, str],
     contents: dict[tuple[str, str], list[LogContent]] = {}
     for signal, headers, body in bodies:
         if signal == "traces":
-            calls += normalise_request(_parse(headers, body, ExportTraceServiceRequest, traces_from_json))
+            calls += normalise_request(parse_traces(*_plain(headers, body)))
         elif signal == "logs":
-            for found in normalise_logs(_parse(headers, body, ExportLogsServiceRequest, logs_from_json)):
+            for found in normalise_logs(parse_logs(*_plain(headers, body))):
                 if isinstance(found, LogContent):
                     contents.setdefault((found.trace_id, found.span_id), []).append(found)
     return calls, contents
 
 
-def _parse(headers: Mapping[str, str], body: bytes, message: Any, from_json: Any) -> Any:
-    encoding = headers.get("content-encoding", "").strip().lower()
-    if encoding == "gzip":
-        body = gzip.decompress(body)
-    elif encoding == "deflate":
-        body = zlib.decompress(body)
-    if "json" in headers.get("content-type", ""):
-        return from_json(body)
-    return message.FromString(body)
+def _plain(headers: Mapping[str, str], body: bytes) -> tuple[bytes, Encoding]:
+    plain = decompress(body, headers.get("content-encoding", ""), limit=_MAX_BYTES)
+    return plain, encoding_of(headers.get("content-type", ""))

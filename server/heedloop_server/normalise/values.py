@@ -19,7 +19,8 @@ _MAX_DEPTH = 64
 _MAX_REPR_CHARS = 200_000
 """Python reprs and truncated documents longer than this are not parsed: that is slow, and who sends them may mean it."""
 _PARTIAL_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{0,3})?$")
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
+# possessive, so that a string without an end is scanned once
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+("?)|[\[\]{},]', re.DOTALL)
 _Brackets: TypeAlias = "tuple[str, _Brackets] | None"
 """The brackets that are open, innermost first, as a list that shares its tails."""
 _OPENERS = ("[", "{", '"', "(", " ", "\n")
@@ -115,18 +116,17 @@ def _closings(text: str) -> list[str]:
     """The text cut at its end and at its last commas, each with the brackets that are open there closed."""
     brackets: _Brackets = None
     cuts: deque[tuple[int, _Brackets]] = deque(maxlen=4)
-    end = 0
+    cut_string = False
     for token in _TOKEN.finditer(text):
-        end = token.end()
         word = token[0]
+        cut_string = token[1] == ""
         if word in "[{":
             brackets = ("]" if word == "[" else "}", brackets)
         elif word in "]}" and brackets is not None:
             brackets = brackets[1]
         elif word == ",":
             cuts.append((token.start(), brackets))
-    # a quotation mark after the last whole token opens a string that was cut
-    whole = _PARTIAL_ESCAPE.sub("", text) + '"' if '"' in text[end:] else text
+    whole = _PARTIAL_ESCAPE.sub("", text) + '"' if cut_string else text
     return [whole + _closed(brackets)] + [text[:i] + _closed(b) for i, b in reversed(cuts)]
 
 

@@ -29,7 +29,7 @@ _CONTENTS = pa.schema(
         ("ingested_at", pa.timestamp("us", "UTC")),
     ]
 )
-_APART = timedelta(minutes=5)
+_APART = timedelta(minutes=1)
 """How far apart in time the spans of one provider call can start: two clients' spans of one request, one inside the other."""
 _LONGEST = timedelta(hours=2)
 """How long a call can run before its logs come."""
@@ -121,29 +121,34 @@ def _relatives(project: ProjectStore, fresh: Sequence[Call], contents: Sequence[
         found |= _standing_for(project, found)
     found |= _same_responses(project, fresh)
     found |= _families(project, fresh)
-    return [c for k, c in found.items() if k not in here]
+    return list(found.values())
 
 
 def _same_responses(project: ProjectStore, fresh: Sequence[Call]) -> dict[Key, Call]:
     """Stored calls with a fresh call's response id. heedloop's own spans are no provider calls and need no search."""
     calls = [c for c in fresh if duplicate_key(c) and not is_own(c.attributes)]
-    found: dict[Key, Call] = {}
     if not calls:
-        return found
-    first, last = min(c.start_time for c in calls), max(c.start_time for c in calls)
+        return {}
+    first = min(c.start_time for c in calls) - _APART
+    last = max(c.start_time for c in calls) + _APART
+    hits: set[Key] = set()
     for ids in _batches({c.response_id or "" for c in calls}):
+        # first the ids alone: nearly always there is nothing, and the ids are a hundredth of a row
         rows = project.rows(
-            f"""
-            SELECT {CALL_COLUMNS}
-            FROM spans FINAL
-            WHERE project_id = {{project:String}}
-              AND start_time BETWEEN {{first:DateTime64(6,'UTC')}} AND {{last:DateTime64(6,'UTC')}}
-              AND response_id IN {{ids:Array(String)}}
-            """,  # noqa: S608
-            {"ids": ids, "first": first - _APART, "last": last + _APART},
+            """
+            SELECT DISTINCT
+                lower(hex(trace_id)) AS trace,
+                lower(hex(span_id)) AS span
+            FROM spans
+            PREWHERE response_id IN {ids:Array(String)}
+            WHERE project_id = {project:String}
+              AND start_time BETWEEN {first:DateTime64(6,'UTC')} AND {last:DateTime64(6,'UTC')}
+            """,
+            {"ids": ids, "first": first, "last": last},
         )
-        found |= {key_of(c): c for c in map(call_from_row, rows)}
-    return found
+        hits |= {(r["trace"], r["span"]) for r in rows}
+    near = _of_traces(project, {t for t, _ in hits}, first, last) if hits else {}
+    return {k: c for k, c in near.items() if k in hits}
 
 
 def _families(project: ProjectStore, fresh: Sequence[Call]) -> dict[Key, Call]:
@@ -158,7 +163,7 @@ def _families(project: ProjectStore, fresh: Sequence[Call]) -> dict[Key, Call]:
     return {
         k: c
         for k, c in near.items()
-        if c.operation and (k in parents or (c.trace_id, c.parent_span_id) in own)
+        if k in own or (c.operation and (k in parents or (c.trace_id, c.parent_span_id) in own))
     }
 
 
