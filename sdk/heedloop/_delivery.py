@@ -114,8 +114,6 @@ class Courier:
         self._wake.set()
         if thread is not None and thread is not threading.current_thread():
             thread.join(max(deadline - time.monotonic(), 0.0))
-        if thread is None or not thread.is_alive():
-            self._release()
 
     # ------------------------------------------------------------------------------------------- the thread
 
@@ -135,6 +133,7 @@ class Courier:
             self._wake.wait(_IDLE_S if not self._impatient else 0.05)
             self._wake.clear()
         self._transport.close()
+        self._release()
 
     def _deliver(self) -> None:
         while not self._closed and self._deliver_feedback():

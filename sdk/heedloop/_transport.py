@@ -52,11 +52,14 @@ class Transport(Protocol):
 class HttpTransport:
     """POSTs to a heedloop server with `requests` (so that proxies and certificate settings work as people expect).
 
-    One session per thread, because sessions are not safe to share; made on first use, because importing `requests` is
-    not free.
+    One session per thread, because sessions are not safe to share. `requests` is imported here and not with heedloop,
+    because it is not free; and not on the first request, because an import on another thread stalls the host's.
     """
 
     def __init__(self, url: str, api_key: str, *, read_timeout_s: float = READ_TIMEOUT_S) -> None:
+        import requests
+
+        self._requests = requests
         self._url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {api_key}", "User-Agent": "heedloop-sdk"}
         self._timeout = (min(CONNECT_TIMEOUT_S, read_timeout_s), read_timeout_s)
@@ -64,8 +67,6 @@ class HttpTransport:
 
     def post(self, path: str, body: bytes, *, content_type: str) -> Answer:
         """See `Transport.post`. Bodies of 2 KiB and more travel gzip-compressed."""
-        import requests
-
         headers = {**self._headers, "Content-Type": content_type}
         if len(body) >= _GZIP_FROM_BYTES:
             body = gzip.compress(body, compresslevel=1)
@@ -74,7 +75,7 @@ class HttpTransport:
             response = self._session().post(
                 self._url + path, data=body, headers=headers, timeout=self._timeout, allow_redirects=False
             )
-        except (requests.RequestException, OSError, ValueError) as error:
+        except (self._requests.RequestException, OSError, ValueError) as error:
             return Answer("later", reason=f"{self._url}: {_short(error)}")
         return _judge(response)
 
@@ -86,11 +87,9 @@ class HttpTransport:
             self._local.session = None
 
     def _session(self) -> Any:
-        import requests
-
         session = getattr(self._local, "session", None)
         if session is None:
-            session = requests.Session()
+            session = self._requests.Session()
             self._local.session = session
         return session
 
@@ -104,6 +103,10 @@ def _judge(response: Any) -> Answer:
     status: int = response.status_code
     body = _json(response)
     if 200 <= status < 300:
+        if response.headers.get("Content-Type", "").startswith("text/html"):  # a proxy's or portal's page
+            return Answer(
+                "later", status, f"{response.url} answered with a web page; is it heedloop's address?"
+            )
         return Answer("accepted", status, body=body)
     reason = f"HTTP {status} from {response.url}: {_message(body) or response.reason}"
     if status == 413:
@@ -132,10 +135,11 @@ def _retry_after(text: str | None) -> float | None:
     if not text:
         return None
     try:
-        seconds = float(text)
+        seconds = (
+            float(text)
+            if text[:1].isdigit()
+            else email.utils.parsedate_to_datetime(text).timestamp() - time.time()
+        )
     except ValueError:
-        when = email.utils.parsedate_to_datetime(text) if text[:1].isalpha() else None
-        if when is None:
-            return None
-        seconds = when.timestamp() - time.time()
+        return None
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
