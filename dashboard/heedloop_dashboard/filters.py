@@ -14,7 +14,19 @@ from heedloop.schema import SchemaError, format_time, parse_time
 from heedloop_dashboard.fetch import ask, read
 from heedloop_dashboard.navigation import Open
 
-__all__ = ["FILTERS", "PERIODS", "filters", "link_params", "period", "period_and_model", "window"]
+__all__ = [
+    "FILTERS",
+    "PERIODS",
+    "answers",
+    "choose",
+    "facet",
+    "filters",
+    "link_params",
+    "period",
+    "period_and_model",
+    "window",
+    "write_in",
+]
 
 PERIODS = {"24 h": 1, "7 d": 7, "14 d": 14, "30 d": 30}
 DEFAULT_PERIOD = "30 d"
@@ -23,13 +35,11 @@ FILTERS = (
     "rating", "flag", "has", "status", "text",
 )  # fmt: skip
 """Query parameters of a page that are the API's own filters."""
-ALL_MODELS = "All models"
-ANY = ("", "All models", "Any", "All")
 
 
 def period() -> str:
     """The chosen period's name, `30 d` where none is named or a name is unknown."""
-    chosen = st.session_state.get("period") or st.query_params.get("period", DEFAULT_PERIOD)
+    chosen = st.query_params.get("period", DEFAULT_PERIOD)
     return chosen if chosen in PERIODS else DEFAULT_PERIOD
 
 
@@ -59,9 +69,9 @@ def filters(*, without: tuple[str, ...] = ()) -> dict[str, str]:
             except SchemaError as err:
                 st.text(f"The link's {err}; the period is used instead.")
     for name in FILTERS:
-        value = st.session_state.get(name) if name in st.session_state else st.query_params.get(name)
-        if value and value not in ANY and name not in without:
-            chosen[name] = str(value)
+        value = st.query_params.get(name)
+        if value and name not in without:
+            chosen[name] = value
     return chosen
 
 
@@ -70,12 +80,6 @@ def link_params(**more: Any) -> dict[str, str]:
     params = {
         k: v for k, v in st.query_params.to_dict().items() if k in ("period", "since", "until", *FILTERS)
     }
-    if period() != DEFAULT_PERIOD:
-        params["period"] = period()
-    for name in FILTERS:
-        value = st.session_state.get(name)
-        if value and value not in ANY:
-            params[name] = str(value)
     params |= more
     return {k: str(v) for k, v in params.items() if v not in (None, "")}
 
@@ -85,34 +89,64 @@ def answers(**more: Any) -> dict[str, object]:
     return Open("traces", link_params(**more)).to_json()
 
 
+# The URL is the one place that holds a page's state: a widget is set from it before it is drawn and writes to it when it
+# is changed. (Streamlit's own binding puts the displayed words into the URL and drops values that it does not know.)
+
+
 def period_and_model() -> None:
     """The two choosers of every page's title row."""
+    st.session_state["choose_period"] = period()
     st.segmented_control(
         "Period",
         list(PERIODS),
-        default=DEFAULT_PERIOD,
         required=True,
-        key="period",
-        bind="query-params",
+        key="choose_period",
         label_visibility="collapsed",
+        on_change=_write,
+        args=("period", DEFAULT_PERIOD),
     )
-    choose("model", ALL_MODELS, width=160)
+    facet("model", "All models", width=160)
 
 
-def choose(field: str, any_label: str, *, width: Any = "stretch", label: str | None = None) -> None:
+def facet(field: str, any_label: str, *, width: Any = "stretch", label: str | None = None) -> str:
     """A selectbox over a field's values, the most frequent first; the URL's own value is always among them."""
-    values = _facet(field)
-    named = st.query_params.get(field)
-    if named and named not in values and named != any_label:
-        values = [named, *values]
-    st.selectbox(
+    return choose(field, {"": any_label, **{v: v for v in _facet(field)}}, width=width, label=label)
+
+
+def choose(
+    field: str, options: Mapping[str, str], *, width: Any = "stretch", label: str | None = None
+) -> str:
+    """A selectbox over `options` (value in the URL -> words), the first of which is the default; returns the value."""
+    values = list(options)
+    current = st.query_params.get(field) or values[0]
+    if current not in options:
+        values = [values[0], current, *values[1:]]
+    st.session_state[f"choose_{field}"] = current
+    return st.selectbox(
         label or field.replace("_", " ").capitalize(),
-        [any_label, *values],
-        key=field,
-        bind="query-params",
+        values,
+        format_func=lambda v: options.get(v, v),
+        key=f"choose_{field}",
         label_visibility="visible" if label else "collapsed",
         width=width,
+        on_change=_write,
+        args=(field, values[0]),
     )
+
+
+def write_in(field: str, label: str, **more: Any) -> None:
+    """A text field of the URL's state; empty means not set."""
+    st.session_state[f"choose_{field}"] = st.query_params.get(field, "")
+    st.text_input(label, key=f"choose_{field}", on_change=_write, args=(field, ""), **more)
+
+
+def _write(field: str, default: str) -> None:
+    value = (st.session_state.get(f"choose_{field}") or "").strip()
+    st.query_params.pop("cursor", None)
+    if value and value != default:
+        st.query_params[field] = value
+    else:
+        st.query_params.pop(field, None)
 
 
 def _facet(field: str) -> list[str]:

@@ -23,7 +23,7 @@ FIELDS = {
     "tag": "Tag",
 }
 WITHIN = {
-    "nothing": "All answers",
+    "": "All answers",
     "tag": "Each tag",
     "model": "Each model",
     "prompt_version": "Each version",
@@ -57,67 +57,43 @@ def show() -> None:
 
 
 def _field() -> str:
-    field = st.session_state.get("field") or st.query_params.get("field")
+    field = st.query_params.get("field")
     return field if field in FIELDS else "prompt_version"
+
+
+def _within_field(field: str) -> str | None:
+    within = st.query_params.get("within")
+    return within if within in WITHIN and within != field else None
 
 
 def _two(groups: Sequence[Mapping[str, Any]]) -> tuple[str | None, str | None]:
     values = [str(g["value"]) for g in groups if g.get("value") not in (None, "")]
     what, left, right, inside = st.columns([1, 1.3, 1.3, 1], gap="small")
-    with inside:
-        st.selectbox(
-            "Within", list(WITHIN), format_func=lambda f: WITHIN.get(f, f), key="within", bind="query-params"
-        )
     with what:
-        st.selectbox(
-            "Compare by",
-            list(FIELDS),
-            format_func=lambda f: FIELDS.get(f, f),
-            key="field",
-            bind="query-params",
-        )
+        filters.choose("field", FIELDS, label="Compare by")
+    with inside:
+        filters.choose("within", WITHIN, label="Within")
     if len(values) < 2:
         with panels.panel("one_only"):
             panels.header("Nothing to compare with", "There are fewer than two values in this period")
             panels.empty("Choose a longer period, or compare by something else.")
         return None, None
-    first = _named("a", values, values[0])
-    second = _named("b", values, next(v for v in values if v != first))
+    first, second = _defaults(values)
     with left:
-        a = _side("A", values, first)
+        a = filters.choose("a", {first: first, **{v: v for v in values}}, label="A")
     with right:
-        b = _side("B", values, second)
+        b = filters.choose("b", {second: second, **{v: v for v in values}}, label="B")
     if a == b:
         st.caption("A and B are the same: choose two different ones.")
         return None, None
     return a, b
 
 
-def _within_field(field: str) -> str | None:
-    within = st.session_state.get("within") or st.query_params.get("within")
-    return within if within in WITHIN and within not in ("nothing", field) else None
-
-
-def _side(name: str, values: Sequence[str], chosen: str) -> str:
-    """A chooser that writes to the URL itself: its options change with the field and the period."""
-    key = f"side_{name}_{_field()}"
-    return st.selectbox(
-        name,
-        list(values),
-        index=list(values).index(chosen),
-        key=key,
-        on_change=_remember,
-        args=(name.lower(), key),
-    )
-
-
-def _named(name: str, values: Sequence[str], default: str) -> str:
-    given = st.query_params.get(name)
-    return given if given in values else default
-
-
-def _remember(name: str, key: str) -> None:
-    st.query_params[name] = st.session_state[key]
+def _defaults(values: Sequence[str]) -> tuple[str, str]:
+    """The two with the most answers, but never the one that the URL names for the other side."""
+    named_a, named_b = st.query_params.get("a"), st.query_params.get("b")
+    first = next(v for v in values if v != named_b)
+    return first, next(v for v in values if v != (named_a or first))
 
 
 def _verdict(answer: Answer, field: str) -> None:

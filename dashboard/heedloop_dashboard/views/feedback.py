@@ -8,14 +8,21 @@ from typing import Any
 import streamlit as st
 
 from heedloop.client import Client
-from heedloop_dashboard import components, corrections, judgements, panels, words
+from heedloop_dashboard import components, corrections, filters, judgements, panels, words
 from heedloop_dashboard.fetch import read_one
 from heedloop_dashboard.navigation import Open
 from heedloop_dashboard.views import trace
 
 __all__ = ["show"]
 
-KINDS = ("All", "rating", "correction", "flag", "comparison", "comment")
+KINDS = {
+    "": "All kinds",
+    "rating": "Ratings",
+    "correction": "Corrections",
+    "flag": "Flags",
+    "comparison": "Comparisons",
+    "comment": "Comments",
+}
 
 
 def show() -> None:
@@ -122,12 +129,8 @@ def _correction(feedback: Mapping[str, Any]) -> None:
 def _newest() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.subheader("Feedback", anchor=False, width="stretch")
-        kind = st.selectbox(
-            "Kind", KINDS, key="kind", bind="query-params", label_visibility="collapsed", width=160
-        )
-    answer = read_one(
-        Client.feedback, limit=100, kind=None if kind == "All" else kind, cursor=st.query_params.get("cursor")
-    )
+        kind = filters.choose("kind", KINDS, width=160)
+    answer = read_one(Client.feedback, limit=100, kind=kind or None, cursor=st.query_params.get("cursor"))
     with panels.panel("feedback_list"):
         panels.header("Newest first", "Select a row for its call, its history and the runs that used it")
         if answer.error is not None:
@@ -142,7 +145,7 @@ def _newest() -> None:
         _list(rows)
     following = answer.value.get("next_cursor")
     if following:
-        params = {"cursor": following, "kind": "" if kind == "All" else kind}
+        params = {"cursor": following, "kind": kind}
         components.links(
             "older", [("Older feedback \u2192", Open("feedback", params))], label="More feedback", left=True
         )

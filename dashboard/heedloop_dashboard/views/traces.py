@@ -18,20 +18,20 @@ PAGE = 50
 COLUMNS = ("time", "question", "answer", "thumb", "flags", "version", "model", "duration")
 CHOICES = {
     "rating": {
-        "Any": "All answers",
+        "": "All answers",
         "up": "Thumbs-up",
         "down": "Thumbs-down",
         "any": "Rated",
         "none": "Not rated",
     },
     "has": {
-        "Any": "Any feedback",
+        "": "Any feedback",
         "correction": "Corrected",
         "comment": "Commented",
         "flag": "Flagged",
         "comparison": "Compared",
     },
-    "status": {"Any": "Any status", "ok": "Succeeded", "error": "Failed"},
+    "status": {"": "Any status", "ok": "Succeeded", "error": "Failed"},
 }
 
 
@@ -54,46 +54,34 @@ def show() -> None:
 def _filter_row() -> None:
     text, rating, has, version = st.columns([2.2, 1, 1, 1.2], gap="small")
     with text:
-        st.text_input(
+        filters.write_in(
+            "text",
             "Search",
-            key="text",
-            bind="query-params",
             placeholder="Words in the question or the answer",
             icon=":material/search:",
             label_visibility="collapsed",
             max_chars=500,
         )
     with rating:
-        _choice("rating")
+        filters.choose("rating", CHOICES["rating"])
     with has:
-        _choice("has")
+        filters.choose("has", CHOICES["has"])
     with version:
-        filters.choose("prompt_version", "All versions")
-    with st.expander("More filters", icon=":material/tune:", key="more_filters", expanded=_has_more()):
+        filters.facet("prompt_version", "All versions")
+    with st.expander("More filters", icon=":material/tune:", expanded=_has_more()):
         first, second, third, fourth = st.columns(4, gap="small")
         with first:
-            _choice("status", label="Status")
-            filters.choose("tag", "All tags", label="Tag")
+            filters.choose("status", CHOICES["status"], label="Status")
+            filters.facet("tag", "All tags", label="Tag")
         with second:
-            filters.choose("flag", "All flags", label="Flag")
-            filters.choose("prompt_name", "All prompts", label="Prompt")
+            filters.facet("flag", "All flags", label="Flag")
+            filters.facet("prompt_name", "All prompts", label="Prompt")
         with third:
-            filters.choose("service", "All services", label="Service")
-            filters.choose("environment", "All environments", label="Environment")
+            filters.facet("service", "All services", label="Service")
+            filters.facet("environment", "All environments", label="Environment")
         with fourth:
-            st.text_input("User", key="user_id", bind="query-params", max_chars=256)
-            st.text_input("Session", key="session_id", bind="query-params", max_chars=256)
-
-
-def _choice(field: str, *, label: str | None = None) -> None:
-    st.selectbox(
-        label or field.capitalize(),
-        list(CHOICES[field]),
-        format_func=lambda v: CHOICES[field].get(v, v),
-        key=field,
-        bind="query-params",
-        label_visibility="visible" if label else "collapsed",
-    )
+            filters.write_in("user_id", "User", max_chars=256)
+            filters.write_in("session_id", "Session", max_chars=256)
 
 
 def _has_more() -> bool:

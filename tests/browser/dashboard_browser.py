@@ -1,0 +1,71 @@
+"""What browser tests do again and again: run a command, sign in, wait until a page is whole."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import Empty, Queue
+
+from playwright.sync_api import Page, expect
+
+START_S = 60
+
+
+@contextmanager
+def process(*args: str, says: str, **environment: str) -> Iterator[str]:
+    """Run a `heedloop` command until the end of the block; yields the address that it prints after `says`."""
+    env = (
+        {k: v for k, v in os.environ.items() if not k.startswith("HEEDLOOP_")}
+        | {"OMP_NUM_THREADS": "1"}
+        | environment
+    )
+    command = [sys.executable, "-m", "heedloop._cli", *args]
+    child = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    lines: Queue[str] = Queue()
+    reader = threading.Thread(target=lambda: [lines.put(line) for line in child.stdout], daemon=True)  # type: ignore[union-attr]
+    reader.start()
+    try:
+        yield _address(child, lines, says)
+    finally:
+        child.terminate()
+        try:
+            child.wait(20)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _address(child: subprocess.Popen[str], lines: Queue[str], says: str) -> str:
+    seen = ""
+    while True:
+        try:
+            seen += lines.get(timeout=START_S)
+        except Empty:
+            raise AssertionError(
+                f"the command did not say {says!r} in {START_S} s; it said:\n{seen}"
+            ) from None
+        found = re.search(says + r"(http://\S+)", seen)
+        if found:
+            return found[1]
+        assert child.poll() is None or not lines.empty(), (
+            f"the command ended with {child.returncode}:\n{seen}"
+        )
+
+
+def sign_in(page: Page, dashboard: str, key: str) -> None:
+    """Enter a key as a person does."""
+    page.goto(f"{dashboard}/sign-in")
+    page.get_by_label("API key").fill(key)
+    page.get_by_role("button", name="Sign in").click()
+    settled(page)
+
+
+def settled(page: Page) -> None:
+    """Wait until the page's script has ended and everything it drew is there."""
+    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=60_000)
+    expect(page.get_by_test_id("stSkeleton")).to_have_count(0, timeout=60_000)
