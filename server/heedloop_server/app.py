@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware.cors import CORSMiddleware
 
 from heedloop_server.auth import KeyRing
 from heedloop_server.errors import answer_errors
@@ -84,6 +85,14 @@ def create_app(settings: Settings | None = None, *, store: Store | None = None) 
     app.state.settings = chosen
     app.state.rates = RateLimit(chosen.requests_per_minute)
     answer_errors(app)
+    # a page of any origin may post with a feedback token; keys go in Authorization, which no page is allowed to send
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=["*"],
+        allow_methods=["POST"],
+        allow_headers=["content-type", "x-heedloop-token"],
+        max_age=86_400,
+    )
     for name in ROUTERS:
         if importlib.util.find_spec(f"heedloop_server.routes.{name}") is not None:
             app.include_router(importlib.import_module(f"heedloop_server.routes.{name}").router)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -85,6 +86,9 @@ def run(args: argparse.Namespace) -> int:
         )
         host, port = listener.getsockname()[:2]
         print(f"heedloop serves on http://{host}:{port}", flush=True)
+        # uvicorn stops on these signals and raises them again afterwards; ours then do nothing, so that the store is closed
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
         uvicorn.Server(config).run(sockets=[listener])
     finally:
         store.close()

@@ -121,6 +121,7 @@ class RequestLog:
         self._backlog_bytes = 0
         self._backlog_lock = threading.Lock()
         self._last_number = 0
+        self._loaded_number = 0
         self._fd = -1
         self._size = 0
         self._opened_at = 0.0
@@ -146,6 +147,8 @@ class RequestLog:
             self._last_number = max(self._last_number, segment.number)
             self._seal(segment)
         self._open_segment()
+        if not self._backlog_bytes:
+            self._loaded_number = self._last_number - 1
         for name, work in (("log-writer", self._write_forever), ("log-loader", self._load_forever)):
             thread = threading.Thread(target=work, name=name, daemon=True)
             thread.start()
@@ -168,6 +171,16 @@ class RequestLog:
     def backlog_bytes(self) -> int:
         """Bytes that are safe on disk and not in the store yet."""
         return self._backlog_bytes
+
+    def wait_until_loaded(self, timeout_s: float) -> bool:
+        """Wait until everything logged before now is in the store; False where that takes longer."""
+        number = self._last_number if self._size else self._last_number - 1
+        end = time.monotonic() + timeout_s
+        while self._loaded_number < number:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.01)
+        return True
 
     @property
     def is_full(self) -> bool:
@@ -293,6 +306,7 @@ class RequestLog:
             if segment is None or not self._load_until_done(segment):
                 return
             segment.path.unlink(missing_ok=True)
+            self._loaded_number = segment.number
             with self._backlog_lock:
                 self._backlog_bytes -= segment.num_bytes
 

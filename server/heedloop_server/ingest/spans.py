@@ -15,6 +15,7 @@ from heedloop_server.ingest.log import Segment, read_segment
 from heedloop_server.ingest.record import TRACES, LoggedRequest, unpack
 from heedloop_server.normalise import LogContent, feedback_in, normalise_logs, normalise_request
 from heedloop_server.store.connection import Store, StoreError
+from heedloop_server.store.erasure import erased_among
 from heedloop_server.store.joins import Arrived, insert_contents, settle
 from heedloop_server.store.ledger import Tally, insert_tallies
 from heedloop_server.store.spans import calls_to_arrow, known_spans
@@ -82,6 +83,8 @@ class SpanLoader:
                 feedback.setdefault(request.project, []),
                 tally,
             )
+        for project, parts in arrived.items():
+            self._refuse_erased(project, parts, tallies[project])
         at = requests[0].received_at
         contents = [(p, c) for p, a in arrived.items() for c in a.contents]
         insert_contents(self._store, contents, received_at=at, token=token)
@@ -117,6 +120,16 @@ class SpanLoader:
             )
             self._bury(request)
             tally.reject("not_normalised", request.num_accepted)
+
+    def _refuse_erased(self, project: str, parts: Arrived, tally: Tally) -> None:
+        """Spans of erased traces that come late stay out: a queue somewhere must not undo an erasure."""
+        traces = {c.trace_id for c, _ in parts.calls} | {c.trace_id for c in parts.contents}
+        gone = erased_among(self._store.project(project), sorted(traces)) if traces else set[str]()
+        if gone:
+            kept = [(c, at) for c, at in parts.calls if c.trace_id not in gone]
+            tally.reject("erased", len(parts.calls) - len(kept))
+            parts.calls = kept
+            parts.contents = [c for c in parts.contents if c.trace_id not in gone]
 
     def _insert(self, token: str, entries: list[Entry]) -> None:
         """Insert; where the store refuses the block, halve it until the one bad call is found, and keep that aside."""

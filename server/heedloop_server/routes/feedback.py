@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from datetime import datetime
 from typing import Annotated, Any, cast
@@ -11,16 +12,17 @@ from fastapi import APIRouter, Body, Depends, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime
 
-from heedloop.schema import AuthorKind, Feedback, FeedbackKind, SchemaError, from_json
-from heedloop_server.auth import Principal, require, scoped
+from heedloop.schema import AuthorKind, Feedback, FeedbackKind, SchemaError, from_json, utc_now
+from heedloop_server.auth import KeyRing, Principal, require, scoped
 from heedloop_server.cursors import read_cursor, write_cursor
-from heedloop_server.errors import Invalid, NotFound, TooLarge
+from heedloop_server.errors import Invalid, NotFound, TooLarge, Unauthorized
 from heedloop_server.ingest.feedback import Outcome
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.feedback import get_feedback, list_feedback, stored_json
 from heedloop_server.store.runs import run_summary, runs_of_snapshots
 from heedloop_server.store.snapshots import snapshots_of_feedback
+from heedloop_server.tokens import Grant, judge, key_id_of, read_token
 
 router = APIRouter()
 
@@ -30,13 +32,36 @@ MAX_BATCH = 10_000
 """Entries of one post."""
 
 
+def _author(request: Request) -> tuple[Principal, Grant | None]:
+    """Who posts: a feedback token's subject, or a key with the scope `feedback`."""
+    token = request.headers.get("x-heedloop-token", "").strip()
+    if not token:
+        return _by_key(request), None
+    ring = cast(KeyRing, request.app.state.keys)
+    key = ring.find(key_id_of(token))
+    if key is None or not key.usable(utc_now()) or "feedback" not in key.scopes:
+        raise Unauthorized(
+            "the feedback token's key is unknown, revoked, expired or lacks the scope 'feedback'"
+        )
+    grant = read_token(token, key.secret_hash, now_s=time.time())
+    request.app.state.rates.check(f"{key.key_id}/{grant.subject}")
+    return Principal(key.project_id, frozenset({"feedback"}), key.key_id, key.name), grant
+
+
+_by_key = require("feedback")
+_author.heedloop_scope = "feedback"  # type: ignore[attr-defined]  # the walk over all routes reads it
+
+
 @router.post("/v1/feedback")
 def post_feedback(
-    request: Request, who: Annotated[Principal, Depends(require("feedback"))], body: Annotated[Any, Body()]
+    request: Request,
+    author: Annotated[tuple[Principal, Grant | None], Depends(_author)],
+    body: Annotated[Any, Body()],
 ) -> JSONResponse:
     """Store one feedback or a batch; the answer has one result per entry, in order, and is given when they are on disk."""
+    who, grant = author
     raw, single = _entries(body)
-    parsed = [_parse(entry, i if not single else None) for i, entry in enumerate(raw)]
+    parsed = [_parse(entry, i if not single else None, grant) for i, entry in enumerate(raw)]
     intake = cast(Intake, request.app.state.intake)
     good = [p for p in parsed if isinstance(p, Feedback)]
     outcomes = intake.desk.submit(who.project, good, key_id=who.key_id).result() if good else []
@@ -67,9 +92,10 @@ def _entries(body: Any) -> tuple[list[Any], bool]:
     return many, False
 
 
-def _parse(entry: Any, index: int | None) -> Feedback | SchemaError:
+def _parse(entry: Any, index: int | None, grant: Grant | None) -> Feedback | SchemaError:
+    field = "" if index is None else f"feedback[{index}]"
     try:
-        return from_json(Feedback, entry, field="" if index is None else f"feedback[{index}]")
+        return judge(grant, entry, field=field) if grant else from_json(Feedback, entry, field=field)
     except SchemaError as err:
         return err
 

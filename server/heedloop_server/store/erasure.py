@@ -1,0 +1,161 @@
+"""Erasing a person, a session or a trace: from every table that holds words, at once and on disk.
+
+The order is: find the traces and the feedback, write them down (`erased_traces`, `erased_feedback`), delete by those tables.
+A crash in between leaves the lists, and running the erasure again goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from heedloop.schema import utc_now
+from heedloop_server.store.connection import ProjectStore
+
+__all__ = ["Erased", "erase", "erased_among", "verify"]
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What an erasure found and took out.
+
+    Attributes:
+        rows: table -> rows deleted.
+        left: table -> rows that still match afterwards; all 0.
+    """
+
+    trace_ids: list[str]
+    feedback_ids: list[UUID]
+    rows: Mapping[str, int] = field(default_factory=dict)
+    left: Mapping[str, int] = field(default_factory=dict)
+
+
+_TRACES_OF = {
+    "user_id": "SELECT DISTINCT trace_id FROM spans WHERE project_id = {project:String} AND user_id = {value:String}",
+    "session_id": "SELECT DISTINCT trace_id FROM spans WHERE project_id = {project:String} AND session_id = {value:String}",
+    "trace_id": "SELECT unhex({value:String}) AS trace_id",
+}
+_FEEDBACK_OF = {
+    "user_id": "author_id = {value:String} OR user_id = {value:String}",
+    "session_id": "target_session_id = {value:String} OR session_id = {value:String}",
+    "trace_id": "0",
+}
+
+_ERASED_TRACES = "(SELECT trace_id FROM erased_traces WHERE project_id = {project:String} AND erasure_id = {erasure:String})"
+_ERASED_FEEDBACK = "(SELECT feedback_id FROM erased_feedback WHERE project_id = {project:String} AND erasure_id = {erasure:String})"
+_WHERE = {
+    "spans": f"trace_id IN {_ERASED_TRACES}",
+    "contents": f"trace_id IN {_ERASED_TRACES}",
+    "feedback": f"feedback_id IN {_ERASED_FEEDBACK}",
+    "feedback_history": f"feedback_id IN {_ERASED_FEEDBACK}",
+    "snapshot_rows": f"arrayExists(t -> t IN {_ERASED_TRACES}, trace_ids) OR arrayExists(f -> f IN {_ERASED_FEEDBACK}, feedback_ids)",
+}
+"""Every table that holds a person's words, and which of its rows an erasure means."""
+
+
+def erase(project: ProjectStore, by: str, value: str, *, erasure_id: str) -> Erased:
+    """Delete everything of a `user_id`, `session_id` or `trace_id`; returns what was found, what went, and what is left (nothing)."""
+    names = {"value": value, "erasure": erasure_id}
+    at = utc_now()
+    traces = [r["trace_id"] for r in project.rows(_TRACES_OF[by], names)]
+    project.insert("erased_traces", [{"trace_id": t, "erasure_id": erasure_id, "at": at} for t in traces])
+    feedback = _feedback(project, by, names)
+    _note_feedback(project, feedback, erasure_id, at)
+    rows = verify(project, erasure_id)
+    _count_in_snapshots(project, names)
+    for table in _WHERE:
+        if rows[table]:
+            _delete(project, table, names)
+    return Erased([t.hex() for t in traces], feedback, rows, verify(project, erasure_id))
+
+
+def _feedback(project: ProjectStore, by: str, names: Mapping[str, Any]) -> list[UUID]:
+    rows = project.rows(
+        f"""
+        SELECT DISTINCT feedback_id
+        FROM feedback
+        WHERE project_id = {{project:String}}
+          AND ({_FEEDBACK_OF[by]}
+               OR trace_id IN {_ERASED_TRACES}
+               OR target_trace_id IN {_ERASED_TRACES}
+               OR arrayExists(t -> t IN {_ERASED_TRACES}, other_trace_ids))
+        """,  # noqa: S608
+        names,
+    )
+    return [r["feedback_id"] for r in rows]
+
+
+def _note_feedback(project: ProjectStore, feedback: Sequence[UUID], erasure_id: str, at: datetime) -> None:
+    project.insert(
+        "erased_feedback", [{"feedback_id": f, "erasure_id": erasure_id, "at": at} for f in feedback]
+    )
+
+
+def verify(project: ProjectStore, erasure_id: str) -> dict[str, int]:
+    """Table -> how many rows an erasure's lists still find; all 0 once it is done."""
+    found: dict[str, int] = {}
+    for table, where in _WHERE.items():
+        row = project.row(
+            f"SELECT count() AS n FROM {table} WHERE project_id = {{project:String}} AND ({where})",  # noqa: S608
+            {"erasure": erasure_id},
+        )
+        found[table] = int(row["n"]) if row else 0
+    return found
+
+
+def _delete(project: ProjectStore, table: str, names: Mapping[str, Any]) -> None:
+    """Rewrite the parts without the rows and wait for it. Never patch-mode deletes: they can block every later mutation (ClickHouse#115570)."""
+    store = project.store
+    local, on_cluster = (f"{table}_local", f"ON CLUSTER '{store.cluster}'") if store.cluster else (table, "")
+    store.command(
+        f"ALTER TABLE {local} {on_cluster} DELETE WHERE project_id = {{project:String}} AND ({_WHERE[table]})",
+        {**names, "project": project.project},
+        mutations_sync=2,
+        allow_nondeterministic_mutations=1,
+    )
+
+
+def _count_in_snapshots(project: ProjectStore, names: Mapping[str, Any]) -> None:
+    """Snapshots keep their id and say how many rows were taken out of them since."""
+    project.store.command(
+        f"""
+        INSERT INTO snapshots
+        SELECT
+            s.project_id,
+            s.snapshot_id,
+            s.record,
+            s.report,
+            s.num_erased + gone.n,
+            s.created_at,
+            s.version + 1,
+            s.is_deleted
+        FROM snapshots AS s FINAL
+        INNER JOIN (
+            SELECT
+                snapshot_id,
+                count() AS n
+            FROM snapshot_rows
+            WHERE project_id = {{project:String}} AND ({_WHERE["snapshot_rows"]})
+            GROUP BY snapshot_id
+        ) AS gone ON gone.snapshot_id = s.snapshot_id
+        WHERE s.project_id = {{project:String}}
+        """,  # noqa: S608
+        {**names, "project": project.project},
+    )
+
+
+def erased_among(project: ProjectStore, trace_ids: Sequence[str]) -> set[str]:
+    """Which of these traces were erased."""
+    rows = project.rows(
+        """
+        SELECT lower(hex(trace_id)) AS trace
+        FROM erased_traces
+        WHERE project_id = {project:String}
+          AND trace_id IN (SELECT unhex(arrayJoin({traces:Array(String)})))
+        """,
+        {"traces": list(trace_ids)},
+    )
+    return {r["trace"] for r in rows}
