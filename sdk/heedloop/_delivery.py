@@ -65,6 +65,7 @@ class Courier:
         self._progress = threading.Condition()
         self._start_lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self.started = False
         self._closed = False
         self._retry_at = 0.0
         self._attempt = 0
@@ -81,6 +82,7 @@ class Courier:
                 return
             if self._thread is None or not self._thread.is_alive():
                 self._thread = start_thread(self._run, "heedloop-outbox")
+                self.started = True
         self._wake.set()
 
     def flush(self, deadline: float, *, give_up_on_failure: bool = False) -> bool:
@@ -119,6 +121,7 @@ class Courier:
 
     def _run(self) -> None:
         context_api.attach(context_api.set_value(context_api._SUPPRESS_INSTRUMENTATION_KEY, True))
+        self._tidy()
         while not self._closed:
             try:
                 self._on_tick()
@@ -134,6 +137,12 @@ class Courier:
             self._wake.clear()
         self._transport.close()
         self._release()
+
+    def _tidy(self) -> None:
+        try:
+            self._outbox.forget_wanted()
+        except sqlite3.Error as error:
+            report(error, "tidying the outbox")
 
     def _deliver(self) -> None:
         while not self._closed and self._deliver_feedback():

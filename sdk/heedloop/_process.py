@@ -26,6 +26,7 @@ def watch(options: Options) -> None:
     if not _forks_watched and hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_in_child)
         _forks_watched = True
+    _end_with_multiprocessing()
     if options.on_sigterm and threading.current_thread() is threading.main_thread():
         _hook_sigterm()
 
@@ -50,7 +51,10 @@ _child = _Child()
 
 
 def _end_with_multiprocessing() -> None:
-    """A child of `multiprocessing` (or celery's billiard) leaves by `os._exit`, past atexit: use its own list."""
+    """A child of `multiprocessing` (or celery's billiard) leaves by `os._exit`, past atexit: use its own list.
+
+    Called when heedloop starts (a forkserver's child starts it before its own list is emptied) and after each fork.
+    """
     for name in ("multiprocessing.util", "billiard.util"):
         util = sys.modules.get(name)
         if util is not None:

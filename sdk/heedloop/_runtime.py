@@ -126,6 +126,8 @@ class Runtime:
         if context.trace_flags & 1:
             self.queue.push(span, num_chars)
             return
+        if not self.courier.started:  # it is the one that hears of traces wanted by other processes
+            self.courier.wake()
         self._push_all(self.tail.add(context.trace_id, span, num_chars))
         if failed:
             self.keep_trace(context.trace_id, "error")

@@ -1,0 +1,243 @@
+"""Processes that fork, spawn, end, are told to end, or are killed: what they recorded arrives."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+from sdk_sink import Sink, until
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and forks are POSIX")
+
+START = """
+import os, sys, time, signal
+import heedloop
+heedloop.configure({url!r}, "hl_0123456789ab_" + "k" * 43, service="app",
+                   options=heedloop.Options(outbox={outbox!r}, read_timeout_s=8.0, **{options!r}))
+HANDLE = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+
+@heedloop.trace(name="call")
+def call(q):
+    return q
+"""
+
+
+@pytest.fixture
+def sink():
+    server = Sink()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def app(sink, tmp_path):
+    running = []
+
+    def start(code, **options):
+        text = START.format(url=sink.url, outbox=str(tmp_path), options=options) + textwrap.dedent(code)
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
+        process = subprocess.Popen(
+            [sys.executable, "-c", text], stdout=subprocess.PIPE, text=True, env=environment
+        )
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def inputs(sink):
+    return sorted(s.input_text for s in sink.spans.values())
+
+
+def test_a_short_script_delivers_at_exit(sink, app):
+    assert app("call('q'); heedloop.thumbs_up()").wait(10) == 0
+    assert inputs(sink) == ["q"] and len(sink.feedback) == 1
+
+
+@pytest.mark.parametrize("mode", ["hung", "away"])
+def test_exit_takes_two_seconds_at_most_and_the_next_start_delivers(sink, app, mode):
+    sink.mode = mode
+    process = app("call('q'); heedloop.thumbs_up(); print('end', flush=True)")
+    process.stdout.readline()
+    started = time.monotonic()
+    assert process.wait(10) == 0
+    assert time.monotonic() - started < 2.6  # 2 s and the interpreter's own end
+    sink.mode = "well"
+    sink.released.set()
+    app("heedloop.flush(5)").wait(10)
+    assert inputs(sink) == ["q"] and len(sink.feedback) == 1
+
+
+def test_exit_is_quick_when_nobody_listens(sink, app):
+    sink.stop()
+    process = app("call('q'); heedloop.thumbs_up(); print('end', flush=True)")
+    process.stdout.readline()
+    started = time.monotonic()
+    assert process.wait(10) == 0
+    assert time.monotonic() - started < 1.5
+
+
+def test_forked_children_deliver_their_own_and_only_that(sink, app):
+    code = """
+    call("parent before")
+    heedloop.thumbs_up(HANDLE, author="parent")
+    for i in range(3):
+        if os.fork() == 0:
+            call(f"child {i}")
+            heedloop.thumbs_up(HANDLE, author=f"child {i}")
+            sys.exit(0)
+    for _ in range(3):
+        os.wait()
+    call("parent after")
+    """
+    assert app(code).wait(20) == 0
+    assert inputs(sink) == ["child 0", "child 1", "child 2", "parent after", "parent before"]
+    assert sorted(f["author"]["id"] for f in sink.feedback.values()) == [
+        "child 0",
+        "child 1",
+        "child 2",
+        "parent",
+    ]
+    assert set(sink.num_posts.values()) == {1}
+
+
+def test_a_fork_inside_a_call(sink, app):
+    code = """
+    @heedloop.trace(name="outer")
+    def outer(q):
+        if os.fork() == 0:
+            call("child")
+            sys.exit(0)
+        os.wait()
+        return q
+    outer("parent")
+    """
+    assert app(code).wait(20) == 0
+    assert {"child", "parent"} <= set(inputs(sink))
+    assert len({s.trace_id for s in sink.spans.values()}) == 1
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_multiprocessing_workers_deliver(sink, app, tmp_path, method):
+    program = tmp_path / "program.py"
+    program.write_text(
+        START.format(url=sink.url, outbox=str(tmp_path), options={})
+        + textwrap.dedent(f"""
+        import multiprocessing
+
+        def work(i):
+            call(f"worker {{i}}")
+            return i
+
+        if __name__ == "__main__":
+            context = multiprocessing.get_context({method!r})
+            workers = [context.Process(target=work, args=(i,)) for i in range(2)]
+            for w in workers: w.start()
+            for w in workers: w.join()
+            call("parent")
+        """)
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
+    subprocess.run([sys.executable, program], check=True, timeout=60, env=environment)
+    assert inputs(sink) == ["parent", "worker 0", "worker 1"]
+
+
+def test_os_exit_keeps_feedback(sink, app):
+    sink.mode = "away"
+    assert app("heedloop.thumbs_up(HANDLE); os._exit(3)").wait(10) == 3
+    sink.mode = "well"
+    app("heedloop.flush(5)").wait(10)
+    assert len(sink.feedback) == 1
+
+
+def test_sigterm_delivers_where_asked_and_still_ends_the_process(sink, app):
+    process = app(
+        "for i in range(100): call(f'{i}')\nprint('ready', flush=True)\ntime.sleep(60)", on_sigterm=True
+    )
+    process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(5) == -signal.SIGTERM
+    assert len(sink.spans) == 100
+
+
+def test_sigterm_calls_the_apps_own_handler(sink, app):
+    code = """
+    signal.signal(signal.SIGTERM, lambda *_: (print("mine", flush=True), sys.exit(5)))
+    from heedloop import _process
+    _process.watch(heedloop.Options(on_sigterm=True))
+    call("q")
+    print("ready", flush=True)
+    time.sleep(60)
+    """
+    process = app(code)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(5) == 5 and process.stdout.readline() == "mine\n"
+    assert inputs(sink) == ["q"]
+
+
+def test_two_processes_share_an_outbox_and_send_each_feedback_once(sink, app):
+    code = "[heedloop.thumbs_up(HANDLE, author='{0}-%d' % i) for i in range(50)]; heedloop.flush(20)"
+    processes = [app(code.format(n)) for n in range(3)]
+    for process in processes:
+        assert process.wait(30) == 0
+    assert len(sink.feedback) == 150 and set(sink.num_posts.values()) == {1}
+    for n in range(3):
+        mine = [sink.feedback[i]["author"]["id"] for i in sink.order]
+        assert [a for a in mine if a.startswith(f"{n}-")] == [f"{n}-{i}" for i in range(50)]
+
+
+def test_feedback_in_one_process_brings_back_the_call_of_another(sink, app, tmp_path):
+    code = f"""
+    heedloop.configure(os.environ.get("X") or {sink.url!r}, "hl_0123456789ab_" + "k" * 43, sample_rate=1e-9,
+                       options=heedloop.Options(outbox={str(tmp_path)!r}))
+    call("q")
+    print(heedloop.handle(), flush=True)
+    time.sleep(60)
+    """
+    worker = app(code)
+    handle = worker.stdout.readline().strip()
+    again = code.replace('call("q")', f'heedloop.thumbs_up("{handle}")').replace("time.sleep(60)", "")
+    assert app(again).wait(10) == 0
+    until(lambda: inputs(sink) == ["q"])
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_while_the_server_comes_and_goes(sink, app):
+    """1,000 feedback calls returned; every one of them is on the server, exactly once."""
+    rng = random.Random(20261121)
+    returned = []
+    code = """
+    number = int({first})
+    while True:
+        call(f"{{number}}")
+        print(heedloop.thumbs_up(HANDLE, author=f"{{number}}"), flush=True)
+        number += 1
+    """
+    num_kills = 0
+    while len(returned) < 1000:
+        process = app(code.format(first=len(returned)))
+        for _ in range(rng.randint(1, 150)):
+            returned.append(process.stdout.readline().strip())
+        if rng.random() < 0.5:
+            sink.stop()
+            sink.start()
+        process.kill()
+        num_kills += 1
+        returned += [line.strip() for line in process.stdout if line.endswith("\n")]
+        sink.mode = rng.choice(["well", "well", "away"])
+    sink.mode = "well"
+    assert num_kills >= 5 and len(set(returned)) == len(returned) >= 1000
+    assert app("print(heedloop.flush(20).complete)").wait(30) == 0
+    assert set(returned) <= set(sink.feedback)
+    assert len(sink.order) == len(set(sink.order))
+    authors = [int(sink.feedback[i]["author"]["id"]) for i in sink.order if i in set(returned)]
+    assert authors == sorted(authors)
