@@ -1,0 +1,284 @@
+"""Pairwise comparisons: which model, version or answer is preferred, from judgements of two at a time.
+
+Bradley and Terry's model gives every contender a strength so that A beats B with probability 1 / (1 + exp(b - a)).
+It exists only where nobody is unbeaten within a part of the comparisons: connectivity is checked, not assumed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.sparse.csgraph import connected_components
+
+from heedloop_server.quality.intervals import Array, Interval, wilson
+from heedloop_server.quality.means import percentile_interval
+
+
+@dataclass(frozen=True, slots=True)
+class Duel:
+    """One judgement of two contenders.
+
+    Attributes:
+        result: 1 where A won, 0 where B won, 0.5 for a tie.
+        rater: who judged, for the bootstrap; None where unknown (then every judgement stands for itself).
+        length_difference: length of A's answer less B's, in any unit, where known.
+    """
+
+    a: Hashable
+    b: Hashable
+    result: float
+    rater: Hashable | None = None
+    length_difference: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.result not in (0, 0.5, 1):
+            raise ValueError(f"result {self.result!r} must be 1 (A won), 0 (B won) or 0.5 (tie)")
+        if self.a == self.b:
+            raise ValueError(f"{self.a!r} is compared with itself")
+
+
+# ------------------------------------------------------------------------------------------------ the model
+
+
+def strongly_connected(wins: ArrayLike) -> bool:
+    """True where every contender beat (or tied with) every other, over others: the strengths then exist and are unique.
+
+    Source: Ford 1957, Am. Math. Monthly 64:28-33, the condition for the maximum likelihood.
+    """
+    w = _checked_wins(wins)
+    return len(w) > 0 and connected_components(w > 0, directed=True, connection="strong")[0] == 1
+
+
+def components(wins: ArrayLike) -> list[list[int]]:
+    """The groups of contenders that were compared with each other at all; strengths of two groups cannot be compared."""
+    w = _checked_wins(wins)
+    labels = connected_components((w + w.T) > 0, directed=False)[1]
+    return [np.flatnonzero(labels == c).tolist() for c in sorted(set(labels.tolist()))]
+
+
+def _checked_wins(wins: ArrayLike) -> Array:
+    w = np.asarray(wins, float)
+    if w.ndim != 2 or w.shape[0] != w.shape[1] or (w < 0).any() or not np.isfinite(w).all():
+        raise ValueError("wins must be a square table: how often the row beat the column")
+    return w
+
+
+def bradley_terry(
+    wins: ArrayLike, *, reference: int | None = None, tolerance: float = 1e-10, max_iterations: int = 100_000
+) -> Array | None:
+    """(n,) log strengths from an (n, n) table of wins, row over column; a tie is half a win for either.
+
+    Centred at 0, or measured from `reference`. None where they do not exist: fewer than two contenders, or wins that do
+    not connect them all (one of them won all, or lost all, of its comparisons with a part of the others).
+
+    Source: Zermelo 1929; Bradley & Terry 1952, Biometrika 39:324-345; iterations of Newman 2023, JMLR 24(238):1-25.
+    """
+    w = _checked_wins(wins)
+    np.fill_diagonal(w := w.copy(), 0.0)
+    if len(w) < 2 or not strongly_connected(w):
+        return None
+    strength = np.ones(len(w))
+    for _ in range(max_iterations):
+        sums = strength[:, None] + strength[None, :]
+        updated = (w * strength[None, :] / sums).sum(axis=1) / (w.T / sums).sum(axis=1)
+        updated /= np.exp(np.log(updated).mean())
+        moved = float(np.abs(np.log(updated / strength)).max())
+        strength = updated
+        if moved < tolerance:
+            break
+    logs = np.log(strength)
+    return logs - (logs.mean() if reference is None else logs[reference])
+
+
+def win_probability(log_strength_a: float, log_strength_b: float) -> float:
+    """The probability that A is preferred to B, ties counted half."""
+    return 1 / (1 + math.exp(log_strength_b - log_strength_a))
+
+
+@dataclass(frozen=True, slots=True)
+class Davidson:
+    """Bradley-Terry with ties as an outcome of their own.
+
+    Attributes:
+        log_strength: (n,) centred at 0.
+        tie: Davidson's ν: a tie between equals has the probability ν / (2 + ν).
+    """
+
+    log_strength: Array
+    tie: float
+
+
+def davidson(wins: ArrayLike, ties: ArrayLike, *, tolerance: float = 1e-9) -> Davidson | None:
+    """Strengths and the tie parameter by maximum likelihood; None where the wins and ties do not connect all.
+
+    Args:
+        wins: (n, n) decided judgements, row over column.
+        ties: (n, n) tied judgements, symmetric: `ties[i, j]` is how many i and j tied.
+
+    Source: Davidson 1970, JASA 65:317-328; minorisation of Hunter 2004, Ann. Statist. 32:384-406, section 5.
+    """
+    w, t = _checked_wins(wins), _checked_wins(ties)
+    if w.shape != t.shape or not np.allclose(t, t.T):
+        raise ValueError("ties must be a symmetric table of the same size as wins")
+    if len(w) < 2 or not strongly_connected(w + t):
+        return None
+    games = w + w.T + t
+    score = w.sum(axis=1) + t.sum(axis=1) / 2
+    num_ties = t.sum() / 2
+    p, v = np.ones(len(w)), 1.0 if num_ties else 0.0
+    for _ in range(100_000):
+        root = np.sqrt(np.outer(p, p))
+        total = p[:, None] + p[None, :] + v * root
+        rate = games / total
+        np.fill_diagonal(rate, 0.0)
+        # d(total)/dp_i, bounded above by its tangent: 1 + ν/2·sqrt(p_j / p_i)
+        new_p = score / (rate * (1 + v / 2 * np.sqrt(p[None, :] / p[:, None]))).sum(axis=1)
+        new_v = num_ties / ((rate * root).sum() / 2) if num_ties else 0.0
+        new_p /= np.exp(np.log(new_p).mean())
+        moved = max(float(np.abs(np.log(new_p / p)).max()), abs(new_v - v))
+        p, v = new_p, float(new_v)
+        if moved < tolerance:
+            break
+    return Davidson(np.log(p), v)
+
+
+# ----------------------------------------------------------------------------------------------- from judgements
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One contender's place.
+
+    Attributes:
+        log_strength: with its bootstrap interval; None where strengths do not exist.
+        win_rate: share of its judgements won, ties half, with Wilson's interval.
+    """
+
+    name: Hashable
+    log_strength: Interval | None
+    win_rate: Interval | None
+
+
+@dataclass(frozen=True, slots=True)
+class League:
+    """All contenders, the strongest first.
+
+    Attributes:
+        connected: False where strengths do not exist; `components` then says who was compared with whom.
+        longer_wins: the share of decided judgements in which the longer answer won: beside the win rates, because
+            judges like length; None where lengths are unknown.
+        num_ties: judgements that were ties.
+    """
+
+    standings: tuple[Standing, ...]
+    connected: bool
+    components: tuple[tuple[Hashable, ...], ...]
+    longer_wins: Interval | None
+    num_judgements: int
+    num_ties: int
+
+
+def win_table(duels: Iterable[Duel], names: Sequence[Hashable]) -> Array:
+    """(n, n) wins of the row over the column, ties half on either side."""
+    place = {n: i for i, n in enumerate(names)}
+    table = np.zeros((len(names), len(names)))
+    for d in duels:
+        table[place[d.a], place[d.b]] += d.result
+        table[place[d.b], place[d.a]] += 1 - d.result
+    return table
+
+
+def league(duels: Sequence[Duel], *, num_samples: int = 200, seed: int = 0, level: float = 0.95) -> League:
+    """Strengths with intervals from a bootstrap over raters: the judgements of one rater are not independent."""
+    names = sorted({n for d in duels for n in (d.a, d.b)}, key=str)
+    table = win_table(duels, names)
+    strengths = bradley_terry(table) if names else None
+    spread = (
+        _bootstrap(duels, names, num_samples, seed) if strengths is not None else np.empty((0, len(names)))
+    )
+    standings = [
+        Standing(
+            name,
+            None if strengths is None else _strength(float(strengths[i]), spread[:, i], table[i], level),
+            wilson(float(table[i].sum()), float((table[i] + table[:, i]).sum()), level=level),
+        )
+        for i, name in enumerate(names)
+    ]
+    return League(
+        standings=tuple(sorted(standings, key=_rank)),
+        connected=strengths is not None,
+        components=tuple(tuple(names[i] for i in part) for part in components(table)) if names else (),
+        longer_wins=longer_wins(duels, level=level),
+        num_judgements=len(duels),
+        num_ties=sum(d.result == 0.5 for d in duels),
+    )
+
+
+def _rank(standing: Standing) -> tuple[float, str]:
+    value = standing.log_strength or standing.win_rate
+    return (-value.estimate if value else 0.0, str(standing.name))
+
+
+def _strength(estimate: float, samples: Array, wins: Array, level: float) -> Interval | None:
+    ends = percentile_interval(samples, level=level)
+    if ends is None:
+        return None
+    n = int(wins.sum())
+    return Interval(estimate, min(ends[0], estimate), max(ends[1], estimate), n, "bootstrap by rater", level)
+
+
+def _bootstrap(duels: Sequence[Duel], names: Sequence[Hashable], num_samples: int, seed: int) -> Array:
+    """(samples, n) log strengths; NaN where a resample does not connect all contenders."""
+    by_rater: dict[Hashable, list[Duel]] = {}
+    for i, d in enumerate(duels):
+        by_rater.setdefault(("rater", d.rater) if d.rater is not None else ("judgement", i), []).append(d)
+    tables = np.array([win_table(part, names) for part in by_rater.values()])
+    draws = np.random.default_rng(seed).multinomial(
+        len(tables), np.full(len(tables), 1 / len(tables)), size=num_samples
+    )
+    out = np.full((num_samples, len(names)), np.nan)
+    for row, weights in enumerate(draws):
+        found = bradley_terry(np.tensordot(weights, tables, axes=1), tolerance=1e-6)
+        if found is not None:
+            out[row] = found
+    return out
+
+
+def longer_wins(duels: Iterable[Duel], *, level: float = 0.95) -> Interval | None:
+    """How often the longer answer won, among decided judgements of answers of different known length."""
+    decided = [d for d in duels if d.result != 0.5 and d.length_difference]
+    won = sum((d.result == 1) == ((d.length_difference or 0) > 0) for d in decided)
+    return wilson(won, len(decided), level=level)
+
+
+# ---------------------------------------------------------------------------------------------------------- Elo
+
+
+def elo(
+    games: Iterable[tuple[Hashable, Hashable]] | Iterable[tuple[Hashable, Hashable, float]],
+    *,
+    k: float = 32,
+    start: float = 1500,
+    scale: float = 400,
+    ratings: Mapping[Hashable, float] | None = None,
+) -> dict[Hashable, float]:
+    """Elo ratings after games in their order; here for those who ask: the same games in another order give others.
+
+    Args:
+        games: (winner, loser), or (a, b, result) with 1, 0.5 or 0 for a.
+
+    Source: Elo 1978, The Rating of Chessplayers.
+    """
+    known = dict(ratings or {})
+    for game in games:
+        a, b = game[0], game[1]
+        result = float(game[2]) if len(game) > 2 else 1.0
+        rating_a, rating_b = known.get(a, start), known.get(b, start)
+        expected = 1 / (1 + 10 ** ((rating_b - rating_a) / scale))
+        change = k * (result - expected)
+        known[a], known[b] = rating_a + change, rating_b - change
+    return known
