@@ -7,7 +7,7 @@ Denominators are summed over the ranks, so that the update is the one a single p
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-__all__ = ["World", "full_state", "join", "shard"]
+__all__ = ["World", "full_state", "join", "load_full_state", "shard"]
 
 T = TypeVar("T")
 
@@ -103,3 +103,31 @@ def full_state(model: nn.Module) -> dict[str, torch.Tensor]:
         name: value.full_tensor() if hasattr(value, "full_tensor") else value
         for name, value in model.state_dict().items()
     }
+
+
+def load_full_state(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """Load a whole state into a model, each rank keeping its shard."""
+    if not any(hasattr(p, "full_tensor") for p in model.parameters()):
+        model.load_state_dict(state)
+        return
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+
+    set_model_state_dict(model, dict(state), options=StateDictOptions(full_state_dict=True))
+
+
+def whole(value: Any) -> Any:
+    """Nested state with every sharded tensor gathered."""
+    if isinstance(value, Mapping):
+        return {k: whole(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [whole(v) for v in value]
+    return value.full_tensor() if hasattr(value, "full_tensor") else value
+
+
+def sharded_like(value: Any, parameter: torch.Tensor) -> Any:
+    """A whole tensor cut into the shards of `parameter`, where that is sharded and of the same shape."""
+    if not hasattr(parameter, "full_tensor") or value.shape != parameter.shape:
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(value, parameter.device_mesh, parameter.placements)

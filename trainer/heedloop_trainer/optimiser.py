@@ -7,7 +7,7 @@ denominator is the whole minibatch's.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from heedloop_trainer.distributed import World
+from heedloop_trainer.distributed import World, sharded_like, whole
 from heedloop_trainer.sequences import micro_batches
 
 __all__ = ["Optimiser", "OptimiserConfig", "backward_sums", "minibatches", "seeded_permutation"]
@@ -62,18 +62,34 @@ class OptimiserConfig:
 class Optimiser:
     """Clips, steps and counts.
 
+    Args:
+        own_rates: highest learning rates of single parameters by name, where they are not the configuration's.
+
     Attributes:
         num_steps: optimiser steps taken so far.
     """
 
-    def __init__(self, model: nn.Module, config: OptimiserConfig, total_steps: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        config: OptimiserConfig,
+        total_steps: int,
+        own_rates: Mapping[str, float] | None = None,
+    ) -> None:
         self.config, self.total_steps, self.num_steps = config, total_steps, 0
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+        self.parameters = [p for _, p in named]
         if not self.parameters:
             raise ValueError("the model has no trainable parameters")
         sharded = any(hasattr(p, "full_tensor") for p in self.parameters)
+        own_rates = own_rates or {}
+        own = [(n, p) for n, p in named if n in own_rates]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for n, p in named if n not in own_rates], "peak": config.learning_rate}
+        ]
+        groups += [{"params": [p], "peak": own_rates[n]} for n, p in own]
         self.adam = torch.optim.AdamW(
-            self.parameters,
+            groups,
             lr=config.learning_rate,
             betas=(config.beta1, config.beta2),
             eps=config.eps,
@@ -85,9 +101,9 @@ class Optimiser:
         """One update from the gradients that are there; answers their norm before clipping."""
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-        rate = self.config.learning_rate * self.config.factor(self.num_steps, self.total_steps)
+        factor = self.config.factor(self.num_steps, self.total_steps)
         for group in self.adam.param_groups:
-            group["lr"] = rate
+            group["lr"] = group["peak"] * factor
         self.adam.step()
         self.adam.zero_grad(set_to_none=True)
         self.num_steps += 1
@@ -98,12 +114,18 @@ class Optimiser:
         self.adam.zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, Any]:
-        """Tensors and numbers to resume from."""
-        return {"adam": self.adam.state_dict(), "num_steps": self.num_steps}
+        """Tensors and numbers to resume from, gathered from all ranks."""
+        return {"adam": whole(self.adam.state_dict()), "num_steps": self.num_steps}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a saved `state`."""
-        self.adam.load_state_dict(state["adam"])
+        adam = state["adam"]
+        order = [p for group in self.adam.param_groups for p in group["params"]]
+        moments = {
+            int(i): {n: sharded_like(v, order[int(i)]) for n, v in entry.items()}
+            for i, entry in adam["state"].items()
+        }
+        self.adam.load_state_dict({"state": moments, "param_groups": adam["param_groups"]})
         self.num_steps = int(state["num_steps"])
 
 

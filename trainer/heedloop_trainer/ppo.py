@@ -19,10 +19,12 @@ from torch import nn
 from tqdm import tqdm
 
 from heedloop.schema import PromptRow
+from heedloop_trainer.distributed import World, full_state, shard
 from heedloop_trainer.models import (
     Policy,
     RewardModel,
     ValueModel,
+    frozen_copy,
     reference_policy,
     sequence_classifier_from,
     stop_ids,
@@ -41,7 +43,7 @@ from heedloop_trainer.policy_math import (
     value_loss,
     whitening_moments,
 )
-from heedloop_trainer.rollout import RewardFunction, Rollout, Scorer, measure, same_vocabulary
+from heedloop_trainer.rollout import RewardFunction, Rollout, Scorer, measure, merge_rollouts, same_vocabulary
 from heedloop_trainer.runs import RunFolder, TrainingResult
 from heedloop_trainer.sampling import CachedGenerator, Generator, SamplingConfig
 from heedloop_trainer.sequences import Encoder, collate
@@ -143,6 +145,7 @@ def train_ppo(
     run: RunFolder | None = None,
     progress: str | None = None,
     watch: Any = None,
+    world: World = World(),  # noqa: B008
 ) -> TrainingResult:
     """Train `policy` in place.
 
@@ -165,12 +168,17 @@ def train_ppo(
     if not prompts:
         raise ValueError("there are no prompts to answer")
     run = run or RunFolder.in_memory("ppo" if config.estimator == "ppo" else "rloo")
-    actor = Policy(policy, bfloat16=config.bfloat16)
+    # Decoding gathers nothing: over several ranks each has a whole copy of the policy to sample from.
+    writer = policy if world.size == 1 else frozen_copy(policy)
+    sampler = generator or CachedGenerator(writer, stop_ids(policy, tokenizer), bfloat16=config.bfloat16)
     anchor = reference_policy(policy, reference, bfloat16=config.bfloat16)
-    critic = _critic(config, actor, reward_model, value_model, tokenizer)
+    critic = _critic(config, policy, reward_model, value_model, tokenizer)
+    actor = Policy(policy, bfloat16=config.bfloat16)
+    for module in (actor, critic, anchor if reference is not policy else None):
+        if module is not None and not hasattr(module.model, "disable_adapter"):
+            shard(module, world)
     encoder = Encoder(tokenizer, config.max_prompt_tokens, config.sampling.max_new_tokens)
     scorer = _scorer(config, reward_model, reward_function, tokenizer)
-    sampler = generator or CachedGenerator(policy, stop_ids(policy, tokenizer), bfloat16=config.bfloat16)
     total = config.num_rollouts * config.steps_per_rollout
     optimisers = {"actor": Optimiser(actor, config.actor, total)}
     modules: dict[str, nn.Module] = {"actor": actor}
@@ -185,12 +193,16 @@ def train_ppo(
     for step in range(done, config.num_rollouts):
         clock = _Clock()
         chosen = rollout_prompts(len(prompts), config, step)
-        generations = sampler([prompt_ids[i] for i in chosen], config.sampling, step=step)
+        if writer is not policy:
+            writer.load_state_dict({k.removeprefix("model."): v for k, v in full_state(actor).items()})
+        mine = world.share(range(len(chosen)))
+        own_ids = [prompt_ids[chosen[i]] for i in mine]
+        generations = sampler(own_ids, config.sampling, step=step, rows=mine)
         clock.lap("generate_s")
-        rollout = measure(
+        part = measure(
             generations,
-            [prompts[i] for i in chosen],
-            [prompt_ids[i] for i in chosen],
+            [prompts[chosen[i]] for i in mine],
+            own_ids,
             policy=actor,
             reference=anchor,
             value_model=critic,
@@ -198,12 +210,14 @@ def train_ppo(
             encoder=encoder,
             temperature=config.sampling.temperature,
             max_tokens=config.max_tokens,
+            world=world,
         )
+        rollout = merge_rollouts(world.gather(part))
         if step == 0 and config.normalise_on_reference and reward_model is not None:
             _normalise_on(rollout, scorer)
         clock.lap("measure_s")
         targets = make_targets(config, rollout, controller.coefficient)
-        updates = update(config, rollout, targets, actor, critic, optimisers, step)
+        updates = update(config, rollout, targets, actor, critic, optimisers, step, world=world)
         clock.lap("update_s")
         metrics = describe_rollout(rollout, targets, controller.coefficient) | updates
         run.log(step, **metrics, **clock.laps)
@@ -214,7 +228,7 @@ def train_ppo(
         bar.update()
         if run.due(step + 1):
             values = {"kl_coefficient": controller.coefficient, "gain": scorer.gain, "bias": scorer.bias}
-            save_point(run, step + 1, modules, optimisers, values)
+            save_point(run, step + 1, modules, optimisers, values, world=world)
         stopped = _reason_to_stop(config, metrics, watch, rollout, step)
         if stopped is not None:
             break
@@ -227,7 +241,7 @@ def train_ppo(
 
 def _critic(
     config: PPOConfig,
-    actor: Policy,
+    policy: nn.Module,
     reward_model: RewardModel | None,
     value_model: nn.Module | None,
     tokenizer: Any,
@@ -243,9 +257,10 @@ def _critic(
         value_model = (
             value_model_from(reward_model.model)
             if usable
-            else sequence_classifier_from(actor.model, zero_head=True)
+            else sequence_classifier_from(policy, zero_head=True)
         )
-    return ValueModel(value_model.to(actor.device), bfloat16=config.bfloat16)
+    device = next(policy.parameters()).device
+    return ValueModel(value_model.to(device), bfloat16=config.bfloat16)
 
 
 def _scorer(
@@ -364,6 +379,8 @@ def update(
     critic: ValueModel | None,
     optimisers: dict[str, Optimiser],
     step: int,
+    *,
+    world: World = World(),  # noqa: B008
 ) -> dict[str, float]:
     """The optimiser steps of one rollout: epochs x minibatches, unless the KL stop ends them early."""
     tokens = targets.valid.sum(1)
@@ -376,11 +393,12 @@ def update(
         for part in _split(order, config.minibatches):
             total = float(tokens[part].sum())
             sums = backward_sums(
-                part,
+                world.share(part),
                 lengths,
                 lambda group: _policy_sums(config, rollout, targets, actor, group),
                 denominator=total,
                 max_tokens=config.max_tokens,
+                world=world,
             )
             entry = {name: sums[name] / total for name in ("ratio", "clipped", "kl")}
             entry |= {"policy_loss": sums["loss"], "ratio_max": sums["ratio_max"]}
@@ -392,11 +410,12 @@ def update(
             if critic is not None:
                 critic.train()
                 sums = backward_sums(
-                    part,
+                    world.share(part),
                     lengths,
                     lambda group: _value_sums(config, rollout, targets, critic, group),
                     denominator=total,
                     max_tokens=config.max_tokens,
+                    world=world,
                 )
                 entry["value_loss"] = sums["loss"]
                 entry["value_grad_norm"] = optimisers["critic"].step()

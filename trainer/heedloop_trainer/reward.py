@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from heedloop.schema import Comparison
-from heedloop_trainer.distributed import World, shard
+from heedloop_trainer.distributed import World, full_state, shard
 from heedloop_trainer.losses import bradley_terry, davidson, rao_kupper
 from heedloop_trainer.models import RewardModel, evaluating
 from heedloop_trainer.optimiser import OptimiserConfig, Sums
@@ -30,6 +30,8 @@ class RewardConfig:
         epochs: passes over the comparisons; one is usual, since reward models overfit quickly.
         batch_size: comparisons per optimiser step.
         ties: what a tie says: `davidson` or `rao_kupper` fit it with a likelihood of its own; `drop` leaves ties out.
+        tie_learning_rate: of the one number that says how readily people call a tie; the model's own rate would be far too
+            slow for it.
         label_smoothing: share of judgements expected to be the wrong way round, 0 up to 0.5. Decided pairs only.
         margin_scale: factor on the rows' margins; 0 ignores them.
         centring: weight of (chosen + rejected)^2, which keeps rewards near 0 (arXiv 2312.09244).
@@ -46,6 +48,7 @@ class RewardConfig:
         default_factory=lambda: OptimiserConfig(1e-5, warmup_share=0.05, schedule="cosine")
     )
     ties: Literal["davidson", "rao_kupper", "drop"] = "davidson"
+    tie_learning_rate: float = 0.02
     label_smoothing: float = 0.0
     margin_scale: float = 1.0
     centring: float = 0.01
@@ -63,14 +66,16 @@ class RewardConfig:
 class _Judge(nn.Module):
     """A reward model and the tie parameter that is fitted with it."""
 
-    def __init__(self, reward: RewardModel) -> None:
+    def __init__(self, reward: RewardModel, tie_parameter: float) -> None:
         super().__init__()
         self.reward = reward
-        self.tie_parameter = nn.Parameter(torch.zeros((), device=reward.device))
+        self.tie_parameter = nn.Parameter(torch.full((1,), tie_parameter, device=reward.device))
 
-    def forward(self, sequences: list[TokenSequence]) -> torch.Tensor:
-        """The reward output of each sequence, [len(sequences)]."""
-        return self.reward(collate(sequences, self.reward.device))[:, 0]
+    def forward(self, sequences: list[TokenSequence]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The reward output of each sequence, [len(sequences)], and the tie parameter, [1]."""
+        batch = collate(sequences, next(self.parameters()).device)
+        # Given back from here, since over several ranks a parameter is only whole inside forward.
+        return self.reward(batch)[:, 0], self.tie_parameter * 1.0
 
 
 def train_reward(
@@ -111,13 +116,13 @@ def train_reward(
     # Without a tie anywhere, Bradley-Terry is the whole model.
     any_ties = any(r.tie for r in rows)
     reward = RewardModel(model, tokenizer, bfloat16=config.bfloat16)
-    judge = shard(_Judge(reward).train(), world)
+    judge = shard(_Judge(reward, first_tie_parameter(rows, config.ties)).train(), world)
 
     def loss_sums(group: list[int]) -> tuple[torch.Tensor, Sums]:
-        scores = judge([chosen[i] for i in group] + [rejected[i] for i in group])
+        scores, tie_parameter = judge([chosen[i] for i in group] + [rejected[i] for i in group])
         first, second = scores.split(len(group))
         picked = [rows[i] for i in group]
-        losses = _row_losses(config, judge.tie_parameter if any_ties else None, first, second, picked)
+        losses = _row_losses(config, tie_parameter if any_ties else None, first, second, picked)
         weight = weights[group].to(losses.device)
         decided = torch.tensor([not r.tie for r in picked], device=losses.device)
         right = ((first > second) & decided).float() * weight
@@ -136,6 +141,7 @@ def train_reward(
         denominator=lambda group: float(weights[group].sum()),
         loss_sums=loss_sums,
         describe=describe,
+        own_rates={"tie_parameter": config.tie_learning_rate},
         progress=progress,
         world=world,
     )
@@ -145,7 +151,7 @@ def train_reward(
         **_last_epoch(run, config.epochs),
         "num_rows": float(len(rows)),
         "num_cut": float(encoder.num_cut),
-        "tie_parameter": float(judge.tie_parameter.detach().mean()),
+        "tie_parameter": float(full_state(judge)["tie_parameter"]),
     }
     return TrainingResult(metrics, run.history)
 
@@ -170,6 +176,16 @@ def _row_losses(
     turned = likelihood(-gap - margin, tie, tie_parameter)
     smoothed = (1 - config.label_smoothing) * losses + config.label_smoothing * turned
     return torch.where(tie, losses, smoothed)
+
+
+def first_tie_parameter(rows: Sequence[Comparison], ties: str) -> float:
+    """The tie parameter that explains the share of ties between answers of equal reward, in logarithms."""
+    total = sum(r.weight for r in rows)
+    share = min(0.95, max(1e-3, sum(r.weight for r in rows if r.tie) / total))
+    if ties == "rao_kupper":
+        # P(tie | equal) = tanh(eta / 2)
+        return math.log(2 * math.atanh(share))
+    return math.log(2 * share / (1 - share))
 
 
 def _last_epoch(run: RunFolder, epochs: int) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from heedloop.schema import PromptRow
 from heedloop_trainer.distributed import World
@@ -17,7 +18,7 @@ from heedloop_trainer.policy_math import length_mask
 from heedloop_trainer.sampling import Generation
 from heedloop_trainer.sequences import Encoder, TokenSequence, collate
 
-__all__ = ["Response", "RewardFunction", "Rollout", "Scorer", "measure"]
+__all__ = ["Response", "RewardFunction", "Rollout", "Scorer", "measure", "merge_rollouts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,29 @@ class Rollout:
     def kl(self) -> torch.Tensor:
         """k1 per token against the reference, [B, R], zero after the end."""
         return self.old_log_probs - self.reference_log_probs
+
+
+def merge_rollouts(parts: Sequence[Rollout]) -> Rollout:
+    """The whole rollout from the ranks' parts, where rank r of n measured rows r, r + n, r + 2n, …"""
+    if len(parts) == 1:
+        return parts[0]
+    width = max(p.width for p in parts)
+    counts = [len(p.sequences) for p in parts]
+    rows = [(k, i) for i in range(max(counts)) for k in range(len(parts)) if i < counts[k]]
+
+    def listed(name: str) -> list[Any]:
+        return [getattr(parts[k], name)[i] for k, i in rows]
+
+    def padded(name: str) -> torch.Tensor:
+        return torch.stack([F.pad(v, (0, width - len(v))) for v in listed(name)])
+
+    tokens = [float(p.lengths.sum()) for p in parts]
+    return Rollout(
+        **{n: listed(n) for n in ("sequences", "responses")},
+        **{n: torch.stack(listed(n)) for n in ("lengths", "ended", "final_values", "scores", "raw_scores")},
+        **{n: padded(n) for n in ("old_log_probs", "reference_log_probs", "entropy", "values")},
+        drift=sum(p.drift * t for p, t in zip(parts, tokens, strict=True)) / sum(tokens),
+    )
 
 
 @dataclass

@@ -67,7 +67,12 @@ class Generator(Protocol):
     """Anything that writes responses: the cached decoder here, CUDA graphs, continuous batching, a vLLM server."""
 
     def __call__(
-        self, prompts: Sequence[list[int]], config: SamplingConfig, *, step: int = 0
+        self,
+        prompts: Sequence[list[int]],
+        config: SamplingConfig,
+        *,
+        step: int = 0,
+        rows: Sequence[int] | None = None,
     ) -> list[Generation]: ...
 
 
@@ -98,8 +103,12 @@ def choose_tokens(
         return best.indices, best.values
     log_probs = torch.log_softmax(logits / temperature if temperature != 1 else logits, -1)
     cumulative = log_probs.exp().cumsum(-1)
-    point = uniforms.to(cumulative.dtype)[:, None] * cumulative[:, -1:]
-    tokens = torch.searchsorted(cumulative, point, right=True).clamp_(max=logits.shape[-1] - 1)
+    total = cumulative[:, -1:]
+    # Rounding may bring u x total up to the total itself, which lies beyond every token.
+    point = torch.minimum(
+        uniforms.to(cumulative.dtype)[:, None] * total, torch.nextafter(total, torch.zeros_like(total))
+    )
+    tokens = torch.searchsorted(cumulative, point, right=True)
     return tokens[:, 0], log_probs.gather(-1, tokens)[:, 0]
 
 
@@ -120,6 +129,7 @@ class CachedGenerator:
         config: SamplingConfig,
         *,
         step: int = 0,
+        rows: Sequence[int] | None = None,
         on_progress: Callable[[int], None] | None = None,
     ) -> list[Generation]:
         """One response per prompt, in the prompts' order.
@@ -127,23 +137,26 @@ class CachedGenerator:
         Args:
             prompts: token ids; each at least one.
             step: the rollout's number; the same (seed, step, row) gives the same random numbers.
+            rows: each prompt's row in the whole rollout, where this is one rank's part of it; 0, 1, … where None.
         """
+        keys = list(range(len(prompts))) if rows is None else list(rows)
         order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
         out: list[Generation | None] = [None] * len(prompts)
         with evaluating(self.policy):
             for start in range(0, len(order), config.batch_size):
-                rows = order[start : start + config.batch_size]
-                for row, done in zip(rows, self._decode(prompts, rows, config, step), strict=True):
-                    out[row] = done
+                part = order[start : start + config.batch_size]
+                uniforms = row_uniforms(config.seed, step, [keys[i] for i in part], config.max_new_tokens)
+                done = self._decode([prompts[i] for i in part], uniforms, config)
+                for i, generation in zip(part, done, strict=True):
+                    out[i] = generation
                 if on_progress is not None:
-                    on_progress(len(rows))
+                    on_progress(len(part))
         return [g for g in out if g is not None]
 
     def _decode(
-        self, prompts: Sequence[list[int]], rows: list[int], config: SamplingConfig, step: int
+        self, prompts: Sequence[list[int]], uniforms: np.ndarray, config: SamplingConfig
     ) -> list[Generation]:
-        device = self.policy.device
-        writing = _Writing(prompts, rows, config, self.stops, device, step)
+        writing = _Writing(prompts, uniforms, config, self.stops, self.policy.device)
         cache = DynamicCache(config=plain_model(self.policy.model).config)
         ids, positions, mask = writing.prompt_inputs()
         for t in range(config.max_new_tokens):
@@ -177,21 +190,19 @@ class _Writing:
     def __init__(
         self,
         prompts: Sequence[list[int]],
-        rows: list[int],
+        uniforms: np.ndarray,
         config: SamplingConfig,
         stops: frozenset[int],
         device: torch.device,
-        step: int,
     ) -> None:
-        size, width = len(rows), max(len(prompts[r]) for r in rows)
-        lengths = torch.tensor([len(prompts[r]) for r in rows])
+        size, width = len(prompts), max(map(len, prompts))
+        lengths = torch.tensor([len(p) for p in prompts])
         ids = torch.full((size, width), PAD_ID)
-        for i, r in enumerate(rows):
-            ids[i, width - len(prompts[r]) :] = torch.tensor(prompts[r])
+        for i, prompt in enumerate(prompts):
+            ids[i, width - len(prompt) :] = torch.tensor(prompt)
         self.prompt_ids = ids.to(device)
         self.config = config
         self.stops = torch.tensor(sorted(stops), device=device)
-        uniforms = row_uniforms(config.seed, step, rows, config.max_new_tokens)
         self.uniforms = torch.from_numpy(uniforms).to(device, torch.float32)
         self.tokens = torch.zeros(size, config.max_new_tokens, dtype=torch.long, device=device)
         self.log_probs = torch.zeros(size, config.max_new_tokens, device=device)

@@ -155,6 +155,8 @@ def _arguments(text: str) -> Any:
 
 def render_prompt(tokenizer: Any, messages: Sequence[Message]) -> str:
     """The text a model continues: the tokenizer's chat template, or `role: text` lines where it has none."""
+    if not messages:
+        return ""  # templates refuse an empty conversation
     if getattr(tokenizer, "chat_template", None):
         chat = [_chat(m) for m in messages]
         return tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)

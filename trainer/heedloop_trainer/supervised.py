@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from heedloop_trainer.distributed import World, full_state
+from heedloop_trainer.distributed import World, full_state, load_full_state
 from heedloop_trainer.optimiser import (
     Optimiser,
     OptimiserConfig,
@@ -65,6 +65,7 @@ def learn(
     loss_sums: Callable[[list[int]], tuple[torch.Tensor, Sums]],
     describe: Callable[[dict[str, float], float], dict[str, float]],
     prepare: Callable[[list[int]], None] | None = None,
+    own_rates: Mapping[str, float] | None = None,
     progress: str | None = None,
     world: World = World(),  # noqa: B008  (frozen)
 ) -> None:
@@ -75,10 +76,11 @@ def learn(
         denominator: rows of a minibatch -> what their summed losses are divided by.
         loss_sums: rows of a micro-batch -> (summed loss, named sums for the logs).
         prepare: called with the minibatch's rows before its losses.
+        own_rates: learning rates of single parameters by name.
         describe: (named sums, denominator) -> the metrics to log.
         progress: label of the progress bar; None shows none.
     """
-    optimiser = Optimiser(module, optimiser_config, epochs.total_steps)
+    optimiser = Optimiser(module, optimiser_config, epochs.total_steps, own_rates)
     resumed = load_point(run, {"model": module}, {"model": optimiser})
     done = 0 if resumed is None else resumed.step
     bar = tqdm(total=epochs.total_steps, desc=progress, disable=progress is None, leave=False, initial=done)
@@ -139,8 +141,8 @@ def load_point(
         return None
     for name, module in modules.items():
         prefix = f"{name}/"
-        module.load_state_dict(
-            {k.removeprefix(prefix): v for k, v in state.tensors.items() if k.startswith(prefix)}
+        load_full_state(
+            module, {k.removeprefix(prefix): v for k, v in state.tensors.items() if k.startswith(prefix)}
         )
     for name, optimiser in optimisers.items():
         optimiser.restore(restore_state(state.tensors, state.values["optimisers"][name]))
