@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -31,6 +32,7 @@ def _call(span_id: str = "11" * 8, **fields: object) -> Call:
 
 
 QUESTION = LogContent(TRACE, "11" * 8, "gen_ai.user.message", START_NS + 1, 0, {}, {"content": "Why?"})
+SYSTEM = LogContent(TRACE, "11" * 8, "gen_ai.system.message", START_NS, 0, {}, {"content": "Be terse."})
 ANSWER = LogContent(
     TRACE,
     "11" * 8,
@@ -52,23 +54,24 @@ def _load(project: ProjectStore, *parts: Call | LogContent) -> None:
     project.store.insert_arrow("spans", calls_to_arrow((project.project, c, at) for c, at in rows))
 
 
-@pytest.mark.parametrize("order", list(itertools.permutations([_call(), QUESTION, ANSWER])))
+@pytest.mark.parametrize("order", list(itertools.permutations([_call(), SYSTEM, QUESTION, ANSWER]))[::3])
 def test_content_joins_its_call_in_any_order(order: tuple[Call | LogContent, ...]) -> None:
     with temporary_store() as store:
         project = store.project("p")
         for part in order:
             _load(project, part)
         (call,) = trace_calls(project, TRACE)
-    assert call.input_messages == (Message("user", "Why?"),)
+    assert call.input_messages == (Message("system", "Be terse."), Message("user", "Why?"))
     assert call.output_messages == (Message("assistant", "Because."),)
     assert call.finish_reasons == ("stop",)
 
 
 def test_content_twice_is_content_once() -> None:
+    again = replace(QUESTION, index=7)  # sent again in another request
     with temporary_store() as store:
         project = store.project("p")
-        for part in (QUESTION, QUESTION, _call(), ANSWER, QUESTION, ANSWER):
-            _load(project, part)
+        for parts in ((QUESTION,), (again, _call()), (ANSWER, QUESTION), (again, ANSWER)):
+            _load(project, *parts)
         (call,) = trace_calls(project, TRACE)
     assert [m.text for m in (*call.input_messages, *call.output_messages)] == ["Why?", "Because."]
 
@@ -121,10 +124,11 @@ def test_content_of_a_folded_span_reaches_the_call_that_stands_for_it() -> None:
     )
     with temporary_store() as store:
         project = store.project("p")
-        for part in (bare, other, QUESTION, ANSWER):
+        for part in (bare, other, QUESTION, ANSWER, SYSTEM):
             _load(project, part)
         found = [c for t in (TRACE, OTHER_TRACE) for c in trace_calls(project, t) if c.operation]
     assert [c.output_text for c in found] == ["Because."]
+    assert [m.text for c in found for m in c.input_messages] == ["Be terse.", "Why?"]
 
 
 def test_a_failed_call_s_inner_span_is_no_second_call() -> None:

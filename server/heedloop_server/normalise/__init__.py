@@ -12,7 +12,7 @@ from heedloop_server.normalise.call import call_of
 from heedloop_server.normalise.duplicates import dedupe, duplicate_key, richness
 from heedloop_server.normalise.family import settle
 from heedloop_server.normalise.feedback import feedback_in
-from heedloop_server.normalise.logs import LogContent, merge, normalise_logs
+from heedloop_server.normalise.logs import LogContent, log_spans, merge, normalise_logs
 from heedloop_server.normalise.span import span_views
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "dedupe",
     "duplicate_key",
     "feedback_in",
+    "log_spans",
     "merge",
     "normalise_logs",
     "normalise_request",

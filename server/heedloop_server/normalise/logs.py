@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from heedloop.schema import Call, Feedback, Usage
+from heedloop.schema import Call, Feedback
 from heedloop_server.normalise import context, genai
 from heedloop_server.normalise.draft import Draft
 from heedloop_server.normalise.feedback import EVALUATION_RESULT, evaluation
@@ -15,6 +15,8 @@ from heedloop_server.normalise.span import decode_attributes
 from heedloop_server.normalise.values import as_name, as_text, decode, read_object
 
 _EXCEPTION = "gen_ai.client.operation.exception"
+FROM_LOGS = "heedloop.from_logs"
+"""Attribute of a call that log records told more of: the fields they told, and the spans they named, as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,12 @@ class LogContent:
     index: int = 0
     attributes: Mapping[str, Any] = field(default_factory=dict)
     body: Any = None
+
+    @property
+    def identity(self) -> str:
+        """Equal for the same record sent twice, in whatever request."""
+        said = [self.trace_id, self.span_id, self.event, self.time_ns, self.attributes, self.body]
+        return json.dumps(said, ensure_ascii=False, sort_keys=True, default=as_text)
 
     def to_json(self) -> str:
         """Text for the store; `from_json` gives an equal record back."""
@@ -89,24 +97,29 @@ def _is_content(event: str, attrs: Mapping[str, Any], scope: str) -> bool:
 def merge(call: Call, contents: Iterable[LogContent]) -> Call:
     """The call with what its log records add; what the span itself said stays.
 
-    The order in which the records come does not matter, and joining some twice changes nothing.
+    Give it all records that are known of the call: what earlier ones added is read anew, so that neither their order nor
+    their number of arrivals matters.
     """
-    if not call.operation:
+    told = sorted({c.identity: c for c in contents}.values(), key=lambda c: (c.time_ns, c.index, c.identity))
+    if not call.operation or not told:
         return call
-    ordered = sorted(contents, key=lambda c: (c.time_ns, c.index))
-    if not ordered:
-        return call
-    draft = _draft_of(call)
-    told = [(c.event, _event_body(c)) for c in ordered if genai.is_message_event(c.event)]
-    if told:
-        genai.read_event_messages(told, draft)
-    for content in ordered:
+    span = _without_logs(call)
+    draft = _draft_of(span)
+    events = [(c.event, _event_body(c)) for c in told if genai.is_message_event(c.event)]
+    if events:
+        genai.read_event_messages(events, draft)
+    for content in told:
         if not genai.is_message_event(content.event):
-            attrs = {**content.attributes, **read_object(content.body)}
-            genai.read_attributes(attrs, draft)
+            genai.read_attributes({**content.attributes, **read_object(content.body)}, draft)
         context.read(content.attributes, {k.partition(".")[0] for k in content.attributes}, draft)
         _read_exception(content, draft)
-    return _with(call, draft)
+    return _with(span, draft, {f"{c.trace_id}:{c.span_id}" for c in told})
+
+
+def log_spans(call: Call) -> set[tuple[str, str]]:
+    """The spans (trace id, span id) whose log records the call was joined with."""
+    spans = read_object(call.attributes.get(FROM_LOGS)).get("spans", ())
+    return {(trace, span) for trace, _, span in (str(s).partition(":") for s in spans)}
 
 
 def _event_body(content: LogContent) -> dict[str, Any]:
@@ -128,6 +141,17 @@ def _read_exception(content: LogContent, draft: Draft) -> None:
 _DRAFTED = tuple(n for n in Draft.__slots__ if n not in ("failed", "duration_ns"))
 
 
+def _without_logs(call: Call) -> Call:
+    """The call as its span alone told it."""
+    if FROM_LOGS not in call.attributes:
+        return call
+    empty = Draft()
+    named = read_object(call.attributes[FROM_LOGS]).get("fields", ())
+    fields: dict[str, Any] = {n: getattr(empty, n) for n in named if n in _DRAFTED}
+    attributes = {k: v for k, v in call.attributes.items() if k != FROM_LOGS}
+    return replace(call, **fields, attributes=attributes)
+
+
 def _draft_of(call: Call) -> Draft:
     draft = Draft()
     for name in _DRAFTED:
@@ -137,17 +161,18 @@ def _draft_of(call: Call) -> Draft:
     return draft
 
 
-def _with(call: Call, draft: Draft) -> Call:
+def _with(call: Call, draft: Draft, spans: set[str]) -> Call:
+    """The span's call with what the draft knows beyond it, and a note of which fields and spans that came from."""
+    if call.operation == "embeddings":
+        draft.embedding_inputs = draft.embedding_inputs or tuple(
+            m.text for m in draft.input_messages if m.text
+        )
+        draft.input_messages = draft.output_messages = ()
     changed: dict[str, Any] = {
         n: getattr(draft, n) for n in _DRAFTED if getattr(draft, n) != getattr(call, n)
     }
-    if call.operation == "embeddings" and draft.input_messages:
-        texts = tuple(m.text for m in draft.input_messages if m.text)
-        changed |= {
-            "input_messages": (),
-            "output_messages": (),
-            "embedding_inputs": call.embedding_inputs or texts,
-        }
-    if draft.usage == Usage():
-        changed.pop("usage", None)
-    return replace(call, **changed) if changed else call
+    if not changed:
+        return call
+    # parameters are a part of the span's own where it had some, and only a whole field can be taken back
+    note = {"fields": sorted(n for n in changed if n != "params" or not call.params), "spans": sorted(spans)}
+    return replace(call, **changed, attributes={**call.attributes, FROM_LOGS: json.dumps(note)})

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 import pyarrow as pa
 
 from heedloop.schema import Call
-from heedloop_server.normalise import LogContent, duplicate_key
+from heedloop_server.normalise import LogContent, duplicate_key, log_spans
 from heedloop_server.normalise.joins import Key, join, key_of, stands_for, wants_content
 from heedloop_server.normalise.own import is_own
 from heedloop_server.store.connection import ProjectStore, Store
@@ -52,8 +52,11 @@ def settle(project: ProjectStore, arrived: Arrived) -> list[tuple[Call, datetime
     """
     fresh = [c for c, _ in arrived.calls]
     received = {key_of(c): at for c, at in arrived.calls}
-    contents = arrived.contents + span_contents(project, {key_of(c) for c in fresh if wants_content(c)})
     stored = _relatives(project, fresh, arrived.contents)
+    told = {(c.trace_id, c.span_id) for c in arrived.contents}
+    told |= {key_of(c) for c in fresh if wants_content(c)}
+    told |= {span for c in stored for span in log_spans(c)} if arrived.contents else set()
+    contents = arrived.contents + span_contents(project, told)
     now = datetime.now(timezone.utc)
     return [(c, received.get(key_of(c), now)) for c in join(fresh, stored, contents)]
 
@@ -67,8 +70,8 @@ def insert_contents(
             "project_id": project,
             "trace_id": bytes.fromhex(c.trace_id),
             "span_id": bytes.fromhex(c.span_id),
-            "record_hash": hashlib.blake2b((text := c.to_json()).encode(), digest_size=16).digest(),
-            "record": text,
+            "record_hash": hashlib.blake2b(c.identity.encode(), digest_size=16).digest(),
+            "record": c.to_json(),
             "at": _time(c.time_ns, received_at),
             "ingested_at": received_at,
         }
