@@ -17,7 +17,7 @@ from heedloop import attributes as names
 from heedloop._capture import Budget, render_answer, render_json, render_prompt, snapshot
 from heedloop._guard import guarded
 from heedloop._runtime import Runtime, state
-from heedloop._spans import CallSpan, Captured
+from heedloop._spans import CallSpan, Captured, handle_of
 from heedloop.schema import Usage
 
 __all__ = [
@@ -218,7 +218,7 @@ def handle() -> str:
         return last.handle
     span = trace_api.get_current_span().get_span_context()
     if span.is_valid and state.runtime is not None:
-        return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
+        return handle_of(span)
     return ""
 
 

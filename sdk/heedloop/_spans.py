@@ -21,7 +21,7 @@ from heedloop._capture import Clean, render_json
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CallSpan", "Captured", "Event", "Link"]
+__all__ = ["CallSpan", "Captured", "Event", "Link", "cleaned", "handle_of"]
 
 _UNSET = Status(StatusCode.UNSET)
 _MAX_STACK_CHARS = 8_000
@@ -162,8 +162,7 @@ class CallSpan(trace_api.Span):
     @property
     def handle(self) -> str:
         """The call's W3C traceparent."""
-        c = self.context
-        return f"00-{c.trace_id:032x}-{c.span_id:016x}-{c.trace_flags:02x}"
+        return handle_of(self.context)
 
     @property
     def sampled(self) -> bool:
@@ -197,6 +196,11 @@ class CallSpan(trace_api.Span):
         if self.truncated:
             written[names.TRUNCATED] = list(self.truncated)
         return written
+
+
+def handle_of(context: trace_api.SpanContext) -> str:
+    """The handle of any span. Of the flags it has the sampled one only, so that one call has one handle."""
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags & 1:02x}"
 
 
 def cleaned(attributes: Mapping[str, Any], clean: Clean) -> dict[str, Any]:
