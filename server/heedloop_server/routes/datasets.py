@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, cast
 
@@ -37,6 +37,7 @@ from heedloop_server.store.snapshots import (
     find_snapshot,
     list_snapshots,
     read_judgements,
+    row_texts,
     snapshot_rows,
     write_snapshot,
 )
@@ -63,17 +64,18 @@ def create_snapshot(project: Trainable, body: Annotated[dict[str, Any], Body()])
     filters = _filters(body.get("filters"))
     rules = from_json(Rules, {} if body.get("rules") is None else body["rules"], field="rules")
     as_of = _as_of(body.get("as_of"))
-    judgements = read_judgements(project, as_of)
+    judgements = read_judgements(project, filters, as_of)
     calls = list(read_calls(project, filters, as_of))
     calls += read_compared(project, calls, judgements, as_of)
     made = curate(calls, judgements, rules)
     query = {"filters": _written(filters), "rules": to_json(rules)}
-    snapshot = _snapshot(project, made, name=name, as_of=as_of, query=query)
+    texts: dict[DatasetForm, list[str]] = {form: row_texts(r) for form, r in made.rows.items()}
+    snapshot = _snapshot(project, made, texts, name=name, as_of=as_of, query=query)
     known = find_snapshot(project, snapshot.id)
     if known is not None:
         return JSONResponse(_answer(known), status_code=200)
     stored = StoredSnapshot(snapshot, describe(made))
-    write_snapshot(project, snapshot, rows=made.rows, report=stored.report)
+    write_snapshot(project, snapshot, rows=made.rows, texts=texts, report=stored.report)
     return JSONResponse(_answer(stored), status_code=201)
 
 
@@ -155,7 +157,13 @@ def _as_of(value: object) -> datetime:
 
 
 def _snapshot(
-    project: ProjectStore, made: Curated, *, name: str, as_of: datetime, query: Mapping[str, Any]
+    project: ProjectStore,
+    made: Curated,
+    texts: Mapping[DatasetForm, Sequence[str]],
+    *,
+    name: str,
+    as_of: datetime,
+    query: Mapping[str, Any],
 ) -> Snapshot:
     """The snapshot record; its id is a hash of the project, the query, the feedback and the rows themselves."""
     feedback = hashlib.sha256()
@@ -163,8 +171,8 @@ def _snapshot(
         feedback.update(f"{judgement.feedback_id}:{judgement.version}\n".encode())
     rows = hashlib.sha256()
     for form in DATASET_FORMS:
-        for row in made.rows.get(form, ()):
-            rows.update(canonical_json([form, to_json(row)]).encode("utf-8", "replace"))
+        for text in texts.get(form, ()):
+            rows.update(f"{form}\n{text}\n".encode("utf-8", "replace"))
     parts = [project.project, canonical_json(query), feedback.hexdigest(), rows.hexdigest()]
     return Snapshot(
         id=hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32],

@@ -14,7 +14,7 @@ from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.filters import conditions
 from heedloop_server.store.spans import CALL_COLUMNS, call_from_row
 
-__all__ = ["MAX_CALLS", "read_calls", "read_compared"]
+__all__ = ["MAX_CALLS", "call_conditions", "read_calls", "read_compared"]
 
 MAX_CALLS = 500_000
 """A snapshot of more calls than this is refused: it is made in memory."""
@@ -32,10 +32,7 @@ def read_calls(project: ProjectStore, filters: CallFilters, as_of: datetime) -> 
     Raises:
         TooLarge: there are more than 500,000.
     """
-    whole = filters.model_copy(
-        update={"since": filters.since or _FIRST, "until": filters.until or as_of + _SKEW}
-    )
-    where, params = conditions(whole)
+    where, params = call_conditions(filters, as_of)
     num_calls = 0
     for page in _pages(project, where, params, as_of):
         num_calls += len(page)
@@ -45,6 +42,12 @@ def read_calls(project: ProjectStore, filters: CallFilters, as_of: datetime) -> 
                 field="filters",
             )
         yield from page
+
+
+def call_conditions(filters: CallFilters, as_of: datetime) -> tuple[str, dict[str, Any]]:
+    """The filters as a condition on `spans` with its parameters; of all time unless they name a period."""
+    period = {"since": filters.since or _FIRST, "until": filters.until or as_of + _SKEW}
+    return conditions(filters.model_copy(update=period))
 
 
 def read_compared(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from heedloop.schema import DatasetForm, Feedback, Snapshot, Split, from_json, to_json
+from heedloop.schema import DatasetForm, Feedback, Snapshot, Split, canonical_json, from_json, to_json
 from heedloop_server.curate import Judgement, Row
+from heedloop_server.filters import CallFilters
 from heedloop_server.store.connection import ProjectStore
+from heedloop_server.store.snapshot_calls import call_conditions
 
 __all__ = [
     "SnapshotUse",
@@ -19,6 +21,7 @@ __all__ = [
     "find_snapshot",
     "list_snapshots",
     "read_judgements",
+    "row_texts",
     "snapshot_rows",
     "snapshots_of_feedback",
     "snapshots_of_traces",
@@ -26,7 +29,7 @@ __all__ = [
 ]
 
 INSERT_ROWS = 4000
-READ_ROWS = 2000
+READ_ROWS = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,24 +52,35 @@ class SnapshotUse:
 # ------------------------------------------------------------------------------------------------------ making
 
 
-def read_judgements(project: ProjectStore, as_of: datetime) -> list[Judgement]:
-    """Every feedback of the project as it stood at `as_of`: its newest version of that time, unless retracted."""
-    sql = """
+def read_judgements(project: ProjectStore, filters: CallFilters, as_of: datetime) -> list[Judgement]:
+    """Feedback on the calls that the filters take, as it stood at `as_of`: its newest version of that time, unless retracted.
+
+    Which calls it is about is read from the newest rows; what it said, from the history.
+    """
+    where, params = call_conditions(filters, as_of)
+    sql = f"""
         SELECT
             toString(feedback_id) AS id,
             max(version) AS newest,
             argMax(record, (version, received_at)) AS newest_record,
             argMax(is_deleted, (version, received_at)) AS gone
         FROM feedback_history FINAL
-        WHERE project_id = {project:String}
-          AND received_at <= {as_of:DateTime64(6,'UTC')}
+        WHERE project_id = {{project:String}}
+          AND received_at <= {{as_of:DateTime64(6,'UTC')}}
+          AND feedback_id IN (
+              SELECT feedback_id
+              FROM feedback
+              ARRAY JOIN arrayPushBack(other_trace_ids, trace_id) AS judged
+              WHERE project_id = {{project:String}}
+                AND judged IN (SELECT trace_id FROM spans FINAL WHERE {where})
+          )
         GROUP BY feedback_id
         HAVING gone = 0
         ORDER BY id
-    """
+    """  # noqa: S608  the conditions are ours, the values are bound
     return [
         Judgement(row["id"], row["newest"], from_json(Feedback, json.loads(row["newest_record"])))
-        for row in project.rows(sql, {"as_of": as_of})
+        for row in project.rows(sql, {**params, "as_of": as_of})
     ]
 
 
@@ -75,13 +89,14 @@ def write_snapshot(
     snapshot: Snapshot,
     *,
     rows: Mapping[DatasetForm, Sequence[Row]],
+    texts: Mapping[DatasetForm, Sequence[str]],
     report: Mapping[str, Any],
 ) -> None:
-    """Store the rows, then where they come from, then the snapshot: one that can be read is whole."""
+    """Store the rows (`texts` is their JSON), then where they come from, then the snapshot: one that can be read is whole."""
     for form, of_form in rows.items():
         for start in range(0, len(of_form), INSERT_ROWS):
-            batch = of_form[start : start + INSERT_ROWS]
-            stored = [_row(snapshot.id, form, start + i, row) for i, row in enumerate(batch)]
+            batch = zip(of_form[start : start + INSERT_ROWS], texts[form][start:], strict=False)
+            stored = [_row(snapshot.id, form, start + i, row, text) for i, (row, text) in enumerate(batch)]
             project.insert("snapshot_rows", stored)
     sources = [
         {"kind": kind, "source_id": source, "snapshot_id": snapshot.id} for kind, source in _sources(rows)
@@ -91,7 +106,7 @@ def write_snapshot(
     _save(project, StoredSnapshot(snapshot, report))
 
 
-def _row(snapshot_id: str, form: DatasetForm, position: int, row: Row) -> dict[str, Any]:
+def _row(snapshot_id: str, form: DatasetForm, position: int, row: Row, text: str) -> dict[str, Any]:
     return {
         "snapshot_id": snapshot_id,
         "form": form,
@@ -99,8 +114,21 @@ def _row(snapshot_id: str, form: DatasetForm, position: int, row: Row) -> dict[s
         "split": row.split,
         "feedback_ids": list(getattr(row, "feedback_ids", ())),
         "trace_ids": [bytes.fromhex(t) for t in row.trace_ids],
-        "row": json.dumps(to_json(row), ensure_ascii=False),
+        "row": text,
     }
+
+
+def row_texts(rows: Iterable[Row]) -> list[str]:
+    """The rows as canonical JSON. Many rows share a prompt, which is written once."""
+    prompts: dict[int, str] = {}
+    texts: list[str] = []
+    for row in rows:
+        prompt = prompts.get(id(row.prompt))
+        if prompt is None:
+            prompt = prompts[id(row.prompt)] = canonical_json([to_json(m) for m in row.prompt])
+        rest = canonical_json(to_json(replace(row, prompt=())))
+        texts.append(f'{{"prompt":{prompt},{rest[1:]}')
+    return texts
 
 
 def _sources(rows: Mapping[DatasetForm, Sequence[Row]]) -> list[tuple[str, str]]:
@@ -163,7 +191,7 @@ def _snapshot(record: str) -> Snapshot:
 def snapshot_rows(
     project: ProjectStore, snapshot_id: str, *, form: DatasetForm, split: Split | None = None
 ) -> Iterator[str]:
-    """The rows of one form as JSON texts, in the order they were frozen in, fetched 2,000 at a time."""
+    """The rows of one form as JSON texts, in the order they were frozen in, fetched 5,000 at a time."""
     sql = """
         SELECT
             position,
