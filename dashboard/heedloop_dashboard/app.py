@@ -31,6 +31,9 @@ STYLE = """<style>
 [data-testid="stHeader"] button, [data-testid="stHeader"] a { pointer-events: auto; }
 .hl-title { font-size: 1.04rem; font-weight: 600; margin: 0; padding: 0; line-height: 1.5; letter-spacing: 0; }
 .hl-caption { font-size: .9rem; color: var(--hl-muted); margin: 1px 0 0; line-height: 1.45; }
+[class*="st-key-"][class*="_switch"] button { padding: 2px 6px; min-height: 0; opacity: .6; }
+[class*="st-key-"][class*="_switch"] button:hover, [class*="st-key-"][class*="_switch"] button:focus-visible { opacity: 1; }
+[class*="st-key-"][class*="_switch"] button [data-testid="stMarkdownContainer"] { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 .hl-muted { color: var(--hl-muted); }
 @media (max-width: 640px) { .stMainBlockContainer { padding: 3.4rem 14px 3rem; } }
 </style>"""

@@ -6,6 +6,7 @@ that the chart draws, for the table view and the export.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,12 +31,14 @@ class Chart:
         alt: one or two sentences for screen readers.
         columns: column name -> heading of `rows`, in the order shown.
         rows: what is drawn, for the table view and the export.
+        max_height: pixels above which few rows would look bloated; None for no limit.
     """
 
     spec: dict[str, Any]
     alt: str
     columns: dict[str, str] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
+    max_height: int | None = None
 
 
 def trend(
@@ -208,7 +211,13 @@ def dots(groups: Sequence[Group], colours: Palette, *, what: str) -> Chart:
         "num_rated": "Ratings",
         "num_answers": "Answers",
     }
-    return Chart(spec, alt if values else f"No ratings by {what.lower()} yet.", columns, values)
+    return Chart(
+        spec,
+        alt if values else f"No ratings by {what.lower()} yet.",
+        columns,
+        values,
+        max_height=50 + 44 * len(values),
+    )
 
 
 def heatmap(groups: Sequence[Group], colours: Palette, *, rows: str, columns: str) -> Chart:
@@ -293,7 +302,7 @@ def heatmap(groups: Sequence[Group], colours: Palette, *, rows: str, columns: st
         "shown": "Thumbs-up rate (95% interval)",
         "num_rated": "Ratings",
     }
-    return Chart(spec, alt, heads, values)
+    return Chart(spec, alt, heads, values, max_height=40 + 27 * len({v["value"] for v in shown}))
 
 
 def bars(
@@ -308,7 +317,7 @@ def bars(
             "type": "bar",
             "color": colours.bad,
             "cornerRadiusEnd": 2,
-            "height": {"band": 0.42},
+            "size": 14,
             "cursor": "pointer",
         },
         encoding={
@@ -337,7 +346,11 @@ def bars(
         + "."
     )
     return Chart(
-        spec, alt if values else f"{title}: nothing yet.", {"label": title, "value": unit or "Count"}, values
+        spec,
+        alt if values else f"{title}: nothing yet.",
+        {"label": title, "value": unit or "Count"},
+        values,
+        max_height=44 + 34 * len(values),
     )
 
 
@@ -517,9 +530,9 @@ def _name(value: object) -> str:
 
 
 def _short(text: str) -> str:
-    """The tail of a release name after its last dash, which is what changes: `support-v13` -> `v13`."""
-    tail = text.rsplit("-", 1)[-1]
-    return tail if 0 < len(tail) < len(text) else text
+    """A release name without what never changes: `support-v13` -> `v13`; others as they are."""
+    found = re.search(r"[-_/ ](v\d[\w.]*)$", text)
+    return found[1] if found else text
 
 
 def _domain(values: Sequence[Mapping[str, Any]]) -> list[float]:

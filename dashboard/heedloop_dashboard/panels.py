@@ -72,12 +72,13 @@ def _title_row(key: str, title: str, caption: str, *, with_switch: bool) -> bool
         if not with_switch:
             return False
         as_table = bool(st.session_state.get(f"{key}_as_table"))
+        # the words are there for those who hear the page; the style of app.py leaves only the icon to see
         if st.button(
-            "",
+            f"{title}: show the {'chart' if as_table else 'numbers as a table'}",
             icon=":material/monitoring:" if as_table else ":material/table_rows:",
             type="tertiary",
             key=f"{key}_switch",
-            help=f"{title}: show the {'chart' if as_table else 'numbers as a table'}",
+            help="Show the chart" if as_table else "Show the numbers as a table",
         ):
             as_table = not as_table
             st.session_state[f"{key}_as_table"] = as_table
@@ -92,7 +93,7 @@ def _draw(
     select: str | None,
     on_select: Callable[[Mapping[str, Any]], None] | None,
 ) -> None:
-    spec = {**drawn.spec, "height": height}
+    spec = {**drawn.spec, "height": min(height, drawn.max_height or height)}
     if select is None or on_select is None:
         st.vega_lite_chart(None, spec, key=key, theme=None, alt=drawn.alt, width="stretch")
         return

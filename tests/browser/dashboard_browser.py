@@ -14,6 +14,7 @@ from queue import Empty, Queue
 from playwright.sync_api import Page, expect
 
 START_S = 60
+expect.set_options(timeout=20_000)
 
 
 @contextmanager

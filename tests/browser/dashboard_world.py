@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -106,7 +108,7 @@ def answer_span(
         "gen_ai.usage.output_tokens": 30,
         "heedloop.answer": True,
         "heedloop.tags": [topic],
-        "heedloop.metadata.topic": topic,
+        "heedloop.metadata.language": "en",
         "user.id": f"user-{id[:2]}",
         **more,
     }
@@ -152,7 +154,27 @@ def build(url: str, key: str, now: datetime | None = None) -> World:
             )
         ]
     )
+    wait_until(
+        lambda: _stored(client, len(spans), len(feedback) + 1),
+        "everything that was acknowledged is in the store",
+    )
     return _train(client, world, now)
+
+
+def _stored(client: Client, spans: int, feedback: int) -> bool:
+    ledger = client.ledger()
+    return (
+        ledger["stored"] >= spans
+        and ledger["feedback"]["stored"] + ledger["feedback"]["duplicate"] >= feedback
+    )
+
+
+def wait_until(condition: Callable[[], bool], what: str, *, timeout_s: float = 60) -> None:
+    """Ask again until it is so; fails after `timeout_s` with what was waited for."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
+        time.sleep(0.05)
 
 
 def _answer(

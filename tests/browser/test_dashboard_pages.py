@@ -139,11 +139,11 @@ def test_search_and_next_and_previous_stay_in_the_list(page: Page, dashboard: st
     second = rows.nth(1).get_attribute("data-key")
     assert first == world.trace_id
     rows.nth(0).click()
-    page.get_by_role("link", name="Older").click()
+    page.get_by_role("link", name="Older →", exact=True).click()
     page.wait_for_url(re.compile(second))
-    page.get_by_role("link", name="Newer").click()
+    page.get_by_role("link", name="← Newer", exact=True).click()
     page.wait_for_url(re.compile(first))
-    expect(page.get_by_text("Newer")).to_have_attribute("aria-disabled", "true")
+    expect(page.get_by_text("← Newer", exact=True)).to_have_attribute("aria-disabled", "true")
 
 
 def test_text_search_finds_words_of_the_question(page: Page, dashboard: str, world) -> None:

@@ -2,11 +2,13 @@ function sparkline(points, tone) {
   const known = points.filter((p) => p !== null);
   const box = svg("svg", { viewBox: "0 0 100 40", preserveAspectRatio: "none", class: tone, "aria-hidden": "true" });
   if (known.length < 2) return box;
-  const low = Math.min(...known), span = Math.max(...known) - low || 1;
+  const low = Math.min(...known), top = Math.max(...known);
+  // A change of less than a fifth of the value must not look like a cliff: the line then stays in the middle.
+  const span = Math.max(top - low, 0.2 * Math.abs(top)) || 1, lift = (span - (top - low)) / 2;
   let path = "", pen = false;
   points.forEach((p, i) => {
     if (p === null) { pen = false; return; }
-    const x = (100 * i) / (points.length - 1), y = 35 - (28 * (p - low)) / span;
+    const x = (100 * i) / (points.length - 1), y = 35 - (28 * (p - low + lift)) / span;
     path += (pen ? "L" : "M") + x.toFixed(2) + " " + y.toFixed(2);
     pen = true;
   });

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 from uuid import UUID
 
-from heedloop.schema import Call, Feedback, utc_now
+from heedloop.schema import Call, Feedback, Target, utc_now
 from heedloop_server.errors import ServerError, Unavailable
 from heedloop_server.store.connection import ProjectStore, Store, StoreError
 from heedloop_server.store.feedback import (
@@ -153,7 +153,13 @@ class FeedbackDesk:
             bound = [replace(e, call=calls.get(_target_key(e.feedback))) for e in new]
             insert_feedback(project, bound)
             self._note_unbound(project.project, bound)
+            self._look_again(project, [e.feedback.target for e in bound if e.call is None])
         return outcomes
+
+    def _look_again(self, project: ProjectStore, targets: Sequence[Target]) -> None:
+        """Bind what the loader stored between our search for the calls and our note that they are missing."""
+        if targets and find_calls(project, targets):
+            self.rebind(project.project)
 
     # ----------------------------------------------------------------------------------------------- binding
 
