@@ -7,6 +7,8 @@ import contextlib
 import json
 import logging
 import os
+import signal
+import sys
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
@@ -50,6 +52,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the loop, print the report, and keep the dashboard up unless told not to."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    # Threads that spin while they wait make training ten times slower on a machine that has other things to do.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is stopped too
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     if args.minutes is not None and not 1.5 <= args.minutes <= 30:
         print(f"heedloop demo: --minutes {args.minutes:g} is not between 1.5 and 30")
@@ -79,7 +84,7 @@ def _run_in(folder: Path, args: argparse.Namespace) -> int:
     from heedloop_trainer.demo.report import render
     from heedloop_trainer.demo.stopwatch import Stopwatch
 
-    _use_few_threads()
+    _prepare_torch()
     print(INTRO.format(seed=args.seed), flush=True)
     plan = fast_plan(args.seed) if args.fast else full_plan(args.seed, minutes=args.minutes or FULL_MINUTES)
     with start_server(folder / "data", folder / "first-key") as server:
@@ -101,9 +106,12 @@ def _run_in(folder: Path, args: argparse.Namespace) -> int:
     return 0
 
 
-def _use_few_threads() -> None:
-    """Small models are slower on many threads than on four."""
+def _prepare_torch() -> None:
+    """Small models are slower on many threads than on four; and nobody needs a bar for writing a small file."""
     import torch
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(min(4, os.cpu_count() or 1))

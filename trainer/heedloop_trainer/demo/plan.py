@@ -39,8 +39,8 @@ class Plan:
     base_visits: int = 1600
     base_pairs: int = 400
     sft_visits: int = 800
-    sft_pairs: int = 1000
-    fresh_visits: int = 1400
+    sft_pairs: int = 800
+    fresh_visits: int = 1200
     sft: SFTConfig = field(default_factory=SFTConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     ppo: PPOConfig = field(default_factory=PPOConfig)
@@ -116,7 +116,7 @@ def _reward(seed: int) -> RewardConfig:
 
 def _ppo(seed: int) -> PPOConfig:
     return PPOConfig(
-        num_rollouts=25,
+        num_rollouts=20,
         batch_size=96,
         epochs=2,
         minibatches=2,

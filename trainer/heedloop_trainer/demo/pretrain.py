@@ -43,12 +43,12 @@ class Size:
     hidden: int = 128
     layers: int = 3
     heads: int = 4
-    num_documents: int = 16_000
+    num_documents: int = 10_000
     batch_size: int = 16
     learning_rate: float = 3e-3
 
 
-FAST = Size(hidden=32, layers=2, heads=2, num_documents=320, batch_size=32)
+FAST = Size(hidden=32, layers=2, heads=2, num_documents=320, batch_size=8, learning_rate=1e-2)
 """For tests: two layers and a glance at the text. It proves the road, not the learning."""
 
 

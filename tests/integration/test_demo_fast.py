@@ -1,0 +1,48 @@
+"""`heedloop demo --fast`: the whole road of one thumb, from the decorator to the model that was trained on it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+
+@pytest.mark.slow
+def test_the_loop_closes(tmp_path: Path) -> None:
+    report_file, data = tmp_path / "report.json", tmp_path / "demo"
+    command = [sys.executable, "-m", "heedloop._cli", "demo", "--fast", "--no-serve", "--seed", "3"]
+    done = subprocess.run(
+        [*command, "--data", str(data), "--report", str(report_file)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    report = json.loads(report_file.read_text())
+
+    assert [s["stage"] for s in report["stages"]] == ["base", "sft", "ppo"]
+    for stage in report["stages"]:
+        assert stage["num_answers"] == 40, "every held-out question of a fresh user is stored once"
+        assert 0 < stage["num_rated"] <= 40
+        assert stage["rate"]["low"] <= stage["rate"]["estimate"] <= stage["rate"]["high"]
+    assert report["num_leaked"] == 0
+
+    thread = report["thread"]
+    assert len(thread["snapshots"]) == 2, "a thumb on the base model is in both snapshots"
+    assert {method for _, method, _ in thread["runs"]} == {"sft", "reward", "ppo"}
+    for number in (thread["feedback_id"], thread["trace_id"], *thread["snapshots"]):
+        assert number in done.stdout
+
+    AutoModelForCausalLM.from_pretrained(data / "runs" / "ppo" / "checkpoint")
+    AutoModelForSequenceClassification.from_pretrained(data / "runs" / "reward" / "checkpoint")
+
+
+def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    command = [sys.executable, "-m", "heedloop._cli", "demo", "--no-serve", "--data", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "is not empty" in done.stdout
+    assert [p.name for p in tmp_path.iterdir()] == ["precious"]
