@@ -16,6 +16,7 @@ from opentelemetry.trace.propagation import set_span_in_context
 from heedloop import attributes as names
 from heedloop._capture import Budget, render_answer, render_json, render_prompt, snapshot
 from heedloop._guard import guarded
+from heedloop._responses import Reading, read_response
 from heedloop._runtime import Runtime, state
 from heedloop._spans import CallSpan, Captured, handle_of
 from heedloop.schema import Usage
@@ -338,6 +339,23 @@ def keep_content(runtime: Runtime, call: CallSpan, attribute: str, value: Any) -
     call.num_chars += size
     if cut:
         call.mark_truncated(attribute)
+
+
+def keep_result(runtime: Runtime, call: CallSpan, result: Any) -> None:
+    """Take what a call returned. What the app said itself by `set` stays as it is."""
+    reading = read_response(result)
+    if reading is not None:
+        keep_reading(runtime, call, reading)
+    elif not call.output_given:
+        keep_content(runtime, call, names.OUTPUT_MESSAGES, result)
+
+
+def keep_reading(runtime: Runtime, call: CallSpan, reading: Reading) -> None:
+    """Take what an LLM client's own object says about the answer."""
+    for key, value in _attributes_of(reading.values).items():
+        call.attributes.setdefault(key, value)
+    if not call.output_given:
+        keep_content(runtime, call, names.OUTPUT_MESSAGES, reading.output)
 
 
 def keep_stream(call: CallSpan, pieces: list[Any], budget: Budget | None) -> None:

@@ -18,10 +18,14 @@ from heedloop import _current
 from heedloop import attributes as names
 from heedloop._capture import Budget, snapshot
 from heedloop._guard import guarded
+from heedloop._responses import client_of, read_stream
 from heedloop._runtime import Runtime
 from heedloop._spans import CallSpan
 
 __all__ = ["drive", "drive_async", "is_stream", "wrap_stream"]
+
+_MAX_ORIGINALS = 20_000
+"""The most chunks of an LLM client's stream that are kept until it ends."""
 
 
 class Recording:
@@ -34,6 +38,7 @@ class Recording:
         self._token: Any = None
         self._budget = Budget(runtime.options.max_value_chars) if capture and runtime.capture else None
         self._pieces: list[Any] = []
+        self._originals: list[Any] | None = [] if self._budget is not None else None
         self._first_at: int | None = None
         span.attributes[names.REQUEST_STREAM] = True
 
@@ -57,6 +62,10 @@ class Recording:
         if budget.chars <= 0 or budget.nodes <= 0:
             budget.cut = True
             return
+        if self._originals is not None and client_of(piece) is not None:
+            if len(self._originals) < _MAX_ORIGINALS:
+                self._originals.append(piece)
+            return
         self._pieces.append(snapshot(piece, budget))
 
     @guarded("recording the end of a stream", None)
@@ -69,9 +78,19 @@ class Recording:
             span.attributes[names.TIME_TO_FIRST_CHUNK] = (self._first_at - span.start_time) / 1e9
         if error is not None:
             span.fail(error)
-        if self._pieces:
-            _current.keep_stream(span, self._pieces, self._budget)
+        reading = read_stream(self._originals) if self._originals else None
+        if reading is not None:
+            _current.keep_reading(self._runtime, span, reading)
+        else:
+            self._keep_pieces()
         _current.end(self._runtime, span)
+
+    def _keep_pieces(self) -> None:
+        for original in self._originals or ():
+            if self._budget is not None and self._budget.chars > 0:
+                self._pieces.append(snapshot(original, self._budget))
+        if self._pieces:
+            _current.keep_stream(self._span, self._pieces, self._budget)
 
 
 def drive(runtime: Runtime, span: CallSpan, producer: Any, capture: bool) -> Generator[Any, Any, Any]:

@@ -236,8 +236,8 @@ def _finish(runtime: Runtime, span: CallSpan, traced: Traced, result: Any) -> An
 @guarded("recording a result", None)
 def _close(runtime: Runtime, span: CallSpan, traced: Traced, result: Any) -> None:
     _current.detach(span)
-    if traced.capture_output and result is not None and not span.output_given:
-        _current.keep_content(runtime, span, names.OUTPUT_MESSAGES, result)
+    if traced.capture_output and result is not None:
+        _current.keep_result(runtime, span, result)
     _current.end(runtime, span)
 
 

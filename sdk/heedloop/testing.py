@@ -82,6 +82,7 @@ class MemoryTransport:
 
     def __init__(self) -> None:
         self.spans: list[SentSpan] = []
+        self.span_bodies: list[bytes] = []
         self.feedback: list[Feedback] = []
         self.counts: list[dict[str, Any]] = []
         self.answers: list[Answer] = []
@@ -92,6 +93,7 @@ class MemoryTransport:
         if self.answers:
             return self.answers.pop(0)
         if path == "/v1/traces":
+            self.span_bodies.append(body)
             self.spans.extend(decode(body))
             return Answer("accepted", 200)
         if path == "/v1/feedback":
