@@ -251,7 +251,7 @@ class Runtime:
     def _report_counts(self) -> dict[str, Any]:
         how = self.delivery()
         return {
-            "instance": self.instance,
+            "sdk_id": self.instance,
             "service": self.resource.get(names.SERVICE_NAME, ""),
             "sdk_version": self.scope[1],
             "spans": {

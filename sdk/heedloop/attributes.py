@@ -68,6 +68,25 @@ CONTENT_ATTRIBUTES: frozenset[str] = frozenset(
 )
 """Attributes that hold what people and models said; the ones that capture switches and redaction are about."""
 
+IDENTIFIERS: frozenset[str] = frozenset(
+    {
+        OPERATION_NAME,
+        PROVIDER_NAME,
+        REQUEST_MODEL,
+        RESPONSE_MODEL,
+        RESPONSE_ID,
+        FINISH_REASONS,
+        PROMPT_NAME,
+        PROMPT_VERSION,
+        CONVERSATION_ID,
+        USER_ID,
+        ERROR_TYPE,
+        STEP,
+        SDK_VERSION,
+    }
+)
+"""Attributes that redaction leaves alone: a changed id would join what does not belong together."""
+
 
 def message_parts(message: Message) -> dict[str, Any]:
     """One message in the convention's form: `{"role", "parts": [{"type", ...}]}`."""

@@ -1,7 +1,8 @@
 """heedloop switched off: the app's code runs unchanged, and no feedback call fails on the empty handles it gets."""
 
-import heedloop
 import pytest
+
+import heedloop
 from heedloop.schema import SchemaError
 
 
