@@ -9,10 +9,11 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from heedloop.schema import Call, Message, Usage
+from heedloop_server.filters import CallFilters
 from heedloop_server.normalise import LogContent
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.joins import Arrived, insert_contents, settle
-from heedloop_server.store.spans import calls_to_arrow, trace_calls
+from heedloop_server.store.spans import calls_to_arrow, list_calls, trace_calls
 from heedloop_server.testing import temporary_store
 
 START = datetime(2026, 11, 21, 10, 0, tzinfo=timezone.utc)
@@ -141,3 +142,23 @@ def test_a_failed_call_s_inner_span_is_no_second_call() -> None:
                 _load(project, part)
             (call,) = [c for c in trace_calls(project, TRACE) if c.operation]
         assert call.http_status == 429 and call.span_id == "11" * 8
+
+
+def test_a_list_shows_the_newest_version_before_any_merge() -> None:
+    with temporary_store() as store:
+        project = store.project("p")
+        store.command("SYSTEM STOP MERGES spans")
+        for part in (BARE, FULL, _call("33" * 8, start_time=START - timedelta(seconds=1))):
+            _load(project, part)
+        everything = CallFilters(since=START - timedelta(days=1), until=START + timedelta(days=1))
+        pages = [list_calls(project, everything, limit=1, after=None)]
+        first = pages[0][0]
+        pages += [
+            list_calls(
+                project,
+                everything,
+                limit=50,
+                after=(first["start_time"], first["trace_id_hex"], first["span_id_hex"]),
+            )
+        ]
+    assert [[r["span_id_hex"] for r in page] for page in pages] == [["11" * 8], ["33" * 8]]

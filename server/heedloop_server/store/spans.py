@@ -331,24 +331,69 @@ def list_calls(
 ) -> list[Row]:
     """Up to `limit` summaries, newest first, from below the position `after` (start time, trace id, span id).
 
-    Not FINAL, which would merge the whole period before the first row: resent spans are dropped by LIMIT 1 BY instead.
+    Not FINAL over the period, which would merge all of it before the first row: candidates come from any version of a
+    span, then the newest versions of those few are asked whether they still match.
     """
+    found: list[Row] = []
+    while len(found) < limit:
+        wanted = limit - len(found)
+        keys = _candidates(project, filters, limit=wanted, after=after)
+        found += _newest(project, filters, keys)
+        if len(keys) < wanted:
+            break
+        after = keys[-1]
+    return found
+
+
+_Position = tuple[datetime, str, str]
+
+
+def _candidates(
+    project: ProjectStore, filters: CallFilters, *, limit: int, after: _Position | None
+) -> list[_Position]:
+    """The newest spans any version of which matches."""
     where, params = conditions(filters)
     if after is not None:
         where += """
  AND start_time <= {after_time:DateTime64(6,'UTC')}
  AND (start_time, trace_id, span_id) < ({after_time:DateTime64(6,'UTC')}, unhex({after_trace:String}), unhex({after_span:String}))"""
         params |= {"after_time": after[0], "after_trace": after[1], "after_span": after[2]}
-    return project.rows(
+    rows = project.rows(
         f"""
-        SELECT {SUMMARY_COLUMNS}
+        SELECT
+            start_time,
+            lower(hex(trace_id)) AS trace,
+            lower(hex(span_id)) AS span
         FROM spans
         WHERE {where}
-        ORDER BY start_time DESC, trace_id DESC, span_id DESC, ingested_at DESC
+        ORDER BY start_time DESC, trace_id DESC, span_id DESC
         LIMIT 1 BY start_time, trace_id, span_id
         LIMIT {{limit:UInt32}}
         """,  # noqa: S608
         {**params, "limit": limit},
+    )
+    return [(r["start_time"], r["trace"], r["span"]) for r in rows]
+
+
+def _newest(project: ProjectStore, filters: CallFilters, keys: Sequence[_Position]) -> list[Row]:
+    """Summaries of those of the spans whose newest version matches, newest first."""
+    if not keys:
+        return []
+    where, params = conditions(filters)
+    return project.rows(
+        f"""
+        SELECT {SUMMARY_COLUMNS}
+        FROM spans FINAL
+        WHERE {where}
+          AND start_time IN {{times:Array(DateTime64(6,'UTC'))}}
+          AND concat(lower(hex(trace_id)), lower(hex(span_id))) IN {{ids:Array(String)}}
+        ORDER BY start_time DESC, trace_id DESC, span_id DESC
+        """,  # noqa: S608
+        {
+            **params,
+            "times": [at.strftime("%Y-%m-%d %H:%M:%S.%f") for at, _, _ in keys],
+            "ids": [trace + span for _, trace, span in keys],
+        },
     )
 
 
