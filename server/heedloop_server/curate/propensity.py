@@ -110,12 +110,20 @@ def effective_size(weights: NDArray[np.float64]) -> float:
     return float(weights.sum()) ** 2 / total if total else 0.0
 
 
-def sensitivity_bounds(share: float, ratios: Sequence[float] = RATIOS) -> dict[float, tuple[float, float]]:
+def sensitivity_bounds(
+    share: float, coverage: float = 0.0, ratios: Sequence[float] = RATIOS
+) -> dict[float, tuple[float, float]]:
     """Lowest and highest share of liked among all answers, if the dissatisfied rate r times as readily or 1/r times.
 
-    With q the share among the rated and r the ratio, the share among all is q r / (q r + 1 - q).
+    With q the share among the rated and r the ratio, the share among all is q r / (q r + 1 - q). Whatever the ratio, the
+    unrated can at most all be disliked, or all liked: it lies within q c and q c + 1 - c (Manski 1989).
+
+    Args:
+        share: q, of the rated.
+        coverage: c, the part of all answers that is rated.
     """
-    return {r: (_shifted(share, 1 / r), _shifted(share, r)) for r in ratios}
+    least, most = share * coverage, share * coverage + 1 - coverage
+    return {r: (max(least, _shifted(share, 1 / r)), min(most, _shifted(share, r))) for r in ratios}
 
 
 def _shifted(share: float, ratio: float) -> float:
@@ -127,7 +135,12 @@ def _rate(answers: Sequence[Answer], liked: Mapping[int, float], weights: Mappin
     w = np.array([weights.get(answers[i].key, 1.0) for i in liked])
     values = np.array(list(liked.values()))
     weighted = float((w * values).sum() / w.sum())
-    return Rate(float(values.mean()), weighted, effective_size(w), sensitivity_bounds(weighted))
+    return Rate(
+        float(values.mean()),
+        weighted,
+        effective_size(w),
+        sensitivity_bounds(weighted, len(liked) / len(answers)),
+    )
 
 
 def _features(answers: Sequence[Answer]) -> NDArray[np.float64]:

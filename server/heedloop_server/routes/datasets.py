@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Body, Depends, Query
@@ -47,6 +48,7 @@ __all__ = ["router"]
 router = APIRouter()
 
 MAX_NAME_CHARS = 256
+LINES_AT_ONCE = 500
 
 Readable = Annotated[ProjectStore, Depends(scoped("read"))]
 Trainable = Annotated[ProjectStore, Depends(scoped("train"))]
@@ -106,8 +108,9 @@ def get_rows(
 
 
 def _lines(rows: Iterator[str]) -> Iterator[bytes]:
-    for row in rows:
-        yield row.encode() + b"\n"
+    """The rows as lines, many at a time: each piece of a streamed answer costs a change of threads."""
+    while batch := list(islice(rows, LINES_AT_ONCE)):
+        yield "".join(f"{row}\n" for row in batch).encode()
 
 
 def _stored(project: ProjectStore, snapshot_id: str) -> StoredSnapshot:

@@ -181,9 +181,14 @@ def test_clipping_limits_the_weights():
 
 
 def test_sensitivity_bounds_by_hand():
-    bounds = sensitivity_bounds(0.8, (1, 4))
+    bounds = sensitivity_bounds(0.8, ratios=(1, 4))
     assert bounds[1] == pytest.approx((0.8, 0.8))
     assert bounds[4] == pytest.approx((0.5, 16 / 17))
+
+
+def test_what_is_rated_limits_the_bounds():
+    assert sensitivity_bounds(0.8, 0.9, (100,))[100] == pytest.approx((0.72, 0.82))
+    assert sensitivity_bounds(0.8, 1.0, (100,))[100] == pytest.approx((0.8, 0.8))
 
 
 def test_propensity_weighs_the_rows_of_rarely_rated_answers_up():
