@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
@@ -17,12 +18,13 @@ from starlette.middleware.cors import CORSMiddleware
 from heedloop_server.auth import KeyRing
 from heedloop_server.errors import answer_errors
 from heedloop_server.ingest.intake import Intake
+from heedloop_server.parameters import known_parameters
 from heedloop_server.rates import RateLimit
 from heedloop_server.settings import Settings
 from heedloop_server.store.connection import Store, open_store
 from heedloop_server.store.keys import insert_key_uses
 
-__all__ = ["ROUTERS", "create_app", "scopes_of"]
+__all__ = ["ROUTERS", "all_routes", "create_app", "scopes_of"]
 
 ROUTERS = (
     "otlp",
@@ -81,6 +83,7 @@ def create_app(settings: Settings | None = None, *, store: Store | None = None) 
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        dependencies=[Depends(known_parameters)],
     )
     app.state.settings = chosen
     app.state.rates = RateLimit(chosen.requests_per_minute)
@@ -119,10 +122,23 @@ def _scopes(dependant: Dependant) -> Iterator[str]:
         yield from _scopes(inner)
 
 
+def all_routes(routes: Iterable[Any]) -> Iterator[APIRoute]:
+    """Every API route, also those of included routers, which newer FastAPI versions keep as they are instead of copying them.
+
+    Raises:
+        RuntimeError: there is a route of another kind, whose scope nobody could see.
+    """
+    for route in routes:
+        if isinstance(route, APIRoute):
+            yield route
+        elif (router := getattr(route, "original_router", None)) is not None:
+            yield from all_routes(router.routes)
+        elif getattr(route, "path", "") != "/openapi.json":
+            raise RuntimeError(f"{route!r} is no API route; its scope cannot be checked")
+
+
 def _check_closed(app: FastAPI) -> None:
     """Every route is closed unless it says otherwise; forgetting to say either is a bug that must not start."""
-    for route in app.routes:
-        if not isinstance(route, APIRoute):
-            continue
+    for route in all_routes(app.routes):
         if not scopes_of(route) and not getattr(route.endpoint, "heedloop_open", False):
             raise RuntimeError(f"{route.path} names no scope; use require(...) or mark it open_route")

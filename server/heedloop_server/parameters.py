@@ -1,0 +1,43 @@
+"""A query parameter that a route does not have is an error: a mistyped filter must not show unfiltered numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from fastapi import Request
+from fastapi.dependencies.models import Dependant
+from pydantic import BaseModel
+
+from heedloop_server.errors import Invalid
+
+__all__ = ["known_parameters"]
+
+
+def known_parameters(request: Request) -> None:
+    """Refuse query parameters that the route does not declare.
+
+    Raises:
+        Invalid: names the parameter and lists those that the route takes.
+    """
+    if not request.query_params:
+        return
+    route: Any = request.scope.get("route")
+    known = sorted(set(_names(route.dependant)))
+    for name in request.query_params:
+        if name not in known:
+            takes = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise Invalid(
+                f"{name!r} is not a parameter of {request.method} {route.path}; {takes}", field=name
+            )
+
+
+def _names(dependant: Dependant) -> Iterator[str]:
+    for param in dependant.query_params:
+        annotation = param.field_info.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield from annotation.model_fields
+        else:
+            yield param.alias
+    for inner in dependant.dependencies:
+        yield from _names(inner)
