@@ -1,0 +1,107 @@
+"""kill -9 in the middle, the same command again: the undisturbed curve, bit for bit. And two processes equal one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from heedloop_trainer.runs import RunFolder
+
+PROGRAM = Path(__file__).with_name("training_program.py")
+ENV = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def program(method: str, folder: Path, *rest: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(PROGRAM), method, str(folder), *rest]
+    return subprocess.run(command, env=ENV, capture_output=True, text=True, timeout=250)
+
+
+def curve(folder: Path) -> list[dict[str, float]]:
+    """The metrics without the times, which no seed decides."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in r.items() if not k.startswith("time/") and k != "step_s"} for r in rows]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "kill_at"), [("sft", 3), ("ppo", 3)])
+def test_a_killed_run_goes_on_to_the_same_bits(method, kill_at, tmp_path):
+    """Killed after step 3 was logged; the last resume point is step 2, so steps 2 and 3 come again."""
+    undisturbed = program(method, tmp_path / "whole")
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    killed = program(method, tmp_path / "killed", "kill", str(kill_at))
+    assert killed.returncode == -signal.SIGKILL
+    assert (tmp_path / "killed" / "resume").exists()
+    assert len(curve(tmp_path / "killed")) == kill_at + 1
+    again = program(method, tmp_path / "killed")
+    assert again.returncode == 0, again.stderr
+    assert curve(tmp_path / "killed") == curve(tmp_path / "whole")
+    whole = load_file(tmp_path / "whole" / "parameters.safetensors")
+    resumed = load_file(tmp_path / "killed" / "parameters.safetensors")
+    assert whole.keys() == resumed.keys()
+    for name, value in whole.items():
+        assert torch.equal(value, resumed[name]), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["sft", "reward", "ppo"])
+def test_two_processes_equal_one(method, tmp_path):
+    """FSDP2 over gloo: parameters after all steps agree within 1e-5 with one process."""
+    one = program(method, tmp_path / "one")
+    assert one.returncode == 0, one.stderr
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        str(PROGRAM),
+    ]
+    two = subprocess.run(
+        [*torchrun, method, str(tmp_path / "two")], env=ENV, capture_output=True, text=True, timeout=280
+    )
+    assert two.returncode == 0, two.stderr[-3000:]
+    first = load_file(tmp_path / "one" / "parameters.safetensors")
+    second = load_file(tmp_path / "two" / "parameters.safetensors")
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert (value - second[name]).abs().max() < 1e-5, name
+
+
+def test_a_crash_while_saving_leaves_the_old_point_whole(tmp_path, monkeypatch):
+    """The disk fills up during the second save: the first resume point is still there, and the error says what to do."""
+    from heedloop_trainer import runs
+
+    run = RunFolder.create(tmp_path, "sft", save_every=1)
+    run.save_state(1, {"w": torch.ones(3)}, {"note": "first"})
+
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(runs, "save_file", full)
+    with pytest.raises(OSError, match="free some disk space"):
+        run.save_state(2, {"w": torch.zeros(3)}, {"note": "second"})
+    state = RunFolder.create(tmp_path, "sft", save_every=1).load_state()
+    assert state is not None
+    assert (state.step, state.values["note"]) == (1, "first")
+    assert torch.equal(state.tensors["w"], torch.ones(3))
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".resume")] == []
+
+
+def test_a_folder_goes_on_only_with_its_own_run(tmp_path):
+    first = RunFolder.create(tmp_path, "sft", snapshot_id="a" * 16)
+    again = RunFolder.create(tmp_path, "sft", snapshot_id="a" * 16)
+    assert again.id == first.id
+    with pytest.raises(ValueError, match="snapshot_id"):
+        RunFolder.create(tmp_path, "sft", snapshot_id="b" * 16)
+    with pytest.raises(ValueError, match="method"):
+        RunFolder.create(tmp_path, "ppo", snapshot_id="a" * 16)
+    again.finish()
+    with pytest.raises(ValueError, match="finished run"):
+        RunFolder.create(tmp_path, "sft", snapshot_id="a" * 16)

@@ -1,0 +1,118 @@
+"""A training program for tests that need a process of their own: `python training_program.py METHOD FOLDER [kill STEP]`.
+
+It makes the same little model and rows every time, trains, and leaves the parameters in FOLDER/parameters.safetensors. With
+`kill STEP` it ends itself with SIGKILL as soon as that step is logged. Under torchrun it trains over all ranks.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from heedloop.schema import Comparison, Demonstration, Message, PromptRow
+from heedloop_trainer.distributed import join
+from heedloop_trainer.models import RewardModel
+from heedloop_trainer.optimiser import OptimiserConfig
+from heedloop_trainer.ppo import PPOConfig, train_ppo
+from heedloop_trainer.reward import RewardConfig, train_reward
+from heedloop_trainer.runs import RunFolder
+from heedloop_trainer.sampling import SamplingConfig
+from heedloop_trainer.scratch import SmallShape, small_classifier, small_policy, train_tokenizer
+from heedloop_trainer.sft import SFTConfig, train_sft
+
+SHAPE = SmallShape(16, 2, 2, 32)
+WORDS = ["yes", "no", "the cat", "a dog sits", "why not", "thanks a lot"]
+
+
+def asked(i: int) -> tuple[Message, ...]:
+    return (Message("user", f"{WORDS[i % 6]} {WORDS[i * 5 % 6]}?"),)
+
+
+class Run(RunFolder):
+    """A run that is killed at a step, where asked."""
+
+    kill_at: int | None = None
+
+    def log(self, step: int, **metrics: float) -> None:
+        super().log(step, **metrics)
+        if step == self.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main(method: str, folder: Path, kill_at: int | None = None) -> None:
+    torch.set_num_threads(1)
+    world = join()
+    tokenizer = train_tokenizer(WORDS, vocab_size=300)
+    settings = {"sft": sft_config, "reward": reward_config, "ppo": ppo_config, "rloo": rloo_config}[method]()
+    place = folder if world.is_first else folder / f"rank{world.rank}"
+    run = Run.create(place, method, config=settings, save_every=2)
+    run.kill_at = kill_at
+    model = small_classifier(tokenizer, SHAPE) if method == "reward" else small_policy(tokenizer, SHAPE)
+    state = TRAIN[method](settings, model, tokenizer, run, world)
+    if world.is_first:
+        save_file({k: v.contiguous().clone() for k, v in state.items()}, folder / "parameters.safetensors")
+    world.barrier()
+
+
+def sft_config() -> SFTConfig:
+    return SFTConfig(epochs=2, batch_size=5, optimiser=OptimiserConfig(1e-2), max_tokens=64)
+
+
+def reward_config() -> RewardConfig:
+    return RewardConfig(epochs=2, batch_size=5, optimiser=OptimiserConfig(1e-2), max_tokens=64)
+
+
+def ppo_config() -> PPOConfig:
+    return PPOConfig(
+        num_rollouts=5,
+        batch_size=9,
+        epochs=2,
+        minibatches=2,
+        kl_target=0.5,
+        kl_horizon=50,
+        max_tokens=64,
+        sampling=SamplingConfig(8, batch_size=4),
+        actor=OptimiserConfig(1e-2),
+        critic=OptimiserConfig(1e-2),
+    )
+
+
+def rloo_config() -> PPOConfig:
+    import dataclasses
+
+    return dataclasses.replace(ppo_config(), estimator="rloo", group_size=3, truncation="score")
+
+
+def run_sft(config, model, tokenizer, run, world):
+    from heedloop_trainer.distributed import full_state
+
+    rows = [Demonstration(asked(i), WORDS[(i + 1) % 6] * (1 + i % 3)) for i in range(13)]
+    train_sft(config, rows, model, tokenizer, run, world=world)
+    return full_state(model)
+
+
+def run_reward(config, model, tokenizer, run, world):
+    from heedloop_trainer.distributed import full_state
+
+    rows = [Comparison(asked(i), WORDS[i % 6], WORDS[(i + 1) % 6] * 2, tie=i == 4) for i in range(13)]
+    train_reward(config, rows, model, tokenizer, run, world=world)
+    return full_state(model)
+
+
+def run_ppo(config, model, tokenizer, run, world):
+    from heedloop_trainer.distributed import full_state
+
+    torch.manual_seed(3)
+    reward = RewardModel(small_classifier(tokenizer, SHAPE, seed=3), tokenizer)
+    prompts = [PromptRow(asked(i)) for i in range(7)]
+    train_ppo(config, prompts, model, tokenizer, reward_model=reward, run=run, world=world)
+    return full_state(model)
+
+
+TRAIN = {"sft": run_sft, "reward": run_reward, "ppo": run_ppo, "rloo": run_ppo}
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[4]) if sys.argv[3:4] == ["kill"] else None)
