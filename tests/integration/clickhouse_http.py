@@ -217,15 +217,15 @@ def _decompress(data: bytes, encoding: str) -> bytes:
     if encoding not in ("lz4", "zstd"):
         return data
     import lz4.frame
-    import zstandard
+
+    try:
+        from compression import zstd  # Python 3.14
+    except ImportError:
+        from backports import zstd
 
     out = bytearray()
     while data:  # one frame per block
-        reader = (
-            lz4.frame.LZ4FrameDecompressor()
-            if encoding == "lz4"
-            else zstandard.ZstdDecompressor().decompressobj()
-        )
+        reader = lz4.frame.LZ4FrameDecompressor() if encoding == "lz4" else zstd.ZstdDecompressor()
         out += reader.decompress(data)
         data = reader.unused_data
     return bytes(out)

@@ -67,18 +67,29 @@ def read_segment(path: Path) -> Iterator[bytes]:
 
 
 def _records(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """(offset after the record, body) of each whole record."""
-    at, size = 0, len(data)
-    while at + _HEAD.size <= size:
-        length, crc = _HEAD.unpack_from(data, at)
-        end = at + _HEAD.size + length
-        if length == 0 or end > size:
-            return
-        body = data[at + _HEAD.size : end]
-        if zlib.crc32(body) != crc:
-            return
-        yield end, body
+    """(offset after the record, body) of each whole record. A damaged one between whole ones is passed over: only it is lost."""
+    at = 0
+    while (end := _record_end(data, at)) is not None:
+        if _is_whole(data, at, end):
+            yield end, data[at + _HEAD.size : end]
+        else:
+            after = _record_end(data, end)
+            if after is None or not _is_whole(data, end, after):
+                return
         at = end
+
+
+def _record_end(data: bytes, at: int) -> int | None:
+    """Where the record at this offset ends by its own length; None where no record fits."""
+    if at + _HEAD.size > len(data):
+        return None
+    length = _HEAD.unpack_from(data, at)[0]
+    end = at + _HEAD.size + length
+    return end if length and end <= len(data) else None
+
+
+def _is_whole(data: bytes, at: int, end: int) -> bool:
+    return zlib.crc32(data[at + _HEAD.size : end]) == _HEAD.unpack_from(data, at)[1]
 
 
 @dataclass(slots=True)

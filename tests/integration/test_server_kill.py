@@ -1,0 +1,202 @@
+"""kill -9 at random moments during load, and a store that fails: what was acknowledged is there exactly once, and the ledger balances.
+
+A few kills run in the suite; `HEEDLOOP_KILLS=200 pytest tests/integration/test_server_kill.py` runs the long form.
+"""
+
+import os
+import random
+import threading
+import time
+import uuid
+from pathlib import Path
+
+import requests
+from server_process import ServerProcess, ShimProcess, wait_for
+from server_requests import span, thumb, traces_request
+
+from heedloop.client import ApiError
+from heedloop.schema import to_json
+
+KILLS = int(os.environ.get("HEEDLOOP_KILLS", "3"))
+EXPORTERS = 3
+
+
+class Exporter(threading.Thread):
+    """Sends spans and feedback, and sends again what was not acknowledged, as an SDK does, until told to stop."""
+
+    def __init__(self, server: ServerProcess, key: str) -> None:
+        super().__init__(daemon=True)
+        self.server = server
+        self.headers = {"Authorization": f"Bearer {key}"}
+        self.stopping = threading.Event()
+        self.spans: set[str] = set()
+        self.feedback: set[str] = set()
+        self.refused: list[str] = []
+
+    def run(self) -> None:
+        while not self.stopping.is_set():
+            spans = [span(trace_id=uuid.uuid4().hex, user__id="load") for _ in range(20)]
+            body = traces_request(spans).SerializeToString()
+            if self._until_acknowledged(
+                "/v1/traces", data=body, headers={"Content-Type": "application/x-protobuf"}
+            ):
+                self.spans |= {s.span_id.hex() for s in spans}
+            given = thumb(spans[0].trace_id.hex(), spans[0].span_id.hex(), author=uuid.uuid4().hex)
+            if self._until_acknowledged("/v1/feedback", json=to_json(given)):
+                self.feedback.add(given.id)
+
+    def _until_acknowledged(self, path: str, headers: dict[str, str] | None = None, **body) -> bool:
+        while True:
+            try:
+                answer = requests.post(
+                    self.server.url + path, headers={**self.headers, **(headers or {})}, timeout=10, **body
+                )
+                if answer.status_code == 200:
+                    return True
+                if answer.status_code not in (429, 503):
+                    self.refused.append(f"{answer.status_code} {answer.text}")
+                    return False
+            except requests.RequestException:
+                pass
+            if self.stopping.wait(0.02):
+                return False
+
+
+def _ledger(client):
+    try:
+        return client.ledger()
+    except ApiError:
+        return None
+
+
+def _everything_is_there_once(server: ServerProcess, exporters: list[Exporter]) -> None:
+    client = server.client()
+    ledger = wait_for(
+        lambda: (led := _ledger(client)) and not led["pending"] and led, what="the log to be empty"
+    )
+    assert ledger["received"] == ledger["stored"] + ledger["rejected"] + ledger["duplicate"]
+    assert ledger["rejected"] == 0
+    stored = [c["span_id"] for c in client.iter_calls(user_id="load")]
+    acknowledged = set().union(*(e.spans for e in exporters))
+    assert acknowledged <= set(stored), f"{len(acknowledged - set(stored))} acknowledged spans are lost"
+    assert len(stored) == len(set(stored)), "spans are there twice"
+    assert ledger["stored"] == len(stored), "the ledger does not say what is there"
+    said = [f["id"] for f in client.iter_feedback()]
+    wanted = set().union(*(e.feedback for e in exporters))
+    assert wanted <= set(said), f"{len(wanted - set(said))} acknowledged feedbacks are lost"
+    assert len(said) == len(set(said))
+
+
+def test_kill_9_during_load_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path).start()
+    exporters = [Exporter(server, server.key) for _ in range(EXPORTERS)]
+    for e in exporters:
+        e.start()
+    for _ in range(KILLS):
+        time.sleep(random.uniform(0.1, 1.0))  # the moment of the kill is the point, not a wait for something
+        server.kill()
+        server.start()
+    before = sum(len(e.spans) for e in exporters)
+    wait_for(lambda: sum(len(e.spans) for e in exporters) > before, what="the exporters to go on")
+    for e in exporters:
+        e.stopping.set()
+    for e in exporters:
+        e.join(20)
+    assert [r for e in exporters for r in e.refused] == []
+    assert sum(len(e.spans) for e in exporters) > 50
+    assert sum(len(e.feedback) for e in exporters) > 3
+    _everything_is_there_once(server, exporters)
+    assert server.stop() == 0
+
+
+def test_a_store_that_answers_errors_loses_nothing(tmp_path: Path) -> None:
+    shim = ShimProcess(tmp_path / "clickhouse")
+    server = ServerProcess(tmp_path, "--store", shim.dsn).start()
+    exporter = Exporter(server, server.key)
+    exporter.start()
+    wait_for(lambda: exporter.spans, what="the first spans")
+    for code in (241, 243, 252, 999):  # memory limit, disk full, too many parts, no keeper
+        shim.fail(code)
+        assert requests.get(server.url + "/readyz", timeout=10).status_code == 503
+        told = requests.post(
+            server.url + "/v1/feedback", json=to_json(thumb("ab" * 16)), headers=server.headers(), timeout=10
+        )
+        assert told.status_code == 503
+        assert told.headers["Retry-After"]
+        shim.fail(0)
+        so_far = len(exporter.spans)
+        wait_for(lambda n=so_far: len(exporter.spans) > n, what="spans after the outage")
+    exporter.stopping.set()
+    exporter.join(20)
+    assert exporter.refused == []
+    _everything_is_there_once(server, [exporter])
+    assert server.stop() == 0
+    shim.stop()
+
+
+def test_spans_are_taken_while_the_store_is_away(tmp_path: Path) -> None:
+    shim = ShimProcess(tmp_path / "clickhouse")
+    server = ServerProcess(tmp_path, "--store", shim.dsn).start()
+    assert (
+        server.client().me()["project"] == "default"
+    )  # the key is known now; without the store it could not be checked
+    shim.fail(999)
+    trace_id = uuid.uuid4().hex
+    body = traces_request([span(trace_id=trace_id)]).SerializeToString()
+    answer = requests.post(
+        server.url + "/v1/traces",
+        data=body,
+        headers={**server.headers(), "Content-Type": "application/x-protobuf"},
+        timeout=10,
+    )
+    assert answer.status_code == 200
+    server.kill()  # and the log outlives the process
+    shim.fail(0)
+    server.start()
+    wait_for(
+        lambda: [c for c in server.client().calls()["calls"] if c["trace_id"] == trace_id], what="the span"
+    )
+    server.stop()
+    shim.stop()
+
+
+def test_a_graceful_stop_leaves_nothing_behind(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path, env={"HEEDLOOP_SEAL_AFTER_S": "60"}).start()
+    body = traces_request([span() for _ in range(30)]).SerializeToString()
+    requests.post(
+        server.url + "/v1/traces",
+        data=body,
+        headers={**server.headers(), "Content-Type": "application/x-protobuf"},
+        timeout=10,
+    )
+    assert server.client().ledger()["pending"] == 30
+    assert server.stop() == 0
+    assert list((tmp_path / "data" / "log").glob("*.log")) == []
+    server.start()
+    assert server.client().ledger()["stored"] == 30
+    server.stop()
+
+
+def test_a_second_server_on_the_folder_says_so(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    server = ServerProcess(tmp_path).start()
+    command = [
+        sys.executable,
+        "-m",
+        "heedloop._cli",
+        "serve",
+        "--data",
+        str(tmp_path / "data"),
+        "--port",
+        "0",
+    ]
+    second = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert second.returncode == 1
+    assert "another server uses" in second.stderr
+    assert "clickhouse://" in second.stderr
+    taken = subprocess.run([*command[:-1], str(server.port)], capture_output=True, text=True, timeout=60)
+    assert taken.returncode == 1
+    assert "cannot listen" in taken.stderr
+    server.stop()

@@ -1,0 +1,218 @@
+"""Every route is closed: no key, a wrong key, a wrong scope and another project's key are tried on all of them, found by walking the app."""
+
+import re
+import uuid
+from pathlib import Path
+
+import pytest
+from fastapi import APIRouter
+from fastapi.testclient import TestClient
+
+import heedloop_server.app as app_module
+from heedloop.schema import Author, Call, Feedback, Message, Target, utc_now
+from heedloop_server.app import all_routes, create_app, scopes_of
+from heedloop_server.auth import PROJECT_SCOPES, SCOPES, make_key
+from heedloop_server.settings import Settings
+from heedloop_server.store.spans import insert_calls
+from heedloop_server.testing import temporary_store
+
+OPEN = {"/healthz", "/readyz", "/openapi.json"}
+BY_ITSELF = {
+    "/v1/traces": "ingest",
+    "/v1/logs": "ingest",
+    "/v1/metrics": "ingest",
+    "/v1/me": None,
+    "/metrics": "admin",
+}
+"""Routes that check their caller themselves -> the scope they need (None: any key)."""
+
+SECRET = "the-other-projects-secret"
+
+
+def _routes() -> list[tuple[str, str, frozenset[str]]]:
+    """(method, path, scopes) of every route of the app."""
+    app = create_app(Settings())
+    found = []
+    for route in all_routes(app.routes):
+        scopes = scopes_of(route) or frozenset({BY_ITSELF.get(route.path)} - {None})
+        found += [(m, route.path, scopes) for m in sorted(route.methods - {"HEAD"})]
+    return found
+
+
+ROUTES = _routes()
+CLOSED = [r for r in ROUTES if r[1] not in OPEN and not r[1].startswith("/browser/")]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory):
+    """A server with two projects; `theirs` holds a call, feedback on it, a snapshot and a run, all with a secret in them."""
+    folder = tmp_path_factory.mktemp("closed")
+    with temporary_store() as store, TestClient(create_app(Settings(data=folder), store=store)) as client:
+        keys = {s: make_key(store, "mine", name=s, scopes=[s])[0] for s in SCOPES}
+        keys["all"] = make_key(store, "mine", name="all", scopes=PROJECT_SCOPES)[0]
+        theirs = make_key(store, "theirs", name="all", scopes=PROJECT_SCOPES)[0]
+        ids = {"trace_id": uuid.uuid4().hex, "span_id": uuid.uuid4().hex[:16]}
+        call = Call(
+            **ids, start_time=utc_now(), model_answered=SECRET, prompt_name=SECRET, service=SECRET, user_id=SECRET,
+            session_id=SECRET, tags=(SECRET,), input_messages=(Message("user", SECRET),), output_messages=(Message("assistant", SECRET),),
+        )  # fmt: skip
+        insert_calls(store.project("theirs"), [call])
+        auth = {"Authorization": f"Bearer {theirs}"}
+        flag = Feedback(kind="flag", target=Target(**ids), category=SECRET, author=Author("end_user", SECRET))
+        thumb = {
+            "kind": "rating",
+            "value": 1,
+            "target": ids,
+            "author": {"kind": "end_user", "id": SECRET},
+            "comment": SECRET,
+        }
+        correction = {
+            "kind": "correction",
+            "target": ids,
+            "correction": SECRET,
+            "author": {"kind": "end_user", "id": SECRET},
+        }
+        flag_json = {
+            "kind": "flag",
+            "target": ids,
+            "category": SECRET,
+            "author": {"kind": "end_user", "id": SECRET},
+        }
+        posted = client.post("/v1/feedback", json={"feedback": [thumb, correction, flag_json]}, headers=auth)
+        assert posted.json()["stored"] == 3, (posted.text, flag)
+        snapshot = client.post("/v1/snapshots", json={"name": SECRET}, headers=auth).json()
+        run = {"id": "run-" + uuid.uuid4().hex, "method": "sft", "name": SECRET}
+        client.post("/v1/runs", json=run, headers=auth)
+        known = {
+            "trace_id": ids["trace_id"], "feedback_id": posted.json()["results"][0]["feedback_id"], "snapshot_id": snapshot.get("id", "x"),
+            "run_id": run["id"], "key_id": theirs.split("_")[1], "name": "summary",
+        }  # fmt: skip
+        yield client, keys, known, theirs
+
+
+def _fill(path: str, known: dict[str, str]) -> str:
+    return re.sub(r"\{(\w+)[^}]*\}", lambda m: known.get(m[1], "x"), path)
+
+
+def test_the_walk_sees_the_app() -> None:
+    paths = {p for _, p, _ in ROUTES}
+    assert {
+        "/v1/feedback",
+        "/v1/traces/{trace_id}",
+        "/v1/calls",
+        "/v1/keys/{key_id}",
+        "/v1/erasures",
+        "/v1/snapshots",
+        "/v1/runs",
+    } <= paths
+    assert len(CLOSED) > 20
+
+
+@pytest.mark.parametrize(("method", "path", "scopes"), CLOSED)
+def test_no_key_and_wrong_keys_get_401(world, method: str, path: str, scopes: frozenset[str]) -> None:
+    client, keys, known, _ = world
+    good = keys["all"]
+    flipped = good[:-1] + ("A" if good[-1] != "A" else "B")
+    for headers in (
+        {},
+        {"Authorization": "Bearer "},
+        {"Authorization": f"Bearer {flipped}"},
+        {"Authorization": "Bearer hl_000000000000_" + "a" * 43},
+        {"Authorization": f"Basic {good}"},
+        {"x-heedloop-key": "nonsense"},
+    ):
+        answer = client.request(method, _fill(path, known), headers=headers)
+        assert answer.status_code == 401, (headers, answer.text)
+        assert SECRET not in answer.text
+
+
+@pytest.mark.parametrize(("method", "path", "scopes"), [r for r in CLOSED if r[2]])
+def test_a_key_without_the_scope_gets_403(world, method: str, path: str, scopes: frozenset[str]) -> None:
+    client, keys, known, _ = world
+    for scope in set(SCOPES) - scopes:
+        headers = {"Authorization": f"Bearer {keys[scope]}", "Content-Type": "application/json"}
+        answer = client.request(method, _fill(path, known), headers=headers, content=b"{}")
+        assert answer.status_code == 403, (scope, answer.text)
+
+
+QUERIES = {
+    "/v1/facets": ["?field=model", "?field=tag", "?field=flag", "?field=service&answers_only=false"],
+    "/v1/quality/by": ["?field=model", "?field=user_id", "?field=tag"],
+    "/v1/quality/compare": [f"?field=model&a={SECRET}&b=x"],
+    "/v1/snapshots/{snapshot_id}/rows": [
+        f"?form={f}" for f in ("demonstrations", "comparisons", "unpaired", "prompts", "rated")
+    ],
+    "/v1/calls": ["", f"?user_id={SECRET}", f"?text={SECRET}", "?rating=any", "?answers_only=false"],
+}
+
+
+@pytest.mark.parametrize(("method", "path", "scopes"), [r for r in CLOSED if r[0] == "GET"])
+def test_another_projects_key_reads_nothing_of_it(
+    world, method: str, path: str, scopes: frozenset[str]
+) -> None:
+    client, keys, known, theirs = world
+    for query in QUERIES.get(path, [""]):
+        mine = client.get(_fill(path, known) + query, headers={"Authorization": f"Bearer {keys['all']}"})
+        own_words = mine.text.replace(query.partition("=")[2].partition("&")[0], "")
+        assert SECRET not in mine.text or SECRET in query, (query, mine.text[:500])
+        assert known["trace_id"] not in own_words or mine.status_code == 404
+        if "{" in path and "/quality/" not in path:
+            assert mine.status_code in (404, 422), mine.text[:300]
+        # the same request with their own key does see something: the test would notice an empty world
+        if path in ("/v1/calls", "/v1/feedback", "/v1/traces/{trace_id}", "/v1/snapshots", "/v1/runs"):
+            other = client.get(_fill(path, known) + query, headers={"Authorization": f"Bearer {theirs}"})
+            assert SECRET in other.text or known["trace_id"] in other.text, (path, query, other.text[:300])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "scopes"), [r for r in CLOSED if r[0] in ("DELETE", "PATCH", "POST") and "{" in r[1]]
+)
+def test_another_projects_key_changes_nothing_of_it(
+    world, method: str, path: str, scopes: frozenset[str]
+) -> None:
+    client, keys, known, theirs = world
+    headers = {"Authorization": f"Bearer {keys['all']}"}
+    body = {"status": "failed"} if method == "PATCH" else {"rows": [{"step": 1, "loss": 1.0}]}
+    answer = client.request(method, _fill(path, known), headers=headers, json=body)
+    assert answer.status_code in (404, 422), answer.text
+    assert client.get("/v1/me", headers={"Authorization": f"Bearer {theirs}"}).status_code == 200
+
+
+def test_erasing_in_my_project_leaves_theirs(world) -> None:
+    client, keys, known, theirs = world
+    receipt = client.post(
+        "/v1/erasures", json={"user_id": SECRET}, headers={"Authorization": f"Bearer {keys['admin']}"}
+    ).json()
+    assert (receipt["num_traces"], receipt["num_feedback"]) == (0, 0)
+    assert (
+        client.get(
+            f"/v1/traces/{known['trace_id']}", headers={"Authorization": f"Bearer {theirs}"}
+        ).status_code
+        == 200
+    )
+
+
+def test_a_project_admin_cannot_make_an_instance_key(world) -> None:
+    client, keys, _, _ = world
+    answer = client.post(
+        "/v1/keys",
+        json={"name": "x", "scopes": ["instance"]},
+        headers={"Authorization": f"Bearer {keys['admin']}"},
+    )
+    assert answer.status_code == 403
+
+
+def _forgetful() -> str:
+    return "open to everybody"
+
+
+def test_a_route_that_forgets_to_name_a_scope_stops_the_app(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    router = APIRouter()
+    router.add_api_route("/v1/forgotten", _forgetful)
+    monkeypatch.setattr(
+        app_module.importlib.import_module("heedloop_server.routes.operations"), "router", router
+    )
+    with pytest.raises(RuntimeError, match="/v1/forgotten"):
+        create_app(Settings(data=tmp_path))

@@ -1,0 +1,184 @@
+"""Decoding, limits and answers of the OTLP routes."""
+
+import contextlib
+import gzip
+import json
+import zlib
+
+import pytest
+from google.rpc.status_pb2 import Status  # type: ignore[import-not-found]
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+
+from heedloop_server.errors import ServerError, TooLarge, Unavailable, Unreadable, UnsupportedMedia
+from heedloop_server.otlp import (
+    check_spans,
+    decompress,
+    encode_error,
+    encode_success,
+    encoding_of,
+    parse_logs,
+    parse_traces,
+)
+
+LIMIT = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("encoding", "encode"),
+    [
+        ("gzip", gzip.compress),
+        ("deflate", zlib.compress),
+        ("identity", bytes),
+        ("", bytes),
+        ("GZIP", gzip.compress),
+    ],
+)
+def test_every_content_encoding(encoding, encode):
+    assert decompress(encode(b"body" * 100), encoding, limit=LIMIT) == b"body" * 100
+
+
+def test_gzip_of_several_members_is_read_whole():
+    assert decompress(gzip.compress(b"a") + gzip.compress(b"b"), "gzip", limit=LIMIT) == b"ab"
+
+
+def test_a_bomb_stops_at_the_limit():
+    bomb = gzip.compress(b"\0" * (200 << 20))
+    assert len(bomb) < 300_000
+    with pytest.raises(TooLarge):
+        decompress(bomb, "gzip", limit=LIMIT)
+    with pytest.raises(TooLarge):
+        decompress(b"\0" * (LIMIT + 1), "", limit=LIMIT)
+    assert len(decompress(gzip.compress(b"\0" * LIMIT), "gzip", limit=LIMIT)) == LIMIT
+
+
+def test_many_small_members_stop_at_the_limit_too():
+    with pytest.raises(TooLarge):
+        decompress(gzip.compress(b"\0" * 1000) * 2000, "gzip", limit=LIMIT)
+
+
+@pytest.mark.parametrize("body", [b"x", gzip.compress(b"abc" * 100)[:-1], gzip.compress(b"abc")[:5]])
+def test_broken_compression_is_unreadable(body):
+    with pytest.raises(Unreadable):
+        decompress(body, "gzip", limit=LIMIT)
+
+
+def test_unknown_media_is_named():
+    with pytest.raises(UnsupportedMedia, match="text/plain"):
+        encoding_of("text/plain")
+    with pytest.raises(UnsupportedMedia, match="br"):
+        decompress(b"", "br", limit=LIMIT)
+    assert encoding_of("application/json; charset=utf-8") == "json"
+
+
+def _deep(depth: int) -> bytes:
+    """A span with an attribute nested so deep, as protobuf bytes."""
+    value = b"\x0a\x01x"
+    for _ in range(depth):
+        value = b"\x2a" + _size(inner := b"\x0a" + _size(value) + value) + inner
+    attribute = b"\x0a\x01k\x12" + _size(value) + value
+    span = b"\x4a" + _size(attribute) + attribute
+    scope = b"\x12" + _size(span) + span
+    resource = b"\x12" + _size(scope) + scope
+    return b"\x0a" + _size(resource) + resource
+
+
+def _size(body: bytes) -> bytes:
+    n, out = len(body), bytearray()
+    while n >= 128:
+        out.append(n & 127 | 128)
+        n >>= 7
+    return bytes([*out, n])
+
+
+def test_attributes_nested_ten_thousand_deep_are_refused_not_crashed_on():
+    assert (
+        parse_traces(_deep(3), "protobuf").resource_spans[0].scope_spans[0].spans[0].attributes[0].key == "k"
+    )
+    with pytest.raises(Unreadable):
+        parse_traces(_deep(10_000), "protobuf")
+    value = '{"arrayValue":{"values":[' * 10_000 + "]}}" * 10_000
+    deep = (
+        '{"resourceSpans":[{"scopeSpans":[{"spans":[{"attributes":[{"key":"k","value":' + value + "}]}]}]}]}"
+    )
+    with pytest.raises(Unreadable):
+        parse_traces(deep.encode(), "json")
+
+
+def test_invalid_utf8_is_refused():
+    with pytest.raises(Unreadable):
+        parse_traces(_deep(0).replace(b"x", b"\xff"), "protobuf")
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_crash_the_decoder(body):
+    for parse in (parse_traces, parse_logs):
+        for encoding in ("protobuf", "json"):
+            with contextlib.suppress(Unreadable):
+                check_spans(parse(body, encoding)) if parse is parse_traces else parse(body, encoding)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "resourceSpans",
+                    "scopeSpans",
+                    "spans",
+                    "attributes",
+                    "key",
+                    "value",
+                    "stringValue",
+                    "intValue",
+                    "traceId",
+                    "spanId",
+                    "startTimeUnixNano",
+                    "kind",
+                    "status",
+                    "events",
+                    "links",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@given(JSON)
+def test_no_json_crashes_the_decoder(body):
+    with contextlib.suppress(Unreadable):
+        parse_traces(json.dumps(body).encode(), "json")
+
+
+def test_partial_success_reads_back():
+    answer = ExportTraceServiceResponse.FromString(encode_success("protobuf", rejected=300, message="why"))
+    assert (answer.partial_success.rejected_spans, answer.partial_success.error_message) == (300, "why")
+    assert encode_success("protobuf") == b""
+    assert json.loads(encode_success("json", rejected=3, message="why")) == {
+        "partialSuccess": {"rejectedSpans": "3", "errorMessage": "why"}
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(Unreadable("no"), 3), (Unavailable("later"), 14), (ServerError("?"), 2)]
+)
+def test_errors_are_google_rpc_status(error, code):
+    status = Status.FromString(encode_error("protobuf", error))
+    assert (status.code, status.message) == (code, error.message)
+    assert json.loads(encode_error("json", error)) == {"code": code, "message": error.message}
+
+
+def test_unknown_fields_are_no_reason_to_refuse():
+    request = ExportTraceServiceRequest()
+    assert parse_traces(request.SerializeToString() + b"\xf8\x3f\x01", "protobuf") is not None
+    assert parse_traces(b'{"resourceSpans": [], "futureField": {"x": 1}}', "json") is not None
