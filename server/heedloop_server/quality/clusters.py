@@ -96,7 +96,7 @@ def _points(texts: Sequence[str], seed: int) -> Array | None:
 
 
 def _unit(rows: object) -> Array:
-    return np.asarray(cast(Any, normalize(cast(Any, rows))), float)
+    return np.asarray(cast(Any, normalize)(rows), float)
 
 
 def _partition(points: Array, num_clusters: int | None, seed: int) -> tuple[Array, Array]:

@@ -157,21 +157,20 @@ def overrepresented(cells: Iterable[Cell], *, min_ratings: int = 30, q: float = 
     groups = counts.groups(min_ratings) if total_bad else {}
     if not groups:
         return PatternReport((), (), 0, total_rated, total_bad)
-    tested = _tested(groups, total_rated, total_bad)
-    significant = [p for p in tested if p.q_value <= q]
+    significant = _significant(groups, total_rated, total_bad, q)
     judged = _explained(significant, groups, (total_rated, total_bad))
     judged.sort(key=lambda p: (-p.lift_low, p.attributes))
     return PatternReport(
         patterns=tuple(p for p in judged if p.explained_by is None),
         explained=tuple(p for p in judged if p.explained_by is not None),
-        num_tested=len(tested),
+        num_tested=len(groups),
         num_rated=total_rated,
         num_bad=total_bad,
     )
 
 
-def _tested(
-    groups: Mapping[tuple[Attribute, ...], tuple[int, int]], total_rated: int, total_bad: int
+def _significant(
+    groups: Mapping[tuple[Attribute, ...], tuple[int, int]], total_rated: int, total_bad: int, most_q: float
 ) -> list[Pattern]:
     sizes = np.array(list(groups.values()), dtype=np.int64)
     p_values = over_representation_p(sizes[:, 1], sizes[:, 0], total_bad, total_rated).tolist()
@@ -179,6 +178,7 @@ def _tested(
     return [
         _pattern(attributes, counts, (total_rated, total_bad), p, q)
         for (attributes, counts), p, q in zip(groups.items(), p_values, q_values, strict=True)
+        if q is not None and q <= most_q
     ]
 
 
@@ -187,15 +187,14 @@ def _pattern(
     counts: tuple[int, int],
     total: tuple[int, int],
     p_value: float,
-    q_value: float | None,
+    q_value: float,
 ) -> Pattern:
     rated, bad = counts
     share = total[1] / total[0]
     low, high = (float(v) for v in wilson_bounds(bad, rated))
     interval = Interval(bad / rated, low, high, rated, "wilson")
-    q = 1.0 if q_value is None else q_value
     return Pattern(
-        attributes, rated, bad, interval, interval.estimate / share, low / share, min(p_value, 1.0), q
+        attributes, rated, bad, interval, interval.estimate / share, low / share, min(p_value, 1.0), q_value
     )
 
 

@@ -91,13 +91,27 @@ def compare_blocks(blocks: Sequence[Block]) -> SequentialTest:
     log_likelihoods = np.zeros_like(_LOG_ODDS)
     for block in blocks:
         log_likelihoods += _block_log_likelihoods(block)
-    log_e = _log_mixture(log_likelihoods)
     num_ratings = sum(b.num_a + b.num_b for b in blocks)
-    decided: Literal["a", "b"] | None = None
-    if log_e >= math.log(DECISION):
-        posterior = np.exp(_LOG_PRIOR + log_likelihoods - log_e)
-        decided = "a" if float(posterior @ _LOG_ODDS) > 0 else "b"
-    return SequentialTest(_exp(log_e), decided, _num_needed(log_likelihoods, num_ratings))
+    needed = _num_needed(log_likelihoods, num_ratings)
+    return SequentialTest(_exp(_log_mixture(log_likelihoods)), _decided(log_likelihoods), needed)
+
+
+def decisions_over_time(blocks: Sequence[Block]) -> list[Literal["a", "b"] | None]:
+    """What `compare_blocks` would have decided after the first block, after the first two, and so on."""
+    log_likelihoods = np.zeros_like(_LOG_ODDS)
+    decisions: list[Literal["a", "b"] | None] = []
+    for block in blocks:
+        log_likelihoods = log_likelihoods + _block_log_likelihoods(block)
+        decisions.append(_decided(log_likelihoods))
+    return decisions
+
+
+def _decided(log_likelihoods: Array) -> Literal["a", "b"] | None:
+    log_e = _log_mixture(log_likelihoods)
+    if log_e < math.log(DECISION):
+        return None
+    posterior = np.exp(_LOG_PRIOR + log_likelihoods - log_e)
+    return "a" if float(posterior @ _LOG_ODDS) > 0 else "b"
 
 
 def _block_log_likelihoods(block: Block) -> Array:
@@ -113,7 +127,9 @@ def _block_log_likelihoods(block: Block) -> Array:
         + gammaln(total_up - ups + 1)
         + gammaln(block.num_b - total_up + ups + 1)
     )
-    norms = np.array([_log_sum(log_ways + odds * ups) for odds in _LOG_ODDS])
+    tilted = log_ways[None, :] + _LOG_ODDS[:, None] * ups[None, :]
+    top = tilted.max(axis=1)
+    norms = top + np.log(np.exp(tilted - top[:, None]).sum(axis=1))
     return _LOG_ODDS * block.up_a - norms + _log_sum(log_ways)
 
 
@@ -153,7 +169,7 @@ def ratings_for_difference(rate: float, difference: float, *, level: float = 0.0
     return math.ceil((spread / difference) ** 2)
 
 
-def repeated_testing_error(num_looks: int, *, level: float = 0.05, grid: int = 801) -> float:
+def repeated_testing_error(num_looks: int, *, level: float = 0.05, grid: int = 401) -> float:
     """The chance that a z-test at `level`, looked at `num_looks` times at equal steps, ever rejects a true null.
 
     The recursive integration of Armitage, McPherson & Rowe 1969, JRSS-A 132:235-244, on a grid.
