@@ -16,6 +16,7 @@ from heedloop_server.auth import SCOPES, make_key
 from heedloop_server.settings import Settings
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.feedback import StoredFeedback, insert_feedback
+from heedloop_server.store.snapshots import drop_erased
 from heedloop_server.store.spans import insert_calls
 from heedloop_server.testing import temporary_store
 
@@ -294,3 +295,63 @@ def test_many_rows_come_in_order_over_several_pages(shop):
     frozen = freeze(client, rules={"near_duplicate": 1.0, "forms": ["unpaired"]})
     found = rows(client, frozen["id"], "unpaired")
     assert [r["completion"] for r in found] == [f"Answer {n}." for n in range(1, 4501)]
+
+
+def test_erasing_a_person_cleans_the_snapshot_and_names_the_runs(shop):
+    client, project = shop
+    calls = [
+        call(1, "Two days.", user_id="jane"),
+        call(2, "No idea.", "Refund, please?", user_id="joe"),
+        call(3, "Sorry.", "Opening hours today?", user_id="joe"),
+    ]
+    insert_calls(project, calls)
+    say(project, thumb(1, True, "jane"), thumb(2, False, "joe"), thumb(3, True, "jane"))
+    frozen = freeze(client)
+    client.post(
+        "/v1/runs", json={"id": "r1", "method": "kto", "snapshot_id": frozen["id"], "model_name": "shop-2"}
+    )
+    receipt = client.post("/v1/erasures", json={"user_id": "jane"})
+    assert receipt.status_code == 200, receipt.text
+    assert [s["id"] for s in receipt.json()["snapshots"]] == [frozen["id"]]
+    assert [r["model_name"] for r in receipt.json()["runs"]] == ["shop-2"]
+    assert [r["completion"] for r in rows(client, frozen["id"], "unpaired")] == ["No idea."]
+    assert [r["prompt"][0]["text"] for r in rows(client, frozen["id"], "prompts")] == [
+        "Refund, please?",
+        "Opening hours today?",
+    ]
+    left = client.get(f"/v1/snapshots/{frozen['id']}").json()
+    assert left["num_erased"] > 0
+    assert "jane" not in json.dumps(left)
+    again = freeze(client)
+    assert again["id"] != frozen["id"]
+    assert len(rows(client, again["id"], "unpaired")) == 1
+
+
+def test_what_is_erased_while_a_snapshot_is_made_is_not_in_it(shop):
+    client, project = shop
+    insert_calls(project, [call(1, "Two days.", user_id="jane"), call(2, "No idea.", "Refund, please?")])
+    say(project, thumb(1, True, "jane"), thumb(2, False, "joe"))
+    before = datetime.now(timezone.utc)
+    frozen = freeze(client)
+    trace = {"trace_id": bytes.fromhex(f"{1:032x}"), "erasure_id": "e1", "at": datetime.now(timezone.utc)}
+    project.insert("erased_traces", [trace])
+    assert drop_erased(project, frozen["id"], before) > 0
+    assert [r["completion"] for r in rows(client, frozen["id"], "unpaired")] == ["No idea."]
+    assert drop_erased(project, frozen["id"], before) == 0
+    assert client.get(f"/v1/snapshots/{frozen['id']}").json()["num_erased"] > 0
+
+
+def test_an_empty_answer_is_told_from_one_that_was_not_recorded(shop):
+    client, project = shop
+    silent = call(1, "")
+    unrecorded = Call(
+        f"{2:032x}", f"{2:016x}", START, input_messages=(Message("user", "How long does delivery take?"),)
+    )
+    insert_calls(project, [silent, call(3, "Rude."), unrecorded])
+    ranking = Ranking((target(1), target(3)), (1, 2))
+    say(project, Feedback("comparison", target(1), ranking=ranking, author=Author("annotator", "a1")))
+    frozen = freeze(client)
+    assert [(r["chosen"], r["rejected"]) for r in rows(client, frozen["id"], "comparisons")] == [
+        ("", "Rude.")
+    ]
+    assert frozen["report"]["dropped"] == {"answer_no_completion": 1}

@@ -57,7 +57,7 @@ def _people(report: Mapping[str, Any]) -> Iterator[str]:
     if people["largest"]:
         first = people["largest"][0]
         yield (
-            f"                  the busiest, {first['id']}, gave {first['share']:.1%};"
+            f"                  the busiest (#{first['hash']}) gave {first['share']:.1%};"
             f" as even as {people['num_effective']:,.0f} equal ones"
         )
     for form, num in report["capped"].items():

@@ -35,6 +35,7 @@ from heedloop_server.store.runs import run_summary, runs_of_snapshots
 from heedloop_server.store.snapshot_calls import read_calls, read_compared
 from heedloop_server.store.snapshots import (
     StoredSnapshot,
+    drop_erased,
     find_snapshot,
     list_snapshots,
     read_judgements,
@@ -66,6 +67,7 @@ def create_snapshot(project: Trainable, body: Annotated[dict[str, Any], Body()])
     filters = _filters(body.get("filters"))
     rules = from_json(Rules, {} if body.get("rules") is None else body["rules"], field="rules")
     as_of = _as_of(body.get("as_of"))
+    started = utc_now()
     judgements = read_judgements(project, filters, as_of)
     calls = list(read_calls(project, filters, as_of))
     calls += read_compared(project, calls, judgements, as_of)
@@ -78,6 +80,8 @@ def create_snapshot(project: Trainable, body: Annotated[dict[str, Any], Body()])
         return JSONResponse(_answer(known), status_code=200)
     stored = StoredSnapshot(snapshot, describe(made))
     write_snapshot(project, snapshot, rows=made.rows, texts=texts, report=stored.report)
+    if drop_erased(project, snapshot.id, started):
+        stored = _stored(project, snapshot.id)
     return JSONResponse(_answer(stored), status_code=201)
 
 

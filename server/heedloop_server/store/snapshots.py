@@ -18,6 +18,7 @@ from heedloop_server.store.snapshot_calls import call_conditions
 __all__ = [
     "SnapshotUse",
     "StoredSnapshot",
+    "drop_erased",
     "find_snapshot",
     "list_snapshots",
     "read_judgements",
@@ -151,6 +152,48 @@ def _save(project: ProjectStore, stored: StoredSnapshot) -> None:
         "is_deleted": 0,
     }
     project.insert("snapshots", [row])
+
+
+def drop_erased(project: ProjectStore, snapshot_id: str, since: datetime) -> int:
+    """Take out the rows of what was erased after `since`, while the snapshot was being made; how many there were."""
+    where = """
+        project_id = {project:String}
+          AND snapshot_id = {snapshot_id:String}
+          AND (
+              arrayExists(
+                  t -> t IN (
+                      SELECT trace_id
+                      FROM erased_traces
+                      WHERE project_id = {project:String} AND at >= {since:DateTime64(6,'UTC')}
+                  ),
+                  trace_ids
+              )
+              OR arrayExists(
+                  f -> f IN (
+                      SELECT feedback_id
+                      FROM erased_feedback
+                      WHERE project_id = {project:String} AND at >= {since:DateTime64(6,'UTC')}
+                  ),
+                  feedback_ids
+              )
+          )
+    """
+    params = {"snapshot_id": snapshot_id, "since": since}
+    row = project.row(f"SELECT count() AS n FROM snapshot_rows FINAL WHERE {where}", params)  # noqa: S608
+    num_erased = int(row["n"]) if row else 0
+    if num_erased:
+        store = project.store
+        table = f"snapshot_rows_local ON CLUSTER '{store.cluster}'" if store.cluster else "snapshot_rows"
+        store.command(
+            f"ALTER TABLE {table} DELETE WHERE {where}",
+            {**params, "project": project.project},
+            mutations_sync=2,
+            allow_nondeterministic_mutations=1,
+        )
+        stored = find_snapshot(project, snapshot_id)
+        if stored is not None:
+            _save(project, replace(stored, num_erased=stored.num_erased + num_erased))
+    return num_erased
 
 
 # ----------------------------------------------------------------------------------------------------- reading
