@@ -61,9 +61,7 @@ def cluster_texts(
         raise ValueError(f"{len(embeddings)} embeddings for {len(texts)} texts")
     if len(given) < _MIN_TEXTS:
         return []
-    points = (
-        _points(given, seed) if embeddings is None else normalize(np.asarray(embeddings, float)[: len(given)])
-    )
+    points = _points(given, embeddings, seed)
     if points is None:
         return []
     labels, centres = _partition(points, num_clusters, seed)
@@ -76,8 +74,10 @@ def cluster_texts(
     return sorted(found, key=lambda c: (-len(c.members), c.name))
 
 
-def _points(texts: Sequence[str], seed: int) -> Array | None:
+def _points(texts: Sequence[str], embeddings: Array | None, seed: int) -> Array | None:
     """(n, d) unit vectors; None where the texts share no words."""
+    if embeddings is not None:
+        return _unit(np.asarray(embeddings, float)[: len(texts)])
     try:
         table = TfidfVectorizer(
             token_pattern=_TOKEN,
