@@ -261,7 +261,25 @@ JSON = st.recursive(
         st.lists(inner, max_size=3)
         | st.dictionaries(
             st.sampled_from(
-                ["role", "content", "parts", "type", "text", "tool_calls", "function", "name", "arguments", "id", "message", "kwargs", "data", "messages", "toolUse", "toolResult", "input"]
+                [
+                    "role",
+                    "content",
+                    "parts",
+                    "type",
+                    "text",
+                    "tool_calls",
+                    "function",
+                    "name",
+                    "arguments",
+                    "id",
+                    "message",
+                    "kwargs",
+                    "data",
+                    "messages",
+                    "toolUse",
+                    "toolResult",
+                    "input",
+                ]
             ),
             inner
             | st.sampled_from(["text", "tool_use", "tool_result", "image", "function_call", "ai", "user"]),
