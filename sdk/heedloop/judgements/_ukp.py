@@ -10,7 +10,6 @@ import gzip
 import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 from heedloop.attributes import METADATA_PREFIX
@@ -151,7 +150,7 @@ def _votes(row: Mapping[str, Any]) -> dict[str, int]:
 
 def _arguments(source: Source) -> dict[tuple[str, str], Mapping[str, Any]]:
     """All arguments by topic and name, from the file the caller named or the one beside the pairs."""
-    path = source.answers or Path(str(source.path).replace("pairs", "args"))
+    path = source.answers or source.path.with_name(source.path.name.replace("pairs", "args"))
     if path == source.path or not path.exists():
         raise FileNotFoundError(
             f"the texts of these pairs are in another file, which is not at {path}; name it with --answers"
