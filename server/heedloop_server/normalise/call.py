@@ -8,6 +8,7 @@ from typing import Any
 
 from heedloop.schema import Call
 from heedloop_server.normalise import (
+    adk,
     context,
     detect,
     failure,
@@ -38,6 +39,7 @@ _READERS: tuple[tuple[str, Reader], ...] = (
     ("ai", vercel.read),
     ("request_data", logfire.read),
     ("model_request_parameters", pydantic_ai.read),
+    ("gcp", adk.read),
 )
 _NUMBERED = frozenset(
     {
@@ -106,7 +108,7 @@ def _assemble(span: SpanView, draft: Draft, operation: str) -> Call:
         params=draft.params,
         input_messages=draft.input_messages,
         output_messages=draft.output_messages,
-        finish_reasons=draft.finish_reasons,
+        finish_reasons=_lower(draft.finish_reasons),
         usage=draft.usage,
         cost=draft.cost,
         status="error" if draft.failed else "ok",
@@ -128,3 +130,10 @@ def _assemble(span: SpanView, draft: Draft, operation: str) -> Call:
 def _langfuse_environment(attrs: dict[str, Any]) -> str:
     value = attrs.get("langfuse.environment")
     return value if isinstance(value, str) else ""
+
+
+def _lower(reasons: tuple[str, ...]) -> tuple[str, ...]:
+    """Finish reasons without Google's capitals and enum name: `FinishReason.STOP` is `stop`."""
+    if all(r.islower() for r in reasons):
+        return reasons
+    return tuple(r.rpartition(".")[2].lower() for r in reasons)

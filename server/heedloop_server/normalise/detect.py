@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from heedloop_server.normalise.span import SpanView
-from heedloop_server.normalise.values import as_flag, as_name, read_json
+from heedloop_server.normalise.values import as_flag, as_name, read_json, read_object
 
 CHAT, EMBEDDINGS, NO_CALL = "chat", "embeddings", ""
 
@@ -64,9 +64,21 @@ def _own_word(attrs: dict[str, Any]) -> str | None:
         return _VERCEL.get(kind.rpartition(".")[2], NO_CALL)
     if "traceloop.span.kind" in attrs or attrs.get("logfire.span_type") == "pending_span":
         return NO_CALL
+    if "request_data" in attrs and "gen_ai.operation.name" not in attrs:
+        return _logfire(attrs)
     if as_flag(attrs.get("heedloop.answer")) and "gen_ai.operation.name" not in attrs:
         return CHAT
     return None
+
+
+def _logfire(attrs: dict[str, Any]) -> str:
+    """Logfire's first version names no operation; the message it logs does."""
+    if not as_name(read_object(attrs["request_data"]).get("model")):
+        return NO_CALL
+    template = str(attrs.get("logfire.msg_template") or "")
+    if template.startswith("Embedding"):
+        return EMBEDDINGS
+    return NO_CALL if template.startswith("Image") else CHAT
 
 
 def _refined(own: str, attrs: dict[str, Any]) -> str:
@@ -81,6 +93,8 @@ def _standard(span: SpanView) -> str:
     if name is not None:
         found = _OPERATIONS.get(name.lower(), NO_CALL)
         return found if found and _names_a_model(attrs) else NO_CALL
+    if _names_a_model(attrs) and read_object(attrs.get("gcp.vertex.agent.llm_request")):
+        return "generate_content"
     kind = as_name(attrs.get("llm.request.type"))
     if kind is not None:
         return _REQUEST_TYPES.get(kind.lower(), NO_CALL)

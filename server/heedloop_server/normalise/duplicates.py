@@ -85,10 +85,16 @@ def _groups(calls: list[Call]) -> list[list[Call]]:
             leader[call.trace_id, call.span_id] = i
             if call.response_id:
                 group_of[i] = responses.setdefault(call.response_id, i)
+    children: dict[int, list[int]] = {}
     for i, call in enumerate(calls):
         parent = leader.get((call.trace_id, call.parent_span_id or "")) if call.operation else None
         if parent is not None and parent != i and _same_call(call, calls[parent]):
-            _join(group_of, i, parent)
+            children.setdefault(parent, []).append(i)
+    for parent, inner in children.items():
+        # a call around several responses is none of them
+        if len({calls[i].response_id for i in inner} - {None}) < 2:
+            for i in inner:
+                _join(group_of, i, parent)
     groups: dict[int, list[Call]] = {}
     for i, call in enumerate(calls):
         groups.setdefault(_root(group_of, i), []).append(call)

@@ -16,7 +16,15 @@ from heedloop_server.normalise.params import add_format, read_params
 from heedloop_server.normalise.providers import provider_id
 from heedloop_server.normalise.span import SpanView
 from heedloop_server.normalise.usage import including_cache
-from heedloop_server.normalise.values import as_count, as_flag, as_name, as_text, as_texts, read_json
+from heedloop_server.normalise.values import (
+    as_count,
+    as_flag,
+    as_name,
+    as_text,
+    as_texts,
+    read_json,
+    read_object,
+)
 
 OPERATION_DETAILS = "gen_ai.client.inference.operation.details"
 _REQUEST = "gen_ai.request."
@@ -199,8 +207,10 @@ def read_event_messages(events: Iterable[tuple[str, Mapping[str, Any]]], draft: 
     asked: list[Message] = []
     answered: list[Message] = []
     reasons: list[str] = []
-    for name, body in events:
+    for name, sent in events:
         role = _ROLE_OF_EVENT[name]
+        inner = sent.get("gen_ai.event.content")  # Azure's instrumentations put the body into one attribute
+        body = {**sent, **read_object(inner)} if inner is not None else sent
         if role == "choice":
             answered += _choice(body)
             reason = as_name(body.get("finish_reason"))

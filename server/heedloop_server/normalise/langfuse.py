@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from heedloop_server.normalise.draft import Draft
-from heedloop_server.normalise.messages import read_messages
+from heedloop_server.normalise.messages import one_turn, read_messages
 from heedloop_server.normalise.params import read_params
 from heedloop_server.normalise.payload import answer_messages, embedding_texts, read_response
 from heedloop_server.normalise.providers import provider_id
@@ -14,6 +14,7 @@ from heedloop_server.normalise.usage import read_usage
 from heedloop_server.normalise.values import as_name, as_number, as_text, as_texts, read_json, read_object
 
 _NAME = "langfuse.observation."
+_ITEMS = ("message", "function_call", "reasoning")  # of the Responses API
 _METADATA = "langfuse.observation.metadata."
 # the OpenAI wrapper fills these in where the caller set nothing
 _WRAPPER_DEFAULTS = {"temperature": 1, "top_p": 1, "frequency_penalty": 0, "presence_penalty": 0}
@@ -80,4 +81,8 @@ def _read_messages(attrs: dict[str, Any], draft: Draft) -> None:
     elif isinstance(value, dict):
         read_response(draft, value)
     else:
-        draft.output_messages = read_messages(value, "assistant")
+        items = isinstance(value, list) and any(
+            isinstance(v, dict) and v.get("type") in _ITEMS for v in value
+        )
+        messages = read_messages(value, "assistant")
+        draft.output_messages = one_turn(messages) if items else messages

@@ -446,6 +446,8 @@ def _add_untyped(builder: _Builder, part: dict[str, Any]) -> None:
         dict,
     ):
         builder.media.append(_media(media))
+    elif isinstance(part.get("parts"), list):
+        _add_content(builder, part["parts"])
     elif isinstance(part.get("content"), (str, list)):
         _add_content(builder, part["content"])
     elif part:

@@ -85,6 +85,8 @@ def answer_messages(response: dict[str, Any]) -> tuple[Message, ...]:
         return read_messages([output["message"]], "assistant")
     if isinstance(output, list):
         return one_turn(read_messages(output, "assistant"))
+    if isinstance(response.get("content"), dict):  # Gemini through Google's ADK
+        return read_messages([response["content"]], "assistant")
     if "content" in response or "role" in response:
         return read_messages([{"role": "assistant", **response}], "assistant")
     return ()
@@ -97,7 +99,7 @@ def _finish_reasons(response: dict[str, Any]) -> tuple[str, ...]:
                 c.get("finish_reason") or c.get("finishReason") for c in response[key] if isinstance(c, dict)
             ]
             return tuple(as_text(f) for f in found if f)
-    for key in ("stop_reason", "stopReason", "finish_reason"):
+    for key in ("stop_reason", "stopReason", "finish_reason", "finishReason"):
         if isinstance(response.get(key), str) and response[key]:
             return (response[key],)
     return ()

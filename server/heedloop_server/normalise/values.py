@@ -126,8 +126,11 @@ def _closings(text: str) -> list[str]:
             brackets = brackets[1]
         elif word == ",":
             cuts.append((token.start(), brackets))
-    whole = _PARTIAL_ESCAPE.sub("", text) + '"' if cut_string else text
-    return [whole + _closed(brackets)] + [text[:i] + _closed(b) for i, b in reversed(cuts)]
+    earlier = [text[:i] + _closed(b) for i, b in reversed(cuts)]
+    if cut_string:
+        return [_PARTIAL_ESCAPE.sub("", text) + '"' + _closed(brackets), *earlier]
+    # a number at the end may have lost its last digits: 12 of 127 is worse than nothing
+    return [text + _closed(brackets), *earlier] if text.rstrip()[-1:] in '"]}' else earlier
 
 
 def _closed(brackets: _Brackets) -> str:

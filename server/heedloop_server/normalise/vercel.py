@@ -21,7 +21,9 @@ def read(span: SpanView, draft: Draft) -> None:
     draft.model_requested = draft.model_requested or as_name(attrs.get("ai.model.id"))
     draft.model_answered = draft.model_answered or as_name(attrs.get("ai.response.model"))
     draft.response_id = draft.response_id or as_name(attrs.get("ai.response.id"))
-    draft.finish_reasons = draft.finish_reasons or as_texts(attrs.get("ai.response.finishReason"))
+    draft.finish_reasons = draft.finish_reasons or as_texts(
+        attrs.get("ai.response.finishReason") or attrs.get("ai.finishReason")
+    )
     draft.stream = draft.stream or str(attrs.get("ai.operationId")).endswith("doStream")
     size = len("ai.settings.")
     draft.add_params(read_params({k[size:]: v for k, v in attrs.items() if k.startswith("ai.settings.")}))
@@ -55,8 +57,14 @@ def _read_messages(attrs: dict[str, Any], draft: Draft) -> None:
         draft.input_messages = read_messages(attrs.get("ai.prompt.messages") or attrs.get("ai.prompt"))
     if draft.output_messages:
         return
-    text = as_text(attrs.get("ai.response.text") or attrs.get("ai.response.object"))
-    calls = tuple(read_tool_calls(attrs.get("ai.response.toolCalls")))
-    reasoning = as_name(attrs.get("ai.response.reasoning"))
+    text = as_text(_answered(attrs, "text") or _answered(attrs, "object"))
+    calls = tuple(read_tool_calls(_answered(attrs, "toolCalls")))
+    reasoning = as_name(_answered(attrs, "reasoning"))
     if text or calls or reasoning:
         draft.output_messages = (Message("assistant", text, reasoning, calls),)
+
+
+def _answered(attrs: dict[str, Any], name: str) -> Any:
+    """A part of the answer, under `ai.response.` or, before version 4, `ai.result.`."""
+    value = attrs.get("ai.response." + name)
+    return attrs.get("ai.result." + name) if value is None else value

@@ -330,3 +330,106 @@ def test_values_of_the_wrong_type_are_left_out(call: Normalise) -> None:
     }
     found = call(odd)
     assert (found.usage, found.response_id, found.params, found.input_messages) == (Usage(), None, {}, ())
+
+
+# ----------------------------------------------------------------------------- older versions that no capture holds
+
+
+def test_logfire_s_first_version(call: Normalise) -> None:
+    request = '{"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}], "temperature": 0.5}'
+    answered = {
+        "request_data": request,
+        "logfire.msg_template": "Chat Completion with {request_data[model]!r}",
+        "response_data": '{"message": {"role": "assistant", "content": "Yo"}, "usage": {"prompt_tokens": 3, "completion_tokens": 1}}',
+    }
+    found = call({**answered, "logfire.span_type": "span"}, scope="logfire.openai")
+    assert (found.operation, found.model_requested, found.output_text, found.usage) == (
+        "chat",
+        "gpt-4o",
+        "Yo",
+        Usage(3, 1),
+    )
+    assert found.params == {"temperature": 0.5}
+    streamed = {
+        **answered,
+        "logfire.span_type": "log",
+        "duration": 0.5,
+        "response_data": '{"combined_chunk_content": "Yo", "chunk_count": 2}',
+    }
+    found = call(streamed, scope="logfire.openai")
+    assert (found.stream, found.output_text, found.duration_ns) == (True, "Yo", 500_000_000)
+    half = call(
+        {"request_data": request, "logfire.span_type": "span", "logfire.msg_template": "Chat"},
+        scope="logfire.openai",
+    )
+    assert half.operation == ""
+
+
+def test_adk_s_first_schema(call: Normalise) -> None:
+    found = call(
+        {
+            "gen_ai.system": "gcp.vertex.agent",
+            "gen_ai.request.model": "gemini-2.5-flash",
+            "gcp.vertex.agent.llm_request": '{"model": "gemini-2.5-flash", "config": {"temperature": 0.2, "system_instruction": "Be terse."},'
+            ' "contents": [{"role": "user", "parts": [{"text": "Weather?"}]}]}',
+            "gcp.vertex.agent.llm_response": '{"content": {"role": "model", "parts": [{"functionCall": {"id": "c1", "name": "w", "args": {}}}]},'
+            ' "finish_reason": "STOP", "usage_metadata": {"prompt_token_count": 83, "candidates_token_count": 27}}',
+        }
+    )
+    assert [(m.role, m.text) for m in found.input_messages] == [("system", "Be terse."), ("user", "Weather?")]
+    assert found.output_messages[0].tool_calls[0].name == "w"
+    assert (found.finish_reasons, found.usage, found.params) == (
+        ("stop",),
+        Usage(83, 27),
+        {"temperature": 0.2},
+    )
+
+
+def test_azure_s_events(call: Normalise) -> None:
+    events = (
+        ("gen_ai.user.message", {"gen_ai.event.content": '{"role": "user", "content": "Hi"}'}),
+        (
+            "gen_ai.choice",
+            {"gen_ai.event.content": '{"message": {"content": "Yo"}, "finish_reason": "stop", "index": 0}'},
+        ),
+    )
+    found = call(CHAT, events=events)
+    assert found.input_messages == (Message("user", "Hi"),)
+    assert (found.output_text, found.finish_reasons) == ("Yo", ("stop",))
+
+
+def test_strands_with_the_new_events(call: Normalise) -> None:
+    details = {
+        "gen_ai.input.messages": '[{"role":"user","parts":[{"type":"text","content":"Hi"}]}]',
+        "gen_ai.output.messages": '[{"role":"assistant","parts":[{"type":"text","content":"Yo"}],"finish_reason":"end_turn"}]',
+    }
+    found = call(CHAT, events=(("gen_ai.client.inference.operation.details", details),))
+    assert (found.output_text, found.finish_reasons) == ("Yo", ("end_turn",))
+
+
+def test_langfuse_for_javascript(call: Normalise) -> None:
+    found = call(
+        {
+            "langfuse.observation.type": "generation",
+            "langfuse.observation.model.name": "gpt-4o-mini",
+            "langfuse.observation.input": '{"messages": [{"role": "user", "content": "Hi"}]}',
+            "langfuse.observation.output": '{"role": "assistant", "content": "Yo"}',
+            "langfuse.observation.usage_details": '{"input": 63, "output": 14, "total": 141, "input_cached_tokens": 64}',
+        }
+    )
+    assert (found.input_messages, found.output_text) == ((Message("user", "Hi"),), "Yo")
+    assert found.usage == Usage(127, 14, 64)
+
+
+def test_messages_as_structured_attributes(call: Normalise) -> None:
+    found = call(
+        {**CHAT, "gen_ai.input.messages": [{"role": "user", "parts": [{"type": "text", "content": "Hi"}]}]}
+    )
+    assert found.input_messages == (Message("user", "Hi"),)
+
+
+def test_vercel_before_version_4(call: Normalise) -> None:
+    found = call(
+        {"ai.operationId": "ai.generateText.doGenerate", "ai.result.text": "Yo", "ai.finishReason": "stop"}
+    )
+    assert (found.output_text, found.finish_reasons) == ("Yo", ("stop",))

@@ -156,6 +156,11 @@ def test_a_tool_loop_with_different_responses_is_not_one_call() -> None:
     assert len(dedupe([outer, replace(FULL, parent_span_id=outer.span_id)])) == 2
 
 
+def test_a_call_around_several_responses_is_none_of_them() -> None:
+    inner = [replace(c, trace_id=TRACE, parent_span_id=OUTER.span_id) for c in (OTHER, FULL)]
+    assert len(dedupe([OUTER, *inner])) == 3
+
+
 def test_a_decorated_function_stays_beside_the_call_it_makes() -> None:
     decorated = make("77" * 8, attributes={"otel.scope.name": "heedloop", "heedloop.answer": "true"})
     inner = replace(OTHER, response_id=None, parent_span_id="77" * 8)

@@ -57,6 +57,10 @@ def test_a_document_cut_inside_a_key_keeps_the_entries_before_it() -> None:
     assert read_json('{"model": "m", "temp') == {"model": "m"}
 
 
+def test_a_number_that_may_be_cut_is_left_out() -> None:
+    assert read_json('{"output": 5, "input": 12') == {"output": 5}
+
+
 def test_a_lone_surrogate_becomes_utf_8() -> None:
     assert read_json('["\\ud83d broken"]') == ["\ufffd broken"]
     assert read_json('["\\ud83c\\udf0d"]') == ["🌍"]
