@@ -66,9 +66,9 @@ class HttpTransport:
         self._local = threading.local()
 
     def post(self, path: str, body: bytes, *, content_type: str) -> Answer:
-        """See `Transport.post`. Bodies of 2 KiB and more travel gzip-compressed."""
+        """See `Transport.post`. Spans of 2 KiB and more travel gzip-compressed; the JSON routes take plain bodies only."""
         headers = {**self._headers, "Content-Type": content_type}
-        if len(body) >= _GZIP_FROM_BYTES:
+        if len(body) >= _GZIP_FROM_BYTES and content_type == "application/x-protobuf":
             body = gzip.compress(body, compresslevel=1)
             headers["Content-Encoding"] = "gzip"
         try:

@@ -57,6 +57,17 @@ def test_a_healthy_server_gets_everything(sink, start):
     assert feedback["target"] == {"trace_id": span.trace_id, "span_id": span.span_id}
 
 
+def test_many_long_feedbacks_arrive_in_few_plain_requests(sink, start):
+    sink.mode = "away"
+    start()
+    for i in range(300):
+        heedloop.correct(HANDLE, f"{i} " + "word " * 100)
+    sink.mode, before = "well", sink.num_requests
+    until(lambda: heedloop.flush(1).complete)
+    assert len(sink.feedback) == 300 and sink.num_requests - before < 10
+    assert heedloop.delivery().feedback.dropped == {}
+
+
 def test_counts_reach_the_server(sink, start):
     start()
     call("q")
