@@ -34,6 +34,8 @@ STYLE = """<style>
 [class*="st-key-"][class*="_switch"] button { padding: 2px 6px; min-height: 0; opacity: .6; }
 [class*="st-key-"][class*="_switch"] button:hover, [class*="st-key-"][class*="_switch"] button:focus-visible { opacity: 1; }
 [class*="st-key-"][class*="_switch"] button [data-testid="stMarkdownContainer"] { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+a.hl-out { color: var(--hl-muted) !important; text-decoration: none; font-size: .93rem; }
+a.hl-out:hover { text-decoration: underline; }
 .hl-muted { color: var(--hl-muted); }
 @media (max-width: 640px) { .stMainBlockContainer { padding: 3.4rem 14px 3rem; } }
 </style>"""
@@ -68,7 +70,7 @@ def main() -> None:
     with st.sidebar:
         st.text(session.project)
         if not SESSIONS.is_local:
-            st.html('<a href="/sign-out" target="_self">Sign out</a>')
+            st.html('<a class="hl-out" href="/sign-out" target="_self">Sign out</a>')
     page.run()
 
 

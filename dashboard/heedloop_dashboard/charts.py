@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
+from heedloop.schema import parse_time
 from heedloop_dashboard import words
 from heedloop_dashboard.theme import FONT, Palette
 
@@ -48,7 +50,7 @@ def trend(
     values = _with_lone([_point(p) for p in points])
     rated = [v for v in values if v["rate"] is not None]
     marks = [{"time": r["time"], "release": _short(str(r["value"]))} for r in releases]
-    x = _time_axis("time", colours, hourly=hourly)
+    x = _time_axis("time", colours, points, hourly=hourly)
     y = {**_share_axis("rate", colours), "scale": {"zero": False, "nice": 4, "domain": _domain(rated)}}
     tooltip = [
         {"field": "when", "title": "Time"},
@@ -113,7 +115,7 @@ def trend(
 
 def coverage(points: Sequence[Group], colours: Palette, *, hourly: bool = False) -> Chart:
     """The share of answers that were rated, a bar per bucket."""
-    values = [
+    values: list[dict[str, Any]] = [
         {
             "time": p["time"],
             "when": words.clock(p["time"]),
@@ -132,9 +134,19 @@ def coverage(points: Sequence[Group], colours: Palette, *, hourly: bool = False)
     ]
     spec = _spec(
         {"values": values},
-        mark={"type": "bar", "color": colours.bar, "width": {"band": 0.62}, "cornerRadiusEnd": 1.5},
+        params=[{"name": "bucket", "select": {"type": "point", "fields": ["time"], "on": "click"}}],
+        mark={
+            "type": "bar",
+            "color": colours.bar,
+            "width": {"band": 0.62},
+            "cornerRadiusEnd": 1.5,
+            "cursor": "pointer",
+        },
         encoding={
-            "x": {**_time_axis("time", colours, hourly=hourly), "timeUnit": _bucket_unit(hourly)},
+            "x": {
+                **_time_axis("time", colours, points, hourly=hourly, whole_last=True),
+                "timeUnit": _bucket_unit(hourly),
+            },
             "y": {**_share_axis("coverage", colours), "scale": {"zero": True, "nice": True}},
             "tooltip": tooltip,
         },
@@ -421,7 +433,9 @@ def _axis(colours: Palette, **more: Any) -> dict[str, Any]:
     }
 
 
-def _time_axis(name: str, colours: Palette, *, hourly: bool) -> dict[str, Any]:
+def _time_axis(
+    name: str, colours: Palette, points: Sequence[Group], *, hourly: bool, whole_last: bool = False
+) -> dict[str, Any]:
     axis = _axis(
         colours,
         grid=False,
@@ -431,7 +445,27 @@ def _time_axis(name: str, colours: Palette, *, hourly: bool) -> dict[str, Any]:
         labelPadding=8,
         labelFlush=False,
     )
-    return {"field": name, "type": "temporal", "scale": {"type": "utc"}, "axis": axis, "title": None}
+    scale: dict[str, Any] = {"type": "utc"}
+    if points:
+        # the whole period, also where its first days hold nothing: two charts of one period then have one axis
+        bucket = timedelta(hours=1) if hourly else timedelta(days=1)
+        first, last = parse_time(points[0]["time"]), parse_time(points[-1]["time"])
+        scale["domain"] = [
+            _vega_time(first),
+            _vega_time(last + bucket if whole_last or first == last else last),
+        ]
+    return {"field": name, "type": "temporal", "scale": scale, "axis": axis, "title": None}
+
+
+def _vega_time(at: datetime) -> dict[str, Any]:
+    return {
+        "year": at.year,
+        "month": at.month,
+        "date": at.day,
+        "hours": at.hour,
+        "minutes": at.minute,
+        "utc": True,
+    }
 
 
 def _bucket_unit(hourly: bool) -> str:

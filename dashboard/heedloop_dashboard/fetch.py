@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import streamlit as st
 
 from heedloop.client import ApiError, Client, Unauthorized
 from heedloop_dashboard.sessions import COOKIE, SESSIONS, Session
 
-__all__ = ["Answer", "Ask", "ask", "current", "read", "read_one"]
+__all__ = ["Answer", "Ask", "ask", "current", "read", "read_one", "read_page"]
 
 FRESH_S = 3.0
 """An answer this young is shown again instead of asked for again: a page shows feedback within seconds."""
 MAX_KEPT = 64
+SLOW_S = 0.25
+"""Seconds after which a page that still waits shows where its parts will be."""
 _POOL = ThreadPoolExecutor(max_workers=8, thread_name_prefix="heedloop-read")
 _KEPT = "heedloop_answers"
 
@@ -66,25 +68,35 @@ def current() -> Session:
 
 def read(**asks: Ask) -> dict[str, Answer]:
     """All answers, asked for at once. A key that stopped working ends the page."""
+    return _collect(asks, None)
+
+
+def read_page(**asks: Ask) -> dict[str, Answer]:
+    """As `read`, for most of a page: where it takes longer than a blink, the page shows that answers are on their way."""
+    return _collect(asks, st.empty())
+
+
+def _collect(asks: Mapping[str, Ask], slot: Any) -> dict[str, Answer]:
     client = current().client
     kept: dict[str, tuple[float, Answer]] = st.session_state.setdefault(_KEPT, {})
     now = time.monotonic()
-    answers: dict[str, Answer] = {}
-    waiting = {}
-    for name, question in asks.items():
-        found = kept.get(f"{id(client)} {question.key}")
-        if found is not None and now - found[0] < FRESH_S:
-            answers[name] = found[1]
-        else:
-            waiting[name] = _POOL.submit(_answer, client, question)
+    keys = {name: f"{id(client)} {question.key}" for name, question in asks.items()}
+    answers = {n: kept[k][1] for n, k in keys.items() if k in kept and now - kept[k][0] < FRESH_S}
+    waiting = {n: _POOL.submit(_answer, client, q) for n, q in asks.items() if n not in answers}
+    if slot is not None and wait(waiting.values(), timeout=SLOW_S).not_done:
+        with slot.container():
+            st.skeleton(height=120)
+            st.skeleton(height=260)
     for name, future in waiting.items():
         answers[name] = future.result()
         if isinstance(answers[name].error, Unauthorized):
             _stop("Your key was revoked or has expired.")
         if answers[name].error is None:
-            kept[f"{id(client)} {asks[name].key}"] = (now, answers[name])
+            kept[keys[name]] = (now, answers[name])
     for old in list(kept)[:-MAX_KEPT]:
         del kept[old]
+    if slot is not None:
+        slot.empty()
     return answers
 
 
@@ -100,7 +112,7 @@ def _answer(client: Client, question: Ask) -> Answer:
         return Answer(error=err)
 
 
-def _stop(message: str) -> Any:
+def _stop(message: str) -> NoReturn:
     with st.container(border=True, key="signed_out"):
         st.text(message)
         if not SESSIONS.is_local:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from heedloop_dashboard.theme import streamlit_options
 
 __all__ = ["build", "options"]
 
+log = logging.getLogger("heedloop.dashboard")
+
 SCRIPT = Path(__file__).parent / "app.py"
 
 
@@ -23,7 +26,16 @@ def build() -> Any:
         SCRIPT,
         routes=routes(),
         middleware=[Middleware(SecurityHeaders), Middleware(RequireSignIn)],
+        on_script_error=_page_failed,
     )
+
+
+def _page_failed(error: Exception) -> bool:
+    """Log an error of our own pages and say so in place; returns True: Streamlit then shows nothing of its own."""
+    log.error("a page failed", exc_info=error)
+    with st.container(border=True, key="page_failed"):
+        st.text("This page failed. The dashboard's log says why; the other pages are not affected.")
+    return True
 
 
 def options(*, address: str, port: int, allowed_hosts: list[str] | None = None) -> dict[str, Any]:

@@ -109,6 +109,18 @@ def test_one_thumb_can_be_followed_from_the_page_to_the_run_and_back(
     expect(page.locator(".st-key-panel_chain")).to_contain_text(world.run_id)
 
 
+def test_a_dot_leads_to_the_answers_behind_it(page: Page, dashboard: str, world) -> None:
+    visit(page, dashboard, "/")
+    chart = page.locator('.st-key-panel_by_version [data-testid="stVegaLiteChart"]')
+    chart.locator('.mark-symbol path[aria-label*="v2"]').last.click()
+    page.wait_for_url(re.compile("/traces\\?"))
+    assert parse_qs(urlsplit(page.url).query) == {"prompt_version": ["v2"], "rating": ["any"]}
+    page.go_back()
+    settled(page)
+    expect(page.get_by_role("heading", name="Quality overview")).to_be_visible()
+    assert "/traces" not in page.url
+
+
 def test_a_link_reproduces_the_view(page: Page, dashboard: str, api: Client) -> None:
     visit(page, dashboard, "/?period=7+d&model=small-2")
     summary = api.quality_summary(model="small-2", **window("7 d", datetime.now(timezone.utc)))

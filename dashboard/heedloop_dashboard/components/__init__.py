@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import streamlit as st
+from streamlit.components import v2
 
 from heedloop_dashboard.navigation import Open, go
 
@@ -22,7 +22,7 @@ _HERE = Path(__file__).parent
 def _component(name: str) -> Any:
     code = "\n".join((_HERE / part).read_text(encoding="utf-8") for part in ("shared.js", f"{name}.js"))
     style = "\n".join((_HERE / part).read_text(encoding="utf-8") for part in ("base.css", f"{name}.css"))
-    return st.components.v2.component(f"heedloop_{name}", js=code, css=style)
+    return v2.component(f"heedloop_{name}", js=code, css=style)
 
 
 _CARDS = _component("cards")

@@ -199,7 +199,7 @@ def _overview(groups: Answer, field: str) -> None:
     panels.chart(
         "all_groups",
         f"All of them by {FIELDS[field].lower()}",
-        "Dots with 95% intervals; grey under 30 ratings",
+        "95% intervals; grey under 30 ratings",
         groups,
         lambda v: charts.dots(v, panels.colours(), what=FIELDS[field]),
         height=60 + 30 * min(12, max(3, len(groups.value))),

@@ -9,11 +9,11 @@ import streamlit as st
 
 from heedloop.client import Client, NotFound
 from heedloop_dashboard import charts, components, export, filters, panels
-from heedloop_dashboard.fetch import Answer, ask, read
+from heedloop_dashboard.fetch import Answer, ask, read_page
 from heedloop_dashboard.navigation import Open, go
 from heedloop_dashboard.views import calls_table
 
-__all__ = ["show"]
+__all__ = ["open_pattern", "show"]
 
 COLUMNS = ("time", "question", "answer", "flags", "version", "model")
 
@@ -25,7 +25,7 @@ def show() -> None:
         st.subheader("Failures", anchor=False, width="stretch")
         filters.period_and_model()
     chosen = filters.filters()
-    answers = read(
+    answers = read_page(
         reasons=ask(Client.quality_reasons, **chosen),
         patterns=ask(Client.quality, "overrepresented", **chosen),
         flagged=ask(Client.calls, limit=10, **{**chosen, "has": "flag"}),
@@ -89,12 +89,13 @@ def _patterns(answer: Answer) -> None:
         ),
         height=220,
         select="bar",
-        on_select=lambda row: _open_pattern(answer.value, row),
+        on_select=lambda row: open_pattern(answer.value, row),
         empty_text="No group stands out at a false-discovery rate of 5%.",
     )
 
 
-def _open_pattern(found: Mapping[str, Any], row: Mapping[str, Any]) -> None:
+def open_pattern(found: Mapping[str, Any], row: Mapping[str, Any]) -> None:
+    """Show the thumbs-down of one over-represented group."""
     patterns: Sequence[Mapping[str, Any]] = found.get("patterns") or []
     pattern = next((p for p in patterns if p.get("label") == row["label"]), {})
     where: Mapping[str, str] = pattern.get("filters") or {}

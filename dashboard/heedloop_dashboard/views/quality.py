@@ -11,9 +11,9 @@ import streamlit as st
 from heedloop.client import Client, NotFound
 from heedloop.schema import format_time, parse_time
 from heedloop_dashboard import charts, components, export, filters, panels, words
-from heedloop_dashboard.fetch import Answer, ask, read
+from heedloop_dashboard.fetch import Answer, ask, read_page
 from heedloop_dashboard.navigation import Open, go
-from heedloop_dashboard.views import calls_table
+from heedloop_dashboard.views import calls_table, failures
 
 __all__ = ["show"]
 
@@ -40,7 +40,7 @@ def show() -> None:
 
 
 def _read(chosen: Mapping[str, str], *, hourly: bool) -> dict[str, Answer]:
-    return read(
+    return read_page(
         summary=ask(Client.quality_summary, **chosen),
         trend=ask(Client.quality_trend, interval="hour" if hourly else "day", **chosen),
         versions=ask(Client.quality_by, "prompt_version", **chosen),
@@ -241,6 +241,8 @@ def _over_time(trend: Answer, *, hourly: bool) -> None:
                 panels.colours(),
                 hourly=hourly,
             ),
+            select="bucket",
+            on_select=open_bucket,
             empty_text="No answers in this period.",
         )
 
@@ -291,7 +293,7 @@ def _dots(key: str, title: str, field: str, what: str, answer: Answer) -> None:
     panels.chart(
         key,
         title,
-        "Dots with 95% intervals; grey under 30 ratings",
+        "95% intervals; grey under 30 ratings",
         answer,
         lambda v: charts.dots(v, panels.colours(), what=what),
         height=200,
@@ -321,6 +323,8 @@ def _reasons_and_recent(answers: Mapping[str, Answer]) -> None:
                 lambda v: charts.bars(
                     v["patterns"], panels.colours(), label="label", value="lift", title="Group", unit="times"
                 ),
+                select="bar",
+                on_select=lambda row: failures.open_pattern(patterns.value, row),
             )
         else:
             panels.chart(

@@ -8,7 +8,7 @@ import streamlit as st
 
 from heedloop.client import Client
 from heedloop_dashboard import components, export, filters, panels, words
-from heedloop_dashboard.fetch import Answer, ask, read
+from heedloop_dashboard.fetch import Answer, ask, read_page
 from heedloop_dashboard.navigation import Open
 from heedloop_dashboard.views import calls_table
 
@@ -43,7 +43,7 @@ def show() -> None:
         filters.period_and_model()
     _filter_row()
     chosen = filters.filters()
-    answer = read(calls=ask(Client.calls, limit=PAGE, cursor=st.query_params.get("cursor"), **chosen))[
+    answer = read_page(calls=ask(Client.calls, limit=PAGE, cursor=st.query_params.get("cursor"), **chosen))[
         "calls"
     ]
     with title:
