@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any, cast
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 
-from heedloop_server.auth import open_route
+from heedloop_server.auth import KeyRing, check_scope, key_text, open_route
 from heedloop_server.ingest.intake import Intake
+from heedloop_server.settings import Settings
 from heedloop_server.store.connection import Store
+from heedloop_server.store.keys import list_projects
+from heedloop_server.store.ledger import read_tally
 
 router = APIRouter()
 
@@ -32,3 +35,91 @@ def readyz(request: Request) -> JSONResponse:
     if intake.log.is_full:
         return JSONResponse({"status": "unavailable", "reason": "the request log is full"}, 503)
     return JSONResponse({"status": "ok"})
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+@open_route
+def metrics(request: Request) -> PlainTextResponse:
+    """Prometheus text: the ledger by project, and this process's log. For an admin key its own project; for a loopback address, where the setting allows it, all."""
+    store = cast(Store, request.app.state.store)
+    intake = cast(Intake, request.app.state.intake)
+    lines = _Exposition()
+    for project in _projects(request, store):
+        view = store.project(project)
+        spans, pending = intake.span_tally(view)
+        feedback = read_tally(view, "feedback")
+        feedback.add(intake.feedback_tally(project))
+        for signal, tally, waiting in (("spans", spans, pending), ("feedback", feedback, 0)):
+            labels = {"project": project, "signal": signal}
+            lines.add(
+                "heedloop_received_total", "counter", "records that came in", labels, tally.received + waiting
+            )
+            lines.add("heedloop_stored_total", "counter", "records in the store", labels, tally.stored)
+            lines.add(
+                "heedloop_duplicate_total",
+                "counter",
+                "records that were there already",
+                labels,
+                tally.duplicate,
+            )
+            lines.add(
+                "heedloop_pending", "gauge", "records safe in the log, not in the store yet", labels, waiting
+            )
+            for reason, count in sorted(tally.reasons.items()):
+                lines.add(
+                    "heedloop_rejected_total",
+                    "counter",
+                    "records refused",
+                    labels | {"reason": reason},
+                    count,
+                )
+    lines.add(
+        "heedloop_log_backlog_bytes",
+        "gauge",
+        "bytes in the log that wait for the store",
+        {},
+        intake.log.backlog_bytes,
+    )
+    lines.add("heedloop_log_lag_seconds", "gauge", "how long the oldest of them waits", {}, intake.lag_s())
+    lines.add("heedloop_log_syncs_total", "counter", "fdatasync calls of the log", {}, intake.log.num_syncs)
+    lines.add(
+        "heedloop_loader_failing",
+        "gauge",
+        "1 while the store refuses the log",
+        {},
+        int(intake.log.failure is not None),
+    )
+    return PlainTextResponse(lines.text(), media_type="text/plain; version=0.0.4")
+
+
+def _projects(request: Request, store: Store) -> list[str]:
+    """Whose numbers the caller may see; raises `Unauthorized` or `Forbidden`."""
+    settings = cast(Settings, request.app.state.settings)
+    local = request.client is not None and request.client.host in ("127.0.0.1", "::1")
+    if settings.metrics_open and local and "authorization" not in request.headers:
+        return list(list_projects(store))
+    who = cast(KeyRing, request.app.state.keys).principal(key_text(request))
+    check_scope(who, "admin")
+    return [who.project]
+
+
+class _Exposition:
+    """Lines of the Prometheus text format, each metric's together under one heading."""
+
+    def __init__(self) -> None:
+        self._metrics: dict[str, list[str]] = {}
+
+    def add(self, name: str, kind: str, text: str, labels: dict[str, str], value: float) -> None:
+        """One sample."""
+        lines = self._metrics.setdefault(name, [f"# HELP {name} {text}", f"# TYPE {name} {kind}"])
+        escaped = {
+            k: v.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") for k, v in labels.items()
+        }
+        inside = ",".join(f'{k}="{v}"' for k, v in escaped.items())
+        lines.append(
+            f"{name}{{{inside}}} {value:g}" if abs(value) < 1e5 else f"{name}{{{inside}}} {value:.0f}"
+        )
+
+    def text(self) -> str:
+        """The whole page."""
+        return "\n".join(line for lines in self._metrics.values() for line in lines) + "\n"

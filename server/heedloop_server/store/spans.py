@@ -146,7 +146,7 @@ def _values(project: str, call: Call, received_at: datetime) -> tuple[Any, ...]:
         call.sampling_probability,
         question_of(call.input_messages),
         answer,
-        _json([to_json(m) for m in call.input_messages]) if call.input_messages else "",
+        _messages_json(call.input_messages) if call.input_messages else "",
         _output_json(call.output_messages, answer),
         call.embedding_inputs,
         list(call.attributes.items()),
@@ -172,7 +172,27 @@ def _output_json(messages: Sequence[Message], answer: str) -> str:
     # an empty answer is written out, so that it is told from one that was not recorded
     if not messages or (answer and len(messages) == 1 and messages[0] == Message("assistant", answer)):
         return ""
-    return _json([to_json(m) for m in messages])
+    return _messages_json(messages)
+
+
+def _messages_json(messages: Sequence[Message]) -> str:
+    """The messages as `to_json` writes them; the plain ones, which are most, without asking each field."""
+    return _json([_message_json(m) for m in messages])
+
+
+def _message_json(message: Message) -> dict[str, Any]:
+    if (
+        message.reasoning is None
+        and not message.tool_calls
+        and message.tool_call_id is None
+        and not message.media
+    ):
+        return {"role": message.role, "text": message.text}
+    return to_json(message)
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
+"""One encoder for all: `json.dumps` makes a new one for every call with options."""
 
 
 def _clamp_time(at: datetime, received_at: datetime) -> datetime:
@@ -185,7 +205,7 @@ def _count(value: int | None) -> int | None:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    return _encode(value)
 
 
 # ------------------------------------------------------------------------------------------------------------ reading

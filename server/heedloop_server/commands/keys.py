@@ -1,0 +1,95 @@
+"""`heedloop keys`: list, make and revoke keys without a server, such as after the last admin key was lost."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+HELP = "list, make and revoke keys while the server is stopped (or on its ClickHouse)"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to do, and where."""
+    from heedloop_server.commands.opening import add_store_arguments
+
+    parser.add_argument("action", choices=("list", "create", "revoke"))
+    parser.add_argument("key_id", nargs="?", help="which key to revoke")
+    parser.add_argument("--project", default="default")
+    parser.add_argument("--name", default="made by heedloop keys")
+    parser.add_argument(
+        "--scopes",
+        default="admin",
+        help="comma-separated: ingest,feedback,read,annotate,train,admin,instance",
+    )
+    add_store_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do it; the text of a new key goes to the standard output, once."""
+    from heedloop.schema import SchemaError
+    from heedloop_server.commands.opening import CommandError, chosen_settings, opened_store
+    from heedloop_server.errors import ServerError
+    from heedloop_server.store.connection import StoreError
+
+    try:
+        with opened_store(chosen_settings(args)) as store:
+            return _ACTIONS[args.action](store, args)
+    except (CommandError, SchemaError, ServerError, StoreError, ValueError) as err:
+        print(f"heedloop keys: {err}", file=sys.stderr)
+        return 1
+
+
+def _list(store: object, args: argparse.Namespace) -> int:
+    from typing import cast
+
+    from heedloop_server.store.connection import Store
+    from heedloop_server.store.keys import list_keys
+
+    for row in list_keys(cast(Store, store).project(args.project)):
+        state = (
+            "revoked"
+            if row["revoked_at"]
+            else f"until {row['expires_at']:%Y-%m-%d}"
+            if row["expires_at"]
+            else "good"
+        )
+        used = f"{row['last_used_at']:%Y-%m-%d %H:%M}" if row["last_used_at"] else "never used"
+        print(f"{row['key_id']}  {state:<16} {used:<17} {','.join(row['scopes'])}  {row['name']}")
+    return 0
+
+
+def _create(store: object, args: argparse.Namespace) -> int:
+    from typing import cast
+
+    from heedloop_server.auth import make_key
+    from heedloop_server.commands.opening import CommandError
+    from heedloop_server.store.connection import Store
+    from heedloop_server.store.keys import list_projects
+
+    opened = cast(Store, store)
+    if args.project not in list_projects(opened):
+        raise CommandError(f"there is no project {args.project!r}")
+    text, _ = make_key(
+        opened, args.project, name=args.name, scopes=[s.strip() for s in args.scopes.split(",") if s.strip()]
+    )
+    print(text)
+    return 0
+
+
+def _revoke(store: object, args: argparse.Namespace) -> int:
+    from typing import cast
+
+    from heedloop_server.commands.opening import CommandError
+    from heedloop_server.store.connection import Store
+    from heedloop_server.store.keys import find_key, revoke_key
+
+    opened = cast(Store, store)
+    key = find_key(opened, args.key_id or "")
+    if key is None or key.project_id != args.project:
+        raise CommandError(f"there is no key {args.key_id!r} in the project {args.project!r}")
+    revoke_key(opened, key)
+    print(f"revoked {key.key_id}; a running server sees it within five seconds")
+    return 0
+
+
+_ACTIONS = {"list": _list, "create": _create, "revoke": _revoke}

@@ -1,0 +1,80 @@
+"""How the store is: tables, parts, stuck mutations, parts that the engine set aside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from heedloop_server.store.connection import Row, Store
+
+__all__ = ["Health", "read_health"]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What `read_health` found; times and sizes as the engine says them."""
+
+    version: str
+    tables: list[Row]
+    broken: list[Row]
+    stuck: list[Row]
+
+    def problems(self, many_parts: int) -> list[str]:
+        """One sentence for each thing that needs a person."""
+        wrong = [
+            f"{t['table']} has {t['parts']} parts: merges do not keep up"
+            for t in self.tables
+            if t["parts"] > many_parts
+        ]
+        wrong += [
+            f"{b['parts']} damaged parts of {b['table']} were set aside ({b['reason']}): restore them from a backup"
+            for b in self.broken
+        ]
+        wrong += [
+            f"a deletion on {s['table']} is not done since {s['since']}: {s['why'] or 'still running'}"
+            for s in self.stuck
+        ]
+        return wrong
+
+
+def read_health(store: Store) -> Health:
+    """Ask the engine's system tables about our database."""
+    names = {"database": store.address.database}
+    tables = store.rows(
+        """
+        SELECT
+            table,
+            sum(rows) AS rows,
+            sum(bytes_on_disk) AS bytes,
+            count() AS parts
+        FROM system.parts
+        WHERE database = {database:String} AND active
+        GROUP BY table
+        ORDER BY bytes DESC
+        """,
+        names,
+    )
+    broken = store.rows(
+        """
+        SELECT
+            table,
+            reason,
+            count() AS parts
+        FROM system.detached_parts
+        WHERE database = {database:String}
+        GROUP BY table, reason
+        """,
+        names,
+    )
+    stuck = store.rows(
+        """
+        SELECT
+            table,
+            min(create_time) AS since,
+            any(latest_fail_reason) AS why
+        FROM system.mutations
+        WHERE database = {database:String} AND NOT is_done
+        GROUP BY table
+        """,
+        names,
+    )
+    return Health(store.rows("SELECT version() AS v")[0]["v"], tables, broken, stuck)
