@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 from heedloop_server.normalise.draft import Draft
@@ -99,7 +99,7 @@ _FOREIGN = frozenset(
 )
 
 
-def read(attrs: Mapping[str, Any], roots: set[str], draft: Draft) -> None:
+def read(attrs: Mapping[str, Any], roots: Set[str], draft: Draft) -> None:
     """Fills a draft's session, user, prompt, tags and cost."""
     if roots.isdisjoint(_FOREIGN):
         _read_standard(attrs, draft)

@@ -14,6 +14,7 @@ from heedloop_server.normalise.indexed import unflatten
 from heedloop_server.normalise.messages import read_messages, with_system
 from heedloop_server.normalise.params import add_format, read_params
 from heedloop_server.normalise.providers import provider_id
+from heedloop_server.normalise.shape import Shape, shape_of
 from heedloop_server.normalise.span import SpanView
 from heedloop_server.normalise.usage import including_cache
 from heedloop_server.normalise.values import (
@@ -27,7 +28,6 @@ from heedloop_server.normalise.values import (
 )
 
 OPERATION_DETAILS = "gen_ai.client.inference.operation.details"
-_REQUEST = "gen_ai.request."
 _ROLE_OF_EVENT = {
     "gen_ai.system.message": "system",
     "gen_ai.user.message": "user",
@@ -35,45 +35,19 @@ _ROLE_OF_EVENT = {
     "gen_ai.tool.message": "tool",
     "gen_ai.choice": "choice",
 }
-_INPUT_TOKENS = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.usage.prompt_tokens")
-_OUTPUT_TOKENS = (
-    "gen_ai.usage.output_tokens",
-    "gen_ai.usage.completion_tokens",
-    "llm.usage.completion_tokens",
-)
-_CACHE_READ = (
-    "gen_ai.usage.cache_read.input_tokens",
-    "gen_ai.usage.cache_read_input_tokens",
-    "gen_ai.usage.details.cache_read_tokens",
-    "gen_ai.usage.details.cached_tokens",
-    "cache_read_input_tokens",
-)
-_CACHE_WRITE = (
-    "gen_ai.usage.cache_write.input_tokens",
-    "gen_ai.usage.cache_creation.input_tokens",
-    "gen_ai.usage.cache_creation_input_tokens",
-    "gen_ai.usage.cache_write_input_tokens",
-    "gen_ai.usage.details.cache_write_tokens",
-    "cache_creation_input_tokens",
-    "cache_write_input_tokens",
-)
-_REASONING = (
-    "gen_ai.usage.reasoning.output_tokens",
-    "gen_ai.usage.reasoning_tokens",
-    "gen_ai.usage.details.reasoning_tokens",
-)
 
 
 def read(span: SpanView, draft: Draft) -> None:
     """Fills a draft from a span's standard attributes and its message events."""
-    read_attributes(span.attrs, draft)
+    read_attributes(span.attrs, draft, span.shape)
     if span.events:
         _read_events(span, draft)
 
 
-def read_attributes(attrs: Mapping[str, Any], draft: Draft) -> None:
+def read_attributes(attrs: Mapping[str, Any], draft: Draft, shape: Shape | None = None) -> None:
     """Fills a draft from standard attributes, of a span or of a log record."""
     get = attrs.get
+    shape = shape or shape_of(attrs)
     if draft.provider is None:
         draft.provider = provider_id(get("gen_ai.provider.name")) or provider_id(get("gen_ai.system"))
     if draft.model_requested is None:
@@ -86,8 +60,8 @@ def read_attributes(attrs: Mapping[str, Any], draft: Draft) -> None:
         reasons = get("gen_ai.response.finish_reasons") or get("gen_ai.response.finish_reason")
         draft.finish_reasons = as_texts(reasons or get("anthropic.message.stop_reason"))
     draft.stream = draft.stream or _streams(attrs)
-    _read_params(attrs, draft)
-    _read_usage(attrs, draft)
+    _read_params(attrs, draft, shape)
+    _read_usage(attrs, draft, shape)
     _read_messages(attrs, draft)
 
 
@@ -105,38 +79,19 @@ def _streams(attrs: Mapping[str, Any]) -> bool:
     return "gen_ai.response.time_to_first_chunk" in attrs
 
 
-def _read_params(attrs: Mapping[str, Any], draft: Draft) -> None:
-    size = len(_REQUEST)
-    given = {k[size:]: v for k, v in attrs.items() if k.startswith(_REQUEST)}
-    for key in ("gen_ai.openai.request.", "openai.request."):
-        if key + "response_format" in attrs or key + "seed" in attrs or key + "reasoning_effort" in attrs:
-            given |= {k[len(key) :]: v for k, v in attrs.items() if k.startswith(key)}
-    if given:
-        draft.add_params(read_params(given))
+def _read_params(attrs: Mapping[str, Any], draft: Draft, shape: Shape) -> None:
+    if shape.request:
+        draft.add_params(read_params({field: attrs[name] for name, field in shape.request}))
     output_type = attrs.get("gen_ai.output.type")
     if output_type == "json":
         add_format(draft.params, output_type)
 
 
-def _read_usage(attrs: Mapping[str, Any], draft: Draft) -> None:
-    usage = Usage(
-        _count(attrs, _INPUT_TOKENS),
-        _count(attrs, _OUTPUT_TOKENS),
-        _count(attrs, _CACHE_READ),
-        _count(attrs, _CACHE_WRITE),
-        _count(attrs, _REASONING),
-    )
-    if usage.input is not None or usage.output is not None:
+def _read_usage(attrs: Mapping[str, Any], draft: Draft, shape: Shape) -> None:
+    counts = [as_count(attrs[name]) if name else None for name in shape.tokens]
+    if counts[0] is not None or counts[1] is not None:
         total = as_count(attrs.get("gen_ai.usage.total_tokens"))
-        draft.add_usage(including_cache(usage, total=total))
-
-
-def _count(attrs: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
-    for name in names:
-        value = attrs.get(name)
-        if value is not None:
-            return as_count(value)
-    return None
+        draft.add_usage(including_cache(Usage(*counts), total=total))
 
 
 def _read_messages(attrs: Mapping[str, Any], draft: Draft) -> None:

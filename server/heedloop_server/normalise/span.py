@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from heedloop_server.normalise.shape import Shape, shape_of
 from heedloop_server.normalise.values import as_text, decode
 
 STATUS_OK = 1
@@ -57,7 +58,7 @@ class LinkView:
 
 @dataclass(slots=True)
 class SpanView:
-    """One span. Ids are lower-case hex; times are nanoseconds since 1970; `roots` are the first words of its keys."""
+    """One span. Ids are lower-case hex; times are nanoseconds since 1970."""
 
     trace_id: str
     span_id: str
@@ -70,7 +71,7 @@ class SpanView:
     status_message: str
     resource: ResourceView
     attrs: dict[str, Any]
-    roots: set[str]
+    shape: Shape
     events: list[EventView] = field(default_factory=list)
     links: list[LinkView] = field(default_factory=list)
     trace_state: str = ""
@@ -78,6 +79,11 @@ class SpanView:
     @property
     def scope(self) -> str:
         return self.resource.scope
+
+    @property
+    def roots(self) -> frozenset[str]:
+        """The first words of the attributes' names."""
+        return self.shape.roots
 
     def exception(self) -> dict[str, Any]:
         """The attributes of the first exception event; empty where there is none."""
@@ -163,7 +169,7 @@ def span_view(span: Any, resource: ResourceView) -> SpanView:
         status_message=status.message,
         resource=resource,
         attrs=attrs,
-        roots={k.partition(".")[0] for k in attrs},
+        shape=shape_of(attrs),
         trace_state=span.trace_state,
     )
     if span.events:
@@ -180,11 +186,10 @@ def decode_attributes(attributes: Any) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for kv in attributes:
         value = kv.value
+        text = value.string_value
+        if text:  # most values are text, and asking for it costs less than asking what they are
+            out[kv.key] = text
+            continue
         which = value.WhichOneof("value")
-        if which == "string_value":
-            out[kv.key] = value.string_value
-        elif which == "int_value":
-            out[kv.key] = value.int_value
-        else:
-            out[kv.key] = decode(value)
+        out[kv.key] = value.int_value if which == "int_value" else decode(value)
     return out

@@ -1,0 +1,74 @@
+"""What the names of a span's attributes say without their values, worked out once per set of names.
+
+An instrumentation sends the same few sets of names over and over, so that searching them by prefix and trying synonyms
+need not happen per span.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import lru_cache
+
+_REQUEST_PREFIXES = ("gen_ai.request.", "gen_ai.openai.request.", "openai.request.")
+_TOKENS = (
+    ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.usage.prompt_tokens"),
+    ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.usage.completion_tokens"),
+    (
+        "gen_ai.usage.cache_read.input_tokens",
+        "gen_ai.usage.cache_read_input_tokens",
+        "gen_ai.usage.details.cache_read_tokens",
+        "gen_ai.usage.details.cached_tokens",
+        "cache_read_input_tokens",
+    ),
+    (
+        "gen_ai.usage.cache_write.input_tokens",
+        "gen_ai.usage.cache_creation.input_tokens",
+        "gen_ai.usage.cache_creation_input_tokens",
+        "gen_ai.usage.cache_write_input_tokens",
+        "gen_ai.usage.details.cache_write_tokens",
+        "cache_creation_input_tokens",
+        "cache_write_input_tokens",
+    ),
+    (
+        "gen_ai.usage.reasoning.output_tokens",
+        "gen_ai.usage.reasoning_tokens",
+        "gen_ai.usage.details.reasoning_tokens",
+    ),
+)
+_MAX_CACHED_NAMES = 200
+"""Sets with more names than this are worked out anew: numbered messages make many, and one-off, sets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a set of attribute names says.
+
+    Attributes:
+        roots: the names' first words.
+        request: (attribute, field) for each request parameter, such as `gen_ai.request.top_p` and `top_p`.
+        tokens: the best attribute for each field of `Usage`, in its order; empty where there is none.
+    """
+
+    roots: frozenset[str]
+    request: tuple[tuple[str, str], ...]
+    tokens: tuple[str, str, str, str, str]
+
+
+def shape_of(names: Collection[str]) -> Shape:
+    """The shape of a set of attribute names."""
+    return _cached(tuple(names)) if len(names) <= _MAX_CACHED_NAMES else _shape(tuple(names))
+
+
+def _shape(names: tuple[str, ...]) -> Shape:
+    request = [(n, n[len(p) :]) for p in _REQUEST_PREFIXES for n in names if n.startswith(p)]
+    present = frozenset(names)
+    tokens = [next((n for n in wanted if n in present), "") for wanted in _TOKENS]
+    return Shape(
+        frozenset(n.partition(".")[0] for n in names),
+        tuple(request),
+        (tokens[0], tokens[1], tokens[2], tokens[3], tokens[4]),
+    )
+
+
+_cached = lru_cache(maxsize=2048)(_shape)
