@@ -235,6 +235,10 @@ def test_from_file_to_dataset_to_other_trainers(client, tmp_path, capsys):
     snapshot = client.snapshots()[0]
     assert len(whole) == snapshot["num_rows"]["comparisons"]["train"]
     assert {"prompt", "chosen", "rejected", "weight", "group", "split", "feedback_ids"} <= set(whole[0])
+    # Rows from corrections have no margin, those from rankings have one: the column is there whichever comes first.
+    assert {row["margin"] for row in whole} == {None, 1.0}
+    rated = pq.read_table(tmp_path / "own" / "rated-train.parquet").to_pylist()
+    assert rated[0]["ratings"] == [{"name": "thumb", "value": 1.0}]
 
 
 @pytest.mark.shared

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -160,15 +161,17 @@ def _write_lines(path: Path, rows: Iterable[dict[str, Any]], progress: Progress)
 
 def _write_parquet(path: Path, rows: Iterable[dict[str, Any]], progress: Progress) -> int:
     """All rows are read before the first is written: a column may be there in the last row only."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    # The SDK needs no pyarrow and never loads it by itself; only this option asks for it.
+    pa = importlib.import_module("pyarrow")
+    parquet = importlib.import_module("pyarrow.parquet")
     everything: list[dict[str, Any]] = []
     for row in rows:
         everything.append({k: _flat(v) for k, v in row.items()})
         progress.show(len(everything))
-    table = pa.Table.from_pylist(everything)  # pyright: ignore[reportUnknownMemberType]
-    pq.write_table(table, path, compression="zstd", row_group_size=ROW_GROUP)  # pyright: ignore[reportUnknownMemberType]
+    # A column that is not said in the first row is a column all the same.
+    names = dict.fromkeys(name for row in everything for name in row)
+    table = pa.table({name: [row.get(name) for row in everything] for name in names})
+    parquet.write_table(table, path, compression="zstd", row_group_size=ROW_GROUP)
     return len(everything)
 
 
