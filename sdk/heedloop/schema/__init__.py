@@ -1,0 +1,90 @@
+"""The records that every part of heedloop shares: calls, feedback, dataset rows, snapshots, runs.
+
+The SDK sends these classes, the server stores them, the dashboard shows them and the trainer reads them; there is no
+second definition anywhere. They are frozen, check themselves on construction, and turn into JSON-ready dictionaries
+(`to_json`) and back (`from_json`). A wrong value raises `SchemaError`, a `ValueError` that names the field.
+
+Conventions: ids are lower-case hexadecimal; times are aware UTC `datetime`s, in JSON as RFC 3339 strings; `None` means
+"not said", which is never the same as zero, false or an empty string.
+"""
+
+from heedloop.schema._call import Call, Message, ToolCall, Usage
+from heedloop.schema._checks import SchemaError, answer_hash, format_time, parse_time, utc_now
+from heedloop.schema._dataset import (
+    ROW_CLASSES,
+    Comparison,
+    Demonstration,
+    PromptRow,
+    RatedCompletion,
+    Snapshot,
+    Unpaired,
+)
+from heedloop.schema._feedback import THUMB, Author, CharRange, Feedback, Ranking, Scale, Target
+from heedloop.schema._json import canonical_json, from_json, to_json
+from heedloop.schema._kinds import (
+    AUTHOR_KINDS,
+    DATASET_FORMS,
+    FEEDBACK_KINDS,
+    MAX_ANSWERS,
+    MAX_LABEL_CHARS,
+    MAX_TEXT_CHARS,
+    RUN_METHODS,
+    RUN_STATUSES,
+    SEVERITIES,
+    SPLITS,
+    AuthorKind,
+    DatasetForm,
+    FeedbackKind,
+    RunMethod,
+    RunStatus,
+    Severity,
+    Split,
+)
+from heedloop.schema._run import Run
+
+__all__ = [
+    "AUTHOR_KINDS",
+    "DATASET_FORMS",
+    "FEEDBACK_KINDS",
+    "MAX_ANSWERS",
+    "MAX_LABEL_CHARS",
+    "MAX_TEXT_CHARS",
+    "ROW_CLASSES",
+    "RUN_METHODS",
+    "RUN_STATUSES",
+    "SEVERITIES",
+    "SPLITS",
+    "THUMB",
+    "Author",
+    "AuthorKind",
+    "Call",
+    "CharRange",
+    "Comparison",
+    "DatasetForm",
+    "Demonstration",
+    "Feedback",
+    "FeedbackKind",
+    "Message",
+    "PromptRow",
+    "Ranking",
+    "RatedCompletion",
+    "Run",
+    "RunMethod",
+    "RunStatus",
+    "Scale",
+    "SchemaError",
+    "Severity",
+    "Snapshot",
+    "Split",
+    "Target",
+    "ToolCall",
+    "Unpaired",
+    "Usage",
+    "answer_hash",
+    "canonical_json",
+    "format_time",
+    "from_json",
+    "parse_time",
+    "to_json",
+    "utc_now",
+]

@@ -1,0 +1,124 @@
+"""Rows that models are trained on, and the snapshot that freezes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from heedloop.schema._call import Message
+from heedloop.schema._kinds import DatasetForm, Split
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """What should be said: a prompt and a completion (a correction, or a liked answer). For SFT."""
+
+    prompt: tuple[Message, ...]
+    completion: str
+    source: str = "correction"
+    weight: float = 1.0
+    group: str = ""
+    split: Split = "train"
+    feedback_ids: tuple[str, ...] = ()
+    trace_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Which of two completions is better. For reward models and DPO.
+
+    Attributes:
+        margin: how much better, 0 or more on the reward's scale; None where nobody said.
+        weight: the row's share of a judgement: the comparisons of one ranking sum to one weight.
+        tie: True where the judge found them equal; chosen and rejected are then in no order.
+        source: `comparison`, `correction` or `thumbs`.
+        author: the judge's id, for intervals clustered by judge; None where unknown.
+    """
+
+    prompt: tuple[Message, ...]
+    chosen: str
+    rejected: str
+    margin: float | None = None
+    weight: float = 1.0
+    tie: bool = False
+    source: str = "comparison"
+    author: str | None = None
+    group: str = ""
+    split: Split = "train"
+    feedback_ids: tuple[str, ...] = ()
+    trace_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Unpaired:
+    """A completion that was liked (`label` True) or disliked. For KTO and pointwise reward models."""
+
+    prompt: tuple[Message, ...]
+    completion: str
+    label: bool
+    weight: float = 1.0
+    author: str | None = None
+    group: str = ""
+    split: Split = "train"
+    feedback_ids: tuple[str, ...] = ()
+    trace_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRow:
+    """A prompt that was really asked, once per prompt group. For PPO and for evaluation."""
+
+    prompt: tuple[Message, ...]
+    weight: float = 1.0
+    group: str = ""
+    split: Split = "train"
+    trace_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RatedCompletion:
+    """A completion with its ratings by name, each rescaled to 0..1. For per-dimension reward heads."""
+
+    prompt: tuple[Message, ...]
+    completion: str
+    ratings: Mapping[str, float] = field(default_factory=dict)
+    weight: float = 1.0
+    author: str | None = None
+    group: str = ""
+    split: Split = "train"
+    feedback_ids: tuple[str, ...] = ()
+    trace_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A dataset frozen in time.
+
+    Attributes:
+        id: hex; made from everything below that decides the rows, so equal snapshots have equal ids.
+        query: the filter and the rules the rows were made with.
+        as_of: feedback and calls stored after this moment are not in it.
+        feedback_hash: SHA-256 over the sorted (feedback id, version) pairs it holds.
+        num_rows: form -> split -> count.
+    """
+
+    id: str
+    name: str
+    created_at: datetime
+    as_of: datetime
+    query: Mapping[str, Any] = field(default_factory=dict)
+    feedback_hash: str = ""
+    num_feedback: int = 0
+    num_rows: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+ROW_CLASSES: dict[DatasetForm, type[Any]] = {
+    "demonstrations": Demonstration,
+    "comparisons": Comparison,
+    "unpaired": Unpaired,
+    "prompts": PromptRow,
+    "rated": RatedCompletion,
+}
+"""The row class of each dataset form."""

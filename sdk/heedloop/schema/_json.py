@@ -1,0 +1,110 @@
+"""Records to JSON-ready dictionaries and back."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from datetime import datetime
+from typing import Any, TypeVar, cast
+
+from heedloop.schema._call import Message, ToolCall, Usage
+from heedloop.schema._checks import SchemaError, format_time, parse_time, show
+from heedloop.schema._dataset import ROW_CLASSES
+from heedloop.schema._feedback import Author, CharRange, Ranking, Scale, Target
+
+R = TypeVar("R")
+
+_NESTED: dict[tuple[str, str], tuple[type[Any], bool]] = {
+    ("Feedback", "target"): (Target, False),
+    ("Feedback", "author"): (Author, False),
+    ("Feedback", "scale"): (Scale, False),
+    ("Feedback", "ranking"): (Ranking, False),
+    ("Ranking", "answers"): (Target, True),
+    ("Target", "range"): (CharRange, False),
+    ("Message", "tool_calls"): (ToolCall, True),
+    ("Call", "input_messages"): (Message, True),
+    ("Call", "output_messages"): (Message, True),
+    ("Call", "usage"): (Usage, False),
+    **{(cls.__name__, "prompt"): (Message, True) for cls in ROW_CLASSES.values()},
+}
+"""(record, field) -> (record inside, many of them?)"""
+
+
+def to_json(record: Any) -> dict[str, Any]:
+    """A record as a JSON-ready dictionary; fields that are None or empty are left out."""
+    out: dict[str, Any] = {}
+    for f in fields(record):
+        value = _plain(getattr(record, f.name))
+        if value is None or value == [] or value == {}:
+            continue
+        out[f.name] = value
+    return out
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return format_time(value)
+    if isinstance(value, (tuple, list)):
+        return [_plain(v) for v in cast(Sequence[Any], value)]
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in cast(Mapping[Any, Any], value).items()}
+    if hasattr(value, "__dataclass_fields__"):
+        return to_json(value)
+    return value
+
+
+def from_json(cls: type[R], data: object, *, field: str = "") -> R:
+    """A record of class `cls` from parsed JSON.
+
+    Raises:
+        SchemaError: a required field is missing, a field is unknown, or a value is wrong; it names the field.
+    """
+    where = field or cls.__name__.lower()
+    if not isinstance(data, Mapping):
+        raise SchemaError(where, f"must be a JSON object, not {show(data)}")
+    given = cast(Mapping[str, Any], data)
+    known = {f.name for f in fields(cast(Any, cls))}
+    for name in given:
+        if name not in known:
+            raise SchemaError(
+                f"{field}.{name}" if field else str(name),
+                f"is not a field of {cls.__name__}; it has {', '.join(sorted(known))}",
+            )
+    values = {
+        n: _revive(cls.__name__, n, v, f"{field}.{n}" if field else n)
+        for n, v in given.items()
+        if v is not None
+    }
+    try:
+        return cls(**values)
+    except TypeError as err:
+        missing = re.findall(r"'(\w+)'", str(err))
+        if "missing" in str(err) and missing:
+            name = missing[0]
+            raise SchemaError(f"{field}.{name}" if field else name, "is required and missing") from None
+        raise SchemaError(where, str(err)) from None
+
+
+def _revive(owner: str, name: str, value: Any, where: str) -> Any:
+    nested = _NESTED.get((owner, name))
+    if nested is not None:
+        cls, many = nested
+        if many:
+            if not isinstance(value, list):
+                raise SchemaError(where, f"must be a list, not {show(value)}")
+            return tuple(
+                from_json(cls, v, field=f"{where}[{i}]") for i, v in enumerate(cast(list[Any], value))
+            )
+        return from_json(cls, value, field=where)
+    if name.endswith("_at") or name in ("start_time", "as_of"):
+        return parse_time(value, field=where)
+    if isinstance(value, list):
+        return tuple(cast(list[Any], value))
+    return value
+
+
+def canonical_json(value: object) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text, for hashing."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
