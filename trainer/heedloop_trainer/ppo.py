@@ -9,6 +9,7 @@ What makes it right rather than almost right, and the test that holds each detai
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -50,6 +51,8 @@ from heedloop_trainer.sequences import Encoder, collate
 from heedloop_trainer.supervised import load_point, save_point
 
 __all__ = ["PPOConfig", "train_ppo"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,9 +387,16 @@ def update(
 ) -> dict[str, float]:
     """The optimiser steps of one rollout: epochs x minibatches, unless the KL stop ends them early."""
     tokens = targets.valid.sum(1)
+    if not bool(targets.valid.any()):
+        log.warning(
+            "no response of rollout %d ended within %d tokens, so there is nothing to learn from: allow longer ones, or teach the "
+            "model to end by SFT first",
+            step,
+            config.sampling.max_new_tokens,
+        )
     rows = [i for i in range(len(tokens)) if tokens[i] > 0]
     lengths = [len(s) for s in rollout.sequences]
-    log: list[dict[str, float]] = []
+    done: list[dict[str, float]] = []
     actor.train()
     for epoch in range(config.epochs):
         order = [rows[i] for i in seeded_permutation(len(rows), config.seed, 2, step, epoch)]
@@ -402,10 +412,10 @@ def update(
             )
             entry = {name: sums[name] / total for name in ("ratio", "clipped", "kl")}
             entry |= {"policy_loss": sums["loss"], "ratio_max": sums["ratio_max"]}
-            log.append(entry)
+            done.append(entry)
             if config.kl_stop is not None and entry["kl"] > config.kl_stop:
                 optimisers["actor"].discard()
-                return _update_metrics(log, optimisers, stopped_early=True)
+                return _update_metrics(done, optimisers, stopped_early=True)
             entry["grad_norm"] = optimisers["actor"].step()
             if critic is not None:
                 critic.train()
@@ -419,7 +429,7 @@ def update(
                 )
                 entry["value_loss"] = sums["loss"]
                 entry["value_grad_norm"] = optimisers["critic"].step()
-    return _update_metrics(log, optimisers, stopped_early=False)
+    return _update_metrics(done, optimisers, stopped_early=False)
 
 
 def _split(order: list[int], parts: int) -> list[list[int]]:
@@ -458,24 +468,24 @@ def _value_sums(
 
 
 def _update_metrics(
-    log: list[dict[str, float]], optimisers: dict[str, Optimiser], *, stopped_early: bool
+    done: list[dict[str, float]], optimisers: dict[str, Optimiser], *, stopped_early: bool
 ) -> dict[str, float]:
-    if not log:
+    if not done:
         return {"policy/num_updates": 0.0, "policy/stopped_early": 0.0}
 
     def mean(name: str) -> float:
-        found = [e[name] for e in log if name in e]
+        found = [e[name] for e in done if name in e]
         return sum(found) / len(found) if found else 0.0
 
     metrics = {
-        "policy/first_ratio": log[0]["ratio"],
+        "policy/first_ratio": done[0]["ratio"],
         "policy/ratio": mean("ratio"),
-        "policy/ratio_max": max(e["ratio_max"] for e in log),
+        "policy/ratio_max": max(e["ratio_max"] for e in done),
         "policy/clip_share": mean("clipped"),
-        "policy/kl": log[-1]["kl"],
+        "policy/kl": done[-1]["kl"],
         "policy/loss": mean("policy_loss"),
         "policy/grad_norm": mean("grad_norm"),
-        "policy/num_updates": float(sum("grad_norm" in e for e in log)),
+        "policy/num_updates": float(sum("grad_norm" in e for e in done)),
         "policy/stopped_early": float(stopped_early),
         "policy/num_steps": float(optimisers["actor"].num_steps),
     }

@@ -151,8 +151,9 @@ def train_reward(
         **_last_epoch(run, config.epochs),
         "num_rows": float(len(rows)),
         "num_cut": float(encoder.num_cut),
-        "tie_parameter": float(full_state(judge)["tie_parameter"]),
     }
+    if any_ties:
+        metrics["tie_parameter"] = float(full_state(judge)["tie_parameter"])
     return TrainingResult(metrics, run.history)
 
 

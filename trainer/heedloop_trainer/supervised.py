@@ -45,6 +45,15 @@ class Epochs:
     max_tokens: int
     seed: int
 
+    def __post_init__(self) -> None:
+        for name, value in (
+            ("epochs", self.count),
+            ("batch_size", self.batch_size),
+            ("max_tokens", self.max_tokens),
+        ):
+            if value < 1:
+                raise ValueError(f"{name} must be 1 or more, not {value}")
+
     @property
     def total_steps(self) -> int:
         return num_steps(self.num_rows, self.batch_size, self.count)

@@ -151,9 +151,12 @@ def _setting_arguments(sub: argparse.ArgumentParser, method: str) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do the job; 0 when it is done, 1 when it was stopped by an alarm, 2 for anything that must be changed first."""
+    from transformers.utils import logging as transformers_logging
+
     from heedloop.client import ApiError, Client
     from heedloop_trainer.jobs import Job, JobError, find_snapshot, run_job
 
+    transformers_logging.disable_progress_bar()  # a bar for each file that is written says nothing here
     method = args.method.replace("-", "_")
     try:
         client = Client(args.url, args.api_key)

@@ -1,0 +1,219 @@
+"""`heedloop train` against a real server: rows over REST, run folders, registration, evaluation, checkpoints that load."""
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from server_process import ServerProcess
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from heedloop._cli import main
+from heedloop.client import Client
+from heedloop_trainer.models import load_policy, load_reward_model, load_tokenizer
+from heedloop_trainer.reward_linear import LinearReward
+
+POLITE, RUDE = "Thank you, gladly: {} is here.", "No. Go away, {} is not my job."
+NOUNS = [
+    "the refund",
+    "an invoice",
+    "your parcel",
+    "the password",
+    "a ticket",
+    "my order",
+    "the lamp",
+    "a seat",
+]
+
+
+def rows() -> list[dict[str, object]]:
+    """Real judgements in form, planted in content: the polite answer is preferred and thumbed up; some are corrected."""
+    rng = random.Random(0)
+    made: list[dict[str, object]] = []
+    for i in range(80):
+        noun = f"{rng.choice(NOUNS)} {i}"
+        polite, rude = POLITE.format(noun), RUDE.format(noun)
+        made.append(
+            {
+                "prompt": f"Where is {noun}?",
+                "chosen": polite,
+                "rejected": rude,
+                "annotator": f"judge{i % 7}",
+            }
+        )
+    return made
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("server")
+    server = ServerProcess(folder).start()
+    file = folder / "judgements.jsonl"
+    file.write_text("".join(json.dumps(r) + "\n" for r in rows()))
+    assert main(["import", str(file), "--url", server.url, "--api-key", server.key]) == 0
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def runs_folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+def train(server: ServerProcess, *args: object) -> int:
+    return main(["train", *map(str, args), "--url", server.url, "--api-key", server.key])
+
+
+QUICK = (
+    "--learning-rate",
+    "3e-3",
+    "--batch-size",
+    "16",
+    "--max-prompt-tokens",
+    "32",
+    "--max-response-tokens",
+    "32",
+)
+
+
+def test_a_linear_reward_model_from_a_project(server, runs_folder, capsys):
+    out = runs_folder / "linear"
+    assert train(server, "reward-linear", "--out", out, "--project", "default") == 0
+    printed = capsys.readouterr().out
+    for name in ("chance", "longer answer wins", "bag of words", "linear reward model"):
+        assert f"| {name} |" in printed
+    manifest = json.loads((out / "run.json").read_text())
+    assert manifest["status"] == "finished"
+    assert manifest["evaluation"]["accuracy"]["linear reward model"]["estimate"] > 0.9
+    model = LinearReward.load(out / "checkpoint")
+    polite, rude = model.score([POLITE.format("the cat"), RUDE.format("the cat")])
+    assert polite > rude + 1
+    client = server.client()
+    known = client.run(manifest["id"])
+    assert known["snapshot_id"] == manifest["snapshot_id"]
+    assert client.run_history(manifest["id"])[0]["num_features"] > 10
+    assert "bag of words" in (out / "checkpoint" / "README.md").read_text()
+
+
+def test_a_reward_model_from_scratch_then_rloo_then_an_evaluation(server, runs_folder, capsys):
+    """The whole road on one snapshot: reward model, a policy from DPO, RLOO against the reward, held-out win rate."""
+    client = server.client()
+    snapshot = client.create_snapshot("road")
+    reward, start, better = (runs_folder / n for n in ("reward", "start", "better"))
+    args = ("--snapshot-name", "road")
+    assert (
+        train(server, "reward", *args, "--from-scratch", "tiny", "--out", reward, "--epochs", 2, *QUICK) == 0
+    )
+    assert (
+        json.loads((reward / "run.json").read_text())["evaluation"]["accuracy"]["reward model"]["estimate"]
+        > 0.9
+    )
+    scratch_policy(reward / "checkpoint", start)
+    assert (
+        train(server, "dpo", *args, "--model", start, "--out", runs_folder / "dpo", "--epochs", 1, *QUICK)
+        == 0
+    )
+    rloo = (
+        "--rollouts",
+        2,
+        "--batch-size",
+        8,
+        "--max-response-tokens",
+        8,
+        "--learning-rate",
+        "1e-3",
+        "--minibatches",
+        2,
+    )
+    dpo = runs_folder / "dpo" / "checkpoint"
+    given = (
+        "--model",
+        dpo,
+        "--reward-model",
+        reward / "checkpoint",
+        "--out",
+        better,
+        "--model-name",
+        "support-2",
+    )
+    assert train(server, "rloo", *args, *given, *rloo) == 0
+    manifest = json.loads((better / "run.json").read_text())
+    parent = json.loads((runs_folder / "dpo" / "run.json").read_text())
+    assert manifest["parent"] == parent["id"]
+    assert manifest["snapshot_id"] == parent["snapshot_id"] == snapshot.id
+    assert len(client.run_history(manifest["id"])) == 2
+    assert client.run(manifest["id"])["model_name"] == "support-2"
+    AutoModelForCausalLM.from_pretrained(better / "checkpoint")
+    AutoModelForSequenceClassification.from_pretrained(reward / "checkpoint")
+    assert load_reward_model(reward / "checkpoint").gain != 1.0
+    compared = (
+        "--model",
+        better / "checkpoint",
+        "--reference",
+        dpo,
+        "--held-out-reward",
+        reward / "checkpoint",
+    )
+    assert train(server, "evaluate", *args, *compared, "--out", runs_folder / "evaluation") == 0
+    found = json.loads((runs_folder / "evaluation" / "evaluation.json").read_text())
+    rate = found["win_rate"]["win_rate"]
+    assert 0 <= rate["low"] <= rate["estimate"] <= rate["high"] <= 1
+    assert "length_controlled" in capsys.readouterr().out
+
+
+def scratch_policy(classifier: Path, folder: Path) -> None:
+    """A policy with random weights and the reward model's tokenizer."""
+    from heedloop_trainer.scratch import SmallShape, small_policy
+
+    tokenizer = load_tokenizer(classifier)
+    model = small_policy(tokenizer, SmallShape(32, 2, 2, 64))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    assert load_policy(folder).config.vocab_size == len(tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (("reward-linear", "--project", "elsewhere"), "belongs to project 'default', not 'elsewhere'"),
+        (("reward", "--project", "default"), "--from-scratch tiny"),
+        (("reward-linear", "--snapshot-name", "nope"), "no snapshot named 'nope'"),
+        (("reward-linear", "--snapshot", "0" * 32), "no snapshot"),
+        (("kto", "--model", "x"), "no unpaired to train on"),
+        (("ppo", "--model", "/nowhere"), "/nowhere"),
+        (("reward", "--from-scratch", "tiny", "--batch-size", "0"), "batch_size"),
+        (("evaluate",), "give --reward-model"),
+    ],
+)
+def test_what_cannot_be_done_says_why(server, tmp_path, capsys, args, sentence):
+    assert train(server, *args, "--out", tmp_path / "run") == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_wrong_key_and_a_missing_server_say_so(server, tmp_path, capsys):
+    command = ["train", "reward-linear", "--out", str(tmp_path / "run")]
+    assert main([*command, "--url", server.url, "--api-key", "hl_wrong"]) == 2
+    assert "key" in capsys.readouterr().err
+    assert main([*command, "--url", "http://127.0.0.1:9", "--api-key", "x"]) == 2
+    assert "Is the server running?" in capsys.readouterr().err
+
+
+def test_help_does_not_load_torch():
+    code = "import sys; from heedloop._cli import main; main(['--help']); print('torch' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "train" in out
+    assert out.splitlines()[-1] == "False"
+
+
+def test_metrics_wait_for_a_server_that_is_away(tmp_path):
+    """Training goes on; the manifest says how many rows never arrived."""
+    from heedloop_trainer.runs import RunFolder
+
+    run = RunFolder.create(tmp_path, "sft", client=Client("http://127.0.0.1:9", "x", timeout_s=1))
+    run.log(0, loss=1.0)
+    run.finish(metrics={"loss": 1.0})
+    manifest = json.loads((tmp_path / "run.json").read_text())
+    assert manifest["status"] == "finished"
+    assert manifest["num_metric_rows_unsent"] == 1
