@@ -1,0 +1,206 @@
+"""The SDK against a real heedloop server: the whole road of a call and its feedback, tokens, sampling, kills."""
+
+import os
+import random
+import subprocess
+import sys
+
+import pytest
+import requests
+from server_process import ServerProcess, wait_for
+
+import heedloop
+from heedloop.client import Client
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    one = ServerProcess(tmp_path_factory.mktemp("server")).start()
+    yield one
+    one.stop()
+
+
+@pytest.fixture
+def api(server):
+    """A reader of a project of its own."""
+    name = f"p{random.randrange(10**9)}"
+    project = server.client().create_project(name)
+    client = Client(server.url, project["key"])
+    client.project_key = project["key"]
+    return client
+
+
+@pytest.fixture
+def start(server, api, tmp_path):
+    def configure(**settings):
+        options = heedloop.Options(outbox=tmp_path)
+        heedloop.configure(
+            server.url, api.project_key, service="app", environment="test", options=options, **settings
+        )
+
+    yield configure
+    heedloop.shutdown()
+
+
+@heedloop.trace(name="answer", prompt_name="help", prompt_version="3")
+def answer(question):
+    heedloop.set(
+        model="m-1", usage={"input": 7, "output": 3}, user="u-1", session="s-1", tags=["t"], cost=0.5
+    )
+    return f"answer to {question}"
+
+
+def find(api, handle):
+    trace_id = handle.split("-")[1]
+    return wait_for(
+        lambda: next((c for c in api.calls()["calls"] if c["trace_id"] == trace_id), None), what="the call"
+    )
+
+
+def test_a_call_and_all_that_is_said_about_it(api, start):
+    start()
+    answer("why?")
+    handle = heedloop.handle()
+    heedloop.thumbs_down(handle, author="u-1", comment="no")
+    heedloop.correct(handle, "because")
+    heedloop.flag(handle, "incomplete")
+    how = heedloop.flush(10)
+    assert how.complete and not how.feedback.dropped and not how.spans.dropped
+    call = find(api, handle)
+    assert (call["model"], call["prompt_name"], call["prompt_version"]) == ("m-1", "help", "3")
+    assert (call["user_id"], call["session_id"], call["tags"]) == ("u-1", "s-1", ["t"])
+    assert (call["service"], call["environment"], call["cost"]) == ("app", "test", 0.5)
+    assert call["usage"] == {"input": 7, "output": 3}
+    assert call["output_preview"] == "answer to why?" and call["input_preview"] == "why?"
+    assert call["thumb"] == 0 and call["flags"] == ["incomplete"] and call["has_correction"]
+
+
+def test_the_last_word_counts_and_a_retraction_takes_it_back(api, start):
+    start()
+    answer("q")
+    handle = heedloop.handle()
+    heedloop.thumbs_down(handle, author="u")
+    heedloop.thumbs_up(handle, author="u")
+    assert heedloop.flush(10).complete
+    wait_for(lambda: find(api, handle)["thumb"] == 1, what="the last thumb")
+    heedloop.retract(handle, author="u")
+    assert heedloop.flush(10).complete
+    wait_for(lambda: find(api, handle)["thumb"] is None, what="the retraction")
+
+
+def test_targets_by_external_id_and_response_id_are_taken(api, start):
+    start()
+    with heedloop.context(external_id="message-17"):
+        answer("q")
+    heedloop.thumbs_up(heedloop.target(external="message-17"))
+    heedloop.thumbs_up(heedloop.target(response="chatcmpl-17"))
+    heedloop.rate(heedloop.target(session="s-1"), 4, scale=(1, 5))
+    how = heedloop.flush(10)
+    assert how.feedback.sent == 3 and not how.feedback.dropped
+    trace_id = heedloop.target(external="message-17").trace_id
+    assert wait_for(lambda: api.feedback(trace_id=trace_id)["feedback"], what="the feedback")
+    assert find(api, heedloop.handle())["trace_id"] == trace_id
+
+
+def test_a_token_lets_a_browser_rate_one_answer_and_nothing_else(server, api, start):
+    start()
+    answer("first")
+    handle = heedloop.handle()
+    token = heedloop.feedback_token(handle, subject="person", kinds=["rating"])
+    heedloop.flush(10)
+    _, trace_id, span_id, _ = handle.split("-")
+
+    def post(kind="rating", given=token, span=span_id, **values):
+        body = {"kind": kind, "target": {"trace_id": trace_id, "span_id": span}, **values}
+        return requests.post(
+            server.url + "/v1/feedback", json=body, headers={"x-heedloop-token": given}, timeout=10
+        )
+
+    assert post(value=1).status_code == 200
+    assert post(value=0).status_code == 200  # the same person's next word replaces it
+    assert post("comment", comment="x").status_code == 403
+    assert post(value=1, span="f" * 16).status_code == 403
+    assert post(value=1, given=token[:-4] + "AAAA").status_code == 401
+    expired = heedloop.feedback_token(handle, subject="person", expires_in_s=0.001)
+    assert post(value=1, given=expired).status_code == 401
+    thumbs = wait_for(lambda: api.feedback(trace_id=trace_id)["feedback"], what="the thumb")
+    assert [(f["value"], f["author"]["id"]) for f in thumbs] == [(0, "person")]
+
+
+def test_the_servers_ledger_knows_what_the_sdk_says(api, start):
+    start()
+    answer("q")
+    heedloop.thumbs_up()
+    heedloop.shutdown()
+    assert wait_for(lambda: api.ledger()["sdk"], what="the SDK's counts")
+
+
+def test_rates_from_one_percent_of_the_calls_match_the_truth(api, start):
+    """At 5% sampling every rated call has its complete trace, and rate and coverage hold the unsampled truth."""
+    start(sample_rate=0.05)
+    rng = random.Random(11)
+    num_calls, num_up, rated = 1500, 0, []
+    for i in range(num_calls):
+        answer(f"q{i}")
+        if rng.random() < 0.1:
+            is_up = rng.random() < 0.7
+            num_up += is_up
+            rated.append(heedloop.handle())
+            (heedloop.thumbs_up if is_up else heedloop.thumbs_down)(author=f"u{i}")
+    assert heedloop.flush(30).complete
+    wait_for(lambda: api.quality_summary()["num_rated"] == len(rated), what="all ratings")
+    summary = api.quality_summary()
+    assert summary["num_up"] == num_up
+    assert summary["rate"]["low"] <= num_up / len(rated) <= summary["rate"]["high"]
+    truth = len(rated) / num_calls
+    assert summary["coverage"]["low"] <= truth <= summary["coverage"]["high"]
+    for handle in rated[:25]:
+        assert [s["name"] for s in api.trace(handle.split("-")[1])["spans"]] == ["answer"]
+
+
+APP = """
+import sys
+import heedloop
+heedloop.configure({url!r}, {key!r}, options=heedloop.Options(outbox={outbox!r}))
+HANDLE = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+number = int(sys.argv[1])
+while True:
+    print(heedloop.thumbs_up(HANDLE, author=str(number)), flush=True)
+    number += 1
+"""
+
+
+def test_killed_apps_and_a_killed_server_lose_no_feedback(tmp_path):
+    """1,000 feedback calls returned while both sides were killed (-9) again and again: each is stored, exactly once."""
+    server = ServerProcess(tmp_path).start()
+    program = APP.format(url=server.url, key=server.key, outbox=str(tmp_path / "outbox"))
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
+    rng = random.Random(5)
+    returned = []
+    try:
+        while len(returned) < 1000:
+            command = [sys.executable, "-c", program, str(len(returned))]
+            app = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+            for _ in range(rng.randint(100, 250)):
+                returned.append(app.stdout.readline().strip())
+            if rng.random() < 0.5:
+                server.kill()
+                server.start()
+            app.kill()
+            returned += [line.strip() for line in app.stdout if line.endswith("\n")]
+            app.wait()
+            app.stdout.close()
+        last = program.replace("while True:", "while False:") + "\nhow = heedloop.flush(60); print(how.complete, how)"
+        done = subprocess.run(
+            [sys.executable, "-c", last, "0"], capture_output=True, text=True, env=environment
+        )
+        assert done.stdout.startswith("True"), done.stdout + done.stderr
+        api = server.client()
+        wait_for(lambda: api.ledger()["feedback"]["stored"] >= len(set(returned)), what="all feedback")
+        stored = [f["id"] for f in api.iter_feedback()]
+        assert len(stored) == len(set(stored))
+        assert set(returned) <= set(stored)
+    finally:
+        server.stop()
