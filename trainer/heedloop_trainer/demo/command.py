@@ -63,7 +63,11 @@ def run(args: argparse.Namespace) -> int:
         print(f"heedloop demo: {args.data} is not empty; give another folder, or remove it")
         return 2
     with _folder(args.data) as folder:
-        return _run_in(folder, args)
+        try:
+            return _run_in(folder, args)
+        except RuntimeError as err:
+            print(f"\nheedloop demo: {err}", file=sys.stderr)
+            return 1
 
 
 @contextlib.contextmanager

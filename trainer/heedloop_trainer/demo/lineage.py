@@ -34,7 +34,7 @@ def wait_until_stored(client: Client) -> None:
         ledger = client.ledger()
         if not ledger["pending"] and not ledger["feedback"].get("pending"):
             return
-        time.sleep(0.1)
+        time.sleep(0.3)
     raise RuntimeError(
         f"the server still holds unstored records after {STORE_TIMEOUT_S:g} s: {client.ledger()}"
     )

@@ -42,7 +42,7 @@ __all__ = ["ENVIRONMENT", "Keys", "run_loop"]
 
 ENVIRONMENT = "demo (simulated)"
 EARLY_TAG, FRESH_TAG = "users:early", "users:fresh"
-FLUSH_TIMEOUT_S = 120.0
+FLUSH_TIMEOUT_S = 60.0
 
 RULES = {"validation_fraction": 0.05, "test_fraction": 0.1}
 """What the snapshots' rules set; everything else is the server's default."""
@@ -72,7 +72,7 @@ def run_loop(
     """Go round the loop once; the models and run folders are left in `folder`.
 
     Raises:
-        RuntimeError: what was sent did not arrive at the server.
+        RuntimeError: what was sent does not arrive at the server, or is dropped.
     """
     heedloop.configure(
         url,
@@ -193,10 +193,14 @@ class _Loop:
         self.fresh_questions |= {one.visit.question.text for one in shown}
 
     def _deliver(self) -> None:
-        """Wait until everything that was said is on the server, and stored."""
-        delivery = heedloop.flush(FLUSH_TIMEOUT_S)
-        if not delivery.complete:
-            raise RuntimeError(f"not everything reached the server: {delivery}")
+        """Wait until everything that was said is on the server, and stored; as long as it goes on, however slowly."""
+        waiting = None
+        while not (delivery := heedloop.flush(FLUSH_TIMEOUT_S)).complete:
+            before, waiting = waiting, delivery.spans.waiting + delivery.feedback.waiting
+            if before is not None and waiting >= before:
+                raise RuntimeError(f"{waiting} records do not reach the server: {delivery.last_error}")
+        if delivery.spans.dropped or delivery.feedback.dropped:
+            raise RuntimeError(f"records were dropped on their way to the server: {delivery}")
         wait_until_stored(self.client)
 
     def _snapshot(self, name: str) -> Snapshot:
