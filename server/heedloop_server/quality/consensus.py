@@ -44,6 +44,8 @@ class _Votes:
     def shares(self, weight: Array | None = None) -> Array:
         """(units, labels) each label's share of the unit's (weighted) votes."""
         k = len(self.labels)
+        if k == 0:
+            return np.zeros((0, 0))
         votes = np.bincount(
             self.unit * k + self.label, weights=weight, minlength=len(self.units) * k
         ).reshape(-1, k)
@@ -56,6 +58,8 @@ class _Votes:
 
     def decided(self, shares: Array) -> dict[Hashable, Consensus]:
         """Unit -> the label with the greatest share, None where two are equal."""
+        if not self.units:
+            return {}
         best = shares.max(axis=1)
         tied = (shares >= best[:, None] - 1e-12).sum(axis=1) > 1
         winner = shares.argmax(axis=1)

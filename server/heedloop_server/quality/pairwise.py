@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.optimize import minimize
 from scipy.sparse.csgraph import connected_components
+from scipy.special import expit
 
 from heedloop_server.quality.intervals import Array, Interval, wilson
 from heedloop_server.quality.means import percentile_interval
@@ -67,31 +69,43 @@ def _checked_wins(wins: ArrayLike) -> Array:
     return w
 
 
-def bradley_terry(
-    wins: ArrayLike, *, reference: int | None = None, tolerance: float = 1e-10, max_iterations: int = 100_000
-) -> Array | None:
+def bradley_terry(wins: ArrayLike, *, reference: int | None = None, tolerance: float = 1e-10) -> Array | None:
     """(n,) log strengths from an (n, n) table of wins, row over column; a tie is half a win for either.
 
     Centred at 0, or measured from `reference`. None where they do not exist: fewer than two contenders, or wins that do
     not connect them all (one of them won all, or lost all, of its comparisons with a part of the others).
 
-    Source: Zermelo 1929; Bradley & Terry 1952, Biometrika 39:324-345; iterations of Newman 2023, JMLR 24(238):1-25.
+    Maximum likelihood by Newton's method; the likelihood is concave. Source: Zermelo 1929, Math. Z. 29:436-460; Bradley
+    & Terry 1952, Biometrika 39:324-345.
     """
-    w = _checked_wins(wins)
-    np.fill_diagonal(w := w.copy(), 0.0)
+    w = _checked_wins(wins).copy()
+    np.fill_diagonal(w, 0.0)
     if len(w) < 2 or not strongly_connected(w):
         return None
-    strength = np.ones(len(w))
-    for _ in range(max_iterations):
-        sums = strength[:, None] + strength[None, :]
-        updated = (w * strength[None, :] / sums).sum(axis=1) / (w.T / sums).sum(axis=1)
-        updated /= np.exp(np.log(updated).mean())
-        moved = float(np.abs(np.log(updated / strength)).max())
-        strength = updated
-        if moved < tolerance:
+    logs = np.zeros(len(w))
+    for _ in range(200):
+        step = _newton_step(w, logs)
+        # a step is cut until it gains: far from the top a full one can overshoot
+        while _log_likelihood(w, logs + step) < _log_likelihood(w, logs) and np.abs(step).max() > tolerance:
+            step /= 2
+        logs = logs + step
+        if float(np.abs(step).max()) <= tolerance:
             break
-    logs = np.log(strength)
     return logs - (logs.mean() if reference is None else logs[reference])
+
+
+def _log_likelihood(wins: Array, logs: Array) -> float:
+    return -float((wins * np.logaddexp(0.0, logs[None, :] - logs[:, None])).sum())
+
+
+def _newton_step(wins: Array, logs: Array) -> Array:
+    """The gradient over the curvature, which is a graph's Laplacian: constant shifts are held at 0."""
+    games = wins + wins.T
+    beats = expit(logs[:, None] - logs[None, :])
+    gradient = wins.sum(axis=1) - (games * beats).sum(axis=1)
+    weight = games * beats * (1 - beats)
+    curvature = np.diag(weight.sum(axis=1)) - weight + 1 / len(wins)
+    return np.asarray(np.linalg.lstsq(curvature, gradient, rcond=None)[0], float)
 
 
 def win_probability(log_strength_a: float, log_strength_b: float) -> float:
@@ -112,38 +126,44 @@ class Davidson:
     tie: float
 
 
-def davidson(wins: ArrayLike, ties: ArrayLike, *, tolerance: float = 1e-9) -> Davidson | None:
+def davidson(wins: ArrayLike, ties: ArrayLike) -> Davidson | None:
     """Strengths and the tie parameter by maximum likelihood; None where the wins and ties do not connect all.
 
     Args:
         wins: (n, n) decided judgements, row over column.
         ties: (n, n) tied judgements, symmetric: `ties[i, j]` is how many i and j tied.
 
-    Source: Davidson 1970, JASA 65:317-328; minorisation of Hunter 2004, Ann. Statist. 32:384-406, section 5.
+    Source: Davidson 1970, JASA 65:317-328.
     """
     w, t = _checked_wins(wins), _checked_wins(ties)
     if w.shape != t.shape or not np.allclose(t, t.T):
         raise ValueError("ties must be a symmetric table of the same size as wins")
     if len(w) < 2 or not strongly_connected(w + t):
         return None
-    games = w + w.T + t
-    score = w.sum(axis=1) + t.sum(axis=1) / 2
-    num_ties = t.sum() / 2
-    p, v = np.ones(len(w)), 1.0 if num_ties else 0.0
-    for _ in range(100_000):
-        root = np.sqrt(np.outer(p, p))
-        total = p[:, None] + p[None, :] + v * root
-        rate = games / total
-        np.fill_diagonal(rate, 0.0)
-        # d(total)/dp_i, bounded above by its tangent: 1 + ν/2·sqrt(p_j / p_i)
-        new_p = score / (rate * (1 + v / 2 * np.sqrt(p[None, :] / p[:, None]))).sum(axis=1)
-        new_v = num_ties / ((rate * root).sum() / 2) if num_ties else 0.0
-        new_p /= np.exp(np.log(new_p).mean())
-        moved = max(float(np.abs(np.log(new_p / p)).max()), abs(new_v - v))
-        p, v = new_p, float(new_v)
-        if moved < tolerance:
-            break
-    return Davidson(np.log(p), v)
+    if not t.any():
+        logs = bradley_terry(w)
+        return None if logs is None else Davidson(logs, 0.0)
+    start = np.zeros(len(w) + 1)
+    found = minimize(_davidson_loss, start, args=(w, t), jac=True, method="BFGS", options={"gtol": 1e-7})
+    logs = np.asarray(found.x[:-1], float)
+    return Davidson(logs - logs.mean(), math.exp(float(found.x[-1])))
+
+
+def _davidson_loss(x: Array, wins: Array, ties: Array) -> tuple[float, Array]:
+    """Mean negative log likelihood and its gradient at (log strengths, log ν)."""
+    logs, log_tie = x[:-1], x[-1]
+    first, second = np.triu_indices(len(logs), 1)
+    a, b = logs[first], logs[second]
+    scores = np.stack([a, b, log_tie + (a + b) / 2])
+    counts = np.stack([wins[first, second], wins[second, first], ties[first, second]])
+    norm = np.logaddexp(np.logaddexp(scores[0], scores[1]), scores[2])
+    total = max(float(counts.sum()), 1.0)
+    excess = counts - counts.sum(axis=0) * np.exp(scores - norm)
+    gradient = np.zeros_like(x)
+    np.add.at(gradient, first, excess[0] + excess[2] / 2)
+    np.add.at(gradient, second, excess[1] + excess[2] / 2)
+    gradient[-1] = excess[2].sum()
+    return -float((counts * (scores - norm)).sum()) / total, -gradient / total
 
 
 # ----------------------------------------------------------------------------------------------- from judgements
@@ -242,7 +262,7 @@ def _bootstrap(duels: Sequence[Duel], names: Sequence[Hashable], num_samples: in
     )
     out = np.full((num_samples, len(names)), np.nan)
     for row, weights in enumerate(draws):
-        found = bradley_terry(np.tensordot(weights, tables, axes=1), tolerance=1e-6)
+        found = bradley_terry(np.tensordot(weights, tables, axes=1), tolerance=1e-5)
         if found is not None:
             out[row] = found
     return out
