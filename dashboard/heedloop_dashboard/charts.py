@@ -165,14 +165,14 @@ def coverage(points: Sequence[Group], colours: Palette, *, hourly: bool = False)
     )
 
 
-def dots(groups: Sequence[Group], colours: Palette, *, what: str) -> Chart:
+def dots(groups: Sequence[Group], colours: Palette, *, what: str, measure: str = "Thumbs-up rate") -> Chart:
     """One dot with its 95% interval per group, largest groups first; fewer than 30 ratings are greyed."""
     values = [_dot(g) for g in groups if g.get("rate") is not None][:MAX_GROUPS]
     y = {
         "field": "value",
         "type": "nominal",
         "sort": None,
-        "axis": _axis(colours, grid=False, domain=False, ticks=False, labelPadding=8, labelLimit=120),
+        "axis": _axis(colours, grid=False, domain=False, ticks=False, labelPadding=8, labelLimit=170),
         "title": None,
     }
     x = {
@@ -182,7 +182,7 @@ def dots(groups: Sequence[Group], colours: Palette, *, what: str) -> Chart:
     }
     tooltip = [
         {"field": "value", "title": what},
-        {"field": "shown", "title": "Thumbs-up rate"},
+        {"field": "shown", "title": measure},
         {"field": "num_rated", "title": "Ratings", "format": ","},
         {"field": "num_answers", "title": "Answers", "format": ","},
     ]
@@ -214,12 +214,10 @@ def dots(groups: Sequence[Group], colours: Palette, *, what: str) -> Chart:
             },
         ],
     )
-    alt = (
-        f"Thumbs-up rate by {what.lower()}: " + "; ".join(f"{v['value']} {v['shown']}" for v in values) + "."
-    )
+    alt = f"{measure} by {what.lower()}: " + "; ".join(f"{v['value']} {v['shown']}" for v in values) + "."
     columns = {
         "value": what,
-        "shown": "Thumbs-up rate (95% interval)",
+        "shown": f"{measure} (95% interval)",
         "num_rated": "Ratings",
         "num_answers": "Answers",
     }

@@ -90,6 +90,7 @@ def _collect(asks: Mapping[str, Ask], slot: Any) -> dict[str, Answer]:
     for name, future in waiting.items():
         answers[name] = future.result()
         if isinstance(answers[name].error, Unauthorized):
+            SESSIONS.close(st.context.cookies.get(COOKIE))
             _stop("Your key was revoked or has expired.")
         if answers[name].error is None:
             kept[keys[name]] = (now, answers[name])

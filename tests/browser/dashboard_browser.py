@@ -7,10 +7,12 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import Empty, Queue
 
+import requests
 from playwright.sync_api import Page, expect
 
 START_S = 60
@@ -31,7 +33,9 @@ def process(*args: str, says: str, **environment: str) -> Iterator[str]:
     reader = threading.Thread(target=lambda: [lines.put(line) for line in child.stdout], daemon=True)  # type: ignore[union-attr]
     reader.start()
     try:
-        yield _address(child, lines, says)
+        url = _address(child, lines, says)
+        _reachable(url)
+        yield url
     finally:
         child.terminate()
         try:
@@ -56,6 +60,18 @@ def _address(child: subprocess.Popen[str], lines: Queue[str], says: str) -> str:
         assert child.poll() is None or not lines.empty(), (
             f"the command ended with {child.returncode}:\n{seen}"
         )
+
+
+def _reachable(url: str) -> None:
+    """Wait until something answers there."""
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            requests.get(url, timeout=5, allow_redirects=False)
+            return
+        except requests.ConnectionError:
+            assert time.monotonic() < deadline, f"nothing answers at {url}"
+            time.sleep(0.05)
 
 
 def sign_in(page: Page, dashboard: str, key: str) -> None:

@@ -177,6 +177,16 @@ def test_the_comparison_says_what_the_server_says(page: Page, dashboard: str, ap
     )
 
 
+def test_who_rates_is_asked_only_when_it_is_opened(page: Page, dashboard: str, api: Client) -> None:
+    visit(page, dashboard, "/")
+    assert page.locator(".st-key-panel_sample").count() == 0
+    page.get_by_text("How far can these numbers be trusted?").click()
+    found = api.quality("sample", **window("30 d", datetime.now(timezone.utc)))
+    sample = page.locator(".st-key-panel_sample")
+    expect(sample).to_contain_text(words.interval(found["self_selected"]))
+    expect(sample).to_contain_text(words.percent(found["bounds"]["low"]))
+
+
 def test_the_ledger_balances(page: Page, dashboard: str) -> None:
     visit(page, dashboard, "/delivery")
     expect(page.locator(".finding")).to_contain_text("The ledger balances")

@@ -13,7 +13,7 @@ from heedloop.schema import format_time, parse_time
 from heedloop_dashboard import charts, components, export, filters, panels, words
 from heedloop_dashboard.fetch import Answer, ask, read_page
 from heedloop_dashboard.navigation import Open, go
-from heedloop_dashboard.views import calls_table, failures
+from heedloop_dashboard.views import calls_table, failures, trust
 
 __all__ = ["show"]
 
@@ -37,6 +37,7 @@ def show() -> None:
     _over_time(answers["trend"], hourly=hourly)
     _by_group(answers)
     _reasons_and_recent(answers)
+    trust.show(chosen)
 
 
 def _read(chosen: Mapping[str, str], *, hourly: bool) -> dict[str, Answer]:

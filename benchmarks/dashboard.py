@@ -1,0 +1,239 @@
+"""What the quality page costs: each panel's question over HTTP on the embedded store, the whole page's reading, and a rerun.
+
+    python benchmarks/dashboard.py [--calls 1000000] [--rated 0.1] [--rounds 15] [--data FOLDER] [--markdown]
+
+Calls are spread evenly over 30 days, one in ten is rated; they are written by the store's own INSERT SELECT, because what is
+measured here is reading. The page's script runs in Streamlit's own test harness in this process: no browser, no socket to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from heedloop.client import Client
+
+PROJECT = "default"
+BATCH = 500_000
+
+SPANS = """
+INSERT INTO spans (project_id, trace_id, span_id, start_time, duration_ns, name, service, environment, operation, is_answer,
+    status, provider, model, model_answered, prompt_name, prompt_version, user_id, session_id, tags, metadata, input_tokens,
+    output_tokens, cost, sampling_probability, question, answer, ingested_at)
+SELECT '{project}', {trace}, {span}, {at}, 800000000 + n % 2000000000, 'answer', 'support', 'production', 'chat', true,
+    if(n % 199 = 0, 'error', 'ok'), 'local', {model}, {model}, 'support', {version}, concat('user-', toString(n % 20000)),
+    concat('chat-', toString(intDiv(n, 4))), [{tag}], map('language', ['en','de','es','fr'][1 + n % 4]), 200 + n % 300, 40 + n % 90, 0.0012,
+    1.0, concat('A question about ', {tag}, ', number ', toString(n)),
+    concat('An answer about ', {tag}, ', number ', toString(n), '. It says what there is to say in one more sentence, which is of no use.'), now64(6)
+FROM (SELECT number AS n FROM numbers({first}, {num}))
+"""
+FEEDBACK = """
+INSERT INTO feedback (project_id, feedback_id, trace_id, span_id, target_trace_id, target_span_id, kind, name, score, is_thumb,
+    author_kind, author_id, call_time, model, prompt_name, prompt_version, service, environment, user_id, session_id, record,
+    created_at, received_at, version, call_is_answer, call_status, call_tags, call_metadata, call_answer_chars, call_probability)
+SELECT '{project}', generateUUIDv4(n), {trace}, {span}, {trace}, {span}, 'rating', 'thumb', {up}, true, 'end_user', concat('user-', toString(n % 20000)),
+    {at}, {model}, 'support', {version}, 'support', 'production', concat('user-', toString(n % 20000)), concat('chat-', toString(intDiv(n, 4))),
+    concat('{{"kind":"rating","target":{{"trace_id":"', lower(hex({trace})), '","span_id":"', lower(hex({span})), '"}},"name":"thumb","value":', toString({up}), ',"scale":{{"min":0,"max":1}},"author":{{"kind":"end_user","id":"u"}},"created_at":"2026-01-01T00:00:00Z","id":"', toString(n), '"}}'),
+    {at}, now64(6), 1, true, 'ok', [{tag}], map('language', ['en','de','es','fr'][1 + n % 4]), 120, 1.0
+FROM (SELECT number * {every} AS n FROM numbers({first}, {num}))
+"""
+
+
+def _columns(calls: int) -> dict[str, str]:
+    """Expressions over the call's number `n`; hashes keep the fields independent of each other."""
+    topic = "['account','billing','other','refunds','shipping','technical'][1 + cityHash64(n, 1) % 6]"
+    version = "['v11','v12','v13'][1 + cityHash64(n, 2) % 3]"
+    step_us = int(29.9 * 86_400 * 1e6 / calls)
+    return {
+        "project": PROJECT,
+        "trace": "toFixedString(unhex(lpad(lower(hex(toUInt64(n + 1))), 32, '0')), 16)",
+        "span": "toFixedString(unhex(lpad(lower(hex(toUInt64(n + 1))), 16, '0')), 8)",
+        "at": f"now64(6) - toIntervalMicrosecond(toInt64({calls} - n) * {step_us})",
+        "tag": topic,
+        "version": version,
+        "model": "['large-2','small-2'][1 + cityHash64(n, 3) % 2]",
+        "up": f"if(cityHash64(n, 4) % 100 < if({topic} = 'refunds' AND {version} = 'v13', 36, 64), 1, 0)",
+    }
+
+
+def fill(dsn: str, calls: int, rated: float) -> float:
+    """Write the calls and their ratings; seconds it took."""
+    from heedloop_server.store.connection import open_store
+
+    begin = time.perf_counter()
+    store = open_store(dsn, num_clients=2, threads=2)
+    columns = _columns(calls)
+    every = round(1 / rated)
+    for first in range(0, calls, BATCH):
+        store.command(SPANS.format(**columns, first=first, num=min(BATCH, calls - first)))
+    for first in range(0, calls // every, BATCH):
+        store.command(
+            FEEDBACK.format(**columns, every=every, first=first, num=min(BATCH, calls // every - first))
+        )
+    store.close()
+    return time.perf_counter() - begin
+
+
+def panels(client: Client) -> dict[str, Callable[..., Any]]:
+    """The quality page's questions, and the lists'."""
+    return {
+        "summary": client.quality_summary,
+        "trend, 30 days": client.quality_trend,
+        "by prompt version": lambda **f: client.quality_by("prompt_version", **f),
+        "by model": lambda **f: client.quality_by("model", **f),
+        "heatmap, tag by version": lambda **f: client.quality_by("tag", field2="prompt_version", **f),
+        "reasons": client.quality_reasons,
+        "finding": lambda **f: client.quality("finding", **f),
+        "over-represented": lambda **f: client.quality("overrepresented", **f),
+        "recent thumbs-down, list of 8": lambda **f: client.calls(limit=8, rating="down", **f),
+        "traces, list of 50": lambda **f: client.calls(limit=50, **f),
+        "models, facet": lambda **f: client.facets("model", **f),
+    }
+
+
+def timed(ask: Callable[..., Any], rounds: int) -> list[float]:
+    """Milliseconds of each of `rounds` calls after one that warms up; every call asks about a slightly other period."""
+    from heedloop_dashboard.filters import window
+
+    ask(**window("30 d", datetime.now(timezone.utc)))
+    taken = []
+    for _ in range(rounds):
+        period = window("30 d", datetime.now(timezone.utc))
+        begin = time.perf_counter()
+        ask(**period)
+        taken.append(1000 * (time.perf_counter() - begin))
+    return taken
+
+
+def page_rounds(url: str, key: str, rounds: int) -> tuple[list[float], list[float]]:
+    """Milliseconds of a rerun of the page's script: with reading from the server, and with answers at hand."""
+    from streamlit.testing.v1 import AppTest
+
+    import heedloop_dashboard.fetch as fetch
+    from heedloop_dashboard.server import SCRIPT
+    from heedloop_dashboard.sessions import SESSIONS
+
+    SESSIONS.configure(url, local_key=key)
+    app = AppTest.from_file(str(SCRIPT), default_timeout=300).run()
+    assert not app.exception, app.exception
+    reading, kept = [], []
+    for _ in range(rounds):
+        fetch.FRESH_S = 0.0
+        begin = time.perf_counter()
+        app.run()
+        reading.append(1000 * (time.perf_counter() - begin))
+        fetch.FRESH_S = 600.0
+        app.run()
+        begin = time.perf_counter()
+        app.run()
+        kept.append(1000 * (time.perf_counter() - begin))
+    return reading, kept
+
+
+def p50_p95(values: list[float]) -> tuple[float, float]:
+    ordered = sorted(values)
+    return statistics.median(ordered), ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))]
+
+
+def serve(folder: Path, key_file: Path) -> tuple[subprocess.Popen[str], str]:
+    """A real server on the filled folder."""
+    command = [
+        sys.executable,
+        "-m",
+        "heedloop._cli",
+        "serve",
+        "--port",
+        "0",
+        "--data",
+        str(folder),
+        "--key-file",
+        str(key_file),
+    ]
+    child = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert child.stdout is not None
+    for line in child.stdout:
+        if "serves on " in line:
+            return child, line.split("serves on ")[1].strip()
+    raise RuntimeError(f"the server ended with {child.wait()}")
+
+
+def measure(args: argparse.Namespace, folder: Path) -> list[tuple[str, list[float]]]:
+    """Fill, serve and time."""
+    print(f"filling {args.calls:,} calls, {args.rated:.0%} rated …", flush=True)
+    took = subprocess.run(
+        [
+            sys.executable,
+            __file__,
+            "--fill",
+            str(folder),
+            "--calls",
+            str(args.calls),
+            "--rated",
+            str(args.rated),
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    print(f"filled in {took.stdout.strip()} s", flush=True)
+    child, url = serve(folder, folder / "key")
+    try:
+        key = (folder / "key").read_text(encoding="utf-8").strip()
+        client = Client(url, key)
+        questions = panels(client)
+        rows = [(name, timed(ask, args.rounds)) for name, ask in questions.items()]
+        page = list(questions.values())[:9]
+        with ThreadPoolExecutor(8) as pool:
+            rows.append(
+                (
+                    "all nine of the page at once",
+                    timed(lambda **f: list(pool.map(lambda ask: ask(**f), page)), args.rounds),
+                )
+            )
+        reading, kept = page_rounds(url, key, args.rounds)
+        return [*rows, ("page rerun, with reading", reading), ("page rerun, answers at hand", kept)]
+    finally:
+        child.terminate()
+        child.wait(30)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--calls", type=int, default=1_000_000)
+    parser.add_argument("--rated", type=float, default=0.1)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--data", type=Path, help="folder for the store, kept afterwards")
+    parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("--fill", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.fill is not None:
+        store = (args.fill / "clickhouse").absolute()
+        print(f"{fill(f'chdb://{store}', args.calls, args.rated):.0f}")
+        return
+    with tempfile.TemporaryDirectory(prefix="heedloop-bench-") as scratch:
+        folder = args.data or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = measure(args, folder)
+    print(
+        f"\n{args.calls:,} calls over 30 days, {args.rated:.0%} rated; milliseconds over {args.rounds} rounds\n"
+    )
+    print("| what | p50 | p95 |\n|---|---|---|" if args.markdown else f"{'what':<34}{'p50':>9}{'p95':>9}")
+    for name, values in rows:
+        p50, p95 = p50_p95(values)
+        print(f"| {name} | {p50:.0f} | {p95:.0f} |" if args.markdown else f"{name:<34}{p50:>9.0f}{p95:>9.0f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""`<heedloop-feedback>` in a real browser, on a page of another origin, against a real server."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from playwright.sync_api import Browser, Page, expect
+
+import heedloop
+from heedloop.client import Client
+
+pytestmark = pytest.mark.browser
+
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>chat</title>
+<script type="module" src="{server}/static/feedback.js"></script>
+<p id="answer">Within thirty days.</p><heedloop-feedback token="{token}" {attributes}></heedloop-feedback></html>"""
+
+
+class Pages(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = self.server.page.encode()  # type: ignore[attr-defined]
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def site() -> Iterator[http.server.HTTPServer]:
+    """The app's own web site, on another origin than heedloop's."""
+    pages = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pages)
+    threading.Thread(target=pages.serve_forever, daemon=True).start()
+    yield pages
+    pages.shutdown()
+    pages.server_close()
+
+
+@pytest.fixture
+def handle(server: tuple[str, str], tmp_path: Path) -> Iterator[str]:
+    """A recorded answer."""
+    heedloop.configure(*server, service="browser", options=heedloop.Options(outbox=tmp_path))
+
+    @heedloop.trace
+    def answer(question: str) -> str:
+        return "Within thirty days."
+
+    answer("How long?")
+    yield heedloop.handle()
+    heedloop.shutdown()
+
+
+def show(
+    browser: Browser, site: http.server.HTTPServer, server: tuple[str, str], token: str, more: str = ""
+) -> Page:
+    site.page = PAGE.format(server=server[0], token=token, attributes=more)  # type: ignore[attr-defined]
+    page = browser.new_page()
+    page.goto(f"http://127.0.0.1:{site.server_port}/")
+    return page
+
+
+def said(server: tuple[str, str], handle: str, kind: str, at_least: int = 1) -> list[dict]:
+    """What the server holds about the answer."""
+    deadline = time.monotonic() + 20
+    while True:
+        found = Client(*server).feedback(trace_id=handle.split("-")[1], kind=kind)["feedback"]
+        if len(found) >= at_least:
+            return found
+        assert time.monotonic() < deadline, f"no {kind} about {handle}"
+        time.sleep(0.05)
+
+
+def test_a_thumb_by_mouse_and_words_by_keyboard(browser, site, server, handle):
+    page = show(browser, site, server, heedloop.feedback_token(handle, subject="person"))
+    up, down = page.get_by_role("button", name="Good answer"), page.get_by_role("button", name="Bad answer")
+    up.click()
+    expect(up).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_role("status")).to_have_text("Thank you.")
+    down.focus()
+    page.keyboard.press("Enter")
+    expect(down).to_have_attribute("aria-pressed", "true")
+    expect(up).to_have_attribute("aria-pressed", "false")
+    thumbs = said(server, handle, "rating")
+    assert [(t["value"], t["author"]["id"], t["author"]["kind"]) for t in thumbs] == [
+        (0, "person", "end_user")
+    ]
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+    page.get_by_label("Comment").fill("too long <b>ago</b>")
+    page.get_by_label("What should it have said?").fill("14 days.")
+    page.get_by_role("button", name="Send").press("Enter")
+    expect(page.get_by_role("status")).to_have_text("Thank you.")
+    assert said(server, handle, "flag")[0]["category"] == "inaccurate"
+    assert said(server, handle, "comment")[0]["comment"] == "too long <b>ago</b>"
+    assert said(server, handle, "correction")[0]["correction"] == "14 days."
+    page.close()
+
+
+def test_a_second_press_takes_it_back(browser, site, server, handle):
+    page = show(browser, site, server, heedloop.feedback_token(handle, subject="person"))
+    up = page.get_by_role("button", name="Good answer")
+    up.click()
+    said(server, handle, "rating")
+    up.click()
+    expect(up).to_have_attribute("aria-pressed", "false")
+    expect(page.get_by_role("status")).to_have_text("Taken back.")
+    page.close()
+
+
+def test_only_what_the_token_allows_is_shown_in_the_words_of_the_page(browser, site, server, handle):
+    token = heedloop.feedback_token(handle, subject="person", kinds=["rating"])
+    page = show(browser, site, server, token, 'data-down="Schlecht"')
+    page.get_by_role("button", name="Schlecht").click()
+    expect(page.get_by_role("status")).to_have_text("Thank you.")
+    expect(page.get_by_label("Comment")).to_have_count(0)
+    page.close()
+
+
+@pytest.mark.parametrize("token", ["", "nonsense", "hlt1.e30.x"])
+def test_a_token_that_is_none_shows_nothing(browser, site, server, handle, token):
+    page = show(browser, site, server, token)
+    page.wait_for_function("customElements.get('heedloop-feedback')")
+    expect(page.get_by_role("button")).to_have_count(0)
+    page.close()
+
+
+def test_a_forged_or_expired_token_is_refused_and_the_person_is_told(browser, site, server, handle):
+    forged = heedloop.feedback_token(handle, subject="person")[:-5] + "AAAAA"
+    expired = heedloop.feedback_token(handle, subject="person", expires_in_s=0.001)
+    for token in (forged, expired):
+        page = show(browser, site, server, token)
+        page.get_by_role("button", name="Good answer").click()
+        expect(page.get_by_role("status")).to_have_text("This answer can no longer be rated here.")
+        expect(page.get_by_role("button", name="Good answer")).to_have_attribute("aria-pressed", "false")
+        page.close()
+    assert Client(*server).feedback(trace_id=handle.split("-")[1])["feedback"] == []
+
+
+def test_a_get_never_counts(server, handle):
+    token = heedloop.feedback_token(handle, subject="person")
+    answer = requests.get(
+        server[0] + "/v1/feedback", params={"kind": "rating"}, headers={"x-heedloop-token": token}, timeout=10
+    )
+    assert answer.status_code in (401, 403)
+    assert Client(*server).feedback(trace_id=handle.split("-")[1])["feedback"] == []
+
+
+def test_the_file_is_small_and_kept(server):
+    first = requests.get(server[0] + "/static/feedback.js", timeout=10)
+    assert first.headers["Content-Type"].startswith("text/javascript") and len(first.content) < 10_000
+    again = requests.get(
+        server[0] + "/static/feedback.js", headers={"If-None-Match": first.headers["ETag"]}, timeout=10
+    )
+    assert again.status_code == 304
