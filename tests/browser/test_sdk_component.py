@@ -128,7 +128,7 @@ def test_only_what_the_token_allows_is_shown_in_the_words_of_the_page(browser, s
 @pytest.mark.parametrize("token", ["", "nonsense", "hlt1.e30.x"])
 def test_a_token_that_is_none_shows_nothing(browser, site, server, handle, token):
     page = show(browser, site, server, token)
-    page.wait_for_function("customElements.get('heedloop-feedback')")
+    page.wait_for_function("!!customElements.get('heedloop-feedback')")
     expect(page.get_by_role("button")).to_have_count(0)
     page.close()
 
