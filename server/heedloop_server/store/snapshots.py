@@ -120,16 +120,8 @@ def _row(snapshot_id: str, form: DatasetForm, position: int, row: Row, text: str
 
 
 def row_texts(rows: Iterable[Row]) -> list[str]:
-    """The rows as canonical JSON. Many rows share a prompt, which is written once."""
-    prompts: dict[int, str] = {}
-    texts: list[str] = []
-    for row in rows:
-        prompt = prompts.get(id(row.prompt))
-        if prompt is None:
-            prompt = prompts[id(row.prompt)] = canonical_json([to_json(m) for m in row.prompt])
-        rest = canonical_json(to_json(replace(row, prompt=())))
-        texts.append(f'{{"prompt":{prompt},{rest[1:]}')
-    return texts
+    """The rows as canonical JSON: what is hashed, stored and sent."""
+    return [canonical_json(to_json(row)) for row in rows]
 
 
 def _sources(rows: Mapping[DatasetForm, Sequence[Row]]) -> list[tuple[str, str]]:

@@ -200,3 +200,17 @@ def test_propensity_weighs_the_rows_of_rarely_rated_answers_up():
     assert made.exposure.num_shown == 200
     assert made.exposure.num_rated == 110
     assert made.exposure.rate.num_effective < 110
+
+
+def test_known_adversaries_outvote_nobody():
+    rng = random.Random(3)
+    careful, adverse = ["c1", "c2", "c3", "c4"], ["a1", "a2", "a3"]
+    votes = []
+    for pair in range(300):
+        judges = [*careful, adverse[pair % 3]] if pair < 200 else ["c1", *adverse]
+        for judge in judges:
+            right = 1 if rng.random() < 0.95 else -1
+            votes.append((f"p{pair}", judge, -right if judge in adverse else right))
+    accuracies = judge_accuracies(votes)
+    assert accuracies["c1"] > 0.9
+    assert max(accuracies[j] for j in adverse) < 0.1
