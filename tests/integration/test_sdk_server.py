@@ -192,15 +192,19 @@ def test_killed_apps_and_a_killed_server_lose_no_feedback(tmp_path):
             returned += [line.strip() for line in app.stdout if line.endswith("\n")]
             app.wait()
             app.stdout.close()
-        last = program.replace("while True:", "while False:") + "\nhow = heedloop.flush(60); print(how.complete, how)"
+        last = (
+            program.replace("while True:", "while False:")
+            + "\nhow = heedloop.flush(60); print(how.complete, how)"
+        )
         done = subprocess.run(
             [sys.executable, "-c", last, "0"], capture_output=True, text=True, env=environment
         )
         assert done.stdout.startswith("True"), done.stdout + done.stderr
         api = server.client()
-        wait_for(lambda: api.ledger()["feedback"]["stored"] >= len(set(returned)), what="all feedback")
-        stored = [f["id"] for f in api.iter_feedback()]
+        stored = wait_for(
+            lambda: (ids := [f["id"] for f in api.iter_feedback()]) and set(returned) <= set(ids) and ids,
+            what=f"all {len(set(returned))} feedback",
+        )
         assert len(stored) == len(set(stored))
-        assert set(returned) <= set(stored)
     finally:
         server.stop()
