@@ -23,20 +23,14 @@ class ResourceView:
         attrs: the resource's attributes.
         texts: the same as text under `resource.`, with the scope's name and version: what goes into every call.
         scope: the instrumentation scope's name.
+        service, environment: what the resource says they are; empty where it does not.
     """
 
     attrs: dict[str, Any]
     texts: dict[str, str]
     scope: str
-
-    @property
-    def service(self) -> str:
-        return as_text(self.attrs.get("service.name"))
-
-    @property
-    def environment(self) -> str:
-        name = self.attrs.get("deployment.environment.name") or self.attrs.get("deployment.environment")
-        return as_text(name)
+    service: str
+    environment: str
 
 
 @dataclass(slots=True)
@@ -149,7 +143,8 @@ def resource_view(resource: dict[str, Any], scope: Any) -> ResourceView:
         texts["otel.scope.name"] = scope.name
     if scope.version:
         texts["otel.scope.version"] = scope.version
-    return ResourceView(resource, texts, scope.name)
+    named = resource.get("deployment.environment.name") or resource.get("deployment.environment")
+    return ResourceView(resource, texts, scope.name, as_text(resource.get("service.name")), as_text(named))
 
 
 def span_view(span: Any, resource: ResourceView) -> SpanView:
