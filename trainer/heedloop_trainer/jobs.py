@@ -20,6 +20,7 @@ import torch
 
 from heedloop.client import Client
 from heedloop.schema import Comparison, DatasetForm, Demonstration, PromptRow, RunMethod, Unpaired
+from heedloop_trainer.alarms import Watch
 from heedloop_trainer.cards import model_card
 from heedloop_trainer.evaluate import (
     calibration_error,
@@ -28,6 +29,7 @@ from heedloop_trainer.evaluate import (
     response_table,
     sample_responses,
 )
+from heedloop_trainer.gate import decide
 from heedloop_trainer.models import (
     RewardModel,
     load_policy,
@@ -102,6 +104,7 @@ class Job:
         lora_rank: 0 trains all weights.
         device: `cpu`, `cuda` and so on.
         save_every: steps between resume points.
+        alarms: PPO and RLOO: watch for reward hacking and stop the run when it shows.
     """
 
     method: str
@@ -117,6 +120,7 @@ class Job:
     lora_rank: int = 0
     device: str = "cpu"
     save_every: int = 50
+    alarms: bool = False
     name: str = ""
     model_name: str = ""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -346,10 +350,17 @@ def _ppo(job: Job, client: Client, run: RunFolder, say: Callable[[str], None]) -
         reward_function=function,
         run=run,
         progress=job.method,
+        watch=_watch(job),
     )
     if result.stopped:
         say(f"stopped: {result.stopped}")
     _close(job, run, model, tokenizer, result, facts={"Prompts": len(rows)})
+
+
+def _watch(job: Job) -> Watch | None:
+    if not job.alarms:
+        return None
+    return Watch(judges=[judge_at(job.held_out_reward, job.device)] if job.held_out_reward else [])
 
 
 def _rewards(job: Job) -> tuple[RewardModel | None, RewardFunction | None]:
@@ -401,6 +412,7 @@ def _evaluate(job: Job, client: Client, run: RunFolder, say: Callable[[str], Non
     if job.model is not None and job.reference is not None and judges:
         evaluation["win_rate"] = _win_rate_report(job, client, judges[-1])
         evaluation["win_rate"]["judge"] = str(judges[-1])
+        evaluation["gate"] = dataclasses.asdict(decide(evaluation["win_rate"]))
     if not evaluation:
         raise JobError(
             "give --reward-model to judge it, or --model, --reference (the parent) and --held-out-reward"

@@ -147,6 +147,12 @@ def _setting_arguments(sub: argparse.ArgumentParser, method: str) -> None:
         )
         group.add_argument("--kl-budget", type=float, help="stop above this KL per response, in nats")
         group.add_argument("--temperature", type=float)
+        group.add_argument(
+            "--no-alarms",
+            dest="alarms",
+            action="store_false",
+            help="do not stop when length, diversity or the held-out reward say that the reward is being hacked",
+        )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -191,6 +197,7 @@ _JOB_FIELDS = (
     "reward_function",
     "save_every",
     "model_name",
+    "alarms",
 )
 
 
@@ -278,5 +285,9 @@ def _report(run: Any) -> int:
         for name in ("win_rate", "length_controlled"):
             found = rate[name]
             print(f"  {name:<28} {found['estimate']:.3f} [{found['low']:.3f}, {found['high']:.3f}]")
+    for reason in record.evaluation.get("gate", {}).get("reasons", ()):
+        print(f"  not to be promoted: {reason}")
+    if record.evaluation.get("gate", {}).get("promote"):
+        print("  may be promoted: the gain is significant and not one of length")
     print(f"\nrun {record.id}: {record.status}{f' ({record.error})' if record.error else ''}; {run.folder}")
     return 0 if record.status == "finished" else 1

@@ -1,0 +1,256 @@
+"""Accuracy with honest intervals, baselines, win rates, the gate and the alarms."""
+
+import dataclasses
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from heedloop.schema import Comparison, Message, PromptRow
+from heedloop_trainer.alarms import AlarmConfig, Watch
+from heedloop_trainer.evaluate import (
+    calibration_error,
+    cluster_bootstrap,
+    compare_policies,
+    evaluate_comparisons,
+    score_responses,
+)
+from heedloop_trainer.gate import decide
+from heedloop_trainer.models import RewardModel
+from heedloop_trainer.optimiser import OptimiserConfig
+from heedloop_trainer.ppo import PPOConfig, train_ppo
+from heedloop_trainer.reward_linear import LinearReward, LinearRewardConfig, train_reward_linear
+from heedloop_trainer.rollout import Response
+from heedloop_trainer.sampling import CachedGenerator, SamplingConfig
+
+PROMPT = (Message("user", "w1"),)
+
+
+def comparison(chosen, rejected, **changes) -> Comparison:
+    return Comparison(PROMPT, chosen, rejected, **changes)
+
+
+def answers(texts) -> list[Response]:
+    return [Response(PromptRow(PROMPT, group=str(i)), t, [1], True) for i, t in enumerate(texts)]
+
+
+def test_intervals_resample_judges_not_rows():
+    """Ten rows of each judge that all agree carry the evidence of the judges, not of the rows."""
+    values = np.repeat([1.0, 0.0, 1.0, 1.0, 0.0, 1.0], 50)
+    judges = np.repeat(list("abcdef"), 50).tolist()
+    clustered = cluster_bootstrap(values, judges)
+    alone = cluster_bootstrap(values, [None] * 300)
+    assert clustered.estimate == alone.estimate == pytest.approx(2 / 3)
+    assert clustered.high - clustered.low > 4 * (alone.high - alone.low)
+    assert (clustered.num_clusters, alone.num_clusters) == (6, 300)
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+    rng = np.random.Generator(np.random.Philox(1))
+    hits = 0
+    for k in range(100):
+        rates = rng.beta(7, 3, 40)
+        values = (rng.random((40, 5)) < rates[:, None]).astype(float).ravel()
+        found = cluster_bootstrap(values, np.repeat(np.arange(40), 5).tolist(), num_resamples=400, seed=k)
+        hits += found.low <= 0.7 <= found.high
+    assert 88 <= hits <= 99
+
+
+def test_weights_count():
+    found = cluster_bootstrap(np.array([1.0, 0.0]), ["a", "b"], np.array([3.0, 1.0]))
+    assert found.estimate == 0.75
+
+
+def test_the_report_names_all_baselines_and_leaves_ties_out():
+    rows = [comparison("good answer " * (i + 1), "bad", author=f"j{i % 3}") for i in range(12)]
+    report = evaluate_comparisons([*rows, comparison("a", "b", tie=True)], rows)
+    assert report["num_ties"] == 1
+    assert report["num_comparisons"] == 12
+    assert report["accuracy"]["chance"]["estimate"] == 0.5
+    assert report["accuracy"]["longer answer wins"]["estimate"] == 1.0
+    assert report["accuracy"]["bag of words"]["estimate"] == 1.0
+
+
+def test_the_baseline_does_not_know_the_side():
+    """Bag of words is fitted on differences both ways round: without words that tell, it is at chance."""
+    rng = random.Random(0)
+    words = [f"word{i}" for i in range(30)]
+    rows = [comparison(" ".join(rng.sample(words, 5)), " ".join(rng.sample(words, 5))) for _ in range(400)]
+    found = evaluate_comparisons(rows[200:], rows[:200])["accuracy"]["bag of words"]
+    assert 0.4 < found["estimate"] < 0.6
+
+
+def test_nothing_held_out_is_said():
+    with pytest.raises(ValueError, match="none of the 1 held-out"):
+        evaluate_comparisons([comparison("a", "b", tie=True)], [])
+
+
+def test_calibration_by_hand():
+    certain = np.full(100, 20.0)
+    assert calibration_error(certain) == pytest.approx(0.0, abs=1e-6)
+    overconfident = np.r_[np.full(60, 20.0), np.full(40, -20.0)]
+    assert calibration_error(overconfident, num_bins=1) == pytest.approx(0.4, abs=1e-6)
+
+
+def length_judge(responses):
+    return [float(len(r.text)) for r in responses]
+
+
+def test_win_rate_and_its_control_for_length():
+    """A judge who only counts characters: the plain win rate is total, at equal length nothing is left."""
+    rng = random.Random(0)
+    parent = answers(["x" * rng.randint(5, 60) for _ in range(120)])
+    new = answers(["x" * rng.randint(15, 90) for _ in range(120)])
+    found = compare_policies(new, parent, length_judge)
+    assert found.win_rate.low > 0.55
+    assert found.length_controlled.estimate < found.win_rate.estimate
+    assert abs(found.length_controlled.estimate - 0.5) < 0.25
+    even = compare_policies(parent, parent, length_judge)
+    assert even.win_rate.estimate == 0.5
+    assert even.gain.estimate == 0.0
+
+
+GOOD = {
+    "win_rate": {"estimate": 0.62, "low": 0.55, "high": 0.69},
+    "length_controlled": {"estimate": 0.6, "low": 0.5, "high": 0.7},
+    "length_ratio": 1.1,
+    "num_prompts": 200,
+    "new": {"ended_share": 0.99},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"win_rate": {"estimate": 0.53, "low": 0.47, "high": 0.6}}, "no significant gain"),
+        ({"length_controlled": {"estimate": 0.45, "low": 0.4, "high": 0.5}}, "one of length"),
+        ({"length_ratio": 2.0}, "times as long"),
+        ({"num_prompts": 10}, "only 10"),
+        ({"new": {"ended_share": 0.3}}, "end by themselves"),
+        ({"slices": {"refunds": {"estimate": 0.3, "low": 0.2, "high": 0.4}}}, "slice 'refunds'"),
+    ],
+)
+def test_the_gate_refuses_with_its_reason(change, sentence):
+    assert decide(GOOD).promote
+    decision = decide({**GOOD, **change})
+    assert not decision.promote
+    assert any(sentence in r for r in decision.reasons)
+
+
+def hacked(policy, tokenizer, reward, watch):
+    """PPO against `reward` on responses that end when the model says so."""
+    given = PPOConfig(
+        num_rollouts=40, batch_size=48, epochs=2, minibatches=2, kl_coefficient=0.0, truncation="score", missing_end_penalty=0.0,
+        sampling=SamplingConfig(24), actor=OptimiserConfig(3e-3), critic=OptimiserConfig(3e-3),
+    )  # fmt: skip
+    policy.generation_config.eos_token_id = list(range(1, 8))
+    prompts = [PromptRow(PROMPT)]
+    return train_ppo(given, prompts, policy, tokenizer, reward_function=reward, watch=watch)
+
+
+def test_a_reward_that_is_paid_for_length_is_noticed_and_stopped(policy, tokenizer):
+    result = hacked(
+        policy, tokenizer, lambda rs: [len(r.token_ids) / 24 for r in rs], Watch(AlarmConfig(window=3))
+    )
+    assert result.stopped is not None
+    assert "length" in result.stopped
+    assert len(result.history) < 40
+
+
+def test_a_reward_that_parts_from_the_held_out_one_is_noticed_and_stopped(policy, tokenizer):
+    """The proxy likes token 20, the held-out judge dislikes it."""
+    proxy = lambda rs: [float(r.token_ids.count(20)) for r in rs]  # noqa: E731
+    held_out = lambda rs: [-float(r.token_ids.count(20)) for r in rs]  # noqa: E731
+    config = AlarmConfig(window=3, length_growth=1e9, distinct_share=0.0, correlation=1.1)
+    result = hacked(policy, tokenizer, proxy, Watch(config, [held_out]))
+    assert result.stopped is not None
+    assert "held-out reward fell" in result.stopped
+
+
+def test_an_honest_run_raises_no_alarm(policy, tokenizer):
+    even = lambda rs: [sum(i % 2 == 0 for i in r.token_ids) / len(r.token_ids) for r in rs]  # noqa: E731
+    policy.generation_config.eos_token_id = 1
+    given = PPOConfig(
+        num_rollouts=12, batch_size=24, epochs=1, minibatches=2, sampling=SamplingConfig(8), truncation="score", missing_end_penalty=0.0,
+        actor=OptimiserConfig(1e-3), critic=OptimiserConfig(1e-3),
+    )  # fmt: skip
+    watch = Watch(AlarmConfig(window=3), [even])
+    generator = CachedGenerator(policy, frozenset())
+    result = train_ppo(
+        given, [PromptRow(PROMPT)], policy, tokenizer, reward_function=even, watch=watch, generator=generator
+    )
+    assert result.stopped is None
+    assert len(watch.history) == 12
+
+
+def test_scores_of_a_model_and_of_a_function(classifier, tokenizer):
+    given = answers(["w1 w2", "w3"])
+    assert score_responses(given, length_judge).tolist() == [5.0, 2.0]
+    assert score_responses(given, RewardModel(classifier, tokenizer)).shape == (2,)
+
+
+# ------------------------------------------------------------------------------------------------- the linear model
+
+
+def judged(count: int, seed: int = 0) -> list[Comparison]:
+    rng = random.Random(seed)
+    fill = [f"filler{i}" for i in range(20)]
+    made = []
+    for _ in range(count):
+        polite = " ".join(rng.sample(fill, 4)) + " thank you"
+        rude = " ".join(rng.sample(fill, 4)) + " go away"
+        made.append(comparison(polite, rude))
+    return made
+
+
+def test_the_linear_model_learns_words_and_is_calibrated():
+    rng = random.Random(1)
+    rows = [
+        dataclasses.replace(r, chosen=r.rejected, rejected=r.chosen) if rng.random() < 0.2 else r
+        for r in judged(600)
+    ]
+    model = train_reward_linear(LinearRewardConfig(), rows[:400])
+    margins = model.margins(judged(200, seed=9))
+    assert (margins > 0).mean() > 0.97
+    held_out = model.margins(rows[400:])
+    assert calibration_error(held_out, num_bins=4) < 0.1
+    assert {"thank", "thank you", "go away", "away", "go", "you"} & {n for n, _ in model.strongest(8)}
+
+
+def test_the_linear_model_comes_back_as_it_was(tmp_path):
+    model = train_reward_linear(LinearRewardConfig(), judged(60))
+    model.save(tmp_path)
+    texts = ["thank you kindly", "go away", ""]
+    assert np.array_equal(LinearReward.load(tmp_path).score(texts), model.score(texts))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["linear.json", "linear.safetensors"]
+
+
+def test_linear_weights_and_ties_count():
+    rows = judged(40)
+    twice = train_reward_linear(LinearRewardConfig(), [dataclasses.replace(rows[0], weight=2.0), *rows[1:]])
+    doubled = train_reward_linear(LinearRewardConfig(), [rows[0], *rows])
+    assert np.allclose(twice.weights, doubled.weights, atol=1e-3)
+    tied = train_reward_linear(LinearRewardConfig(), [dataclasses.replace(r, tie=True) for r in rows])
+    assert np.abs(tied.weights).max() < 1e-3
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\u2603", "!!!"])
+def test_texts_without_words_are_scored(text):
+    model = train_reward_linear(LinearRewardConfig(), [comparison(text, "x y z")])
+    assert np.isfinite(model.score([text, "other"])).all()
+
+
+def test_no_rows_are_refused_by_the_linear_model():
+    with pytest.raises(ValueError, match="no comparisons"):
+        train_reward_linear(LinearRewardConfig(), [])
+
+
+def test_a_reward_model_is_judged_on_the_scale_it_was_fitted_on(classifier, tokenizer):
+    """Gain and bias change no accuracy and no calibration: margins are read before them."""
+    rows = [comparison("w1", "w2 w3"), comparison("w4", "w5")]
+    reward = RewardModel(classifier, tokenizer)
+    first = evaluate_comparisons(rows, rows, reward_model=reward)
+    reward.normalise(gain=9.0, bias=4.0)
+    assert evaluate_comparisons(rows, rows, reward_model=reward)["log_loss"] == first["log_loss"]
+    assert torch.is_grad_enabled()
