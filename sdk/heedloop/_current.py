@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import math
 from collections.abc import Generator, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, TypedDict, Unpack, cast
+from typing import Any, Unpack, cast
 
 from opentelemetry import context as context_api
 from opentelemetry import trace as trace_api
 from opentelemetry.trace.propagation import set_span_in_context
 
 from heedloop import attributes as names
-from heedloop._capture import Budget, render_answer, render_json, render_prompt, snapshot
+from heedloop._content import keep_content
 from heedloop._guard import guarded
-from heedloop._responses import Reading, read_response
 from heedloop._runtime import Runtime, state
-from heedloop._spans import CallSpan, Captured, handle_of
-from heedloop.schema import Usage
+from heedloop._spans import CallSpan, handle_of
+from heedloop._values import CallValues, attributes_of, given_attributes
 
 __all__ = [
     "CALL_KEY",
@@ -54,29 +52,6 @@ _BUBBLING = (
     names.PROMPT_NAME,
     names.PROMPT_VERSION,
 )
-
-
-class CallValues(TypedDict, total=False):
-    """What `heedloop.set` takes; see there."""
-
-    model: str
-    response_model: str
-    provider: str
-    operation: str
-    usage: Usage | Mapping[str, int]
-    cost: float
-    user: str
-    session: str
-    tags: Sequence[str]
-    metadata: Mapping[str, str]
-    prompt_name: str
-    prompt_version: str
-    prompt_variables: Mapping[str, str]
-    parameters: Mapping[str, Any]
-    response_id: str
-    finish_reasons: Sequence[str]
-    input: Any
-    output: Any
 
 
 # --------------------------------------------------------------------------------------------- starting, ending
@@ -298,7 +273,7 @@ def set_values(**values: Unpack[CallValues]) -> None:
         raise TypeError(
             f"set() has no {', '.join(sorted(unknown))}; it takes {', '.join(CallValues.__annotations__)}"
         )
-    found = _attributes_of(values)
+    found = attributes_of(values)
     runtime, call = state.runtime, current_call()
     if runtime is None or call is None:
         return
@@ -313,169 +288,3 @@ def set_values(**values: Unpack[CallValues]) -> None:
         call.output_given = True
         call.discard(names.OUTPUT_MESSAGES, names.OUTPUT)
         keep_content(runtime, call, names.OUTPUT_MESSAGES, values["output"])
-
-
-def keep_content(runtime: Runtime, call: CallSpan, attribute: str, value: Any) -> None:
-    """Take content for `attribute`.
-
-    Content for a messages attribute that is neither text nor messages goes to `heedloop.input` or `heedloop.output`.
-    """
-    if not runtime.capture:
-        return
-    if type(value) is str and len(value) <= runtime.options.max_value_chars:
-        taken, size, cut = value, len(value), False
-    else:
-        budget = Budget(runtime.options.max_value_chars)
-        taken = snapshot(value, budget)
-        size, cut = budget.num_taken, budget.cut
-    render = render_json
-    if attribute in (names.INPUT_MESSAGES, names.OUTPUT_MESSAGES):
-        is_input = attribute == names.INPUT_MESSAGES
-        if _is_conversation(taken):
-            render = render_prompt if is_input else render_answer
-        else:
-            attribute = names.INPUT if is_input else names.OUTPUT
-    call.captured.append(Captured(attribute, render, taken))
-    call.num_chars += size
-    if cut:
-        call.mark_truncated(attribute)
-
-
-def keep_result(runtime: Runtime, call: CallSpan, result: Any) -> None:
-    """Take what a call returned. What the app said itself by `set` stays as it is."""
-    reading = read_response(result)
-    if reading is not None:
-        keep_reading(runtime, call, reading)
-    elif not call.output_given:
-        keep_content(runtime, call, names.OUTPUT_MESSAGES, result)
-
-
-def keep_reading(runtime: Runtime, call: CallSpan, reading: Reading) -> None:
-    """Take what an LLM client's own object says about the answer."""
-    for key, value in _attributes_of(reading.values).items():
-        call.attributes.setdefault(key, value)
-    if not call.output_given:
-        keep_content(runtime, call, names.OUTPUT_MESSAGES, reading.output)
-
-
-def keep_stream(call: CallSpan, pieces: list[Any], budget: Budget | None) -> None:
-    """Take the pieces of a streamed answer: texts are one answer, anything else is kept as it came."""
-    if call.output_given:
-        return
-    if all(type(piece) is str for piece in pieces):
-        call.captured.append(Captured(names.OUTPUT_MESSAGES, render_answer, pieces))
-    else:
-        call.captured.append(Captured(names.OUTPUT, render_json, pieces))
-    if budget is not None:
-        call.num_chars += budget.num_taken
-        if budget.cut:
-            call.mark_truncated(call.captured[-1].attribute)
-
-
-def _is_conversation(taken: Any) -> bool:
-    if isinstance(taken, str):
-        return True
-    if isinstance(taken, dict):
-        return "role" in taken
-    return isinstance(taken, list) and bool(taken) and all(_is_message(m) for m in cast(list[Any], taken))
-
-
-def _is_message(value: Any) -> bool:
-    return isinstance(value, dict) and "role" in value
-
-
-# ------------------------------------------------------------------------------------- values -> attributes
-
-
-_TEXTS = {
-    "model": names.REQUEST_MODEL,
-    "response_model": names.RESPONSE_MODEL,
-    "provider": names.PROVIDER_NAME,
-    "operation": names.OPERATION_NAME,
-    "user": names.USER_ID,
-    "session": names.CONVERSATION_ID,
-    "prompt_name": names.PROMPT_NAME,
-    "prompt_version": names.PROMPT_VERSION,
-    "response_id": names.RESPONSE_ID,
-}
-
-
-def given_attributes(**values: Any) -> dict[str, Any]:
-    """Span attributes of those values that are not None."""
-    return _attributes_of({k: v for k, v in values.items() if v is not None})
-
-
-def _attributes_of(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Span attributes of what an app said; raises `ValueError` where a value is of the wrong kind."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        if name in _TEXTS:
-            found[_TEXTS[name]] = _text(name, value)
-        elif name == "usage":
-            found.update(_usage(value))
-        elif name == "cost":
-            found[names.COST] = _cost(value)
-        elif name in ("tags", "finish_reasons"):
-            found[names.TAGS if name == "tags" else names.FINISH_REASONS] = _texts(name, value)
-        elif name in _MAPPINGS:
-            found.update(_mapping(name, value))
-    return found
-
-
-_MAPPINGS = {
-    "metadata": names.METADATA_PREFIX,
-    "prompt_variables": names.PROMPT_VARIABLE_PREFIX,
-    "parameters": names.REQUEST_PREFIX,
-}
-
-
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value, (str, int)) or isinstance(value, bool) or value == "":
-        raise ValueError(f"{name}: must be text that is not empty, not {value!r}")
-    return str(value)
-
-
-def _texts(name: str, value: Any) -> list[str]:
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        raise ValueError(f"{name}: must be a list of texts, not {value!r}")
-    return [_text(name, v) for v in cast(Sequence[Any], value)]
-
-
-def _mapping(name: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{name}: must be a mapping, not {value!r}")
-    entries = cast(Mapping[Any, Any], value)
-    prefix = _MAPPINGS[name]
-    if name == "parameters":
-        return {prefix + str(k): v for k, v in entries.items() if isinstance(v, (str, int, float, bool))}
-    return {prefix + str(k): v if isinstance(v, str) else str(v) for k, v in entries.items()}
-
-
-def _usage(value: Any) -> dict[str, int]:
-    if isinstance(value, Usage):
-        entries: dict[str, Any] = {k: getattr(value, k) for k in names.USAGE_ATTRIBUTES}
-    elif isinstance(value, Mapping):
-        entries = dict(cast(Mapping[str, Any], value))
-    else:
-        raise ValueError(f"usage: must be a heedloop.Usage or a mapping, not {value!r}")
-    found: dict[str, int] = {}
-    for name, count in entries.items():
-        if count is None:
-            continue
-        if name not in names.USAGE_ATTRIBUTES:
-            raise ValueError(f"usage.{name}: is not one of {', '.join(names.USAGE_ATTRIBUTES)}")
-        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-            raise ValueError(f"usage.{name}: must be a whole number of tokens, not {count!r}")
-        found[names.USAGE_ATTRIBUTES[name]] = count
-    return found
-
-
-def _cost(value: Any) -> float:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or not math.isfinite(value)
-        or value < 0
-    ):
-        raise ValueError(f"cost: must be US dollars of 0 or more, not {value!r}")
-    return float(value)

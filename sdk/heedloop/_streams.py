@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from opentelemetry import context as context_api
 
-from heedloop import _current
+from heedloop import _content, _current
 from heedloop import attributes as names
 from heedloop._capture import Budget, snapshot
 from heedloop._guard import guarded
@@ -80,7 +80,7 @@ class Recording:
             span.fail(error)
         reading = read_stream(self._originals) if self._originals else None
         if reading is not None:
-            _current.keep_reading(self._runtime, span, reading)
+            _content.keep_reading(self._runtime, span, reading)
         else:
             self._keep_pieces()
         _current.end(self._runtime, span)
@@ -90,7 +90,7 @@ class Recording:
             if self._budget is not None and self._budget.chars > 0:
                 self._pieces.append(snapshot(original, self._budget))
         if self._pieces:
-            _current.keep_stream(self._span, self._pieces, self._budget)
+            _content.keep_stream(self._span, self._pieces, self._budget)
 
 
 def drive(runtime: Runtime, span: CallSpan, producer: Any, capture: bool) -> Generator[Any, Any, Any]:

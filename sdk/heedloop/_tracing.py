@@ -8,12 +8,13 @@ from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequen
 from dataclasses import dataclass, field
 from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
 
-from heedloop import _current
+from heedloop import _content, _current
 from heedloop import attributes as names
 from heedloop._guard import guarded
 from heedloop._runtime import Runtime, state
 from heedloop._spans import CallSpan
 from heedloop._streams import drive, drive_async, is_stream, wrap_stream
+from heedloop._values import given_attributes
 
 __all__ = ["trace"]
 
@@ -71,7 +72,7 @@ def trace(
         model: the model that is asked, where it is always the same; else `heedloop.set(model=…)`.
         capture: False keeps neither arguments nor results, `"input"` and `"output"` keep one of them.
     """
-    static = _current.given_attributes(
+    static = given_attributes(
         prompt_name=prompt_name,
         prompt_version=prompt_version,
         model=model,
@@ -237,7 +238,7 @@ def _finish(runtime: Runtime, span: CallSpan, traced: Traced, result: Any) -> An
 def _close(runtime: Runtime, span: CallSpan, traced: Traced, result: Any) -> None:
     _current.detach(span)
     if traced.capture_output and result is not None:
-        _current.keep_result(runtime, span, result)
+        _content.keep_result(runtime, span, result)
     _current.end(runtime, span)
 
 
@@ -247,9 +248,9 @@ def _take_arguments(
     given = _by_name(traced, args, kwargs)
     prompt = _prompt_name(given)
     if prompt is not None:
-        _current.keep_content(runtime, span, names.INPUT_MESSAGES, given.pop(prompt))
+        _content.keep_content(runtime, span, names.INPUT_MESSAGES, given.pop(prompt))
     if given:
-        _current.keep_content(runtime, span, names.INPUT, given)
+        _content.keep_content(runtime, span, names.INPUT, given)
 
 
 def _by_name(traced: Traced, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
