@@ -30,7 +30,8 @@ def keep_content(runtime: Runtime, call: CallSpan, attribute: str, value: Any) -
     render = render_json
     if attribute in (names.INPUT_MESSAGES, names.OUTPUT_MESSAGES):
         is_input = attribute == names.INPUT_MESSAGES
-        if _is_conversation(taken):
+        is_described = isinstance(taken, str) and not isinstance(value, str)  # an object's repr is no answer
+        if _is_conversation(taken) and not is_described:
             render = render_prompt if is_input else render_answer
         else:
             attribute = names.INPUT if is_input else names.OUTPUT

@@ -1,0 +1,153 @@
+"""Responses and streams in the shape of LLM clients are read; real clients are in tests/integration/test_sdk_clients.py."""
+
+import json
+
+import pytest
+
+import heedloop
+from heedloop import testing
+
+
+def made_by(client):
+    """A class whose objects look as if that client had made them; nested dictionaries become such objects too."""
+
+    def init(self, **values):
+        for name, value in values.items():
+            setattr(self, name, convert(value))
+
+    kind = type("Object", (), {"__init__": init, "__module__": f"{client}.types"})
+
+    def convert(value):
+        if isinstance(value, dict):
+            return kind(**value)
+        return [convert(v) for v in value] if isinstance(value, list) else value
+
+    return kind
+
+
+OpenAI, Anthropic = made_by("openai"), made_by("anthropic")
+CALL = {"id": "c1", "type": "function", "function": {"name": "look_up", "arguments": '{"a":1}'}}
+
+
+def recorded(result):
+    with testing.recording() as seen:
+
+        @heedloop.trace(name="ask")
+        def ask(messages):
+            return result
+
+        given = ask([{"role": "user", "content": "q"}])
+        if hasattr(given, "__next__"):
+            list(given)
+    return seen.span("ask")
+
+
+def test_a_chat_completion():
+    span = recorded(
+        OpenAI(
+            id="chatcmpl-1",
+            model="m-0901",
+            choices=[{"finish_reason": "tool_calls", "message": {"content": "text", "tool_calls": [CALL]}}],
+            usage={
+                "prompt_tokens": 10,
+                "completion_tokens": 5,
+                "prompt_tokens_details": {"cached_tokens": 4},
+                "completion_tokens_details": {"reasoning_tokens": 2},
+            },
+        )
+    )
+    a = span.attributes
+    assert span.output_text == "text"
+    assert json.loads(a["gen_ai.output.messages"])[0]["parts"][1] == {
+        "type": "tool_call",
+        "id": "c1",
+        "name": "look_up",
+        "arguments": '{"a":1}',
+    }
+    assert a["gen_ai.response.model"] == "m-0901" and a["gen_ai.response.id"] == "chatcmpl-1"
+    assert a["gen_ai.provider.name"] == "openai" and a["gen_ai.response.finish_reasons"] == ["tool_calls"]
+    assert (a["gen_ai.usage.input_tokens"], a["gen_ai.usage.output_tokens"]) == (10, 5)
+    assert a["gen_ai.usage.cache_read.input_tokens"] == 4
+    assert a["gen_ai.usage.reasoning.output_tokens"] == 2
+
+
+def test_an_anthropic_message_counts_cached_tokens_in():
+    span = recorded(
+        Anthropic(
+            id="msg_1",
+            model="c-0901",
+            stop_reason="end_turn",
+            content=[
+                {"type": "text", "text": "a"},
+                {"type": "tool_use", "id": "t", "name": "n", "input": {}},
+            ],
+            usage={
+                "input_tokens": 11,
+                "output_tokens": 3,
+                "cache_read_input_tokens": 1801,
+                "cache_creation_input_tokens": 307,
+            },
+        )
+    )
+    assert span.attributes["gen_ai.usage.input_tokens"] == 2119
+    assert span.attributes["gen_ai.usage.cache_read.input_tokens"] == 1801
+    assert span.output_text == "a"
+
+
+def test_a_responses_api_answer():
+    span = recorded(
+        OpenAI(
+            id="resp_1",
+            model="m",
+            output_text="hello",
+            output=[{"type": "function_call", "call_id": "c", "name": "n", "arguments": "{}"}],
+            usage={"input_tokens": 3, "output_tokens": 2, "output_tokens_details": {"reasoning_tokens": 1}},
+        )
+    )
+    assert span.output_text == "hello" and span.attributes["gen_ai.usage.reasoning.output_tokens"] == 1
+
+
+def test_chunks_with_tool_calls():
+    pieces = [
+        OpenAI(id="x", model="m", choices=[{"delta": {"content": "a"}}]),
+        OpenAI(
+            choices=[
+                {
+                    "delta": {
+                        "tool_calls": [{"index": 0, "id": "c1", "function": {"name": "f", "arguments": "{"}}]
+                    }
+                }
+            ]
+        ),
+        OpenAI(choices=[{"delta": {"tool_calls": [{"index": 0, "function": {"arguments": "}"}}]}}]),
+        OpenAI(choices=[{"delta": {}, "finish_reason": "tool_calls"}]),
+        OpenAI(choices=[], usage={"prompt_tokens": 1, "completion_tokens": 2}),
+    ]
+    span = recorded(p for p in pieces)
+    parts = json.loads(span.attributes["gen_ai.output.messages"])[0]["parts"]
+    assert parts[0]["content"] == "a" and parts[1]["arguments"] == "{}" and parts[1]["id"] == "c1"
+    assert span.attributes["gen_ai.usage.output_tokens"] == 2
+
+
+def test_what_the_app_says_itself_wins():
+    with testing.recording() as seen:
+
+        @heedloop.trace(name="ask", model="asked")
+        def ask(q):
+            heedloop.set(output="mine", response_model="said")
+            return OpenAI(model="m", choices=[{"message": {"content": "theirs"}}])
+
+        ask("q")
+    assert seen.span("ask").output_text == "mine"
+    assert seen.span("ask").attributes["gen_ai.response.model"] == "said"
+
+
+@pytest.mark.parametrize(
+    "odd", [OpenAI(x=1), OpenAI(choices=[]), OpenAI(choices=[{}]), Anthropic(content=None)]
+)
+def test_unknown_shapes_are_kept_like_any_value(odd):
+    assert "heedloop.output" in recorded(odd).attributes
+    assert (
+        "heedloop.output" in recorded(p for p in [odd, odd]).attributes
+        or odd.__dict__.get("choices") is not None
+    )
