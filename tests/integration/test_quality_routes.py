@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -374,3 +374,57 @@ def test_another_project_sees_nothing(place):
         place[0].get("/v1/quality/summary", params=PERIOD, headers={"Authorization": "Bearer x"}).status_code
         == 401
     )
+
+
+# ------------------------------------------------------------------------------------- sampled calls, sampled reviews
+
+
+@pytest.fixture(scope="module")
+def sampled(tmp_path_factory):
+    """Calls recorded one in four, every rated one kept; annotators reviewed a sample with two known probabilities."""
+    rng = random.Random(3)
+    given = [c for c in _calls(rng, 4000) if SINCE <= c.start_time < UNTIL]
+    rated = {c.span_id for c in given if rng.random() < 0.1}
+    kept = [replace(c, sampling_probability=0.25) for c in given if c.span_id in rated or rng.random() < 0.25]
+    said = [
+        _thumb(c, int(rng.random() < 0.6), f"p{c.span_id}", minutes=1) for c in kept if c.span_id in rated
+    ]
+    truth, review = {c.span_id: int(rng.random() < 0.8) for c in kept}, []
+    for call in kept:
+        probability = 0.9 if call.model == "small-2" else 0.3
+        if rng.random() < probability:
+            thumb = _thumb(call, truth[call.span_id], "w1", minutes=2, sampling_probability=probability)
+            review.append(replace(thumb, author=Author("annotator", "w1"), solicited=True))
+    with temporary_store() as store:
+        insert_calls(store.project("p"), kept)
+        desk = FeedbackDesk(store)
+        desk.start()
+        desk.submit("p", said + review).result()
+        desk.stop()
+        key, _ = make_key(store, "p", name="reader", scopes=["read"])
+        app = create_app(Settings(data=tmp_path_factory.mktemp("data")), store=store)
+        with TestClient(app, headers={"Authorization": f"Bearer {key}"}) as client:
+            yield client, len(given), len(rated), review
+
+
+def test_sampled_out_calls_are_counted_by_what_was_recorded(sampled):
+    """Recorded calls alone would say 29% were rated; 10% were."""
+    client, num_given, num_rated, _ = sampled
+    found = client.get("/v1/quality/summary", params=PERIOD).json()
+    assert found["num_rated"] == num_rated
+    assert found["num_answers"] == pytest.approx(num_given, rel=0.12)
+    assert found["coverage"]["low"] < num_rated / num_given < found["coverage"]["high"]
+
+
+def test_reviews_are_weighted_by_their_probability(sampled):
+    client, _, num_rated, review = sampled
+    weights = [1 / f.sampling_probability for f in review]
+    rate = sum(w * f.value for w, f in zip(weights, review, strict=True)) / sum(weights)
+    found = client.get("/v1/quality/sample", params=PERIOD).json()
+    assert found["random_sample"]["estimate"] == pytest.approx(rate)
+    assert found["random_sample"]["method"] == "wilson weighted"
+    assert found["random_sample"]["n"] == len(review)
+    assert found["self_selected"]["n"] == num_rated
+    assert found["difference"]["high"] < 0
+    by_annotators = client.get("/v1/quality/summary", params={**PERIOD, "author_kind": "annotator"}).json()
+    assert by_annotators["rate"] == found["random_sample"]
