@@ -21,8 +21,8 @@ heedloop demo, seed {seed}
   Real:       the model (made and pre-trained here, now), the SDK, the server, the snapshots, the training, the statistics.
   Simulated:  the users (ids sim-…, environment "demo (simulated)"), their feedback, and the 14 days it is spread over.
               They rate about 40 of 100 answers; in production it is 1 to 3, and this takes weeks instead of minutes.
-  The base model reads text with bad habits on purpose: 38 of 100 facts wrong, 22 forbidden promises, and
-              16 to 24 rude and 30 to 42 rambling answers. It is small: it knows one shop and nothing else.
+  The base model reads text with bad habits on purpose. Of 100 answers in it {wrong} state a wrong fact, {promise} make a
+              forbidden promise, {rude} are rude and {ramble} ramble. It is small: it knows one invented shop and nothing else.
   The trainer sees only what the server returns.
 """
 
@@ -89,7 +89,7 @@ def _run_in(folder: Path, args: argparse.Namespace) -> int:
     from heedloop_trainer.demo.stopwatch import Stopwatch
 
     _prepare_torch()
-    print(INTRO.format(seed=args.seed), flush=True)
+    print(_intro(args.seed), flush=True)
     plan = fast_plan(args.seed) if args.fast else full_plan(args.seed, minutes=args.minutes or FULL_MINUTES)
     with start_server(folder / "data", folder / "first-key") as server:
         stopwatch = Stopwatch(server.cpu_seconds)
@@ -108,6 +108,19 @@ def _run_in(folder: Path, args: argparse.Namespace) -> int:
             with contextlib.suppress(KeyboardInterrupt):
                 dashboard.wait()
     return 0
+
+
+def _intro(seed: int) -> str:
+    from heedloop_trainer.demo.world import HABITS
+
+    def share(name: str) -> str:
+        found = sorted({round(100 * getattr(habits, name)) for habits in HABITS.values()})
+        return " to ".join(map(str, found))
+
+    wrong = round(100 * (1 - HABITS["v2"].right_fact))
+    return INTRO.format(
+        seed=seed, wrong=wrong, promise=share("promise"), rude=share("rude"), ramble=share("ramble")
+    )
 
 
 def _prepare_torch() -> None:
