@@ -132,6 +132,40 @@ def test_what_was_said_comes_back_as_it_was(client, tmp_path):
     assert call["is_answer"] is True
 
 
+def test_long_texts_go_in_several_bodies(client, tmp_path):
+    long = "word " * 150_000
+    judgements = [
+        {"kind": "correction", "answer": 0, "correction": f"{n} {long}", "author": "w"} for n in range(1)
+    ]
+    rows = [row(n, answers=[f"{n} {long}"], judgements=judgements) for n in range(12)]
+    assert main(["import", write(tmp_path / "f.jsonl", rows)]) == 0
+    assert len({f["target"]["trace_id"] for f in client.iter_feedback()}) == 12
+    assert client.ledger()["stored"] >= 12
+
+
+def test_a_server_that_goes_away_leaves_a_balance_and_a_way_on(client, tmp_path, capsys, monkeypatch):
+    path = write(tmp_path / "f.jsonl", [row(n) for n in range(900)])
+    posts = itertools.count()
+
+    class Leaving(Client):
+        def send_feedback(self, feedback):
+            if next(posts):
+                self.url = "http://127.0.0.1:9"
+            return super().send_feedback(feedback)
+
+    monkeypatch.setattr("heedloop._commands.connection.Client", Leaving)
+    assert main(["import", path]) == 2
+    out, err = capsys.readouterr()
+    assert "666 read = 666 stored" in out
+    assert "broken off" in out
+    assert "Is the server running?" in err
+    monkeypatch.undo()
+    monkeypatch.setenv("HEEDLOOP_URL", client.url)
+    monkeypatch.setenv("HEEDLOOP_API_KEY", client._key)
+    assert main(["import", path]) == 0
+    assert "900 read = 234 stored + 666 there already" in capsys.readouterr().out
+
+
 def test_limit_and_project(client, tmp_path, capsys):
     path = write(tmp_path / "f.jsonl", [row(n) for n in range(9)])
     assert main(["import", path, "--limit", "4"]) == 0

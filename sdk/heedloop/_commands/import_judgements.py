@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from heedloop._commands.answer_spans import otlp_request
 from heedloop._commands.connection import add_connection, client_of, said_plainly
 from heedloop._commands.progress import Progress
-from heedloop.client import Client, Forbidden, Invalid, Unavailable
+from heedloop.client import ApiError, Client, Forbidden, Invalid, Unavailable
 from heedloop.judgements import FORMATS, BadLine, Line, detect, num_rows, read
 from heedloop.schema import Call, Feedback, parse_time, utc_now
 
@@ -29,6 +29,7 @@ HELP = "read a file of human judgements (preference pairs, ratings, rankings) in
 
 CALLS_AT_ONCE = 500
 FEEDBACK_AT_ONCE = 2000
+CHARS_AT_ONCE = 4_000_000
 ERRORS_SHOWN = 20
 PATIENCE_S = 300.0
 """For how long a server that says "later" is asked again, beyond the client's own three tries."""
@@ -63,8 +64,14 @@ def _import(args: argparse.Namespace) -> int:
     client = _project_client(client_of(args), args)
     lines = read(args.file, format=chosen, limit=args.limit, answers=args.answers, default_time=default_time)
     started = time.monotonic()
-    with Progress("importing", total, "rows") as progress:
-        balance = import_lines(client, lines, progress=progress)
+    balance = Balance()
+    try:
+        with Progress("importing", total, "rows") as progress:
+            import_lines(client, lines, balance=balance, progress=progress)
+    except ApiError:
+        _print_balance(balance, args.file, chosen, time.monotonic() - started)
+        print("  broken off: run the same command again, it goes on where this one ended")
+        raise
     _print_balance(balance, args.file, chosen, time.monotonic() - started)
     return (
         1 if balance.rows["rejected"] or balance.judgements["rejected"] or balance.num_spans_rejected else 0
@@ -112,28 +119,32 @@ class Balance:
 
 
 def import_lines(
-    client: Client, lines: Iterator[Line | BadLine], *, progress: Progress | None = None
+    client: Client,
+    lines: Iterator[Line | BadLine],
+    *,
+    balance: Balance | None = None,
+    progress: Progress | None = None,
 ) -> Balance:
-    """Send the lines' calls and feedback, in batches, and count what became of them.
+    """Send the lines' calls and feedback, in batches, and count what became of them (in `balance`, where it is given).
 
     Sending a file twice, or again after it was broken off, stores everything once: all ids come from the contents.
     """
-    balance = Balance()
+    balance = Balance() if balance is None else balance
     sender = _Sender(client, balance)
     batch: list[Line] = []
-    num_feedback = num_calls = 0
+    num_feedback = 0
     for line in lines:
         if isinstance(line, BadLine):
             _reject(balance, str(line))
             continue
-        batch.append(line)
-        num_feedback += len(line.feedback)
-        num_calls += len(line.calls)
-        if num_feedback >= FEEDBACK_AT_ONCE or num_calls >= CALLS_AT_ONCE * 4:
+        # One post a batch, so that a batch is counted wholly or not at all.
+        if num_feedback + len(line.feedback) > FEEDBACK_AT_ONCE or len(batch) >= FEEDBACK_AT_ONCE:
             sender.send(batch)
-            batch, num_feedback, num_calls = [], 0, 0
+            batch, num_feedback = [], 0
             if progress is not None:
                 progress.show(balance.rows.total())
+        batch.append(line)
+        num_feedback += len(line.feedback)
     sender.send(batch)
     return balance
 
@@ -159,9 +170,10 @@ class _Sender:
         self._send_calls([c for line in lines for c in line.calls])
         feedback = [f for line in lines for f in line.feedback]
         statuses: list[tuple[str, str]] = []
-        for start in range(0, len(feedback), FEEDBACK_AT_ONCE):
-            statuses += self._send_feedback(feedback[start : start + FEEDBACK_AT_ONCE])
-        self._balance.judgements.update(status for status, _ in statuses)
+        for part in _parts(feedback, FEEDBACK_AT_ONCE, _feedback_chars):
+            answered = self._send_feedback(part)
+            self._balance.judgements.update(status for status, _ in answered)
+            statuses += answered
         results = iter(statuses)
         for line in lines:
             self._count(line, [next(results) for _ in line.feedback])
@@ -193,8 +205,8 @@ class _Sender:
         for call in fresh.values():
             balance.first_time = min(balance.first_time or call.start_time, call.start_time)
             balance.last_time = max(balance.last_time or call.start_time, call.start_time)
-        for start in range(0, len(missing), CALLS_AT_ONCE):
-            body = otlp_request(missing[start : start + CALLS_AT_ONCE])
+        for part in _parts(missing, CALLS_AT_ONCE, _call_chars):
+            body = otlp_request(part)
             balance.num_spans_rejected += _patiently(lambda b=body: _post_spans(self._client, b))
 
     def _stored_before(self, service: str) -> set[str]:
@@ -216,6 +228,28 @@ class _Sender:
                 raise
             answer = err.body
         return [(r["status"], _reason(r)) for r in answer["results"]]
+
+
+def _parts(things: list[T], most: int, chars: Callable[[T], int]) -> Iterator[list[T]]:
+    """The things in parts of at most `most` each, and of about 4 million characters: a server takes no endless body."""
+    part: list[T] = []
+    size = 0
+    for thing in things:
+        if part and (len(part) >= most or size + chars(thing) > CHARS_AT_ONCE):
+            yield part
+            part, size = [], 0
+        part.append(thing)
+        size += chars(thing)
+    if part:
+        yield part
+
+
+def _call_chars(call: Call) -> int:
+    return sum(len(m.text) for m in call.input_messages) + len(call.output_text)
+
+
+def _feedback_chars(feedback: Feedback) -> int:
+    return len(feedback.comment or "") + len(feedback.correction or "")
 
 
 def _reason(result: dict[str, object]) -> str:
