@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from heedloop.schema import Call, Feedback
 from heedloop_server.ingest.log import Segment, read_segment
 from heedloop_server.ingest.record import TRACES, LoggedRequest, unpack
-from heedloop_server.normalise import LogContent, feedback_in, normalise_logs, normalise_request
+from heedloop_server.normalise import LogContent, normalise_logs, normalise_traces
 from heedloop_server.store.connection import Store, StoreError
 from heedloop_server.store.erasure import erased_among
 from heedloop_server.store.joins import Arrived, insert_contents, settle
@@ -105,9 +105,9 @@ class SpanLoader:
         at = request.received_at
         try:
             if request.signal == TRACES:
-                spans = ExportTraceServiceRequest.FromString(request.payload)
-                arrived.calls += [(call, at) for call in normalise_request(spans)]
-                feedback += feedback_in(spans)
+                traces = normalise_traces(ExportTraceServiceRequest.FromString(request.payload))
+                arrived.calls += [(call, at) for call in traces.calls]
+                feedback += traces.feedback
             else:
                 for said in normalise_logs(ExportLogsServiceRequest.FromString(request.payload)):
                     if isinstance(said, LogContent):

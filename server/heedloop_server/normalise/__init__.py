@@ -5,18 +5,20 @@ One small module per foreign convention; docs/normalise.md says who puts what wh
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from heedloop.schema import Call
+from heedloop.schema import Call, Feedback
 from heedloop_server.normalise.call import call_of
 from heedloop_server.normalise.duplicates import dedupe, duplicate_key, richness
 from heedloop_server.normalise.family import settle
-from heedloop_server.normalise.feedback import feedback_in
+from heedloop_server.normalise.feedback import annotations_of, feedback_in
 from heedloop_server.normalise.logs import LogContent, log_spans, merge, normalise_logs
 from heedloop_server.normalise.span import span_views
 
 __all__ = [
     "LogContent",
+    "Traces",
     "dedupe",
     "duplicate_key",
     "feedback_in",
@@ -24,8 +26,24 @@ __all__ = [
     "merge",
     "normalise_logs",
     "normalise_request",
+    "normalise_traces",
     "richness",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """What a traces request holds: a call per span, in the order sent, and the feedback that its spans carry."""
+
+    calls: list[Call]
+    feedback: list[Feedback]
+
+
+def normalise_traces(request: Any) -> Traces:
+    """The calls and the feedback of an `ExportTraceServiceRequest`, its spans decoded once for both."""
+    spans = list(span_views(request))
+    feedback = [f for span in spans for f in annotations_of(span)]
+    return Traces(settle(spans, [call_of(span) for span in spans]), feedback)
 
 
 def normalise_request(request: Any) -> list[Call]:

@@ -59,7 +59,7 @@ def annotations_of(span: SpanView) -> list[Feedback]:
     found: list[Feedback | None] = []
     if span.attrs.get("logfire.span_type") == "annotation":
         found.append(_logfire(span))
-    if not span.roots.isdisjoint(("annotations", "evaluations", "session", "trace", "span", "document")):
+    if span.shape.judgements:
         found.extend(_openinference(span))
     for event in span.events:
         if event.name == EVALUATION_RESULT:
@@ -116,18 +116,17 @@ def _openinference(span: SpanView) -> list[Feedback | None]:
     span_id = linked.span_id if linked else span.span_id
     session = as_name(span.attrs.get("session.id"))
     targets = {
-        "": _target(trace_id, span_id),
-        "span.": _target(trace_id, span_id),
-        "trace.": _target(trace_id, ""),
-        "session.": Target(session_id=session[:256]) if session else None,
+        "trace": _target(trace_id, ""),
+        "session": Target(session_id=session[:256]) if session else None,
     }
     found: list[Feedback | None] = []
-    for scope, target in targets.items():
-        for plural, singular in (("annotations", "annotation"), ("evaluations", "evaluation")):
-            for entry in unflatten(span.attrs, f"{scope}{plural}."):
-                inner = entry.get(singular) if isinstance(entry, dict) else None
-                if isinstance(inner, dict):
-                    found.append(_annotation(inner, target, span))
+    for prefix in span.shape.judgements:
+        target = targets.get(prefix.partition(".")[0], _target(trace_id, span_id))
+        singular = "annotation" if "annotations" in prefix else "evaluation"
+        for entry in unflatten(span.attrs, prefix):
+            inner = entry.get(singular) if isinstance(entry, dict) else None
+            if isinstance(inner, dict):
+                found.append(_annotation(inner, target, span))
     return found
 
 

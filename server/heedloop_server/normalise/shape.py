@@ -6,6 +6,7 @@ need not happen per span.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
@@ -36,6 +37,7 @@ _TOKENS = (
         "gen_ai.usage.details.reasoning_tokens",
     ),
 )
+_JUDGEMENT = re.compile(r"(?:(?:span|trace|session)\.)?(?:annotations|evaluations)\.(?=\d)")
 _MAX_CACHED_NAMES = 200
 """Sets with more names than this are worked out anew: numbered messages make many, and one-off, sets."""
 
@@ -47,11 +49,13 @@ class Shape:
     Attributes:
         roots: the names' first words.
         request: (attribute, field) for each request parameter, such as `gen_ai.request.top_p` and `top_p`.
+        judgements: prefixes of OpenInference's numbered annotations and evaluations, such as `session.evaluations.`.
         tokens: the best attribute for each field of `Usage`, in its order; empty where there is none.
     """
 
     roots: frozenset[str]
     request: tuple[tuple[str, str], ...]
+    judgements: tuple[str, ...]
     tokens: tuple[str, str, str, str, str]
 
 
@@ -67,6 +71,7 @@ def _shape(names: tuple[str, ...]) -> Shape:
     return Shape(
         frozenset(n.partition(".")[0] for n in names),
         tuple(request),
+        tuple(sorted({m[0] for n in names if (m := _JUDGEMENT.match(n))})),
         (tokens[0], tokens[1], tokens[2], tokens[3], tokens[4]),
     )
 
