@@ -58,11 +58,11 @@ def keep_reading(runtime: Runtime, call: CallSpan, reading: Reading) -> None:
         keep_content(runtime, call, names.OUTPUT_MESSAGES, reading.output)
 
 
-def keep_stream(call: CallSpan, pieces: list[Any], budget: Budget | None) -> None:
+def keep_stream(call: CallSpan, pieces: list[Any], budget: Budget | None, *, is_text: bool) -> None:
     """Take the pieces of a streamed answer: texts are one answer, anything else is kept as it came."""
     if call.output_given:
         return
-    if all(type(piece) is str for piece in pieces):
+    if is_text:
         call.captured.append(Captured(names.OUTPUT_MESSAGES, render_answer, pieces))
     else:
         call.captured.append(Captured(names.OUTPUT, render_json, pieces))

@@ -38,6 +38,7 @@ class Recording:
         self._token: Any = None
         self._budget = Budget(runtime.options.max_value_chars) if capture and runtime.capture else None
         self._pieces: list[Any] = []
+        self._is_text = True
         self._originals: list[Any] | None = [] if self._budget is not None else None
         self._first_at: int | None = None
         span.attributes[names.REQUEST_STREAM] = True
@@ -66,6 +67,9 @@ class Recording:
             if len(self._originals) < _MAX_ORIGINALS:
                 self._originals.append(piece)
             return
+        if isinstance(piece, bytes):  # a web server's stream of text
+            piece = piece.decode("utf-8", "replace")
+        self._is_text = self._is_text and isinstance(piece, str)
         self._pieces.append(snapshot(piece, budget))
 
     @guarded("recording the end of a stream", None)
@@ -87,10 +91,11 @@ class Recording:
 
     def _keep_pieces(self) -> None:
         for original in self._originals or ():
+            self._is_text = False
             if self._budget is not None and self._budget.chars > 0:
                 self._pieces.append(snapshot(original, self._budget))
         if self._pieces:
-            _content.keep_stream(self._span, self._pieces, self._budget)
+            _content.keep_stream(self._span, self._pieces, self._budget, is_text=self._is_text)
 
 
 def drive(runtime: Runtime, span: CallSpan, producer: Any, capture: bool) -> Generator[Any, Any, Any]:

@@ -265,6 +265,22 @@ def test_pieces_that_are_no_text_are_kept_as_they_came(recorded):
     assert json.loads(recorded.span("g").attributes["heedloop.output"]) == [{"delta": "a"}, {"delta": "b"}]
 
 
+def test_bytes_of_a_web_stream_are_text_and_objects_are_not(recorded):
+    @heedloop.trace(name="bytes")
+    def stream_bytes(q):
+        yield b"caf"
+        yield "\u00e9".encode()
+
+    @heedloop.trace(name="objects")
+    def stream_objects(q):
+        yield object()
+
+    list(stream_bytes("q"))
+    list(stream_objects("q"))
+    assert recorded.span("bytes").output_text == "café"
+    assert "heedloop.output" in recorded.span("objects").attributes
+
+
 def test_an_endless_stream_is_cut_and_marked():
     with testing.recording(options=heedloop.Options(max_value_chars=10)) as seen:
 
