@@ -20,6 +20,7 @@ from heedloop_server.filters import CallFilters
 from heedloop_server.quality.findings import most_important
 from heedloop_server.store import quality
 from heedloop_server.store.connection import ProjectStore, Store, open_store
+from heedloop_server.store.patterns import pattern_cells
 from heedloop_server.store.quality import View
 
 PROJECT = "bench"
@@ -89,8 +90,8 @@ def questions(project: ProjectStore) -> dict[str, Callable[[], Any]]:
             project, view, "model", ["small-2", "large-2"]
         ),
         "reasons": lambda: quality.count_flags(project, view),
-        "failure patterns, cells": lambda: quality.pattern_cells(project, view),
-        "finding, whole": lambda: most_important(quality.pattern_cells(project, view)),
+        "failure patterns, cells": lambda: pattern_cells(project, view),
+        "finding, whole": lambda: most_important(pattern_cells(project, view)),
     }
 
 

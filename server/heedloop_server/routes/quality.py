@@ -22,6 +22,7 @@ from heedloop_server.quality.stratified import StratifiedComparison, stratified_
 from heedloop_server.quality.versions import compare_versions
 from heedloop_server.store import quality as store
 from heedloop_server.store.connection import ProjectStore
+from heedloop_server.store.patterns import pattern_cells
 from heedloop_server.store.quality import Bucket, View
 
 __all__ = ["router"]
@@ -204,7 +205,7 @@ def over_represented(
     q: Annotated[float, Query(gt=0, lt=1)] = 0.05,
 ) -> dict[str, Any]:
     """Groups of one or two attributes that are more common among thumbs-down than among rated answers."""
-    report = overrepresented(store.pattern_cells(project, view), min_ratings=min_ratings, q=q)
+    report = overrepresented(pattern_cells(project, view), min_ratings=min_ratings, q=q)
     return {
         "patterns": [_pattern_json(p) for p in report.patterns],
         "explained": [_pattern_json(p) for p in report.explained],
@@ -247,7 +248,7 @@ def finding(
     project: Reader, view: Chosen, min_ratings: Annotated[int, Query(ge=1)] = FEW
 ) -> dict[str, Any] | None:
     """The one finding to see first; null where nothing is significant over all groups looked at."""
-    found = most_important(store.pattern_cells(project, view), min_ratings=min_ratings)
+    found = most_important(pattern_cells(project, view), min_ratings=min_ratings)
     return None if found is None else _finding_json(found)
 
 

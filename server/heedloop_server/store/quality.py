@@ -16,7 +16,6 @@ from heedloop.schema import AuthorKind
 from heedloop_server.errors import Invalid
 from heedloop_server.filters import CallFilters
 from heedloop_server.quality.counts import Answers, Group, Ratings
-from heedloop_server.quality.patterns import Cell, cells_of
 from heedloop_server.store.connection import ProjectStore, Row
 from heedloop_server.store.filters import conditions
 
@@ -32,8 +31,9 @@ __all__ = [
     "count_raters",
     "count_sample",
     "count_total",
-    "pattern_cells",
+    "judged_condition",
     "releases",
+    "thumbs_query",
 ]
 
 Bucket = Literal["hour", "day", "week"]
@@ -81,7 +81,7 @@ def _expression(field: str, place: int, params: dict[str, Any], name: str) -> st
     return ("call_metadata", "metadata")[place] + f"[{{{name}:String}}]"
 
 
-def _judged(view: View, params: dict[str, Any]) -> str:
+def judged_condition(view: View, params: dict[str, Any]) -> str:
     """The condition on `feedback` for feedback on the calls of a view, whoever said it; fills `params`."""
     filters = view.filters
     since, until = filters.period()
@@ -110,7 +110,9 @@ def _judged(view: View, params: dict[str, Any]) -> str:
     return "\n  AND ".join(parts)
 
 
-def _thumbs(view: View, groups: Mapping[str, str], params: dict[str, Any], *, drawn: bool = False) -> str:
+def thumbs_query(
+    view: View, groups: Mapping[str, str], params: dict[str, Any], *, drawn: bool = False
+) -> str:
     """A query with one row per rated answer: `up`, `w`, `p` and the named expressions.
 
     Answers are told apart by a 64-bit hash of their ids: grouping by 24 bytes takes five times as long, and two of ten
@@ -127,7 +129,7 @@ def _thumbs(view: View, groups: Mapping[str, str], params: dict[str, Any], *, dr
         argMax(1 / ifNull(sampling_probability, 1), version) AS w,
         any(call_probability) AS p{chosen}
     FROM feedback FINAL
-    WHERE {_judged(view, params)}
+    WHERE {judged_condition(view, params)}
       AND is_thumb AND name = 'thumb' AND author_kind = {{author_kind:String}}{" AND sampling_probability IS NOT NULL" if drawn else ""}
     GROUP BY cityHash64(trace_id, span_id){apart}"""  # noqa: S608
 
@@ -208,7 +210,7 @@ def _count_ratings(
     bound = dict(params)
     names = "".join(f"{n}, " for n in on_feedback)
     rows = project.rows(
-        f"SELECT {names}{_RATING_SUMS} FROM ({_thumbs(view, on_feedback, bound)}) {_by(on_feedback, values)}",  # noqa: S608
+        f"SELECT {names}{_RATING_SUMS} FROM ({thumbs_query(view, on_feedback, bound)}) {_by(on_feedback, values)}",  # noqa: S608
         {**bound, "values": list(values or ())},
     )
     return {tuple(r[n] for n in on_feedback): _ratings(r) for r in rows}
@@ -271,7 +273,7 @@ def count_days(
     """Value -> day (UTC) -> (thumbs up, ratings), for the given values of a field."""
     params: dict[str, Any] = {}
     value = f"toString({_expression(field, 0, params, 'key0')})"
-    thumbs = _thumbs(view, {"value0": value, "day": "toDate(call_time, 'UTC')"}, params)
+    thumbs = thumbs_query(view, {"value0": value, "day": "toDate(call_time, 'UTC')"}, params)
     rows = project.rows(
         f"""
         SELECT
@@ -296,7 +298,7 @@ def count_days(
 def count_kinds(project: ProjectStore, view: View) -> dict[str, int]:
     """Kind of feedback -> how many pieces of it the answers of the view got, from anybody."""
     params: dict[str, Any] = {}
-    where = _judged(view, params)
+    where = judged_condition(view, params)
     rows = project.rows(
         f"""
         SELECT
@@ -314,7 +316,7 @@ def count_kinds(project: ProjectStore, view: View) -> dict[str, int]:
 def count_flags(project: ProjectStore, view: View) -> dict[str, int]:
     """Category -> how many answers of the view were flagged with it, most first."""
     params: dict[str, Any] = {}
-    where = _judged(view, params)
+    where = judged_condition(view, params)
     rows = project.rows(
         f"""
         SELECT
@@ -382,80 +384,11 @@ def releases(project: ProjectStore, view: View) -> list[tuple[datetime, str, str
     ]
 
 
-PATTERN_FIELDS = (
-    "model",
-    "prompt_name",
-    "prompt_version",
-    "service",
-    "environment",
-    "status",
-    "answer_chars",
-)
-MAX_METADATA_KEYS = 10
-MAX_CELLS = 50_000
-
-
-def pattern_cells(project: ProjectStore, view: View) -> list[Cell]:
-    """Rated answers by every attribute that patterns are looked for in: fields, tags, and the commonest metadata keys."""
-    params: dict[str, Any] = {"keys": _metadata_keys(project, view)}
-    # names of their own: an alias that is also a column's name would be taken for it in WHERE
-    groups = {f"field_{f}": f"toString({GROUP_FIELDS[f][0]})" for f in PATTERN_FIELDS}
-    groups |= {"tags": "call_tags", "found": "arrayMap(k -> call_metadata[k], {keys:Array(String)})"}
-    thumbs = _thumbs(view, groups, params)
-    names = ", ".join(groups)
-    rows = project.rows(
-        f"""
-        SELECT
-            {names},
-            count() AS num,
-            countIf(NOT up) AS num_bad
-        FROM ({thumbs})
-        GROUP BY {names}
-        ORDER BY num DESC
-        LIMIT {{limit:UInt32}}
-        """,  # noqa: S608
-        {**params, "limit": MAX_CELLS},
-    )
-    keys = params["keys"]
-    return cells_of(
-        (
-            {f: r[f"field_{f}"] for f in PATTERN_FIELDS}
-            | {"tag": r["tags"]}
-            | {f"metadata.{k}": v for k, v in zip(keys, r["found"], strict=True)},
-            int(r["num"]),
-            int(r["num_bad"]),
-        )
-        for r in rows
-    )
-
-
-def _metadata_keys(project: ProjectStore, view: View) -> list[str]:
-    """The metadata keys of rated answers that have few enough values to be groups, the commonest first."""
-    params: dict[str, Any] = {}
-    where = _judged(view, params)
-    rows = project.rows(
-        f"""
-        SELECT key
-        FROM (
-            SELECT arrayJoin(mapKeys(call_metadata)) AS key, call_metadata[key] AS value
-            FROM feedback FINAL
-            WHERE {where} AND is_thumb
-        )
-        GROUP BY key
-        HAVING uniq(value) <= {{most:UInt32}}
-        ORDER BY count() DESC, key
-        LIMIT {{limit:UInt32}}
-        """,  # noqa: S608
-        {**params, "limit": MAX_METADATA_KEYS, "most": 100},
-    )
-    return [r["key"] for r in rows]
-
-
 def count_raters(project: ProjectStore, view: View) -> dict[str, Group]:
     """Answers of new and of returning users: `new` on the day of a user's first call of all, else `returning`."""
     params: dict[str, Any] = {}
     where, more = conditions(view.filters)
-    inner = _thumbs(view, {"author": "user_id", "day": "toDate(call_time, 'UTC')"}, params)
+    inner = thumbs_query(view, {"author": "user_id", "day": "toDate(call_time, 'UTC')"}, params)
     first = """
         SELECT
             user_id,
@@ -497,6 +430,6 @@ def count_raters(project: ProjectStore, view: View) -> dict[str, Group]:
 def count_sample(project: ProjectStore, view: View) -> Ratings:
     """Thumbs by annotators on answers that were drawn for review with a known probability."""
     params: dict[str, Any] = {}
-    thumbs = _thumbs(View(view.filters, "annotator"), {}, params, drawn=True)
+    thumbs = thumbs_query(View(view.filters, "annotator"), {}, params, drawn=True)
     row = project.row(f"SELECT {_RATING_SUMS} FROM ({thumbs})", params)  # noqa: S608
     return _ratings(row) if row else Ratings()
