@@ -171,23 +171,14 @@ def serve(folder: Path, key_file: Path) -> tuple[subprocess.Popen[str], str]:
 
 def measure(args: argparse.Namespace, folder: Path) -> list[tuple[str, list[float]]]:
     """Fill, serve and time."""
-    print(f"filling {args.calls:,} calls, {args.rated:.0%} rated …", flush=True)
-    took = subprocess.run(
-        [
-            sys.executable,
-            __file__,
-            "--fill",
-            str(folder),
-            "--calls",
-            str(args.calls),
-            "--rated",
-            str(args.rated),
-        ],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    print(f"filled in {took.stdout.strip()} s", flush=True)
+    if (folder / "clickhouse").exists():
+        print(f"reading what {folder} holds already", flush=True)
+    else:
+        print(f"filling {args.calls:,} calls, {args.rated:.0%} rated …", flush=True)
+        command = [sys.executable, __file__, "--fill", str(folder)]
+        command += ["--calls", str(args.calls), "--rated", str(args.rated)]
+        took = subprocess.run(command, check=True, capture_output=True, text=True)
+        print(f"filled in {took.stdout.strip()} s", flush=True)
     child, url = serve(folder, folder / "key")
     try:
         key = (folder / "key").read_text(encoding="utf-8").strip()

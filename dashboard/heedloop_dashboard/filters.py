@@ -24,12 +24,15 @@ __all__ = [
     "link_params",
     "period",
     "period_and_model",
+    "quality_filters",
+    "raters",
     "window",
     "write_in",
 ]
 
 PERIODS = {"24 h": 1, "7 d": 7, "14 d": 14, "30 d": 30}
 DEFAULT_PERIOD = "30 d"
+RATERS = {"": "End users", "annotator": "Annotators", "model": "Models", "code": "Rules"}
 FILTERS = (
     "model", "prompt_name", "prompt_version", "service", "environment", "user_id", "session_id", "tag",
     "rating", "flag", "has", "status", "text",
@@ -75,10 +78,21 @@ def filters(*, without: tuple[str, ...] = ()) -> dict[str, str]:
     return chosen
 
 
+def quality_filters(*, without: tuple[str, ...] = ()) -> dict[str, str]:
+    """`filters` and whose thumbs count: end users' where the URL does not say otherwise."""
+    chosen = filters(without=without)
+    kind = st.query_params.get("author_kind")
+    if kind in RATERS and kind:
+        chosen["author_kind"] = kind
+    return chosen
+
+
 def link_params(**more: Any) -> dict[str, str]:
     """The URL's state with changes, for a link to another page: a value of None takes a filter away."""
     params = {
-        k: v for k, v in st.query_params.to_dict().items() if k in ("period", "since", "until", *FILTERS)
+        k: v
+        for k, v in st.query_params.to_dict().items()
+        if k in ("period", "since", "until", "author_kind", *FILTERS)
     }
     params |= more
     return {k: str(v) for k, v in params.items() if v not in (None, "")}
@@ -111,6 +125,11 @@ def period_and_model() -> None:
 def facet(field: str, any_label: str, *, width: Any = "stretch", label: str | None = None) -> str:
     """A selectbox over a field's values, the most frequent first; the URL's own value is always among them."""
     return choose(field, {"": any_label, **{v: v for v in _facet(field)}}, width=width, label=label)
+
+
+def raters() -> None:
+    """Whose thumbs the rates are made of."""
+    choose("author_kind", RATERS, width=130)
 
 
 def choose(

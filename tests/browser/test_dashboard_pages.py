@@ -177,6 +177,19 @@ def test_the_comparison_says_what_the_server_says(page: Page, dashboard: str, ap
     )
 
 
+def test_what_annotators_said_is_counted_and_listed(page: Page, dashboard: str, api: Client, world) -> None:
+    visit(page, dashboard, "/")
+    page.get_by_role("link", name="1 correction", exact=True).click()
+    page.wait_for_url(re.compile("kind=correction"))
+    rows = page.locator(".st-key-panel_feedback_list tbody tr")
+    expect(rows).to_have_count(1)
+    expect(rows).to_contain_text("annotator ana")
+    visit(page, dashboard, "/?author_kind=annotator")
+    summary = api.quality_summary(author_kind="annotator", **window("30 d", datetime.now(timezone.utc)))
+    assert summary["num_rated"] == 0
+    expect(card(page, "rate")).to_have_text("–")
+
+
 def test_who_rates_is_asked_only_when_it_is_opened(page: Page, dashboard: str, api: Client) -> None:
     visit(page, dashboard, "/")
     assert page.locator(".st-key-panel_sample").count() == 0

@@ -37,8 +37,9 @@ def show() -> None:
     with title:
         st.subheader("Compare", anchor=False, width="stretch")
         filters.period_and_model()
+        filters.raters()
     field = _field()
-    chosen = filters.filters(without=(field,))
+    chosen = filters.quality_filters(without=(field,))
     groups = read(groups=ask(Client.quality_by, field, **chosen))["groups"]
     if groups.error is not None:
         panels.problem(groups.error)

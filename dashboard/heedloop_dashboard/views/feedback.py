@@ -13,8 +13,9 @@ from heedloop_dashboard.fetch import read_one
 from heedloop_dashboard.navigation import Open
 from heedloop_dashboard.views import trace
 
-__all__ = ["show"]
+__all__ = ["rows", "show"]
 
+AUTHORS = {"end_user": "End users", "annotator": "Annotators", "model": "Models", "code": "Rules"}
 KINDS = {
     "": "All kinds",
     "rating": "Ratings",
@@ -130,28 +131,33 @@ def _newest() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.subheader("Feedback", anchor=False, width="stretch")
         kind = filters.choose("kind", KINDS, width=160)
-    answer = read_one(Client.feedback, limit=100, kind=kind or None, cursor=st.query_params.get("cursor"))
+        author_kind = filters.choose("author_kind", {"": "Everybody", **AUTHORS}, width=140)
+    period = {k: v for k in ("since", "until") if (v := st.query_params.get(k))}
+    chosen = {"kind": kind, "author_kind": author_kind, **period}
+    given = {k: v for k, v in chosen.items() if v}
+    answer = read_one(Client.feedback, limit=100, cursor=st.query_params.get("cursor"), **given)
     with panels.panel("feedback_list"):
         panels.header("Newest first", "Select a row for its call, its history and the runs that used it")
         if answer.error is not None:
             panels.problem(answer.error)
             return
-        rows: Sequence[Mapping[str, Any]] = answer.value["feedback"]
-        if not rows:
+        found: Sequence[Mapping[str, Any]] = answer.value["feedback"]
+        if not found:
             panels.empty(
                 "No feedback yet. Send a thumb with heedloop.thumbs_up(handle), or import judgements with heedloop import."
             )
             return
-        _list(rows)
+        rows("feedback_rows", found)
     following = answer.value.get("next_cursor")
     if following:
-        params = {"cursor": following, "kind": kind}
+        params = {**chosen, "cursor": following}
         components.links(
             "older", [("Older feedback \u2192", Open("feedback", params))], label="More feedback", left=True
         )
 
 
-def _list(rows: Sequence[Mapping[str, Any]]) -> None:
+def rows(key: str, feedback: Sequence[Mapping[str, Any]]) -> None:
+    """A list of judgements whose rows open them."""
     heads = [
         {"key": "time", "label": "Time", "kind": ""},
         {"key": "what", "label": "What", "kind": ""},
@@ -161,7 +167,7 @@ def _list(rows: Sequence[Mapping[str, Any]]) -> None:
         {"key": "id", "label": "Feedback id", "kind": "mono"},
     ]
     entries = []
-    for f in rows:
+    for f in feedback:
         shown = judgements.entry(f)
         text = f.get("correction") or f.get("comment")
         cells = [shown["when"], shown["title"], text, shown["who"], f.get("model"), f["feedback_id"]]
@@ -172,4 +178,4 @@ def _list(rows: Sequence[Mapping[str, Any]]) -> None:
                 "open": Open("feedback", {"feedback_id": f["feedback_id"]}).to_json(),
             }
         )
-    components.table("feedback_rows", heads, entries, caption="Feedback, newest first")
+    components.table(key, heads, entries, caption="Feedback, newest first")

@@ -11,9 +11,9 @@ import streamlit as st
 from heedloop.client import Client, NotFound
 from heedloop.schema import format_time, parse_time
 from heedloop_dashboard import charts, components, export, filters, panels, words
-from heedloop_dashboard.fetch import Answer, ask, read_page
+from heedloop_dashboard.fetch import Answer, Ask, ask, read_page
 from heedloop_dashboard.navigation import Open, go
-from heedloop_dashboard.views import calls_table, failures, trust
+from heedloop_dashboard.views import calls_table, failures, feedback, trust
 
 __all__ = ["show"]
 
@@ -24,7 +24,8 @@ def show() -> None:
     with title:
         st.subheader("Quality overview", anchor=False, width="stretch")
         filters.period_and_model()
-    chosen = filters.filters()
+        filters.raters()
+    chosen = filters.quality_filters()
     hourly = filters.period() == "24 h"
     answers = _read(chosen, hourly=hourly)
     with title:
@@ -34,6 +35,7 @@ def show() -> None:
         return
     _cards(answers["summary"].value, answers["trend"])
     _finding(answers)
+    _other_kinds(answers["summary"].value, chosen)
     _over_time(answers["trend"], hourly=hourly)
     _by_group(answers)
     _reasons_and_recent(answers)
@@ -50,8 +52,15 @@ def _read(chosen: Mapping[str, str], *, hourly: bool) -> dict[str, Answer]:
         reasons=ask(Client.quality_reasons, **chosen),
         finding=ask(Client.quality, "finding", **chosen),
         patterns=ask(Client.quality, "overrepresented", **chosen),
-        recent=ask(Client.calls, limit=8, **{**chosen, "rating": "down"}),
+        recent=_ask_recent(chosen),
     )
+
+
+def _ask_recent(chosen: Mapping[str, str]) -> Ask:
+    if "author_kind" in chosen:
+        given = {k: v for k, v in chosen.items() if k in ("author_kind", "since", "until")}
+        return ask(Client.feedback, limit=8, kind="rating", **given)
+    return ask(Client.calls, limit=8, **{**chosen, "rating": "down"})
 
 
 def segment_field() -> str:
@@ -182,6 +191,18 @@ def _finding(answers: Mapping[str, Answer]) -> None:
         "finding", lead=lead, text=text, tone=tone, action=f"Show {words.count(summary['num_down'])} thumbs-down",
         open=Open("traces", filters.link_params(rating="down")) if summary["num_down"] else None,
     )  # fmt: skip
+
+
+def _other_kinds(summary: Mapping[str, Any], chosen: Mapping[str, str]) -> None:
+    """What people said beyond thumbs, each count leading to its list."""
+    entries: list[tuple[str, Open | None]] = []
+    for kind in ("correction", "flag", "comparison", "comment"):
+        count = summary.get(f"num_{kind}s") or 0
+        target = Open("feedback", {"kind": kind, "since": chosen["since"], "until": chosen["until"]})
+        if count:
+            entries.append((f"{words.count(count)} {kind if count == 1 else kind + 's'}", target))
+    if entries:
+        components.links("kinds", entries, label="Other feedback in this period", left=True)
 
 
 def _whole_period(summary: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -346,19 +367,28 @@ def _reasons_and_recent(answers: Mapping[str, Answer]) -> None:
                 empty_text="Nobody flagged an answer in this period.",
             )
     with right, panels.panel("recent", stretch=True):
+        _recent(answers["recent"])
+
+
+def _recent(recent: Answer) -> None:
+    rater = st.query_params.get("author_kind")
+    if rater in filters.RATERS and rater:
+        panels.header(
+            f"Recent ratings by {filters.RATERS[rater].lower()}", "Select a row for its call and its history"
+        )
+    else:
         panels.header("Recent thumbs-down", "Select a row to open the trace")
-        recent = answers["recent"]
-        if recent.error is not None:
-            panels.problem(recent.error)
-        elif not recent.value["calls"]:
-            panels.empty("No thumbs-down in this period.")
-        else:
-            calls_table.show(
-                "recent_down",
-                recent.value["calls"],
-                columns=("time", "answer", "tags", "version", "model"),
-                params=filters.link_params(rating="down"),
-            )
+    if recent.error is not None:
+        panels.problem(recent.error)
+    elif recent.value.get("feedback"):
+        feedback.rows("recent_ratings", recent.value["feedback"])
+    elif not recent.value.get("calls"):
+        panels.empty("None in this period.")
+    else:
+        columns = ("time", "answer", "tags", "version", "model")
+        calls_table.show(
+            "recent_down", recent.value["calls"], columns=columns, params=filters.link_params(rating="down")
+        )
 
 
 # ------------------------------------------------------------------------------------------------------- export
