@@ -342,6 +342,16 @@ def test_the_sample_without_reviews_is_undefined_and_bounded(place):
     assert found["bounds"]["low"] < found["self_selected"]["estimate"] < found["bounds"]["high"]
 
 
+def test_drift_is_seen_where_it_was_planted_and_only_there(place):
+    """Refunds fell on the fifth day, when v13 came; shipping never did."""
+    fallen = _get(place, "drift", tag="refunds", interval="hour")
+    assert fallen["state"] in ("alarm", "warning")
+    assert fallen["history"][0]["time"] >= format_time(SINCE + timedelta(days=4))
+    assert fallen["baseline"]["estimate"] > 0.6
+    assert _get(place, "drift", tag="shipping")["state"] in ("ok", "warning")
+    assert _get(place, "drift", model="no such model") is None
+
+
 @pytest.mark.parametrize(
     ("what", "params", "field"),
     [

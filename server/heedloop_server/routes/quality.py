@@ -13,6 +13,7 @@ from heedloop_server.auth import scoped
 from heedloop_server.errors import Invalid
 from heedloop_server.filters import CallFilters, Filters
 from heedloop_server.quality.counts import Group, as_json
+from heedloop_server.quality.drift import AlarmRule, watch
 from heedloop_server.quality.findings import Finding, most_important
 from heedloop_server.quality.intervals import difference
 from heedloop_server.quality.patterns import Attribute, Pattern, overrepresented
@@ -288,6 +289,27 @@ def raters(
             segments.append({"field": name, "value": value, **group.to_json()})
     total = store.count_total(project, view)
     return {**total.to_json(), "segments": segments}
+
+
+@router.get("/v1/quality/drift")
+def drift(project: Reader, view: Chosen, interval: Bucket = "day") -> dict[str, Any] | None:
+    """Has the rate left what it was in the period before? Null where that period has no rate strictly within 0 to 1."""
+    before = store.count_total(project, _before(view)).rate
+    if before is None or not 0 < before.estimate < 1:
+        return None
+    groups = store.count_over_time(project, view, interval)
+    counts = {at: (g.ratings.num_up, g.ratings.num) for at, g in groups.items()}
+    alarm = watch("all", AlarmRule(baseline=before.estimate), counts)
+    return {
+        "state": alarm.state,
+        "baseline": before.to_json(),
+        "evidence": alarm.evidence,
+        "num_rated": alarm.num_ratings,
+        "history": [
+            {"time": format_time(c.at), "before": c.before, "after": c.after, "evidence": c.evidence}
+            for c in alarm.history
+        ],
+    }
 
 
 @router.get("/v1/quality/sample")
