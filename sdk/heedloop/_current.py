@@ -42,6 +42,9 @@ EXTERNAL_KEY = context_api.create_key("heedloop-external-id")
 last_call: ContextVar[CallSpan | None] = ContextVar("heedloop_last_call", default=None)
 """The outermost call that was started last in this context, so that its handle is known after it returned."""
 
+_SPAN_KEY = next(iter(set_span_in_context(trace_api.INVALID_SPAN, context_api.Context())))
+"""OpenTelemetry's own key, found by its public function: setting it ourselves saves a copy of the context."""
+
 _SAMPLED = trace_api.TraceFlags(1)
 _UNSAMPLED = trace_api.TraceFlags(0)
 _INHERITED = (names.USER_ID, names.CONVERSATION_ID)
@@ -139,8 +142,11 @@ def _start_delegate(
 
 def attached(new: CallSpan, *, step: bool = False) -> context_api.Context:
     """The current context with `new` as its span, and as its call unless it is a step."""
-    under = set_span_in_context(new if new.delegate is None else new.delegate)
-    return under if step else context_api.set_value(CALL_KEY, new, under)
+    values = context_api.get_current().copy()
+    values[_SPAN_KEY] = new if new.delegate is None else new.delegate
+    if not step:
+        values[CALL_KEY] = new
+    return context_api.Context(values)
 
 
 def attach(new: CallSpan, *, step: bool = False) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from opentelemetry import trace as trace_api
@@ -53,7 +53,20 @@ class Link(NamedTuple):
 
 
 class CallSpan(trace_api.Span):
-    """One call or step. `answer` is the outermost decorated call around it, itself where it is that."""
+    """One call or step. `answer` is the outermost decorated call around it, itself where it is that.
+
+    What most spans never change stands on the class: setting it for each one costs the host's thread time.
+    """
+
+    kind = trace_api.SpanKind.INTERNAL
+    status: Status = _UNSET
+    events: Sequence[Event] = ()
+    links: Sequence[Link] = ()
+    truncated: list[str] | None = None
+    num_chars: int = 0
+    output_given: bool = False
+    end_time: int | None = None
+    token: Any = None
 
     def __init__(
         self,
@@ -73,15 +86,6 @@ class CallSpan(trace_api.Span):
         self.delegate = delegate
         self.attributes: dict[str, Any] = {}
         self.captured: list[Captured] = []
-        self.truncated: list[str] | None = None
-        self.num_chars = 0
-        self.output_given = False
-        self.kind = trace_api.SpanKind.INTERNAL
-        self.status = _UNSET
-        self.events: list[Event] = []
-        self.links: list[Link] = []
-        self.end_time: int | None = None
-        self.token: Any = None
         self._sink = sink
         self._now = now
         self.start_time: int = now()
@@ -114,12 +118,12 @@ class CallSpan(trace_api.Span):
     ) -> None:
         """See the OpenTelemetry API; at most 128 events are kept."""
         if self.end_time is None and len(self.events) < _MAX_EVENTS:
-            self.events.append(Event(name, timestamp or self._now(), dict(attributes or {})))
+            self.events = [*self.events, Event(name, timestamp or self._now(), dict(attributes or {}))]
 
     def add_link(self, context: trace_api.SpanContext, attributes: Mapping[str, Any] | None = None) -> None:
         """See the OpenTelemetry API."""
         if self.end_time is None and len(self.links) < _MAX_EVENTS:
-            self.links.append(Link(context, attributes))
+            self.links = [*self.links, Link(context, attributes)]
 
     def update_name(self, name: str) -> None:
         """See the OpenTelemetry API."""

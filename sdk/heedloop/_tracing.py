@@ -197,8 +197,7 @@ def _async_generator(fn: Any, traced: Traced) -> Any:
 # ------------------------------------------------------------------------------------------ around the call
 
 
-@guarded("recording a call", None)
-def _open(runtime: Runtime, traced: Traced, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallSpan | None:
+def _opened(runtime: Runtime, traced: Traced, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallSpan:
     span = _current.start(runtime, traced.name)
     span.attributes.update(traced.attributes)
     if traced.capture_input and runtime.capture and (args or kwargs):
@@ -206,13 +205,13 @@ def _open(runtime: Runtime, traced: Traced, args: tuple[Any, ...], kwargs: dict[
     return span
 
 
+_open = guarded("recording a call", None)(_opened)
+
+
 @guarded("recording a call", None)
-def _begin(
-    runtime: Runtime, traced: Traced, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> CallSpan | None:
-    span = _open(runtime, traced, args, kwargs)
-    if span is not None:
-        _current.attach(span)
+def _begin(runtime: Runtime, traced: Traced, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallSpan:
+    span = _opened(runtime, traced, args, kwargs)
+    _current.attach(span)
     return span
 
 
