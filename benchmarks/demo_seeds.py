@@ -58,19 +58,18 @@ def holds(report: dict[str, Any]) -> bool:
 def table(reports: list[dict[str, Any]]) -> str:
     """One line per seed."""
     lines = [
-        "| seed | base | after SFT | after PPO | rated answers (base, SFT, PPO) | KL SFT‖base, PPO‖SFT | reward model, held out | wall | processor |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| seed | base | after SFT | after PPO | rated answers (base, SFT, PPO) | KL SFT‖base, PPO‖SFT | held-out accuracy: reward model | bag of words | wall | processor |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for r in reports:
         rates = " | ".join(percent(s["rate"]) for s in r["stages"])
         rated = ", ".join(str(s["num_rated"]) for s in r["stages"])
         kl = ", ".join(f"{s['kl']:.2f}" for s in r["stages"] if s["kl"] is not None)
-        accuracy = r["reward_accuracy"].get("reward model")
+        found = [r["reward_accuracy"].get(name) for name in ("reward model", "bag of words")]
+        accuracy = " | ".join(percent(a) if a else "" for a in found)
         wall = r.get("command_s") or sum(lap["wall_s"] for lap in r["laps"])
         cpu = sum(lap["cpu_s"] for lap in r["laps"])
-        lines.append(
-            f"| {r['seed']} | {rates} | {rated} | {kl} | {percent(accuracy) if accuracy else ''} | {wall:.0f} s | {cpu:.0f} s |"
-        )
+        lines.append(f"| {r['seed']} | {rates} | {rated} | {kl} | {accuracy} | {wall:.0f} s | {cpu:.0f} s |")
     return "\n".join(lines)
 
 
