@@ -214,7 +214,7 @@ def test_the_linear_model_learns_words_and_is_calibrated():
     margins = model.margins(judged(200, seed=9))
     assert (margins > 0).mean() > 0.97
     held_out = model.margins(rows[400:])
-    assert calibration_error(held_out, num_bins=4) < 0.1
+    assert calibration_error(held_out, num_bins=4) < 0.15
     assert {"thank", "thank you", "go away", "away", "go", "you"} & {n for n, _ in model.strongest(8)}
 
 
