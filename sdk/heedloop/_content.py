@@ -43,7 +43,7 @@ def keep_content(runtime: Runtime, call: CallSpan, attribute: str, value: Any) -
 
 def keep_result(runtime: Runtime, call: CallSpan, result: Any) -> None:
     """Take what a call returned. What the app said itself by `set` stays as it is."""
-    reading = read_response(result)
+    reading = None if type(result) is str else read_response(result)
     if reading is not None:
         keep_reading(runtime, call, reading)
     elif not call.output_given:

@@ -10,6 +10,7 @@ from typing import Any
 __all__ = ["Sampler", "TailBuffer"]
 
 _RANDOM_BITS = 56
+_RANDOM_MASK = 2**_RANDOM_BITS - 1
 _MAX_KEPT = 65_536
 
 
@@ -24,7 +25,7 @@ class Sampler:
 
     def chooses(self, trace_id: int) -> bool:
         """True for a share `rate` of all trace ids."""
-        return trace_id & (2**_RANDOM_BITS - 1) >= self._threshold
+        return trace_id & _RANDOM_MASK >= self._threshold
 
 
 class TailBuffer:

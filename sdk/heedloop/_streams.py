@@ -24,6 +24,7 @@ from heedloop._spans import CallSpan
 
 __all__ = ["drive", "drive_async", "is_stream", "wrap_stream"]
 
+_PLAIN = frozenset({str, dict, list, tuple, int, float, bool, bytes, type(None)})
 _MAX_ORIGINALS = 20_000
 """The most chunks of an LLM client's stream that are kept until it ends."""
 
@@ -176,9 +177,11 @@ async def drive_async(
 
 def is_stream(result: Any) -> bool:
     """True for a generator, or an iterator that can be closed (such as an LLM client's stream), but not for a file."""
+    kind = type(result)
+    if kind in _PLAIN:
+        return False
     if isinstance(result, (GeneratorType, AsyncGeneratorType)):
         return True
-    kind = type(result)
     if isinstance(result, io.IOBase) or not (hasattr(kind, "close") or hasattr(kind, "aclose")):
         return False
     return hasattr(kind, "__anext__") or hasattr(kind, "__next__")

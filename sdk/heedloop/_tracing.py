@@ -30,6 +30,7 @@ class Traced:
 
     name: str
     parameters: tuple[str, ...]
+    named: tuple[str, ...]
     num_skipped: int
     capture_input: bool
     capture_output: bool
@@ -100,6 +101,7 @@ def _traced(fn: Any, name: str | None, static: dict[str, Any], capture: Capture)
     return Traced(
         name=name or getattr(fn, "__qualname__", type(fn).__qualname__).replace("<locals>.", ""),
         parameters=parameters,
+        named=parameters[skipped:],
         num_skipped=skipped,
         capture_input=capture is True or capture == "input",
         capture_output=capture is True or capture == "output",
@@ -254,7 +256,7 @@ def _take_arguments(
 
 def _by_name(traced: Traced, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     first = traced.num_skipped
-    given = dict(zip(traced.parameters[first:], args[first:], strict=False))
+    given: dict[str, Any] = dict(zip(traced.named, args[first:] if first else args))  # noqa: B905  args may be fewer
     if len(args) > len(traced.parameters):
         given["*"] = args[len(traced.parameters) :]
     given.update(kwargs)
