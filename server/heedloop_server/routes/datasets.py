@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Annotated, Any, cast
 
-from fastapi import APIRouter, Body, Depends, Query
+from fastapi import APIRouter, Body, Depends, Query, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import ValidationError
 
@@ -28,8 +28,9 @@ from heedloop.schema import (
 from heedloop_server.auth import scoped
 from heedloop_server.curate import Curated, Rules, count_rows, curate
 from heedloop_server.curate.report import describe
-from heedloop_server.errors import Invalid, NotFound
+from heedloop_server.errors import Invalid, NotFound, Unavailable
 from heedloop_server.filters import CallFilters
+from heedloop_server.ingest.intake import Intake
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.runs import run_summary, runs_of_snapshots
 from heedloop_server.store.snapshot_calls import read_calls, read_compared
@@ -50,13 +51,16 @@ router = APIRouter()
 
 MAX_NAME_CHARS = 256
 LINES_AT_ONCE = 500
+LOADED_WITHIN_S = 30.0
 
 Readable = Annotated[ProjectStore, Depends(scoped("read"))]
 Trainable = Annotated[ProjectStore, Depends(scoped("train"))]
 
 
 @router.post("/v1/snapshots", status_code=201)
-def create_snapshot(project: Trainable, body: Annotated[dict[str, Any], Body()]) -> JSONResponse:
+def create_snapshot(
+    request: Request, project: Trainable, body: Annotated[dict[str, Any], Body()]
+) -> JSONResponse:
     """Freeze a dataset: `{"name", "filters", "rules", "as_of"}`; 200 where the same one is there already."""
     unknown = sorted(set(body) - {"name", "filters", "rules", "as_of"})
     if unknown:
@@ -68,6 +72,9 @@ def create_snapshot(project: Trainable, body: Annotated[dict[str, Any], Body()])
     rules = from_json(Rules, {} if body.get("rules") is None else body["rules"], field="rules")
     as_of = _as_of(body.get("as_of"))
     started = utc_now()
+    # Calls that were acknowledged before this request are in it, also those that only the request log has.
+    if not cast(Intake, request.app.state.intake).log.wait_until_loaded(LOADED_WITHIN_S):
+        raise Unavailable("calls that came before still wait for the store; send the snapshot again")
     judgements = read_judgements(project, filters, as_of)
     calls = list(read_calls(project, filters, as_of))
     calls += read_compared(project, calls, judgements, as_of)
