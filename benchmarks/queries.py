@@ -1,0 +1,162 @@
+"""How long the pages' questions take over many calls.
+
+    python benchmarks/queries.py [--calls 1000000] [--out FILE]
+
+Fills a temporary embedded store with calls of 30 days (made by the engine itself: questions and answers of dictionary words with
+rare ones among them, one rating in nine) and asks what the routes ask, through the very functions of the routes. Median of seven,
+after one to warm up; two threads a query.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from heedloop_server.filters import CallFilters
+from heedloop_server.store.connection import Store, open_store
+from heedloop_server.store.feedback import feedback_of_trace, list_feedback
+from heedloop_server.store.filters import conditions
+from heedloop_server.store.spans import list_calls, trace_calls
+from heedloop_server.store.summaries import facet_values, judgements_of
+
+END = datetime(2026, 11, 1, tzinfo=timezone.utc)
+BLOCK = 500_000
+
+_WORDS = "['order','refund','late','return','please','customer','invoice','parcel','address','thank','monday','policy','water','engine','light','screen','cable','password','account','email']"
+
+_SPANS = f"""
+INSERT INTO spans (
+    project_id, trace_id, span_id, start_time, duration_ns, name, service, environment, operation, is_answer, status, model, model_requested,
+    prompt_name, prompt_version, user_id, session_id, tags, input_tokens, output_tokens, cost, sampling_probability, question, answer,
+    input_messages, attributes, ingested_at
+)
+WITH {_WORDS} AS words
+SELECT
+    'p', unhex(hex(sipHash128(number))), unhex(hex(sipHash64(number))),
+    fromUnixTimestamp64Micro(toInt64({{start}} + number * {{step}}), 'UTC'), 200000000 + number % 900000000, 'answer', 'shop', 'production', 'chat', true,
+    if(number % 50 = 0, 'error', 'ok'), concat('model-', toString(number % 3)), concat('model-', toString(number % 3)), concat('prompt-', toString(number % 4)),
+    toString(1 + intDiv(number * 12, {{total}})), concat('user-', toString(sipHash64(number, 1) % 20000)), concat('s-', toString(intDiv(number, 4))), [concat('tag', toString(number % 10))],
+    150 + number % 100, 80 + number % 50, 0.0001 * (number % 9), 1,
+    arrayStringConcat(arrayMap(i -> words[1 + sipHash64(number, i) % 20], range(40)), ' ') AS q,
+    concat(arrayStringConcat(arrayMap(i -> words[1 + sipHash64(number, i, 2) % 20], range(70)), ' '), if(number % 20011 = 7, ' zanzibar', '')),
+    concat('[{{{{"role":"user","text":"', q, '"}}}}]'), map('gen_ai.system', 'x', 'app.request', toString(number)), now64(6)
+FROM numbers({{first}}, {{count}})
+"""
+_FEEDBACK = """
+INSERT INTO feedback (
+    project_id, feedback_id, trace_id, span_id, target_trace_id, target_span_id, kind, name, score, is_thumb, author_kind, author_id, call_time,
+    model, prompt_name, prompt_version, service, environment, user_id, session_id, record, created_at, received_at, version, is_deleted, label
+)
+SELECT
+    project_id, generateUUIDv4(), trace_id, span_id, trace_id, span_id, if(h % 10 = 0, 'flag', 'rating'), if(h % 10 = 0, 'flag', 'thumb'), if(h % 10 = 0, NULL, toFloat64(h % 4 > 0)),
+    h % 10 > 0, 'end_user', user_id, start_time, model, prompt_name, prompt_version, service, environment, user_id, session_id,
+    concat('{"kind":"rating","value":1,"target":{"trace_id":"', lower(hex(trace_id)), '","span_id":"', lower(hex(span_id)), '"},"id":"x"}'),
+    start_time + 60, start_time + 60, toUnixTimestamp64Micro(start_time), 0, if(h % 10 = 0, 'inaccurate', '')
+FROM (SELECT *, cityHash64(trace_id) AS h FROM spans WHERE cityHash64(span_id) % 9 = 0)
+"""
+
+
+def fill(store: Store, num: int) -> None:
+    """`num` calls spread evenly over the 30 days before END, and a judgement for every ninth."""
+    period_us = 30 * 86_400_000_000
+    start = int((END - timedelta(days=30)).timestamp() * 1e6)
+    for first in range(0, num, BLOCK):
+        holes = {
+            "start": start,
+            "step": period_us // num,
+            "total": num,
+            "first": first,
+            "count": min(BLOCK, num - first),
+        }
+        sql = _SPANS
+        for name, value in holes.items():
+            sql = sql.replace("{" + name + "}", str(value)).replace("{{", "{").replace("}}", "}")
+        store.command(sql)
+    store.command(_FEEDBACK)
+
+
+def questions(store: Store) -> dict[str, Callable[[], object]]:
+    """What the pages ask."""
+    project = store.project("p")
+    month = {"since": END - timedelta(days=30), "until": END}
+    one = store.rows(
+        "SELECT lower(hex(trace_id)) AS t, user_id FROM spans WHERE project_id = 'p' LIMIT 1 OFFSET 5000"
+    )[0]
+    page = [
+        (r["trace_id_hex"], r["span_id_hex"])
+        for r in list_calls(project, CallFilters(**month), limit=50, after=None)
+    ]
+
+    def listed(**filters: object) -> Callable[[], object]:
+        chosen = CallFilters(**{**month, **filters})  # type: ignore[arg-type]
+        return lambda: list_calls(project, chosen, limit=50, after=None)
+
+    def trend() -> object:
+        where, params = conditions(CallFilters(**month))
+        del where
+        return project.rows(
+            """
+            SELECT toStartOfHour(call_time) AS hour, count() AS n, avg(score) AS rate
+            FROM feedback FINAL
+            WHERE project_id = {project:String} AND is_thumb AND call_time >= {since:DateTime64(6,'UTC')} AND call_time < {until:DateTime64(6,'UTC')}
+            GROUP BY hour ORDER BY hour
+            """,
+            {"since": params["since"], "until": params["until"]},
+        )
+
+    return {
+        "a trace by its id (goal 40 ms)": lambda: trace_calls(project, one["t"]),
+        "the feedback of a trace": lambda: feedback_of_trace(project, one["t"]),
+        "the newest 50 calls (100 ms)": listed(),
+        "the newest 50 of a model and version (100 ms)": listed(model="model-1", prompt_version="12"),
+        "the newest 50 of a user (200 ms)": listed(user_id=one["user_id"]),
+        "the newest 50 rated down (200 ms)": listed(rating="down"),
+        "what was said about a page of calls": lambda: judgements_of(project, page),
+        "a rare word in question or answer (200 ms)": listed(text="zanzibar"),
+        "two common words (200 ms)": listed(text="refund password"),
+        "the newest 50 feedbacks": lambda: list_feedback(project, {}, limit=50, after=None),
+        "the models of 30 days with counts": lambda: facet_values(project, "model", CallFilters(**month)),
+        "thumbs by hour over 30 days (160 ms)": trend,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--calls", type=int, default=1_000_000)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        store = open_store(f"chdb://{folder}", threads=2)
+        began = time.perf_counter()
+        fill(store, args.calls)
+        filled = time.perf_counter() - began
+        size = store.rows(
+            "SELECT sum(bytes_on_disk) AS b FROM system.parts WHERE active AND table = 'spans'"
+        )[0]["b"]
+        lines = [
+            f"{args.calls:,} calls of 30 days ({size / args.calls:,.0f} B a call on disk, filled in {filled:.0f} s), two threads a query.",
+            "",
+        ]
+        lines += ["| question | median ms | slowest ms |", "|---|---|---|"]
+        for name, ask in questions(store).items():
+            ask()
+            times = []
+            for _ in range(7):
+                began = time.perf_counter()
+                ask()
+                times.append((time.perf_counter() - began) * 1e3)
+            lines.append(f"| {name} | {statistics.median(times):.0f} | {max(times):.0f} |")
+        store.close()
+    report = "\n".join(lines) + "\n"
+    print(report)
+    if args.out:
+        args.out.write_text(report)
+
+
+if __name__ == "__main__":
+    main()
