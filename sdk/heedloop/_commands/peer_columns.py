@@ -1,9 +1,9 @@
 """Dataset rows in the columns that other trainers read: TRL, OpenRLHF and verl. Pure.
 
-Read from their sources: TRL 1.16 `docs/source/dataset_formats.md` (conversational forms), OpenRLHF 0.11
-`openrlhf/datasets/{sft,reward,prompts}_dataset.py` (with `--data.apply_chat_template`: message lists under the keys that
-`--data.prompt_key`, `--data.input_key`, `--data.output_key`, `--data.chosen_key`, `--data.rejected_key` name), verl 0.9
-`verl/utils/dataset/rl_dataset.py` and `multiturn_sft_dataset.py` (Parquet with `prompt` or `messages`).
+As their documentation has them, not tried against the programs themselves: TRL's `prompt`, `chosen`, `rejected`, `margin` and
+`prompt`, `completion`, `label` in the conversational form; OpenRLHF's message lists under the keys that `--data.prompt_key`,
+`--data.input_key`, `--data.output_key`, `--data.chosen_key` and `--data.rejected_key` name; verl's `data_source`, `prompt`,
+`ability`, `reward_model`, `extra_info`, or `messages`.
 """
 
 from __future__ import annotations
