@@ -146,6 +146,8 @@ ANTHROPIC = (
 
 COUNTS_ONE_TOO_MANY = (ANTHROPIC[1], "stream")
 """Adds the first event's count to the last one's, which holds it already (0.62.4)."""
+SILENT_ON_STREAMS = OPENAI[2]
+"""Its spans do not say whether the answer was streamed (2.4b0)."""
 
 
 def normalised(provider, client, mode, instrumentor):
@@ -207,6 +209,8 @@ def test_the_same_call_whoever_records_it(provider, client, instrumentor, mode):
     }
     if (instrumentor, mode) == COUNTS_ONE_TOO_MANY and theirs["usage"]["output"] == 5:
         theirs["usage"]["output"] = 4
+    if instrumentor == SILENT_ON_STREAMS:
+        theirs["stream"] = ours["stream"]
     assert ours["usage"] == {"input": 21, "output": 4}
     assert ours["output_messages"] == [{"role": "assistant", "text": "Thirty days."}]
     assert theirs == ours
