@@ -33,7 +33,8 @@ def read(span: SpanView, draft: Draft) -> None:
         _read_embeddings(attrs, draft)
     else:
         _read_messages(attrs, draft)
-    read_request(draft, attrs.get("input.value"), embeddings=embeds)
+    if not (draft.input_messages and draft.model_requested and "llm.invocation_parameters" in attrs):
+        read_request(draft, attrs.get("input.value"), embeddings=embeds)
     if not embeds:
         _read_plain_values(attrs, draft)
 
