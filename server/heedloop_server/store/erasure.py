@@ -159,7 +159,7 @@ def erased_among(project: ProjectStore, trace_ids: Sequence[str]) -> set[str]:
             SELECT lower(hex(trace_id)) AS trace
             FROM erased_traces
             WHERE project_id = {project:String}
-              AND trace_id IN (SELECT unhex(arrayJoin({traces:Array(String)})))
+              AND trace_id IN (SELECT toFixedString(unhex(arrayJoin({traces:Array(String)})), 16))
             """,
             {"traces": list(trace_ids[first : first + _MAX_IDS])},
         )
