@@ -236,7 +236,7 @@ def theirs(task: str, seed: int, steps: int, epochs: int, folder: Path) -> dict:
     return meter.report()
 
 
-def peer_python(folder: Path) -> str:
+def peer_python(folder: Path, package: str = TRL) -> str:
     """A virtual environment with TRL that shares this one's torch and transformers."""
     python = folder / "bin" / "python"
     if not python.exists():
@@ -244,7 +244,7 @@ def peer_python(folder: Path) -> str:
         site = next((folder / "lib").glob("python3*")) / "site-packages"
         here = next(p for p in sys.path if p.endswith("site-packages"))
         (site / "base.pth").write_text(here + "\n")
-        subprocess.run([python, "-m", "pip", "install", "-q", TRL, "datasets"], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", package, "datasets"], check=True)
     return str(python)
 
 
