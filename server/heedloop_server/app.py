@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -37,7 +36,6 @@ ROUTERS = (
     "projects",
     "erasures",
     "operations",
-    "static",
     "quality",
     "datasets",
     "runs",
@@ -97,8 +95,7 @@ def create_app(settings: Settings | None = None, *, store: Store | None = None) 
         max_age=86_400,
     )
     for name in ROUTERS:
-        if importlib.util.find_spec(f"heedloop_server.routes.{name}") is not None:
-            app.include_router(importlib.import_module(f"heedloop_server.routes.{name}").router)
+        app.include_router(importlib.import_module(f"heedloop_server.routes.{name}").router)
     _check_closed(app)
     return app
 

@@ -41,7 +41,9 @@ class Settings(BaseSettings):
     requests_per_minute: int = Field(
         0, ge=0, description="requests that one key may send a minute; 0 for no limit"
     )
-    retention_days: int = Field(0, ge=0, description="days after which calls are dropped; 0 keeps them")
+    retention_days: int = Field(
+        0, ge=0, description="days after which calls that nobody judged are dropped; 0 keeps them"
+    )
     metrics_open: bool = Field(False, description="serve /metrics to loopback addresses without a key")
     trusted_proxies: str = Field("127.0.0.1", description="addresses whose X-Forwarded-For is believed")
 

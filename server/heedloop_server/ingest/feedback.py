@@ -24,6 +24,7 @@ from heedloop_server.store.feedback import (
     insert_feedback,
     known_client_ids,
     newest_versions,
+    projects_with_unbound,
     rebind_feedback,
     unbound_feedback,
 )
@@ -190,6 +191,10 @@ class FeedbackDesk:
         rebind_feedback(view, bound)
         self._note_unbound(project, [e for e in waiting if _target_key(e.feedback) not in calls])
         return len(bound)
+
+    def sweep(self) -> int:
+        """Bind what came before its call was stored by another server, or before a restart; returns how many were bound."""
+        return sum(self.rebind(project) for project in projects_with_unbound(self._store))
 
 
 def _target_key(feedback: Feedback) -> str:

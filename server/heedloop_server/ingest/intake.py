@@ -20,12 +20,16 @@ from heedloop_server.ingest.spans import SpanLoader
 from heedloop_server.settings import Settings
 from heedloop_server.store.connection import ProjectStore, Store
 from heedloop_server.store.ledger import Tally, insert_tallies, read_tally
+from heedloop_server.store.retention import drop_old_calls
 
 __all__ = ["Intake"]
 
 log = logging.getLogger("heedloop.intake")
 
 _HOUSEKEEPING_S = 15.0
+_FIRST_ROUND_S = 1.0
+_SWEEP_ROUNDS = 4
+_RETENTION_ROUNDS = 240
 
 
 @dataclass(slots=True)
@@ -184,9 +188,15 @@ class Intake:
     # ---------------------------------------------------------------------------------------------- housekeeping
 
     def _keep_house(self) -> None:
-        while not self._stopping.wait(_HOUSEKEEPING_S):
+        rounds = 0
+        while not self._stopping.wait(_HOUSEKEEPING_S if rounds else _FIRST_ROUND_S):
+            rounds += 1
             try:
                 self._flush_tallies()
+                if rounds % _SWEEP_ROUNDS == 1:
+                    self.desk.sweep()
+                if rounds % _RETENTION_ROUNDS == 2 and self._settings.retention_days:
+                    drop_old_calls(self._store, self._settings.retention_days)
                 if self._housekeeping is not None:
                     self._housekeeping()
             except Exception as err:  # noqa: BLE001  # the store may be away for a while; the next round tries again

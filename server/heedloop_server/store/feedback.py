@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from heedloop.schema import Feedback, Target, format_time, from_json, to_json
-from heedloop_server.store.connection import ProjectStore, Row
+from heedloop_server.store.connection import ProjectStore, Row, Store
 from heedloop_server.store.judged import COPIED_OF_CALL, copied_columns
 
 __all__ = [
@@ -26,6 +26,8 @@ __all__ = [
     "list_feedback",
     "newest_versions",
     "num_history",
+    "projects_with_unbound",
+    "rebind_feedback",
     "stored_json",
     "unbound_feedback",
 ]
@@ -445,3 +447,17 @@ def unbound_feedback(project: ProjectStore, *, limit: int = 10_000) -> list[Stor
         {"limit": limit},
     )
     return [feedback_from_row(r) for r in rows]
+
+
+def projects_with_unbound(store: Store) -> list[str]:
+    """The projects that hold feedback of the last week whose call is not known yet."""
+    rows = store.rows(
+        """
+        SELECT DISTINCT project_id
+        FROM feedback FINAL
+        WHERE call_time = toDateTime64(0, 6, 'UTC')
+          AND target_session_id = ''
+          AND received_at > now() - INTERVAL 7 DAY
+        """
+    )
+    return [r["project_id"] for r in rows]
