@@ -178,7 +178,7 @@ def dots(groups: Sequence[Group], colours: Palette, *, what: str, measure: str =
     x = {
         **_share_axis("rate", colours),
         "scale": {"zero": False, "nice": True, "domain": _domain(values)},
-        "axis": _axis(colours, format=".0%", tickCount=5, domain=False, ticks=False),
+        "axis": _axis(colours, format=".0%", tickCount=5, domain=False, ticks=False, labelFlush=False),
     }
     tooltip = [
         {"field": "value", "title": what},

@@ -150,7 +150,12 @@ def _count_card(
 ) -> dict[str, Any]:
     delta = None
     if then:
-        delta = f"{_arrow(now - then)} {100 * (now / then - 1):+.1f}%"
+        # a percentage of next to nothing says nothing
+        delta = (
+            f"was {words.count(then)}"
+            if now > 5 * then
+            else f"{_arrow(now - then)} {100 * (now / then - 1):+.1f}%"
+        )
     return {
         "key": key,
         "label": label,
@@ -163,7 +168,8 @@ def _count_card(
 
 
 def _arrow(change: float) -> str:
-    return "↑" if change > 0 else "↓" if change < 0 else "→"
+    """For a share's or a count's change; what is shown as 0.0 has no direction."""
+    return "→" if abs(change) < 0.0005 else "↑" if change > 0 else "↓"
 
 
 def _estimate(interval: Mapping[str, Any] | None) -> float | None:
@@ -317,13 +323,19 @@ def _dots(key: str, title: str, field: str, what: str, answer: Answer) -> None:
         title,
         "95% intervals; grey under 30 ratings",
         answer,
-        lambda v: charts.dots(v, panels.colours(), what=what),
+        lambda v: charts.dots(_in_order(v, field), panels.colours(), what=what),
         height=200,
         select="group",
         on_select=lambda row: go(
             Open("traces", filters.link_params(**{field: row["value"], "rating": "any"}))
         ),
     )
+
+
+def _in_order(groups: list[dict[str, Any]], field: str) -> list[dict[str, Any]]:
+    """The largest groups; versions by their name, because one follows the other."""
+    largest = groups[: charts.MAX_GROUPS]
+    return sorted(largest, key=lambda g: str(g["value"])) if field == "prompt_version" else largest
 
 
 def _plain(text: str) -> str:
