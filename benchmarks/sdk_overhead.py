@@ -46,8 +46,10 @@ PACKAGES = {
     "langsmith @traceable": ["langsmith"],
 }
 IMPORTS = {
-    "bare OpenTelemetry": "import opentelemetry.sdk.trace, opentelemetry.sdk.trace.export,"
-    " opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "bare OpenTelemetry": "from opentelemetry.sdk.trace import TracerProvider;"
+    " from opentelemetry.sdk.trace.export import BatchSpanProcessor as B;"
+    " from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as E;"
+    " TracerProvider().add_span_processor(B(E('http://127.0.0.1:1/v1/traces')))",
     "heedloop": f"import heedloop; heedloop.configure('http://127.0.0.1:1', {KEY!r})",
     "langfuse @observe": "import langfuse",
     "opik @track": "import opik",
@@ -352,7 +354,8 @@ def run(python, name, task, *, num_calls, timeout_s=240):
 
 
 def import_ms(python, name):
-    code = f"import time; t=time.perf_counter(); {IMPORTS[name]}; print((time.perf_counter()-t)*1000)"
+    """Processor time until the first call can be recorded (peers: of the import alone)."""
+    code = f"import time; t=time.process_time(); {IMPORTS[name]}; print((time.process_time()-t)*1000)"
     environment = {**os.environ, "HEEDLOOP_OUTBOX": "memory"}
     times = []
     for _ in range(5):
@@ -418,7 +421,7 @@ def table(rows, rounds, num_calls):
         f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()},"
         f" load {os.getloadavg()[0]:.1f}; `python benchmarks/sdk_overhead.py --peers --rounds {rounds} --calls {num_calls}`",
         "",
-        "| contender | median us | x bare | p99 us | burst of 20,000: arrived | import ms | memory MiB, sink hung |",
+        "| contender | median us | x bare | p99 us | burst of 20,000: arrived | start, CPU ms | memory MiB, sink hung |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():

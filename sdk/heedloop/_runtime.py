@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import random
 import sys
 import time
@@ -278,7 +277,7 @@ def default_resource() -> dict[str, Any]:
         "telemetry.sdk.name": "heedloop",
         "telemetry.sdk.language": "python",
         "telemetry.sdk.version": sdk_version(),
-        "process.runtime.version": platform.python_version(),
+        "process.runtime.version": ".".join(map(str, sys.version_info[:3])),
         names.SDK_VERSION: sdk_version(),
     }
 
