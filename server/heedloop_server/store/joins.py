@@ -33,7 +33,7 @@ _APART = timedelta(minutes=1)
 """How far apart in time the spans of one provider call can start: two clients' spans of one request, one inside the other."""
 _LONGEST = timedelta(hours=2)
 """How long a call can run before its logs come."""
-_MAX_IDS = 5_000
+_MAX_IDS = 3_000
 """Ids in one query; more are asked for in several."""
 
 
