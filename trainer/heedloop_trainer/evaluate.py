@@ -26,6 +26,7 @@ __all__ = [
     "Estimate",
     "WinRate",
     "bag_of_words_margins",
+    "best_of",
     "calibration_error",
     "cluster_bootstrap",
     "compare_policies",
@@ -230,6 +231,28 @@ def score_responses(
     encoder = Encoder(judge.tokenizer)
     sequences = encoder.sequences([r.prompt.prompt for r in responses], [r.text for r in responses])
     return judge.score(sequences, max_tokens=max_tokens).double().numpy()
+
+
+def best_of(
+    policy: Any,
+    tokenizer: Any,
+    prompts: Sequence[PromptRow],
+    judge: RewardModel | RewardFunction,
+    config: SamplingConfig,
+    *,
+    num_candidates: int,
+    max_prompt_tokens: int = 1024,
+) -> list[Response]:
+    """The response per prompt that the judge scores highest of `num_candidates`: a reward model's gain without training.
+
+    Its KL to the policy is at most log n - (n - 1) / n nats (arXiv 2112.09332, section 3.2).
+    """
+    if num_candidates < 1:
+        raise ValueError(f"num_candidates must be 1 or more, not {num_candidates}")
+    repeated = [p for p in prompts for _ in range(num_candidates)]
+    candidates = sample_responses(policy, tokenizer, repeated, config, max_prompt_tokens=max_prompt_tokens)
+    scores = score_responses(candidates, judge).reshape(len(prompts), num_candidates)
+    return [candidates[i * num_candidates + int(k)] for i, k in enumerate(scores.argmax(1))]
 
 
 @dataclass(frozen=True, slots=True)

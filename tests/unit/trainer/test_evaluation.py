@@ -10,6 +10,7 @@ import torch
 from heedloop.schema import Comparison, Message, PromptRow
 from heedloop_trainer.alarms import AlarmConfig, Watch
 from heedloop_trainer.evaluate import (
+    best_of,
     calibration_error,
     cluster_bootstrap,
     compare_policies,
@@ -254,3 +255,14 @@ def test_a_reward_model_is_judged_on_the_scale_it_was_fitted_on(classifier, toke
     reward.normalise(gain=9.0, bias=4.0)
     assert evaluate_comparisons(rows, rows, reward_model=reward)["log_loss"] == first["log_loss"]
     assert torch.is_grad_enabled()
+
+
+def test_the_best_of_several_is_the_one_the_judge_prefers(policy, tokenizer):
+    prompts = [PromptRow((Message("user", f"w{i}"),)) for i in range(8)]
+    judge = lambda rs: [float(sum(r.token_ids)) for r in rs]  # noqa: E731
+    config = SamplingConfig(6)
+    one, many = (best_of(policy, tokenizer, prompts, judge, config, num_candidates=n) for n in (1, 16))
+    assert [r.prompt for r in many] == prompts
+    assert sum(judge(many)) > 1.3 * sum(judge(one))
+    with pytest.raises(ValueError, match="num_candidates"):
+        best_of(policy, tokenizer, prompts, judge, config, num_candidates=0)
