@@ -6,21 +6,35 @@ that the chart draws, for the table view and the export.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from typing import Any
 
-from heedloop.schema import parse_time
 from heedloop_dashboard import words
-from heedloop_dashboard.theme import FONT, Palette
+from heedloop_dashboard.chart_parts import (
+    FEW,
+    Group,
+    bucket_row,
+    bucket_unit,
+    cell_row,
+    chart_spec,
+    estimate,
+    grey_few,
+    group_row,
+    plain_axis,
+    pooled_rate,
+    release_layers,
+    release_name,
+    share_axis,
+    share_domain,
+    time_axis,
+    trend_alt,
+    with_lone,
+)
+from heedloop_dashboard.theme import Palette
 
-__all__ = ["Chart", "bars", "coverage", "curves", "dots", "heatmap", "trend"]
+__all__ = ["FEW", "Chart", "bars", "coverage", "curves", "dots", "heatmap", "trend"]
 
-Group = Mapping[str, Any]
-FEW = 30
-"""Ratings under which a rate is greyed or left blank, as the pages say."""
 MAX_GROUPS = 12
 
 
@@ -47,11 +61,11 @@ def trend(
     points: Sequence[Group], releases: Sequence[Group], colours: Palette, *, hourly: bool = False
 ) -> Chart:
     """The thumbs-up rate per bucket with its interval band; releases are dashed lines; unrated buckets are gaps."""
-    values = _with_lone([_point(p) for p in points])
+    values = with_lone([bucket_row(p) for p in points])
     rated = [v for v in values if v["rate"] is not None]
-    marks = [{"time": r["time"], "release": _short(str(r["value"]))} for r in releases]
-    x = _time_axis("time", colours, points, hourly=hourly)
-    y = {**_share_axis("rate", colours), "scale": {"zero": False, "nice": 4, "domain": _domain(rated)}}
+    marks = [{"time": r["time"], "release": release_name(str(r["value"]))} for r in releases]
+    x = time_axis("time", colours, points, hourly=hourly)
+    y = {**share_axis("rate", colours), "scale": {"zero": False, "nice": 4, "domain": share_domain(rated)}}
     tooltip = [
         {"field": "when", "title": "Time"},
         {"field": "shown", "title": "Thumbs-up rate"},
@@ -88,7 +102,7 @@ def trend(
             "encoding": {
                 "x": x,
                 "y": y,
-                "color": _grey_few(colours),
+                "color": grey_few(colours),
                 "tooltip": tooltip,
                 "opacity": {
                     "condition": {"test": f"datum.lone || datum.num_rated < {FEW}", "value": 0.9},
@@ -98,11 +112,11 @@ def trend(
         },
     ]
     if marks:
-        layers += _release_layers(marks, colours)
-    spec = _spec({"values": values}, layer=layers)
+        layers += release_layers(marks, colours)
+    spec = chart_spec({"values": values}, layer=layers)
     return Chart(
         spec,
-        _trend_alt(rated, points, marks),
+        trend_alt(rated, points, marks),
         {
             "when": "Time",
             "shown": "Thumbs-up rate (95% interval)",
@@ -119,8 +133,8 @@ def coverage(points: Sequence[Group], colours: Palette, *, hourly: bool = False)
         {
             "time": p["time"],
             "when": words.clock(p["time"]),
-            "coverage": _estimate(p.get("coverage")),
-            "shown": words.percent(_estimate(p.get("coverage"))),
+            "coverage": estimate(p.get("coverage")),
+            "shown": words.percent(estimate(p.get("coverage"))),
             "num_rated": p["num_rated"],
             "num_answers": p["num_answers"],
         }
@@ -132,7 +146,7 @@ def coverage(points: Sequence[Group], colours: Palette, *, hourly: bool = False)
         {"field": "num_rated", "title": "Ratings", "format": ","},
         {"field": "num_answers", "title": "Answers", "format": ","},
     ]
-    spec = _spec(
+    spec = chart_spec(
         {"values": values},
         params=[{"name": "bucket", "select": {"type": "point", "fields": ["time"], "on": "click"}}],
         mark={
@@ -144,10 +158,10 @@ def coverage(points: Sequence[Group], colours: Palette, *, hourly: bool = False)
         },
         encoding={
             "x": {
-                **_time_axis("time", colours, points, hourly=hourly, whole_last=True),
-                "timeUnit": _bucket_unit(hourly),
+                **time_axis("time", colours, points, hourly=hourly, whole_last=True),
+                "timeUnit": bucket_unit(hourly),
             },
-            "y": {**_share_axis("coverage", colours), "scale": {"zero": True, "nice": True}},
+            "y": {**share_axis("coverage", colours), "scale": {"zero": True, "nice": True}},
             "tooltip": tooltip,
         },
     )
@@ -167,18 +181,18 @@ def coverage(points: Sequence[Group], colours: Palette, *, hourly: bool = False)
 
 def dots(groups: Sequence[Group], colours: Palette, *, what: str, measure: str = "Thumbs-up rate") -> Chart:
     """One dot with its 95% interval per group, largest groups first; fewer than 30 ratings are greyed."""
-    values = [_dot(g) for g in groups if g.get("rate") is not None][:MAX_GROUPS]
+    values = [group_row(g) for g in groups if g.get("rate") is not None][:MAX_GROUPS]
     y = {
         "field": "value",
         "type": "nominal",
         "sort": None,
-        "axis": _axis(colours, grid=False, domain=False, ticks=False, labelPadding=8, labelLimit=170),
+        "axis": plain_axis(colours, grid=False, domain=False, ticks=False, labelPadding=8, labelLimit=170),
         "title": None,
     }
     x = {
-        **_share_axis("rate", colours),
-        "scale": {"zero": False, "nice": True, "domain": _domain(values)},
-        "axis": _axis(colours, format=".0%", tickCount=5, domain=False, ticks=False, labelFlush=False),
+        **share_axis("rate", colours),
+        "scale": {"zero": False, "nice": True, "domain": share_domain(values)},
+        "axis": plain_axis(colours, format=".0%", tickCount=5, domain=False, ticks=False, labelFlush=False),
     }
     tooltip = [
         {"field": "value", "title": what},
@@ -186,7 +200,7 @@ def dots(groups: Sequence[Group], colours: Palette, *, what: str, measure: str =
         {"field": "num_rated", "title": "Ratings", "format": ","},
         {"field": "num_answers", "title": "Answers", "format": ","},
     ]
-    spec = _spec(
+    spec = chart_spec(
         {"values": values},
         layer=[
             {
@@ -195,7 +209,7 @@ def dots(groups: Sequence[Group], colours: Palette, *, what: str, measure: str =
                     "y": y,
                     "x": {**x, "field": "low"},
                     "x2": {"field": "high"},
-                    "color": _grey_few(colours),
+                    "color": grey_few(colours),
                 },
             },
             {
@@ -210,7 +224,7 @@ def dots(groups: Sequence[Group], colours: Palette, *, what: str, measure: str =
                     "cursor": "pointer",
                     "clip": True,
                 },
-                "encoding": {"y": y, "x": x, "color": _grey_few(colours), "tooltip": tooltip},
+                "encoding": {"y": y, "x": x, "color": grey_few(colours), "tooltip": tooltip},
             },
         ],
     )
@@ -232,20 +246,20 @@ def dots(groups: Sequence[Group], colours: Palette, *, what: str, measure: str =
 
 def heatmap(groups: Sequence[Group], colours: Palette, *, rows: str, columns: str) -> Chart:
     """Rate per pair of values; pairs with fewer than 30 ratings are left blank."""
-    values = [_cell(g) for g in groups]
+    values = [cell_row(g) for g in groups]
     shown = [v for v in values if v["num_rated"] >= FEW]
-    middle = _middle(shown)
+    middle = pooled_rate(shown)
     spread = max([abs(v["rate"] - middle) for v in shown], default=0.1) or 0.1
     x = {
         "field": "value2",
         "type": "nominal",
-        "axis": _axis(colours, labelAngle=0, domain=False, ticks=False, labelPadding=6, labelLimit=90),
+        "axis": plain_axis(colours, labelAngle=0, domain=False, ticks=False, labelPadding=6, labelLimit=90),
         "title": None,
     }
     y = {
         "field": "value",
         "type": "nominal",
-        "axis": _axis(colours, domain=False, ticks=False, labelPadding=8, labelLimit=110),
+        "axis": plain_axis(colours, domain=False, ticks=False, labelPadding=8, labelLimit=110),
         "title": None,
     }
     tooltip = [
@@ -265,7 +279,7 @@ def heatmap(groups: Sequence[Group], colours: Palette, *, rows: str, columns: st
         },
         "legend": None,
     }
-    spec = _spec(
+    spec = chart_spec(
         {"values": shown},
         layer=[
             {
@@ -320,7 +334,7 @@ def bars(
 ) -> Chart:
     """Horizontal bars, longest first as given; `label` and `value` name fields of `rows`."""
     values = [{"label": str(r[label]), "value": r[value]} for r in rows][:MAX_GROUPS]
-    spec = _spec(
+    spec = chart_spec(
         {"values": values},
         params=[{"name": "bar", "select": {"type": "point", "fields": ["label"], "on": "click"}}],
         mark={
@@ -336,13 +350,13 @@ def bars(
                 "type": "nominal",
                 "sort": None,
                 "title": None,
-                "axis": _axis(colours, domain=False, ticks=False, labelPadding=8, labelLimit=150),
+                "axis": plain_axis(colours, domain=False, ticks=False, labelPadding=8, labelLimit=150),
             },
             "x": {
                 "field": "value",
                 "type": "quantitative",
                 "title": None,
-                "axis": _axis(colours, tickCount=5, domain=False, ticks=False),
+                "axis": plain_axis(colours, tickCount=5, domain=False, ticks=False),
             },
             "tooltip": [
                 {"field": "label", "title": title},
@@ -369,7 +383,7 @@ def curves(rows: Sequence[Mapping[str, Any]], metric: str, colours: Palette) -> 
     values = [
         {"step": r["step"], "value": r[metric]} for r in rows if isinstance(r.get(metric), (int, float))
     ]
-    spec = _spec(
+    spec = chart_spec(
         {"values": values},
         mark={"type": "line", "strokeWidth": 1.8, "color": colours.primary, "point": len(values) < 3},
         encoding={
@@ -377,14 +391,14 @@ def curves(rows: Sequence[Mapping[str, Any]], metric: str, colours: Palette) -> 
                 "field": "step",
                 "type": "quantitative",
                 "title": None,
-                "axis": _axis(colours, grid=False, tickCount=5, format="~s"),
+                "axis": plain_axis(colours, grid=False, tickCount=5, format="~s"),
             },
             "y": {
                 "field": "value",
                 "type": "quantitative",
                 "title": None,
                 "scale": {"zero": False},
-                "axis": _axis(colours, tickCount=4, domain=False, ticks=False, format="~g"),
+                "axis": plain_axis(colours, tickCount=4, domain=False, ticks=False, format="~g"),
             },
             "tooltip": [
                 {"field": "step", "title": "Step"},
@@ -398,203 +412,3 @@ def curves(rows: Sequence[Mapping[str, Any]], metric: str, colours: Palette) -> 
         else f"{metric}: no values yet."
     )
     return Chart(spec, alt, {"step": "Step", "value": metric}, values)
-
-
-# ------------------------------------------------------------------------------------------------------- pieces
-
-
-def _spec(data: dict[str, Any], **parts: Any) -> dict[str, Any]:
-    return {
-        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
-        "data": data,
-        "background": "transparent",
-        "autosize": {"type": "fit", "contains": "padding"},
-        "config": {
-            "view": {"stroke": None},
-            "font": FONT,
-            "axis": {"labelFont": FONT, "titleFont": FONT},
-            "text": {"font": FONT},
-        },
-        **parts,
-    }
-
-
-def _axis(colours: Palette, **more: Any) -> dict[str, Any]:
-    return {
-        "gridColor": colours.grid,
-        "domainColor": colours.grid,
-        "tickColor": colours.grid,
-        "labelColor": colours.muted,
-        "labelFontSize": 11,
-        "title": None,
-        **more,
-    }
-
-
-def _time_axis(
-    name: str, colours: Palette, points: Sequence[Group], *, hourly: bool, whole_last: bool = False
-) -> dict[str, Any]:
-    axis = _axis(
-        colours,
-        grid=False,
-        format="%H:%M" if hourly else "%-d %b",
-        tickCount=5,
-        ticks=False,
-        labelPadding=8,
-        labelFlush=False,
-    )
-    scale: dict[str, Any] = {"type": "utc"}
-    if points:
-        # the whole period, also where its first days hold nothing: two charts of one period then have one axis
-        bucket = timedelta(hours=1) if hourly else timedelta(days=1)
-        first, last = parse_time(points[0]["time"]), parse_time(points[-1]["time"])
-        scale["domain"] = [
-            _vega_time(first),
-            _vega_time(last + bucket if whole_last or first == last else last),
-        ]
-    return {"field": name, "type": "temporal", "scale": scale, "axis": axis, "title": None}
-
-
-def _vega_time(at: datetime) -> dict[str, Any]:
-    return {
-        "year": at.year,
-        "month": at.month,
-        "date": at.day,
-        "hours": at.hour,
-        "minutes": at.minute,
-        "utc": True,
-    }
-
-
-def _bucket_unit(hourly: bool) -> str:
-    return "utcyearmonthdatehours" if hourly else "utcyearmonthdate"
-
-
-def _share_axis(name: str, colours: Palette) -> dict[str, Any]:
-    axis = _axis(colours, format=".0%", tickCount=4, domain=False, ticks=False, labelPadding=8)
-    return {"field": name, "type": "quantitative", "axis": axis, "title": None}
-
-
-def _grey_few(colours: Palette) -> dict[str, Any]:
-    return {
-        "condition": {"test": f"datum.num_rated < {FEW}", "value": colours.faint},
-        "value": colours.primary,
-    }
-
-
-def _release_layers(marks: Sequence[Mapping[str, Any]], colours: Palette) -> list[dict[str, Any]]:
-    x = {"field": "time", "type": "temporal"}
-    return [
-        {
-            "data": {"values": list(marks)},
-            "mark": {"type": "rule", "strokeDash": [3, 3], "color": colours.bar, "strokeWidth": 1},
-            "encoding": {"x": x},
-        },
-        {
-            "data": {"values": list(marks)},
-            "mark": {
-                "type": "text",
-                "align": "left",
-                "baseline": "top",
-                "dx": 5,
-                "dy": 2,
-                "color": colours.muted,
-                "fontSize": 11,
-                "limit": 90,
-            },
-            "encoding": {"x": x, "y": {"value": 0}, "text": {"field": "release"}},
-        },
-    ]
-
-
-def _estimate(interval: Mapping[str, Any] | None) -> float | None:
-    return None if interval is None else interval["estimate"]
-
-
-def _point(point: Group) -> dict[str, Any]:
-    rate = point.get("rate")
-    return {
-        "time": point["time"],
-        "when": words.clock(point["time"]),
-        "rate": _estimate(rate),
-        "low": None if rate is None else rate["low"],
-        "high": None if rate is None else rate["high"],
-        "shown": words.interval(rate),
-        "num_rated": point["num_rated"],
-        "num_answers": point["num_answers"],
-    }
-
-
-def _with_lone(values: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mark rated buckets between two gaps: a line draws nothing there, so that they need a dot."""
-    rated = [v["rate"] is not None for v in values]
-    for i, value in enumerate(values):
-        beside = rated[max(i - 1, 0) : i] + rated[i + 1 : i + 2]
-        value["lone"] = rated[i] and not any(beside)
-    return values
-
-
-def _dot(group: Group) -> dict[str, Any]:
-    rate = group["rate"]
-    return {
-        "value": _name(group.get("value")),
-        "rate": rate["estimate"],
-        "low": rate["low"],
-        "high": rate["high"],
-        "shown": words.interval(rate),
-        "num_rated": group["num_rated"],
-        "num_answers": group["num_answers"],
-    }
-
-
-def _cell(group: Group) -> dict[str, Any]:
-    return {
-        "value": _name(group.get("value")),
-        "value2": _name(group.get("value2")),
-        "rate": _estimate(group.get("rate")) or 0.0,
-        "shown": words.interval(group.get("rate")),
-        "num_rated": group["num_rated"],
-    }
-
-
-def _name(value: object) -> str:
-    return "(none)" if value in (None, "") else str(value)
-
-
-def _short(text: str) -> str:
-    """A release name without what never changes: `support-v13` -> `v13`; others as they are."""
-    found = re.search(r"[-_/ ](v\d[\w.]*)$", text)
-    return found[1] if found else text
-
-
-def _domain(values: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Axis limits around the solid part of the data, so that one group with two ratings does not flatten the rest."""
-    solid = [v for v in values if v["num_rated"] >= FEW] or list(values)
-    low = min([v["low"] for v in solid] + [v["rate"] for v in values], default=0.0)
-    high = max([v["high"] for v in solid] + [v["rate"] for v in values], default=1.0)
-    pad = max(0.02, 0.08 * (high - low))
-    return [max(0.0, low - pad), min(1.0, high + pad)]
-
-
-def _middle(cells: Sequence[Mapping[str, Any]]) -> float:
-    total = sum(c["num_rated"] for c in cells)
-    return sum(c["rate"] * c["num_rated"] for c in cells) / total if total else 0.5
-
-
-def _trend_alt(
-    rated: Sequence[Mapping[str, Any]], points: Sequence[Group], marks: Sequence[Mapping[str, Any]]
-) -> str:
-    if not rated:
-        return "No ratings in this period."
-    low = min(rated, key=lambda v: v["rate"])
-    high = max(rated, key=lambda v: v["rate"])
-    text = (
-        f"Thumbs-up rate over {len(points)} buckets: from {rated[0]['shown']} at {rated[0]['when']} to {rated[-1]['shown']} "
-        f"at {rated[-1]['when']}. Highest {words.percent(high['rate'])} at {high['when']}, lowest {words.percent(low['rate'])} at {low['when']}."
-    )
-    gaps = len(points) - len(rated)
-    if gaps:
-        text += f" {gaps} buckets without ratings are left out."
-    if marks:
-        text += " Releases: " + ", ".join(f"{m['release']} at {words.clock(m['time'])}" for m in marks) + "."
-    return text

@@ -1,0 +1,213 @@
+"""The parts that charts are made of: axes, rows, releases, limits. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from heedloop.schema import parse_time
+from heedloop_dashboard import words
+from heedloop_dashboard.theme import FONT, Palette
+
+FEW = 30
+"""Ratings under which a rate is greyed or left blank, as the pages say."""
+Group = Mapping[str, Any]
+
+
+def chart_spec(data: dict[str, Any], **parts: Any) -> dict[str, Any]:
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
+        "data": data,
+        "background": "transparent",
+        "autosize": {"type": "fit", "contains": "padding"},
+        "config": {
+            "view": {"stroke": None},
+            "font": FONT,
+            "axis": {"labelFont": FONT, "titleFont": FONT},
+            "text": {"font": FONT},
+        },
+        **parts,
+    }
+
+
+def plain_axis(colours: Palette, **more: Any) -> dict[str, Any]:
+    return {
+        "gridColor": colours.grid,
+        "domainColor": colours.grid,
+        "tickColor": colours.grid,
+        "labelColor": colours.muted,
+        "labelFontSize": 11,
+        "title": None,
+        **more,
+    }
+
+
+def time_axis(
+    name: str, colours: Palette, points: Sequence[Group], *, hourly: bool, whole_last: bool = False
+) -> dict[str, Any]:
+    axis = plain_axis(
+        colours,
+        grid=False,
+        format="%H:%M" if hourly else "%-d %b",
+        tickCount=5,
+        ticks=False,
+        labelPadding=8,
+        labelFlush=False,
+    )
+    scale: dict[str, Any] = {"type": "utc"}
+    if points:
+        # the whole period, also where its first days hold nothing: two charts of one period then have one axis
+        bucket = timedelta(hours=1) if hourly else timedelta(days=1)
+        first, last = parse_time(points[0]["time"]), parse_time(points[-1]["time"])
+        scale["domain"] = [
+            vega_time(first),
+            vega_time(last + bucket if whole_last or first == last else last),
+        ]
+    return {"field": name, "type": "temporal", "scale": scale, "axis": axis, "title": None}
+
+
+def vega_time(at: datetime) -> dict[str, Any]:
+    return {
+        "year": at.year,
+        "month": at.month,
+        "date": at.day,
+        "hours": at.hour,
+        "minutes": at.minute,
+        "utc": True,
+    }
+
+
+def bucket_unit(hourly: bool) -> str:
+    return "utcyearmonthdatehours" if hourly else "utcyearmonthdate"
+
+
+def share_axis(name: str, colours: Palette) -> dict[str, Any]:
+    axis = plain_axis(colours, format=".0%", tickCount=4, domain=False, ticks=False, labelPadding=8)
+    return {"field": name, "type": "quantitative", "axis": axis, "title": None}
+
+
+def grey_few(colours: Palette) -> dict[str, Any]:
+    return {
+        "condition": {"test": f"datum.num_rated < {FEW}", "value": colours.faint},
+        "value": colours.primary,
+    }
+
+
+def release_layers(marks: Sequence[Mapping[str, Any]], colours: Palette) -> list[dict[str, Any]]:
+    x = {"field": "time", "type": "temporal"}
+    return [
+        {
+            "data": {"values": list(marks)},
+            "mark": {"type": "rule", "strokeDash": [3, 3], "color": colours.bar, "strokeWidth": 1},
+            "encoding": {"x": x},
+        },
+        {
+            "data": {"values": list(marks)},
+            "mark": {
+                "type": "text",
+                "align": "left",
+                "baseline": "top",
+                "dx": 5,
+                "dy": 2,
+                "color": colours.muted,
+                "fontSize": 11,
+                "limit": 90,
+            },
+            "encoding": {"x": x, "y": {"value": 0}, "text": {"field": "release"}},
+        },
+    ]
+
+
+def estimate(interval: Mapping[str, Any] | None) -> float | None:
+    return None if interval is None else interval["estimate"]
+
+
+def bucket_row(point: Group) -> dict[str, Any]:
+    rate = point.get("rate")
+    return {
+        "time": point["time"],
+        "when": words.clock(point["time"]),
+        "rate": estimate(rate),
+        "low": None if rate is None else rate["low"],
+        "high": None if rate is None else rate["high"],
+        "shown": words.interval(rate),
+        "num_rated": point["num_rated"],
+        "num_answers": point["num_answers"],
+    }
+
+
+def with_lone(values: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mark rated buckets between two gaps: a line draws nothing there, so that they need a dot."""
+    rated = [v["rate"] is not None for v in values]
+    for i, value in enumerate(values):
+        beside = rated[max(i - 1, 0) : i] + rated[i + 1 : i + 2]
+        value["lone"] = rated[i] and not any(beside)
+    return values
+
+
+def group_row(group: Group) -> dict[str, Any]:
+    rate = group["rate"]
+    return {
+        "value": value_name(group.get("value")),
+        "rate": rate["estimate"],
+        "low": rate["low"],
+        "high": rate["high"],
+        "shown": words.interval(rate),
+        "num_rated": group["num_rated"],
+        "num_answers": group["num_answers"],
+    }
+
+
+def cell_row(group: Group) -> dict[str, Any]:
+    return {
+        "value": value_name(group.get("value")),
+        "value2": value_name(group.get("value2")),
+        "rate": estimate(group.get("rate")) or 0.0,
+        "shown": words.interval(group.get("rate")),
+        "num_rated": group["num_rated"],
+    }
+
+
+def value_name(value: object) -> str:
+    return "(none)" if value in (None, "") else str(value)
+
+
+def release_name(text: str) -> str:
+    """A release name without what never changes: `support-v13` -> `v13`; others as they are."""
+    found = re.search(r"[-_/ ](v\d[\w.]*)$", text)
+    return found[1] if found else text
+
+
+def share_domain(values: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Axis limits around the solid part of the data, so that one group with two ratings does not flatten the rest."""
+    solid = [v for v in values if v["num_rated"] >= FEW] or list(values)
+    low = min([v["low"] for v in solid] + [v["rate"] for v in values], default=0.0)
+    high = max([v["high"] for v in solid] + [v["rate"] for v in values], default=1.0)
+    pad = max(0.02, 0.08 * (high - low))
+    return [max(0.0, low - pad), min(1.0, high + pad)]
+
+
+def pooled_rate(cells: Sequence[Mapping[str, Any]]) -> float:
+    total = sum(c["num_rated"] for c in cells)
+    return sum(c["rate"] * c["num_rated"] for c in cells) / total if total else 0.5
+
+
+def trend_alt(
+    rated: Sequence[Mapping[str, Any]], points: Sequence[Group], marks: Sequence[Mapping[str, Any]]
+) -> str:
+    if not rated:
+        return "No ratings in this period."
+    low = min(rated, key=lambda v: v["rate"])
+    high = max(rated, key=lambda v: v["rate"])
+    text = (
+        f"Thumbs-up rate over {len(points)} buckets: from {rated[0]['shown']} at {rated[0]['when']} to {rated[-1]['shown']} "
+        f"at {rated[-1]['when']}. Highest {words.percent(high['rate'])} at {high['when']}, lowest {words.percent(low['rate'])} at {low['when']}."
+    )
+    gaps = len(points) - len(rated)
+    if gaps:
+        text += f" {gaps} buckets without ratings are left out."
+    if marks:
+        text += " Releases: " + ", ".join(f"{m['release']} at {words.clock(m['time'])}" for m in marks) + "."
+    return text
