@@ -19,7 +19,7 @@ export HEEDLOOP_SHARED ?= $(SHARED)
 endif
 
 # One torch thread per test process: the processes share the cores.
-TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
+TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
 .PHONY: demo test lint types bench serve dashboard coverage clean browser
 .DEFAULT_GOAL := test
