@@ -17,6 +17,7 @@ Group = Mapping[str, Any]
 
 
 def chart_spec(data: dict[str, Any], **parts: Any) -> dict[str, Any]:
+    """A Vega-Lite chart in our fonts, as wide as its place."""
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "data": data,
@@ -33,6 +34,7 @@ def chart_spec(data: dict[str, Any], **parts: Any) -> dict[str, Any]:
 
 
 def plain_axis(colours: Palette, **more: Any) -> dict[str, Any]:
+    """An axis in quiet colours; keywords are Vega-Lite's own."""
     return {
         "gridColor": colours.grid,
         "domainColor": colours.grid,
@@ -47,6 +49,7 @@ def plain_axis(colours: Palette, **more: Any) -> dict[str, Any]:
 def time_axis(
     name: str, colours: Palette, points: Sequence[Group], *, hourly: bool, whole_last: bool = False
 ) -> dict[str, Any]:
+    """The time axis of buckets, hours or days."""
     axis = plain_axis(
         colours,
         grid=False,
@@ -69,6 +72,7 @@ def time_axis(
 
 
 def vega_time(at: datetime) -> dict[str, Any]:
+    """A time as a Vega-Lite DateTime: milliseconds would collapse the axis."""
     return {
         "year": at.year,
         "month": at.month,
@@ -96,6 +100,7 @@ def grey_few(colours: Palette) -> dict[str, Any]:
 
 
 def release_layers(marks: Sequence[Mapping[str, Any]], colours: Palette) -> list[dict[str, Any]]:
+    """Dashed lines with names where a new version or model came up."""
     x = {"field": "time", "type": "temporal"}
     return [
         {
@@ -125,6 +130,7 @@ def estimate(interval: Mapping[str, Any] | None) -> float | None:
 
 
 def bucket_row(point: Group) -> dict[str, Any]:
+    """One bucket of a trend as a chart reads it; None where nobody rated."""
     rate = point.get("rate")
     return {
         "time": point["time"],
@@ -148,6 +154,7 @@ def with_lone(values: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def group_row(group: Group) -> dict[str, Any]:
+    """One group with its interval as a chart reads it."""
     rate = group["rate"]
     return {
         "value": value_name(group.get("value")),
@@ -161,6 +168,7 @@ def group_row(group: Group) -> dict[str, Any]:
 
 
 def cell_row(group: Group) -> dict[str, Any]:
+    """One cell of a heatmap as a chart reads it."""
     return {
         "value": value_name(group.get("value")),
         "value2": value_name(group.get("value2")),
@@ -197,6 +205,7 @@ def pooled_rate(cells: Sequence[Mapping[str, Any]]) -> float:
 def trend_alt(
     rated: Sequence[Mapping[str, Any]], points: Sequence[Group], marks: Sequence[Mapping[str, Any]]
 ) -> str:
+    """The trend in words, for those who do not see the chart."""
     if not rated:
         return "No ratings in this period."
     low = min(rated, key=lambda v: v["rate"])

@@ -27,7 +27,15 @@ from heedloop._runtime import Runtime, state
 from heedloop._transport import Answer
 from heedloop.schema import Feedback, FeedbackKind, from_json
 
-__all__ = ["CountingIds", "MemoryTransport", "Recorded", "SentSpan", "SteppingClock", "recording", "use_clock"]
+__all__ = [
+    "CountingIds",
+    "MemoryTransport",
+    "Recorded",
+    "SentSpan",
+    "SteppingClock",
+    "recording",
+    "use_clock",
+]
 
 TEST_KEY = "hl_000000000000_" + "t" * 43
 """An API key that opens nothing."""

@@ -36,6 +36,7 @@ ROUTERS = (
     "projects",
     "erasures",
     "operations",
+    "static",
     "quality",
     "datasets",
     "runs",

@@ -23,7 +23,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         sink = self.server.sink
         sink.num_requests += 1
-        if self.headers.get("Content-Encoding") == "gzip" and self.path == "/v1/traces":  # as docs/api.md has it
+        if (
+            self.headers.get("Content-Encoding") == "gzip" and self.path == "/v1/traces"
+        ):  # as docs/api.md has it
             body = gzip.decompress(body)
         self.answer(sink, body)
 

@@ -60,6 +60,7 @@ def show(value: object) -> str:
 
 
 def check_text(value: object, field: str, *, limit: int = MAX_LABEL_CHARS, empty: bool = False) -> None:
+    """Raise `SchemaError` where `value` is no text, is empty without leave, or is longer than `limit` characters."""
     if not isinstance(value, str):
         raise SchemaError(field, f"must be text, not {show(value)}")
     if not value and not empty:

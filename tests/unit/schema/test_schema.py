@@ -3,6 +3,9 @@
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from heedloop.schema import (
     FEEDBACK_KINDS,
     Author,
@@ -20,8 +23,6 @@ from heedloop.schema import (
     parse_time,
     to_json,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 TRACE, SPAN = "ab" * 16, "cd" * 8
 HANDLE = f"00-{TRACE}-{SPAN}-01"
