@@ -78,7 +78,7 @@ class Server(http.server.ThreadingHTTPServer):
 
 
 class Sink:
-    """Keeps spans by id and feedback by id; `num_posts` counts how often each feedback id arrived."""
+    """Keeps spans by id and feedback by id; `num_posts` and `num_span_posts` count how often each of them arrived."""
 
     def __init__(self):
         self.mode = "well"
@@ -89,6 +89,7 @@ class Sink:
         self.feedback = {}
         self.order = []
         self.num_posts = Counter()
+        self.num_span_posts = Counter()
         self.reject = ()
         self.delivery = []
         self.released = threading.Event()
@@ -114,6 +115,7 @@ class Sink:
     def take_spans(self, spans):
         with self._lock:
             self.spans.update({s.span_id: s for s in spans})
+            self.num_span_posts.update(s.span_id for s in spans)
 
     def take_feedback(self, feedback):
         with self._lock:

@@ -1,0 +1,178 @@
+"""gunicorn and celery workers deliver: what was recorded arrives once, also when they are told to stop."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import urllib.request
+from importlib.util import find_spec
+
+import pytest
+from sdk_sink import Sink, until
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name != "posix", reason="gunicorn and celery's prefork pool are POSIX"),
+]
+
+CONFIGURE = """
+import heedloop
+heedloop.configure({url!r}, "hl_0123456789ab_" + "k" * 43, service="app",
+                   options=heedloop.Options(outbox={outbox!r}, **{options!r}))
+
+@heedloop.trace(name="call")
+def call(question):
+    heedloop.thumbs_up(author=question)
+    return question
+"""
+
+WSGI = """
+import os
+
+def app(environ, start_response):
+    said = call(environ["PATH_INFO"].lstrip("/"))
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [f"{os.getpid()} {said}".encode()]
+"""
+
+CELERY = """
+import logging, os
+from celery import Celery
+
+def folder(name):
+    path = os.path.join(ROOM, name)
+    os.makedirs(path, exist_ok=True)
+    return path
+
+app = Celery("tasks", broker="filesystem://", result_backend="file://" + folder("results"))
+app.conf.update(
+    broker_transport_options={
+        "data_folder_in": folder("queue"), "data_folder_out": folder("queue"), "control_folder": folder("control"),
+    },
+    worker_prefetch_multiplier=1,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+)
+
+@app.task
+def judged(question):
+    call(question)
+    return os.getpid()
+"""
+
+
+@pytest.fixture
+def sink():
+    server = Sink()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def launch(sink, tmp_path):
+    """Writes the app's module, starts a command of its folder and ends it after the test."""
+    running = []
+
+    def start(module, text, command, **options):
+        if find_spec(command[0]) is None:
+            pytest.skip(f"{command[0]} is not installed")
+        head = CONFIGURE.format(url=sink.url, outbox=str(tmp_path / "outbox"), options=options)
+        (tmp_path / f"{module}.py").write_text(f"ROOM = {str(tmp_path)!r}\n{head}{textwrap.dedent(text)}")
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "COV"))}
+        with (tmp_path / f"{command[0]}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *command], cwd=tmp_path, env=environment, stdout=log, stderr=log
+            )
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def get(port, path):
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=5) as answer:
+            return answer.read().decode()
+    except OSError:  # not listening yet
+        return None
+
+
+def expect_once(sink, questions):
+    """Each question has one span and one feedback, about that span, and nothing was sent twice."""
+    assert sorted(s.input_text for s in sink.spans.values()) == sorted(questions)
+    assert sorted(f["author"]["id"] for f in sink.feedback.values()) == sorted(questions)
+    spans = {s.input_text: (s.trace_id, s.span_id) for s in sink.spans.values()}
+    for feedback in sink.feedback.values():
+        target = feedback["target"]
+        assert spans[feedback["author"]["id"]] == (target["trace_id"], target["span_id"])
+    assert set(sink.num_posts.values()) == {1} and set(sink.num_span_posts.values()) == {1}
+
+
+@pytest.mark.parametrize("preload", [True, False], ids=["preload", "no preload"])
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_gunicorn_workers_deliver(sink, launch, preload, sign):
+    port = free_port()
+    command = ["gunicorn", "web:app", "-w", "2", "-b", f"127.0.0.1:{port}", *(["--preload"] if preload else [])]
+    server = launch("web", WSGI, command)
+    until(lambda: get(port, "first") is not None, 30)
+    asked = ["first"]
+    workers = set()
+    while len(asked) < 40 or len(workers) < 2:
+        assert len(asked) < 2000, "only one worker answers"
+        asked.append(f"q{len(asked)}")
+        workers.add(get(port, asked[-1]).split()[0])
+    server.send_signal(sign)
+    assert server.wait(15) == 0
+    expect_once(sink, asked)
+
+
+def test_gunicorn_workers_that_are_replaced_deliver(sink, launch):
+    """--max-requests ends each worker after a few requests, the way long-running services do."""
+    port = free_port()
+    command = ["gunicorn", "web:app", "-w", "2", "-b", f"127.0.0.1:{port}", "--preload", "--max-requests", "5"]
+    server = launch("web", WSGI, command)
+    until(lambda: get(port, "first") is not None, 30)
+    asked = ["first"]
+    workers = set()
+    while len(workers) < 4:
+        asked.append(f"q{len(asked)}")
+        workers.add(get(port, asked[-1]).split()[0])
+    server.terminate()
+    assert server.wait(15) == 0
+    expect_once(sink, asked)
+
+
+SEND = """
+import sys
+from tasks import judged
+for number in range(int(sys.argv[1])):
+    judged.delay(f"t{number}")
+"""
+
+
+@pytest.mark.parametrize("on_sigterm", [False, True])
+def test_celery_workers_deliver(sink, launch, tmp_path, on_sigterm):
+    command = ["celery", "-A", "tasks", "worker", "-P", "prefork", "-c", "2", "-l", "INFO"]
+    worker = launch("tasks", CELERY, [*command, "--without-gossip", "--without-mingle"], on_sigterm=on_sigterm)
+    (tmp_path / "send.py").write_text(SEND)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
+    subprocess.run([sys.executable, "send.py", "20"], cwd=tmp_path, env=environment, check=True, timeout=60)
+    until(lambda: len(list((tmp_path / "results").glob("celery-task-meta-*"))) == 20, 60)
+    worker.terminate()
+    assert worker.wait(20) == 0
+    expect_once(sink, [f"t{number}" for number in range(20)])
