@@ -24,6 +24,9 @@ def _missing(mark: str) -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Playwright's synchronous interface leaves an event loop running in its thread, where no other test can then
+    # start one: the browser tests come last.
+    items.sort(key=lambda item: "browser" in item.path.parts)
     reasons: dict[str, str | None] = {}
     for item in items:
         for mark in ("shared", "browser", "gpu"):

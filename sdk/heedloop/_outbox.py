@@ -20,6 +20,7 @@ __all__ = ["DEFAULT_MAX_BYTES", "Outbox"]
 
 DEFAULT_MAX_BYTES = 128 * 1024 * 1024
 _WANTED_AGE_S = 3600.0
+_FORK_WAIT_S = 5.0
 
 
 class Outbox:
@@ -127,6 +128,20 @@ class Outbox:
         for store in self._stores():
             store.close()
 
+    def hold_for_fork(self) -> None:
+        """Wait until no write is going on, and start none until the fork is over.
+
+        SQLite keeps its locks per file and process, in memory that a child inherits: forked in the middle of another
+        thread's write, the child would find the file locked for ever, by a connection that nobody will ever finish.
+        """
+        self._held = [store for store in self._stores() if store.hold(_FORK_WAIT_S)]
+
+    def release_after_fork(self) -> None:
+        """In the parent: writes go on."""
+        for store in self._held:
+            store.release()
+        self._held = []
+
     def reopen_in_child(self) -> None:
         """Open anew after a fork.
 
@@ -137,6 +152,7 @@ class Outbox:
         self._open()
 
     def _open(self) -> None:
+        self._held: list[Store] = []
         self._memory = Store(None, max_bytes=self._max_bytes)
         self._disk = self._open_disk()
 

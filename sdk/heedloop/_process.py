@@ -24,11 +24,21 @@ def watch(options: Options) -> None:
     """See to forks from now on, and to SIGTERM where the app asked for it."""
     global _forks_watched
     if not _forks_watched and hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_in_child)
+        os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)
         _forks_watched = True
     _end_with_multiprocessing()
     if options.on_sigterm and threading.current_thread() is threading.main_thread():
         _hook_sigterm()
+
+
+def _before_fork() -> None:
+    if state.runtime is not None:
+        state.runtime.outbox.hold_for_fork()
+
+
+def _in_parent() -> None:
+    if state.runtime is not None:
+        state.runtime.outbox.release_after_fork()
 
 
 def _in_child() -> None:
@@ -61,6 +71,13 @@ def _end_with_multiprocessing() -> None:
             util.register_after_fork(
                 _child, lambda _obj, util=util: util.Finalize(None, at_exit, exitpriority=0)
             )
+    signals = sys.modules.get("celery.signals")
+    if signals is not None:  # billiard's pool leaves past its list too; celery says so just before
+        signals.worker_process_shutdown.connect(_celery_child_ends, weak=False, dispatch_uid="heedloop")
+
+
+def _celery_child_ends(**_: object) -> None:
+    at_exit()
 
 
 def _hook_sigterm() -> None:

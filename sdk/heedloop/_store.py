@@ -188,6 +188,14 @@ class Store:
         """Everything counted since the database was made, by name."""
         return dict(self._read("SELECT name, n FROM counts"))
 
+    def hold(self, timeout_s: float) -> bool:
+        """Keep every thread from using the connection; False where one did not let go within `timeout_s`."""
+        return self._lock.acquire(timeout=timeout_s)
+
+    def release(self) -> None:
+        """End `hold`."""
+        self._lock.release()
+
     def abandon(self) -> sqlite3.Connection:
         """The connection, to be kept but never used or closed: what a forked child does with its parent's."""
         return self._db

@@ -107,7 +107,7 @@ def test_an_empty_period_says_so_and_shows_no_zero_rate(page: Page, dashboard: s
     settled(page)
     expect(page.locator('[data-card="rate"] .value')).to_have_text("–")
     expect(page.get_by_text("No ratings in this period.").first).to_be_visible()
-    expect(page.get_by_text("No thumbs-down in this period.")).to_be_visible()
+    expect(page.get_by_text("None in this period.")).to_be_visible()
 
 
 @pytest.mark.parametrize(

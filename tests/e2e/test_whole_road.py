@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,12 @@ def test_the_runs_are_registered_with_what_they_used(road: Road, trained: dict[s
 def test_one_correction_can_be_followed_from_the_page_to_its_runs(
     road: Road, trained: dict[str, Path]
 ) -> None:
+    # in a thread of its own: Playwright leaves an event loop running in the thread that starts it
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(_follow_the_correction, road).result()
+
+
+def _follow_the_correction(road: Road) -> None:
     said = next(f for f in road.client.iter_feedback(kind="correction") if f["id"] == road.correction_id)
     trace_id = said["target"]["trace_id"]
     run_ids = [r["id"] for r in road.client.runs()]

@@ -102,7 +102,7 @@ def test_a_reward_model_from_scratch_then_rloo_then_an_evaluation(server, runs_f
     client = server.client()
     snapshot = client.create_snapshot("road")
     reward, start, better = (runs_folder / n for n in ("reward", "start", "better"))
-    args = ("--snapshot-name", "road")
+    args = ("--snapshot", snapshot.id)  # the same rows under another name are the same snapshot
     assert (
         train(server, "reward", *args, "--from-scratch", "tiny", "--out", reward, "--epochs", 2, *QUICK) == 0
     )
