@@ -1,5 +1,6 @@
 """gunicorn and celery workers deliver: what was recorded arrives once, also when they are told to stop."""
 
+import json
 import os
 import signal
 import socket
@@ -8,6 +9,7 @@ import sys
 import textwrap
 import urllib.request
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from sdk_sink import Sink, until
@@ -52,7 +54,6 @@ app.conf.update(
         "data_folder_in": folder("queue"), "data_folder_out": folder("queue"), "control_folder": folder("control"),
     },
     worker_prefetch_multiplier=1,
-    worker_cancel_long_running_tasks_on_connection_loss=False,
 )
 
 @app.task
@@ -82,7 +83,11 @@ def launch(sink, tmp_path):
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "COV"))}
         with (tmp_path / f"{command[0]}.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", *command], cwd=tmp_path, env=environment, stdout=log, stderr=log
+                [sys.executable, "-m", *command],
+                cwd=tmp_path,
+                env=environment,
+                stdout=log,
+                stderr=log,
             )
         running.append(process)
         return process
@@ -127,7 +132,15 @@ def expect_once(sink, questions):
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_gunicorn_workers_deliver(sink, launch, preload, sign):
     port = free_port()
-    command = ["gunicorn", "web:app", "-w", "2", "-b", f"127.0.0.1:{port}", *(["--preload"] if preload else [])]
+    command = [
+        "gunicorn",
+        "web:app",
+        "-w",
+        "2",
+        "-b",
+        f"127.0.0.1:{port}",
+        *(["--preload"] if preload else []),
+    ]
     server = launch("web", WSGI, command)
     until(lambda: get(port, "first") is not None, 30)
     asked = ["first"]
@@ -144,7 +157,17 @@ def test_gunicorn_workers_deliver(sink, launch, preload, sign):
 def test_gunicorn_workers_that_are_replaced_deliver(sink, launch):
     """--max-requests ends each worker after a few requests, the way long-running services do."""
     port = free_port()
-    command = ["gunicorn", "web:app", "-w", "2", "-b", f"127.0.0.1:{port}", "--preload", "--max-requests", "5"]
+    command = [
+        "gunicorn",
+        "web:app",
+        "-w",
+        "2",
+        "-b",
+        f"127.0.0.1:{port}",
+        "--preload",
+        "--max-requests",
+        "5",
+    ]
     server = launch("web", WSGI, command)
     until(lambda: get(port, "first") is not None, 30)
     asked = ["first"]
@@ -163,16 +186,81 @@ from tasks import judged
 for number in range(int(sys.argv[1])):
     judged.delay(f"t{number}")
 """
+CELERY_COMMAND = [
+    "celery",
+    "-A",
+    "tasks",
+    "worker",
+    "-P",
+    "prefork",
+    "-c",
+    "2",
+    "--without-gossip",
+    "--without-mingle",
+]
 
 
-@pytest.mark.parametrize("on_sigterm", [False, True])
-def test_celery_workers_deliver(sink, launch, tmp_path, on_sigterm):
-    command = ["celery", "-A", "tasks", "worker", "-P", "prefork", "-c", "2", "-l", "INFO"]
-    worker = launch("tasks", CELERY, [*command, "--without-gossip", "--without-mingle"], on_sigterm=on_sigterm)
-    (tmp_path / "send.py").write_text(SEND)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
-    subprocess.run([sys.executable, "send.py", "20"], cwd=tmp_path, env=environment, check=True, timeout=60)
-    until(lambda: len(list((tmp_path / "results").glob("celery-task-meta-*"))) == 20, 60)
+def run_python(folder, *arguments):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "COV"))}
+    subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, check=True, timeout=60)
+
+
+@pytest.fixture
+def worked(launch, tmp_path):
+    """Starts a celery worker that has done 20 tasks."""
+
+    def start(**options):
+        worker = launch("tasks", CELERY, CELERY_COMMAND, **options)
+        (tmp_path / "send.py").write_text(SEND)
+        run_python(tmp_path, "send.py", "20")
+        until(lambda: len(list((tmp_path / "results").glob("celery-task-meta-*"))) == 20, 60)
+        return worker
+
+    return start
+
+
+TASKS = [f"t{number}" for number in range(20)]
+
+
+def test_celery_workers_deliver(sink, worked):
+    worker = worked()
     worker.terminate()
     assert worker.wait(20) == 0
-    expect_once(sink, [f"t{number}" for number in range(20)])
+    expect_once(sink, TASKS)
+
+
+def has_ended(pid):
+    """True for a process that is gone, or only waits to be noticed by its parent."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_a_celery_child_that_is_told_to_end_delivers_where_asked(sink, worked, tmp_path):
+    """SIGTERM to the pool's own processes: celery leaves it to the system's default there, which ends them on the spot."""
+    sink.mode = "hung"
+    worker = worked(on_sigterm=True, exit_timeout_s=1.0)
+    results = (tmp_path / "results").glob("celery-task-meta-*")
+    children = {json.loads(path.read_text())["result"] for path in results}
+    for child in children:
+        os.kill(child, signal.SIGTERM)
+    until(lambda: all(has_ended(child) for child in children), 10)
+    worker.kill()  # celery 5.7 itself often does not end once its children were ended by somebody else
+    worker.wait()
+    sink.mode = "well"
+    sink.released.set()
+    run_python(tmp_path, "-c", "import tasks; assert tasks.heedloop.flush(20).complete")
+    expect_once(sink, TASKS)
+
+
+def test_celery_workers_that_stop_while_the_server_hangs_lose_nothing(sink, worked, tmp_path):
+    """A worker's child leaves by os._exit: what it could not deliver must be in the outbox by then."""
+    sink.mode = "hung"
+    worker = worked(exit_timeout_s=1.0)
+    worker.terminate()
+    worker.wait(20)
+    sink.mode = "well"
+    sink.released.set()
+    run_python(tmp_path, "-c", "import tasks; assert tasks.heedloop.flush(20).complete")
+    expect_once(sink, TASKS)
