@@ -8,7 +8,8 @@ Every contender runs in a process of its own against a sink on loopback, in turn
 over the rounds. A call takes a prompt of 1.5 KB and gives an answer of 1.5 KB; both are captured. Pauses of 20 ms after
 every 50 calls let exporters work while calls go on, as in a service. `burst` is 20,000 calls without a pause: how many
 arrived (for those that speak OTLP). `memory` is the growth of the process over 100,000 calls while the sink accepts connections and never answers.
-weave is not among the peers because it does not start without an account at its maker's server.
+`installed` is what installing the contender brings into an empty environment, without pip itself and compiled files.
+weave does not start without an account at a server: the sink says that there is one, and takes what it sends.
 """
 
 from __future__ import annotations
@@ -44,7 +45,13 @@ PACKAGES = {
         "opentelemetry-exporter-otlp-proto-http",
     ],
     "langsmith @traceable": ["langsmith"],
+    "weave @op": ["weave"],
 }
+OWN_PACKAGES = {
+    "bare OpenTelemetry": ["opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"],
+    "heedloop": [str(Path(__file__).parent.parent)],
+}
+"""Installed into environments of their own only to see how large they are."""
 IMPORTS = {
     "bare OpenTelemetry": "from opentelemetry.sdk.trace import TracerProvider;"
     " from opentelemetry.sdk.trace.export import BatchSpanProcessor as B;"
@@ -59,6 +66,7 @@ IMPORTS = {
     "OpenInference @chain": "import openinference.instrumentation, opentelemetry.sdk.trace.export,"
     " opentelemetry.exporter.otlp.proto.http.trace_exporter",
     "langsmith @traceable": "import langsmith",
+    "weave @op": "import weave",
 }
 SPEAK_OTLP = (
     "bare OpenTelemetry",
@@ -178,6 +186,15 @@ def langsmith(url):
     return traceable(client=client)(answer), client.flush
 
 
+def weave(url):
+    os.environ.update(WF_TRACE_SERVER_URL=url, WANDB_BASE_URL=url, WANDB_API_KEY="0" * 40)
+    os.environ.update(WEAVE_PRINT_CALL_LINK="false")
+    import weave as sdk
+
+    client = sdk.init("bench/bench")
+    return sdk.op(answer), client.flush
+
+
 CONTENDERS = {
     "bare OpenTelemetry": bare_opentelemetry,
     "heedloop": heedloop,
@@ -190,6 +207,7 @@ CONTENDERS = {
     "traceloop @task": traceloop,
     "OpenInference @chain": openinference,
     "langsmith @traceable": langsmith,
+    "weave @op": weave,
 }
 
 
@@ -248,6 +266,19 @@ def resident_bytes():
 # --------------------------------------------------------------------------------------------------------- the sink
 
 
+WEAVE_ANSWER = json.dumps(
+    {
+        "data": {
+            "project": {"name": "bench"},
+            "viewer": {"username": "b", "defaultEntity": {"name": "bench"}},
+        },
+        "min_required_weave_python_version": "0.0.1",
+        "digest": "a" * 43,
+    }
+).encode()
+"""What weave wants to hear before it starts (who the account is, which version will do) and where it stores a function."""
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = -1
@@ -261,7 +292,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             body = gzip.decompress(body)
         if "/v1/traces" in self.path or "/otel" in self.path:
             self.server.num_spans += count_spans(body)
-        payload = b"{}"
+        payload = b"{}" if "/v1/" in self.path else WEAVE_ANSWER
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(payload)))
@@ -378,7 +409,9 @@ def install(name, folder):
     )
     try:
         subprocess.run(make, check=True, capture_output=True, timeout=120)
-        subprocess.run([*pip, *PACKAGES[name]], check=True, capture_output=True, timeout=600)
+        subprocess.run(
+            [*pip, *{**PACKAGES, **OWN_PACKAGES}[name]], check=True, capture_output=True, timeout=600
+        )
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         print(f"  {name}: cannot be installed: {error}", file=sys.stderr)
         return None
@@ -386,13 +419,20 @@ def install(name, folder):
 
 
 def installed_mib(python):
-    """Size of what lies in the environment's site-packages."""
-    code = "import site; print(site.getsitepackages()[0])"
-    folder = subprocess.run([python, "-c", code], capture_output=True, text=True).stdout.strip()
-    return sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file()) / 2**20
+    """Size of what was installed into an environment: its site-packages without pip itself and compiled files."""
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    folder = Path(done.stdout.strip())
+    files = (p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    return sum(p.stat().st_size for p in files if not is_installer(p.relative_to(folder))) / 2**20
 
 
-def measure(pythons, rounds, num_calls):
+def is_installer(path):
+    """True for what an empty environment holds already."""
+    return path.parts[0].startswith(("pip", "setuptools", "pkg_resources", "_distutils_hack", "_virtualenv"))
+
+
+def measure(pythons, sized, rounds, num_calls):
     rows = {name: {"latency": []} for name in pythons}
     for _ in range(rounds):
         for name, python in pythons.items():
@@ -405,8 +445,8 @@ def measure(pythons, rounds, num_calls):
             continue
         if name in IMPORTS:
             row["import_ms"] = import_ms(python, name)
-        if name not in OWN:
-            row["installed_mib"] = installed_mib(python)
+        if name in sized:
+            row["installed_mib"] = installed_mib(sized[name])
         if name in SPEAK_OTLP:
             row["burst"] = run(python, name, "burst", num_calls=20_000, timeout_s=120)
         if name in ("bare OpenTelemetry", "heedloop"):
@@ -421,20 +461,21 @@ def table(rows, rounds, num_calls):
         f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()},"
         f" load {os.getloadavg()[0]:.1f}; `python benchmarks/sdk_overhead.py --peers --rounds {rounds} --calls {num_calls}`",
         "",
-        "| contender | median us | x bare | p99 us | burst of 20,000: arrived | start, CPU ms | memory MiB, sink hung |",
-        "|---|---|---|---|---|---|---|",
+        "| contender | median us | x bare | p99 us | burst of 20,000: arrived | start, CPU ms | installed MiB | memory MiB, sink hung |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():
         if not row["latency"]:
-            lines.append(f"| {name} | did not run | | | | | |")
+            lines.append(f"| {name} | did not run | | | | | | |")
             continue
         p50, p99 = median(row, "p50_us"), median(row, "p99_us")
         burst = row.get("burst")
         arrived = "-" if not burst else f"{burst['arrived'] - 300:,}" if burst["arrived"] else "not OTLP"
         imported = f"{row['import_ms']:.0f}" if row.get("import_ms") else "-"
+        size = f"{row['installed_mib']:.1f}" if row.get("installed_mib") else "-"
         memory = f"{row['memory']['grown_mib']:.0f}" if row.get("memory") else "-"
         lines.append(
-            f"| {name} | {p50:.1f} | {p50 / bare:.2f} | {p99:.0f} | {arrived} | {imported} | {memory} |"
+            f"| {name} | {p50:.1f} | {p50 / bare:.2f} | {p99:.0f} | {arrived} | {imported} | {size} | {memory} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -466,16 +507,17 @@ def main():
 
 
 def compare(given):
-    pythons = dict.fromkeys(OWN, sys.executable)
+    pythons, sized = dict.fromkeys(OWN, sys.executable), {}
     with tempfile.TemporaryDirectory(prefix="sdk-overhead-") as scratch:
         if given.peers:
             folder = given.peer_environments or Path(scratch)
-            for name in PACKAGES:
+            for name in (*OWN_PACKAGES, *PACKAGES):
                 ready = folder / name.split()[0].replace("@", "") / "bin" / "python"
                 python = str(ready) if ready.exists() else install(name, folder)
                 if python is not None:
-                    pythons[name] = python
-        text = table(measure(pythons, given.rounds, given.calls), given.rounds, given.calls)
+                    sized[name] = python
+                    pythons.setdefault(name, python)
+        text = table(measure(pythons, sized, given.rounds, given.calls), given.rounds, given.calls)
     print(text)
     if given.markdown:
         given.markdown.write_text(text)
