@@ -73,14 +73,7 @@ def _end_with_multiprocessing() -> None:
             )
     signals = sys.modules.get("celery.signals")
     if signals is not None:  # billiard's pool leaves past its list too; celery says so just before
-        signals.worker_process_init.connect(_celery_child_begins, weak=False, dispatch_uid="heedloop")
         signals.worker_process_shutdown.connect(_celery_child_ends, weak=False, dispatch_uid="heedloop")
-
-
-def _celery_child_begins(**_: object) -> None:
-    """Celery has just put SIGTERM back to the system's default, which ends the child on the spot."""
-    if state.runtime is not None and state.runtime.options.on_sigterm:
-        _hook_sigterm()
 
 
 def _celery_child_ends(**_: object) -> None:
