@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -304,3 +304,7 @@ def _print_balance(balance: Balance, path: Path, chosen: str, elapsed_s: float) 
     if balance.first_time is not None and balance.last_time is not None:
         days = [f"{t:%Y-%m-%d}" for t in (balance.first_time, balance.last_time)]
         print(f"  answered    {days[0] if days[0] == days[1] else ' to '.join(days)}")
+        after = f"{balance.last_time + timedelta(days=1):%Y-%m-%d}"
+        print(
+            f"  on the page /?since={days[0]}T00:00:00Z&until={after}T00:00:00Z behind the dashboard's address"
+        )
