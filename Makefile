@@ -50,7 +50,7 @@ demo: $(VENV)/.demo
 	$(BIN)/heedloop demo $(ARGS)
 
 test: $(VENV)/.dev browser
-	$(TEST_ENV) $(BIN)/pytest $(TESTS) -n $(JOBS) --dist loadfile --cov --cov-report= --durations=15 $(ARGS)
+	$(TEST_ENV) $(BIN)/pytest $(TESTS) -n $(JOBS) --dist loadfile --no-loadscope-reorder --cov --cov-report= --durations=15 $(ARGS)
 	$(BIN)/coverage report --skip-covered --format=total | xargs -I{} echo "coverage: {} %"
 	$(BIN)/coverage report --fail-under=$(FLOOR) >/dev/null || { $(BIN)/coverage report | tail -40; echo "coverage is below the floor of $(FLOOR) %"; exit 1; }
 

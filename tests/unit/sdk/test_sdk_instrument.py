@@ -11,6 +11,7 @@ class {name}:
     is_instrumented_by_opentelemetry = False
     def instrument(self): type(self).is_instrumented_by_opentelemetry = True; print("on {package}")
 """
+HIDDEN = ("openai", "anthropic", "langchain_core", "openinference", "opentelemetry.instrumentation")
 BROKEN = "raise ImportError('no httpx')"
 
 
@@ -24,8 +25,22 @@ def packages(folder, **modules):
 def run(folder, what):
     code = f"""
     import logging, sys
+    from importlib.machinery import PathFinder
     import opentelemetry
     sys.path.insert(0, {str(folder)!r})
+
+    class OnlyStandIns:
+        # the real clients and instrumentations may be installed here too; these tests are about which one is chosen
+        def find_spec(self, name, path=None, target=None):
+            if not name.startswith({HIDDEN!r}):
+                return None
+            places = [p for p in (sys.path if path is None else path) if p.startswith({str(folder)!r})]
+            found = PathFinder.find_spec(name, places)
+            if found is None:
+                raise ModuleNotFoundError(name, name=name)
+            return found
+
+    sys.meta_path.insert(0, OnlyStandIns())
     opentelemetry.__path__.append({str(folder / "opentelemetry")!r})
     logging.basicConfig(level="INFO", stream=sys.stdout, format="%(message)s")
     from heedloop._instrument import instrument
