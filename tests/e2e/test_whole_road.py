@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 import heedloop
 from heedloop.client import Client
-from heedloop_trainer.models import save_model
+from heedloop_trainer.models import load_policy, load_reward_model, save_model
 from heedloop_trainer.scratch import SmallShape, small_policy, train_tokenizer
 
 NUM_QUESTIONS = 30
@@ -151,20 +151,22 @@ def test_the_same_query_gives_the_same_snapshot(road: Road) -> None:
     assert road.client.create_snapshot("road").id == road.snapshot_id
 
 
-def test_a_hugging_face_user_can_load_what_was_written(trained: dict[str, Path]) -> None:
+def test_a_hugging_face_user_can_load_what_was_written(road: Road, trained: dict[str, Path]) -> None:
     ids = torch.tensor([[1, 40, 41, 42, 43]])
-    for method, cls in (
-        ("sft", AutoModelForCausalLM),
-        ("ppo", AutoModelForCausalLM),
-        ("reward", AutoModelForSequenceClassification),
-    ):
-        folder = trained[method] / "checkpoint"
-        assert list(folder.glob("*.safetensors")), f"{method} wrote no safetensors"
+    sft, ppo, reward = (trained[m] / "checkpoint" for m in ("sft", "ppo", "reward"))
+    with torch.no_grad():
+        logits = {f: AutoModelForCausalLM.from_pretrained(f).eval()(ids).logits for f in (sft, ppo)}
+        base = AutoModelForCausalLM.from_pretrained(road.folder / "base").eval()(ids).logits
+        judge: Any = AutoModelForSequenceClassification.from_pretrained(reward).eval()
+        for folder, found in logits.items():
+            assert torch.equal(found, load_policy(folder).eval()(ids).logits)
+        assert torch.equal(judge(ids).logits, load_reward_model(reward).model.eval()(ids).logits)
+    # each stage really moved the weights it started from
+    assert not torch.equal(logits[sft], base)
+    assert not torch.equal(logits[ppo], logits[sft])
+    for folder in (sft, ppo, reward):
+        assert list(folder.glob("*.safetensors")), f"{folder} holds no safetensors"
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        model: Any = cls.from_pretrained(folder).eval()
-        again: Any = cls.from_pretrained(folder).eval()
-        with torch.no_grad():
-            assert torch.equal(model(ids).logits, again(ids).logits)
         assert tokenizer.pad_token_id != tokenizer.eos_token_id
 
 
