@@ -3,6 +3,7 @@
     python benchmarks/sdk_overhead.py                     # heedloop and bare OpenTelemetry
     python benchmarks/sdk_overhead.py --peers             # installs each peer into a throw-away environment of its own first
     python benchmarks/sdk_overhead.py --peers --markdown out.md
+    python benchmarks/sdk_overhead.py --start-only        # processor time until the first call can be recorded
 
 Every contender runs in a process of its own against a sink on loopback, in turn, several rounds; a row gives the median
 over the rounds. A call takes a prompt of 1.5 KB and gives an answer of 1.5 KB; both are captured. Pauses of 20 ms after
@@ -384,16 +385,25 @@ def run(python, name, task, *, num_calls, timeout_s=240):
         server.close()
 
 
-def import_ms(python, name):
-    """Processor time until the first call can be recorded (peers: of the import alone)."""
-    code = f"import time; t=time.process_time(); {IMPORTS[name]}; print((time.process_time()-t)*1000)"
-    environment = {**os.environ, "HEEDLOOP_OUTBOX": "memory"}
-    times = []
-    for _ in range(5):
-        done = subprocess.run([python, "-c", code], capture_output=True, text=True, env=environment)
-        if done.returncode == 0:
-            times.append(float(done.stdout.strip().splitlines()[-1]))
-    return min(times) if times else None
+def import_ms(pythons, rounds=9):
+    """Name -> processor time until the first call can be recorded (peers: of the import alone), in turn, the median.
+
+    Everybody's bytecode is compiled first, as an installation does it: without that a contender from a source tree
+    would be charged for its compilation at every start (PYTHONDONTWRITEBYTECODE keeps it from being kept).
+    """
+    times = {name: [] for name in pythons if name in IMPORTS}
+    with tempfile.TemporaryDirectory(prefix="sdk-bytecode-") as compiled:
+        environment = {**os.environ, "HEEDLOOP_OUTBOX": "memory", "PYTHONPYCACHEPREFIX": compiled}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        for number in range(rounds + 1):
+            for name, spent in times.items():
+                code = f"import time; t=time.process_time(); {IMPORTS[name]}; print((time.process_time()-t)*1000)"
+                done = subprocess.run(
+                    [pythons[name], "-c", code], capture_output=True, text=True, env=environment
+                )
+                if done.returncode == 0 and number:
+                    spent.append(float(done.stdout.strip().splitlines()[-1]))
+    return {name: statistics.median(spent) for name, spent in times.items() if spent}
 
 
 def install(name, folder):
@@ -439,12 +449,12 @@ def measure(pythons, sized, rounds, num_calls):
             found = run(python, name, "latency", num_calls=num_calls, timeout_s=90)
             if found is not None:
                 rows[name]["latency"].append(found)
+    started = import_ms(pythons)
     for name, python in pythons.items():
         row = rows[name]
         if not row["latency"]:
             continue
-        if name in IMPORTS:
-            row["import_ms"] = import_ms(python, name)
+        row["import_ms"] = started.get(name)
         if name in sized:
             row["installed_mib"] = installed_mib(sized[name])
         if name in SPEAK_OTLP:
@@ -461,7 +471,7 @@ def table(rows, rounds, num_calls):
         f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()},"
         f" load {os.getloadavg()[0]:.1f}; `python benchmarks/sdk_overhead.py --peers --rounds {rounds} --calls {num_calls}`",
         "",
-        "| contender | median us | x bare | p99 us | burst of 20,000: arrived | start, CPU ms | installed MiB | memory MiB, sink hung |",
+        "| contender | median us | x bare | p99 us | burst of 20,000: arrived | start, CPU ms (x bare) | installed MiB | memory MiB, sink hung |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():
@@ -471,13 +481,19 @@ def table(rows, rounds, num_calls):
         p50, p99 = median(row, "p50_us"), median(row, "p99_us")
         burst = row.get("burst")
         arrived = "-" if not burst else f"{burst['arrived'] - 300:,}" if burst["arrived"] else "not OTLP"
-        imported = f"{row['import_ms']:.0f}" if row.get("import_ms") else "-"
+        imported = start_cell(row.get("import_ms"), rows["bare OpenTelemetry"].get("import_ms"))
         size = f"{row['installed_mib']:.1f}" if row.get("installed_mib") else "-"
         memory = f"{row['memory']['grown_mib']:.0f}" if row.get("memory") else "-"
         lines.append(
             f"| {name} | {p50:.1f} | {p50 / bare:.2f} | {p99:.0f} | {arrived} | {imported} | {size} | {memory} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def start_cell(spent, bare):
+    if not spent:
+        return "-"
+    return f"{spent:.0f} ({spent / bare:.2f})" if bare else f"{spent:.0f}"
 
 
 def median(row, key):
@@ -494,12 +510,17 @@ def main():
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--calls", type=int, default=4000)
+    parser.add_argument("--start-only", action="store_true", help="measure only what starting up costs")
     parser.add_argument("--markdown", type=Path, help="also write the table here")
     for hidden in ("--worker", "--task", "--url", "--sink"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.sink:
         sink(hung=given.sink == "hung")
+    elif given.start_only:
+        spent = import_ms(dict.fromkeys(OWN[:2], sys.executable))
+        for name, ms in spent.items():
+            print(f"{name}: {start_cell(ms, spent['bare OpenTelemetry'])} CPU ms")
     elif given.worker:
         work(given.worker, given.task, given.url, given.calls)
     else:
