@@ -26,7 +26,7 @@ from heedloop_server.store.keys import StoredKey, find_key, insert_key
 
 __all__ = ["SCOPES", "KeyRing", "Principal", "check_scopes", "make_key", "open_route", "require", "scoped"]
 
-SCOPES = ("ingest", "feedback", "read", "annotate", "train", "admin", "instance")
+SCOPES = ("ingest", "feedback", "read", "annotate", "review", "train", "admin", "instance")
 PROJECT_SCOPES = SCOPES[:-1]
 """Every scope but `instance`: what the first key of a new project has."""
 
@@ -43,6 +43,13 @@ class Principal:
     scopes: frozenset[str]
     key_id: str
     name: str = ""
+    author_id: str = ""
+    """The person whose key this is, where it was made for one."""
+
+    @property
+    def author(self) -> str:
+        """The author id of what is judged with this key: the person's, else the key's name, else its id."""
+        return self.author_id or self.name or self.key_id
 
 
 def check_scopes(scopes: Iterable[str], field: str = "scopes") -> tuple[str, ...]:
