@@ -205,6 +205,61 @@ class Client:
         """Any other quality view by its name, such as `finding`, `heatmap` or `overrepresented`."""
         return self._get(f"/v1/quality/{what}", **params)
 
+    def quality_versions(self, field: str, *, baseline: str | None = None, **filters: Any) -> Json:
+        """Every value of a field against one of them, decided over all together."""
+        return self._get("/v1/quality/versions", field=field, baseline=baseline, **filters)
+
+    def quality_releases(self, *, days: int = 7, **filters: Any) -> list[Json]:
+        """What came up in the period, newest first, each with its `before`, `after` and `change`."""
+        return cast(list[Json], self._get("/v1/quality/releases", days=days, **filters)["releases"])
+
+    def quality_clusters(self, *, of: str = "answers", **filters: Any) -> Json:
+        """What low-rated `answers`, their `questions`, or the `comments` on them have in common."""
+        return self._get("/v1/quality/clusters", of=of, **filters)
+
+    def quality_league(self, field: str = "model", **filters: Any) -> Json:
+        """Who wins pairwise comparisons: `standings`, `pairs`, and what length has to do with it."""
+        return self._get("/v1/quality/league", field=field, **filters)
+
+    def quality_similar(self, trace_id: str, span_id: str, *, limit: int = 5) -> list[Json]:
+        """Liked answers to questions like that of a call, the most alike first."""
+        found = self._get("/v1/quality/similar", trace_id=trace_id, span_id=span_id, limit=limit)
+        return cast(list[Json], found["calls"])
+
+    # -------------------------------------------------------------------------------------------------- alerts
+
+    def alerts(self) -> list[Json]:
+        """All alerts, the worst state first."""
+        return cast(list[Json], self._get("/v1/alerts")["alerts"])
+
+    def alert(self, alert_id: str) -> Json:
+        """One alert."""
+        return self._get(f"/v1/alerts/{alert_id}")
+
+    def create_alert(self, rule: Mapping[str, Any]) -> Json:
+        """A new rule; `secret`, which signs its webhook, is shown this once."""
+        return self._send("POST", "/v1/alerts", dict(rule))
+
+    def update_alert(self, alert_id: str, **changes: Any) -> Json:
+        """Change some of a rule's fields; changing what is measured starts its state anew."""
+        return self._send("PATCH", f"/v1/alerts/{alert_id}", changes)
+
+    def delete_alert(self, alert_id: str) -> None:
+        """Delete a rule and its history."""
+        self._send("DELETE", f"/v1/alerts/{alert_id}", None)
+
+    def alert_history(self, alert_id: str, *, limit: int = 50) -> list[Json]:
+        """The changes of an alert's state, newest first."""
+        return cast(list[Json], self._get(f"/v1/alerts/{alert_id}/history", limit=limit)["history"])
+
+    def acknowledge_alert(self, alert_id: str, by: str, *, comment: str = "") -> Json:
+        """Somebody has seen it: no more reminders until its state changes."""
+        return self._send("POST", f"/v1/alerts/{alert_id}/acknowledge", {"by": by, "comment": comment})
+
+    def test_alert(self, alert_id: str) -> Json:
+        """Send a test message to the alert's webhook now; says whether it was taken."""
+        return self._send("POST", f"/v1/alerts/{alert_id}/test", None)
+
     def ledger(self) -> Json:
         """received = stored + rejected + duplicate + pending, for spans and for feedback."""
         return self._get("/v1/ledger")
