@@ -6,21 +6,10 @@ from pathlib import Path
 
 import streamlit as st
 
-from heedloop_dashboard import navigation
+from heedloop_dashboard import navigation, pages
 from heedloop_dashboard.fetch import current
 from heedloop_dashboard.sessions import SESSIONS
 from heedloop_dashboard.theme import palette
-from heedloop_dashboard.views import (
-    compare,
-    datasets,
-    delivery,
-    failures,
-    feedback,
-    quality,
-    runs,
-    trace,
-    traces,
-)
 
 ICON = Path(__file__).parent / "icon.svg"
 
@@ -46,30 +35,16 @@ def main() -> None:
     st.set_page_config(page_title="heedloop", page_icon=str(ICON), layout="wide")
     st.html(STYLE.replace("var(--hl-muted)", palette(st.context.theme.type).muted))
     session = current()
-    pages = {
-        "": st.Page(quality.show, title="Quality", icon=":material/finance:", url_path="", default=True),
-        "traces": st.Page(traces.show, title="Traces", icon=":material/forum:", url_path="traces"),
-        "feedback": st.Page(
-            feedback.show, title="Feedback", icon=":material/thumbs_up_down:", url_path="feedback"
-        ),
-        "failures": st.Page(failures.show, title="Failures", icon=":material/error:", url_path="failures"),
-        "compare": st.Page(
-            compare.show, title="Compare", icon=":material/compare_arrows:", url_path="compare"
-        ),
-        "datasets": st.Page(datasets.show, title="Datasets", icon=":material/dataset:", url_path="datasets"),
-        "runs": st.Page(runs.show, title="Runs", icon=":material/model_training:", url_path="runs"),
-        "delivery": st.Page(
-            delivery.show, title="Delivery", icon=":material/local_shipping:", url_path="delivery"
-        ),
-        "trace": st.Page(
-            trace.show, title="Trace", icon=":material/forum:", url_path="trace", visibility="hidden"
-        ),
-    }
-    navigation.register(pages)
-    page = st.navigation(list(pages.values()), expanded=True)
+    shown = pages.streamlit_pages(pages.visible(session))
+    if not shown:
+        st.text("This key may neither read nor annotate, so there is nothing to show.")
+        st.stop()
+    navigation.register(shown)
+    page = st.navigation(list(shown.values()), expanded=True)
     with st.sidebar:
         st.text(session.project)
         if not SESSIONS.is_local:
+            st.text(f"{session.name}, {session.role}" if session.name else session.role)
             st.html('<a class="hl-out" href="/sign-out" target="_self">Sign out</a>')
     page.run()
 

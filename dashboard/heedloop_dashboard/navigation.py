@@ -34,7 +34,7 @@ def register(pages: Mapping[str, object]) -> None:
 def go(target: Open) -> NoReturn:
     """Show another page; an unknown one leads to the first."""
     pages = st.session_state[_PAGES]
-    page = pages.get(target.page, pages[""])
+    page = pages.get(target.page) or next(iter(pages.values()))
     st.switch_page(page, query_params={k: str(v) for k, v in target.params.items() if v not in (None, "")})
 
 

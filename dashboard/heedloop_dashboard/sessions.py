@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from heedloop.client import Client
 
-__all__ = ["COOKIE", "SESSIONS", "Session", "Sessions"]
+__all__ = ["COOKIE", "SESSIONS", "Session", "Sessions", "role_of"]
 
 COOKIE = "heedloop_session"
 LIFETIME_S = 12 * 3600
@@ -27,7 +27,9 @@ class Session:
     Attributes:
         client: reads with the person's own key.
         project: the key's project, as the server said.
-        name: the key's name.
+        name: the person, where someone else vouched for them, else the key's name.
+        scopes: what the server lets the key do.
+        role: `admin`, `viewer` or `annotator`: the scopes in one word.
         expires_at: seconds of the monotonic clock.
     """
 
@@ -35,7 +37,18 @@ class Session:
     project: str
     name: str
     scopes: tuple[str, ...]
+    role: str
     expires_at: float
+
+    def can(self, scope: str) -> bool:
+        """True where the key has the scope: pages then show what needs it. The server decides at every call."""
+        return scope in self.scopes
+
+
+def role_of(scopes: tuple[str, ...]) -> str:
+    """The scopes in one word: `admin`, `viewer`, `annotator`, or `none` of these."""
+    words = {"admin": "admin", "read": "viewer", "annotate": "annotator"}
+    return next((word for scope, word in words.items() if scope in scopes), "none")
 
 
 class Sessions:
@@ -97,9 +110,14 @@ class Sessions:
     def _session(self, key: str) -> Session:
         client = Client(self.url, key, timeout_s=20)
         me = client.me()
-        expires = time.monotonic() + LIFETIME_S
+        scopes = tuple(str(s) for s in me.get("scopes") or ())
         return Session(
-            client, str(me["project"]), str(me.get("name") or ""), tuple(me.get("scopes") or ()), expires
+            client,
+            str(me["project"]),
+            str(me.get("name") or ""),
+            scopes,
+            str(me.get("role") or role_of(scopes)),
+            time.monotonic() + LIFETIME_S,
         )
 
     def _drop_expired(self) -> None:
