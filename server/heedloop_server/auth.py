@@ -24,11 +24,33 @@ from heedloop_server.errors import Forbidden, Unauthorized
 from heedloop_server.store.connection import ProjectStore, Store
 from heedloop_server.store.keys import StoredKey, find_key, insert_key
 
-__all__ = ["SCOPES", "KeyRing", "Principal", "check_scopes", "make_key", "open_route", "require", "scoped"]
+__all__ = [
+    "ROLES",
+    "SCOPES",
+    "KeyRing",
+    "Principal",
+    "check_scopes",
+    "make_key",
+    "open_route",
+    "require",
+    "role_of",
+    "scoped",
+    "scopes_of_role",
+]
 
 SCOPES = ("ingest", "feedback", "read", "annotate", "review", "train", "admin", "instance")
 PROJECT_SCOPES = SCOPES[:-1]
 """Every scope but `instance`: what the first key of a new project has."""
+
+ROLES: dict[str, tuple[str, ...]] = {
+    "viewer": ("read",),
+    "annotator": ("annotate",),
+    "reviewer": ("annotate", "review"),
+    "admin": PROJECT_SCOPES,
+}
+"""Names for the sets of scopes that people have. A key stores its scopes; its role is what they amount to."""
+
+_MAX_AUTHOR_CHARS = 256
 
 _KEY = re.compile(r"hl_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 _CACHE_S = 5.0
@@ -63,6 +85,19 @@ def check_scopes(scopes: Iterable[str], field: str = "scopes") -> tuple[str, ...
     return tuple(s for s in SCOPES if s in given)
 
 
+def scopes_of_role(role: str) -> tuple[str, ...]:
+    """The scopes of a role; raises `SchemaError` where there is no such role."""
+    if role not in ROLES:
+        raise SchemaError("role", f"{role!r} is no role; there are {', '.join(ROLES)}")
+    return ROLES[role]
+
+
+def role_of(scopes: Iterable[str]) -> str | None:
+    """The role that these scopes amount to; None where they are another set."""
+    given = frozenset(scopes) - {"instance"}
+    return next((role for role, has in ROLES.items() if given == frozenset(has)), None)
+
+
 def hash_key(text: str) -> str:
     """SHA-256 (hex) over the whole key text."""
     return hashlib.sha256(text.encode()).hexdigest()
@@ -75,12 +110,28 @@ def make_key(
     name: str,
     scopes: Iterable[str],
     expires_at: datetime | None = None,
+    author_id: str = "",
 ) -> tuple[str, StoredKey]:
-    """Make and store a key; returns its text, which can never be read again, and the stored row."""
+    """Make and store a key; returns its text, which can never be read again, and the stored row.
+
+    Args:
+        author_id: the person it is for: what is said with it is recorded as theirs. Empty for a program's key.
+    """
+    if len(author_id) > _MAX_AUTHOR_CHARS or author_id != author_id.strip():
+        raise SchemaError(
+            "author_id", f"must be 1 to {_MAX_AUTHOR_CHARS} characters without spaces around them"
+        )
     key_id = secrets.token_hex(6)
     text = f"hl_{key_id}_{secrets.token_urlsafe(32)}"
     key = StoredKey(
-        key_id, project, name, check_scopes(scopes), hash_key(text), utc_now(), expires_at=expires_at
+        key_id,
+        project,
+        name,
+        check_scopes(scopes),
+        hash_key(text),
+        utc_now(),
+        expires_at=expires_at,
+        author_id=author_id,
     )
     insert_key(store, key)
     return text, key
@@ -108,7 +159,7 @@ class KeyRing:
         if not key.usable(now):
             raise Unauthorized("the key was revoked or has expired; make a new one")
         self._uses[key.key_id] = now
-        return Principal(key.project_id, frozenset(key.scopes), key.key_id, key.name)
+        return Principal(key.project_id, frozenset(key.scopes), key.key_id, key.name, key.author_id)
 
     def cached(self, text: str) -> Principal | None:
         """Like `principal`, but None where the store would have to be asked: for callers on the event loop."""

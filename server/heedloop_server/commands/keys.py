@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 HELP = "list, make and revoke keys while the server is stopped (or on its ClickHouse)"
 
@@ -16,10 +17,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("key_id", nargs="?", help="which key to revoke")
     parser.add_argument("--project", default="default")
     parser.add_argument("--name", default="made by heedloop keys")
+    parser.add_argument("--role", help="viewer, annotator, reviewer or admin (everything in the project)")
     parser.add_argument(
         "--scopes",
-        default="admin",
-        help="comma-separated: ingest,feedback,read,annotate,train,admin,instance",
+        help="comma-separated: ingest,feedback,read,annotate,review,train,admin,instance (default: admin)",
+    )
+    parser.add_argument(
+        "--author", default="", help="the person the key is for: what is said with it is theirs"
     )
     add_store_arguments(parser)
 
@@ -42,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
 def _list(store: object, args: argparse.Namespace) -> int:
     from typing import cast
 
+    from heedloop_server.auth import role_of
     from heedloop_server.store.connection import Store
     from heedloop_server.store.keys import list_keys
 
@@ -53,8 +58,10 @@ def _list(store: object, args: argparse.Namespace) -> int:
             if row["expires_at"]
             else "good"
         )
+        granted = role_of(row["scopes"]) or ",".join(row["scopes"])
+        person = f" ({row['author_id']})" if row["author_id"] else ""
         used = f"{row['last_used_at']:%Y-%m-%d %H:%M}" if row["last_used_at"] else "never used"
-        print(f"{row['key_id']}  {state:<16} {used:<17} {','.join(row['scopes'])}  {row['name']}")
+        print(f"{row['key_id']}  {state:<16} {used:<17} {granted}  {row['name']}{person}")
     return 0
 
 
@@ -70,10 +77,21 @@ def _create(store: object, args: argparse.Namespace) -> int:
     if args.project not in list_projects(opened):
         raise CommandError(f"there is no project {args.project!r}")
     text, _ = make_key(
-        opened, args.project, name=args.name, scopes=[s.strip() for s in args.scopes.split(",") if s.strip()]
+        opened, args.project, name=args.name, scopes=_chosen_scopes(args), author_id=args.author
     )
     print(text)
     return 0
+
+
+def _chosen_scopes(args: argparse.Namespace) -> Sequence[str]:
+    from heedloop_server.auth import scopes_of_role
+    from heedloop_server.commands.opening import CommandError
+
+    if args.role and args.scopes:
+        raise CommandError("give either --role or --scopes")
+    if args.role:
+        return scopes_of_role(args.role)
+    return [s.strip() for s in (args.scopes or "admin").split(",") if s.strip()]
 
 
 def _revoke(store: object, args: argparse.Namespace) -> int:

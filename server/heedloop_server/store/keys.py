@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from heedloop.schema import utc_now
@@ -25,7 +25,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """A key as it is stored: its secret's hash, never the secret."""
+    """A key as it is stored: its secret's hash, never the secret. `author_id` is the person it was made for, if any."""
 
     key_id: str
     project_id: str
@@ -35,6 +35,7 @@ class StoredKey:
     created_at: datetime
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
+    author_id: str = ""
 
     def usable(self, now: datetime) -> bool:
         """True where it is neither revoked nor expired."""
@@ -49,7 +50,8 @@ _COLUMNS = """
     secret_hash,
     created_at,
     expires_at,
-    revoked_at
+    revoked_at,
+    author_id
 """
 
 
@@ -72,6 +74,7 @@ def insert_key(store: Store, key: StoredKey) -> None:
                 "created_at": key.created_at,
                 "expires_at": key.expires_at,
                 "revoked_at": key.revoked_at,
+                "author_id": key.author_id,
                 "version": time.time_ns(),
             }
         ],
@@ -100,6 +103,7 @@ def list_keys(project: ProjectStore) -> list[Row]:
             k.key_id AS key_id,
             k.name AS name,
             k.scopes AS scopes,
+            k.author_id AS author_id,
             k.created_at AS created_at,
             k.expires_at AS expires_at,
             k.revoked_at AS revoked_at,
@@ -113,19 +117,7 @@ def list_keys(project: ProjectStore) -> list[Row]:
 
 def revoke_key(store: Store, key: StoredKey) -> None:
     """Revoke a key from now on."""
-    insert_key(
-        store,
-        StoredKey(
-            key.key_id,
-            key.project_id,
-            key.name,
-            key.scopes,
-            key.secret_hash,
-            key.created_at,
-            key.expires_at,
-            utc_now(),
-        ),
-    )
+    insert_key(store, replace(key, revoked_at=utc_now()))
 
 
 def insert_key_uses(store: Store, uses: dict[str, datetime]) -> None:
