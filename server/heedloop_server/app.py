@@ -17,6 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 from heedloop_server.auth import KeyRing
 from heedloop_server.errors import answer_errors
 from heedloop_server.ingest.intake import Intake
+from heedloop_server.openapi import describe
 from heedloop_server.parameters import known_parameters
 from heedloop_server.rates import RateLimit
 from heedloop_server.settings import Settings
@@ -98,6 +99,7 @@ def create_app(settings: Settings | None = None, *, store: Store | None = None) 
     for name in ROUTERS:
         app.include_router(importlib.import_module(f"heedloop_server.routes.{name}").router)
     _check_closed(app)
+    describe(app, all_routes(app.routes), scopes_of)
     return app
 
 

@@ -8,9 +8,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 
 from heedloop.schema import SchemaError, Usage, format_time, to_json
+from heedloop_server.answers.calls import CallsPage
 from heedloop_server.auth import scoped
 from heedloop_server.cursors import read_cursor, write_cursor
 from heedloop_server.filters import CallFilters
+from heedloop_server.openapi import answers
 from heedloop_server.store.connection import ProjectStore, Row
 from heedloop_server.store.spans import list_calls
 from heedloop_server.store.summaries import judgements_of
@@ -30,6 +32,7 @@ class CallQuery(CallFilters):
 
 
 @router.get("/v1/calls")
+@answers(CallsPage)
 def get_calls(project: Reader, query: Annotated[CallQuery, Query()]) -> dict[str, Any]:
     """Call summaries, newest first."""
     rows = list_calls(project, query, limit=query.limit, after=_after(query.cursor))

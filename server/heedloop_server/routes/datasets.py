@@ -25,12 +25,15 @@ from heedloop.schema import (
     to_json,
     utc_now,
 )
+from heedloop_server.answers.datasets import NewSnapshot, SnapshotList
+from heedloop_server.answers.records import SnapshotAnswer
 from heedloop_server.auth import scoped
 from heedloop_server.curate import Curated, Rules, count_rows, curate
 from heedloop_server.curate.report import describe
 from heedloop_server.errors import Invalid, NotFound, Unavailable
 from heedloop_server.filters import CallFilters
 from heedloop_server.ingest.intake import Intake
+from heedloop_server.openapi import accepts, answers
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.runs import run_summary, runs_of_snapshots
 from heedloop_server.store.snapshot_calls import read_calls, read_compared
@@ -58,6 +61,8 @@ Trainable = Annotated[ProjectStore, Depends(scoped("train"))]
 
 
 @router.post("/v1/snapshots", status_code=201)
+@answers(SnapshotAnswer, status=201, also=[200])
+@accepts(NewSnapshot)
 def create_snapshot(
     request: Request, project: Trainable, body: Annotated[dict[str, Any], Body()]
 ) -> JSONResponse:
@@ -93,12 +98,14 @@ def create_snapshot(
 
 
 @router.get("/v1/snapshots")
+@answers(SnapshotList)
 def get_snapshots(project: Readable) -> dict[str, Any]:
     """All snapshots, the newest first."""
     return {"snapshots": [to_json(s) for s in list_snapshots(project)]}
 
 
 @router.get("/v1/snapshots/{snapshot_id}")
+@answers(SnapshotAnswer)
 def get_snapshot(project: Readable, snapshot_id: str) -> dict[str, Any]:
     """One snapshot with its report, and the runs that used it."""
     runs = runs_of_snapshots(project, [snapshot_id])
@@ -106,6 +113,7 @@ def get_snapshot(project: Readable, snapshot_id: str) -> dict[str, Any]:
 
 
 @router.get("/v1/snapshots/{snapshot_id}/rows")
+@answers(None, media={"application/x-ndjson": {"type": "string"}})
 def get_rows(
     project: Trainable,
     snapshot_id: str,

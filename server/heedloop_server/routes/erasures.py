@@ -9,9 +9,11 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field
 
 from heedloop.schema import format_time, utc_now
+from heedloop_server.answers.projects import ErasureReceipt
 from heedloop_server.auth import Principal, require
 from heedloop_server.errors import Invalid, Unavailable
 from heedloop_server.ingest.intake import Intake
+from heedloop_server.openapi import answers
 from heedloop_server.store.audit import write_audit
 from heedloop_server.store.connection import ProjectStore, Store
 from heedloop_server.store.erasure import erase
@@ -34,6 +36,7 @@ class Erasure(BaseModel):
 
 
 @router.post("/v1/erasures")
+@answers(ErasureReceipt)
 def post_erasure(
     request: Request, who: Annotated[Principal, Depends(require("admin"))], body: Erasure
 ) -> dict[str, Any]:

@@ -6,8 +6,10 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
 
+from heedloop_server.answers.calls import FacetValues
 from heedloop_server.auth import scoped
 from heedloop_server.filters import CallFilters
+from heedloop_server.openapi import answers
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.summaries import facet_values
 
@@ -21,6 +23,7 @@ class FacetQuery(CallFilters):
 
 
 @router.get("/v1/facets")
+@answers(FacetValues)
 def get_facets(
     project: Annotated[ProjectStore, Depends(scoped("read"))], query: Annotated[FacetQuery, Query()]
 ) -> dict[str, Any]:

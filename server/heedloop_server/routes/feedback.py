@@ -13,11 +13,14 @@ from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime
 
 from heedloop.schema import AuthorKind, Feedback, FeedbackKind, SchemaError, from_json, utc_now
+from heedloop_server.answers.feedback import FeedbackBatch, FeedbackHistory, FeedbackPage, FeedbackResults
+from heedloop_server.answers.records import FeedbackSent
 from heedloop_server.auth import KeyRing, Principal, require, scoped
 from heedloop_server.cursors import read_cursor, write_cursor
 from heedloop_server.errors import Invalid, NotFound, TooLarge, Unauthorized
 from heedloop_server.ingest.feedback import Outcome
 from heedloop_server.ingest.intake import Intake
+from heedloop_server.openapi import accepts, answers
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.feedback import get_feedback, list_feedback, stored_json
 from heedloop_server.store.runs import run_summary, runs_of_snapshots
@@ -53,6 +56,8 @@ _author.heedloop_scope = "feedback"  # type: ignore[attr-defined]  # the walk ov
 
 
 @router.post("/v1/feedback")
+@answers(FeedbackResults)
+@accepts(FeedbackSent | FeedbackBatch)
 def post_feedback(
     request: Request,
     author: Annotated[tuple[Principal, Grant | None], Depends(_author)],
@@ -125,6 +130,7 @@ def _results(
 
 
 @router.get("/v1/feedback")
+@answers(FeedbackPage)
 def get_feedback_list(
     project: Reader,
     kind: FeedbackKind | None = None,
@@ -169,6 +175,7 @@ def _after(cursor: str | None) -> tuple[datetime, str] | None:
 
 
 @router.get("/v1/feedback/{feedback_id}")
+@answers(FeedbackHistory)
 def get_one_feedback(project: Reader, feedback_id: UUID) -> dict[str, Any]:
     """One thumb: as it counts now, every word before it, and the snapshots and runs that used it."""
     now, history = get_feedback(project, feedback_id)

@@ -8,9 +8,11 @@ from typing import Annotated, Any, cast
 from fastapi import APIRouter, Body, Depends, Request
 
 from heedloop.schema import utc_now
+from heedloop_server.answers.projects import Delivered, Ledger
 from heedloop_server.auth import scoped
 from heedloop_server.errors import Invalid
 from heedloop_server.ingest.intake import Intake
+from heedloop_server.openapi import answers
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.ledger import insert_delivery, newest_arrival, read_deliveries, read_tally
 
@@ -20,6 +22,7 @@ _MAX_COUNTS_CHARS = 20_000
 
 
 @router.get("/v1/ledger")
+@answers(Ledger)
 def get_ledger(request: Request, project: Annotated[ProjectStore, Depends(scoped("read"))]) -> dict[str, Any]:
     """received = stored + rejected + duplicate + pending, for spans and, below `feedback`, for feedback."""
     intake = cast(Intake, request.app.state.intake)
@@ -49,6 +52,7 @@ def get_ledger(request: Request, project: Annotated[ProjectStore, Depends(scoped
 
 
 @router.post("/v1/delivery")
+@answers(Delivered)
 def post_delivery(
     project: Annotated[ProjectStore, Depends(scoped("ingest"))], body: Annotated[dict[str, Any], Body()]
 ) -> dict[str, Any]:

@@ -7,8 +7,10 @@ from typing import Any, cast
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 
+from heedloop_server.answers.projects import Health
 from heedloop_server.auth import KeyRing, check_scope, key_text, open_route
 from heedloop_server.ingest.intake import Intake
+from heedloop_server.openapi import answers
 from heedloop_server.settings import Settings
 from heedloop_server.store.connection import Store
 from heedloop_server.store.keys import list_projects
@@ -19,6 +21,7 @@ router = APIRouter()
 
 @router.get("/healthz")
 @open_route
+@answers(Health)
 async def healthz() -> dict[str, Any]:
     """200 as long as the process answers."""
     return {"status": "ok"}
@@ -26,6 +29,7 @@ async def healthz() -> dict[str, Any]:
 
 @router.get("/readyz")
 @open_route
+@answers(Health, also=[503])
 def readyz(request: Request) -> JSONResponse:
     """200 where records can be taken in and read back; 503 with the reason where not."""
     intake = cast(Intake, request.app.state.intake)
@@ -39,6 +43,7 @@ def readyz(request: Request) -> JSONResponse:
 
 @router.get("/metrics", response_class=PlainTextResponse)
 @open_route
+@answers(None, media={"text/plain": {"type": "string"}})
 def metrics(request: Request) -> PlainTextResponse:
     """Prometheus text: the ledger by project, and this process's log. For an admin key its own project; for a loopback address, where the setting allows it, all."""
     store = cast(Store, request.app.state.store)
@@ -90,6 +95,9 @@ def metrics(request: Request) -> PlainTextResponse:
         int(intake.log.failure is not None),
     )
     return PlainTextResponse(lines.text(), media_type="text/plain; version=0.0.4")
+
+
+metrics.heedloop_checks = "admin"  # type: ignore[attr-defined]
 
 
 def _projects(request: Request, store: Store) -> list[str]:

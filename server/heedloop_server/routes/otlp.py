@@ -9,10 +9,12 @@ from typing import Any, cast
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from heedloop_server.answers.otlp import OtlpAnswer, RpcStatus
 from heedloop_server.auth import KeyRing, Principal, check_scope, key_text, open_route
 from heedloop_server.errors import ServerError, TooLarge
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.ingest.record import LOGS, TRACES
+from heedloop_server.openapi import accepts, answers
 from heedloop_server.otlp import (
     MEDIA_TYPES,
     Encoding,
@@ -30,6 +32,9 @@ router = APIRouter()
 
 _INLINE_BYTES = 256 << 10
 """Bodies up to this size are decoded on the event loop: a thread costs more than the decoding."""
+
+_BYTES = {"type": "string", "format": "binary"}
+_OTLP = {"type": "object", "description": "an OTLP request as JSON"}
 
 Handler = Callable[[Request, Principal, Encoding, bytes], Awaitable[bytes]]
 
@@ -54,7 +59,9 @@ def _otlp_route(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
     # functools.wraps would show FastAPI the handler's parameters
     del route.__wrapped__  # type: ignore[attr-defined]
     route.heedloop_checks = "ingest"  # type: ignore[attr-defined]
-    return route
+    route.heedloop_error = {MEDIA_TYPES["protobuf"]: _BYTES, MEDIA_TYPES["json"]: RpcStatus}  # type: ignore[attr-defined]
+    bodies = {MEDIA_TYPES["protobuf"]: _BYTES}
+    return accepts(_OTLP, media=bodies)(answers(OtlpAnswer, media=bodies)(route))
 
 
 async def _caller(request: Request) -> Principal:

@@ -8,8 +8,10 @@ from typing import Annotated, Any, cast
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 
+from heedloop_server.answers.projects import NewProjectAnswer, ProjectList
 from heedloop_server.auth import PROJECT_SCOPES, Principal, make_key, require
 from heedloop_server.errors import Conflict, Invalid
+from heedloop_server.openapi import answers
 from heedloop_server.store.audit import write_audit
 from heedloop_server.store.connection import Store
 from heedloop_server.store.keys import insert_project, list_projects
@@ -28,6 +30,7 @@ class NewProject(BaseModel):
 
 
 @router.post("/v1/projects", status_code=201)
+@answers(NewProjectAnswer, status=201, also=[409])
 def post_project(request: Request, who: Instance, body: NewProject) -> dict[str, Any]:
     """Make a project; the answer holds its first key, which has every scope but `instance`."""
     if not _NAME.fullmatch(body.name):
@@ -45,6 +48,7 @@ def post_project(request: Request, who: Instance, body: NewProject) -> dict[str,
 
 
 @router.get("/v1/projects")
+@answers(ProjectList)
 def get_projects(request: Request, _: Instance) -> dict[str, Any]:
     """The names of all projects."""
     return {"projects": list(list_projects(cast(Store, request.app.state.store)))}

@@ -9,9 +9,23 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 
 from heedloop.schema import AuthorKind, format_time
+from heedloop_server.answers.quality import (
+    ComparedValues,
+    Drift,
+    Flags,
+    FoundFinding,
+    Groups,
+    Heatmap,
+    Overrepresented,
+    Raters,
+    Sample,
+    Summary,
+    Trend,
+)
 from heedloop_server.auth import scoped
 from heedloop_server.errors import Invalid
 from heedloop_server.filters import CallFilters, Filters
+from heedloop_server.openapi import answers
 from heedloop_server.quality.counts import Group, as_json
 from heedloop_server.quality.drift import AlarmRule, watch
 from heedloop_server.quality.findings import Finding, most_important
@@ -48,6 +62,7 @@ Chosen = Annotated[View, Depends(_view)]
 
 
 @router.get("/v1/quality/summary")
+@answers(Summary)
 def summary(project: Reader, view: Chosen) -> dict[str, Any]:
     """Counts, rate and coverage of the period and of the equal one before, with the change between them."""
     now, before = store.count_total(project, view), store.count_total(project, _before(view))
@@ -72,6 +87,7 @@ def _before(view: View) -> View:
 
 
 @router.get("/v1/quality/trend")
+@answers(Trend)
 def trend(project: Reader, view: Chosen, interval: Bucket = "day") -> dict[str, Any]:
     """The rate per hour, day or week; every bucket of the period is there, without ratings its rate is null."""
     starts = list(_starts(view.filters, interval))
@@ -104,6 +120,7 @@ def _starts(filters: CallFilters, interval: Bucket) -> Iterator[datetime]:
 
 
 @router.get("/v1/quality/by")
+@answers(Groups)
 def by(project: Reader, view: Chosen, field: str, field2: str | None = None) -> dict[str, Any]:
     """The rate per value of one field, or per pair of values of two; those with the most answers first."""
     fields = [field] if field2 is None else [field, field2]
@@ -117,6 +134,7 @@ def by(project: Reader, view: Chosen, field: str, field2: str | None = None) -> 
 
 
 @router.get("/v1/quality/heatmap")
+@answers(Heatmap)
 def heatmap(
     project: Reader, view: Chosen, field: str, field2: str, min_ratings: Annotated[int, Query(ge=1)] = FEW
 ) -> dict[str, Any]:
@@ -137,6 +155,7 @@ def heatmap(
 
 
 @router.get("/v1/quality/compare")
+@answers(ComparedValues)
 def compare(
     project: Reader, view: Chosen, field: str, a: str, b: str, stratify: str | None = None
 ) -> dict[str, Any]:
@@ -192,6 +211,7 @@ def _strata_json(found: StratifiedComparison) -> dict[str, Any]:
 
 
 @router.get("/v1/quality/reasons")
+@answers(Flags)
 def reasons(project: Reader, view: Chosen) -> dict[str, Any]:
     """What people flagged, by category: how many answers."""
     flags = store.count_flags(project, view)
@@ -199,6 +219,7 @@ def reasons(project: Reader, view: Chosen) -> dict[str, Any]:
 
 
 @router.get("/v1/quality/overrepresented")
+@answers(Overrepresented)
 def over_represented(
     project: Reader,
     view: Chosen,
@@ -245,6 +266,7 @@ def _filters_json(attributes: tuple[Attribute, ...]) -> dict[str, str]:
 
 
 @router.get("/v1/quality/finding")
+@answers(FoundFinding | None)
 def finding(
     project: Reader, view: Chosen, min_ratings: Annotated[int, Query(ge=1)] = FEW
 ) -> dict[str, Any] | None:
@@ -276,6 +298,7 @@ def _finding_json(found: Finding) -> dict[str, Any]:
 
 
 @router.get("/v1/quality/raters")
+@answers(Raters)
 def raters(
     project: Reader, view: Chosen, field: Annotated[list[str] | None, Query()] = None
 ) -> dict[str, Any]:
@@ -292,6 +315,7 @@ def raters(
 
 
 @router.get("/v1/quality/drift")
+@answers(Drift | None)
 def drift(project: Reader, view: Chosen, interval: Bucket = "day") -> dict[str, Any] | None:
     """Has the rate left what it was in the period before? Null where that period has no rate strictly within 0 to 1."""
     before = store.count_total(project, _before(view)).rate
@@ -313,6 +337,7 @@ def drift(project: Reader, view: Chosen, interval: Bucket = "day") -> dict[str, 
 
 
 @router.get("/v1/quality/sample")
+@answers(Sample)
 def sample(project: Reader, view: Chosen) -> dict[str, Any]:
     """The rate of a random review sample beside that of those who chose to rate, and what coverage alone allows."""
     chosen = store.count_total(project, View(view.filters, "end_user"))

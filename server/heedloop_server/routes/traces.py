@@ -7,8 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path
 
 from heedloop.schema import to_json
+from heedloop_server.answers.calls import Trace
 from heedloop_server.auth import scoped
 from heedloop_server.errors import NotFound
+from heedloop_server.openapi import answers
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.feedback import feedback_of_trace, stored_json
 from heedloop_server.store.runs import run_summary, runs_of_snapshots
@@ -21,6 +23,7 @@ TraceId = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
 
 
 @router.get("/v1/traces/{trace_id}")
+@answers(Trace)
 def get_trace(project: Annotated[ProjectStore, Depends(scoped("read"))], trace_id: TraceId) -> dict[str, Any]:
     """Every span of a trace by start time, what was said about it, and what was trained on it."""
     spans = trace_calls(project, trace_id)

@@ -1,0 +1,128 @@
+"""Answers about keys, projects, erasures and the ledger."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from typing_extensions import TypedDict
+
+from heedloop_server.answers.feedback import NamedSnapshot
+from heedloop_server.answers.records import RunSummary
+
+__all__ = [
+    "Delivered",
+    "ErasureReceipt",
+    "Health",
+    "Key",
+    "KeyList",
+    "Ledger",
+    "Me",
+    "NewKeyAnswer",
+    "NewProjectAnswer",
+    "ProjectList",
+    "RevokedKey",
+]
+
+
+class Me(TypedDict):
+    """Whose key this is."""
+
+    project: str
+    scopes: list[str]
+    key_id: str
+    name: str
+
+
+class Key(TypedDict):
+    """A key without its secret."""
+
+    key_id: str
+    name: str
+    scopes: list[str]
+    created_at: str
+    expires_at: str | None
+    revoked_at: str | None
+    last_used_at: str | None
+
+
+class KeyList(TypedDict):
+    """The project's keys, newest first."""
+
+    keys: list[Key]
+
+
+class NewKeyAnswer(TypedDict):
+    """A new key; `key` is its text, in this answer and nowhere else."""
+
+    key: str
+    key_id: str
+    name: str
+    scopes: list[str]
+    created_at: str
+    expires_at: str | None
+
+
+class RevokedKey(TypedDict):
+    """A key that is revoked from now on."""
+
+    key_id: str
+    revoked: Literal[True]
+
+
+class NewProjectAnswer(TypedDict):
+    """A new project with its first key, shown this once."""
+
+    project: str
+    key: str
+    key_id: str
+
+
+class ProjectList(TypedDict):
+    """The names of all projects."""
+
+    projects: list[str]
+
+
+class ErasureReceipt(TypedDict):
+    """What an erasure took out, what it left (nothing), and who used it. `rows` and `left` are by table."""
+
+    erasure_id: str
+    by: Literal["user_id", "session_id", "trace_id"]
+    at: str
+    num_traces: int
+    num_feedback: int
+    rows: dict[str, int]
+    left: dict[str, int]
+    snapshots: list[NamedSnapshot]
+    runs: list[RunSummary]
+
+
+class Tally(TypedDict):
+    """received = stored + rejected + duplicate + pending."""
+
+    received: int
+    stored: int
+    rejected: int
+    duplicate: int
+    pending: int
+    rejected_reasons: dict[str, int]
+
+
+class Ledger(Tally):
+    """The tally of spans; below `feedback` that of feedback; below `sdk` what SDKs say of their deliveries."""
+
+    feedback: Tally
+    sdk: dict[str, Any]
+    lag_s: float
+    last_received_at: str | None
+
+
+class Delivered(TypedDict):
+    """The counts are kept."""
+
+
+class Health(TypedDict, total=False):
+    """Alive, or ready; else why not."""
+
+    status: Literal["ok", "unavailable"]
+    reason: str

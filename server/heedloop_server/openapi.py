@@ -1,0 +1,185 @@
+"""The machine-readable description of the API: what FastAPI knows of parameters, with every answer and error typed.
+
+`@answers(CallsPage)` below a route's decorator names the type of its answer, `@accepts(NewSnapshot)` that of a body that the
+route reads by itself. Errors follow from what a route is: one with a scope can answer 401 and 403, one with a path parameter
+404, and so on. Nothing here runs when a request does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NotRequired, TypeVar, cast
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
+__all__ = ["Error", "accepts", "answers", "describe"]
+
+Json = dict[str, Any]
+Route = TypeVar("Route", bound=Callable[..., Any])
+
+_JSON = "application/json"
+_SECURITY: list[Json] = [{"key": []}, {"keyHeader": []}]
+_TOKEN: list[Json] = [{"feedbackToken": []}]
+_SCHEMES: Json = {
+    "key": {"type": "http", "scheme": "bearer", "description": "a key of the project: hl_…"},
+    "keyHeader": {"type": "apiKey", "in": "header", "name": "x-heedloop-key"},
+    "feedbackToken": {"type": "apiKey", "in": "header", "name": "x-heedloop-token"},
+}
+
+
+class ErrorBody(TypedDict):
+    """What was wrong, the value, and what to do."""
+
+    code: str
+    message: str
+    field: NotRequired[str | None]
+
+
+class Error(TypedDict):
+    """Every error's form."""
+
+    error: ErrorBody
+
+
+_ERRORS = {
+    400: "the body cannot be read",
+    401: "no key, or one that is unknown, expired or revoked",
+    403: "the key lacks the scope",
+    404: "there is no such thing in this project",
+    409: "it exists already, or its state forbids it",
+    413: "over a limit, counted after decompression",
+    415: "a Content-Type or Content-Encoding that is not read here",
+    422: "a parameter or field is wrong, or unknown",
+    429: "the rate of the key or address is spent",
+    503: "the store is away, or a limit is reached for a while",
+}
+_RETRY = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds after which to come back"}}
+
+
+def answers(
+    body: Any, *, status: int = 200, also: Iterable[int] = (), media: Mapping[str, Any] | None = None
+) -> Callable[[Route], Route]:
+    """Name the type of a route's answer.
+
+    Args:
+        body: the type of the JSON; None where `media` says it all.
+        also: further status codes: those below 300 with the same body, others as errors.
+        media: further media types -> the type of their body.
+    """
+
+    def mark(endpoint: Route) -> Route:
+        cast(Any, endpoint).heedloop_answer = (body, status, tuple(also), dict(media or {}))
+        return endpoint
+
+    return mark
+
+
+def accepts(body: Any, *, media: Mapping[str, Any] | None = None) -> Callable[[Route], Route]:
+    """Name the type of a body that the route reads by itself, and of its other media types."""
+
+    def mark(endpoint: Route) -> Route:
+        cast(Any, endpoint).heedloop_body = {_JSON: body, **(media or {})}
+        return endpoint
+
+    return mark
+
+
+def describe(app: FastAPI, routes: Iterable[APIRoute], scopes: Callable[[APIRoute], frozenset[str]]) -> None:
+    """Let `app.openapi()` say everything that the routes' marks say."""
+    known = list(routes)
+
+    def openapi() -> Json:
+        if not app.openapi_schema:
+            app.openapi_schema = _document(app, known, scopes)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's own documentation does it
+
+
+def _document(app: FastAPI, routes: list[APIRoute], scopes: Callable[[APIRoute], frozenset[str]]) -> Json:
+    spec = get_openapi(title=app.title, version=app.version, routes=app.routes)
+    components = spec.setdefault("components", {})
+    schemas = _Schemas(components.setdefault("schemas", {}))
+    for gone in ("HTTPValidationError", "ValidationError"):
+        schemas.known.pop(gone, None)
+    components["securitySchemes"] = _SCHEMES
+    for route in routes:
+        if not route.include_in_schema:
+            continue
+        for method in sorted(route.methods or ()):
+            operation = spec["paths"][route.path_format].get(method.lower())
+            if operation is not None:
+                _complete(operation, route, scopes(route), schemas)
+    for schema in schemas.known.values():
+        if "properties" in schema:
+            schema.setdefault("additionalProperties", False)
+    return spec
+
+
+class _Schemas:
+    """Types as components that others refer to."""
+
+    def __init__(self, known: Json) -> None:
+        self.known = known
+
+    def of(self, body: Any) -> Json:
+        """The JSON schema of a type; its parts become components. A dictionary is a schema already."""
+        if isinstance(body, dict):
+            return cast(Json, body)
+        made = TypeAdapter(body).json_schema(
+            ref_template="#/components/schemas/{model}", mode="serialization"
+        )
+        for name, schema in made.pop("$defs", {}).items():
+            self._add(name, schema)
+        if made.get("type") == "object" and "title" in made:
+            self._add(made["title"], made)
+            return {"$ref": f"#/components/schemas/{made['title']}"}
+        return made
+
+    def _add(self, name: str, schema: Json) -> None:
+        if self.known.setdefault(name, schema) != schema:
+            raise RuntimeError(f"two types are called {name}; the description needs one name for one thing")
+
+
+def _complete(operation: Json, route: APIRoute, scopes: frozenset[str], schemas: _Schemas) -> None:
+    endpoint = cast(Any, route.endpoint)
+    secured = bool(scopes) or hasattr(endpoint, "heedloop_checks")
+    body = getattr(endpoint, "heedloop_body", None)
+    if body is not None:
+        content = {media: {"schema": schemas.of(kind)} for media, kind in body.items()}
+        operation["requestBody"] = {"required": True, "content": content}
+    if secured:
+        operation["security"] = _SECURITY + (_TOKEN if scopes == {"feedback"} else [])
+    responses = operation["responses"]
+    responses.pop("422", None)
+    answer, status, also, media = getattr(endpoint, "heedloop_answer", (None, 200, (), {}))
+    if hasattr(endpoint, "heedloop_answer"):
+        kinds = {**({} if answer is None else {_JSON: answer}), **media}
+        content = {m: {"schema": schemas.of(kind)} for m, kind in kinds.items()}
+        for code in (status, *(c for c in also if c < 300)):
+            described = responses.get(str(code), {}).get("description", "Successful Response")
+            responses[str(code)] = {"description": described, **({"content": content} if content else {})}
+    for code in sorted(_errors(operation, route, secured=secured) | {c for c in also if c >= 300}):
+        responses.setdefault(str(code), _error(code, endpoint, schemas))
+
+
+def _errors(operation: Json, route: APIRoute, *, secured: bool) -> set[int]:
+    codes: set[int] = {401, 403, 429, 503} if secured else set()
+    if route.path.startswith("/v1/"):
+        codes.add(422)  # an unknown query parameter is refused everywhere
+    if "{" in route.path:
+        codes.add(404)
+    if "requestBody" in operation:
+        codes |= {400, 413, 415}
+    return codes
+
+
+def _error(code: int, endpoint: Any, schemas: _Schemas) -> Json:
+    form = getattr(endpoint, "heedloop_error", {_JSON: Error})
+    content = {media: {"schema": schemas.of(kind)} for media, kind in form.items()}
+    described: Json = {"description": _ERRORS.get(code, "an error"), "content": content}
+    return described | ({"headers": _RETRY} if code in (429, 503) else {})
