@@ -16,7 +16,7 @@ from heedloop_trainer.losses import bradley_terry, davidson, rao_kupper
 from heedloop_trainer.models import RewardModel, evaluating
 from heedloop_trainer.optimiser import OptimiserConfig, Sums
 from heedloop_trainer.runs import RunFolder, TrainingResult
-from heedloop_trainer.sequences import Encoder, TokenSequence, collate
+from heedloop_trainer.sequences import Encoder, TokenSequence, collate, micro_batches
 from heedloop_trainer.supervised import Epochs, learn
 
 __all__ = ["RewardConfig", "fit_gain_and_bias", "train_reward"]
@@ -70,16 +70,21 @@ class RewardConfig:
 class _Judge(nn.Module):
     """A reward model and the tie parameter that is fitted with it."""
 
-    def __init__(self, reward: RewardModel, tie_parameter: float) -> None:
+    def __init__(self, reward: RewardModel, tie_parameter: float, *, max_tokens: int | None) -> None:
         super().__init__()
-        self.reward = reward
+        self.reward, self.max_tokens = reward, max_tokens
         self.tie_parameter = nn.Parameter(torch.full((1,), tie_parameter, device=reward.device))
 
     def forward(self, sequences: list[TokenSequence]) -> tuple[torch.Tensor, torch.Tensor]:
         """The reward output of each sequence, [len(sequences)], and the tie parameter, [1]."""
-        batch = collate(sequences, next(self.parameters()).device)
-        # Given back from here, since over several ranks a parameter is only whole inside forward.
-        return self.reward(batch)[:, 0], self.tie_parameter * 1.0
+        device = next(self.parameters()).device
+        groups = [list(range(len(sequences)))]
+        if self.max_tokens is not None:  # chosen and rejected differ in length: less padding apart
+            groups = micro_batches([len(s) for s in sequences], self.max_tokens)
+        outputs = torch.cat([self.reward(collate([sequences[i] for i in g], device))[:, 0] for g in groups])
+        place = torch.tensor([i for g in groups for i in g], device=device)
+        # The tie parameter is given back from here, since over several ranks it is only whole inside forward.
+        return torch.zeros_like(outputs).index_copy(0, place, outputs), self.tie_parameter * 1.0
 
 
 def train_reward(
@@ -120,7 +125,10 @@ def train_reward(
     # Without a tie anywhere, Bradley-Terry is the whole model.
     any_ties = any(r.tie for r in rows)
     reward = RewardModel(model, tokenizer, bfloat16=config.bfloat16)
-    judge = shard(_Judge(reward, first_tie_parameter(rows, config.ties)).train(), world)
+    first = first_tie_parameter(rows, config.ties)
+    # Ranks must forward equally often, since they gather each block together: there, all of a micro-batch at once.
+    budget = config.max_tokens if world.size == 1 else None
+    judge = shard(_Judge(reward, first, max_tokens=budget).train(), world)
 
     def loss_sums(group: list[int]) -> tuple[torch.Tensor, Sums]:
         scores, tie_parameter = judge([chosen[i] for i in group] + [rejected[i] for i in group])

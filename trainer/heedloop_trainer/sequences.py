@@ -28,6 +28,8 @@ __all__ = [
 
 PAD_ID = 0
 """The id that fills the right end of a batch. Any id would do: nothing reads it."""
+MAX_PADDING = 0.1
+"""Share of a forward that may be padding, once it is large enough to keep a device busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,9 @@ def collate(sequences: Sequence[TokenSequence], device: torch.device | str = "cp
 def micro_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
     """Indices of sequences grouped by similar length, each group within a token budget counted with its padding.
 
+    A group is also closed where one more sequence would make more than `MAX_PADDING` of it padding, unless it still holds
+    less than an eighth of the budget: a device should be busy with it.
+
     Args:
         lengths: whole length of each sequence.
         max_tokens: budget per group; a sequence longer than the budget gets a group of its own.
@@ -127,11 +132,17 @@ def micro_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     groups: list[list[int]] = []
+    real = longest = 0
     for i in order:
-        if groups and (len(groups[-1]) + 1) * lengths[groups[-1][0]] <= max_tokens:
+        padded = (len(groups[-1]) + 1) * longest if groups else 0
+        full = padded > max_tokens
+        wasteful = padded - longest >= max_tokens // 8 and real + lengths[i] < (1 - MAX_PADDING) * padded
+        if groups and not full and not wasteful:
             groups[-1].append(i)
+            real += lengths[i]
         else:
             groups.append([i])
+            real = longest = lengths[i]
     return groups
 
 

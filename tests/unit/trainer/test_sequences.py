@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heedloop.schema import Message, ToolCall
-from heedloop_trainer.sequences import Encoder, TokenSequence, collate, micro_batches, render_prompt
+from heedloop_trainer.sequences import (
+    MAX_PADDING,
+    Encoder,
+    TokenSequence,
+    collate,
+    micro_batches,
+    render_prompt,
+)
 
 PROMPT = (Message("user", "w1 w2"),)
 
@@ -88,3 +95,15 @@ def test_micro_batches_hold_every_row_once_within_the_budget(lengths, budget):
     assert sorted(i for g in groups for i in g) == list(range(len(lengths)))
     for group in groups:
         assert len(group) == 1 or len(group) * max(lengths[i] for i in group) <= budget
+
+
+@given(st.lists(st.integers(1, 400), min_size=1, max_size=60))
+def test_large_micro_batches_hold_little_padding(lengths):
+    for group in micro_batches(lengths, 2048):
+        padded = len(group) * lengths[group[0]]
+        wasted = padded - sum(lengths[i] for i in group)
+        assert wasted <= MAX_PADDING * padded + 1e-9 or padded < 2048 // 8 + lengths[group[0]]
+
+
+def test_equal_lengths_share_a_micro_batch():
+    assert micro_batches([7] * 500, 7 * 500) == [list(range(500))]
