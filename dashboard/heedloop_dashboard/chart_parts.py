@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from heedloop.schema import parse_time
+from heedloop.schema import format_time, parse_time
 from heedloop_dashboard import words
 from heedloop_dashboard.theme import FONT, Palette
 
@@ -46,14 +46,17 @@ def plain_axis(colours: Palette, **more: Any) -> dict[str, Any]:
     }
 
 
+BUCKETS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
+
+
 def time_axis(
-    name: str, colours: Palette, points: Sequence[Group], *, hourly: bool, whole_last: bool = False
+    name: str, colours: Palette, points: Sequence[Group], *, bucket: str, whole_last: bool = False
 ) -> dict[str, Any]:
-    """The time axis of buckets, hours or days."""
+    """The time axis of buckets: hours, days or weeks."""
     axis = plain_axis(
         colours,
         grid=False,
-        format="%H:%M" if hourly else "%-d %b",
+        format="%H:%M" if bucket == "hour" else "%-d %b" if len(points) < 55 or bucket == "day" else "%b %Y",
         tickCount=5,
         ticks=False,
         labelPadding=8,
@@ -62,13 +65,16 @@ def time_axis(
     scale: dict[str, Any] = {"type": "utc"}
     if points:
         # the whole period, also where its first days hold nothing: two charts of one period then have one axis
-        bucket = timedelta(hours=1) if hourly else timedelta(days=1)
         first, last = parse_time(points[0]["time"]), parse_time(points[-1]["time"])
-        scale["domain"] = [
-            vega_time(first),
-            vega_time(last + bucket if whole_last or first == last else last),
-        ]
+        end = last + BUCKETS[bucket] if whole_last or first == last else last
+        scale["domain"] = [vega_time(first), vega_time(end)]
     return {"field": name, "type": "temporal", "scale": scale, "axis": axis, "title": None}
+
+
+def bar_edges(time: str, bucket: str) -> dict[str, str]:
+    """Where the bar of a bucket begins and ends: a little inside it, so that bars stand apart."""
+    start, length = parse_time(time), BUCKETS[bucket]
+    return {"left": format_time(start + 0.19 * length), "right": format_time(start + 0.81 * length)}
 
 
 def vega_time(at: datetime) -> dict[str, Any]:
@@ -81,10 +87,6 @@ def vega_time(at: datetime) -> dict[str, Any]:
         "minutes": at.minute,
         "utc": True,
     }
-
-
-def bucket_unit(hourly: bool) -> str:
-    return "utcyearmonthdatehours" if hourly else "utcyearmonthdate"
 
 
 def share_axis(name: str, colours: Palette) -> dict[str, Any]:
@@ -203,7 +205,10 @@ def pooled_rate(cells: Sequence[Mapping[str, Any]]) -> float:
 
 
 def trend_alt(
-    rated: Sequence[Mapping[str, Any]], points: Sequence[Group], marks: Sequence[Mapping[str, Any]]
+    rated: Sequence[Mapping[str, Any]],
+    points: Sequence[Group],
+    marks: Sequence[Mapping[str, Any]],
+    bucket: str,
 ) -> str:
     """The trend in words, for those who do not see the chart."""
     if not rated:
@@ -211,12 +216,12 @@ def trend_alt(
     low = min(rated, key=lambda v: v["rate"])
     high = max(rated, key=lambda v: v["rate"])
     text = (
-        f"Thumbs-up rate over {len(points)} buckets: from {rated[0]['shown']} at {rated[0]['when']} to {rated[-1]['shown']} "
+        f"Thumbs-up rate over {len(points)} {bucket}s: from {rated[0]['shown']} at {rated[0]['when']} to {rated[-1]['shown']} "
         f"at {rated[-1]['when']}. Highest {words.percent(high['rate'])} at {high['when']}, lowest {words.percent(low['rate'])} at {low['when']}."
     )
     gaps = len(points) - len(rated)
     if gaps:
-        text += f" {gaps} buckets without ratings are left out."
+        text += f" {gaps} {bucket}{'s' if gaps > 1 else ''} without ratings left out."
     if marks:
         text += " Releases: " + ", ".join(f"{m['release']} at {words.clock(m['time'])}" for m in marks) + "."
     return text

@@ -14,8 +14,8 @@ from heedloop_dashboard import words
 from heedloop_dashboard.chart_parts import (
     FEW,
     Group,
+    bar_edges,
     bucket_row,
-    bucket_unit,
     cell_row,
     chart_spec,
     estimate,
@@ -58,13 +58,13 @@ class Chart:
 
 
 def trend(
-    points: Sequence[Group], releases: Sequence[Group], colours: Palette, *, hourly: bool = False
+    points: Sequence[Group], releases: Sequence[Group], colours: Palette, *, bucket: str = "day"
 ) -> Chart:
     """The thumbs-up rate per bucket with its interval band; releases are dashed lines; unrated buckets are gaps."""
     values = with_lone([bucket_row(p) for p in points])
     rated = [v for v in values if v["rate"] is not None]
     marks = [{"time": r["time"], "release": release_name(str(r["value"]))} for r in releases]
-    x = time_axis("time", colours, points, hourly=hourly)
+    x = time_axis("time", colours, points, bucket=bucket)
     y = {**share_axis("rate", colours), "scale": {"zero": False, "nice": 4, "domain": share_domain(rated)}}
     tooltip = [
         {"field": "when", "title": "Time"},
@@ -116,7 +116,7 @@ def trend(
     spec = chart_spec({"values": values}, layer=layers)
     return Chart(
         spec,
-        trend_alt(rated, points, marks),
+        trend_alt(rated, points, marks, bucket),
         {
             "when": "Time",
             "shown": "Thumbs-up rate (95% interval)",
@@ -127,11 +127,12 @@ def trend(
     )
 
 
-def coverage(points: Sequence[Group], colours: Palette, *, hourly: bool = False) -> Chart:
+def coverage(points: Sequence[Group], colours: Palette, *, bucket: str = "day") -> Chart:
     """The share of answers that were rated, a bar per bucket."""
     values: list[dict[str, Any]] = [
         {
             "time": p["time"],
+            **bar_edges(p["time"], bucket),
             "when": words.clock(p["time"]),
             "coverage": estimate(p.get("coverage")),
             "shown": words.percent(estimate(p.get("coverage"))),
@@ -147,36 +148,24 @@ def coverage(points: Sequence[Group], colours: Palette, *, hourly: bool = False)
         {"field": "num_answers", "title": "Answers", "format": ","},
     ]
     spec = chart_spec(
-        {"values": values},
+        {"values": values, "format": {"parse": {"left": "date", "right": "date"}}},
         params=[{"name": "bucket", "select": {"type": "point", "fields": ["time"], "on": "click"}}],
-        mark={
-            "type": "bar",
-            "color": colours.bar,
-            "width": {"band": 0.62},
-            "cornerRadiusEnd": 1.5,
-            "cursor": "pointer",
-        },
+        mark={"type": "bar", "color": colours.bar, "cornerRadiusEnd": 1.5, "cursor": "pointer"},
         encoding={
-            "x": {
-                **time_axis("time", colours, points, hourly=hourly, whole_last=True),
-                "timeUnit": bucket_unit(hourly),
-            },
+            "x": time_axis("left", colours, points, bucket=bucket, whole_last=True),
+            "x2": {"field": "right"},
             "y": {**share_axis("coverage", colours), "scale": {"zero": True, "nice": True}},
             "tooltip": tooltip,
         },
     )
     shares = [v["coverage"] for v in values if v["coverage"] is not None]
     alt = (
-        f"Share of answers that were rated, per bucket: between {words.percent(min(shares))} and {words.percent(max(shares))}."
+        f"Share of answers that were rated, per {bucket}: between {words.percent(min(shares))} and {words.percent(max(shares))}."
         if shares
         else "No answers in this period."
     )
-    return Chart(
-        spec,
-        alt,
-        {"when": "Time", "shown": "Rated", "num_rated": "Ratings", "num_answers": "Answers"},
-        values,
-    )
+    columns = {"when": "Time", "shown": "Rated", "num_rated": "Ratings", "num_answers": "Answers"}
+    return Chart(spec, alt, columns, values)
 
 
 def dots(groups: Sequence[Group], colours: Palette, *, what: str, measure: str = "Thumbs-up rate") -> Chart:

@@ -1,4 +1,4 @@
-"""What is shown, as a file: CSV in which no cell can become a formula of the spreadsheet that opens it."""
+"""What is shown, as a file: Parquet, or CSV in which no cell can become a formula of the spreadsheet that opens it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-__all__ = ["button", "rate_row", "to_csv"]
+__all__ = ["button", "rate_row", "to_csv", "to_parquet"]
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -48,15 +48,47 @@ def rate_row(panel: str, field: str, value: Any, group: Mapping[str, Any]) -> di
     }
 
 
+def to_parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Rows as Parquet; a column of several types is kept as text. Texts stay as they are: nothing calculates them."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = list(dict.fromkeys(k for row in rows for k in row))
+    table = pa.table({name: _column([row.get(name) for row in rows]) for name in columns})
+    out = io.BytesIO()
+    pq.write_table(table, out)
+    return out.getvalue()
+
+
+def _column(values: list[Any]) -> Any:
+    import pyarrow as pa
+
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.array([None if v is None else str(v) for v in values])
+
+
 def button(name: str, rows: Callable[[], Sequence[Mapping[str, Any]]]) -> None:
-    """A button that saves what the page shows; the file is made when it is clicked."""
-    st.download_button(
-        "Export",
-        data=lambda: to_csv(rows()).encode("utf-8-sig"),
-        file_name=f"heedloop-{name}.csv",
-        mime="text/csv",
-        icon=":material/download:",
-        on_click="ignore",
-        key=f"export_{name}",
-        help="Save what is shown as CSV",
-    )
+    """A button that saves what the page shows; the file is made when its format is chosen."""
+    with st.popover("Export", icon=":material/download:", key=f"export_{name}_formats"):
+        st.download_button(
+            "CSV",
+            data=lambda: to_csv(rows()).encode("utf-8-sig"),
+            file_name=f"heedloop-{name}.csv",
+            mime="text/csv",
+            on_click="ignore",
+            key=f"export_{name}",
+            help="For a spreadsheet; nothing in it is calculated",
+            width="stretch",
+        )
+        st.download_button(
+            "Parquet",
+            data=lambda: to_parquet(rows()),
+            file_name=f"heedloop-{name}.parquet",
+            mime="application/vnd.apache.parquet",
+            on_click="ignore",
+            key=f"export_{name}_parquet",
+            help="For pandas, DuckDB and the like; values as they are",
+            width="stretch",
+        )

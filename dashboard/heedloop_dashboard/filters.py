@@ -1,9 +1,14 @@
-"""A page's state: which period and which answers. It stands in the URL, so that a link shows the same view again."""
+"""What a reader chooses on a page: the period, whose ratings, which answers. The choice is written into the URL.
+
+The URL is the one place that holds a page's state (`state.py`): a widget is set from it before it is drawn and writes
+to it when it is changed. (Streamlit's own binding puts the displayed words into the URL and drops values that it does
+not know.)
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -11,33 +16,52 @@ import streamlit as st
 
 from heedloop.client import Client
 from heedloop.schema import SchemaError, format_time, parse_time
-from heedloop_dashboard.fetch import ask, read
+from heedloop_dashboard import components
+from heedloop_dashboard.fetch import ask, read, read_one
 from heedloop_dashboard.navigation import Open
+from heedloop_dashboard.state import (
+    ALL,
+    DEFAULT_PERIOD,
+    FILTERS,
+    PERIODS,
+    RATERS,
+    chosen_filters,
+    is_filter,
+    merged,
+    narrower,
+    query,
+    view_of,
+    window,
+)
 
 __all__ = [
     "FILTERS",
     "PERIODS",
+    "RATERS",
     "answers",
+    "bucket",
+    "chips",
     "choose",
     "facet",
     "filters",
+    "group_link",
     "link_params",
     "period",
     "period_and_model",
-    "quality_filters",
     "raters",
+    "several",
     "window",
     "write_in",
 ]
 
-PERIODS = {"24 h": 1, "7 d": 7, "14 d": 14, "30 d": 30}
-DEFAULT_PERIOD = "30 d"
-RATERS = {"": "End users", "annotator": "Annotators", "model": "Models", "code": "Rules"}
-FILTERS = (
-    "model", "prompt_name", "prompt_version", "service", "environment", "user_id", "session_id", "tag",
-    "rating", "flag", "has", "status", "text",
-)  # fmt: skip
-"""Query parameters of a page that are the API's own filters."""
+_FIRST = "heedloop_first_call"
+_FIRST_KEPT_S = 600
+_WEEKS_BACK = 1990
+WORDS = {
+    "user_id": "user", "session_id": "session", "prompt_name": "prompt", "prompt_version": "version", "flag": "flag",
+    "answer_chars": "characters", "author_kind": "rated by", "min_duration_ms": "at least ms",
+    "max_duration_ms": "at most ms", "min_cost": "at least $", "max_cost": "at most $", "answers_only": "answers only",
+}  # fmt: skip
 
 
 def period() -> str:
@@ -46,56 +70,44 @@ def period() -> str:
     return chosen if chosen in PERIODS else DEFAULT_PERIOD
 
 
-def window(name: str, now: datetime) -> dict[str, str]:
-    """`since` and `until` of a period that ends at `now`.
-
-    Whole UTC days (hours for the shortest period), so that every bucket but the last is whole; the end is rounded up
-    to ten seconds, so that all panels of a page, and quick reruns, ask about the same time.
-    """
-    until = datetime.fromtimestamp(math.ceil(now.timestamp() / 10) * 10, tz=timezone.utc)
-    days = PERIODS[name]
-    if days == 1:
-        since = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=23)
-    else:
-        since = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days - 1)
-    return {"since": format_time(since), "until": format_time(until)}
-
-
-def filters(*, without: tuple[str, ...] = ()) -> dict[str, str]:
+def filters(*, without: tuple[str, ...] = ()) -> dict[str, Any]:
     """The API filters that the URL names, with the period's window (`since` and `until` in the URL come first)."""
-    chosen = window(period(), datetime.now(timezone.utc))
-    for name in ("since", "until"):
-        given = st.query_params.get(name)
+    name, now = period(), datetime.now(timezone.utc)
+    chosen: dict[str, Any] = dict(window(name, now, _first_call(now) if name == ALL else None))
+    for end in ("since", "until"):
+        given = st.query_params.get(end)
         if given:
             try:
-                chosen[name] = format_time(parse_time(given, field=name))
+                chosen[end] = format_time(parse_time(given, field=end))
             except SchemaError as err:
                 st.text(f"The link's {err}; the period is used instead.")
-    for name in FILTERS:
-        value = st.query_params.get(name)
-        if value and name not in without:
-            chosen[name] = value
+    chosen |= {k: v for k, v in chosen_filters(query()).items() if k not in without}
     return chosen
 
 
-def quality_filters(*, without: tuple[str, ...] = ()) -> dict[str, str]:
-    """`filters` and whose thumbs count: end users' where the URL does not say otherwise."""
-    chosen = filters(without=without)
-    kind = st.query_params.get("author_kind")
-    if kind in RATERS and kind:
-        chosen["author_kind"] = kind
-    return chosen
+def _first_call(now: datetime) -> datetime | None:
+    """The Monday of the week in which everything begins; None where there is nothing yet or the server is away."""
+    kept: tuple[float, datetime | None] | None = st.session_state.get(_FIRST)
+    if kept is not None and time.monotonic() - kept[0] < _FIRST_KEPT_S:
+        return kept[1]
+    since = format_time(now.replace(microsecond=0) - timedelta(weeks=_WEEKS_BACK))
+    answer = read_one(Client.quality_trend, interval="week", since=since)
+    points: Sequence[Mapping[str, Any]] = (answer.value or {}).get("points") or []
+    first = next((parse_time(p["time"]) for p in points if p["num_answers"]), None)
+    if first is not None:
+        st.session_state[_FIRST] = (time.monotonic(), first)
+    return first
 
 
-def link_params(**more: Any) -> dict[str, str]:
+def bucket(chosen: Mapping[str, Any]) -> str:
+    """How finely a trend is drawn: `hour`, `day` or `week`, by the window's length."""
+    length = parse_time(chosen["until"]) - parse_time(chosen["since"])
+    return "hour" if length <= timedelta(days=2) else "day" if length <= timedelta(days=120) else "week"
+
+
+def link_params(**more: Any) -> dict[str, Any]:
     """The URL's state with changes, for a link to another page: a value of None takes a filter away."""
-    params = {
-        k: v
-        for k, v in st.query_params.to_dict().items()
-        if k in ("period", "since", "until", "author_kind", *FILTERS)
-    }
-    params |= more
-    return {k: str(v) for k, v in params.items() if v not in (None, "")}
+    return merged(view_of(query()), more)
 
 
 def answers(**more: Any) -> dict[str, object]:
@@ -103,8 +115,13 @@ def answers(**more: Any) -> dict[str, object]:
     return Open("traces", link_params(**more)).to_json()
 
 
-# The URL is the one place that holds a page's state: a widget is set from it before it is drawn and writes to it when it
-# is changed. (Streamlit's own binding puts the displayed words into the URL and drops values that it does not know.)
+def group_link(field: str, value: object, **more: Any) -> Open | None:
+    """The answers of one group of this view; None where no filter can name them."""
+    filter_ = narrower(field, value)
+    return None if filter_ is None else Open("traces", link_params(**filter_, **more))
+
+
+# ------------------------------------------------------------------------------------------------------- choosers
 
 
 def period_and_model() -> None:
@@ -119,7 +136,7 @@ def period_and_model() -> None:
         on_change=_write,
         args=("period", DEFAULT_PERIOD),
     )
-    facet("model", "All models", width=160)
+    facet("model", "All models", width=150)
 
 
 def facet(field: str, any_label: str, *, width: Any = "stretch", label: str | None = None) -> str:
@@ -129,7 +146,7 @@ def facet(field: str, any_label: str, *, width: Any = "stretch", label: str | No
 
 def raters() -> None:
     """Whose thumbs the rates are made of."""
-    choose("author_kind", RATERS, width=130)
+    choose("author_kind", RATERS, width=125)
 
 
 def choose(
@@ -153,10 +170,58 @@ def choose(
     )
 
 
+def several(field: str, label: str, placeholder: str) -> None:
+    """A chooser of several values, all of which an answer must have."""
+    current = [v for v in query().get(field, []) if v]
+    st.session_state[f"choose_{field}"] = current
+    options = list(dict.fromkeys([*current, *_facet(field)]))
+    st.multiselect(
+        label,
+        options,
+        key=f"choose_{field}",
+        placeholder=placeholder,
+        on_change=_write_several,
+        args=(field,),
+        max_selections=10,
+    )
+
+
 def write_in(field: str, label: str, **more: Any) -> None:
     """A text field of the URL's state; empty means not set."""
     st.session_state[f"choose_{field}"] = st.query_params.get(field, "")
     st.text_input(label, key=f"choose_{field}", on_change=_write, args=(field, ""), **more)
+
+
+def metadata() -> None:
+    """A field for one more condition on what the app said about its calls: `key=value`."""
+    st.text_input(
+        "Metadata",
+        key="choose_metadata",
+        placeholder="key=value",
+        on_change=_write_metadata,
+        max_chars=300,
+        help="What the app said about the call, such as language=de. Without a value: calls that lack the key.",
+    )
+
+
+def chips(page: str) -> None:
+    """The filters in force, each a link that takes it away; nothing where there are none."""
+    view = view_of(query())
+    entries: list[tuple[str, Open]] = []
+    for name, value in view.items():
+        if name == "period" or not (is_filter(name) or name in ("since", "until")):
+            continue
+        for one in value if isinstance(value, list) else [value]:
+            left = merged(view, {name: None})
+            if name == "tag" and isinstance(value, list):
+                left = merged(left, {"tag": [v for v in value if v != one]})
+            entries.append((f"{_word(name)} {one or '(none)'}", Open(page, left)))
+    if entries:
+        components.chips("chips", entries)
+
+
+def _word(name: str) -> str:
+    return WORDS.get(name, name.removeprefix("metadata.").replace("_", " "))
 
 
 def _write(field: str, default: str) -> None:
@@ -166,6 +231,26 @@ def _write(field: str, default: str) -> None:
         st.query_params[field] = value
     else:
         st.query_params.pop(field, None)
+    if field == "period":  # a chosen period replaces the times that a link brought
+        st.query_params.pop("since", None)
+        st.query_params.pop("until", None)
+
+
+def _write_several(field: str) -> None:
+    st.query_params.pop("cursor", None)
+    chosen = st.session_state.get(f"choose_{field}") or []
+    if chosen:
+        st.query_params[field] = chosen
+    else:
+        st.query_params.pop(field, None)
+
+
+def _write_metadata() -> None:
+    key, _, value = (st.session_state.get("choose_metadata") or "").partition("=")
+    if key.strip():
+        st.query_params.pop("cursor", None)
+        st.query_params[f"metadata.{key.strip()}"] = value.strip()
+    st.session_state["choose_metadata"] = ""
 
 
 def _facet(field: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import Any, NoReturn
 from urllib.parse import urlencode
 
 import streamlit as st
@@ -16,10 +16,10 @@ _PAGES = "heedloop_pages"
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """A page of the dashboard and its query."""
+    """A page of the dashboard and its query: texts, or lists of texts where a parameter is repeated."""
 
     page: str
-    params: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """As components take it."""
@@ -35,10 +35,15 @@ def go(target: Open) -> NoReturn:
     """Show another page; an unknown one leads to the first."""
     pages = st.session_state[_PAGES]
     page = pages.get(target.page) or next(iter(pages.values()))
-    st.switch_page(page, query_params={k: str(v) for k, v in target.params.items() if v not in (None, "")})
+    st.switch_page(page, query_params=_pairs(target))
+
+
+def _pairs(target: Open) -> list[tuple[str, str]]:
+    pairs = [(k, v) for k, v in target.params.items() if v is not None]
+    return [(k, str(one)) for k, v in pairs for one in (v if isinstance(v, (list, tuple)) else [v])]
 
 
 def href(target: Open) -> str:
     """A relative link."""
-    query = urlencode({k: v for k, v in target.params.items() if v not in (None, "")})
+    query = urlencode(_pairs(target))
     return f"./{target.page}{'?' + query if query else ''}"

@@ -14,7 +14,18 @@ from streamlit.components import v2
 
 from heedloop_dashboard.navigation import Open, go
 
-__all__ = ["cards", "conversation", "diff", "feedback", "finding", "lineage", "links", "table", "tree"]
+__all__ = [
+    "cards",
+    "chips",
+    "conversation",
+    "diff",
+    "feedback",
+    "finding",
+    "lineage",
+    "links",
+    "table",
+    "tree",
+]
 
 _HERE = Path(__file__).parent
 
@@ -34,6 +45,7 @@ _FINDING = _component("finding")
 _FEEDBACK = _component("feedback")
 _LINEAGE = _component("lineage")
 _LINKS = _component("links")
+_CHIPS = _component("chips")
 
 
 def _show(component: Any, key: str, data: dict[str, Any], *, height: Any = "content") -> None:
@@ -117,3 +129,8 @@ def links(key: str, entries: list[tuple[str, Open | None]], *, label: str, left:
         {"label": text, "open": None if target is None else target.to_json()} for text, target in entries
     ]
     _show(_LINKS, key, {"links": shown, "label": label, "side": "left" if left else ""})
+
+
+def chips(key: str, entries: list[tuple[str, Open]]) -> None:
+    """Filters in force; a link takes one away."""
+    _show(_CHIPS, key, {"chips": [{"label": text, "open": target.to_json()} for text, target in entries]})

@@ -18,7 +18,8 @@ function visible(text) {
 // A link inside the dashboard: a plain click is answered without loading the page again, any other click by the browser.
 function link(node, open, trigger) {
   if (!open) return node;
-  const query = new URLSearchParams(open.params || {}).toString();
+  const pairs = Object.entries(open.params || {}).flatMap(([k, v]) => (Array.isArray(v) ? v.map((one) => [k, one]) : [[k, v]]));
+  const query = new URLSearchParams(pairs).toString();
   node.setAttribute("href", "./" + open.page + (query ? "?" + query : ""));
   node.addEventListener("click", (event) => {
     if (event.metaKey || event.ctrlKey || event.shiftKey || event.button !== 0) return;

@@ -39,7 +39,7 @@ def show() -> None:
         filters.period_and_model()
         filters.raters()
     field = _field()
-    chosen = filters.quality_filters(without=(field,))
+    chosen = filters.filters(without=(field,))
     groups = read(groups=ask(Client.quality_by, field, **chosen))["groups"]
     if groups.error is not None:
         panels.problem(groups.error)

@@ -150,7 +150,7 @@ def _newest() -> None:
         rows("feedback_rows", found)
     following = answer.value.get("next_cursor")
     if following:
-        params = {**chosen, "cursor": following}
+        params = {**given, "cursor": following}
         components.links(
             "older", [("Older feedback \u2192", Open("feedback", params))], label="More feedback", left=True
         )

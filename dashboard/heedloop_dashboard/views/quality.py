@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 import streamlit as st
@@ -11,8 +10,10 @@ import streamlit as st
 from heedloop.client import Client, NotFound
 from heedloop.schema import format_time, parse_time
 from heedloop_dashboard import charts, components, export, filters, panels, words
+from heedloop_dashboard.chart_parts import BUCKETS
 from heedloop_dashboard.fetch import Answer, Ask, ask, read_page
 from heedloop_dashboard.navigation import Open, go
+from heedloop_dashboard.state import narrower
 from heedloop_dashboard.views import calls_table, failures, feedback, trust
 
 __all__ = ["show"]
@@ -25,9 +26,9 @@ def show() -> None:
         st.subheader("Quality overview", anchor=False, width="stretch")
         filters.period_and_model()
         filters.raters()
-    chosen = filters.quality_filters()
-    hourly = filters.period() == "24 h"
-    answers = _read(chosen, hourly=hourly)
+    chosen = filters.filters()
+    bucket = filters.bucket(chosen)
+    answers = _read(chosen, bucket)
     with title:
         export.button("quality", lambda: _export_rows(answers))
     if answers["summary"].error is not None:
@@ -36,16 +37,16 @@ def show() -> None:
     _cards(answers["summary"].value, answers["trend"])
     _finding(answers)
     _other_kinds(answers["summary"].value, chosen)
-    _over_time(answers["trend"], hourly=hourly)
+    _over_time(answers["trend"], bucket)
     _by_group(answers)
     _reasons_and_recent(answers)
     trust.show(chosen)
 
 
-def _read(chosen: Mapping[str, str], *, hourly: bool) -> dict[str, Answer]:
+def _read(chosen: Mapping[str, Any], bucket: str) -> dict[str, Answer]:
     return read_page(
         summary=ask(Client.quality_summary, **chosen),
-        trend=ask(Client.quality_trend, interval="hour" if hourly else "day", **chosen),
+        trend=ask(Client.quality_trend, interval=bucket, **chosen),
         versions=ask(Client.quality_by, "prompt_version", **chosen),
         models=ask(Client.quality_by, "model", **chosen),
         segments=ask(Client.quality_by, segment_field(), field2="prompt_version", **chosen),
@@ -56,7 +57,7 @@ def _read(chosen: Mapping[str, str], *, hourly: bool) -> dict[str, Answer]:
     )
 
 
-def _ask_recent(chosen: Mapping[str, str]) -> Ask:
+def _ask_recent(chosen: Mapping[str, Any]) -> Ask:
     if "author_kind" in chosen:
         given = {k: v for k, v in chosen.items() if k in ("author_kind", "since", "until")}
         return ask(Client.feedback, limit=8, kind="rating", **given)
@@ -233,13 +234,12 @@ def _whole_period(summary: Mapping[str, Any]) -> tuple[str, str, str]:
 # ------------------------------------------------------------------------------------------------------- charts
 
 
-def _over_time(trend: Answer, *, hourly: bool) -> None:
+def _over_time(trend: Answer, bucket: str) -> None:
     left, right = st.columns([2, 1], gap="small")
-    what = "hour" if hourly else "day"
 
     def open_bucket(row: Mapping[str, Any]) -> None:
         start = parse_time(_as_time(row["time"]))
-        end = start + (timedelta(hours=1) if hourly else timedelta(days=1))
+        end = start + BUCKETS[bucket]
         go(
             Open(
                 "traces", filters.link_params(since=format_time(start), until=format_time(end), rating="any")
@@ -253,7 +253,7 @@ def _over_time(trend: Answer, *, hourly: bool) -> None:
             "Share of rated answers marked good; the band is the 95% interval. Dashed lines are releases.",
             trend,
             lambda v: charts.trend(
-                v["points"] if _any_rated(v) else [], v.get("releases") or [], panels.colours(), hourly=hourly
+                v["points"] if _any_rated(v) else [], v.get("releases") or [], panels.colours(), bucket=bucket
             ),
             select="bucket",
             on_select=open_bucket,
@@ -262,12 +262,12 @@ def _over_time(trend: Answer, *, hourly: bool) -> None:
         panels.chart(
             "coverage",
             "Who rates",
-            f"Share of answers that got a rating each {what}.",
+            f"Share of answers that got a rating each {bucket}.",
             trend,
             lambda v: charts.coverage(
                 v["points"] if any(p["num_answers"] for p in v["points"]) else [],
                 panels.colours(),
-                hourly=hourly,
+                bucket=bucket,
             ),
             select="bucket",
             on_select=open_bucket,
@@ -303,14 +303,7 @@ def _by_group(answers: Mapping[str, Answer]) -> None:
             lambda v: charts.heatmap(v, panels.colours(), rows=name, columns="Version"),
             height=200,
             select="cell",
-            on_select=lambda row: go(
-                Open(
-                    "traces",
-                    filters.link_params(
-                        **{field: row["value"], "prompt_version": row["value2"], "rating": "any"}
-                    ),
-                )
-            ),
+            on_select=lambda row: _open_cell(field, row),
             empty_text=f"No ratings with a {_plain(name).lower()} yet.",
         )
     with third:
@@ -326,10 +319,22 @@ def _dots(key: str, title: str, field: str, what: str, answer: Answer) -> None:
         lambda v: charts.dots(_in_order(v, field), panels.colours(), what=what),
         height=200,
         select="group",
-        on_select=lambda row: go(
-            Open("traces", filters.link_params(**{field: row["value"], "rating": "any"}))
-        ),
+        on_select=lambda row: open_group(field, row["value"]),
     )
+
+
+def open_group(field: str, value: Any) -> None:
+    """Show the rated answers of a group, where a filter can name them."""
+    target = filters.group_link(field, value, rating="any")
+    if target is not None:
+        go(target)
+
+
+def _open_cell(field: str, row: Mapping[str, Any]) -> None:
+    version = narrower("prompt_version", row["value2"])
+    target = None if version is None else filters.group_link(field, row["value"], rating="any", **version)
+    if target is not None:
+        go(target)
 
 
 def _in_order(groups: list[dict[str, Any]], field: str) -> list[dict[str, Any]]:

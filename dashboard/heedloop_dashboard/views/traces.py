@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 import streamlit as st
 
 from heedloop.client import Client
 from heedloop_dashboard import components, export, filters, panels, words
-from heedloop_dashboard.fetch import Answer, ask, read_page
+from heedloop_dashboard.fetch import Answer, ask, current, read_page
 from heedloop_dashboard.navigation import Open
 from heedloop_dashboard.views import calls_table
 
-__all__ = ["show"]
+__all__ = ["export_rows", "show"]
 
 PAGE = 50
+MAX_EXPORT = 10_000
+"""Answers that one export holds at most."""
 COLUMNS = ("time", "question", "answer", "thumb", "flags", "version", "model", "duration")
 CHOICES = {
     "rating": {
@@ -43,12 +47,15 @@ def show() -> None:
         filters.period_and_model()
     _filter_row()
     chosen = filters.filters()
-    answer = read_page(calls=ask(Client.calls, limit=PAGE, cursor=st.query_params.get("cursor"), **chosen))[
-        "calls"
-    ]
+    filters.chips("traces")
+    answers = read_page(
+        calls=ask(Client.calls, limit=PAGE, cursor=st.query_params.get("cursor"), **chosen),
+        counted=ask(Client.quality_summary, **chosen),
+    )
+    client = current().client
     with title:
-        export.button("traces", lambda: _export_rows(answer))
-    _list(answer)
+        export.button("traces", lambda: export_rows(islice(client.iter_calls(**chosen), MAX_EXPORT)))
+    _list(answers["calls"], answers["counted"], chosen)
 
 
 def _filter_row() -> None:
@@ -71,17 +78,19 @@ def _filter_row() -> None:
     with st.expander("More filters", icon=":material/tune:", expanded=_has_more()):
         first, second, third, fourth = st.columns(4, gap="small")
         with first:
-            filters.choose("status", CHOICES["status"], label="Status")
-            filters.facet("tag", "All tags", label="Tag")
+            filters.several("tag", "Tags", "All tags")
+            filters.metadata()
         with second:
             filters.facet("flag", "All flags", label="Flag")
-            filters.facet("prompt_name", "All prompts", label="Prompt")
+            filters.choose("status", CHOICES["status"], label="Status")
         with third:
+            filters.facet("prompt_name", "All prompts", label="Prompt")
             filters.facet("service", "All services", label="Service")
             filters.facet("environment", "All environments", label="Environment")
         with fourth:
             filters.write_in("user_id", "User", max_chars=256)
             filters.write_in("session_id", "Session", max_chars=256)
+            filters.write_in("min_duration_ms", "Took at least (ms)", max_chars=12)
 
 
 def _has_more() -> bool:
@@ -89,7 +98,7 @@ def _has_more() -> bool:
     return any(st.query_params.get(n) for n in names)
 
 
-def _list(answer: Answer) -> None:
+def _list(answer: Answer, counted: Answer, chosen: Mapping[str, Any]) -> None:
     with panels.panel("calls"):
         if answer.error is not None:
             panels.problem(answer.error)
@@ -98,17 +107,19 @@ def _list(answer: Answer) -> None:
         if not calls:
             panels.empty("No answers match. Widen the period or take a filter away.")
             return
-        _heading(calls)
+        total = None if counted.error is not None else counted.value["num_answers"]
+        _heading(calls, total, chosen)
         calls_table.show("calls", calls, columns=COLUMNS, params=filters.link_params())
     _pages(answer.value.get("next_cursor"))
 
 
-def _heading(calls: list[dict[str, Any]]) -> None:
+def _heading(calls: list[dict[str, Any]], total: float | None, chosen: Mapping[str, Any]) -> None:
     newest, oldest = words.clock(calls[0]["start_time"]), words.clock(calls[-1]["start_time"])
-    count = f"{len(calls)} answers" if len(calls) > 1 else "One answer"
+    what = "calls" if chosen.get("answers_only") == "false" else "answers"
+    title = f"{words.count(total)} {what}, newest first" if total else f"{what.capitalize()}, newest first"
     panels.header(
-        "Answers, newest first",
-        f"{count}, from {newest} back to {oldest} (UTC). Select a row to open its trace.",
+        title if round(total or 2) != 1 else f"One {what[:-1]}",
+        f"Shown: {len(calls)}, from {newest} back to {oldest} (UTC). Select a row to open its trace.",
     )
 
 
@@ -122,16 +133,12 @@ def _pages(following: str | None) -> None:
         components.links("pages", links, label="Pages of this list", left=True)
 
 
-def _export_rows(answer: Answer) -> list[dict[str, Any]]:
-    if answer.error is not None:
-        return []
+def export_rows(calls: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Answers as rows of a file."""
     fields = (
         "trace_id", "span_id", "start_time", "duration_ns", "name", "service", "environment", "model", "prompt_name",
         "prompt_version", "user_id", "session_id", "status", "cost", "thumb", "num_feedback", "has_correction",
         "input_preview", "output_preview",
     )  # fmt: skip
-    rows = [{k: call.get(k) for k in fields} for call in answer.value["calls"]]
-    for row, call in zip(rows, answer.value["calls"], strict=True):
-        row["flags"] = " ".join(call.get("flags") or [])
-        row["tags"] = " ".join(call.get("tags") or [])
-    return rows
+    listed = ("flags", "tags")
+    return [{**{k: c.get(k) for k in fields}, **{k: " ".join(c.get(k) or []) for k in listed}} for c in calls]

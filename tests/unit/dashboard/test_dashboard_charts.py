@@ -22,7 +22,7 @@ def test_the_trend_has_a_gap_where_nobody_rated() -> None:
     assert len(drawn.rows) == 30
     assert [v["rate"] for v in unrated] == [None]
     assert unrated[0]["shown"] == "no ratings"
-    assert "1 buckets without ratings are left out" in drawn.alt
+    assert "1 day without ratings left out" in drawn.alt
     assert "Releases: v12" in drawn.alt
 
 
