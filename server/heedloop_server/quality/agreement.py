@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Literal, cast
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from heedloop_server.quality.intervals import Array, Interval
 from heedloop_server.quality.means import percentile_interval
@@ -307,6 +307,7 @@ def agreement_interval(
     *,
     categories: Sequence[Hashable] | None = None,
     metric: Metric = "nominal",
+    clusters: Sequence[Hashable] | None = None,
     num_samples: int = 1000,
     seed: int = 0,
     level: float = 0.95,
@@ -314,22 +315,36 @@ def agreement_interval(
     """A coefficient with its bootstrap interval over units; `n` is the number of units with two or more judgements.
 
     None where the coefficient is undefined, or where fewer than 20 resamples define it. Units, not judgements, are
-    resampled: judgements of one unit are not independent.
+    resampled: judgements of one unit are not independent. Where `clusters` names a cluster per unit (the answer that
+    several units are about), clusters are resampled.
     """
     n = _checked_counts(counts)
+    cluster = _cluster_index(len(n), clusters)[n.sum(axis=1) > 0]
     n = n[n.sum(axis=1) > 0]
     statistic = _weighted_statistic(coefficient, n, categories, metric)
     estimate = statistic(np.ones(len(n))) if len(n) else np.nan
     if not np.isfinite(estimate):
         return None
-    draws = np.random.default_rng(seed).multinomial(len(n), np.full(len(n), 1 / len(n)), size=num_samples)
-    ends = percentile_interval([statistic(w.astype(float)) for w in draws], level=level)
+    present, cluster = np.unique(cluster, return_inverse=True)
+    k = len(present)
+    draws = np.random.default_rng(seed).multinomial(k, np.full(k, 1 / k), size=num_samples)
+    ends = percentile_interval([statistic(w[cluster].astype(float)) for w in draws], level=level)
     if ends is None:
         return None
     paired = int((n.sum(axis=1) > 1).sum())
     return Interval(
         float(estimate), min(ends[0], estimate), max(ends[1], estimate), paired, "bootstrap", level
     )
+
+
+def _cluster_index(num_units: int, clusters: Sequence[Hashable] | None) -> NDArray[np.int64]:
+    """(units,) a number per cluster; each unit its own where none are named."""
+    if clusters is None:
+        return np.arange(num_units)
+    if len(clusters) != num_units:
+        raise ValueError(f"{len(clusters)} clusters for {num_units} units")
+    place = {c: i for i, c in enumerate(dict.fromkeys(clusters))}
+    return np.array([place[c] for c in clusters], dtype=np.int64)
 
 
 def _weighted_statistic(

@@ -144,28 +144,27 @@ class DawidSkene:
 def dawid_skene(
     judgements: Iterable[tuple[Hashable, Hashable, Hashable]],
     *,
+    known: Mapping[Hashable, Hashable] | None = None,
     n_iter: int = 100,
     tolerance: float = 1e-6,
     smoothing: float = 0.01,
 ) -> DawidSkene | None:
     """Estimate true labels and annotators' confusion matrices together, by expectation maximisation.
 
-    Starts from the majority. `smoothing` is added to every count of a confusion matrix, so that an annotator with few
-    judgements is not certain of anything. None without judgements. The order of judgements changes nothing.
+    Starts from the majority, and where gold answers are known also from how annotators did on those; the likelier fit
+    counts. `smoothing` is added to every count of a confusion matrix, so that an annotator with few
+    judgements is not certain of anything. `known` gives the true label of some units (gold answers), which then hold
+    throughout; a gold label that nobody said is left out. None without judgements. The order of judgements changes nothing.
 
     Source: Dawid & Skene 1979, Appl. Statist. 28:20-28.
     """
     votes = _Votes(judgements)
     if not votes.units:
         return None
-    posterior, history = votes.shares(), list[float]()
-    prior, confusion = _maximise(votes, posterior, smoothing)
-    for _ in range(n_iter):
-        posterior, likelihood = _expect(votes, prior, confusion)
-        prior, confusion = _maximise(votes, posterior, smoothing)
-        history.append(likelihood)
-        if len(history) > 1 and abs(history[-1] - history[-2]) <= tolerance * max(1.0, abs(history[-2])):
-            break
+    gold = _known_places(votes, known or {})
+    starts = [votes.shares(), _judged_by_gold(votes, gold)] if len(gold[0]) else [votes.shares()]
+    fits = [_maximise_likelihood(votes, start, gold, n_iter, tolerance, smoothing) for start in starts]
+    posterior, prior, confusion, history = max(fits, key=lambda f: f[3][-1])
     return DawidSkene(
         labels=tuple(votes.labels),
         consensus=votes.decided(posterior),
@@ -174,6 +173,56 @@ def dawid_skene(
         prior=prior,
         log_likelihood=tuple(history),
     )
+
+
+_Places = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Places of the units whose label is known, and of their labels."""
+
+
+def _maximise_likelihood(
+    votes: _Votes, start: Array, gold: _Places, n_iter: int, tolerance: float, smoothing: float
+) -> tuple[Array, Array, Array, list[float]]:
+    """Posterior, prior, confusion matrices and the log likelihood per iteration, from one start."""
+    posterior, history = start, list[float]()
+    _hold(posterior, gold)
+    prior, confusion = _maximise(votes, posterior, smoothing)
+    for _ in range(n_iter):
+        posterior, likelihood = _expect(votes, prior, confusion, gold)
+        prior, confusion = _maximise(votes, posterior, smoothing)
+        history.append(likelihood)
+        if len(history) > 1 and abs(history[-1] - history[-2]) <= tolerance * max(1.0, abs(history[-2])):
+            break
+    return posterior, prior, confusion, history
+
+
+def _judged_by_gold(votes: _Votes, gold: _Places) -> Array:
+    """The start that believes each annotator as far as gold answers bear them out.
+
+    The majority is a poor start where most are wrong: the labels then change places and stay so.
+    """
+    known = np.zeros(len(votes.units), bool)
+    known[gold[0]] = True
+    on_gold = known[votes.unit]
+    posterior = votes.shares()
+    _hold(posterior, gold)
+    counted = np.where(known[:, None], posterior, 0.0)
+    _, confusion = _maximise(votes, counted, 1.0)
+    unmeasured = np.bincount(votes.annotator, weights=on_gold, minlength=len(votes.annotators)) == 0
+    confusion[unmeasured] = 1 / len(votes.labels)
+    start, _ = _expect(votes, np.full(len(votes.labels), 1 / len(votes.labels)), confusion, gold)
+    return start
+
+
+def _known_places(votes: _Votes, known: Mapping[Hashable, Hashable]) -> _Places:
+    label_place = {label: i for i, label in enumerate(votes.labels)}
+    pairs = [(i, label_place[known[u]]) for i, u in enumerate(votes.units) if known.get(u) in label_place]
+    table = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    return table[:, 0], table[:, 1]
+
+
+def _hold(posterior: Array, gold: _Places) -> None:
+    posterior[gold[0]] = 0.0
+    posterior[gold] = 1.0
 
 
 def _maximise(votes: _Votes, posterior: Array, smoothing: float) -> tuple[Array, Array]:
@@ -187,14 +236,17 @@ def _maximise(votes: _Votes, posterior: Array, smoothing: float) -> tuple[Array,
     return posterior.mean(axis=0), confusion / confusion.sum(axis=2, keepdims=True)
 
 
-def _expect(votes: _Votes, prior: Array, confusion: Array) -> tuple[Array, float]:
-    """The posterior (units, k) and the log likelihood."""
+def _expect(votes: _Votes, prior: Array, confusion: Array, gold: _Places) -> tuple[Array, float]:
+    """The posterior (units, k) and the log likelihood, known labels being data."""
     num, k = len(votes.units), len(votes.labels)
     logs = np.log(np.maximum(confusion, 1e-300))[votes.annotator, :, votes.label]
     joint = np.empty((num, k))
     for true in range(k):
         joint[:, true] = np.bincount(votes.unit, weights=logs[:, true], minlength=num)
     joint += np.log(np.maximum(prior, 1e-300))
+    said = joint[gold]
+    joint[gold[0]] = -np.inf
+    joint[gold] = said
     top = joint.max(axis=1, keepdims=True)
     shares = np.exp(joint - top)
     totals = shares.sum(axis=1, keepdims=True)

@@ -1,0 +1,133 @@
+"""How far annotators agree on a question, and in which slices they do not.
+
+Every coefficient comes with its bootstrap interval over items and with n; None where it is undefined. There is no
+verdict ("substantial"): what is enough depends on what the labels are for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from heedloop_server.quality.agreement import Coefficient, agreement_interval, cohen_kappa
+from heedloop_server.quality.counts import as_json
+from heedloop_server.quality.intervals import Array, Interval
+from heedloop_server.quality.means import bootstrap_mean, percentile_interval
+from heedloop_server.quality.ranges import mean_range_overlap
+from heedloop_server.review.control.labels import (
+    Asked,
+    Judged,
+    Label,
+    Unit,
+    known_categories,
+    labels,
+    metric_of,
+    ranges_of,
+    unit_item,
+)
+
+__all__ = ["agreement_by_slice", "agreement_of_question", "cohen_interval"]
+
+NUM_SAMPLES = 400
+
+
+def agreement_of_question(asked: Asked, judged: Sequence[Judged]) -> dict[str, Any]:
+    """Percent agreement, Cohen's (of two annotators) or Fleiss's kappa, Krippendorff's alpha, Gwet's AC1, range overlap.
+
+    Returns the JSON of docs/api.md. Units of one item (its flags, its pairs) are resampled together; `num_units` counts
+    those with two or more judgements.
+    """
+    said = _newest(labels(asked, judged))
+    counts, categories, items = _counts(asked, said)
+    metric = metric_of(asked)
+    annotators = sorted({a for a, _ in said})
+    kappa: dict[str, Any] = {"cohen": None, "fleiss": None}
+    if len(annotators) == 2:
+        kappa["cohen"] = as_json(cohen_interval(said, annotators, categories))
+    elif len(annotators) > 2:
+        kappa["fleiss"] = as_json(_interval("fleiss", counts, items))
+    return {
+        "question": asked.name,
+        "kind": asked.kind,
+        "metric": metric,
+        "num_annotators": len(annotators),
+        "num_judgements": len(said),
+        "num_units": int((counts.sum(axis=1) > 1).sum()),
+        "percent": as_json(_interval("percent", counts, items)),
+        **kappa,
+        "alpha": as_json(_interval("alpha", counts, items, categories=categories, metric=metric)),
+        "gwet_ac1": as_json(_interval("gwet_ac1", counts, items)),
+        "range_overlap": as_json(_range_overlap(asked, judged)) if asked.kind == "ranges" else None,
+    }
+
+
+def agreement_by_slice(
+    asked: Asked, judged: Sequence[Judged], slice_of: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """The same per slice, the least agreement first; `slice_of` maps an item's id to its slice."""
+    groups: dict[str, list[Judged]] = {}
+    for one in judged:
+        groups.setdefault(slice_of.get(one.item_id, ""), []).append(one)
+    found = [{"value": value, **agreement_of_question(asked, group)} for value, group in groups.items()]
+    return sorted(found, key=lambda s: (s["percent"] or {}).get("estimate", 2.0))
+
+
+def _newest(said: Iterable[tuple[str, Unit, Label]]) -> dict[tuple[str, Unit], Label]:
+    return {(annotator, unit): label for annotator, unit, label in said}
+
+
+def _counts(asked: Asked, said: Mapping[tuple[str, Unit], Label]) -> tuple[Array, list[Hashable], list[str]]:
+    """(units, categories) how many annotators said what of each unit, the categories, and each unit's item."""
+    categories = known_categories(asked, said.values())
+    place = {c: i for i, c in enumerate(categories)}
+    units = sorted({u for _, u in said})
+    row = {unit: i for i, unit in enumerate(units)}
+    counts = np.zeros((len(row), len(categories)))
+    for (_, unit), label in said.items():
+        counts[row[unit], place[label]] += 1
+    return counts, categories, [unit_item(u) for u in units]
+
+
+def _interval(name: Coefficient, counts: Array, items: Sequence[str], **kinds: Any) -> Interval | None:
+    if not len(counts):
+        return None
+    return agreement_interval(name, counts, clusters=items, num_samples=NUM_SAMPLES, **kinds)
+
+
+def cohen_interval(
+    said: Mapping[tuple[str, Unit], Label], annotators: Sequence[str], categories: Sequence[Hashable]
+) -> Interval | None:
+    """Cohen's kappa of two annotators over the units that both judged, with its bootstrap interval over items."""
+    first, second = annotators
+    place = {c: i for i, c in enumerate(categories)}
+    tables: dict[str, Array] = {}
+    for annotator, unit in said:
+        if annotator == first and (second, unit) in said:
+            table = tables.setdefault(unit_item(unit), np.zeros((len(place), len(place))))
+            table[place[said[first, unit]], place[said[second, unit]]] += 1
+    if not tables:
+        return None
+    return _bootstrap(np.stack(list(tables.values())), cohen_kappa)
+
+
+def _bootstrap(tables: Array, statistic: Callable[[Array], float | None]) -> Interval | None:
+    """`tables` (items, k, k), summed over items resampled with replacement."""
+    estimate = statistic(tables.sum(axis=0))
+    if estimate is None:
+        return None
+    n = len(tables)
+    draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=NUM_SAMPLES).astype(float)
+    values = [statistic(t) for t in np.tensordot(draws, tables, axes=1)]
+    ends = percentile_interval([np.nan if v is None else v for v in values])
+    if ends is None:
+        return None
+    num_units = int(tables.sum())
+    return Interval(estimate, min(ends[0], estimate), max(ends[1], estimate), num_units, "bootstrap")
+
+
+def _range_overlap(asked: Asked, judged: Sequence[Judged]) -> Interval | None:
+    """The mean Jaccard index of the characters marked, over texts that two or more read and somebody marked."""
+    found = [mean_range_overlap(list(marks.values())) for marks in ranges_of(asked, judged).values()]
+    return bootstrap_mean([v for v in found if v is not None], scale=(0, 1), num_samples=NUM_SAMPLES)

@@ -1,0 +1,217 @@
+"""How each annotator works: right on gold, harsh or mild, trustworthy, quick, steady. And by what they should not go.
+
+Everything is an estimate with an interval; `careless` is said only where the interval says so, with its reasons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import mean, median
+from typing import Any
+
+import numpy as np
+
+from heedloop_server.quality.consensus import AnnotatorQuality
+from heedloop_server.quality.counts import as_json
+from heedloop_server.quality.intervals import Interval, newcombe, wilson
+from heedloop_server.quality.means import bootstrap_mean
+from heedloop_server.review.control.consensus import fit, gold_units
+from heedloop_server.review.control.labels import Asked, Judged, Label, Unit, labels
+
+__all__ = ["Annotator", "annotators", "scaled"]
+
+Said = Mapping[Unit, Mapping[str, Label]]
+"""Unit -> annotator -> label."""
+
+FEWEST = 10
+"""Judgements below which nobody is called careless."""
+SAME_ANSWER = 0.95
+"""Share of one and the same answer from which it is said that an annotator hardly varies, where the others do."""
+QUICK = 1 / 3
+"""Share of the others' median time below which it is said that an annotator is quick."""
+
+
+@dataclass(slots=True)
+class Annotator:
+    """What is known of one annotator; docs/api.md has the JSON."""
+
+    author_id: str
+    num_items: int = 0
+    num_judgements: int = 0
+    gold: Interval | None = None
+    gold_by_question: dict[str, Interval | None] = field(default_factory=dict[str, "Interval | None"])
+    severity: dict[str, Interval | None] = field(default_factory=dict[str, "Interval | None"])
+    reliability: dict[str, AnnotatorQuality] = field(default_factory=dict[str, AnnotatorQuality])
+    median_s: float | None = None
+    drift: Interval | None = None
+    careless: bool = False
+    reasons: list[str] = field(default_factory=list[str])
+    notes: list[str] = field(default_factory=list[str])
+
+    def to_json(self) -> dict[str, Any]:
+        """The annotator as the REST API writes it."""
+        return {
+            "author_id": self.author_id,
+            "num_items": self.num_items,
+            "num_judgements": self.num_judgements,
+            "gold": as_json(self.gold),
+            "gold_by_question": {q: as_json(i) for q, i in self.gold_by_question.items()},
+            "severity": {q: as_json(i) for q, i in self.severity.items()},
+            "reliability": {
+                q: {"accuracy": r.accuracy.to_json(), "informedness": r.informedness}
+                for q, r in self.reliability.items()
+            },
+            "median_s": self.median_s,
+            "drift": as_json(self.drift),
+            "careless": self.careless,
+            "reasons": self.reasons,
+            "notes": self.notes,
+        }
+
+
+def annotators(
+    questions: Sequence[Asked], judged: Sequence[Judged], gold: Mapping[str, Judged]
+) -> list[Annotator]:
+    """Every annotator of a queue, by id. `gold`: the expected answers by item id."""
+    found = {a: Annotator(a) for a in sorted({j.annotator for j in judged})}
+    for author_id, one in found.items():
+        own = [j for j in judged if j.annotator == author_id]
+        one.num_items = len({j.item_id for j in own})
+        times = [j.duration_ms / 1000 for j in own if j.duration_ms]
+        one.median_s = median(times) if times else None
+    right: dict[str, list[tuple[Judged, bool]]] = {a: [] for a in found}
+    for asked in questions:
+        _question(asked, judged, gold, found, right)
+    _overall(found, right)
+    _speed(found)
+    return list(found.values())
+
+
+def _question(
+    asked: Asked,
+    judged: Sequence[Judged],
+    gold: Mapping[str, Judged],
+    found: Mapping[str, Annotator],
+    right: Mapping[str, list[tuple[Judged, bool]]],
+) -> None:
+    said: dict[Unit, dict[str, Label]] = {}
+    for annotator, unit, label in labels(asked, judged):
+        said.setdefault(unit, {})[annotator] = label
+    if not said:
+        return
+    expected = gold_units(asked, gold)
+    model = fit(asked, judged, gold)
+    for author_id, one in found.items():
+        own = {u: votes[author_id] for u, votes in said.items() if author_id in votes}
+        if not own:
+            continue
+        one.num_judgements += len(own)
+        checked = [own[u] == expected[u] for u in own if u in expected]
+        one.gold_by_question[asked.name] = wilson(sum(checked), len(checked))
+        one.severity[asked.name] = _severity(asked, author_id, said)
+        if model is not None and author_id in model.annotators:
+            one.reliability[asked.name] = model.annotators[author_id]
+        one.notes += _hardly_varies(asked, author_id, said)
+    if model is not None:
+        _note_right(asked, judged, model.consensus, expected, right)
+
+
+def _severity(asked: Asked, author_id: str, said: Said) -> Interval | None:
+    """The mean of own rating minus the mean of the others', on 0 to 1, over the units that others judged too."""
+    if asked.kind not in ("thumb", "scale", "category"):
+        return None
+    gaps = [
+        scaled(asked, votes[author_id]) - mean(scaled(asked, v) for a, v in votes.items() if a != author_id)
+        for votes in said.values()
+        if author_id in votes and len(votes) > 1
+    ]
+    return bootstrap_mean(gaps, scale=(-1, 1), num_samples=1000)
+
+
+def scaled(asked: Asked, label: Label) -> float:
+    """A rating on 0 (worst) to 1 (best)."""
+    if asked.kind == "category":
+        last = len(asked.choices) - 1
+        return asked.choices.index(str(label)) / last if last > 0 and label in asked.choices else 0.0
+    low = 0.0 if asked.low is None else float(asked.low)
+    high = 1.0 if asked.high is None else float(asked.high)
+    return (float(label) - low) / (high - low)
+
+
+def _hardly_varies(asked: Asked, author_id: str, said: Said) -> list[str]:
+    own, others = list[Label](), list[Label]()
+    for votes in said.values():
+        if author_id in votes:
+            own.append(votes[author_id])
+            others += [v for a, v in votes.items() if a != author_id]
+    if len(own) < 2 * FEWEST or len(others) < 2 * FEWEST:
+        return []
+    commonest = max(set(own), key=own.count)
+    share, usual = own.count(commonest) / len(own), others.count(commonest) / len(others)
+    low = wilson(others.count(commonest), len(others))
+    if share < SAME_ANSWER or low is None or low.high >= SAME_ANSWER:
+        return []
+    return [f"{asked.name}: {share:.0%} of the answers are {commonest!r}, of the others' {usual:.0%}"]
+
+
+def _note_right(
+    asked: Asked,
+    judged: Iterable[Judged],
+    consensus: Mapping[Hashable, Any],
+    expected: Mapping[Hashable, Label],
+    right: Mapping[str, list[tuple[Judged, bool]]],
+) -> None:
+    """Note for every judgement whether it is the gold answer, or else the consensus of several."""
+    for one in judged:
+        for annotator, unit, label in labels(asked, [one]):
+            if unit in expected:
+                right[annotator].append((one, label == expected[unit]))
+            elif (agreed := consensus.get(unit)) is not None and agreed.num > 1:
+                right[annotator].append((one, label == agreed.label))
+
+
+def _overall(found: Mapping[str, Annotator], right: Mapping[str, Sequence[tuple[Judged, bool]]]) -> None:
+    for author_id, one in found.items():
+        gold = [i for i in one.gold_by_question.values() if i is not None]
+        n = sum(i.n for i in gold)
+        one.gold = wilson(sum(round(i.estimate * i.n) for i in gold), n) if n else None
+        one.drift = _drift(right[author_id])
+        _judge(one)
+
+
+def _drift(right: Sequence[tuple[Judged, bool]]) -> Interval | None:
+    """How much oftener right in the later half than in the earlier; None below 2 x `FEWEST` judgements."""
+    if len(right) < 2 * FEWEST:
+        return None
+    ordered = [ok for _, ok in sorted(right, key=lambda r: r[0].submitted_at)]
+    middle = len(ordered) // 2
+    early, late = ordered[:middle], ordered[middle:]
+    return newcombe(sum(late), len(late), sum(early), len(early))
+
+
+def _judge(one: Annotator) -> None:
+    """Careless is whose labels say next to nothing of the truth, beyond what chance leaves open."""
+    for question, quality in one.reliability.items():
+        if quality.careless:
+            one.reasons.append(
+                f"{question}: over {quality.accuracy.n} judgements the labels say next to nothing of what the others "
+                f"agree on (informedness {quality.informedness:.2f}; a blind guess has 0, a perfect annotator 1)"
+            )
+    if one.gold is not None and one.gold.n >= FEWEST and one.gold.high < 0.5:
+        one.reasons.append(
+            f"{one.gold.estimate:.0%} of {one.gold.n} gold answers right (at most {one.gold.high:.0%})"
+        )
+    if one.drift is not None and one.drift.high < 0:
+        one.notes.append(f"right less often lately, by {-one.drift.estimate:.0%}")
+    one.careless = bool(one.reasons)
+
+
+def _speed(found: Mapping[str, Annotator]) -> None:
+    timed = {a: o.median_s for a, o in found.items() if o.median_s is not None and o.num_items >= FEWEST}
+    for author_id, own in timed.items():
+        others = [t for a, t in timed.items() if a != author_id]
+        if others and own < QUICK * float(np.median(others)):
+            found[author_id].notes.append(
+                f"takes {own:.0f} s an item, the others {float(np.median(others)):.0f} s"
+            )

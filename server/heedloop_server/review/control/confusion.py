@@ -1,0 +1,52 @@
+"""People's consensus beside what somebody else said of the same answers: a judge model, the model itself, the users."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from heedloop_server.quality.agreement import confusion_table
+from heedloop_server.quality.counts import as_json
+from heedloop_server.quality.intervals import wilson
+from heedloop_server.review.control.agreement import cohen_interval
+from heedloop_server.review.control.labels import Asked, Label, Unit, known_categories
+
+__all__ = ["confusion", "confusion_by_slice"]
+
+
+def confusion(asked: Asked, people: Mapping[Unit, Label], other: Mapping[Unit, Label]) -> dict[str, Any]:
+    """The table of both over the units that both have: rows are people's consensus, columns the other's label.
+
+    Also `accuracy` (how often the other says what people say, Wilson) and `kappa` (Cohen's, bootstrap), null where
+    undefined.
+    """
+    both = sorted(set(people) & set(other))
+    categories = known_categories(asked, [*people.values(), *other.values()])
+    ours, theirs = [people[u] for u in both], [other[u] for u in both]
+    said = {("people", u): people[u] for u in both} | {("other", u): other[u] for u in both}
+    return {
+        "categories": categories,
+        "table": confusion_table(ours, theirs, categories).astype(int).tolist(),
+        "n": len(both),
+        "accuracy": as_json(wilson(sum(a == b for a, b in zip(ours, theirs, strict=True)), len(both))),
+        "kappa": as_json(cohen_interval(said, ("people", "other"), categories)),
+    }
+
+
+def confusion_by_slice(
+    asked: Asked,
+    people: Mapping[Unit, Label],
+    other: Mapping[Unit, Label],
+    slice_of: Mapping[str, str],
+) -> list[dict[str, Any]]:
+    """The same per slice of the items, the largest first."""
+    groups: dict[str, dict[Unit, Label]] = {}
+    for unit, label in people.items():
+        groups.setdefault(slice_of.get(unit[0], ""), {})[unit] = label
+    found = [{"value": value, **confusion(asked, own, other)} for value, own in groups.items()]
+    return sorted(found, key=lambda s: -s["n"])
+
+
+def as_labels(rows: Sequence[Mapping[str, Any]]) -> dict[Unit, Label]:
+    """Unit -> label from the consensus rows of a question; ties are left out."""
+    return {(row["item_id"], *row["unit"]): row["label"] for row in rows if row["label"] is not None}

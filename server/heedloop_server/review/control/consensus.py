@@ -1,0 +1,74 @@
+"""One label out of several annotators' for every unit of a question, and how sure it is.
+
+Majority counts heads; `weighted` counts them by reliability; `dawid_skene` estimates how each annotator errs. Where
+gold answers are known they hold: an annotator is measured against them as well as against the others. A reviewer's
+adjudication stands over all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Literal, cast
+
+from heedloop_server.quality.consensus import (
+    Consensus,
+    DawidSkene,
+    dawid_skene,
+    majority_vote,
+    reliability_weights,
+    weighted_vote,
+)
+from heedloop_server.review.control.labels import Asked, Judged, Label, Unit, labels
+
+__all__ = ["METHODS", "Method", "consensus_of_question", "fit", "gold_units"]
+
+Method = Literal["majority", "dawid_skene", "weighted"]
+METHODS: tuple[Method, ...] = ("majority", "dawid_skene", "weighted")
+
+
+def gold_units(asked: Asked, gold: Mapping[str, Judged]) -> dict[Hashable, Label]:
+    """Unit -> the expected label, from the expected answers by item."""
+    return {unit: label for _, unit, label in labels(asked, gold.values())}
+
+
+def fit(asked: Asked, judged: Sequence[Judged], gold: Mapping[str, Judged]) -> DawidSkene | None:
+    """Dawid and Skene's model of a question's annotators; None without judgements."""
+    return dawid_skene(labels(asked, judged), known=gold_units(asked, gold))
+
+
+def consensus_of_question(
+    asked: Asked,
+    judged: Sequence[Judged],
+    *,
+    method: Method,
+    gold: Mapping[str, Judged] | None = None,
+    adjudicated: Mapping[str, Judged] | None = None,
+) -> list[dict[str, Any]]:
+    """Per unit: `item_id, answer` (index, and the category or other answer), `label` (null where tied), `confidence`,
+    `num`, `by` (the method, or `adjudication`), sorted by unit."""
+    found = _vote(asked, list(judged), method, gold or {})
+    settled = {unit: label for _, unit, label in labels(asked, (adjudicated or {}).values())}
+    units = sorted({cast(Unit, u) for u in found} | set(settled))
+    return [_row(unit, found.get(unit), settled.get(unit), method) for unit in units]
+
+
+def _vote(
+    asked: Asked, judged: Sequence[Judged], method: Method, gold: Mapping[str, Judged]
+) -> Mapping[Hashable, Consensus]:
+    said = list(labels(asked, judged))
+    if method == "majority" or not said:
+        return majority_vote(said)
+    model = fit(asked, judged, gold)
+    assert model is not None  # noqa: S101  there are judgements
+    return model.consensus if method == "dawid_skene" else weighted_vote(said, reliability_weights(model))
+
+
+def _row(unit: Unit, found: Consensus | None, settled: Label | None, method: Method) -> dict[str, Any]:
+    return {
+        "item_id": unit[0],
+        "unit": list(unit[1:]),
+        "label": settled if settled is not None else found.label if found else None,
+        "confidence": 1.0 if settled is not None else found.confidence if found else 0.0,
+        "num": found.num if found else 0,
+        "by": "adjudication" if settled is not None else method,
+    }
