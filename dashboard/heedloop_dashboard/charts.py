@@ -150,11 +150,12 @@ def coverage(points: Sequence[Group], colours: Palette, *, bucket: str = "day") 
     spec = chart_spec(
         {"values": values, "format": {"parse": {"left": "date", "right": "date"}}},
         params=[{"name": "bucket", "select": {"type": "point", "fields": ["time"], "on": "click"}}],
-        mark={"type": "bar", "color": colours.bar, "cornerRadiusEnd": 1.5, "cursor": "pointer"},
+        mark={"type": "rect", "color": colours.bar, "cornerRadius": 1.5, "cursor": "pointer"},
         encoding={
             "x": time_axis("left", colours, points, bucket=bucket, whole_last=True),
             "x2": {"field": "right"},
             "y": {**share_axis("coverage", colours), "scale": {"zero": True, "nice": True}},
+            "y2": {"datum": 0},
             "tooltip": tooltip,
         },
     )

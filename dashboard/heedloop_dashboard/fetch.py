@@ -13,7 +13,7 @@ import streamlit as st
 from heedloop.client import ApiError, Client, Unauthorized
 from heedloop_dashboard.sessions import COOKIE, SESSIONS, Session
 
-__all__ = ["Answer", "Ask", "ask", "current", "read", "read_one", "read_page"]
+__all__ = ["Answer", "Ask", "ask", "current", "forget", "read", "read_one", "read_page", "write"]
 
 FRESH_S = 3.0
 """An answer this young is shown again instead of asked for again: a page shows feedback within seconds."""
@@ -104,6 +104,19 @@ def _collect(asks: Mapping[str, Ask], slot: Any) -> dict[str, Answer]:
 def read_one(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Answer:
     """One answer."""
     return read(only=ask(method, *args, **kwargs))["only"]
+
+
+def write(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Answer:
+    """Do something on the server, once and now; what was kept is asked for again afterwards."""
+    answer = _answer(current().client, Ask(method, args, kwargs))
+    if answer.error is None:
+        forget()
+    return answer
+
+
+def forget() -> None:
+    """Ask for everything anew from now on."""
+    st.session_state.pop(_KEPT, None)
 
 
 def _answer(client: Client, question: Ask) -> Answer:

@@ -11,6 +11,7 @@ import streamlit as st
 from heedloop_dashboard.navigation import Open, go
 from heedloop_dashboard.sessions import Session
 from heedloop_dashboard.views import (
+    alerts,
     compare,
     datasets,
     delivery,
@@ -50,6 +51,7 @@ PAGES: tuple[PageEntry, ...] = (
     PageEntry("feedback", "Feedback", "thumbs_up_down", feedback.show),
     PageEntry("failures", "Failures", "error", failures.show),
     PageEntry("compare", "Compare", "compare_arrows", compare.show),
+    PageEntry("alerts", "Alerts", "notifications", alerts.show),
     PageEntry("datasets", "Datasets", "dataset", datasets.show),
     PageEntry("runs", "Runs", "model_training", runs.show),
     PageEntry("delivery", "Delivery", "local_shipping", delivery.show),

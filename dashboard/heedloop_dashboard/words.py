@@ -17,6 +17,7 @@ __all__ = [
     "duration",
     "interval",
     "percent",
+    "plural",
     "points",
     "signed_count",
 ]
@@ -53,6 +54,11 @@ def change(difference: Mapping[str, Any] | None) -> str:
 def count(value: float | None) -> str:
     """A count as `60,111`; weighted counts lose their fraction."""
     return NONE if value is None else f"{round(value):,}"
+
+
+def plural(number: int, word: str) -> str:
+    """`1 rule`, `2 rules`."""
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
 
 
 def signed_count(value: float) -> str:

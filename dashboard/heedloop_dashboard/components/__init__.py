@@ -123,12 +123,18 @@ def lineage(key: str, steps: list[dict[str, Any]]) -> None:
     _show(_LINEAGE, key, {"steps": steps})
 
 
-def links(key: str, entries: list[tuple[str, Open | None]], *, label: str, left: bool = False) -> None:
-    """Links inside the dashboard; one without a target is shown as not available."""
+def links(
+    key: str, entries: list[tuple[str, Open | None]], *, label: str, left: bool = False, framed: bool = False
+) -> None:
+    """Links inside the dashboard; one without a target is shown as not available; `framed` ones look like buttons."""
     shown = [
         {"label": text, "open": None if target is None else target.to_json()} for text, target in entries
     ]
-    _show(_LINKS, key, {"links": shown, "label": label, "side": "left" if left else ""})
+    _show(
+        _LINKS,
+        key,
+        {"links": shown, "label": label, "side": ("left" if left else "") + (" framed" if framed else "")},
+    )
 
 
 def chips(key: str, entries: list[tuple[str, Open]]) -> None:

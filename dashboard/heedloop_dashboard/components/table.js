@@ -19,6 +19,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
       const inner = open ? td.appendChild(link(el("a"), open, setTriggerValue)) : td;
       if (Array.isArray(value)) value.forEach((v) => inner.appendChild(el("span", "tag", v)));
       else {
+        if (column.kind === "state") inner.classList.add("state", "state-" + String(value).toLowerCase().split(/[^a-z]/)[0]);
         if (column.kind === "thumb") inner.classList.add(value === "Up" ? "up" : "down");
         inner.appendChild(el("span", "", value === null || value === undefined || value === "" ? "\u2013" : value));
       }

@@ -1,0 +1,358 @@
+"""Alerts: rules that watch a number, what state each is in, and one rule with its history, its webhook and its form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from heedloop.client import Client
+from heedloop.schema import format_time, parse_time
+from heedloop_dashboard import components, export, panels, rules, words
+from heedloop_dashboard.chart_parts import BUCKETS
+from heedloop_dashboard.fetch import Answer, ask, current, read_page, write
+from heedloop_dashboard.navigation import Open, go
+from heedloop_dashboard.state import chosen_filters, merged
+from heedloop_dashboard.views import alert_form
+
+__all__ = ["answers_of", "show"]
+
+_SAID = "heedloop_alert_said"
+
+
+def show() -> None:
+    """Draw the form, one alert, or the list, as the URL says."""
+    alert_id = (st.query_params.get("alert_id") or "").strip()
+    if "new" in st.query_params:
+        alert_form.show_new()
+    elif alert_id:
+        _one(alert_id)
+    else:
+        _list()
+
+
+# --------------------------------------------------------------------------------------------------------- list
+
+
+def _list() -> None:
+    title = st.container(horizontal=True, vertical_alignment="center", gap="small")
+    with title:
+        st.subheader("Alerts", anchor=False, width="stretch")
+    answer = read_page(alerts=ask(Client.alerts))["alerts"]
+    with title:
+        if current().can("admin"):
+            components.links(
+                "new", [("New alert", Open("alerts", {"new": "1"}))], label="Alerts", framed=True
+            )
+        export.button("alerts", lambda: _export_rows(answer))
+    if answer.error is not None:
+        panels.problem(answer.error)
+        return
+    alerts: Sequence[Mapping[str, Any]] = answer.value
+    if not alerts:
+        with panels.panel("alerts"):
+            panels.empty(
+                "Nothing is watched yet. An alert watches a rate, the coverage, errors or a share, and tells a webhook."
+            )
+        return
+    _verdict(alerts)
+    with panels.panel("alerts"):
+        panels.header("Rules", "The worst first; a number leads to the answers in its newest window")
+        _table(alerts)
+
+
+def _verdict(alerts: Sequence[Mapping[str, Any]]) -> None:
+    open_ = [a for a in alerts if a["state"] in ("alarm", "warning") and a.get("enabled", True)]
+    unseen = [a for a in open_ if not a.get("acknowledged_by")]
+    if not open_:
+        text = f": {words.plural(len(alerts), 'rule')} watched."
+        components.finding("verdict", lead="Nothing is out of order", text=text, tone="good")
+        return
+    first = open_[0]
+    components.finding(
+        "verdict",
+        lead=f"{first['name']}: {first['state']}",
+        text=f". {first.get('message') or ''}"
+        + (f" {words.plural(len(unseen), 'alert')} not acknowledged yet." if unseen else ""),
+        tone="bad" if first["state"] == "alarm" else "",
+        action="Open",
+        open=Open("alerts", {"alert_id": first["id"]}),
+    )
+
+
+def _table(alerts: Sequence[Mapping[str, Any]]) -> None:
+    heads = [
+        {"key": "state", "label": "State", "kind": "state"},
+        {"key": "name", "label": "Name", "kind": ""},
+        {"key": "watches", "label": "Watches", "kind": "wide"},
+        {"key": "value", "label": "Now", "kind": "number"},
+        {"key": "num", "label": "Answers", "kind": "number"},
+        {"key": "since", "label": "Since", "kind": ""},
+        {"key": "seen", "label": "Acknowledged", "kind": ""},
+    ]
+    rows = [
+        {
+            "key": a["id"],
+            "cells": [
+                rules.state_word(a),
+                a["name"],
+                rules.sentence(a),
+                rules.value_text(a.get("value"), short=True),
+                words.count(a.get("num")),
+                words.clock(a.get("changed_at")),
+                a.get("acknowledged_by"),
+            ],
+            "open": Open("alerts", {"alert_id": a["id"]}).to_json(),
+            "opens": _opens(a),
+        }
+        for a in alerts
+    ]
+    components.table("alert_rows", heads, rows, caption="Alerts, the worst state first", link=1)
+
+
+def _opens(alert: Mapping[str, Any]) -> dict[str, Any]:
+    target = answers_of(alert)
+    return {} if target is None else {"num": target.to_json(), "value": target.to_json()}
+
+
+def answers_of(alert: Mapping[str, Any], **more: Any) -> Open | None:
+    """The answers in an alert's newest window; None before its first evaluation."""
+    found: Mapping[str, Any] | None = alert.get("link_filters")
+    return None if not found else Open("traces", merged(found, more))
+
+
+def _export_rows(answer: Answer) -> list[dict[str, Any]]:
+    rows = []
+    for a in answer.value or []:
+        value = a.get("value") or {}
+        rows.append(
+            {
+                "id": a["id"], "name": a["name"], "state": a["state"], "watches": rules.sentence(a),
+                "value": value.get("estimate"), "low": value.get("low"), "high": value.get("high"), "num": a.get("num"),
+                "evidence": a.get("evidence"), "changed_at": a.get("changed_at"), "acknowledged_by": a.get("acknowledged_by"),
+                "enabled": a.get("enabled"),
+            }
+        )  # fmt: skip
+    return rows
+
+
+# ---------------------------------------------------------------------------------------------------------- one
+
+
+def _one(alert_id: str) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader("Alert", anchor=False, width="stretch")
+        components.links("up", [("All alerts", Open("alerts"))], label="Alerts")
+    answers = read_page(alert=ask(Client.alert, alert_id), history=ask(Client.alert_history, alert_id))
+    if answers["alert"].error is not None:
+        panels.problem(answers["alert"].error)
+        return
+    alert: Mapping[str, Any] = answers["alert"].value
+    said = st.session_state.pop(_SAID, None)
+    if said:
+        components.finding("said", lead=said[0], text=said[1], tone=said[2])
+    _state(alert)
+    _figures(alert)
+    left, right = st.columns([1.7, 1], gap="small")
+    with left:
+        _history(alert, answers["history"])
+    with right:
+        _rule(alert)
+        _actions(alert)
+    if current().can("admin"):
+        alert_form.show_edit(alert)
+
+
+def _state(alert: Mapping[str, Any]) -> None:
+    tone = {"alarm": "bad", "ok": "good", "resolved": "good"}.get(alert["state"], "")
+    text = f" is {rules.state_word(alert).lower()}. {alert.get('message') or rules.sentence(alert)}"
+    if alert.get("error"):
+        text += f" It could not be evaluated: {alert['error']}"
+    target = answers_of(alert)
+    components.finding(
+        "state",
+        lead=str(alert["name"]),
+        text=text,
+        tone=tone if alert.get("enabled", True) else "",
+        action="Show the answers" if target else None,
+        open=target,
+    )
+
+
+def _figures(alert: Mapping[str, Any]) -> None:
+    value: Mapping[str, Any] | None = alert.get("value")
+    target = answers_of(alert)
+    link = None if target is None else target.to_json()
+    components.cards(
+        "figures",
+        [
+            {
+                "key": "value", "label": rules.METRICS.get(alert["metric"], str(alert["metric"])), "tone": "",
+                "value": words.percent(None if value is None else value["estimate"]), "open": link,
+                "note": "undefined in the newest window" if value is None
+                else f"95%: {100 * value['low']:.1f} to {100 * value['high']:.1f}",
+            },
+            {
+                "key": "num", "label": "In the newest window", "value": words.count(alert.get("num")), "tone": "",
+                "note": f"at least {alert.get('min_count')} needed", "open": link,
+            },
+            {
+                "key": "limit", "label": "Held against", "value": words.percent(rules.limit(alert)), "tone": "",
+                "note": "threshold" if alert["kind"] == "threshold" else "baseline",
+            },
+            {
+                "key": "evidence", "label": "Evidence", "tone": "bad" if (alert.get("evidence") or 0) >= 1 else "",
+                "value": words.NONE if alert.get("evidence") is None else f"{alert['evidence']:.2f}",
+                "note": "1 is an alarm", "help": "How far the number has gone towards an alarm: 0 is nothing, 1 and above an alarm.",
+            },
+        ],
+    )  # fmt: skip
+
+
+def _history(alert: Mapping[str, Any], answer: Answer) -> None:
+    with panels.panel("history"):
+        panels.header(
+            "History", "Changes of state, newest first; each number leads to the answers of its window"
+        )
+        if answer.error is not None:
+            panels.problem(answer.error)
+            return
+        if not answer.value:
+            panels.empty("The state has not changed since the rule was made.")
+            return
+        heads = [
+            {"key": "at", "label": "Time", "kind": ""},
+            {"key": "after", "label": "State", "kind": "state"},
+            {"key": "value", "label": "Value", "kind": "number"},
+            {"key": "num", "label": "Answers", "kind": "number"},
+            {"key": "what", "label": "What", "kind": "wide"},
+            {"key": "told", "label": "Webhook", "kind": ""},
+        ]
+        rows = [_history_row(alert, h) for h in answer.value]
+        components.table("history_rows", heads, rows, caption="History of this alert, newest first", link=-1)
+
+
+def _history_row(alert: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    delivery: Mapping[str, Any] = change.get("delivery") or {}
+    told = {"none": None, "pending": "waiting", "delivered": "delivered", "failed": "failed"}.get(
+        str(delivery.get("status")), delivery.get("status")
+    )
+    if delivery.get("error"):
+        told = f"{told}: {delivery['error']}"
+    what = change.get("message") or ""
+    if change.get("acknowledged_by"):
+        what = f"Acknowledged by {change['acknowledged_by']}. {what}"
+    target = _window_of(alert, change)
+    opens = {} if target is None else {"value": target.to_json(), "num": target.to_json()}
+    return {
+        "cells": [
+            words.clock(change["at"]),
+            str(change["after"]).capitalize(),
+            rules.value_text(change.get("value"), short=True),
+            words.count(change.get("num")),
+            what,
+            told,
+        ],
+        "opens": opens,
+    }
+
+
+def _window_of(alert: Mapping[str, Any], change: Mapping[str, Any]) -> Open | None:
+    if change.get("value") is None:
+        return None
+    until = parse_time(change["at"])
+    since = until - float(alert.get("window_hours") or 24) * BUCKETS["hour"]
+    link: Mapping[str, Any] = alert.get("link_filters") or alert.get("filters") or {}
+    return Open("traces", {**link, "since": format_time(since), "until": format_time(until)})
+
+
+def _rule(alert: Mapping[str, Any]) -> None:
+    with panels.panel("rule"):
+        panels.header("Rule", "What is watched, and when it speaks")
+        rows = [
+            ("Watches", rules.sentence(alert)),
+            ("Answers", rules.filter_text(alert.get("filters") or {}) or "all"),
+            ("Of these, those that", rules.filter_text(alert.get("of") or {})),
+            ("Window", f"{alert.get('window_hours')} hours"),
+            ("Silent under", f"{alert.get('min_count')} answers"),
+            ("Webhook", alert.get("webhook_url") or "none"),
+            ("Reminds", f"every {alert['remind_hours']} hours" if alert.get("remind_hours") else "never"),
+            ("Evaluated", f"{words.clock(alert.get('evaluated_at'))} UTC"),
+            ("Acknowledged", _acknowledged(alert)),
+        ]
+        heads = [
+            {"key": "what", "label": "What", "kind": ""},
+            {"key": "value", "label": "Value", "kind": "wrap"},
+        ]
+        cells = [{"cells": [k, v]} for k, v in rows if v]
+        components.table("rule_rows", heads, cells, caption="The rule", link=-1, plain=True)
+        view = chosen_filters(
+            {k: v if isinstance(v, list) else [str(v)] for k, v in (alert.get("filters") or {}).items()}
+        )
+        components.links(
+            "see", [("See this segment in Quality \u2192", Open("", view))], label="Segment", left=True
+        )
+
+
+def _acknowledged(alert: Mapping[str, Any]) -> str | None:
+    if not alert.get("acknowledged_by"):
+        return None
+    return f"{alert['acknowledged_by']}, {words.clock(alert.get('acknowledged_at'))} UTC"
+
+
+# ------------------------------------------------------------------------------------------------------ actions
+
+
+def _actions(alert: Mapping[str, Any]) -> None:
+    session = current()
+    if not (session.can("admin") or session.can("annotate")):
+        return
+    open_ = alert["state"] in ("alarm", "warning") and not alert.get("acknowledged_by")
+    with st.container(horizontal=True, gap="small", key="actions"):
+        if (
+            open_
+            and session.can("annotate")
+            and st.button("Acknowledge", icon=":material/visibility:", type="primary", key="acknowledge")
+        ):
+            _do("Acknowledged", Client.acknowledge_alert, alert["id"], session.name or session.role)
+        if session.can("admin"):
+            on = alert.get("enabled", True)
+            if st.button("Mute" if on else "Unmute", icon=":material/notifications_paused:", key="mute"):
+                _do("Muted" if on else "Watching again", Client.update_alert, alert["id"], enabled=not on)
+            if alert.get("webhook_url") and st.button("Send a test", icon=":material/send:", key="test"):
+                _test(alert["id"])
+            with st.popover("Delete", icon=":material/delete:", key="delete"):
+                st.text("The rule and its history go.")
+                if st.button("Delete it", type="primary", key="delete_yes"):
+                    _do("Deleted", Client.delete_alert, alert["id"], then=Open("alerts"))
+
+
+def _do(said: str, method: Any, alert_id: str, *args: Any, then: Open | None = None, **changes: Any) -> None:
+    answer = write(method, alert_id, *args, **changes)
+    if answer.error is not None:
+        panels.problem(answer.error)
+        return
+    st.session_state[_SAID] = (said, ".", "good")
+    if then is not None:
+        st.session_state.pop(_SAID, None)
+        go(then)
+    st.rerun()
+
+
+def _test(alert_id: str) -> None:
+    answer = write(Client.test_alert, alert_id)
+    if answer.error is not None:
+        panels.problem(answer.error)
+        return
+    result: Mapping[str, Any] = answer.value
+    if result.get("delivered"):
+        said = (
+            "The webhook took it",
+            f", with status {result.get('status')} after {round(result.get('took_ms') or 0)} ms.",
+            "good",
+        )
+    else:
+        said = ("The webhook did not take it", f": {result.get('error') or result.get('status')}.", "bad")
+    st.session_state[_SAID] = said
+    st.rerun()
