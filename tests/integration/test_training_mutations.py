@@ -10,16 +10,17 @@ import pytest
 import torch
 
 from heedloop.schema import Demonstration, Message, PromptRow
-from heedloop_trainer import models, optimiser, ppo, sampling, sequences, sft, supervised
+from heedloop_trainer import models, optimiser, ppo, sampling, sequences, sft, supervised, targets
 from heedloop_trainer.models import Policy
 from heedloop_trainer.optimiser import OptimiserConfig, shared_groups
 from heedloop_trainer.policy_math import TokenLogProbs, selective_log_probs, token_rewards
-from heedloop_trainer.ppo import PPOConfig, make_targets, train_ppo
+from heedloop_trainer.ppo import PPOConfig, train_ppo
 from heedloop_trainer.rollout import Response, Rollout
 from heedloop_trainer.sampling import CachedGenerator, SamplingConfig
 from heedloop_trainer.scratch import SmallShape, small_policy, train_tokenizer
 from heedloop_trainer.sequences import Batch, Encoder, TokenSequence, collate
 from heedloop_trainer.sft import SFTConfig, train_sft
+from heedloop_trainer.targets import make_targets
 
 torch.set_num_threads(1)
 WORDS = ["yes", "no", "the cat", "a dog sits", "why not", "thanks"]
@@ -65,8 +66,8 @@ def check_score_on_the_end_token(policy, tokenizer) -> None:
         torch.tensor([3, 2]), torch.tensor([True, True]), zeros, zeros, zeros, zeros, torch.zeros(2),
         torch.tensor([2.0, 1.0]), torch.tensor([2.0, 1.0]), 0.0,
     )  # fmt: skip
-    targets = make_targets(PPOConfig(), rollout, 0.0)
-    assert targets.rewards.tolist() == [[0.0, 0.0, 2.0], [0.0, 1.0, 0.0]]
+    found = make_targets(PPOConfig(), rollout, 0.0)
+    assert found.rewards.tolist() == [[0.0, 0.0, 2.0], [0.0, 1.0, 0.0]]
 
 
 def check_the_sampler_is_confirmed(policy, tokenizer) -> None:
@@ -117,7 +118,7 @@ def score_one_token_early(monkeypatch) -> None:
     def shifted(scores, kl, lengths, *, kl_coefficient):
         return token_rewards(scores, kl, (lengths - 1).clamp(min=1), kl_coefficient=kl_coefficient)
 
-    monkeypatch.setattr(ppo, "token_rewards", shifted)
+    monkeypatch.setattr(targets, "token_rewards", shifted)
 
 
 def score_on_the_first_pad(monkeypatch) -> None:
@@ -125,7 +126,7 @@ def score_on_the_first_pad(monkeypatch) -> None:
         late = (lengths + 1).clamp(max=kl.shape[1])
         return token_rewards(scores, kl, late, kl_coefficient=kl_coefficient)
 
-    monkeypatch.setattr(ppo, "token_rewards", shifted)
+    monkeypatch.setattr(targets, "token_rewards", shifted)
 
 
 def no_temperature_in_training(monkeypatch) -> None:
@@ -206,7 +207,7 @@ def test_a_planted_mistake_is_caught(check, mutate, policy, tokenizer, monkeypat
 
 
 def test_the_mutants_replace_what_is_really_called():
-    assert ppo.token_rewards is token_rewards
+    assert targets.token_rewards is token_rewards
     assert models.selective_log_probs is selective_log_probs
     assert sft.collate is sequences.collate
     assert ppo.backward_sums is optimiser.backward_sums

@@ -14,7 +14,7 @@ import numpy as np
 
 from heedloop_trainer.evaluate import score_responses
 from heedloop_trainer.models import RewardModel
-from heedloop_trainer.rollout import Response, RewardFunction, Rollout
+from heedloop_trainer.rollout import Response, RewardFunction
 
 __all__ = ["AlarmConfig", "Watch"]
 
@@ -60,8 +60,8 @@ class Watch:
         self.history: list[dict[str, float]] = []
         self._first_deviation = 1.0
 
-    def __call__(self, step: int, metrics: dict[str, float], rollout: Rollout) -> str | None:
-        """The reason to stop after rollout `step`, in a sentence, or None."""
+    def __call__(self, step: int, metrics: dict[str, float], responses: Sequence[Response]) -> str | None:
+        """The reason to stop after rollout `step`, in a sentence, or None; what the judges said is added to `metrics`."""
         seen = {
             "score": metrics["objective/score"],
             "length": metrics["response/length"],
@@ -69,7 +69,10 @@ class Watch:
             "correlation": metrics["response/score_length_correlation"],
         }
         if self.judges:
-            seen |= self._judged(rollout.responses)
+            judged = self._judged(responses)
+            metrics["objective/held_out_score"] = judged["held_out"]
+            metrics["objective/disagreement"] = judged["disagreement"]
+            seen |= judged
         self.history.append(seen)
         if len(self.history) < 2 * self.config.window:
             return None

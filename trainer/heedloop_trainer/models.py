@@ -28,8 +28,11 @@ from heedloop_trainer.sequences import Batch, TokenSequence, collate, micro_batc
 
 __all__ = [
     "Policy",
+    "PolicyWithValues",
     "RewardModel",
     "ValueModel",
+    "checkpoint_activations",
+    "checkpoint_like",
     "frozen_copy",
     "load_policy",
     "load_reward_model",
@@ -198,6 +201,26 @@ class Policy(_Mixed):
         return TokenLogProbs(log_probs, torch.cat([c[1] for c in chunks]) if with_entropy else None)
 
 
+class PolicyWithValues(Policy):
+    """Actor and critic on one body: log-probabilities and, by a head that starts at zero, the values of the states."""
+
+    def __init__(self, model: nn.Module, *, bfloat16: bool = False) -> None:
+        super().__init__(model, bfloat16=bfloat16)
+        embeddings = plain_model(model).get_output_embeddings()
+        self.value_head = nn.Linear(embeddings.weight.shape[1], 1, bias=False).to(embeddings.weight.device)
+        nn.init.zeros_(self.value_head.weight)
+
+    def forward(self, batch: Batch, *, temperature: float = 1.0, with_entropy: bool = False) -> TokenLogProbs:
+        """As `Policy`'s, with the values before each response token [N] and after the last one [B]."""
+        with self.arithmetic():
+            hidden = self.hidden(batch.ids)
+            states = hidden[batch.rows, batch.columns]
+            last = hidden[torch.arange(len(hidden), device=hidden.device), batch.lengths - 1]
+            values = self.value_head(torch.cat([states, last]))[:, 0].float()
+        out = self._head(states, batch.targets, temperature, with_entropy)
+        return TokenLogProbs(out.log_probs, out.entropy, *values.split([len(states), len(last)]))
+
+
 class _WithoutAdapter(Policy):
     """The base model under a LoRA. It shares its weights with the policy, so it is never moved, frozen or saved."""
 
@@ -299,6 +322,21 @@ def sequence_classifier_from(policy: nn.Module, *, num_labels: int = 1, zero_hea
             0, (width + 1) ** -0.5
         )
     return classifier.to(next(plain.parameters()).device)
+
+
+def checkpoint_activations(model: nn.Module) -> nn.Module:
+    """Keep only each block's input for the backward pass and compute the rest again: a third more work, far less memory."""
+    plain = plain_model(model)
+    # transformers 6 knows it by the first name only
+    enable = getattr(plain, "activation_checkpointing_enable", None) or plain.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+    return model
+
+
+def checkpoint_like(model: nn.Module, other: nn.Module) -> nn.Module:
+    """`other`, checkpointing its activations where `model` does."""
+    saves = any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
+    return checkpoint_activations(other) if saves else other
 
 
 def own_pad_token(model: nn.Module, tokenizer: Any) -> None:

@@ -32,10 +32,16 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class TokenLogProbs:
-    """Log-probabilities of chosen tokens, float32 [N], and the entropies of their distributions in nats, or None."""
+    """Log-probabilities of chosen tokens, float32 [N], and the entropies of their distributions in nats, or None.
+
+    Attributes:
+        values: of a policy with a value head, V before each token, [N]; final_values: after the last one, [B].
+    """
 
     log_probs: torch.Tensor
     entropy: torch.Tensor | None = None
+    values: torch.Tensor | None = None
+    final_values: torch.Tensor | None = None
 
 
 def selective_log_probs(
@@ -175,11 +181,14 @@ def apply_whitening(
     values: torch.Tensor, mask: torch.Tensor, moments: torch.Tensor, *, floor: float, centre: bool = True
 ) -> torch.Tensor:
     """`whiten` with the moments already known (and, over several ranks, already added up)."""
+    shifted = values - moments[1] / moments[0].clamp(min=1) if centre else values
+    return (shifted / max(whitening_spread(moments), floor)).to(values.dtype) * mask
+
+
+def whitening_spread(moments: torch.Tensor) -> float:
+    """The standard deviation that moments tell."""
     count = moments[0].clamp(min=1)
-    mean = moments[1] / count
-    deviation = (moments[2] / count - mean.square()).clamp(min=0).sqrt().clamp(min=floor)
-    shifted = values - mean if centre else values
-    return (shifted / deviation).to(values.dtype) * mask
+    return float((moments[2] / count - (moments[1] / count).square()).clamp(min=0).sqrt())
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,8 +223,8 @@ def measure(
             "reference",
             own.log_probs if reference is None else reference(batch, temperature=temperature).log_probs,
         )
-        if value_model is not None:
-            values, last = value_model(batch)
+        values, last = (own.values, own.final_values) if value_model is None else value_model(batch)
+        if values is not None and last is not None:
             keep("values", values)
             final[group] = last.cpu()
     sampled = np.concatenate([g.log_probs for g in generations])

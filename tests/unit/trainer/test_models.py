@@ -8,10 +8,14 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    CohereConfig,
+    CohereForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
+    GraniteConfig,
+    GraniteForCausalLM,
 )
 
 from heedloop_trainer import models
@@ -60,7 +64,26 @@ def gpt2():
     return GPT2LMHeadModel(GPT2Config(vocab_size=32, n_embd=16, n_layer=2, n_head=2, n_positions=32))
 
 
-@pytest.mark.parametrize("make", [None, gemma, gpt2], ids=["llama", "gemma2", "gpt2"])
+def granite():
+    config = GraniteConfig(
+        vocab_size=32, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, logits_scaling=3.0, pad_token_id=0, eos_token_id=1,
+    )  # fmt: skip
+    return GraniteForCausalLM(config)
+
+
+def cohere():
+    config = CohereConfig(
+        vocab_size=32, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, logit_scale=0.25, pad_token_id=0, eos_token_id=1, bos_token_id=2,
+    )  # fmt: skip
+    return CohereForCausalLM(config)
+
+
+FAMILIES = [None, gemma, gpt2, granite, cohere]
+
+
+@pytest.mark.parametrize("make", FAMILIES, ids=["llama", "gemma2", "gpt2", "granite", "cohere"])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_log_probs_equal_the_plain_forward(make, temperature, policy):
     """Padding, the head on response positions only, soft caps, windows, dropout in training mode: no difference."""

@@ -7,15 +7,16 @@ import pytest
 import torch
 
 from heedloop.schema import Message, PromptRow
-from heedloop_trainer import ppo
-from heedloop_trainer.models import Policy, RewardModel
+from heedloop_trainer.models import Policy, RewardModel, checkpoint_activations
 from heedloop_trainer.optimiser import OptimiserConfig
 from heedloop_trainer.policy_math import length_mask
-from heedloop_trainer.ppo import PPOConfig, make_targets, rollout_prompts, train_ppo
+from heedloop_trainer.ppo import PPOConfig, rollout_prompts, train_ppo
 from heedloop_trainer.rollout import Response, Rollout
+from heedloop_trainer.rollout_metrics import describe_rollout, distinct_bigrams
 from heedloop_trainer.sampling import SamplingConfig
 from heedloop_trainer.scratch import SmallShape, small_classifier
 from heedloop_trainer.sequences import TokenSequence
+from heedloop_trainer.targets import make_targets
 
 PROMPTS = [PromptRow((Message("user", f"w{i} w{i + 1}"),)) for i in range(6)]
 
@@ -299,17 +300,66 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(policy, tok
 
 
 def test_diagnostics_leave_the_padding_out(policy, tokenizer):
-    row = train(policy, tokenizer, config(num_rollouts=1)).history[0]
-    with torch.no_grad():
-        assert 0 < row["policy/entropy"] <= torch.tensor(32.0).log() + 1e-6
-    assert row["response/length"] <= 8
-    assert row["objective/kl_per_token"] == 0.0
+    """Entropy 2 and KL 0.5 at every real token: that is what is logged, however much padding lies beside them."""
+    rollout = rollout_of([4, 1], [True, True], [1.0, 2.0], kl=0.5, values=torch.full((2, 4), 1.0))
+    rollout.entropy = 2.0 * rollout.mask
+    given = config(whiten_floor=1e-6)
+    row = describe_rollout(rollout, make_targets(given, rollout, 0.0), 0.0)
+    assert row["policy/entropy"] == 2.0
+    assert row["objective/kl_per_token"] == 0.5
+    assert row["objective/kl"] == pytest.approx((4 * 0.5 + 0.5) / 2)
+    assert row["objective/kl_k3_per_token"] == pytest.approx(float(torch.expm1(torch.tensor(-0.5)) + 0.5))
+    assert (row["response/length"], row["response/tokens"]) == (2.5, 5.0)
+    trained = train(policy, tokenizer, config(num_rollouts=1)).history[0]
+    assert 0 < trained["policy/entropy"] <= float(torch.tensor(32.0).log()) + 1e-6
     for name in ("policy/clip_share", "response/ended_share", "response/distinct_2"):
-        assert 0 <= row[name] <= 1
+        assert 0 <= trained[name] <= 1
+
+
+def test_reference_and_policy_are_read_at_the_same_temperature(policy, tokenizer):
+    """Sampled at 0.7, a policy that has not moved is 0 nats from its reference; read at 1 it would not be."""
+    given = config(num_rollouts=1, sampling=SamplingConfig(8, temperature=0.7))
+    twin = copy.deepcopy(policy)
+    row = train(policy, tokenizer, given, reference=twin).history[0]
+    assert row["objective/kl_k3_per_token"] < 1e-9
+
+
+def test_the_defaults_are_the_ones_that_are_known_to_work():
+    """TRAINING.md 2.1: gamma 1, lambda 0.95 to 1, eps 1e-5, gradients clipped at 1, value clip, no reward discount."""
+    given = PPOConfig()
+    assert (given.discount, given.clip_range, given.value_clip) == (1.0, 0.2, 0.2)
+    assert 0.95 <= given.trace_decay <= 1.0
+    for adam in (given.actor, given.critic):
+        assert (adam.eps, adam.max_grad_norm) == (1e-5, 1.0)
+    assert given.kl_stop is not None
+    assert given.normalise_on_reference
+
+
+def test_actor_and_critic_can_share_a_body(policy, tokenizer):
+    """One model, one optimiser, a value head that starts at zero and learns; the checkpoint is the plain policy."""
+    names = set(policy.state_dict())
+    given = config(critic_body="shared", num_rollouts=6, critic=OptimiserConfig(1e-2))
+    history = train(policy, tokenizer, given).history
+    assert set(policy.state_dict()) == names
+    assert "value/explained_variance" not in history[0], "the first values are zero"
+    assert history[-1]["value/explained_variance"] > history[1]["value/explained_variance"]
+    assert history[-1]["policy/num_updates"] == 6
+    assert history[0]["policy/first_ratio"] == pytest.approx(1.0, abs=1e-5)
+
+
+def test_checkpointed_activations_change_nothing(policy, tokenizer):
+    made = []
+    for save_memory in (False, True):
+        model = copy.deepcopy(policy)
+        if save_memory:
+            checkpoint_activations(model)
+        train(model, tokenizer, config(num_rollouts=1))
+        made.append(parameters(model))
+    assert (made[0] - made[1]).abs().max() < 1e-6
 
 
 def test_the_policy_comes_out_trained_in_place(policy, tokenizer):
     before = Policy(copy.deepcopy(policy))
     train(policy, tokenizer, config(num_rollouts=3))
     assert not torch.equal(parameters(before.model), parameters(policy))
-    assert ppo.distinct_bigrams([[1, 2, 3], [1, 2]]) == pytest.approx(2 / 3)
+    assert distinct_bigrams([[1, 2, 3], [1, 2]]) == pytest.approx(2 / 3)
