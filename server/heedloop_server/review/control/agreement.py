@@ -17,7 +17,6 @@ from heedloop_server.quality.intervals import Array, Interval
 from heedloop_server.quality.means import bootstrap_mean, percentile_interval
 from heedloop_server.quality.ranges import mean_range_overlap
 from heedloop_server.review.control.labels import (
-    Asked,
     Judged,
     Label,
     Unit,
@@ -27,21 +26,22 @@ from heedloop_server.review.control.labels import (
     ranges_of,
     unit_item,
 )
+from heedloop_server.review.questions import Question
 
 __all__ = ["agreement_by_slice", "agreement_of_question", "cohen_interval"]
 
 NUM_SAMPLES = 400
 
 
-def agreement_of_question(asked: Asked, judged: Sequence[Judged]) -> dict[str, Any]:
+def agreement_of_question(question: Question, judged: Sequence[Judged]) -> dict[str, Any]:
     """Percent agreement, Cohen's (of two annotators) or Fleiss's kappa, Krippendorff's alpha, Gwet's AC1, range overlap.
 
     Returns the JSON of docs/api.md. Units of one item (its flags, its pairs) are resampled together; `num_units` counts
     those with two or more judgements.
     """
-    said = _newest(labels(asked, judged))
-    counts, categories, items = _counts(asked, said)
-    metric = metric_of(asked)
+    said = _newest(labels(question, judged))
+    counts, categories, items = _counts(question, said)
+    metric = metric_of(question)
     annotators = sorted({a for a, _ in said})
     kappa: dict[str, Any] = {"cohen": None, "fleiss": None}
     if len(annotators) == 2:
@@ -49,8 +49,8 @@ def agreement_of_question(asked: Asked, judged: Sequence[Judged]) -> dict[str, A
     elif len(annotators) > 2:
         kappa["fleiss"] = as_json(_interval("fleiss", counts, items))
     return {
-        "question": asked.name,
-        "kind": asked.kind,
+        "question": question.name,
+        "kind": question.kind,
         "metric": metric,
         "num_annotators": len(annotators),
         "num_judgements": len(said),
@@ -59,18 +59,18 @@ def agreement_of_question(asked: Asked, judged: Sequence[Judged]) -> dict[str, A
         **kappa,
         "alpha": as_json(_interval("alpha", counts, items, categories=categories, metric=metric)),
         "gwet_ac1": as_json(_interval("gwet_ac1", counts, items)),
-        "range_overlap": as_json(_range_overlap(asked, judged)) if asked.kind == "ranges" else None,
+        "range_overlap": as_json(_range_overlap(question, judged)) if question.kind == "ranges" else None,
     }
 
 
 def agreement_by_slice(
-    asked: Asked, judged: Sequence[Judged], slice_of: Mapping[str, str]
+    question: Question, judged: Sequence[Judged], slice_of: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     """The same per slice, the least agreement first; `slice_of` maps an item's id to its slice."""
     groups: dict[str, list[Judged]] = {}
     for one in judged:
         groups.setdefault(slice_of.get(one.item_id, ""), []).append(one)
-    found = [{"value": value, **agreement_of_question(asked, group)} for value, group in groups.items()]
+    found = [{"value": value, **agreement_of_question(question, group)} for value, group in groups.items()]
     return sorted(found, key=lambda s: (s["percent"] or {}).get("estimate", 2.0))
 
 
@@ -78,9 +78,11 @@ def _newest(said: Iterable[tuple[str, Unit, Label]]) -> dict[tuple[str, Unit], L
     return {(annotator, unit): label for annotator, unit, label in said}
 
 
-def _counts(asked: Asked, said: Mapping[tuple[str, Unit], Label]) -> tuple[Array, list[Hashable], list[str]]:
+def _counts(
+    question: Question, said: Mapping[tuple[str, Unit], Label]
+) -> tuple[Array, list[Hashable], list[str]]:
     """(units, categories) how many annotators said what of each unit, the categories, and each unit's item."""
-    categories = known_categories(asked, said.values())
+    categories = known_categories(question, said.values())
     place = {c: i for i, c in enumerate(categories)}
     units = sorted({u for _, u in said})
     row = {unit: i for i, unit in enumerate(units)}
@@ -127,7 +129,7 @@ def _bootstrap(tables: Array, statistic: Callable[[Array], float | None]) -> Int
     return Interval(estimate, min(ends[0], estimate), max(ends[1], estimate), num_units, "bootstrap")
 
 
-def _range_overlap(asked: Asked, judged: Sequence[Judged]) -> Interval | None:
+def _range_overlap(question: Question, judged: Sequence[Judged]) -> Interval | None:
     """The mean Jaccard index of the characters marked, over texts that two or more read and somebody marked."""
-    found = [mean_range_overlap(list(marks.values())) for marks in ranges_of(asked, judged).values()]
+    found = [mean_range_overlap(list(marks.values())) for marks in ranges_of(question, judged).values()]
     return bootstrap_mean([v for v in found if v is not None], scale=(0, 1), num_samples=NUM_SAMPLES)

@@ -17,7 +17,8 @@ from heedloop_server.quality.counts import as_json
 from heedloop_server.quality.intervals import Interval, newcombe, wilson
 from heedloop_server.quality.means import bootstrap_mean
 from heedloop_server.review.control.consensus import fit, gold_units
-from heedloop_server.review.control.labels import Asked, Judged, Label, Unit, labels
+from heedloop_server.review.control.labels import Judged, Label, Unit, labels
+from heedloop_server.review.questions import Question
 
 __all__ = ["Annotator", "annotators", "scaled"]
 
@@ -71,7 +72,7 @@ class Annotator:
 
 
 def annotators(
-    questions: Sequence[Asked], judged: Sequence[Judged], gold: Mapping[str, Judged]
+    questions: Sequence[Question], judged: Sequence[Judged], gold: Mapping[str, Judged]
 ) -> list[Annotator]:
     """Every annotator of a queue, by id. `gold`: the expected answers by item id."""
     found = {a: Annotator(a) for a in sorted({j.annotator for j in judged})}
@@ -81,65 +82,66 @@ def annotators(
         times = [j.duration_ms / 1000 for j in own if j.duration_ms]
         one.median_s = median(times) if times else None
     right: dict[str, list[tuple[Judged, bool]]] = {a: [] for a in found}
-    for asked in questions:
-        _question(asked, judged, gold, found, right)
+    for question in questions:
+        _question(question, judged, gold, found, right)
     _overall(found, right)
     _speed(found)
     return list(found.values())
 
 
 def _question(
-    asked: Asked,
+    question: Question,
     judged: Sequence[Judged],
     gold: Mapping[str, Judged],
     found: Mapping[str, Annotator],
     right: Mapping[str, list[tuple[Judged, bool]]],
 ) -> None:
     said: dict[Unit, dict[str, Label]] = {}
-    for annotator, unit, label in labels(asked, judged):
+    for annotator, unit, label in labels(question, judged):
         said.setdefault(unit, {})[annotator] = label
     if not said:
         return
-    expected = gold_units(asked, gold)
-    model = fit(asked, judged, gold)
+    expected = gold_units(question, gold)
+    model = fit(question, judged, gold)
     for author_id, one in found.items():
         own = {u: votes[author_id] for u, votes in said.items() if author_id in votes}
         if not own:
             continue
         one.num_judgements += len(own)
         checked = [own[u] == expected[u] for u in own if u in expected]
-        one.gold_by_question[asked.name] = wilson(sum(checked), len(checked))
-        one.severity[asked.name] = _severity(asked, author_id, said)
+        one.gold_by_question[question.name] = wilson(sum(checked), len(checked))
+        one.severity[question.name] = _severity(question, author_id, said)
         if model is not None and author_id in model.annotators:
-            one.reliability[asked.name] = model.annotators[author_id]
-        one.notes += _hardly_varies(asked, author_id, said)
+            one.reliability[question.name] = model.annotators[author_id]
+        one.notes += _hardly_varies(question, author_id, said)
     if model is not None:
-        _note_right(asked, judged, model.consensus, expected, right)
+        _note_right(question, judged, model.consensus, expected, right)
 
 
-def _severity(asked: Asked, author_id: str, said: Said) -> Interval | None:
+def _severity(question: Question, author_id: str, said: Said) -> Interval | None:
     """The mean of own rating minus the mean of the others', on 0 to 1, over the units that others judged too."""
-    if asked.kind not in ("thumb", "scale", "category"):
+    if question.kind not in ("thumb", "scale", "category"):
         return None
     gaps = [
-        scaled(asked, votes[author_id]) - mean(scaled(asked, v) for a, v in votes.items() if a != author_id)
+        scaled(question, votes[author_id])
+        - mean(scaled(question, v) for a, v in votes.items() if a != author_id)
         for votes in said.values()
         if author_id in votes and len(votes) > 1
     ]
     return bootstrap_mean(gaps, scale=(-1, 1), num_samples=1000)
 
 
-def scaled(asked: Asked, label: Label) -> float:
+def scaled(question: Question, label: Label) -> float:
     """A rating on 0 (worst) to 1 (best)."""
-    if asked.kind == "category":
-        last = len(asked.choices) - 1
-        return asked.choices.index(str(label)) / last if last > 0 and label in asked.choices else 0.0
-    low = 0.0 if asked.low is None else float(asked.low)
-    high = 1.0 if asked.high is None else float(asked.high)
-    return (float(label) - low) / (high - low)
+    if question.kind == "category":
+        last = len(question.choices) - 1
+        return question.choices.index(str(label)) / last if last > 0 and label in question.choices else 0.0
+    if question.kind == "thumb":
+        return float(label)
+    return (float(label) - question.min) / (question.max - question.min)
 
 
-def _hardly_varies(asked: Asked, author_id: str, said: Said) -> list[str]:
+def _hardly_varies(question: Question, author_id: str, said: Said) -> list[str]:
     own, others = list[Label](), list[Label]()
     for votes in said.values():
         if author_id in votes:
@@ -152,11 +154,11 @@ def _hardly_varies(asked: Asked, author_id: str, said: Said) -> list[str]:
     low = wilson(others.count(commonest), len(others))
     if share < SAME_ANSWER or low is None or low.high >= SAME_ANSWER:
         return []
-    return [f"{asked.name}: {share:.0%} of the answers are {commonest!r}, of the others' {usual:.0%}"]
+    return [f"{question.name}: {share:.0%} of the answers are {commonest!r}, of the others' {usual:.0%}"]
 
 
 def _note_right(
-    asked: Asked,
+    question: Question,
     judged: Iterable[Judged],
     consensus: Mapping[Hashable, Any],
     expected: Mapping[Hashable, Label],
@@ -164,7 +166,7 @@ def _note_right(
 ) -> None:
     """Note for every judgement whether it is the gold answer, or else the consensus of several."""
     for one in judged:
-        for annotator, unit, label in labels(asked, [one]):
+        for annotator, unit, label in labels(question, [one]):
             if unit in expected:
                 right[annotator].append((one, label == expected[unit]))
             elif (agreed := consensus.get(unit)) is not None and agreed.num > 1:

@@ -17,7 +17,8 @@ from heedloop_server.quality.counts import as_json
 from heedloop_server.quality.intervals import Interval, wilson
 from heedloop_server.quality.means import bootstrap_mean, percentile_interval
 from heedloop_server.review.control.annotators import scaled
-from heedloop_server.review.control.labels import Asked, Judged, Label, Unit, labels
+from heedloop_server.review.control.labels import Judged, Label, Unit, labels
+from heedloop_server.review.questions import Question
 
 __all__ = ["AnswerFacts", "bias", "rank_correlation"]
 
@@ -37,16 +38,16 @@ Facts = Mapping[str, Sequence[AnswerFacts]]
 """Item id -> its answers, in the item's own order."""
 
 
-def bias(asked: Asked, judged: Sequence[Judged], facts: Facts) -> dict[str, Any] | None:
+def bias(question: Question, judged: Sequence[Judged], facts: Facts) -> dict[str, Any] | None:
     """Tendencies of all annotators together and of each; None for questions that are no rating or choice.
 
     For ratings: `length` (Spearman's rank correlation of rating and characters, -1 to 1), `model` and `language` (mean
     rating on 0 to 1 per value). For comparisons: `longer` (share that preferred the longer of two), `first_shown`
     (share that preferred the one shown first), each beside one half; ties are left out.
     """
-    if asked.kind in ("thumb", "scale", "category"):
+    if question.kind in ("thumb", "scale", "category"):
         measure = _of_ratings
-    elif asked.kind in ("comparison", "ranking"):
+    elif question.kind in ("comparison", "ranking"):
         measure = _of_choices
     else:
         return None
@@ -54,14 +55,14 @@ def bias(asked: Asked, judged: Sequence[Judged], facts: Facts) -> dict[str, Any]
         a: [j for j in judged if j.annotator == a] for a in sorted({j.annotator for j in judged})
     }
     return {
-        "question": asked.name,
-        "all": measure(asked, groups.pop(""), facts),
-        "annotators": {a: measure(asked, own, facts) for a, own in groups.items()},
+        "question": question.name,
+        "all": measure(question, groups.pop(""), facts),
+        "annotators": {a: measure(question, own, facts) for a, own in groups.items()},
     }
 
 
-def _of_ratings(asked: Asked, judged: Iterable[Judged], facts: Facts) -> dict[str, Any]:
-    rated = [(scaled(asked, label), fact) for label, fact in _with_facts(asked, judged, facts)]
+def _of_ratings(question: Question, judged: Iterable[Judged], facts: Facts) -> dict[str, Any]:
+    rated = [(scaled(question, label), fact) for label, fact in _with_facts(question, judged, facts)]
     values, sizes = [r for r, _ in rated], [f.num_chars for _, f in rated]
     return {
         "length": as_json(rank_correlation(values, sizes)),
@@ -70,8 +71,10 @@ def _of_ratings(asked: Asked, judged: Iterable[Judged], facts: Facts) -> dict[st
     }
 
 
-def _with_facts(asked: Asked, judged: Iterable[Judged], facts: Facts) -> Iterable[tuple[Label, AnswerFacts]]:
-    for _, unit, label in labels(asked, judged):
+def _with_facts(
+    question: Question, judged: Iterable[Judged], facts: Facts
+) -> Iterable[tuple[Label, AnswerFacts]]:
+    for _, unit, label in labels(question, judged):
         known = facts.get(unit[0], ())
         if int(unit[1]) < len(known):
             yield label, known[int(unit[1])]
@@ -108,10 +111,10 @@ def _correlation(a: Any, b: Any) -> float:
     return float(a @ b / np.sqrt((a @ a) * (b @ b)))
 
 
-def _of_choices(asked: Asked, judged: Iterable[Judged], facts: Facts) -> dict[str, Any]:
+def _of_choices(question: Question, judged: Iterable[Judged], facts: Facts) -> dict[str, Any]:
     longer, first = list[bool](), list[bool]()
     for one in judged:
-        for _, unit, label in labels(asked, [one]):
+        for _, unit, label in labels(question, [one]):
             better, worse = _winner(unit, label)
             if better is None or worse is None:
                 continue

@@ -9,19 +9,22 @@ from heedloop_server.quality.agreement import confusion_table
 from heedloop_server.quality.counts import as_json
 from heedloop_server.quality.intervals import wilson
 from heedloop_server.review.control.agreement import cohen_interval
-from heedloop_server.review.control.labels import Asked, Label, Unit, known_categories
+from heedloop_server.review.control.labels import Label, Unit, known_categories
+from heedloop_server.review.questions import Question
 
 __all__ = ["confusion", "confusion_by_slice"]
 
 
-def confusion(asked: Asked, people: Mapping[Unit, Label], other: Mapping[Unit, Label]) -> dict[str, Any]:
+def confusion(
+    question: Question, people: Mapping[Unit, Label], other: Mapping[Unit, Label]
+) -> dict[str, Any]:
     """The table of both over the units that both have: rows are people's consensus, columns the other's label.
 
     Also `accuracy` (how often the other says what people say, Wilson) and `kappa` (Cohen's, bootstrap), null where
     undefined.
     """
     both = sorted(set(people) & set(other))
-    categories = known_categories(asked, [*people.values(), *other.values()])
+    categories = known_categories(question, [*people.values(), *other.values()])
     ours, theirs = [people[u] for u in both], [other[u] for u in both]
     said = {("people", u): people[u] for u in both} | {("other", u): other[u] for u in both}
     return {
@@ -34,7 +37,7 @@ def confusion(asked: Asked, people: Mapping[Unit, Label], other: Mapping[Unit, L
 
 
 def confusion_by_slice(
-    asked: Asked,
+    question: Question,
     people: Mapping[Unit, Label],
     other: Mapping[Unit, Label],
     slice_of: Mapping[str, str],
@@ -43,7 +46,7 @@ def confusion_by_slice(
     groups: dict[str, dict[Unit, Label]] = {}
     for unit, label in people.items():
         groups.setdefault(slice_of.get(unit[0], ""), {})[unit] = label
-    found = [{"value": value, **confusion(asked, own, other)} for value, own in groups.items()]
+    found = [{"value": value, **confusion(question, own, other)} for value, own in groups.items()]
     return sorted(found, key=lambda s: -s["n"])
 
 

@@ -18,7 +18,8 @@ from heedloop_server.quality.consensus import (
     reliability_weights,
     weighted_vote,
 )
-from heedloop_server.review.control.labels import Asked, Judged, Label, Unit, labels
+from heedloop_server.review.control.labels import Judged, Label, Unit, labels
+from heedloop_server.review.questions import Question
 
 __all__ = ["METHODS", "Method", "consensus_of_question", "fit", "gold_units"]
 
@@ -26,18 +27,18 @@ Method = Literal["majority", "dawid_skene", "weighted"]
 METHODS: tuple[Method, ...] = ("majority", "dawid_skene", "weighted")
 
 
-def gold_units(asked: Asked, gold: Mapping[str, Judged]) -> dict[Hashable, Label]:
+def gold_units(question: Question, gold: Mapping[str, Judged]) -> dict[Hashable, Label]:
     """Unit -> the expected label, from the expected answers by item."""
-    return {unit: label for _, unit, label in labels(asked, gold.values())}
+    return {unit: label for _, unit, label in labels(question, gold.values())}
 
 
-def fit(asked: Asked, judged: Sequence[Judged], gold: Mapping[str, Judged]) -> DawidSkene | None:
+def fit(question: Question, judged: Sequence[Judged], gold: Mapping[str, Judged]) -> DawidSkene | None:
     """Dawid and Skene's model of a question's annotators; None without judgements."""
-    return dawid_skene(labels(asked, judged), known=gold_units(asked, gold))
+    return dawid_skene(labels(question, judged), known=gold_units(question, gold))
 
 
 def consensus_of_question(
-    asked: Asked,
+    question: Question,
     judged: Sequence[Judged],
     *,
     method: Method,
@@ -46,19 +47,19 @@ def consensus_of_question(
 ) -> list[dict[str, Any]]:
     """Per unit: `item_id, answer` (index, and the category or other answer), `label` (null where tied), `confidence`,
     `num`, `by` (the method, or `adjudication`), sorted by unit."""
-    found = _vote(asked, list(judged), method, gold or {})
-    settled = {unit: label for _, unit, label in labels(asked, (adjudicated or {}).values())}
+    found = _vote(question, list(judged), method, gold or {})
+    settled = {unit: label for _, unit, label in labels(question, (adjudicated or {}).values())}
     units = sorted({cast(Unit, u) for u in found} | set(settled))
     return [_row(unit, found.get(unit), settled.get(unit), method) for unit in units]
 
 
 def _vote(
-    asked: Asked, judged: Sequence[Judged], method: Method, gold: Mapping[str, Judged]
+    question: Question, judged: Sequence[Judged], method: Method, gold: Mapping[str, Judged]
 ) -> Mapping[Hashable, Consensus]:
-    said = list(labels(asked, judged))
+    said = list(labels(question, judged))
     if method == "majority" or not said:
         return majority_vote(said)
-    model = fit(asked, judged, gold)
+    model = fit(question, judged, gold)
     assert model is not None  # noqa: S101  there are judgements
     return model.consensus if method == "dawid_skene" else weighted_vote(said, reliability_weights(model))
 

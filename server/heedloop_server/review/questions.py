@@ -1,0 +1,226 @@
+"""What a queue asks about an answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast, get_args
+
+from heedloop.schema import SchemaError
+
+__all__ = ["ABOUT_ALL", "MAX_QUESTIONS", "Anchor", "Kind", "Question", "asked", "read_questions"]
+
+Kind = Literal["thumb", "scale", "category", "flags", "ranges", "text", "correction", "comparison", "ranking"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+ABOUT_ALL = frozenset({"comparison", "ranking"})
+"""Kinds that are answered once for all answers of an item, and only asked where there are several."""
+
+MAX_QUESTIONS = 50
+MAX_CHOICES = 100
+MAX_WORDS = 10_000
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_BY_KIND: dict[str, frozenset[str]] = {
+    "scale": frozenset({"min", "max", "anchors"}),
+    "category": frozenset({"categories"}),
+    "flags": frozenset({"categories", "severity"}),
+    "ranges": frozenset({"labels", "severity"}),
+    "comparison": frozenset({"strength"}),
+}
+_COMMON = frozenset({"name", "kind", "title", "help", "required", "per_answer"})
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """What one point of a scale means."""
+
+    value: int
+    label: str
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question of a queue; which fields count depends on `kind` (docs/api.md).
+
+    Attributes:
+        name: the name of the feedback that the answer becomes.
+        per_answer: in an item with several answers, it is answered for each of them.
+        choices: the categories of `category` and `flags`, the labels of `ranges`.
+        severity: `flags` and `ranges` may say how bad it is.
+        strength: `comparison` may say how clear the preference is.
+    """
+
+    name: str
+    kind: Kind
+    title: str = ""
+    help: str = ""
+    required: bool = True
+    per_answer: bool = True
+    min: int = 0
+    max: int = 0
+    anchors: tuple[Anchor, ...] = ()
+    choices: tuple[str, ...] = ()
+    severity: bool = False
+    strength: bool = False
+
+    @property
+    def choices_field(self) -> str:
+        """What the choices are called in JSON."""
+        return "labels" if self.kind == "ranges" else "categories"
+
+    def listed(self, num_answers: int) -> bool:
+        """True where the answer to it is a list with one entry per answer of the item."""
+        return num_answers > 1 and self.per_answer and self.kind not in ABOUT_ALL
+
+    def to_json(self) -> dict[str, Any]:
+        """The Question of docs/api.md."""
+        out: dict[str, Any] = {
+            "name": self.name,
+            "kind": self.kind,
+            "title": self.title or self.name,
+            "help": self.help,
+            "required": self.required,
+            "per_answer": self.per_answer,
+        }
+        fields = _BY_KIND.get(self.kind, frozenset())
+        if "min" in fields:
+            anchors = [
+                {"value": a.value, "label": a.label, "description": a.description} for a in self.anchors
+            ]
+            out |= {"min": self.min, "max": self.max, "anchors": anchors}
+        if self.choices:
+            out[self.choices_field] = list(self.choices)
+        out |= {n: getattr(self, n) for n in ("severity", "strength") if n in fields}
+        return out
+
+
+def asked(questions: Sequence[Question], num_answers: int) -> list[Question]:
+    """Those of the questions that make sense for an item with so many answers."""
+    return [
+        q
+        for q in questions
+        if q.kind not in ABOUT_ALL or (num_answers == 2 or (num_answers > 2 and q.kind == "ranking"))
+    ]
+
+
+def read_questions(given: object, *, field: str = "questions") -> tuple[Question, ...]:
+    """Questions from JSON; raises `SchemaError` with the field that is wrong."""
+    if not isinstance(given, list) or not given:
+        raise SchemaError(field, "must be a list with at least one question")
+    entries = cast(list[Any], given)
+    if len(entries) > MAX_QUESTIONS:
+        raise SchemaError(field, f"holds {len(entries)} questions; at most {MAX_QUESTIONS} can be asked")
+    found = tuple(_question(entry, f"{field}[{i}]") for i, entry in enumerate(entries))
+    names = [q.name for q in found]
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise SchemaError(f"{field}[{i}].name", f"{name!r} is the name of two questions")
+    return found
+
+
+def _question(given: object, where: str) -> Question:
+    if not isinstance(given, Mapping):
+        raise SchemaError(where, f"must be an object, not {given!r}")
+    entry = cast(Mapping[str, Any], given)
+    kind = entry.get("kind")
+    if kind not in KINDS:
+        raise SchemaError(f"{where}.kind", f"{kind!r} is not one of {', '.join(KINDS)}")
+    allowed = _COMMON | _BY_KIND.get(kind, frozenset())
+    for name in entry:
+        if name not in allowed:
+            raise SchemaError(
+                f"{where}.{name}", f"is not a field of a {kind} question; it has {', '.join(sorted(allowed))}"
+            )
+    name = entry.get("name")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise SchemaError(
+            f"{where}.name", f"{name!r} is no name: a to z, then a to z, 0 to 9 and _, at most 64 characters"
+        )
+    common: dict[str, Any] = {
+        "title": _words(entry, "title", where),
+        "help": _words(entry, "help", where),
+        "required": _flag(entry, "required", where, default=True),
+        "per_answer": _flag(entry, "per_answer", where, default=True),
+        "severity": _flag(entry, "severity", where, default=False),
+        "strength": _flag(entry, "strength", where, default=False),
+    }
+    if not common["per_answer"] and kind not in ABOUT_ALL and kind != "text":
+        raise SchemaError(
+            f"{where}.per_answer", f"must be true for a {kind} question; only a text can be about all answers"
+        )
+    return Question(name, kind, **common, **_specific(kind, entry, where))
+
+
+def _specific(kind: str, entry: Mapping[str, Any], where: str) -> dict[str, Any]:
+    if kind == "scale":
+        return _scale(entry, where)
+    if kind in ("category", "flags"):
+        least = 2 if kind == "category" else 1
+        return {"choices": _choices(entry, "categories", where, least=least)}
+    if kind == "ranges":
+        return {"choices": _choices(entry, "labels", where, least=1)}
+    return {}
+
+
+def _scale(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
+    low, high = (_whole(entry.get(n), f"{where}.{n}") for n in ("min", "max"))
+    if low >= high:
+        raise SchemaError(f"{where}.max", f"{high} must be greater than min, {low}")
+    given = entry.get("anchors", [])
+    if not isinstance(given, list):
+        raise SchemaError(f"{where}.anchors", "must be a list of objects with value, label, description")
+    anchors = tuple(
+        _anchor(a, low, high, f"{where}.anchors[{i}]") for i, a in enumerate(cast(list[Any], given))
+    )
+    if len({a.value for a in anchors}) != len(anchors):
+        raise SchemaError(f"{where}.anchors", "names a value twice")
+    return {"min": low, "max": high, "anchors": anchors}
+
+
+def _anchor(given: object, low: int, high: int, where: str) -> Anchor:
+    if not isinstance(given, Mapping):
+        raise SchemaError(where, "must be an object with value, label, description")
+    entry = cast(Mapping[str, Any], given)
+    unknown = sorted(set(entry) - {"value", "label", "description"})
+    if unknown:
+        raise SchemaError(f"{where}.{unknown[0]}", "is not a field of an anchor")
+    value = _whole(entry.get("value"), f"{where}.value")
+    if not low <= value <= high:
+        raise SchemaError(f"{where}.value", f"{value} is outside the scale, {low} to {high}")
+    return Anchor(value, _words(entry, "label", where), _words(entry, "description", where))
+
+
+def _choices(entry: Mapping[str, Any], name: str, where: str, *, least: int) -> tuple[str, ...]:
+    given = entry.get(name)
+    choices = cast(list[Any], given) if isinstance(given, list) else []
+    if not least <= len(choices) <= MAX_CHOICES:
+        raise SchemaError(f"{where}.{name}", f"must be a list of {least} to {MAX_CHOICES} texts")
+    for i, choice in enumerate(choices):
+        if not isinstance(choice, str) or not choice.strip() or len(choice) > 256:
+            raise SchemaError(
+                f"{where}.{name}[{i}]", f"{choice!r} is not a text of at most 256 characters"[:200]
+            )
+        if choice in choices[:i]:
+            raise SchemaError(f"{where}.{name}[{i}]", f"{choice!r} is there twice")
+    return tuple(choices)
+
+
+def _whole(value: object, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not -(10**6) <= value <= 10**6:
+        raise SchemaError(where, f"{value!r} is not a whole number between -1,000,000 and 1,000,000")
+    return value
+
+
+def _words(entry: Mapping[str, Any], name: str, where: str) -> str:
+    value = entry.get(name, "")
+    if not isinstance(value, str) or len(value) > MAX_WORDS:
+        raise SchemaError(f"{where}.{name}", f"must be a text of at most {MAX_WORDS:,} characters")
+    return value
+
+
+def _flag(entry: Mapping[str, Any], name: str, where: str, *, default: bool) -> bool:
+    value = entry.get(name, default)
+    if not isinstance(value, bool):
+        raise SchemaError(f"{where}.{name}", f"{value!r} is not true or false")
+    return value

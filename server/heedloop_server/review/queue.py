@@ -1,0 +1,266 @@
+"""A review queue's settings and its guideline."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from typing import Any, cast
+
+from heedloop.schema import SchemaError, format_time, parse_time
+from heedloop_server.review.questions import Question, read_questions
+
+__all__ = ["FACTS", "NO_GUIDELINE", "Guideline", "Queue", "changed", "new_queue", "queue_from_record"]
+
+STATUSES = ("open", "paused", "closed")
+FACTS = (
+    "model",
+    "provider",
+    "prompt_name",
+    "prompt_version",
+    "service",
+    "environment",
+    "tags",
+    "user_id",
+    "session_id",
+    "start_time",
+    "duration_ms",
+    "input_tokens",
+    "output_tokens",
+    "cost",
+    "status",
+)
+"""What of a call a queue may show beside its answer; also `metadata.KEY`."""
+_METADATA = re.compile(r"metadata\..{1,200}", re.S)
+
+
+@dataclass(frozen=True, slots=True)
+class Guideline:
+    """One version of what annotators are told; number 0 is no guideline."""
+
+    number: int
+    text: str = ""
+    examples: tuple[Mapping[str, str], ...] = ()
+    send_back: bool = False
+    created_at: datetime | None = None
+    created_by: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "version": self.number,
+            "text": self.text,
+            "examples": [dict(e) for e in self.examples],
+            "created_at": format_time(self.created_at) if self.created_at else None,
+        }
+
+
+NO_GUIDELINE = Guideline(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue as it is set up.
+
+    Attributes:
+        judgements_per_item: how many annotators judge each ordinary item.
+        lease_s: seconds for which an annotator holds an item that they do nothing with.
+        gold_share: share of gold items among what an annotator gets, 0 up to 0.5.
+        show: facts of the call that are shown, of `FACTS`.
+        suggestions: show what models and code said about the answer, under the names of the questions.
+        annotators: author ids that may work in it; empty for every key with the scope `annotate`.
+        judged_from: judgements under older guidelines than this count no more (they were sent back).
+        seed: what decides where gold items come; told to nobody.
+    """
+
+    queue_id: str
+    name: str
+    questions: tuple[Question, ...]
+    created_at: datetime
+    description: str = ""
+    status: str = "open"
+    judgements_per_item: int = 1
+    lease_s: int = 1800
+    due_at: datetime | None = None
+    gold_share: float = 0.0
+    show: tuple[str, ...] = ()
+    suggestions: bool = False
+    annotators: tuple[str, ...] = ()
+    created_by: str = ""
+    judged_from: int = 0
+    seed: str = ""
+
+    def admits(self, annotator: str) -> bool:
+        """True where this annotator may work in it."""
+        return not self.annotators or annotator in self.annotators
+
+    def to_record(self) -> dict[str, Any]:
+        """Everything, as it is stored."""
+        out = {f.name: getattr(self, f.name) for f in fields(self)}
+        out["questions"] = [q.to_json() for q in self.questions]
+        out["created_at"] = format_time(self.created_at)
+        out["due_at"] = format_time(self.due_at) if self.due_at else None
+        return out
+
+    def for_annotator(self) -> dict[str, Any]:
+        """What an annotator may know of it: nothing of the others, of gold or of how items are chosen."""
+        names = ("queue_id", "name", "description", "status", "lease_s")
+        return {n: getattr(self, n) for n in names} | {
+            "questions": [q.to_json() for q in self.questions],
+            "due_at": format_time(self.due_at) if self.due_at else None,
+            "show": list(self.show),
+            "created_at": format_time(self.created_at),
+        }
+
+    def for_reviewer(self) -> dict[str, Any]:
+        """All settings."""
+        return self.for_annotator() | {
+            "judgements_per_item": self.judgements_per_item,
+            "gold_share": self.gold_share,
+            "suggestions": self.suggestions,
+            "annotators": list(self.annotators),
+            "created_by": self.created_by,
+        }
+
+
+def queue_from_record(record: Mapping[str, Any]) -> Queue:
+    """The inverse of `Queue.to_record`."""
+    values = dict(record)
+    values["questions"] = read_questions(record["questions"])
+    values["created_at"] = parse_time(record["created_at"])
+    values["due_at"] = parse_time(record["due_at"]) if record["due_at"] else None
+    values |= {n: tuple(record[n]) for n in ("show", "annotators")}
+    return Queue(**values)
+
+
+def new_queue(
+    given: Mapping[str, Any], *, queue_id: str, created_by: str, created_at: datetime, seed: str
+) -> Queue:
+    """A queue from what an admin sent; raises `SchemaError`."""
+    for name in ("name", "questions"):
+        if name not in given:
+            raise SchemaError(name, "is required and missing")
+    known = set(_READERS) | {"guideline"}
+    _refuse_unknown(given, known)
+    values = {n: _READERS[n](v, n) for n, v in given.items() if n != "guideline"}
+    return Queue(queue_id, created_by=created_by, created_at=created_at, seed=seed, **values)
+
+
+def changed(queue: Queue, given: Mapping[str, Any]) -> Queue:
+    """The queue with what an admin changed; raises `SchemaError`."""
+    _refuse_unknown(given, set(_READERS))
+    return replace(queue, **{n: _READERS[n](v, n) for n, v in given.items()})
+
+
+def _refuse_unknown(given: Mapping[str, Any], known: set[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise SchemaError(name, f"is no setting of a queue; there are {', '.join(sorted(known))}")
+
+
+def read_guideline(given: Mapping[str, Any], *, field: str = "") -> tuple[str, tuple[Mapping[str, str], ...]]:
+    """Text and examples of a guideline; raises `SchemaError`."""
+    prefix = f"{field}." if field else ""
+    text = _text(given.get("text"), f"{prefix}text", limit=200_000)
+    examples = given.get("examples", [])
+    if not isinstance(examples, list) or len(cast(list[Any], examples)) > 100:
+        raise SchemaError(f"{prefix}examples", "must be a list of at most 100 objects")
+    return text, tuple(_example(e, f"{prefix}examples[{i}]") for i, e in enumerate(cast(list[Any], examples)))
+
+
+def _example(given: Any, where: str) -> Mapping[str, str]:
+    names = ("input", "output", "verdict", "why")
+    if not isinstance(given, Mapping):
+        raise SchemaError(where, f"must be an object with {', '.join(names)}")
+    entry = cast(Mapping[str, Any], given)
+    for name in entry:
+        if name not in names:
+            raise SchemaError(f"{where}.{name}", f"is not a field of an example; it has {', '.join(names)}")
+    return {n: _text(entry.get(n, ""), f"{where}.{n}", limit=100_000) for n in names}
+
+
+# ------------------------------------------------------------------------------------------------- reading the settings
+
+
+def _text(value: Any, where: str, *, limit: int = 256, empty: bool = True) -> str:
+    if not isinstance(value, str) or len(value) > limit or (not empty and not value.strip()):
+        raise SchemaError(where, f"must be a text of {0 if empty else 1} to {limit:,} characters")
+    return value
+
+
+def _name(value: Any, where: str) -> str:
+    return _text(value, where, empty=False)
+
+
+def _description(value: Any, where: str) -> str:
+    return _text(value, where, limit=10_000)
+
+
+def _status(value: Any, where: str) -> str:
+    if value not in STATUSES:
+        raise SchemaError(where, f"{value!r} is not one of {', '.join(STATUSES)}")
+    return value
+
+
+def _judgements_per_item(value: Any, where: str) -> int:
+    return _whole(value, where, 1, 1_000)
+
+
+def _lease_s(value: Any, where: str) -> int:
+    return _whole(value, where, 1, 30 * 86_400)
+
+
+def _whole(value: Any, where: str, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise SchemaError(where, f"{value!r} is not a whole number from {low:,} to {high:,}")
+    return value
+
+
+def _due_at(value: Any, where: str) -> datetime | None:
+    return None if value is None else parse_time(value, field=where)
+
+
+def _gold_share(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 0.5:
+        raise SchemaError(where, f"{value!r} is not a share from 0 to 0.5")
+    return float(value)
+
+
+def _show(value: Any, where: str) -> tuple[str, ...]:
+    for i, name in enumerate(_texts(value, where)):
+        if name not in FACTS and not _METADATA.fullmatch(name):
+            raise SchemaError(
+                f"{where}[{i}]", f"{name!r} cannot be shown; there is {', '.join(FACTS)}, metadata.KEY"
+            )
+    return tuple(value)
+
+
+def _texts(value: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(cast(list[Any], value)) > 10_000:
+        raise SchemaError(where, "must be a list of texts")
+    return tuple(_text(v, f"{where}[{i}]", empty=False) for i, v in enumerate(cast(list[Any], value)))
+
+
+def _suggestions(value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise SchemaError(where, f"{value!r} is not true or false")
+    return value
+
+
+def _questions(value: Any, where: str) -> tuple[Question, ...]:
+    return read_questions(value, field=where)
+
+
+_READERS: dict[str, Any] = {
+    "name": _name,
+    "description": _description,
+    "status": _status,
+    "questions": _questions,
+    "judgements_per_item": _judgements_per_item,
+    "lease_s": _lease_s,
+    "due_at": _due_at,
+    "gold_share": _gold_share,
+    "show": _show,
+    "suggestions": _suggestions,
+    "annotators": _texts,
+}

@@ -1,0 +1,431 @@
+"""Review as rows: queues, guidelines, items, and every annotator's work on them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+from uuid import UUID
+
+from heedloop_server.review.queue import NO_GUIDELINE, Guideline, Queue, queue_from_record
+from heedloop_server.store.connection import ProjectStore, Row
+
+__all__ = [
+    "Assignment",
+    "ReviewItem",
+    "changed_assignments",
+    "changed_items",
+    "find_assignment",
+    "find_item",
+    "find_queue",
+    "guidelines_of",
+    "insert_assignments",
+    "insert_guideline",
+    "insert_items",
+    "insert_queue",
+    "judgements_of",
+    "list_queues",
+    "read_assignments",
+]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_OVERLAP = timedelta(seconds=30)
+"""How far behind the newest change seen another server's insert may still become visible."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewItem:
+    """One answer, or several to one prompt, in a queue.
+
+    Attributes:
+        targets: (trace id, span id) of each answer, hexadecimal.
+        call_times: start time of each answer's call, which its content is read by.
+        gold: '' for an ordinary item, `gold` or `training`.
+        expected: of gold: question -> answer, in the order of `targets`.
+        reason: why a source took it.
+    """
+
+    item_id: str
+    targets: tuple[tuple[str, str], ...]
+    call_times: tuple[datetime, ...]
+    source: str
+    position: int
+    sampling_probability: float | None = None
+    gold: str = ""
+    expected: Mapping[str, Any] | None = None
+    expected_why: str = ""
+    reason: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One annotator's work on one item, as it stands: `review_assignments` says what the columns hold.
+
+    `answers` and `draft` are None where they were not read.
+    """
+
+    item_id: str
+    annotator: str
+    assignment_id: str
+    state: str
+    leased_at: datetime
+    expires_at: datetime
+    guideline: int
+    shown_order: tuple[int, ...]
+    step: int = 0
+    revision: int = 0
+    judged_at: datetime = _EPOCH
+    duration_ms: int = 0
+    reason: str = ""
+    answers: Mapping[str, Any] | None = None
+    draft: Mapping[str, Any] | None = None
+    feedback_ids: tuple[UUID, ...] = ()
+    trace_ids: tuple[str, ...] = ()
+    key_id: str = ""
+    version: int = 0
+
+
+# -------------------------------------------------------------------------------------------------------------- queues
+
+
+def insert_queue(project: ProjectStore, queue: Queue) -> None:
+    """Store a queue, new or changed."""
+    record = json.dumps(queue.to_record(), ensure_ascii=False)
+    project.insert(
+        "review_queues",
+        [{"queue_id": queue.queue_id, "record": record, "version": time.time_ns()}],
+        **_durable(project),
+    )
+
+
+def find_queue(project: ProjectStore, queue_id: str) -> Queue | None:
+    """The queue of this id."""
+    row = project.row(
+        """
+        SELECT record
+        FROM review_queues FINAL
+        WHERE project_id = {project:String} AND queue_id = {queue:String}
+        """,
+        {"queue": queue_id},
+        **_fresh(project),
+    )
+    return queue_from_record(json.loads(row["record"])) if row else None
+
+
+def list_queues(project: ProjectStore) -> list[Queue]:
+    """All queues, the newest first."""
+    rows = project.rows("SELECT record FROM review_queues FINAL WHERE project_id = {project:String}")
+    found = [queue_from_record(json.loads(r["record"])) for r in rows]
+    return sorted(found, key=lambda q: (q.created_at, q.queue_id), reverse=True)
+
+
+def insert_guideline(project: ProjectStore, queue_id: str, guideline: Guideline) -> None:
+    """Store one version of a queue's guideline."""
+    row = {
+        "queue_id": queue_id,
+        "number": guideline.number,
+        "text": guideline.text,
+        "examples": json.dumps([dict(e) for e in guideline.examples], ensure_ascii=False),
+        "send_back": guideline.send_back,
+        "created_by": guideline.created_by,
+        "created_at": guideline.created_at,
+    }
+    project.insert("review_guidelines", [row], **_durable(project))
+
+
+def guidelines_of(project: ProjectStore, queue_id: str) -> list[Guideline]:
+    """Every version of a queue's guideline, the newest first; never empty."""
+    rows = project.rows(
+        """
+        SELECT
+            number,
+            text,
+            examples,
+            send_back,
+            created_at,
+            created_by
+        FROM review_guidelines FINAL
+        WHERE project_id = {project:String} AND queue_id = {queue:String}
+        ORDER BY number DESC
+        """,
+        {"queue": queue_id},
+    )
+    return [Guideline(**{**r, "examples": tuple(json.loads(r["examples"]))}) for r in rows] or [NO_GUIDELINE]
+
+
+# --------------------------------------------------------------------------------------------------------------- items
+
+
+def insert_items(project: ProjectStore, queue_id: str, items: Iterable[ReviewItem]) -> None:
+    """Store items, new or changed."""
+    rows = [{"queue_id": queue_id, "version": time.time_ns(), **_item_row(i)} for i in items]
+    project.insert("review_items", rows, **_durable(project))
+
+
+def _item_row(item: ReviewItem) -> Row:
+    return {
+        "item_id": item.item_id,
+        "trace_ids": [bytes.fromhex(t) for t, _ in item.targets],
+        "span_ids": [bytes.fromhex(s) for _, s in item.targets],
+        "call_times": list(item.call_times),
+        "source": item.source,
+        "reason": _json(item.reason),
+        "sampling_probability": item.sampling_probability,
+        "gold": item.gold,
+        "expected": _json(item.expected),
+        "expected_why": item.expected_why,
+        "position": item.position,
+        "is_deleted": 0,
+    }
+
+
+_ITEM_COLUMNS = """
+    item_id,
+    arrayMap(t -> lower(hex(t)), trace_ids) AS traces,
+    arrayMap(s -> lower(hex(s)), span_ids) AS spans,
+    call_times,
+    source,
+    reason,
+    sampling_probability,
+    gold,
+    expected,
+    expected_why,
+    position,
+    changed_at
+"""
+
+
+def _item(row: Row) -> ReviewItem:
+    return ReviewItem(
+        row["item_id"],
+        tuple(zip(row["traces"], row["spans"], strict=True)),
+        tuple(row["call_times"]),
+        row["source"],
+        row["position"],
+        row["sampling_probability"],
+        row["gold"],
+        _parsed(row["expected"]),
+        row["expected_why"],
+        _parsed(row["reason"]),
+    )
+
+
+def changed_items(
+    project: ProjectStore, queue_id: str, since: datetime | None
+) -> tuple[list[ReviewItem], datetime]:
+    """The items that changed since a time (all where it is None), and the newest change's time."""
+    rows = project.rows(
+        f"""
+        SELECT {_ITEM_COLUMNS}
+        FROM review_items FINAL
+        WHERE project_id = {{project:String}}
+          AND queue_id = {{queue:String}}
+          AND changed_at >= {{since:DateTime64(6,'UTC')}}
+        ORDER BY position, item_id
+        """,  # noqa: S608
+        {"queue": queue_id, "since": _since(since)},
+        **_fresh(project),
+    )
+    return [_item(r) for r in rows], max((r["changed_at"] for r in rows), default=since or _EPOCH)
+
+
+def find_item(project: ProjectStore, item_id: str) -> tuple[str, ReviewItem] | None:
+    """The queue's id and the item of this id."""
+    row = project.row(
+        f"""
+        SELECT queue_id, {_ITEM_COLUMNS}
+        FROM review_items FINAL
+        WHERE project_id = {{project:String}} AND item_id = {{item:String}}
+        """,  # noqa: S608
+        {"item": item_id},
+    )
+    return (row["queue_id"], _item(row)) if row else None
+
+
+# --------------------------------------------------------------------------------------------------------- assignments
+
+
+def insert_assignments(project: ProjectStore, queue_id: str, assignments: Sequence[Assignment]) -> None:
+    """Store how assignments stand now; durable when it returns."""
+    rows = [{"queue_id": queue_id, **_assignment_row(a)} for a in assignments]
+    project.insert("review_assignments", rows, **_durable(project))
+
+
+def _assignment_row(a: Assignment) -> Row:
+    return {
+        "item_id": a.item_id,
+        "annotator": a.annotator,
+        "assignment_id": UUID(hex=a.assignment_id),
+        "state": a.state,
+        "leased_at": a.leased_at,
+        "expires_at": a.expires_at,
+        "guideline": a.guideline,
+        "shown_order": list(a.shown_order),
+        "answers": _json(a.answers),
+        "draft": _json(a.draft),
+        "reason": a.reason,
+        "revision": a.revision,
+        "judged_at": a.judged_at,
+        "duration_ms": a.duration_ms,
+        "feedback_ids": list(a.feedback_ids),
+        "trace_ids": [bytes.fromhex(t) for t in a.trace_ids],
+        "key_id": a.key_id,
+        "version": (a.step << _STEP_BITS) + time.time_ns() // 1_000_000,
+    }
+
+
+_STEP_BITS = 44
+
+_STATE_COLUMNS = """
+    item_id,
+    annotator,
+    assignment_id,
+    state,
+    leased_at,
+    expires_at,
+    guideline,
+    shown_order,
+    reason,
+    revision,
+    judged_at,
+    duration_ms,
+    changed_at,
+    version
+"""
+_WHOLE_COLUMNS = (
+    _STATE_COLUMNS
+    + """,
+    answers,
+    draft,
+    feedback_ids,
+    arrayMap(t -> lower(hex(t)), trace_ids) AS traces,
+    key_id
+"""
+)
+
+
+def _assignment(row: Row) -> Assignment:
+    return Assignment(
+        row["item_id"],
+        row["annotator"],
+        row["assignment_id"].hex,
+        row["state"],
+        row["leased_at"],
+        row["expires_at"],
+        row["guideline"],
+        tuple(row["shown_order"]),
+        row["version"] >> _STEP_BITS,
+        row["revision"],
+        row["judged_at"],
+        row["duration_ms"],
+        row["reason"],
+        _parsed(row.get("answers", "")),
+        _parsed(row.get("draft", "")),
+        tuple(row.get("feedback_ids", ())),
+        tuple(row.get("traces", ())),
+        row.get("key_id", ""),
+        row["version"],
+    )
+
+
+def changed_assignments(
+    project: ProjectStore, queue_id: str, since: datetime | None
+) -> tuple[list[Assignment], datetime]:
+    """The assignments that changed since a time (all where it is None), without their words, and the newest change's time."""
+    rows = project.rows(
+        f"""
+        SELECT {_STATE_COLUMNS}
+        FROM review_assignments FINAL
+        WHERE project_id = {{project:String}}
+          AND queue_id = {{queue:String}}
+          AND changed_at >= {{since:DateTime64(6,'UTC')}}
+        """,  # noqa: S608
+        {"queue": queue_id, "since": _since(since)},
+        **_fresh(project),
+    )
+    return [_assignment(r) for r in rows], max((r["changed_at"] for r in rows), default=since or _EPOCH)
+
+
+def find_assignment(project: ProjectStore, assignment_id: str) -> tuple[str, Assignment] | None:
+    """The queue's id and the whole assignment of this id."""
+    row = project.row(
+        f"""
+        SELECT queue_id, {_WHOLE_COLUMNS}
+        FROM review_assignments FINAL
+        WHERE project_id = {{project:String}} AND assignment_id = {{id:UUID}}
+        """,  # noqa: S608
+        {"id": UUID(hex=assignment_id)},
+        **_fresh(project),
+    )
+    return (row["queue_id"], _assignment(row)) if row else None
+
+
+def read_assignments(
+    project: ProjectStore, queue_id: str, keys: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], Assignment]:
+    """(item id, annotator) -> the whole assignment, of those that exist."""
+    if not keys:
+        return {}
+    rows = project.rows(
+        f"""
+        SELECT {_WHOLE_COLUMNS}
+        FROM review_assignments FINAL
+        WHERE project_id = {{project:String}}
+          AND queue_id = {{queue:String}}
+          AND item_id IN {{items:Array(String)}}
+          AND annotator IN {{annotators:Array(String)}}
+        """,  # noqa: S608
+        {"queue": queue_id, "items": [k[0] for k in keys], "annotators": sorted({k[1] for k in keys})},
+        **_fresh(project),
+    )
+    wanted = set(keys)
+    found = [_assignment(r) for r in rows]
+    return {(a.item_id, a.annotator): a for a in found if (a.item_id, a.annotator) in wanted}
+
+
+def judgements_of(
+    project: ProjectStore, queue_id: str, item_ids: Sequence[str] | None = None
+) -> list[Assignment]:
+    """The judgements of a queue (or of some of its items) as they count now: whole assignments in the state `done`."""
+    only = "" if item_ids is None else "AND item_id IN {items:Array(String)}"
+    rows = project.rows(
+        f"""
+        SELECT {_WHOLE_COLUMNS}
+        FROM review_assignments FINAL
+        WHERE project_id = {{project:String}}
+          AND queue_id = {{queue:String}}
+          AND state = 'done'
+          {only}
+        ORDER BY item_id, annotator
+        """,  # noqa: S608
+        {"queue": queue_id, "items": list(item_ids or ())},
+    )
+    return [_assignment(r) for r in rows]
+
+
+# ------------------------------------------------------------------------------------------------------------- details
+
+
+def _since(since: datetime | None) -> datetime:
+    return _EPOCH if since is None else since - _OVERLAP
+
+
+def _json(value: Mapping[str, Any] | None) -> str:
+    return "" if value is None else json.dumps(dict(value), ensure_ascii=False, separators=(",", ":"))
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
+    return json.loads(text) if text else None
+
+
+def _durable(project: ProjectStore) -> dict[str, Any]:
+    """On a cluster: an insert that a majority of the replicas has, so that claims are seen by whoever reads after it."""
+    return {"insert_quorum": "auto", "insert_quorum_parallel": 0} if project.store.cluster else {}
+
+
+def _fresh(project: ProjectStore) -> dict[str, Any]:
+    """On a cluster: a read that sees every insert of `_durable` that was answered before."""
+    return {"select_sequential_consistency": 1} if project.store.cluster else {}
