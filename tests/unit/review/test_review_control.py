@@ -16,15 +16,16 @@ from heedloop_server.review.control.annotators import annotators
 from heedloop_server.review.control.bias import AnswerFacts, bias
 from heedloop_server.review.control.confusion import as_labels, confusion, confusion_by_slice
 from heedloop_server.review.control.consensus import consensus_of_question
-from heedloop_server.review.control.labels import Asked, Judged, in_item_order, labels
+from heedloop_server.review.control.labels import Judged, labels
+from heedloop_server.review.questions import Question
 
 START = datetime(2026, 3, 1, tzinfo=timezone.utc)
-THUMB = Asked("thumb", "thumb")
-TONE = Asked("tone", "scale", low=1, high=5)
-FLAGS = Asked("flaws", "flags", ("inaccurate", "incomplete"))
-MARKS = Asked("marks", "ranges", ("wrong",))
-BETTER = Asked("better", "comparison")
-ORDER = Asked("order", "ranking")
+THUMB = Question("thumb", "thumb")
+TONE = Question("tone", "scale", min=1, max=5)
+FLAGS = Question("flaws", "flags", choices=("inaccurate", "incomplete"))
+MARKS = Question("marks", "ranges", choices=("wrong",))
+BETTER = Question("better", "comparison")
+ORDER = Question("order", "ranking")
 
 
 def judged(
@@ -192,17 +193,9 @@ def test_ranges_by_overlap_and_by_label():
     assert found["percent"]["estimate"] == 1.0
 
 
-def test_answers_in_the_order_shown_come_back_in_the_items_own():
-    assert in_item_order(BETTER, {"preferred": 0}, (1, 0)) == {"preferred": 1}
-    assert in_item_order(BETTER, {"preferred": None}, (1, 0)) == {"preferred": None}
-    assert in_item_order(ORDER, {"ranks": [1, 2, 3]}, (2, 0, 1))["ranks"] == [2, 3, 1]
-    assert in_item_order(TONE, [5, None], (1, 0)) == [None, 5]
-    found = {
-        unit: label
-        for _, unit, label in labels(
-            ORDER, [judged("i", "a", {"order": {"ranks": [2, 1, 2]}}, shown=(0, 1, 2))]
-        )
-    }
+def test_a_ranking_gives_a_label_per_pair():
+    said = [judged("i", "a", {"order": {"ranks": [2, 1, 2]}}, shown=(2, 0, 1))]
+    found = {unit: label for _, unit, label in labels(ORDER, said)}
     assert found == {("i", "0", "1"): 1, ("i", "0", "2"): 0, ("i", "1", "2"): -1}
 
 
