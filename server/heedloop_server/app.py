@@ -16,6 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from heedloop_server.auth import KeyRing
 from heedloop_server.errors import answer_errors
+from heedloop_server.ingest.claims import TokenClaims
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.openapi import describe
 from heedloop_server.parameters import known_parameters
@@ -67,6 +68,7 @@ def create_app(settings: Settings | None = None, *, store: Store | None = None) 
         )
         app.state.store = opened
         app.state.keys = KeyRing(opened)
+        app.state.claims = TokenClaims(opened)
         app.state.intake = Intake(opened, chosen, housekeeping=lambda: _note_key_uses(app))
         await run_in_threadpool(app.state.intake.start)
         try:
@@ -93,13 +95,14 @@ def create_app(settings: Settings | None = None, *, store: Store | None = None) 
         CORSMiddleware,
         allow_origins=["*"],
         allow_methods=["POST"],
-        allow_headers=["content-type", "x-heedloop-token"],
+        allow_headers=["content-type", "x-heedloop-token", "x-heedloop-proof", "x-heedloop-next"],
         max_age=86_400,
     )
     for name in ROUTERS:
         app.include_router(importlib.import_module(f"heedloop_server.routes.{name}").router)
     _check_closed(app)
-    describe(app, all_routes(app.routes), scopes_of)
+    app.state.routes = list(all_routes(app.routes))
+    describe(app, app.state.routes, scopes_of)
     return app
 
 

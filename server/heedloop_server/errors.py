@@ -17,7 +17,7 @@ The answer is `{"error": {"code", "message", "field"?}}`; OTLP routes answer in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
@@ -159,4 +159,13 @@ def answer_errors(app: FastAPI) -> None:
         if err.status_code in (404, 405):
             message = f"there is no {request.method} {request.url.path}; docs/api.md lists the routes"
         body = {"error": {"code": _HTTP_CODES.get(err.status_code, "error"), "message": message}}
-        return JSONResponse(body, status_code=err.status_code, headers=dict(err.headers or {}))
+        headers = dict(err.headers or {})
+        if err.status_code == 405:
+            headers["Allow"] = ", ".join(sorted(_methods(request)))
+        return JSONResponse(body, status_code=err.status_code, headers=headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """What may be asked of a path: each route knows its own method only."""
+    routes: Iterable[Any] = request.app.state.routes
+    return {m for r in routes if r.path_regex.match(request.url.path) for m in r.methods}

@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta, timezone
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from heedloop.schema import utc_now
 
-__all__ = ["CallFilters", "Filters"]
+__all__ = ["CallFilters", "Filters", "Time"]
 
 DEFAULT_PERIOD = timedelta(days=30)
 
+FIRST, LAST = datetime(1970, 1, 1, tzinfo=timezone.utc), datetime(2262, 1, 1, tzinfo=timezone.utc)
+"""What the store's times can hold; nothing is older or newer."""
+
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+def _rfc3339(value: Any) -> Any:
+    """Times are written out: a number of seconds, which pydantic would take, is more often a mistake than a time."""
+    if isinstance(value, datetime) or (isinstance(value, str) and _DATE.match(value)):
+        return value
+    raise ValueError(f"{value!r:.80} is not an RFC 3339 time such as 2026-11-21T09:30:00Z")
+
+
+def _storable(at: datetime) -> datetime:
+    """The time in UTC; one that no record can have is moved to the first or last that one can."""
+    if at.year <= FIRST.year:  # before any arithmetic: year 1 with an offset has no time in UTC
+        return FIRST
+    return LAST if at.year >= LAST.year else at.astimezone(timezone.utc)
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_rfc3339), AfterValidator(_storable)]
 Text = Annotated[str, Field(max_length=1024)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -23,8 +46,8 @@ class CallFilters(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: Time | None = None
+    until: Time | None = None
     model: Text | None = None
     prompt_name: Text | None = None
     prompt_version: Text | None = None

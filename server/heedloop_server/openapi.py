@@ -8,15 +8,16 @@ route reads by itself. Errors follow from what a route is: one with a scope can 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NotRequired, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
-from typing_extensions import TypedDict
 
-__all__ = ["Error", "accepts", "answers", "describe"]
+from heedloop_server.answers.errors import Error
+
+__all__ = ["accepts", "answers", "describe"]
 
 Json = dict[str, Any]
 Route = TypeVar("Route", bound=Callable[..., Any])
@@ -29,20 +30,6 @@ _SCHEMES: Json = {
     "keyHeader": {"type": "apiKey", "in": "header", "name": "x-heedloop-key"},
     "feedbackToken": {"type": "apiKey", "in": "header", "name": "x-heedloop-token"},
 }
-
-
-class ErrorBody(TypedDict):
-    """What was wrong, the value, and what to do."""
-
-    code: str
-    message: str
-    field: NotRequired[str | None]
-
-
-class Error(TypedDict):
-    """Every error's form."""
-
-    error: ErrorBody
 
 
 _ERRORS = {
@@ -61,7 +48,12 @@ _RETRY = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds
 
 
 def answers(
-    body: Any, *, status: int = 200, also: Iterable[int] = (), media: Mapping[str, Any] | None = None
+    body: Any,
+    *,
+    status: int = 200,
+    also: Iterable[int] = (),
+    media: Mapping[str, Any] | None = None,
+    refused: Any = None,
 ) -> Callable[[Route], Route]:
     """Name the type of a route's answer.
 
@@ -69,10 +61,12 @@ def answers(
         body: the type of the JSON; None where `media` says it all.
         also: further status codes: those below 300 with the same body, others as errors.
         media: further media types -> the type of their body.
+        refused: the type of a 422 that says more than `Error`.
     """
 
     def mark(endpoint: Route) -> Route:
         cast(Any, endpoint).heedloop_answer = (body, status, tuple(also), dict(media or {}))
+        cast(Any, endpoint).heedloop_refused = refused
         return endpoint
 
     return mark
@@ -180,6 +174,8 @@ def _errors(operation: Json, route: APIRoute, *, secured: bool) -> set[int]:
 
 def _error(code: int, endpoint: Any, schemas: _Schemas) -> Json:
     form = getattr(endpoint, "heedloop_error", {_JSON: Error})
+    if code == 422 and getattr(endpoint, "heedloop_refused", None) is not None:
+        form = {_JSON: endpoint.heedloop_refused}
     content = {media: {"schema": schemas.of(kind)} for media, kind in form.items()}
     described: Json = {"description": _ERRORS.get(code, "an error"), "content": content}
     return described | ({"headers": _RETRY} if code in (429, 503) else {})

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from heedloop_server.errors import ServerError, TooLarge, Unreadable, UnsupportedMedia
@@ -20,6 +21,7 @@ from heedloop_server.normalise.otlp_json import MalformedJson, logs_from_json, t
 
 __all__ = [
     "Encoding",
+    "check_metrics",
     "check_spans",
     "decompress",
     "encode_error",
@@ -108,6 +110,17 @@ def parse_logs(body: bytes, encoding: Encoding) -> ExportLogsServiceRequest:
         return ExportLogsServiceRequest.FromString(body) if encoding == "protobuf" else logs_from_json(body)
     except (DecodeError, MalformedJson, RecursionError) as err:
         raise _unreadable(err, "ExportLogsServiceRequest") from None
+
+
+def check_metrics(body: bytes, encoding: Encoding) -> None:
+    """Raises `Unreadable` where the body is no metrics request. JSON is looked at no further than that it is an object."""
+    try:
+        if encoding == "protobuf":
+            ExportMetricsServiceRequest.FromString(body)
+        elif not isinstance(json.loads(body), dict):
+            raise MalformedJson("it is no JSON object")
+    except (DecodeError, MalformedJson, ValueError, RecursionError) as err:
+        raise _unreadable(err, "ExportMetricsServiceRequest") from None
 
 
 def _unreadable(err: Exception, message: str) -> Unreadable:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -41,12 +41,16 @@ def parse_time(text: str, *, field: str = "time") -> datetime:
         ) from None
     if value.tzinfo is None:
         raise SchemaError(field, f"{show(text)} has no time zone; add Z for UTC")
-    return value.astimezone(timezone.utc)
+    try:
+        return value.astimezone(timezone.utc)
+    except OverflowError:
+        raise SchemaError(field, f"{show(text)} is outside the years 1 to 9999 in UTC") from None
 
 
 def format_time(value: datetime) -> str:
     """An aware time as RFC 3339 in UTC with microseconds, such as `2026-11-21T09:30:00.000000Z`."""
-    return value.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    utc = value.astimezone(timezone.utc)
+    return f"{utc.year:04}-{utc:%m-%dT%H:%M:%S.%f}Z"  # %Y writes the year 419 with three digits
 
 
 def answer_hash(text: str) -> str:
@@ -103,6 +107,11 @@ def check_flag_value(value: object, field: str) -> None:
 def check_tuple(value: object, field: str) -> None:
     if not isinstance(value, tuple):
         raise SchemaError(field, f"must be a list, not {show(value)}")
+
+
+def check_object(value: object, field: str) -> None:
+    if not isinstance(value, Mapping):
+        raise SchemaError(field, f"must be an object, not {show(value)}")
 
 
 def check_record(value: object, cls: type[Any], field: str) -> None:

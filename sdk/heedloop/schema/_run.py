@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from heedloop.schema._checks import check_choice, check_text, utc_now
-from heedloop.schema._kinds import RUN_METHODS, RUN_STATUSES, RunMethod, RunStatus
+from heedloop.schema._checks import SchemaError, check_choice, check_object, check_text, utc_now
+from heedloop.schema._kinds import MAX_TEXT_CHARS, RUN_METHODS, RUN_STATUSES, RunMethod, RunStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +44,12 @@ class Run:
         check_text(self.id, "id")
         check_choice(self.method, RUN_METHODS, "method")
         check_choice(self.status, RUN_STATUSES, "status")
+        for name in ("name", "model_name", "checkpoint", "code_version"):
+            check_text(getattr(self, name), name, limit=MAX_TEXT_CHARS, empty=True)
+        for name in ("snapshot_id", "parent", "error"):
+            if getattr(self, name) is not None:
+                check_text(getattr(self, name), name, limit=MAX_TEXT_CHARS, empty=True)
+        for name in ("config", "metrics", "evaluation"):
+            check_object(getattr(self, name), name)
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            raise SchemaError("seed", f"{self.seed!r:.80} is not a whole number")

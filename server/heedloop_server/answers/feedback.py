@@ -6,12 +6,14 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
+from heedloop_server.answers.errors import Error
 from heedloop_server.answers.records import FeedbackSent, RunSummary, StoredFeedback
 
 __all__ = [
     "FeedbackBatch",
     "FeedbackHistory",
     "FeedbackPage",
+    "FeedbackRefused",
     "FeedbackResult",
     "FeedbackResults",
     "NamedSnapshot",
@@ -48,6 +50,16 @@ class FeedbackResults(TypedDict):
     replaced: int
     duplicate: int
     rejected: int
+
+
+class FeedbackRefused(Error):
+    """Nothing of what was sent is a feedback; `results` say of each entry why."""
+
+    results: NotRequired[list[FeedbackResult]]
+    stored: NotRequired[int]
+    replaced: NotRequired[int]
+    duplicate: NotRequired[int]
+    rejected: NotRequired[int]
 
 
 class FeedbackPage(TypedDict):

@@ -29,6 +29,8 @@ class Me(TypedDict):
 
     project: str
     scopes: list[str]
+    role: str | None
+    author_id: str | None
     key_id: str
     name: str
 
@@ -39,6 +41,8 @@ class Key(TypedDict):
     key_id: str
     name: str
     scopes: list[str]
+    role: str | None
+    author_id: str | None
     created_at: str
     expires_at: str | None
     revoked_at: str | None
@@ -58,6 +62,8 @@ class NewKeyAnswer(TypedDict):
     key_id: str
     name: str
     scopes: list[str]
+    role: str | None
+    author_id: str | None
     created_at: str
     expires_at: str | None
 

@@ -10,14 +10,21 @@ from uuid import UUID
 
 from fastapi import APIRouter, Body, Depends, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import AwareDatetime
 
 from heedloop.schema import AuthorKind, Feedback, FeedbackKind, SchemaError, from_json, utc_now
-from heedloop_server.answers.feedback import FeedbackBatch, FeedbackHistory, FeedbackPage, FeedbackResults
+from heedloop_server.answers.feedback import (
+    FeedbackBatch,
+    FeedbackHistory,
+    FeedbackPage,
+    FeedbackRefused,
+    FeedbackResults,
+)
 from heedloop_server.answers.records import FeedbackSent
 from heedloop_server.auth import KeyRing, Principal, require, scoped
 from heedloop_server.cursors import read_cursor, write_cursor
 from heedloop_server.errors import Invalid, NotFound, TooLarge, Unauthorized
+from heedloop_server.filters import Time
+from heedloop_server.ingest.claims import TokenClaims
 from heedloop_server.ingest.feedback import Outcome
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.openapi import accepts, answers
@@ -25,7 +32,8 @@ from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.feedback import get_feedback, list_feedback, stored_json
 from heedloop_server.store.runs import run_summary, runs_of_snapshots
 from heedloop_server.store.snapshots import snapshots_of_feedback
-from heedloop_server.tokens import Grant, judge, key_id_of, read_token
+from heedloop_server.store.token_uses import TokenUse
+from heedloop_server.tokens import Grant, judge, key_id_of, read_token, token_use
 
 router = APIRouter()
 
@@ -33,6 +41,8 @@ Reader = Annotated[ProjectStore, Depends(scoped("read"))]
 
 MAX_BATCH = 10_000
 """Entries of one post."""
+MAX_TOKEN_BATCH = 100
+"""Entries of one post with a feedback token: one person about one answer."""
 
 
 def _author(request: Request) -> tuple[Principal, Grant | None]:
@@ -56,7 +66,7 @@ _author.heedloop_scope = "feedback"  # type: ignore[attr-defined]  # the walk ov
 
 
 @router.post("/v1/feedback")
-@answers(FeedbackResults)
+@answers(FeedbackResults, refused=FeedbackRefused)
 @accepts(FeedbackSent | FeedbackBatch)
 def post_feedback(
     request: Request,
@@ -66,7 +76,10 @@ def post_feedback(
     """Store one feedback or a batch; the answer has one result per entry, in order, and is given when they are on disk."""
     who, grant = author
     raw, single = _entries(body)
-    parsed = [_parse(entry, i if not single else None, grant) for i, entry in enumerate(raw)]
+    use = _token_use(request, grant, body, len(raw)) if grant else None
+    parsed = [_parse(entry, i, grant, use, single=single) for i, entry in enumerate(raw)]
+    if use is not None and any(isinstance(p, Feedback) for p in parsed):
+        cast(TokenClaims, request.app.state.claims).claim(who.project, use)
     intake = cast(Intake, request.app.state.intake)
     good = [p for p in parsed if isinstance(p, Feedback)]
     outcomes = intake.desk.submit(who.project, good, key_id=who.key_id).result() if good else []
@@ -88,6 +101,11 @@ def _entries(body: Any) -> tuple[list[Any], bool]:
     given = cast(dict[str, Any], body)
     if "feedback" not in given:
         return [given], True
+    unknown = sorted(set(given) - {"feedback"})
+    if unknown:
+        raise Invalid(
+            f"{unknown[0]!r:.80} stands beside feedback; a batch is that list alone", field=unknown[0]
+        )
     entries = given["feedback"]
     if not isinstance(entries, list):
         raise Invalid("feedback must be a list of Feedback objects", field="feedback")
@@ -97,10 +115,29 @@ def _entries(body: Any) -> tuple[list[Any], bool]:
     return many, False
 
 
-def _parse(entry: Any, index: int | None, grant: Grant | None) -> Feedback | SchemaError:
-    field = "" if index is None else f"feedback[{index}]"
+def _token_use(request: Request, grant: Grant, body: Any, num_entries: int) -> TokenUse:
+    """What this post uses the token for; see `heedloop_server.tokens`."""
+    if num_entries > MAX_TOKEN_BATCH:
+        raise TooLarge(
+            f"{num_entries:,} entries; at most {MAX_TOKEN_BATCH} are accepted with a feedback token"
+        )
+    headers = request.headers
+    return token_use(
+        grant,
+        body,
+        proof=headers.get("x-heedloop-proof", "").strip(),
+        next_proof=headers.get("x-heedloop-next", "").strip(),
+    )
+
+
+def _parse(
+    entry: Any, position: int, grant: Grant | None, use: TokenUse | None, *, single: bool
+) -> Feedback | SchemaError:
+    field = "" if single else f"feedback[{position}]"
     try:
-        return judge(grant, entry, field=field) if grant else from_json(Feedback, entry, field=field)
+        if grant is not None and use is not None:
+            return judge(grant, entry, use=use, position=position, field=field)
+        return from_json(Feedback, entry, field=field)
     except SchemaError as err:
         return err
 
@@ -139,8 +176,8 @@ def get_feedback_list(
     author_kind: AuthorKind | None = None,
     trace_id: Annotated[str | None, Query(pattern="^[0-9a-f]{32}$")] = None,
     span_id: Annotated[str | None, Query(pattern="^[0-9a-f]{16}$")] = None,
-    since: AwareDatetime | None = None,
-    until: AwareDatetime | None = None,
+    since: Time | None = None,
+    until: Time | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: str | None = None,
 ) -> dict[str, Any]:

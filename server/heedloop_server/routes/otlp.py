@@ -18,6 +18,7 @@ from heedloop_server.openapi import accepts, answers
 from heedloop_server.otlp import (
     MEDIA_TYPES,
     Encoding,
+    check_metrics,
     check_spans,
     decompress,
     encode_error,
@@ -126,8 +127,9 @@ async def logs(request: Request, who: Principal, encoding: Encoding, body: bytes
     return encode_success(encoding)
 
 
-async def metrics(request: Request, _: Principal, encoding: Encoding, __: bytes) -> bytes:
+async def metrics(request: Request, _: Principal, encoding: Encoding, body: bytes) -> bytes:
     """Metrics are acknowledged and dropped; the answer says so."""
+    await _run(len(body), check_metrics, body, encoding)
     request.app.state.dropped_metrics = getattr(request.app.state, "dropped_metrics", 0) + 1
     return encode_success(
         encoding, message="heedloop keeps no metrics; nothing was stored", what="data_points"

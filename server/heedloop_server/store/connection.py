@@ -317,7 +317,8 @@ def _bind(params: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 def _bindable(value: Any) -> Any:
     if isinstance(value, datetime):
-        return value.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f")
+        utc = value.astimezone(timezone.utc)
+        return f"{utc.year:04}-{utc:%m-%d %H:%M:%S.%f}"  # %Y writes the year 419 with three digits
     if isinstance(value, (tuple, set, frozenset)):
         return list(cast(Sequence[Any], value))
     return value
