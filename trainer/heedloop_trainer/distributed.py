@@ -6,6 +6,7 @@ Denominators are summed over the ranks, so that the update is the one a single p
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-__all__ = ["World", "full_state", "join", "load_full_state", "shard"]
+__all__ = ["World", "full_state", "join", "load_full_state", "shard", "unsharded"]
 
 T = TypeVar("T")
 
@@ -103,6 +104,14 @@ def full_state(model: nn.Module) -> dict[str, torch.Tensor]:
         name: value.full_tensor() if hasattr(value, "full_tensor") else value
         for name, value in model.state_dict().items()
     }
+
+
+def unsharded(model: nn.Module) -> Any:
+    """A `transformers` model in a process's own memory with the weights of a sharded one; every rank must ask for it."""
+    state = full_state(model)
+    twin: Any = type(model)(copy.deepcopy(model.config))
+    twin.load_state_dict(state)
+    return twin
 
 
 def load_full_state(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:

@@ -37,6 +37,7 @@ __all__ = [
     "load_policy",
     "load_reward_model",
     "load_tokenizer",
+    "name_outputs",
     "no_dropout",
     "own_pad_token",
     "reference_policy",
@@ -298,9 +299,22 @@ def _reward_settings(model: nn.Module) -> dict[str, Any]:
     return config.heedloop_reward
 
 
+def name_outputs(model: nn.Module, names: Sequence[str]) -> None:
+    """Say in a classifier's configuration what its outputs are; the first is the reward.
+
+    Raises:
+        ValueError: there are more or fewer names than outputs.
+    """
+    if len(names) != plain_model(model).config.num_labels:
+        raise ValueError(f"{len(names)} names for {plain_model(model).config.num_labels} outputs")
+    _reward_settings(model)["dimensions"] = list(names)
+
+
 def value_model_from(reward_model: nn.Module) -> nn.Module:
     """A critic made from a reward model's weights, its head zero: the first values are 0, not a reward's guess."""
     twin = copy.deepcopy(plain_model(reward_model)).requires_grad_(True)
+    twin.score = nn.Linear(twin.score.weight.shape[1], 1, bias=False).to(twin.score.weight.device)
+    twin.config.num_labels = 1
     nn.init.zeros_(twin.score.weight)
     return twin
 

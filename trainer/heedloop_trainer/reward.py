@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from heedloop.schema import Comparison
-from heedloop_trainer.distributed import World, full_state, shard
-from heedloop_trainer.losses import bradley_terry, davidson, rao_kupper
+from heedloop.schema import Comparison, RatedCompletion, Unpaired
+from heedloop_trainer.distributed import World, full_state, shard, unsharded
+from heedloop_trainer.losses import bradley_terry, davidson, pointwise_logistic, rao_kupper
 from heedloop_trainer.models import RewardModel, evaluating
 from heedloop_trainer.optimiser import OptimiserConfig, Sums
 from heedloop_trainer.runs import RunFolder, TrainingResult
@@ -34,8 +36,8 @@ class RewardConfig:
         epochs: passes over the comparisons; one is usual, since reward models overfit quickly.
         batch_size: comparisons per optimiser step.
         ties: what a tie says: `davidson` or `rao_kupper` fit it with a likelihood of its own; `drop` leaves ties out.
-        tie_learning_rate: of the one number that says how readily people call a tie; the model's own rate would be far too
-            slow for it.
+        tie_learning_rate: of the two numbers that say how readily people call a tie and put thumbs up; the model's own rate
+            would be far too slow for them.
         label_smoothing: share of judgements expected to be the wrong way round, 0 up to 0.5. Decided pairs only.
         margin_scale: factor on the rows' margins; 0 ignores them.
         centring: weight of (chosen + rejected)^2, which keeps rewards near 0 (arXiv 2312.09244).
@@ -68,28 +70,37 @@ class RewardConfig:
 
 
 class _Judge(nn.Module):
-    """A reward model and the tie parameter that is fitted with it."""
+    """A reward model and the numbers that are fitted with it: how readily people call a tie, and put thumbs up."""
 
     def __init__(self, reward: RewardModel, tie_parameter: float, *, max_tokens: int | None) -> None:
         super().__init__()
         self.reward, self.max_tokens = reward, max_tokens
         self.tie_parameter = nn.Parameter(torch.full((1,), tie_parameter, device=reward.device))
+        self.thumb_intercept = nn.Parameter(torch.zeros(1, device=reward.device))
 
-    def forward(self, sequences: list[TokenSequence]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The reward output of each sequence, [len(sequences)], and the tie parameter, [1]."""
+    def forward(self, sequences: list[TokenSequence]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Outputs of each sequence, [len(sequences), num_outputs], the tie parameter and the intercept of thumbs, [1] each."""
         device = next(self.parameters()).device
         groups = [list(range(len(sequences)))]
         if self.max_tokens is not None:  # chosen and rejected differ in length: less padding apart
             groups = micro_batches([len(s) for s in sequences], self.max_tokens)
-        outputs = torch.cat([self.reward(collate([sequences[i] for i in g], device))[:, 0] for g in groups])
+        outputs = torch.cat([self.reward(collate([sequences[i] for i in g], device)) for g in groups])
         place = torch.tensor([i for g in groups for i in g], device=device)
-        # The tie parameter is given back from here, since over several ranks it is only whole inside forward.
-        return torch.zeros_like(outputs).index_copy(0, place, outputs), self.tie_parameter * 1.0
+        # The parameters are given back from here, since over several ranks they are only whole inside forward.
+        return (
+            torch.zeros_like(outputs).index_copy(0, place, outputs),
+            self.tie_parameter * 1.0,
+            self.thumb_intercept * 1.0,
+        )
+
+
+JudgedRow = Comparison | Unpaired | RatedCompletion
+"""What a reward model can learn from: which of two is better, a thumb alone, ratings by name."""
 
 
 def train_reward(
     config: RewardConfig,
-    rows: Sequence[Comparison],
+    rows: Sequence[JudgedRow],
     model: nn.Module,
     tokenizer: Any,
     run: RunFolder | None = None,
@@ -97,13 +108,16 @@ def train_reward(
     progress: str | None = None,
     world: World = World(),  # noqa: B008
 ) -> TrainingResult:
-    """Train `model` in place on comparisons, then store the gain and bias that normalise its rewards.
+    """Train `model` in place on judgements, then store the gain and bias that normalise its rewards.
 
-    The loss is the weighted mean over the minibatch's rows, so that weight 2 equals the row twice.
+    Comparisons and thumbs train the first output, the reward; ratings train the outputs that bear their names
+    (`models.name_outputs`), each a logistic regression on the rating as a share. The loss is the weighted mean over the
+    minibatch's rows, so that weight 2 equals the row twice.
 
     Args:
-        rows: comparisons; ties are fitted as `config.ties` says.
-        model: a sequence classifier of transformers with one label.
+        rows: comparisons (ties are fitted as `config.ties` says), thumbs alone, rated completions; ratings whose name no
+            output has are left out.
+        model: a sequence classifier of transformers with one label, and one more for each rating's name.
         tokenizer: its tokenizer.
         run: where metrics, resume points and lineage go; in memory where None.
 
@@ -112,64 +126,138 @@ def train_reward(
             its reward at another token than `from_pretrained` does.
     """
     run = run or RunFolder.in_memory("reward")
-    rows = [r for r in rows if r.weight > 0 and not (r.tie and config.ties == "drop")]
+    check_padding(model, tokenizer)
+    reward = RewardModel(model, tokenizer, bfloat16=config.bfloat16)
+    rows = [r for r in rows if _usable(r, config, reward.dimensions)]
     if not rows:
         raise ValueError(
             "there are no comparisons to learn from; pairs come from comparisons, corrections and thumbs"
         )
-    check_padding(model, tokenizer)
     encoder = Encoder(tokenizer, config.max_prompt_tokens, config.max_response_tokens)
-    chosen = encoder.sequences([r.prompt for r in rows], [r.chosen for r in rows])
-    rejected = encoder.sequences([r.prompt for r in rows], [r.rejected for r in rows])
+    sequences = _sequences(encoder, rows)
     weights = torch.tensor([r.weight for r in rows])
-    # Without a tie anywhere, Bradley-Terry is the whole model.
-    any_ties = any(r.tie for r in rows)
-    reward = RewardModel(model, tokenizer, bfloat16=config.bfloat16)
-    first = first_tie_parameter(rows, config.ties)
+    compared = [r for r in rows if isinstance(r, Comparison)]
     # Ranks must forward equally often, since they gather each block together: there, all of a micro-batch at once.
     budget = config.max_tokens if world.size == 1 else None
+    first = first_tie_parameter(compared, config.ties)
     judge = shard(_Judge(reward, first, max_tokens=budget).train(), world)
+    # Without a tie anywhere, Bradley-Terry is the whole model.
+    any_ties = any(r.tie for r in compared)
 
     def loss_sums(group: list[int]) -> tuple[torch.Tensor, Sums]:
-        scores, tie_parameter = judge([chosen[i] for i in group] + [rejected[i] for i in group])
-        first, second = scores.split(len(group))
+        outputs, tie_parameter, intercept = judge([s for i in group for s in sequences[i]])
         picked = [rows[i] for i in group]
-        losses = _row_losses(config, tie_parameter if any_ties else None, first, second, picked)
-        weight = weights[group].to(losses.device)
-        decided = torch.tensor([not r.tie for r in picked], device=losses.device)
-        right = ((first > second) & decided).float() * weight
-        loss = (weight * (losses + config.centring * (first + second).square())).sum()
-        return loss, {"right": right.sum(), "decided": (weight * decided).sum()}
+        found = judged_losses(
+            config, picked, outputs, tie_parameter if any_ties else None, intercept, reward.dimensions
+        )
+        weight = weights[group].to(outputs.device)
+        right, decided = weight * found.right, weight * found.decided
+        return (weight * found.losses).sum(), {"right": right.sum(), "decided": decided.sum()}
 
     def describe(sums: dict[str, float], total: float) -> dict[str, float]:
         return {"loss": sums["loss"], "accuracy": sums["right"] / max(sums["decided"], 1e-9), "weight": total}
 
-    lengths = [2 * max(len(a), len(b)) for a, b in zip(chosen, rejected, strict=True)]
     learn(
-        Epochs(len(rows), lengths, config.epochs, config.batch_size, config.max_tokens, config.seed),
+        Epochs(
+            len(rows),
+            [len(s) * max(map(len, s)) for s in sequences],
+            config.epochs,
+            config.batch_size,
+            config.max_tokens,
+            config.seed,
+        ),
         judge,
         config.optimiser,
         run,
         denominator=lambda group: float(weights[group].sum()),
         loss_sums=loss_sums,
         describe=describe,
-        own_rates={"tie_parameter": config.tie_learning_rate},
+        own_rates=dict.fromkeys(("tie_parameter", "thumb_intercept"), config.tie_learning_rate),
         progress=progress,
         world=world,
     )
-    if world.size == 1:
-        fit_gain_and_bias(reward, chosen + rejected, max_tokens=config.max_tokens)
+    state = full_state(judge)
+    settled = reward if world.size == 1 else RewardModel(unsharded(model), tokenizer)
+    fit_gain_and_bias(settled, [s for of_row in sequences for s in of_row], max_tokens=config.max_tokens)
+    reward.normalise(gain=settled.gain, bias=settled.bias)
     metrics = {
         **_last_epoch(run, config.epochs),
         "num_rows": float(len(rows)),
         "num_cut": float(encoder.num_cut),
     }
     if any_ties:
-        metrics["tie_parameter"] = float(full_state(judge)["tie_parameter"])
+        metrics["tie_parameter"] = float(state["tie_parameter"])
+    if len(compared) < len(rows):
+        metrics["thumb_intercept"] = float(state["thumb_intercept"])
     return TrainingResult(metrics, run.history)
 
 
-def _row_losses(
+def _usable(row: JudgedRow, config: RewardConfig, dimensions: Sequence[str]) -> bool:
+    if row.weight <= 0:
+        return False
+    if isinstance(row, Comparison):
+        return not (row.tie and config.ties == "drop")
+    return isinstance(row, Unpaired) or any(n in dimensions[1:] for n in row.ratings)
+
+
+def _sequences(encoder: Encoder, rows: Sequence[JudgedRow]) -> list[list[TokenSequence]]:
+    """The token sequences of each row: two of a comparison, one of everything else."""
+    texts = [[r.chosen, r.rejected] if isinstance(r, Comparison) else [r.completion] for r in rows]
+    prompts = [r.prompt for r, of_row in zip(rows, texts, strict=True) for _ in of_row]
+    flat = iter(encoder.sequences(prompts, [t for of_row in texts for t in of_row]))
+    return [[next(flat) for _ in of_row] for of_row in texts]
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedLosses:
+    """Per row, [B]: the loss, and for decided comparisons whether the model agrees."""
+
+    losses: torch.Tensor
+    right: torch.Tensor
+    decided: torch.Tensor
+
+
+def judged_losses(
+    config: RewardConfig,
+    rows: Sequence[JudgedRow],
+    outputs: torch.Tensor,
+    tie_parameter: torch.Tensor | None,
+    thumb_intercept: torch.Tensor,
+    dimensions: Sequence[str],
+) -> JudgedLosses:
+    """The negative log-likelihood of each judgement.
+
+    Args:
+        outputs: [N, num_outputs], the rows' sequences one after another: two of a comparison, one of the others.
+        tie_parameter: of the tie model; None where plain Bradley-Terry is fitted.
+        dimensions: names of the outputs.
+    """
+    losses = outputs.new_zeros(len(rows))
+    right, decided = torch.zeros_like(losses), torch.zeros_like(losses)
+    counts = [2 if isinstance(r, Comparison) else 1 for r in rows]
+    place = list(itertools.accumulate(counts, initial=0))
+    kinds: dict[type, list[int]] = {}
+    for i, row in enumerate(rows):
+        kinds.setdefault(type(row), []).append(i)
+    if pairs := kinds.get(Comparison):
+        first, second = (outputs[[place[i] + k for i in pairs], 0] for k in (0, 1))
+        found = _pair_losses(config, tie_parameter, first, second, [rows[i] for i in pairs])
+        losses[pairs] = found + config.centring * (first + second).square()
+        decided[pairs] = torch.tensor([float(not rows[i].tie) for i in pairs], device=outputs.device)
+        right[pairs] = (first > second) * decided[pairs]
+    if thumbs := kinds.get(Unpaired):
+        scores = outputs[[place[i] for i in thumbs], 0]
+        labels = torch.tensor([rows[i].label for i in thumbs], device=outputs.device)
+        losses[thumbs] = pointwise_logistic(scores, labels, thumb_intercept)
+    for i in kinds.get(RatedCompletion, []):
+        named = {n: v for n, v in rows[i].ratings.items() if n in dimensions[1:]}
+        wanted = torch.tensor(list(named.values()), device=outputs.device)
+        given = outputs[place[i], [dimensions.index(n) for n in named]]
+        losses[i] = F.binary_cross_entropy_with_logits(given, wanted.to(given.dtype))
+    return JudgedLosses(losses, right, decided)
+
+
+def _pair_losses(
     config: RewardConfig,
     tie_parameter: torch.Tensor | None,
     first: torch.Tensor,
@@ -193,7 +281,7 @@ def _row_losses(
 
 def first_tie_parameter(rows: Sequence[Comparison], ties: str) -> float:
     """The tie parameter that explains the share of ties between answers of equal reward, in logarithms."""
-    total = sum(r.weight for r in rows)
+    total = sum(r.weight for r in rows) or 1.0
     share = min(0.95, max(1e-3, sum(r.weight for r in rows if r.tie) / total))
     if ties == "rao_kupper":
         # P(tie | equal) = tanh(eta / 2)
