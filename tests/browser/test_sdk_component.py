@@ -145,6 +145,78 @@ def test_a_forged_or_expired_token_is_refused_and_the_person_is_told(browser, si
     assert Client(*server).feedback(trace_id=handle.split("-")[1])["feedback"] == []
 
 
+def post(server: tuple[str, str], token: str, **feedback: object) -> int:
+    """What somebody gets who has the token and no page."""
+    headers = {"x-heedloop-token": token}
+    return requests.post(server[0] + "/v1/feedback", json=feedback, headers=headers, timeout=10).status_code
+
+
+def test_a_token_that_a_page_used_is_of_no_use_to_anybody_else(browser, site, server, handle):
+    token = heedloop.feedback_token(handle, subject="person")
+    page = show(browser, site, server, token)
+    recorded = []
+    page.on("request", lambda r: recorded.append(r) if r.method == "POST" else None)
+    up, down = page.get_by_role("button", name="Good answer"), page.get_by_role("button", name="Bad answer")
+    up.click()
+    expect(up).to_have_attribute("aria-pressed", "true")
+    down.click()
+    expect(down).to_have_attribute("aria-pressed", "true")
+    assert post(server, token, kind="rating", name="thumb", value=1) == 401
+    for request in recorded:  # whoever recorded all that the page sent can only say the same again
+        again = requests.post(request.url, data=request.post_data, headers=request.headers, timeout=10)
+        assert again.status_code == 200 and again.json()["duplicate"] == 1
+    assert [t["value"] for t in said(server, handle, "rating")] == [0]
+    page.get_by_label("Comment").fill("too long")
+    page.get_by_role("button", name="Send").click()
+    assert said(server, handle, "comment")[0]["comment"] == "too long"
+    page.close()
+
+
+def test_a_thief_who_was_first_leaves_the_person_told(browser, site, server, handle):
+    token = heedloop.feedback_token(handle, subject="person")
+    assert post(server, token, kind="rating", name="thumb", value=0) == 200
+    page = show(browser, site, server, token)
+    page.get_by_role("button", name="Good answer").click()
+    expect(page.get_by_role("status")).to_have_text("This answer can no longer be rated here.")
+    page.close()
+
+
+def test_the_page_may_be_loaded_again(browser, site, server, handle):
+    page = show(browser, site, server, heedloop.feedback_token(handle, subject="person"))
+    page.get_by_role("button", name="Good answer").click()
+    said(server, handle, "rating")
+    page.reload()
+    down = page.get_by_role("button", name="Bad answer")
+    down.click()
+    expect(down).to_have_attribute("aria-pressed", "true")
+    assert [t["value"] for t in said(server, handle, "rating")] == [0]
+    page.close()
+
+
+def test_quick_fingers_and_a_lost_answer(browser, site, server, handle):
+    page = show(browser, site, server, heedloop.feedback_token(handle, subject="person"))
+    lost = []
+
+    def lose_the_first_answers(route):
+        if len(lost) < 3:
+            lost.append(route.fetch().status)  # the server took it
+            route.abort()
+        else:
+            route.continue_()
+
+    page.route("**/v1/feedback", lose_the_first_answers)
+    page.get_by_role("button", name="Good answer").click()
+    page.get_by_role("button", name="Bad answer").click()  # while the first is on its way
+    expect(page.get_by_role("button", name="Bad answer")).to_have_attribute(
+        "aria-pressed", "true", timeout=15_000
+    )
+    assert lost == [200, 200, 200]
+    assert [t["value"] for t in said(server, handle, "rating")] == [0]
+    found = Client(*server).feedback(trace_id=handle.split("-")[1])["feedback"]
+    assert len(Client(*server).feedback_one(found[0]["feedback_id"])["history"]) == 2
+    page.close()
+
+
 def test_a_get_never_counts(server, handle):
     token = heedloop.feedback_token(handle, subject="person")
     answer = requests.get(
@@ -156,7 +228,7 @@ def test_a_get_never_counts(server, handle):
 
 def test_the_file_is_small_and_kept(server):
     first = requests.get(server[0] + "/static/feedback.js", timeout=10)
-    assert first.headers["Content-Type"].startswith("text/javascript") and len(first.content) < 10_000
+    assert first.headers["Content-Type"].startswith("text/javascript") and len(first.content) < 11_000
     again = requests.get(
         server[0] + "/static/feedback.js", headers={"If-None-Match": first.headers["ETag"]}, timeout=10
     )

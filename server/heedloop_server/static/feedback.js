@@ -4,6 +4,7 @@
  * reasons ("inaccurate,incomplete"; empty for none). Texts: any of the keys of WORDS as data-…, such as data-up="Gefällt mir".
  * Style: --heedloop-accent, --heedloop-text, --heedloop-border, --heedloop-surface, --heedloop-error; ::part(button|panel|send|status).
  * Events: "heedloop-feedback" with detail {kind, value} after the server has taken it, "heedloop-error" with detail {message}.
+ * A token is good for one post; each post reserves the next one by the hash of a secret that stays in this tab (docs/api.md).
  */
 const WORDS = {
   group: "Rate this answer", up: "Good answer", down: "Bad answer", why: "What was wrong?", comment: "Comment",
@@ -37,12 +38,72 @@ const text = (tag, props, ...children) => {
   node.append(...children);
   return node;
 };
-const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
+const hex = (bytes) => Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
+const newId = () => hex(crypto.getRandomValues(new Uint8Array(16)));
+/* A page without TLS has no crypto.subtle; nothing on it is secret on its way in any case. */
+const hashed = async (secret) => {
+  if (!crypto.subtle) return `plain.${secret}`;
+  return hex(new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(secret))));
+};
 const readToken = (token) => {
   const body = (token || "").split(".")[1] || "";
   const bytes = Uint8Array.from(atob(body.replace(/-/g, "+").replace(/_/g, "/")), (c) => c.charCodeAt(0));
   return JSON.parse(new TextDecoder().decode(bytes));
 };
+
+/* One person's posts with one token, one after the other. `pending` is a post whose answer is not known, also over a reload: it is sent
+ * again, as it was, before anything else, so that it counts once and the chain of secrets stays whole. */
+class Line {
+  static of(token) {
+    if (!Line.known.has(token)) Line.known.set(token, new Line(token));
+    return Line.known.get(token);
+  }
+  static known = new Map();
+
+  constructor(token) {
+    this.token = token;
+    this.place = `heedloop:${token.slice(-43)}`;
+    this.last = Promise.resolve();
+    this.state = { secret: "", pending: null };
+    try { Object.assign(this.state, JSON.parse(sessionStorage.getItem(this.place))); } catch { /* a frame without storage */ }
+  }
+
+  /* The status of the answer; 0 where none came. */
+  post(url, feedback) {
+    const turn = this.last.then(async () => {
+      if (this.state.pending && !(await this.send(this.state.pending))) return 0;
+      return this.send(await this.request(url, feedback));
+    });
+    this.last = turn.catch(() => {});
+    return turn;
+  }
+
+  async request(url, feedback) {
+    const next = newId();
+    const headers = { "content-type": "application/json", "x-heedloop-token": this.token, "x-heedloop-next": await hashed(next) };
+    if (this.state.secret) headers["x-heedloop-proof"] = this.state.secret;
+    return { url, next, init: { method: "POST", credentials: "omit", body: JSON.stringify({ feedback }), headers } };
+  }
+
+  async send(request) {
+    this.keep({ pending: request });
+    for (const wait_ms of [0, 300, 1200]) {
+      await new Promise((done) => setTimeout(done, wait_ms));
+      try {
+        const { ok, status } = await fetch(request.url, request.init);
+        if (ok) this.keep({ secret: request.next, pending: null });
+        else if (status < 500 && status !== 429) this.keep({ pending: null });
+        if (!this.state.pending) return status;
+      } catch { /* the network; try again */ }
+    }
+    return 0;
+  }
+
+  keep(change) {
+    Object.assign(this.state, change);
+    try { sessionStorage.setItem(this.place, JSON.stringify(this.state)); } catch { /* until the page goes */ }
+  }
+}
 
 class HeedloopFeedback extends HTMLElement {
   static observedAttributes = ["token"];
@@ -123,26 +184,14 @@ class HeedloopFeedback extends HTMLElement {
     this.say("thanks");
   }
 
-  /* One POST; the ids stay the same over the tries, so that a lost answer counts nothing twice. */
   async post(entries) {
     const [, trace_id, span_id] = this.grant.t.split("-");
     const feedback = entries.map((e) => ({ id: newId(), target: { trace_id, span_id }, created_at: new Date().toISOString(), ...e }));
-    const request = {
-      method: "POST", credentials: "omit", body: JSON.stringify({ feedback }),
-      headers: { "content-type": "application/json", "x-heedloop-token": this.getAttribute("token") },
-    };
-    for (let attempt = 0; attempt < 3; attempt++) {
-      try {
-        const answer = await fetch(`${this.getAttribute("server") ?? HOME}/v1/feedback`, request);
-        if (answer.ok) {
-          for (const { kind, value } of entries) this.tell("heedloop-feedback", { kind, value });
-          return true;
-        }
-        if (answer.status < 500 && answer.status !== 429) return this.fail(answer.status === 401 || answer.status === 403 ? "expired" : "failed");
-      } catch { /* the network; try again */ }
-      await new Promise((done) => setTimeout(done, 300 * 4 ** attempt));
-    }
-    return this.fail("failed");
+    const line = Line.of(this.getAttribute("token"));
+    const status = await line.post(`${this.getAttribute("server") ?? HOME}/v1/feedback`, feedback);
+    if (status < 200 || status >= 300) return this.fail(status === 401 || status === 403 ? "expired" : "failed");
+    for (const { kind, value } of entries) this.tell("heedloop-feedback", { kind, value });
+    return true;
   }
 
   fail(key) {
