@@ -18,6 +18,7 @@ from heedloop_server.auth import KeyRing
 from heedloop_server.errors import answer_errors
 from heedloop_server.ingest.claims import TokenClaims
 from heedloop_server.ingest.intake import Intake
+from heedloop_server.limits import BodyLimit
 from heedloop_server.openapi import describe
 from heedloop_server.parameters import known_parameters
 from heedloop_server.rates import RateLimit
@@ -90,6 +91,7 @@ def create_app(settings: Settings | None = None, *, store: Store | None = None) 
     app.state.settings = chosen
     app.state.rates = RateLimit(chosen.requests_per_minute)
     answer_errors(app)
+    app.add_middleware(BodyLimit, limit=chosen.max_body_bytes)
     # a page of any origin may post with a feedback token; keys go in Authorization, which no page is allowed to send
     app.add_middleware(
         CORSMiddleware,

@@ -155,6 +155,8 @@ def answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, err: HTTPException) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
+        if isinstance(err.__cause__, ServerError):  # FastAPI hides what stopped it from reading a body
+            return await server_error(request, err.__cause__)
         message = str(err.detail)
         if err.status_code in (404, 405):
             message = f"there is no {request.method} {request.url.path}; docs/api.md lists the routes"

@@ -78,6 +78,9 @@ def change_run(project: Trainable, run_id: str, body: Json) -> dict[str, Any]:
 @accepts(NewHistory)
 def post_history(project: Trainable, run_id: str, body: Json) -> dict[str, int]:
     """Live metrics: `{"rows": [{"step": 3, "loss": 0.7}]}`; a step sent again replaces what it names."""
+    unknown = sorted(set(body) - {"rows"})
+    if unknown:
+        raise Invalid(f"{unknown[0]!r:.80} stands beside rows, which is all there may be", field=unknown[0])
     rows = body.get("rows")
     if not isinstance(rows, list):
         raise Invalid("needs rows: a list of objects, each with step and numbers", field="rows")

@@ -1,0 +1,55 @@
+"""How large a request may be: every body is counted as it comes in, whatever its Content-Length says."""
+
+from __future__ import annotations
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from heedloop_server.errors import TooLarge
+
+__all__ = ["BodyLimit"]
+
+_COUNT_THEMSELVES = ("/v1/traces", "/v1/logs", "/v1/metrics")
+"""OTLP routes count after decompression and answer in their own encoding."""
+_LINES = "application/x-ndjson"
+"""A body of lines is read line by line and may be as long as it likes."""
+
+
+class BodyLimit:
+    """Middleware: 413 for a body of more than `limit` bytes, of which never more than the limit is kept."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in _COUNT_THEMSELVES:
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        if headers.get("content-type", "").startswith(_LINES):
+            await self._app(scope, receive, send)
+            return
+        declared = headers.get("content-length", "")
+        if declared.isdigit() and int(declared) > self._limit:
+            error = self._too_large()
+            await JSONResponse(error.to_json(), error.status)(scope, receive, send)
+            return
+        await self._app(scope, self._counted(receive), send)
+
+    def _counted(self, receive: Receive) -> Receive:
+        size = 0
+
+        async def counted() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self._limit:
+                raise self._too_large()
+            return message
+
+        return counted
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"the body has more than {self._limit:,} bytes; send smaller batches")
