@@ -18,6 +18,7 @@ from heedloop_dashboard.views import (
     failures,
     feedback,
     quality,
+    review,
     runs,
     trace,
     traces,
@@ -47,6 +48,7 @@ class PageEntry:
 
 PAGES: tuple[PageEntry, ...] = (
     PageEntry("", "Quality", "finance", quality.show),
+    PageEntry("review", "Review", "rate_review", review.show, needs=("annotate",)),
     PageEntry("traces", "Traces", "forum", traces.show),
     PageEntry("feedback", "Feedback", "thumbs_up_down", feedback.show),
     PageEntry("failures", "Failures", "error", failures.show),

@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 from starlette.middleware import Middleware
 
+from heedloop_dashboard import review_api
 from heedloop_dashboard.security import SecurityHeaders
 from heedloop_dashboard.signin import RequireSignIn, routes
 from heedloop_dashboard.theme import streamlit_options
@@ -24,7 +25,7 @@ def build() -> Any:
     """The application; `SESSIONS.configure` must have named the server."""
     return st.App(
         SCRIPT,
-        routes=routes(),
+        routes=[*routes(), *review_api.routes()],
         middleware=[Middleware(SecurityHeaders), Middleware(RequireSignIn)],
         on_script_error=_page_failed,
     )

@@ -7,6 +7,7 @@ with its query.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from heedloop_dashboard.navigation import Open, go
 __all__ = [
     "cards",
     "chips",
+    "clusters",
     "conversation",
     "diff",
     "feedback",
@@ -46,6 +48,7 @@ _FEEDBACK = _component("feedback")
 _LINEAGE = _component("lineage")
 _LINKS = _component("links")
 _CHIPS = _component("chips")
+_CLUSTERS = _component("clusters")
 
 
 def _show(component: Any, key: str, data: dict[str, Any], *, height: Any = "content") -> None:
@@ -124,19 +127,24 @@ def lineage(key: str, steps: list[dict[str, Any]]) -> None:
 
 
 def links(
-    key: str, entries: list[tuple[str, Open | None]], *, label: str, left: bool = False, framed: bool = False
+    key: str,
+    entries: Sequence[tuple[str, Open | None] | dict[str, Any]],
+    *,
+    label: str,
+    left: bool = False,
+    framed: bool = False,
 ) -> None:
     """Links inside the dashboard; one without a target is shown as not available; `framed` ones look like buttons."""
-    shown = [
-        {"label": text, "open": None if target is None else target.to_json()} for text, target in entries
-    ]
-    _show(
-        _LINKS,
-        key,
-        {"links": shown, "label": label, "side": ("left" if left else "") + (" framed" if framed else "")},
-    )
+    shown = [e if isinstance(e, dict) else {"label": e[0], "open": e[1] and e[1].to_json()} for e in entries]
+    side = ("left" if left else "") + (" framed" if framed else "")
+    _show(_LINKS, key, {"links": shown, "label": label, "side": side})
 
 
 def chips(key: str, entries: list[tuple[str, Open]]) -> None:
     """Filters in force; a link takes one away."""
     _show(_CHIPS, key, {"chips": [{"label": text, "open": target.to_json()} for text, target in entries]})
+
+
+def clusters(key: str, entries: list[dict[str, Any]]) -> None:
+    """Groups of answers: `id, name, count, share, about, words, examples (text, comment, note, open), open, actions`."""
+    _show(_CLUSTERS, key, {"clusters": entries})

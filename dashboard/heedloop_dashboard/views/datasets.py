@@ -9,9 +9,9 @@ import streamlit as st
 
 from heedloop.client import Client
 from heedloop_dashboard import components, panels, words
-from heedloop_dashboard.fetch import ask, read
+from heedloop_dashboard.fetch import ask, current, read
 from heedloop_dashboard.navigation import Open
-from heedloop_dashboard.views import trace
+from heedloop_dashboard.views import snapshot_form, trace
 
 __all__ = ["show"]
 
@@ -22,7 +22,15 @@ def show() -> None:
     if snapshot_id:
         _one(snapshot_id)
         return
-    st.subheader("Datasets", anchor=False)
+    if "new" in st.query_params:
+        snapshot_form.show()
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader("Datasets", anchor=False, width="stretch")
+        if current().can("train"):
+            components.links(
+                "new", [("New dataset", Open("datasets", {"new": "1"}))], label="Datasets", framed=True
+            )
     answer = read(all=ask(Client.snapshots))["all"]
     with panels.panel("snapshots"):
         panels.header(

@@ -1,4 +1,4 @@
-"""What goes wrong: flags by category, groups that are over-represented among bad answers, and the answers themselves."""
+"""What goes wrong: groups of alike complaints, flags, groups over-represented among bad answers, and the answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from heedloop.client import Client, NotFound
 from heedloop_dashboard import charts, components, export, filters, panels
 from heedloop_dashboard.fetch import Answer, ask, read_page
 from heedloop_dashboard.navigation import Open, go
-from heedloop_dashboard.views import calls_table
+from heedloop_dashboard.views import calls_table, clusters
 
 __all__ = ["open_pattern", "show"]
 
@@ -26,6 +26,7 @@ def show() -> None:
         filters.period_and_model()
     chosen = filters.filters()
     answers = read_page(
+        clusters=ask(Client.quality_clusters, of=clusters.chosen_texts() or "answers", **chosen),
         reasons=ask(Client.quality_reasons, **chosen),
         patterns=ask(Client.quality, "overrepresented", **chosen),
         flagged=ask(Client.calls, limit=10, **{**chosen, "has": "flag"}),
@@ -34,6 +35,8 @@ def show() -> None:
     )
     with title:
         export.button("failures", lambda: _export_rows(answers))
+    filters.chips("failures")
+    clusters.show(answers["clusters"])
     left, right = st.columns(2, gap="small")
     with left:
         _reasons(answers["reasons"])
@@ -98,8 +101,8 @@ def open_pattern(found: Mapping[str, Any], row: Mapping[str, Any]) -> None:
     """Show the thumbs-down of one over-represented group."""
     patterns: Sequence[Mapping[str, Any]] = found.get("patterns") or []
     pattern = next((p for p in patterns if p.get("label") == row["label"]), {})
-    where: Mapping[str, str] = pattern.get("filters") or {}
-    go(Open("traces", filters.link_params(**where, rating="down")))
+    where: Mapping[str, Any] = pattern.get("filters") or {}
+    go(Open("traces", filters.link_params(**{"rating": "down", **where})))
 
 
 def _calls(key: str, title: str, caption: str, answer: Answer, **narrower: str) -> None:
@@ -124,6 +127,11 @@ def _calls(key: str, title: str, caption: str, answer: Answer, **narrower: str) 
 
 def _export_rows(answers: Mapping[str, Answer]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
+    if answers["clusters"].error is None:
+        rows += [
+            {"list": "clusters", "value": c["name"], "count": c["num_answers"], "words": " ".join(c["words"])}
+            for c in answers["clusters"].value["clusters"]
+        ]
     if answers["reasons"].error is None:
         rows += [
             {"list": "flags", "value": f["category"], "count": f["count"]}

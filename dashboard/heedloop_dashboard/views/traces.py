@@ -12,7 +12,7 @@ from heedloop.client import Client
 from heedloop_dashboard import components, export, filters, panels, words
 from heedloop_dashboard.fetch import Answer, ask, current, read_page
 from heedloop_dashboard.navigation import Open
-from heedloop_dashboard.views import calls_table
+from heedloop_dashboard.views import calls_table, clusters
 
 __all__ = ["export_rows", "show"]
 
@@ -108,7 +108,12 @@ def _list(answer: Answer, counted: Answer, chosen: Mapping[str, Any]) -> None:
             panels.empty("No answers match. Widen the period or take a filter away.")
             return
         total = None if counted.error is not None else counted.value["num_answers"]
-        _heading(calls, total, chosen)
+        with st.container(horizontal=True, vertical_alignment="top"):
+            with st.container(gap=None):
+                _heading(calls, total, chosen)
+            possible = clusters.actions(filters.link_params())
+            if possible:
+                components.links("do", possible, label="What to do with these answers", framed=True)
         calls_table.show("calls", calls, columns=COLUMNS, params=filters.link_params())
     _pages(answer.value.get("next_cursor"))
 

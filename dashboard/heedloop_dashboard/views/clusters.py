@@ -1,0 +1,92 @@
+"""What low-rated answers have in common: groups of alike texts, with words, examples and what to do about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from heedloop_dashboard import components, filters, panels, words
+from heedloop_dashboard.fetch import Answer, current
+from heedloop_dashboard.navigation import Open
+
+__all__ = ["actions", "chosen_texts", "show"]
+
+TEXTS = {"": "Answers", "comments": "Comments", "questions": "Questions"}
+_WHAT = {
+    "": "the answers themselves",
+    "comments": "the comments on them",
+    "questions": "the questions behind them",
+}
+
+
+def chosen_texts() -> str:
+    """Which texts are grouped, as the URL says it; empty for the answers."""
+    chosen = st.query_params.get("of", "")
+    return chosen if chosen in TEXTS else ""
+
+
+def show(answer: Answer) -> None:
+    """Draw the panel from an answer of `/v1/quality/clusters`."""
+    with panels.panel("clusters"):
+        with st.container(horizontal=True, vertical_alignment="top"):
+            with st.container(gap=None):
+                panels.header(
+                    "What low-rated answers have in common",
+                    f"Groups of alike texts, by {_WHAT[chosen_texts()]}; named by the words that set them apart",
+                )
+            filters.choose("of", TEXTS, width=125)
+        if answer.error is not None:
+            panels.problem(answer.error)
+            return
+        found: Mapping[str, Any] = answer.value
+        groups = found.get("clusters") or []
+        if not groups:
+            low, texts = found.get("num_low_rated") or 0, found.get("num_texts") or 0
+            panels.empty(
+                f"{words.plural(low, 'low-rated answer')} and {words.plural(texts, 'text')} in this period: groups need ten that share words."
+            )
+            return
+        components.clusters("clusters", [_entry(group, found) for group in groups])
+
+
+def _entry(group: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    where: Mapping[str, Any] = group.get("filters") or {}
+    target = Open("traces", filters.link_params(**where))
+    since = f" · first seen {words.day(group['since'])}" if group.get("since") else ""
+    return {
+        "id": str(group["id"]),
+        "name": group["name"],
+        "count": f"Show {words.plural(group['num_answers'], 'answer')}",
+        "share": group.get("share") or 0.0,
+        "about": f"{words.percent(group.get('share'), digits=0)} of {words.count(found.get('num_texts'))} texts{since}",
+        "words": list(group.get("words") or [])[:8],
+        "examples": [_example(e, where) for e in group.get("examples") or []],
+        "open": target.to_json(),
+        "actions": actions(filters.link_params(**where)),
+    }
+
+
+def _example(example: Mapping[str, Any], where: Mapping[str, Any]) -> dict[str, Any]:
+    params = filters.link_params(**where, trace_id=example["trace_id"], span_id=example.get("span_id"))
+    about = [words.clock(example.get("start_time")), example.get("prompt_version"), example.get("model")]
+    return {
+        "text": example.get("text"),
+        "comment": example.get("comment"),
+        "note": " · ".join(str(a) for a in about if a),
+        "open": Open("trace", params).to_json(),
+    }
+
+
+def actions(view: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What this key may do with the answers of a view: review them, make a dataset of them."""
+    session = current()
+    possible: list[dict[str, Any]] = []
+    if session.can("admin"):
+        target = Open("review-queues", {"fill": "filter", **view})
+        possible.append({"label": "Send these to review", "open": target.to_json()})
+    if session.can("train"):
+        target = Open("datasets", {"new": "1", **view})
+        possible.append({"label": "Make a dataset of these", "open": target.to_json()})
+    return possible

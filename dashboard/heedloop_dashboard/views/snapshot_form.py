@@ -1,0 +1,77 @@
+"""Make a dataset of the answers of a view: its filters frozen as a snapshot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from heedloop.client import Client
+from heedloop_dashboard import components, filters, panels, rules, words
+from heedloop_dashboard.fetch import ask, current, read, write
+from heedloop_dashboard.navigation import Open
+
+__all__ = ["show"]
+
+_MADE = "heedloop_snapshot_made"
+
+
+def show() -> None:
+    """Draw the form for the URL's filters, and what came of it."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader("New dataset", anchor=False, width="stretch")
+        filters.period_and_model()
+        components.links("up", [("All snapshots", Open("datasets"))], label="Datasets")
+    if not current().can("train"):
+        panels.empty("Your key may read datasets but not make them: that takes the scope train.")
+        return
+    made = st.session_state.pop(_MADE, None)
+    if made is not None:
+        text = f" holds {words.plural(made['num_feedback'], 'judgement')}: {made['rows']}."
+        components.finding(
+            "made", lead=str(made["name"]), text=text, tone="good", action="Open it",
+            open=Open("datasets", {"snapshot_id": made["id"]}),
+        )  # fmt: skip
+    chosen = filters.filters()
+    counted = read(counted=ask(Client.quality_summary, **chosen))["counted"]
+    with panels.panel("view"):
+        panels.header(
+            "The answers of this view", "What people said about them is frozen as rows for training"
+        )
+        if counted.error is not None:
+            panels.problem(counted.error)
+            return
+        found = counted.value
+        said = (
+            f"{words.count(found['num_answers'])} answers, {words.count(found['num_rated'])} of them rated, "
+        )
+        said += f"{words.plural(found['num_corrections'], 'correction')}, {words.plural(found['num_comparisons'], 'comparison')}"
+        where = rules.filter_text({k: v for k, v in chosen.items() if k not in ("since", "until")})
+        since, until = words.clock(chosen["since"]), words.clock(chosen["until"])
+        st.text(said + (f"; {where}" if where else "") + f"; from {since} to {until} (UTC).")
+        components.links(
+            "see", [("See them \u2192", Open("traces", filters.link_params()))], label="Answers", left=True
+        )
+        _form(chosen)
+
+
+def _form(chosen: dict[str, Any]) -> None:
+    with st.form("snapshot", border=False):
+        name = st.text_input("Name", max_chars=200, placeholder="refund failures, November")
+        if not st.form_submit_button("Make the dataset", type="primary"):
+            return
+    if not name.strip():
+        st.text("Give the dataset a name.")
+        return
+    answer = write(Client.create_snapshot, name.strip(), filters=chosen)
+    if answer.error is not None:
+        panels.problem(answer.error)
+        return
+    rows = {form: sum(splits.values()) for form, splits in answer.value.num_rows.items()}
+    st.session_state[_MADE] = {
+        "id": answer.value.id,
+        "name": answer.value.name,
+        "num_feedback": answer.value.num_feedback,
+        "rows": ", ".join(f"{n:,} {form}" for form, n in rows.items() if n) or "no rows",
+    }
+    st.rerun()
