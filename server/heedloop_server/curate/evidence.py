@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -11,7 +11,10 @@ from heedloop.schema import Feedback, Scale
 from heedloop_server.curate.answers import Answer, AnswerIndex, Judgement
 from heedloop_server.curate.rules import Rules
 
-__all__ = ["Evidence", "Ranked", "Said", "gather", "rescaled"]
+ADJUDICATION = "adjudication"
+"""Metadata of the feedback with which a reviewer settles an item of a review queue (review/control, docs/review.md)."""
+
+__all__ = ["ADJUDICATION", "Evidence", "Ranked", "Said", "gather", "rescaled"]
 
 
 @dataclass(slots=True)
@@ -57,18 +60,34 @@ def gather(index: AnswerIndex, judgements: Iterable[Judgement], rules: Rules) ->
     """The judgements that the rules take, by answer, with a count of every reason to leave one out."""
     ordered = sorted(judgements, key=lambda j: j.feedback_id)
     excluded = _excluded(index, ordered, rules)
+    settled = _settled(ordered)
     evidence = Evidence({k: a for k, a in index.answers.items() if k not in excluded})
     evidence.dropped.update({f"answer_{reason}": n for reason, n in index.dropped.items()})
     if excluded:
         evidence.dropped["answer_excluded_by_flag"] = len(excluded)
     for judgement in ordered:
-        reason = _file(judgement, index, evidence, rules)
+        reason = "overruled_by_reviewer" if _overruled(judgement.feedback, settled) else None
+        reason = reason or _file(judgement, index, evidence, rules)
         if reason is None:
             evidence.used.append(judgement)
         else:
             evidence.dropped[reason] += 1
     evidence.said = {k: evidence.said[k] for k in evidence.usable if k in evidence.said}
     return evidence
+
+
+def _settled(judgements: Iterable[Judgement]) -> set[str]:
+    """The review items that a reviewer has adjudicated."""
+    return {
+        j.feedback.queue_item
+        for j in judgements
+        if j.feedback.queue_item and ADJUDICATION in j.feedback.metadata and not j.feedback.retracted
+    }
+
+
+def _overruled(feedback: Feedback, settled: Set[str]) -> bool:
+    """True for an annotator's word on an item where a reviewer's stands: also a flag that the reviewer did not repeat."""
+    return feedback.queue_item in settled and ADJUDICATION not in feedback.metadata
 
 
 def rescaled(feedback: Feedback) -> float:

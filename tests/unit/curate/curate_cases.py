@@ -50,7 +50,8 @@ def flag(n: int, category: str, author: str = "u1", kind: str = "end_user") -> J
 
 
 def ranking(ns: list[int], ranks: list[int], author: str | None = "a1", **fields: Any) -> Judgement:
-    asked = {k: fields.pop(k) for k in ("sampling_probability", "solicited") if k in fields}
+    of_feedback = ("sampling_probability", "solicited", "queue_item", "metadata")
+    asked = {k: fields.pop(k) for k in of_feedback if k in fields}
     ranked = Ranking(tuple(target(n) for n in ns), tuple(ranks), **fields)
     return stored(
         Feedback("comparison", target(ns[0]), ranking=ranked, author=Author("annotator", author), **asked)
