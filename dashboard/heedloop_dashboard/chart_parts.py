@@ -127,6 +127,15 @@ def release_layers(marks: Sequence[Mapping[str, Any]], colours: Palette) -> list
     ]
 
 
+def rule_layer(at: float, colours: Palette) -> dict[str, Any]:
+    """A dashed upright line at a share."""
+    return {
+        "data": {"values": [{"at": at}]},
+        "mark": {"type": "rule", "strokeDash": [3, 3], "color": colours.bar, "strokeWidth": 1, "clip": True},
+        "encoding": {"x": {"field": "at", "type": "quantitative"}},
+    }
+
+
 def estimate(interval: Mapping[str, Any] | None) -> float | None:
     return None if interval is None else interval["estimate"]
 

@@ -25,6 +25,7 @@ from heedloop_dashboard.chart_parts import (
     pooled_rate,
     release_layers,
     release_name,
+    rule_layer,
     share_axis,
     share_domain,
     time_axis,
@@ -169,8 +170,21 @@ def coverage(points: Sequence[Group], colours: Palette, *, bucket: str = "day") 
     return Chart(spec, alt, columns, values)
 
 
-def dots(groups: Sequence[Group], colours: Palette, *, what: str, measure: str = "Thumbs-up rate") -> Chart:
-    """One dot with its 95% interval per group, largest groups first; fewer than 30 ratings are greyed."""
+def dots(
+    groups: Sequence[Group],
+    colours: Palette,
+    *,
+    what: str,
+    measure: str = "Thumbs-up rate",
+    few: bool = True,
+    rule: float | None = None,
+) -> Chart:
+    """One dot with its 95% interval per group, in the order given.
+
+    Args:
+        few: True greys groups of fewer than 30 ratings.
+        rule: a share at which a dashed line stands.
+    """
     values = [group_row(g) for g in groups if g.get("rate") is not None][:MAX_GROUPS]
     y = {
         "field": "value",
@@ -218,6 +232,11 @@ def dots(groups: Sequence[Group], colours: Palette, *, what: str, measure: str =
             },
         ],
     )
+    if not few:
+        for layer in spec["layer"]:
+            layer["encoding"]["color"] = {"value": colours.primary}
+    if rule is not None:
+        spec["layer"].insert(0, rule_layer(rule, colours))
     alt = f"{measure} by {what.lower()}: " + "; ".join(f"{v['value']} {v['shown']}" for v in values) + "."
     columns = {
         "value": what,

@@ -9,8 +9,9 @@ import streamlit as st
 
 from heedloop.client import Client
 from heedloop_dashboard import charts, components, export, filters, panels, words
-from heedloop_dashboard.fetch import Answer, ask, read
-from heedloop_dashboard.navigation import Open, go
+from heedloop_dashboard.fetch import Answer, Ask, ask, read, read_page
+from heedloop_dashboard.navigation import go
+from heedloop_dashboard.views import league, versions
 
 __all__ = ["show"]
 
@@ -39,15 +40,15 @@ def show() -> None:
         filters.period_and_model()
         filters.raters()
     field = _field()
+    filters.chips("compare")
     chosen = filters.filters(without=(field,))
-    groups = read(groups=ask(Client.quality_by, field, **chosen))["groups"]
+    answers = read_page(**_asks(field, chosen))
+    groups = answers["groups"]
     if groups.error is not None:
         panels.problem(groups.error)
         return
     with title:
-        export.button(
-            "compare", lambda: [export.rate_row("compare", field, g.get("value"), g) for g in groups.value]
-        )
+        export.button("compare", lambda: _export_rows(answers, field))
     a, b = _two(groups.value)
     if a is not None and b is not None:
         _verdict(
@@ -55,6 +56,26 @@ def show() -> None:
             field,
         )
     _overview(groups, field)
+    versions.show_versions(answers["versions"], field, FIELDS[field])
+    versions.show_releases(answers["releases"])
+    if "league" in answers:
+        league.show(answers["league"], field, FIELDS[field])
+
+
+def _asks(field: str, chosen: Mapping[str, Any]) -> dict[str, Ask]:
+    asks = {
+        "groups": ask(Client.quality_by, field, **chosen),
+        "versions": ask(Client.quality, "versions", field=field, **chosen),
+        "releases": ask(Client.quality, "releases", **chosen),
+    }
+    if field in league.FIELDS:
+        asks["league"] = ask(Client.quality_league, field, **chosen)
+    return asks
+
+
+def _export_rows(answers: Mapping[str, Answer], field: str) -> list[dict[str, Any]]:
+    rows = [export.rate_row("compare", field, g.get("value"), g) for g in answers["groups"].value]
+    return rows + (league.export_rows(answers["league"], field) if "league" in answers else [])
 
 
 def _field() -> str:
@@ -205,7 +226,11 @@ def _overview(groups: Answer, field: str) -> None:
         lambda v: charts.dots(v, panels.colours(), what=FIELDS[field]),
         height=60 + 30 * min(12, max(3, len(groups.value))),
         select="group",
-        on_select=lambda row: go(
-            Open("traces", filters.link_params(**{field: row["value"], "rating": "any"}))
-        ),
+        on_select=lambda row: _open(field, row["value"]),
     )
+
+
+def _open(field: str, value: Any) -> None:
+    target = filters.group_link(field, value, rating="any")
+    if target is not None:
+        go(target)

@@ -40,7 +40,7 @@ def show() -> None:
     _over_time(answers["trend"], bucket)
     _by_group(answers)
     _reasons_and_recent(answers)
-    trust.show(chosen)
+    trust.show(chosen, bucket)
 
 
 def _read(chosen: Mapping[str, Any], bucket: str) -> dict[str, Answer]:

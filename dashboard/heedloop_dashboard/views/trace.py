@@ -11,8 +11,9 @@ import streamlit as st
 from heedloop.client import Client
 from heedloop.schema import format_time, parse_time
 from heedloop_dashboard import components, corrections, filters, judgements, panels, spans, words
-from heedloop_dashboard.fetch import ask, read, read_one
+from heedloop_dashboard.fetch import Answer, ask, read, read_one
 from heedloop_dashboard.navigation import Open
+from heedloop_dashboard.views import similar
 
 __all__ = ["show"]
 
@@ -35,11 +36,14 @@ def show() -> None:
         return
     trace = answer.value
     span = spans.answer_span(trace["spans"], st.query_params.get("span_id"))
-    _title(trace_id, span)
+    around = _around(trace_id, span)
+    _title(trace_id, around)
     left, right = st.columns([1.9, 1], gap="small")
     with left:
         _conversation(span, trace["feedback"])
         _corrections(trace)
+        if "similar" in around:
+            similar.show(around["similar"])
         _spans(trace, span)
         _raw(span)
     with right:
@@ -59,10 +63,10 @@ def _ask_for_id() -> None:
             st.rerun()
 
 
-def _title(trace_id: str, span: Span | None) -> None:
+def _title(trace_id: str, around: Mapping[str, Answer]) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.subheader("Trace", anchor=False, width="stretch")
-        newer, older = _neighbours(trace_id, span)
+        newer, older = _neighbours(trace_id, around)
         links = [
             ("All answers", Open("traces", filters.link_params())),
             ("\u2190 Newer", _neighbour(newer)),
@@ -79,25 +83,33 @@ def _neighbour(call: Mapping[str, Any] | None) -> Open | None:
     )
 
 
-def _neighbours(
-    trace_id: str, span: Span | None
-) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]:
-    """The newer and the older answer in the list this page was opened from, as far as they can be found."""
+def _around(trace_id: str, span: Span | None) -> dict[str, Answer]:
+    """The list this page was opened from, as far as it is looked through, and liked answers to alike questions."""
     if span is None:
-        return None, None
+        return {}
     chosen = filters.filters()
     until = format_time(parse_time(span["start_time"]) + timedelta(microseconds=1))
-    asked = read(
+    return read(
         page=ask(Client.calls, limit=NEIGHBOURS, **chosen),
         rest=ask(Client.calls, limit=3, **{**chosen, "until": min(until, chosen["until"])}),
+        similar=ask(Client.quality_similar, trace_id, span["span_id"]),
     )
-    page: Sequence[Mapping[str, Any]] = asked["page"].value["calls"] if asked["page"].error is None else []
-    rest: Sequence[Mapping[str, Any]] = asked["rest"].value["calls"] if asked["rest"].error is None else []
+
+
+def _neighbours(
+    trace_id: str, around: Mapping[str, Answer]
+) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]:
+    """The newer and the older answer in the list this page was opened from, as far as they can be found."""
+    page, rest = (_calls(around.get(name)) for name in ("page", "rest"))
     here = next((i for i, c in enumerate(page) if c["trace_id"] == trace_id), None)
     newer = page[here - 1] if here else None
     if here is not None and here + 1 < len(page):
         return newer, page[here + 1]
     return newer, next((c for c in rest if c["trace_id"] != trace_id), None)
+
+
+def _calls(answer: Answer | None) -> Sequence[Mapping[str, Any]]:
+    return answer.value["calls"] if answer is not None and answer.error is None else []
 
 
 # --------------------------------------------------------------------------------------------------------- left

@@ -1,4 +1,4 @@
-"""How far a rate can be trusted: who rated and who did not, and what a random sample says instead."""
+"""How far a rate can be trusted: who rated and who did not, what a random sample says instead, and whether it drifts."""
 
 from __future__ import annotations
 
@@ -8,84 +8,194 @@ from typing import Any
 import streamlit as st
 
 from heedloop.client import Client
-from heedloop_dashboard import charts, components, panels, words
-from heedloop_dashboard.fetch import ask, read
+from heedloop_dashboard import charts, components, filters, panels, words
+from heedloop_dashboard.fetch import Answer, ask, current, read
+from heedloop_dashboard.navigation import Open, go
 
 __all__ = ["show"]
 
-FIELDS = {"user": "{} users", "answer_chars": "answers of {} characters", "status": "status {}"}
+FIELDS = {
+    "user": "{} users",
+    "answer_chars": "answers of {} characters",
+    "language": "language {}",
+    "status": "status {}",
+}
+DRIFTS = {
+    "rate": "Thumbs-up rate",
+    "coverage": "Share of answers rated",
+    "errors": "Share of calls that fail",
+}
 
 
-def show(chosen: Mapping[str, str]) -> None:
-    """Draw the part; it asks the server only once it is opened."""
+def show(chosen: Mapping[str, Any], bucket: str) -> None:
+    """Draw the part; it asks the server only once it is opened, and the link says whether it is."""
     part = st.expander(
-        "How far can these numbers be trusted?", icon=":material/balance:", key="trust", on_change="rerun"
+        "How far can these numbers be trusted?",
+        icon=":material/balance:",
+        key="trust",
+        on_change="rerun",
+        expanded=st.query_params.get("trust") == "1",
     )
     if not part.open:
+        st.query_params.pop("trust", None)
         return
+    st.query_params["trust"] = "1"
+    drifts = {name: ask(Client.quality, "drift", metric=name, interval=bucket, **chosen) for name in DRIFTS}
     answers = read(
-        raters=ask(Client.quality, "raters", **chosen), sample=ask(Client.quality, "sample", **chosen)
+        raters=ask(Client.quality, "raters", field=list(FIELDS), **chosen),
+        sample=ask(Client.quality, "sample", **chosen),
+        **drifts,
     )
     with part:
-        left, right = st.columns([1.2, 1], gap="small")
+        left, right = st.columns([1.1, 1], gap="small")
         with left:
-            panels.chart(
-                "raters",
-                "Who rates",
-                "Share of answers that got a rating, with its 95% interval",
-                answers["raters"],
-                lambda v: charts.dots(
-                    _segments(v["segments"]), panels.colours(), what="Group", measure="Share rated"
-                ),
-                height=260,
-                empty_text="No answers in this period.",
-            )
-        with right, panels.panel("sample", stretch=True):
-            panels.header(
-                "Beyond those who rated", "A rate speaks for the answers that someone chose to rate"
-            )
-            if answers["sample"].error is not None:
-                panels.problem(answers["sample"].error)
-            else:
-                _sample(answers["sample"].value)
+            _raters(answers["raters"])
+        with right:
+            _sample(answers["sample"])
+        _drift({name: answers[name] for name in DRIFTS})
+
+
+# --------------------------------------------------------------------------------------------------- who rates
+
+
+def _raters(answer: Answer) -> None:
+    panels.chart(
+        "raters",
+        "Who rates",
+        "Share of answers that got a rating, with its 95% interval; select a dot for its ratings",
+        answer,
+        lambda v: charts.dots(
+            _segments(v["segments"]), panels.colours(), what="Group", measure="Share rated", few=False
+        ),
+        height=330,
+        select="group",
+        on_select=lambda row: _open_segment(answer.value["segments"], row["value"]),
+        empty_text="No answers in this period.",
+    )
 
 
 def _segments(segments: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Groups whose rate is their coverage, named in words."""
-    return [
-        {**s, "rate": s["coverage"], "value": _name(str(s["field"]), str(s["value"] or "(none)"))}
-        for s in segments
-    ]
+    return [{**s, "rate": s["coverage"], "value": _name(s)} for s in segments]
 
 
-def _name(field: str, value: str) -> str:
+def _name(segment: Mapping[str, Any]) -> str:
+    field, value = str(segment["field"]), str(segment["value"] or "(none)")
     return FIELDS.get(field, field + " {}").format(value)
 
 
-def _sample(found: Mapping[str, Any]) -> None:
+def _open_segment(segments: Sequence[Mapping[str, Any]], name: str) -> None:
+    segment = next((s for s in segments if _name(s) == name), {})
+    where: Mapping[str, Any] | None = segment.get("filters")
+    if where:
+        go(Open("traces", filters.link_params(**{"rating": "any", **where})))
+
+
+# ------------------------------------------------------------------------------------------------ random sample
+
+
+def _sample(answer: Answer) -> None:
+    with panels.panel("sample", stretch=True):
+        panels.header(
+            "Beyond those who rated",
+            "Reviewers' verdict on a random sample, beside the people who chose to rate",
+        )
+        if answer.error is not None:
+            panels.problem(answer.error)
+            return
+        found: Mapping[str, Any] = answer.value
+        drawn = charts.dots(_both(found), panels.colours(), what="Who judged", few=False)
+        if drawn.rows:
+            st.vega_lite_chart(
+                None,
+                {**drawn.spec, "height": 95},
+                key="sample_dots",
+                theme=None,
+                alt=drawn.alt,
+                width="stretch",
+            )
+        _sample_rows(found)
+
+
+def _both(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    names = {"self_selected": "Who chose to rate", "random_sample": "Random sample"}
+    return [
+        {"value": word, "rate": found[name], "num_rated": found[name]["n"], "num_answers": found[name]["n"]}
+        for name, word in names.items()
+        if found.get(name)
+    ]
+
+
+def _sample_rows(found: Mapping[str, Any]) -> None:
     bounds = found.get("bounds")
+    none = "no random sample was reviewed in this period"
     rows = [
-        ("Those who chose to rate", words.interval(found.get("self_selected"))),
+        (
+            "Those who chose to rate",
+            words.interval(found.get("self_selected")),
+            filters.answers(rating="any"),
+        ),
         (
             "Random review sample",
-            words.interval(found.get("random_sample"))
-            if found.get("random_sample")
-            else "no sample was reviewed in this period",
+            words.interval(found.get("random_sample")) if found.get("random_sample") else none,
+            filters.answers(rating="any", author_kind="annotator") if found.get("random_sample") else None,
         ),
-        ("Difference", words.change(found.get("difference"))),
+        ("Difference", words.change(found.get("difference")), None),
         (
             "If all others had disliked or liked",
             words.NONE
             if bounds is None
             else f"{words.percent(bounds['low'])} to {words.percent(bounds['high'])}",
+            filters.answers(rating="none"),
         ),
     ]
     heads = [{"key": "what", "label": "What", "kind": ""}, {"key": "value", "label": "Value", "kind": "wrap"}]
+    cells = [{"cells": [what, value], "opens": {"value": link} if link else {}} for what, value, link in rows]
     components.table(
-        "sample_rows",
-        heads,
-        [{"cells": list(r)} for r in rows],
-        caption="The rate beyond those who rated",
-        link=-1,
-        plain=True,
+        "sample_rows", heads, cells, caption="The rate beyond those who rated", link=-1, plain=True
     )
+
+
+# -------------------------------------------------------------------------------------------------------- drift
+
+
+def _drift(answers: Mapping[str, Answer]) -> None:
+    with panels.panel("drift"):
+        panels.header(
+            "Drift", "Each number against the equal period before, by a CUSUM: evidence of 1 is an alarm"
+        )
+        heads = [
+            {"key": "what", "label": "What", "kind": ""},
+            {"key": "state", "label": "State", "kind": "state"},
+            {"key": "baseline", "label": "Before", "kind": "number"},
+            {"key": "evidence", "label": "Evidence", "kind": "number"},
+            {"key": "changed", "label": "Last change", "kind": ""},
+            {"key": "watch", "label": "Watch it", "kind": ""},
+        ]
+        rows = [_drift_row(name, word, answers[name]) for name, word in DRIFTS.items()]
+        components.table("drift_rows", heads, rows, caption="Drift of each number", link=-1)
+
+
+def _drift_row(name: str, word: str, answer: Answer) -> dict[str, Any]:
+    watch = Open(
+        "alerts", {"new": "1", "metric": name, **filters.link_params(period=None, since=None, until=None)}
+    )
+    may = current().can("admin")
+    last = ["New alert" if may else None]
+    opens = {"watch": watch.to_json()} if may else {}
+    if answer.error is not None:
+        return {"cells": [word, None, None, None, str(answer.error)[:120], *last], "opens": opens}
+    found: Mapping[str, Any] | None = answer.value
+    if not found:
+        return {"cells": [word, "No baseline", None, None, None, *last], "opens": opens}
+    history: Sequence[Mapping[str, Any]] = found.get("history") or []
+    evidence = found.get("evidence")
+    cells = [
+        word,
+        str(found["state"]).capitalize(),
+        words.interval(found.get("baseline")),
+        words.NONE if evidence is None else f"{evidence:.2f}",
+        f"{history[-1]['after']}, {words.clock(history[-1]['time'])}" if history else None,
+        *last,
+    ]
+    return {"cells": cells, "opens": opens}
