@@ -23,7 +23,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -55,6 +55,7 @@ __all__ = [
 DEFAULT_URL = "http://127.0.0.1:8321"
 
 Json = dict[str, Any]
+ReviewMethod = Literal["GET", "POST", "PUT", "PATCH"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -338,6 +339,14 @@ class Client:
     def run_history(self, run_id: str) -> list[Json]:
         """The metrics of one run by step."""
         return cast(list[Json], self._get(f"/v1/runs/{run_id}/history")["rows"])
+
+    # -------------------------------------------------------------------------------------------------- review
+
+    def review(self, method: ReviewMethod, path: str, body: Any = None, **params: Any) -> Json:
+        """Any review route by its path behind `/v1/review/`, such as `queues/ID/next`; docs/api.md lists them."""
+        if method == "GET":
+            return self._get(f"/v1/review/{path}", **params)
+        return self._send(method, f"/v1/review/{path}", body)
 
     # ---------------------------------------------------------------------------------------- keys and erasure
 

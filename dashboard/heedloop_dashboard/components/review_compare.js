@@ -82,7 +82,8 @@ class Ranking extends Widget {
     const ranks = [...this.ranks];
     ranks[this.row] = Number(n);
     this.set(this.with(ranks));
-    this.go(1);
+    if (this.row === this.count - 1 && this.has) this.cell.chosen();
+    else this.go(1);
     return true;
   }
   key(event) {
@@ -111,3 +112,5 @@ function dense(ranks) {
 
 const WIDGETS = { thumb: Choice, category: Choice, scale: Scale, flags: Flags, ranges: Ranges, text: Words, correction: Correction, comparison: Comparison, ranking: Ranking };
 const isWhole = (question) => question.kind === "comparison" || question.kind === "ranking";
+// A comparison is asked of two answers, a ranking of two and more.
+const asked = (questions, n) => questions.filter((q) => !isWhole(q) || n === 2 || (n > 2 && q.kind === "ranking"));

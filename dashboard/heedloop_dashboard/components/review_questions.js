@@ -118,6 +118,7 @@ class Flags extends Widget {
     this.rows = this.body.appendChild(el("div", "rv-rows"));
   }
   get has() { return (this.value || []).length > 0; }
+  get complete() { return true; } // finding nothing is an answer
   toggle(category) {
     const all = this.value || [], rest = all.filter((f) => f.category !== category);
     this.set(rest.length < all.length ? rest : [...all, { category }]);
@@ -143,7 +144,7 @@ class Ranges extends Widget {
       (r) => `${r.label}: \u201c${clip(chars.slice(r.start, r.end).join(""), 60)}\u201d`, this.question.severity, (rest) => this.set(rest), this.question.labels);
   }
   set(value) { this.cell.set(value); this.update(); this.cell.redraw(); }
-  focus() { this.cell.mark(); }
+  focus() { this.node.focus(); }
 }
 const clip = (text, n) => (text.length > n ? text.slice(0, n - 1) + "\u2026" : text);
 
@@ -217,6 +218,7 @@ class Correction extends Widget {
     this.reset.type = "button"; this.reset.hidden = true;
     this.reset.addEventListener("click", () => { this.area.value = this.original; this.cell.set(undefined); this.compare(); this.area.focus(); });
   }
+  get complete() { return true; }
   changed() { return this.area.value === normal(this.original) || !this.area.value.trim() ? undefined : this.area.value; }
   compare() {
     const changed = this.changed();

@@ -3,9 +3,10 @@
 const SEVERITIES = ["low", "medium", "high"];
 
 class MarkedText {
-  // `question` may be null: the text is then only shown. `get` and `set` read and write the ranges; `say` speaks.
-  constructor({ text, label, question, get, set, say }) {
-    Object.assign(this, { text, question, get, set, say });
+  // `question` may be null: the text is then only shown. `get` and `set` read and write the ranges; `say` speaks;
+  // `left` takes the focus on.
+  constructor({ text, label, question, get, set, say, left }) {
+    Object.assign(this, { text, question, get, set, say, left });
     this.chars = Array.from(text);
     this.node = el("div", "rv-text-wrap");
     this.box = this.node.appendChild(el("div", "rv-text"));
@@ -54,7 +55,7 @@ class MarkedText {
       this.start();
       return true;
     }
-    if (event.key === "Escape") { this.leave(); return true; }
+    if (event.key === "Escape") { this.leave(); this.left(); return true; }
     if (event.key === "Backspace" || event.key === "Delete") { this.removeTouched(); return true; }
     if (event.key === "Enter" || event.key === " ") { this.mark(0); return true; }
     if (/^[1-9]$/.test(event.key)) { this.mark(Number(event.key) - 1); return true; }

@@ -82,14 +82,16 @@ class Saving {
     clearTimeout(this.draftTimer);
     for (const [id, answers] of [...this.drafting]) {
       if (this.inFlight === id) continue;
+      let isThere = true;
       try {
         await reviewCall("PUT", `assignments/${encodeURIComponent(id)}/draft`, { answers }, more);
       } catch (e) {
         if (e.isPassing) { this.trouble(e); return; }
+        isThere = false; // a lease that has ended keeps no draft: the browser's copy stays until the answer itself is sent
       }
-      // a lease that has ended keeps no draft: the browser's copy stays until the answer itself is sent
       if (this.drafting.get(id) !== answers) continue;
       this.drafting.delete(id);
+      if (isThere) this.kept.drop("draft/" + id);
     }
     if (!this.drafting.size) this.calm();
   }
@@ -115,8 +117,7 @@ class Saving {
   async pump() {
     if (this.busy || this.stopped) return this.busy;
     this.busy = this.drain();
-    await this.busy;
-    this.busy = null;
+    try { await this.busy; } finally { this.busy = null; }
   }
   async drain() {
     let name;

@@ -1,0 +1,22 @@
+"""Review, as an annotator sees it: the queues they may work in, and one answer after another."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from heedloop.client import Client
+from heedloop_dashboard import panels
+from heedloop_dashboard.components import review
+from heedloop_dashboard.fetch import read_one
+
+__all__ = ["show"]
+
+
+def show() -> None:
+    """Draw the queue in the URL, else the list of queues."""
+    me = read_one(Client.me)
+    if me.error is not None:
+        panels.problem(me.error)
+        return
+    who = f"{me.value['project']}/{me.value.get('author_id') or me.value['key_id']}"
+    review.work((st.query_params.get("queue") or "").strip() or None, who=who)
