@@ -24,12 +24,13 @@ ROOMS = {
         {
             "fastapi", "starlette", "uvicorn", "pydantic", "pydantic_settings", "clickhouse_connect", "opentelemetry", "google",
             "numpy", "scipy", "sklearn", "pyarrow", "chdb", "prometheus_client", "grpc",
+            "typing_extensions",  # pydantic's own; its TypedDict is what pydantic reads on Python 3.11
         },
     ),
     "dashboard": (
         "dashboard/heedloop_dashboard",
         {"heedloop.client", "heedloop.schema", "heedloop_dashboard"},
-        {"streamlit", "starlette", "tornado", "uvicorn"},
+        {"streamlit", "starlette", "tornado", "uvicorn", "pyarrow"},
     ),
     "trainer": (
         "trainer/heedloop_trainer",
