@@ -2,91 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast
 
 from fastapi import APIRouter, Depends
 
 from heedloop.schema import AuthorKind
+from heedloop_server.answers.review_control import (
+    AgreementAnswer,
+    AnnotatorsAnswer,
+    ConfusionAnswer,
+    ConsensusAnswer,
+)
 from heedloop_server.auth import scoped
 from heedloop_server.errors import Invalid, NotFound
+from heedloop_server.openapi import answers
 from heedloop_server.review.control.agreement import agreement_by_slice, agreement_of_question
 from heedloop_server.review.control.annotators import annotators
 from heedloop_server.review.control.bias import AnswerFacts, bias
 from heedloop_server.review.control.confusion import as_labels, confusion, confusion_by_slice
-from heedloop_server.review.control.consensus import Method, consensus_of_question
-from heedloop_server.review.control.labels import Judged, Label, Unit
+from heedloop_server.review.control.consensus import Method
+from heedloop_server.review.control.labels import Label, Unit
+from heedloop_server.review.control.reviewed import ReviewedQueue, read_queue
 from heedloop_server.review.questions import Question
-from heedloop_server.review.queue import Queue
 from heedloop_server.store.connection import ProjectStore, Row
-from heedloop_server.store.review import ReviewItem, changed_items, find_queue, judgements_of
-from heedloop_server.store.review_control import adjudications_of, answer_facts, said_by
+from heedloop_server.store.review_control import answer_facts, said_by
 
-__all__ = ["router"]
+__all__ = ["reviewed", "router"]
 
 router = APIRouter()
 
 Reviewer = Annotated[ProjectStore, Depends(scoped("review"))]
-LABELLED = ("thumb", "scale", "category", "flags", "ranges", "comparison", "ranking")
-"""Kinds of questions that annotators can agree on; texts and corrections are not among them."""
 SLICES = ("model", "prompt_name", "prompt_version", "service", "environment", "tag", "source")
 Against = Literal["judge", "model", "user"]
 
 
-@dataclass(frozen=True, slots=True)
-class Reviewed:
-    """A queue with everything that was judged in it, as quality control wants it."""
-
-    queue: Queue
-    items: Mapping[str, ReviewItem]
-    judged: Sequence[Judged]
-    gold: Mapping[str, Judged]
-    adjudicated: Mapping[str, Judged]
-
-    @property
-    def questions(self) -> list[Question]:
-        """Those with labels."""
-        return [q for q in self.queue.questions if q.kind in LABELLED]
-
-
-def reviewed(project: ProjectStore, queue_id: str) -> Reviewed:
+def reviewed(project: ProjectStore, queue_id: str) -> ReviewedQueue:
     """Read a queue; raises `NotFound`."""
-    queue = find_queue(project, queue_id)
-    if queue is None:
-        raise NotFound(f"there is no review queue {queue_id!r} in this project")
-    items = {i.item_id: i for i in changed_items(project, queue_id, None)[0]}
-    judged = [
-        Judged(
-            a.item_id,
-            a.annotator,
-            a.answers or {},
-            a.judged_at,
-            a.duration_ms or None,
-            a.shown_order,
-            a.guideline,
-        )
-        for a in judgements_of(project, queue_id)
-        if a.item_id in items and a.guideline >= queue.judged_from
-    ]
-    gold = {
-        i.item_id: Judged(i.item_id, "", i.expected, queue.created_at, None, _own_order(i))
-        for i in items.values()
-        if i.gold and i.expected is not None
-    }
-    adjudicated = {
-        item_id: Judged(item_id, w.reviewer, w.answers, w.judged_at, None, _own_order(items[item_id]))
-        for item_id, w in adjudications_of(project, queue_id).items()
-        if item_id in items
-    }
-    return Reviewed(queue, items, judged, gold, adjudicated)
-
-
-def _own_order(item: ReviewItem) -> tuple[int, ...]:
-    return tuple(range(len(item.targets)))
+    found = read_queue(project, queue_id)
+    if found is None:
+        raise NotFound(f"there is no review queue {queue_id[:80]!r} in this project")
+    return found
 
 
 @router.get("/v1/review/queues/{queue_id}/agreement")
+@answers(AgreementAnswer)
 def get_agreement(project: Reviewer, queue_id: str, by: str | None = None) -> dict[str, Any]:
     """How far annotators agree, per question; with `by` also per slice, the least agreement first."""
     found = reviewed(project, queue_id)
@@ -101,6 +61,7 @@ def get_agreement(project: Reviewer, queue_id: str, by: str | None = None) -> di
 
 
 @router.get("/v1/review/queues/{queue_id}/annotators")
+@answers(AnnotatorsAnswer)
 def get_annotators(project: Reviewer, queue_id: str) -> dict[str, Any]:
     """Every annotator's record, and what judgements go along with that should not matter."""
     found = reviewed(project, queue_id)
@@ -123,33 +84,27 @@ def _facts(row: Row | None) -> AnswerFacts:
 
 
 @router.get("/v1/review/queues/{queue_id}/consensus")
+@answers(ConsensusAnswer)
 def get_consensus(project: Reviewer, queue_id: str, method: Method = "dawid_skene") -> dict[str, Any]:
     """One label per item and question, with its confidence; a reviewer's adjudication stands over it."""
     found = reviewed(project, queue_id)
-    labels = {
-        q.name: consensus_of_question(
-            q, found.judged, method=method, gold=found.gold, adjudicated=found.adjudicated
-        )
-        for q in found.questions
-    }
-    return {"method": method, "questions": labels}
+    return {"method": method, "questions": found.consensus(method)}
 
 
 @router.get("/v1/review/queues/{queue_id}/confusion")
+@answers(ConfusionAnswer)
 def get_confusion(
     project: Reviewer, queue_id: str, against: Against, by: str | None = None
 ) -> dict[str, Any]:
     """People's consensus beside a judge model's rating of the same name, the users' thumb, or the model's own label."""
     found = reviewed(project, queue_id)
     slices = None if by is None else _slices(project, found, by)
+    agreed = found.consensus("dawid_skene")
     questions: list[dict[str, Any]] = []
     for question in found.questions:
         if question.kind not in ("thumb", "scale", "category"):
             continue
-        rows = consensus_of_question(
-            question, found.judged, method="dawid_skene", gold=found.gold, adjudicated=found.adjudicated
-        )
-        people, other = as_labels(rows), _other(project, found, question, against)
+        people, other = as_labels(agreed[question.name]), _other(project, found, question, against)
         entry = {"question": question.name, **confusion(question, people, other)}
         if slices is not None:
             entry["slices"] = confusion_by_slice(question, people, other, slices)
@@ -157,7 +112,9 @@ def get_confusion(
     return {"against": against, "by": by, "questions": questions}
 
 
-def _other(project: ProjectStore, found: Reviewed, question: Question, against: Against) -> dict[Unit, Label]:
+def _other(
+    project: ProjectStore, found: ReviewedQueue, question: Question, against: Against
+) -> dict[Unit, Label]:
     """Unit -> what the other said of it."""
     units = {
         (item.item_id, str(n)): target
@@ -178,7 +135,7 @@ def _label(question: Question, said: float | str) -> Label:
     return said if question.kind == "category" else round(float(said))
 
 
-def _slices(project: ProjectStore, found: Reviewed, by: str) -> dict[str, str]:
+def _slices(project: ProjectStore, found: ReviewedQueue, by: str) -> dict[str, str]:
     """Item id -> the value of a field of its first answer's call."""
     if by == "source":
         return {i: item.source for i, item in found.items.items()}

@@ -1,0 +1,175 @@
+"""A queue as quality control sees it: what was asked, judged, expected and settled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from heedloop.schema import format_time
+from heedloop_server.review.control.consensus import Method, consensus_of_question
+from heedloop_server.review.control.labels import Judged, labels, unit_item
+from heedloop_server.review.questions import Question
+from heedloop_server.review.queue import Queue
+from heedloop_server.store.connection import ProjectStore
+from heedloop_server.store.review import Assignment, ReviewItem, changed_items, find_queue, judgements_of
+from heedloop_server.store.review_control import Adjudication, adjudications_of
+
+__all__ = ["LABELLED", "ReviewedQueue", "State", "read_queue"]
+
+LABELLED = frozenset({"thumb", "scale", "category", "flags", "ranges", "comparison", "ranking"})
+"""Kinds of questions that annotators can agree on; texts and corrections are not among them."""
+State = Literal["open", "done", "disagreement", "adjudicated"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewedQueue:
+    """A queue with everything that was judged in it.
+
+    Attributes:
+        judged: judgements that count, under no guideline that was sent back.
+        gold: item id -> the expected answers.
+    """
+
+    queue: Queue
+    items: Mapping[str, ReviewItem]
+    judged: Sequence[Judged]
+    gold: Mapping[str, Judged]
+    adjudications: Mapping[str, Adjudication]
+
+    @property
+    def questions(self) -> list[Question]:
+        """Those with labels."""
+        return [q for q in self.queue.questions if q.kind in LABELLED]
+
+    @property
+    def settled(self) -> dict[str, Judged]:
+        """Item id -> the reviewer's word."""
+        return {
+            i: Judged(i, w.reviewer, w.answers, w.judged_at, None, _own_order(self.items[i]))
+            for i, w in self.adjudications.items()
+        }
+
+    def by_item(self) -> dict[str, list[Judged]]:
+        """Item id -> its judgements, by annotator."""
+        found: dict[str, list[Judged]] = {}
+        for one in sorted(self.judged, key=lambda j: (j.item_id, j.annotator)):
+            found.setdefault(one.item_id, []).append(one)
+        return found
+
+    def consensus(self, method: Method) -> dict[str, list[dict[str, Any]]]:
+        """Question -> the consensus of every unit."""
+        return {
+            q.name: consensus_of_question(
+                q, self.judged, method=method, gold=self.gold, adjudicated=self.settled
+            )
+            for q in self.questions
+        }
+
+    def disagreements(self) -> dict[str, list[str]]:
+        """Item id -> the questions to which its annotators gave different answers."""
+        found: dict[str, list[str]] = {}
+        for question in self.questions:
+            said: dict[tuple[str, ...], set[object]] = {}
+            for _, unit, label in labels(question, self.judged):
+                said.setdefault(unit, set()).add(label)
+            for item_id in sorted({unit_item(u) for u, values in said.items() if len(values) > 1}):
+                found.setdefault(item_id, []).append(question.name)
+        return found
+
+    def state(self, item_id: str, num: int, differs: bool) -> State:
+        """Where an item with `num` judgements stands."""
+        if item_id in self.adjudications:
+            return "adjudicated"
+        if differs:
+            return "disagreement"
+        return "done" if num >= self.queue.judgements_per_item else "open"
+
+    def items_json(self, only: State | None = None) -> Iterable[dict[str, Any]]:
+        """The items in the queue's order, as docs/api.md has them, those in one state where it is named."""
+        by_item, differs = self.by_item(), self.disagreements()
+        agreed: dict[str, dict[str, list[dict[str, Any]]]] = {}
+        for name, rows in self.consensus("majority").items():
+            for row in rows:
+                agreed.setdefault(row["item_id"], {}).setdefault(name, []).append(row)
+        for item in sorted(self.items.values(), key=lambda i: (i.position, i.item_id)):
+            judged = by_item.get(item.item_id, [])
+            state = self.state(item.item_id, len(judged), item.item_id in differs)
+            if only in (None, state):
+                word = self.adjudications.get(item.item_id)
+                yield _item_json(item) | {
+                    "state": state,
+                    "disagreements": differs.get(item.item_id, []),
+                    "judgements": [_judgement_json(j) for j in judged],
+                    "consensus": agreed.get(item.item_id, {}),
+                    "adjudicated": None if word is None else _word_json(word),
+                }
+
+
+def read_queue(project: ProjectStore, queue_id: str) -> ReviewedQueue | None:
+    """A queue with everything that was judged in it; None where there is none of this id."""
+    queue = find_queue(project, queue_id)
+    if queue is None:
+        return None
+    items = {i.item_id: i for i in changed_items(project, queue_id, None)[0]}
+    judged = [
+        _judged(a)
+        for a in judgements_of(project, queue_id)
+        if a.item_id in items and a.guideline >= queue.judged_from
+    ]
+    gold = {
+        i.item_id: Judged(i.item_id, "", i.expected, queue.created_at, None, _own_order(i))
+        for i in items.values()
+        if i.gold and i.expected is not None
+    }
+    adjudications = {i: w for i, w in adjudications_of(project, queue_id).items() if i in items}
+    return ReviewedQueue(queue, items, judged, gold, adjudications)
+
+
+def _judged(a: Assignment) -> Judged:
+    return Judged(
+        a.item_id,
+        a.annotator,
+        a.answers or {},
+        a.judged_at,
+        a.duration_ms or None,
+        a.shown_order,
+        a.guideline,
+    )
+
+
+def _own_order(item: ReviewItem) -> tuple[int, ...]:
+    return tuple(range(len(item.targets)))
+
+
+def _item_json(item: ReviewItem) -> dict[str, Any]:
+    return {
+        "item_id": item.item_id,
+        "targets": [{"trace_id": t, "span_id": s} for t, s in item.targets],
+        "source": item.source,
+        "reason": None if item.reason is None else dict(item.reason),
+        "sampling_probability": item.sampling_probability,
+        "gold": item.gold,
+        "expected": None if item.expected is None else dict(item.expected),
+    }
+
+
+def _judgement_json(one: Judged) -> dict[str, Any]:
+    return {
+        "annotator": one.annotator,
+        "answers": dict(one.answers),
+        "shown_order": list(one.shown_order),
+        "submitted_at": format_time(one.submitted_at),
+        "duration_ms": one.duration_ms,
+        "guideline_version": one.guideline_version,
+    }
+
+
+def _word_json(word: Adjudication) -> dict[str, Any]:
+    return {
+        "reviewer": word.reviewer,
+        "answers": dict(word.answers),
+        "reason": word.reason,
+        "judged_at": format_time(word.judged_at),
+        "guideline_version": word.guideline,
+    }
