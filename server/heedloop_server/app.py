@@ -30,6 +30,7 @@ __all__ = ["ROUTERS", "all_routes", "create_app", "scopes_of"]
 
 ROUTERS = (
     "otlp",
+    "exports",
     "feedback",
     "calls",
     "traces",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from datetime import datetime
 from typing import Annotated, Any, cast
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
 
 from heedloop.schema import AuthorKind, Feedback, FeedbackKind, SchemaError, from_json, utc_now
 from heedloop_server.answers.feedback import (
@@ -22,12 +25,21 @@ from heedloop_server.answers.feedback import (
 from heedloop_server.answers.records import FeedbackSent
 from heedloop_server.auth import KeyRing, Principal, require, scoped
 from heedloop_server.cursors import read_cursor, write_cursor
-from heedloop_server.errors import Invalid, NotFound, TooLarge, Unauthorized
+from heedloop_server.errors import (
+    Forbidden,
+    Invalid,
+    NotFound,
+    TooLarge,
+    Unauthorized,
+    Unreadable,
+    UnsupportedMedia,
+)
 from heedloop_server.filters import Time
 from heedloop_server.ingest.claims import TokenClaims
 from heedloop_server.ingest.feedback import Outcome
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.openapi import accepts, answers
+from heedloop_server.routes.feedback_lines import MEDIA_TYPE, import_lines
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.feedback import get_feedback, list_feedback, stored_json
 from heedloop_server.store.runs import run_summary, runs_of_snapshots
@@ -43,6 +55,32 @@ MAX_BATCH = 10_000
 """Entries of one post."""
 MAX_TOKEN_BATCH = 100
 """Entries of one post with a feedback token: one person about one answer."""
+
+
+_LINES = {
+    "type": "string",
+    "description": "one Feedback a line; the answer has a line for each, and a last one with the counts",
+}
+
+
+class FeedbackFilters(BaseModel):
+    """Which feedback."""
+
+    kind: FeedbackKind | None = None
+    name: str | None = None
+    author_id: str | None = None
+    author_kind: AuthorKind | None = None
+    trace_id: Annotated[str | None, Field(pattern="^[0-9a-f]{32}$")] = None
+    span_id: Annotated[str | None, Field(pattern="^[0-9a-f]{16}$")] = None
+    since: Time | None = None
+    until: Time | None = None
+
+
+class FeedbackQuery(FeedbackFilters):
+    """Filters with a page."""
+
+    limit: Annotated[int, Field(ge=1, le=500)] = 50
+    cursor: str | None = None
 
 
 def _author(request: Request) -> tuple[Principal, Grant | None]:
@@ -67,14 +105,32 @@ _author.heedloop_scope = "feedback"  # type: ignore[attr-defined]  # the walk ov
 
 @router.post("/v1/feedback")
 @answers(FeedbackResults, refused=FeedbackRefused)
-@accepts(FeedbackSent | FeedbackBatch)
-def post_feedback(
-    request: Request,
-    author: Annotated[tuple[Principal, Grant | None], Depends(_author)],
-    body: Annotated[Any, Body()],
-) -> JSONResponse:
-    """Store one feedback or a batch; the answer has one result per entry, in order, and is given when they are on disk."""
+@accepts(FeedbackSent | FeedbackBatch, media={MEDIA_TYPE: _LINES})
+async def post_feedback(
+    request: Request, author: Annotated[tuple[Principal, Grant | None], Depends(_author)]
+) -> Response:
+    """Store one feedback, a batch, or lines; the answer has one result per entry, in order, and is given when they are on disk."""
     who, grant = author
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if kind == MEDIA_TYPE:
+        if grant is not None:
+            raise Forbidden("a feedback token posts JSON; lines need a key with the scope 'feedback'")
+        return await import_lines(request, who)
+    if kind != "application/json":
+        raise UnsupportedMedia(
+            f"Content-Type {kind!r:.80} is not read here; send application/json or {MEDIA_TYPE}"
+        )
+    return await run_in_threadpool(_store, request, who, grant, _json(await request.body()))
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as err:
+        raise Unreadable(f"the body is no JSON: {err}") from None
+
+
+def _store(request: Request, who: Principal, grant: Grant | None, body: Any) -> JSONResponse:
     raw, single = _entries(body)
     use = _token_use(request, grant, body, len(raw)) if grant else None
     parsed = [_parse(entry, i, grant, use, single=single) for i, entry in enumerate(raw)]
@@ -168,32 +224,11 @@ def _results(
 
 @router.get("/v1/feedback")
 @answers(FeedbackPage)
-def get_feedback_list(
-    project: Reader,
-    kind: FeedbackKind | None = None,
-    name: str | None = None,
-    author_id: str | None = None,
-    author_kind: AuthorKind | None = None,
-    trace_id: Annotated[str | None, Query(pattern="^[0-9a-f]{32}$")] = None,
-    span_id: Annotated[str | None, Query(pattern="^[0-9a-f]{16}$")] = None,
-    since: Time | None = None,
-    until: Time | None = None,
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
-    cursor: str | None = None,
-) -> dict[str, Any]:
+def get_feedback_list(project: Reader, query: Annotated[FeedbackQuery, Query()]) -> dict[str, Any]:
     """Feedback as it counts now, newest first."""
-    filters: dict[str, Any] = {
-        "kind": kind,
-        "name": name,
-        "author_id": author_id,
-        "author_kind": author_kind,
-        "trace_id": trace_id,
-        "span_id": span_id,
-        "since": since,
-        "until": until,
-    }
-    found = list_feedback(project, filters, limit=limit, after=_after(cursor))
-    last = found[-1] if len(found) == limit else None
+    filters = query.model_dump(exclude={"limit", "cursor"})
+    found = list_feedback(project, filters, limit=query.limit, after=_after(query.cursor))
+    last = found[-1] if len(found) == query.limit else None
     return {
         "feedback": [stored_json(f) for f in found],
         "next_cursor": write_cursor(last.feedback.created_at, str(last.feedback_id)) if last else None,

@@ -1,0 +1,63 @@
+"""Everything that filters take, streamed as JSON Lines, Parquet or Arrow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import StreamingResponse
+
+from heedloop_server.auth import scoped
+from heedloop_server.exports import MEDIA_TYPES, ExportFormat, write_calls, write_feedback
+from heedloop_server.filters import CallFilters
+from heedloop_server.openapi import answers
+from heedloop_server.routes.feedback import FeedbackFilters
+from heedloop_server.store.connection import ProjectStore
+from heedloop_server.store.exports import pages_of_calls, pages_of_feedback
+
+__all__ = ["router"]
+
+router = APIRouter()
+
+Reader = Annotated[ProjectStore, Depends(scoped("read"))]
+
+_FILES: dict[str, Any] = {media: {"type": "string", "format": "binary"} for media in MEDIA_TYPES.values()}
+
+
+class CallExport(CallFilters):
+    """Filters with a format."""
+
+    format: ExportFormat = "jsonl"
+
+
+class FeedbackExport(FeedbackFilters):
+    """Filters with a format."""
+
+    format: ExportFormat = "jsonl"
+
+
+@router.get("/v1/calls/export")
+@answers(None, media=_FILES)
+def export_calls(project: Reader, query: Annotated[CallExport, Query()]) -> StreamingResponse:
+    """Every call that matches, whole, with what was said of it; newest first. A broken transfer ends without its last chunk."""
+    return _streamed(write_calls(_begun(pages_of_calls(project, query)), query.format), query.format)
+
+
+@router.get("/v1/feedback/export")
+@answers(None, media=_FILES)
+def export_feedback(project: Reader, query: Annotated[FeedbackExport, Query()]) -> StreamingResponse:
+    """Every feedback that matches, as it counts now; newest first. A broken transfer ends without its last chunk."""
+    pages = pages_of_feedback(project, query.model_dump(exclude={"format"}))
+    return _streamed(write_feedback(_begun(pages), query.format), query.format)
+
+
+def _begun(pages: Iterator[Any]) -> Iterator[Any]:
+    """The pages, the first of which is read now: what is wrong is answered before the stream begins."""
+    first = next(pages, None)
+    return pages if first is None else chain([first], pages)
+
+
+def _streamed(pieces: Iterator[bytes], fmt: ExportFormat) -> StreamingResponse:
+    return StreamingResponse(pieces, media_type=MEDIA_TYPES[fmt])

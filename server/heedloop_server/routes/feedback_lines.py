@@ -1,0 +1,117 @@
+"""Streaming import of feedback: `POST /v1/feedback` with `application/x-ndjson`, one Feedback a line, as many as there are.
+
+The answer is a line per entry and a last line with the counts. It begins when everything was read, because many clients read no
+answer while they send; until then the results wait in a temporary file. So a store that goes away half-way is still answered with
+503, and sending everything again is harmless: what was stored is a `duplicate` then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from typing import IO, Any, cast
+
+from fastapi import Request
+from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from heedloop.schema import Feedback, SchemaError, from_json
+from heedloop_server.auth import Principal
+from heedloop_server.errors import TooLarge, UnsupportedMedia
+from heedloop_server.ingest.intake import Intake
+
+__all__ = ["MEDIA_TYPE", "import_lines"]
+
+MEDIA_TYPE = "application/x-ndjson"
+MAX_LINE_BYTES = 8 << 20
+"""The longest line: a comment and a correction of a million characters each fit in."""
+_AT_ONCE = 500
+_IN_MEMORY = 1 << 20
+_PIECE = 64 << 10
+
+Json = dict[str, Any]
+
+
+async def import_lines(request: Request, who: Principal) -> StreamingResponse:
+    """Store every line; raises `TooLarge` for a line without an end, `Unavailable` where the store goes away."""
+    if request.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
+        raise UnsupportedMedia("lines are read as they come: send them without a Content-Encoding")
+    intake = cast(Intake, request.app.state.intake)
+    results = cast(IO[bytes], tempfile.SpooledTemporaryFile(_IN_MEMORY))  # noqa: SIM115  # the answer closes it
+    counts: Counter[str] = Counter()
+    number = 0
+    try:
+        async for lines in _groups(request):
+            answers = await _store(intake, who, lines, number)
+            number += len(lines)
+            counts.update(str(a["status"]) for a in answers)
+            await run_in_threadpool(results.write, "".join(f"{json.dumps(a)}\n" for a in answers).encode())
+    except BaseException:
+        results.close()
+        raise
+    finally:
+        intake.count_feedback(who.project, counts)
+    total = {n: counts[n] for n in ("stored", "replaced", "duplicate", "rejected")}
+    results.write(f"{json.dumps(total)}\n".encode())
+    results.seek(0)
+    return StreamingResponse(_pieces(results), media_type=MEDIA_TYPE)
+
+
+async def _store(intake: Intake, who: Principal, lines: list[bytes], first: int) -> list[Json]:
+    parsed = [_parse(line, first + i + 1) for i, line in enumerate(lines)]
+    good = [p for p in parsed if isinstance(p, Feedback)]
+    outcomes = iter(
+        await asyncio.wrap_future(intake.desk.submit(who.project, good, key_id=who.key_id)) if good else []
+    )
+    answers: list[Json] = []
+    for number, entry in enumerate(parsed, first + 1):
+        if isinstance(entry, Feedback):
+            outcome = next(outcomes)
+            stored = {"status": outcome.status, "feedback_id": str(outcome.feedback_id)}
+            answers.append({"line": number, "id": entry.id, **stored})
+        else:
+            error = {"field": entry.field, "message": str(entry)}
+            answers.append({"line": number, "id": None, "status": "rejected", "error": error})
+    return answers
+
+
+def _parse(line: bytes, number: int) -> Feedback | SchemaError:
+    try:
+        return from_json(Feedback, json.loads(line))
+    except SchemaError as err:
+        return err
+    except (ValueError, RecursionError) as err:
+        return SchemaError(f"line {number}", f"is no JSON: {err}")
+
+
+async def _groups(request: Request) -> AsyncIterator[list[bytes]]:
+    """The body's lines that are not blank, some hundred at a time."""
+    waiting: list[bytes] = []
+    async for line in _lines(request):
+        if line.strip():
+            waiting.append(line)
+        if len(waiting) >= _AT_ONCE:
+            yield waiting
+            waiting = []
+    if waiting:
+        yield waiting
+
+
+async def _lines(request: Request) -> AsyncIterator[bytes]:
+    rest = b""
+    async for part in request.stream():
+        *whole, rest = (rest + part).split(b"\n")
+        for line in whole:
+            yield line
+        if len(rest) > MAX_LINE_BYTES:
+            raise TooLarge(f"a line has more than {MAX_LINE_BYTES:,} bytes; one line is one feedback")
+    yield rest
+
+
+def _pieces(results: IO[bytes]) -> Iterator[bytes]:
+    with results:
+        while piece := results.read(_PIECE):
+            yield piece
