@@ -85,6 +85,9 @@ def _everything_is_there_once(server: ServerProcess, exporters: list[Exporter]) 
     wanted = set().union(*(e.feedback for e in exporters))
     assert wanted <= set(said), f"{len(wanted - set(said))} acknowledged feedbacks are lost"
     assert len(said) == len(set(said))
+    feedback = ledger["feedback"]
+    assert feedback["stored"] == len(said), "the ledger does not say what feedback is there"
+    assert feedback["received"] == feedback["stored"] + feedback["rejected"] + feedback["duplicate"]
 
 
 def test_kill_9_during_load_loses_and_doubles_nothing(tmp_path: Path) -> None:

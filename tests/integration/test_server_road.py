@@ -347,7 +347,9 @@ def test_a_token_rates_one_answer_once_per_subject(server):
     trace_id, span_id = ids()
     given = token(server.key, trace_id, span_id)
     assert rate(server, given, value=1, author={"kind": "annotator", "id": "boss"}).status_code == 200
-    assert rate(server, given, value=0).json()["results"][0]["status"] == "replaced"
+    assert rate(server, given, value=0).status_code == 401  # a token is good for one post
+    newer = token(server.key, trace_id, span_id)
+    assert rate(server, newer, value=0).json()["results"][0]["status"] == "replaced"
     found = server.client().feedback(trace_id=trace_id)["feedback"]
     assert [(f["value"], f["author"]) for f in found] == [(0, {"kind": "end_user", "id": "ada"})]
     assert (
@@ -526,7 +528,9 @@ def test_an_erasure_takes_everything_of_a_person_and_says_so(server):
     client.send_feedback(
         [thumb(*mine, author="someone"), thumb(*others, author=user), thumb(*others, author="else")]
     )
+    said = client.ledger()["feedback"]["stored"]
     receipt = client.erase(user_id=user)
+    assert client.ledger()["feedback"]["stored"] == said, "what was erased came in all the same"
     assert receipt["num_traces"] == 1
     assert receipt["num_feedback"] == 2
     assert set(receipt["left"].values()) == {0}

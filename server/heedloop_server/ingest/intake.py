@@ -19,7 +19,7 @@ from heedloop_server.ingest.record import LoggedRequest, pack, unpack
 from heedloop_server.ingest.spans import SpanLoader
 from heedloop_server.settings import Settings
 from heedloop_server.store.connection import ProjectStore, Store
-from heedloop_server.store.ledger import Tally, insert_tallies, read_tally
+from heedloop_server.store.ledger import Tally, insert_tallies, read_feedback_tally, read_tally
 from heedloop_server.store.retention import drop_old_calls
 
 __all__ = ["Intake"]
@@ -84,6 +84,7 @@ class Intake:
         self._tallies: dict[str, Tally] = {}
         self._tally_lock = threading.Lock()
         self._tally_number = 0
+        self._flushing = False
         self._stopping = threading.Event()
         self._keeper = threading.Thread(target=self._keep_house, name="housekeeping", daemon=True)
 
@@ -146,24 +147,30 @@ class Intake:
     # -------------------------------------------------------------------------------------------------- feedback
 
     def count_feedback(self, project: str, outcomes: Counter[str]) -> None:
-        """Add to the feedback ledger: `stored`, `replaced`, `duplicate`, `rejected`."""
+        """Add what was not stored, `duplicate` and `rejected`, to the feedback ledger; what was stored is counted where it is."""
         tally = Tally(
-            received=outcomes.total(),
-            stored=outcomes["stored"] + outcomes["replaced"],
+            received=outcomes["rejected"] + outcomes["duplicate"],
             rejected=outcomes["rejected"],
             duplicate=outcomes["duplicate"],
         )
+        if not tally.received:
+            return
         if tally.rejected:
             tally.reasons["invalid"] = tally.rejected
         with self._tally_lock:
             self._tallies.setdefault(project, Tally()).add(tally)
 
-    def feedback_tally(self, project: str) -> Tally:
-        """What this process counted and has not written yet."""
-        with self._tally_lock:
-            total = Tally()
-            total.add(self._tallies.get(project, Tally()))
-            return total
+    def feedback_tally(self, project: ProjectStore) -> Tally:
+        """What became of the project's feedback, of one moment."""
+        while True:
+            with self._tally_lock:
+                before = self._tally_number
+                total = Tally()
+                total.add(self._tallies.get(project.project, Tally()))
+            total.add(read_feedback_tally(project))
+            if not self._flushing and before == self._tally_number:
+                return total
+            time.sleep(0.005)
 
     def _take_feedback(self, project: str, given: list[Feedback]) -> None:
         """Feedback that came inside spans or logs; waits, so that a segment is done only when its feedback is stored too."""
@@ -174,9 +181,8 @@ class Intake:
         with self._tally_lock:
             taken, self._tallies = self._tallies, {}
             self._tally_number += 1
+            self._flushing = True
             source = f"{self.server_id}/{time.time_ns()}/{self._tally_number}"
-        if not taken:
-            return
         try:
             insert_tallies(self._store, "feedback", source, taken.items())
         except Exception:
@@ -184,6 +190,8 @@ class Intake:
                 for project, tally in taken.items():
                     self._tallies.setdefault(project, Tally()).add(tally)
             raise
+        finally:
+            self._flushing = False
 
     # ---------------------------------------------------------------------------------------------- housekeeping
 

@@ -14,7 +14,7 @@ from heedloop_server.errors import Invalid
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.openapi import answers
 from heedloop_server.store.connection import ProjectStore
-from heedloop_server.store.ledger import insert_delivery, newest_arrival, read_deliveries, read_tally
+from heedloop_server.store.ledger import insert_delivery, newest_arrival, read_deliveries
 
 router = APIRouter()
 
@@ -27,8 +27,7 @@ def get_ledger(request: Request, project: Annotated[ProjectStore, Depends(scoped
     """received = stored + rejected + duplicate + pending, for spans and, below `feedback`, for feedback."""
     intake = cast(Intake, request.app.state.intake)
     spans, pending = intake.span_tally(project)
-    feedback = read_tally(project, "feedback")
-    feedback.add(intake.feedback_tally(project.project))
+    feedback = intake.feedback_tally(project)
     newest = newest_arrival(project)
     return {
         "received": spans.received + pending,

@@ -14,7 +14,6 @@ from heedloop_server.openapi import answers
 from heedloop_server.settings import Settings
 from heedloop_server.store.connection import Store
 from heedloop_server.store.keys import list_projects
-from heedloop_server.store.ledger import read_tally
 
 router = APIRouter()
 
@@ -52,8 +51,7 @@ def metrics(request: Request) -> PlainTextResponse:
     for project in _projects(request, store):
         view = store.project(project)
         spans, pending = intake.span_tally(view)
-        feedback = read_tally(view, "feedback")
-        feedback.add(intake.feedback_tally(project))
+        feedback = intake.feedback_tally(view)
         for signal, tally, waiting in (("spans", spans, pending), ("feedback", feedback, 0)):
             labels = {"project": project, "signal": signal}
             lines.add(

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from heedloop.schema import utc_now
 from heedloop_server.store.connection import ProjectStore
+from heedloop_server.store.ledger import note_erased_feedback
 
 __all__ = ["Erased", "erase", "erased_among", "verify"]
 
@@ -70,6 +71,7 @@ def erase(project: ProjectStore, by: str, value: str, *, erasure_id: str) -> Era
     for table in _WHERE:
         if rows[table]:
             _delete(project, table, names)
+    note_erased_feedback(project, erasure_id, rows["feedback_history"])
     return Erased([t.hex() for t in traces], feedback, rows, verify(project, erasure_id))
 
 

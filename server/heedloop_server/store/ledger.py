@@ -10,13 +10,16 @@ from datetime import datetime, timezone
 from typing import Any, cast
 
 from heedloop_server.store.connection import ProjectStore, Store
+from heedloop_server.store.feedback import num_history
 
 __all__ = [
     "Tally",
     "insert_delivery",
     "insert_tallies",
     "newest_arrival",
+    "note_erased_feedback",
     "read_deliveries",
+    "read_feedback_tally",
     "read_tally",
 ]
 
@@ -90,6 +93,29 @@ def read_tally(project: ProjectStore, signal: str) -> Tally:
     if row is None:
         return Tally()
     return Tally(row["received"], row["stored"], row["rejected"], row["duplicate"], Counter(row["reasons"]))
+
+
+def read_feedback_tally(project: ProjectStore) -> Tally:
+    """What became of the project's feedback: stored is what is there, and what erasures took; the rest was written down.
+
+    Stored words are counted where they are: a count kept beside them would fall behind whenever a server is killed between the two.
+    """
+    refused = read_tally(project, "feedback")
+    stored = num_history(project) + read_tally(project, "feedback_erased").stored
+    return Tally(
+        received=stored + refused.rejected + refused.duplicate,
+        stored=stored,
+        rejected=refused.rejected,
+        duplicate=refused.duplicate,
+        reasons=refused.reasons,
+    )
+
+
+def note_erased_feedback(project: ProjectStore, erasure_id: str, num_words: int) -> None:
+    """Keep in the ledger what was stored once and is erased now."""
+    if num_words:
+        tally = Tally(received=num_words, stored=num_words)
+        insert_tallies(project.store, "feedback_erased", erasure_id, [(project.project, tally)])
 
 
 def newest_arrival(project: ProjectStore) -> datetime | None:
