@@ -160,12 +160,28 @@ def _reason(body: dict[str, Any]) -> str:
 def export(
     project: Reviewer, queue_id: str, format: Format = "jsonl", pseudonyms: bool = False
 ) -> StreamingResponse:
-    """Items with their judgements, a JSON object a line; with `pseudonyms` annotators' ids are replaced by stable ones."""
+    """Items with their judgements: JSON Lines, or the JSON array that Label Studio and Argilla read.
+
+    With `pseudonyms` annotators' ids are replaced by stable ones.
+    """
     found = reviewed(project, queue_id)
-    return StreamingResponse(_lines(project, found, format, pseudonyms), media_type="application/x-ndjson")
+    entries = (json.dumps(e, ensure_ascii=False) for e in _entries(project, found, format, pseudonyms))
+    if format == "jsonl":
+        return StreamingResponse((e + "\n" for e in entries), media_type="application/x-ndjson")
+    return StreamingResponse(_array(entries), media_type="application/json")
 
 
-def _lines(project: ProjectStore, found: ReviewedQueue, format: Format, pseudonyms: bool) -> Iterator[str]:
+def _array(entries: Iterator[str]) -> Iterator[str]:
+    between = "[\n"
+    for entry in entries:
+        yield between + entry
+        between = ",\n"
+    yield "[]\n" if between == "[\n" else "\n]\n"
+
+
+def _entries(
+    project: ProjectStore, found: ReviewedQueue, format: Format, pseudonyms: bool
+) -> Iterator[dict[str, Any]]:
     judged = found.by_item()
     items = sorted(found.items.values(), key=lambda i: (i.position, i.item_id))
     for first in range(0, len(items), _AT_ONCE):
