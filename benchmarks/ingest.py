@@ -110,12 +110,14 @@ def bodies(num: int, spans: int) -> list[bytes]:
     """Requests of about 1.1 KB a span; ids are patched in before each sending, so that no span comes twice."""
     return [
         traces_request(
-            span(
+            (span(
                 question=text(50), answer=text(80), user__id=f"user-{random.randrange(2000)}", gen_ai__prompt__name="support",
                 gen_ai__prompt__version="7", gen_ai__usage__input_tokens=180, gen_ai__usage__output_tokens=90,
                 gen_ai__conversation__id=uuid.uuid4().hex,
             )
             for _ in range(spans)
+            ),
+            scope="heedloop",
         ).SerializeToString()
         for _ in range(num)
     ]  # fmt: skip

@@ -42,12 +42,16 @@ def span(
     return one
 
 
-def traces_request(spans: Iterable[Span], *, service: str = "app") -> ExportTraceServiceRequest:
-    """Spans as one export."""
+def traces_request(
+    spans: Iterable[Span], *, service: str = "app", scope: str = ""
+) -> ExportTraceServiceRequest:
+    """Spans as one export; `scope` names the instrumentation, `heedloop` is the SDK's."""
     request = ExportTraceServiceRequest()
     resource = request.resource_spans.add()
     resource.resource.attributes.add(key="service.name").value.string_value = service
-    resource.scope_spans.add().spans.extend(spans)
+    inner = resource.scope_spans.add()
+    inner.scope.name = scope
+    inner.spans.extend(spans)
     return request
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Literal
 from uuid import UUID
 
-from heedloop.schema import Call, Feedback, Target, utc_now
+from heedloop.schema import Feedback, Target, utc_now
 from heedloop_server.errors import ServerError, Unavailable
 from heedloop_server.store.connection import ProjectStore, Store, StoreError
 from heedloop_server.store.feedback import (
@@ -170,12 +170,15 @@ class FeedbackDesk:
         with self._unbound_lock:
             self._unbound.setdefault(project, set()).update(k for k in keys if k)
 
-    def bind(self, project: str, calls: Sequence[Call]) -> None:
-        """Bind feedback that came before these calls, which are in the store now."""
+    def bind(self, project: str, names: Callable[[], set[str]]) -> None:
+        """Bind feedback that came before the spans with these trace and response ids, which are in the store now."""
+        with self._unbound_lock:
+            if not self._unbound.get(project):
+                return
+        come = names()
         with self._unbound_lock:
             waiting = self._unbound.get(project, set())
-            names = {c.trace_id for c in calls} | {c.response_id for c in calls if c.response_id}
-            hit = waiting & names
+            hit = waiting & come
             waiting -= hit
         if hit:
             self.rebind(project)

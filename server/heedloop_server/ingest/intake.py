@@ -68,7 +68,8 @@ class Intake:
             server_id=self.server_id,
             dead=settings.log_folder / "refused",
             on_feedback=self._take_feedback,
-            on_calls=self.desk.bind,
+            on_names=self.desk.bind,
+            engine_from_spans=settings.engine_from_spans,
         )
         self.log = RequestLog(
             settings.log_folder,

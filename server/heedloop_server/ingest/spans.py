@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -12,22 +15,41 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from heedloop.schema import Call, Feedback
 from heedloop_server.ingest.log import Segment, read_segment
-from heedloop_server.ingest.record import TRACES, LoggedRequest, unpack
+from heedloop_server.ingest.record import LOGS, TRACES, LoggedRequest, unpack
 from heedloop_server.normalise import LogContent, normalise_logs, normalise_traces
 from heedloop_server.store.connection import Store, StoreError
 from heedloop_server.store.erasure import erased_among
 from heedloop_server.store.joins import Arrived, insert_contents, settle
 from heedloop_server.store.ledger import Tally, insert_tallies
+from heedloop_server.store.simple_spans import SimpleRequest, Staged, stage
 from heedloop_server.store.spans import calls_to_arrow, known_spans
 
 __all__ = ["SpanLoader"]
 
 log = logging.getLogger("heedloop.loader")
 
-PIECE_BYTES = 4 << 20
+PIECE_BYTES = 16 << 20
 """Request bytes that are decoded and inserted at once: bounds memory, and the work that is done again after a crash."""
 
 Entry = tuple[str, Call, datetime]
+
+
+@dataclass(slots=True)
+class _Piece:
+    """Some requests on their way into the store.
+
+    Attributes:
+        arrived: what Python decoded, by project.
+        feedback: what the requests said about calls, by project.
+        decoded: places of the requests with spans that Python decoded.
+    """
+
+    token: str
+    requests: list[LoggedRequest]
+    tallies: dict[str, Tally]
+    arrived: dict[str, Arrived] = field(default_factory=dict[str, Arrived])
+    feedback: dict[str, list[Feedback]] = field(default_factory=dict[str, list[Feedback]])
+    decoded: set[int] = field(default_factory=set[int])
 
 
 class SpanLoader:
@@ -37,7 +59,9 @@ class SpanLoader:
         server_id: names this server's log in insert tokens and in the ledger.
         dead: folder for requests that cannot be stored whatever we do.
         on_feedback: takes the feedback that spans carry (project, feedback).
-        on_calls: told which (project, calls) are now in the store, to bind feedback that came before them.
+        on_names: told of a project whose spans are now in the store, with what gives their trace and response ids, to bind
+            feedback that came before them.
+        engine_from_spans: spans in a piece from which an embedded engine is asked to decode them: below, asking costs more.
     """
 
     def __init__(
@@ -47,13 +71,15 @@ class SpanLoader:
         server_id: str,
         dead: Path,
         on_feedback: Callable[[str, list[Feedback]], None],
-        on_calls: Callable[[str, list[Call]], None],
+        on_names: Callable[[str, Callable[[], set[str]]], None],
+        engine_from_spans: int = 1_000,
     ) -> None:
         self._store = store
         self._server_id = server_id
         self._dead = dead
         self._on_feedback = on_feedback
-        self._on_calls = on_calls
+        self._on_names = on_names
+        self._engine_from_spans = engine_from_spans
 
     def load(self, segment: Segment) -> dict[str, Tally]:
         """Store everything in a segment; returns what became of it by project, for `enter`.
@@ -71,38 +97,83 @@ class SpanLoader:
         insert_tallies(self._store, "spans", f"{self._server_id}/{segment.number}", tallies.items())
 
     def _load_piece(self, token: str, requests: list[LoggedRequest], tallies: dict[str, Tally]) -> None:
-        arrived: dict[str, Arrived] = {}
-        feedback: dict[str, list[Feedback]] = {}
+        piece = _Piece(token, requests, tallies)
         for request in requests:
             tally = tallies.setdefault(request.project, Tally())
             for reason, count in request.rejected.items():
                 tally.reject(reason, count)
-            self._decode(
-                request,
-                arrived.setdefault(request.project, Arrived()),
-                feedback.setdefault(request.project, []),
-                tally,
-            )
-        for project, parts in arrived.items():
-            self._refuse_erased(project, parts, tallies[project])
-        at = requests[0].received_at
-        contents = [(p, c) for p, a in arrived.items() for c in a.contents]
-        insert_contents(self._store, contents, received_at=at, token=token)
-        for project, parts in arrived.items():
-            _count(parts.calls, self._known(project, parts.calls), tallies[project])
-        entries = [(p, c, t) for p, a in arrived.items() for c, t in settle(self._store.project(p), a)]
+            if request.signal == LOGS:
+                self._decode(request, piece)
+        self._keep_contents(piece)
+        spans = {i: r for i, r in enumerate(requests) if r.signal == TRACES}
+        if self._store.is_embedded and sum(r.num_accepted for r in spans.values()) >= self._engine_from_spans:
+            spans = self._load_simple(piece, spans)
+        for request in spans.values():
+            self._decode(request, piece)
+        self._load_calls(piece)
+
+    def _keep_contents(self, piece: _Piece) -> None:
+        for project, parts in piece.arrived.items():
+            gone = erased_among(self._store.project(project), sorted({c.trace_id for c in parts.contents}))
+            parts.contents = [c for c in parts.contents if c.trace_id not in gone]
+        contents = [(p, c) for p, a in piece.arrived.items() for c in a.contents]
+        insert_contents(self._store, contents, received_at=piece.requests[0].received_at, token=piece.token)
+
+    def _load_simple(self, piece: _Piece, spans: dict[int, LoggedRequest]) -> dict[int, LoggedRequest]:
+        """Let the engine take the requests of simple spans; returns the others, of which some may be decoded already."""
+        given = [
+            SimpleRequest(i, r.project, r.received_us, r.num_accepted, r.payload) for i, r in spans.items()
+        ]
+        try:
+            with stage(self._store, self._dead.parent, given) as staged:
+                staged.refuse_unclear()
+                self._refuse_related(piece, staged, spans)
+                staged.insert(piece.token)
+                counted = staged.count()
+                for project, _, _ in counted:
+                    self._on_names(project, functools.partial(staged.names, project))
+        except (StoreError, OSError) as err:
+            log.warning("the engine does not take piece %s, Python does: %s", piece.token, err)
+            return {i: r for i, r in spans.items() if i not in piece.decoded}
+        for project, num, num_twice in counted:
+            tally = piece.tallies[project]
+            tally.received += num
+            tally.stored += num - num_twice
+            tally.duplicate += num_twice
+        return {i: r for i, r in spans.items() if i not in staged.places and i not in piece.decoded}
+
+    def _refuse_related(self, piece: _Piece, staged: Staged, spans: dict[int, LoggedRequest]) -> None:
+        """Decode what the engine refuses, and what has a response id in common with that."""
+        waiting = set(spans) - staged.places
+        while waiting:
+            responses: dict[str, set[str]] = {}
+            for i in sorted(waiting):
+                self._decode(spans[i], piece)
+                piece.decoded.add(i)
+            for project, parts in piece.arrived.items():
+                responses[project] = {c.response_id for c, _ in parts.calls if c.response_id}
+            waiting = {i for p, ids in responses.items() for i in staged.refuse_responses(p, ids)}
+
+    def _load_calls(self, piece: _Piece) -> None:
+        """Store what Python decoded."""
+        for project, parts in piece.arrived.items():
+            self._refuse_erased(project, parts, piece.tallies[project])
+        for project, parts in piece.arrived.items():
+            _count(parts.calls, self._known(project, parts.calls), piece.tallies[project])
+        entries = [(p, c, t) for p, a in piece.arrived.items() for c, t in settle(self._store.project(p), a)]
         if entries:
-            self._insert(token, entries)
-        for project, given in feedback.items():
+            self._insert(f"{piece.token}/{_digest(entries)}", entries)
+        for project, given in piece.feedback.items():
             if given:
                 self._on_feedback(project, given)
-        for project, parts in arrived.items():
-            self._on_calls(project, [c for c, _ in parts.calls])
+        for project, parts in piece.arrived.items():
+            if parts.calls:
+                self._on_names(project, functools.partial(_names, parts.calls))
 
-    def _decode(
-        self, request: LoggedRequest, arrived: Arrived, feedback: list[Feedback], tally: Tally
-    ) -> None:
+    def _decode(self, request: LoggedRequest, piece: _Piece) -> None:
         at = request.received_at
+        arrived = piece.arrived.setdefault(request.project, Arrived())
+        feedback = piece.feedback.setdefault(request.project, [])
         try:
             if request.signal == TRACES:
                 traces = normalise_traces(ExportTraceServiceRequest.FromString(request.payload))
@@ -119,17 +190,16 @@ class SpanLoader:
                 "a request of project %s cannot be normalised; kept in %s", request.project, self._dead
             )
             self._bury(request)
-            tally.reject("not_normalised", request.num_accepted)
+            piece.tallies[request.project].reject("not_normalised", request.num_accepted)
 
     def _refuse_erased(self, project: str, parts: Arrived, tally: Tally) -> None:
         """Spans of erased traces that come late stay out: a queue somewhere must not undo an erasure."""
-        traces = {c.trace_id for c, _ in parts.calls} | {c.trace_id for c in parts.contents}
+        traces = {c.trace_id for c, _ in parts.calls}
         gone = erased_among(self._store.project(project), sorted(traces)) if traces else set[str]()
         if gone:
             kept = [(c, at) for c, at in parts.calls if c.trace_id not in gone]
             tally.reject("erased", len(parts.calls) - len(kept))
             parts.calls = kept
-            parts.contents = [c for c in parts.contents if c.trace_id not in gone]
 
     def _insert(self, token: str, entries: list[Entry]) -> None:
         """Insert; where the store refuses the block, halve it until the one bad call is found, and keep that aside."""
@@ -156,6 +226,16 @@ class SpanLoader:
     def _bury(self, request: LoggedRequest) -> None:
         self._dead.mkdir(parents=True, exist_ok=True)
         (self._dead / f"{request.received_us}.pb").write_bytes(request.payload)
+
+
+def _names(calls: list[tuple[Call, datetime]]) -> set[str]:
+    return {c.trace_id for c, _ in calls} | {c.response_id for c, _ in calls if c.response_id}
+
+
+def _digest(entries: list[Entry]) -> str:
+    """Names the rows of a block, so that another set of rows after a crash is not taken for the same one."""
+    ids = "".join(c.trace_id + c.span_id for _, c, _ in entries)
+    return hashlib.blake2b(ids.encode(), digest_size=8).hexdigest()
 
 
 def _pieces(path: Path) -> Iterator[tuple[int, list[LoggedRequest]]]:

@@ -133,6 +133,11 @@ class Store:
 
     # ----------------------------------------------------------------------------------------------------- asking
 
+    @property
+    def is_embedded(self) -> bool:
+        """True where the engine runs in this process, and so reads our files."""
+        return self.address.kind == "chdb"
+
     def project(self, project: str) -> ProjectStore:
         """The store as one project sees it."""
         return ProjectStore(self, project)
