@@ -160,6 +160,25 @@ class Client:
         """All call summaries that match, newest first, fetched 500 at a time."""
         return self._pages("/v1/calls", "calls", filters)
 
+    def export(
+        self,
+        what: Literal["calls", "feedback"],
+        *,
+        fmt: Literal["jsonl", "parquet", "arrow"] = "jsonl",
+        **filters: Any,
+    ) -> Iterator[bytes]:
+        """Everything that matches as one file in pieces: whole calls with what was said of them, or feedback.
+
+        Raises:
+            Unreachable: the transfer broke; what came so far is no whole file.
+        """
+        params = _drop_none({"format": fmt, **filters})
+        with self._request("GET", f"/v1/{what}/export", params=params, stream=True) as answer:
+            try:
+                yield from answer.iter_content(1 << 16)
+            except requests.RequestException as err:
+                raise Unreachable(f"the export from {self.url} broke off: {err}") from err
+
     def trace(self, trace_id: str) -> Json:
         """One trace: `spans`, `feedback`, and the `snapshots` and `runs` that used it."""
         return self._get(f"/v1/traces/{trace_id}")
@@ -277,6 +296,20 @@ class Client:
         if not rows:
             return {"results": [], "stored": 0, "replaced": 0, "duplicate": 0, "rejected": 0}
         return self._send("POST", "/v1/feedback", {"feedback": rows})
+
+    def import_feedback(self, feedback: Iterable[Feedback]) -> Iterator[Json]:
+        """Store as many as there are, sent as they come; then what became of each (`line`, `id`, `status`), one by one.
+
+        What breaks off half-way may be sent again: what was stored already is a `duplicate`. Not tried again by itself,
+        because what was given may be readable only once.
+        """
+        lines = ((json.dumps(to_json(f)) + "\n").encode() for f in feedback)
+        headers = {"Content-Type": "application/x-ndjson"}
+        with self._request("POST", "/v1/feedback", data=lines, headers=headers, stream=True) as answer:
+            for line in answer.iter_lines():
+                result = json.loads(line)
+                if "line" in result:
+                    yield result
 
     def send_otlp(self, body: bytes, *, signal: str = "traces") -> None:
         """Post one OTLP protobuf request (`traces` or `logs`) as it is."""

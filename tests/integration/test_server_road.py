@@ -336,11 +336,10 @@ def token(
     return f"{signed}.{text(hmac.digest(secret, signed.encode(), 'sha256'))}"
 
 
-def rate(server, given: str, **entry):
+def rate(server, given: str, more: dict[str, str] | None = None, **entry):
     entry = {"kind": "rating", "value": 1, **entry}
-    return requests.post(
-        server.url + "/v1/feedback", json=entry, headers={"x-heedloop-token": given}, timeout=30
-    )
+    headers = {"x-heedloop-token": given, **(more or {})}
+    return requests.post(server.url + "/v1/feedback", json=entry, headers=headers, timeout=30)
 
 
 def test_a_token_rates_one_answer_once_per_subject(server):
@@ -391,6 +390,24 @@ def test_a_page_of_another_origin_may_post_with_a_token_but_never_with_a_key(ser
 
 
 # ------------------------------------------------------------------------------------------------ reading and filters
+
+
+def test_lines_go_in_and_come_out_through_the_client_and_the_command(server, tmp_path, capsys):
+    client = server.client()
+    trace_id, span_id = ids()
+    said = [thumb(trace_id, span_id, author=f"u{i}") for i in range(1_001)]
+    results = list(client.import_feedback(said))
+    assert [r["id"] for r in results] == [f.id for f in said]
+    assert {r["status"] for r in results} == {"stored"}
+    from heedloop._cli import main
+
+    where = ["--where", f"trace_id={trace_id}", "--out", str(tmp_path)]
+    assert main(["export", "feedback", *where, "--url", server.url, "--api-key", server.key]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "feedback.jsonl").read_text().splitlines()]
+    assert {line["author"]["id"] for line in lines} == {f"u{i}" for i in range(1_001)}
+    bad = ["export", "calls", "--where", "nonsense", "--url", server.url, "--api-key", server.key]
+    assert main(bad) == 2
+    assert "FILTER=VALUE" in capsys.readouterr().err
 
 
 def test_pages_cover_everything_once(server):

@@ -1,4 +1,7 @@
-"""`heedloop export SNAPSHOT`: a snapshot's rows as files that trainers read, one per form and split."""
+"""`heedloop export SNAPSHOT`: a snapshot's rows as files that trainers read, one per form and split.
+
+`heedloop export calls` and `heedloop export feedback` write what a project holds, in one file (`_commands.export_records`).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from heedloop._commands.connection import add_connection, client_of, said_plainly
+from heedloop._commands.export_records import RECORDS, export_records
 from heedloop._commands.peer_columns import PEERS, Peer, forms_for, peer_row
 from heedloop._commands.progress import Progress
 from heedloop.client import Client
@@ -18,7 +22,7 @@ from heedloop.schema import DATASET_FORMS, SPLITS, DatasetForm, Split
 
 __all__ = ["HELP", "Written", "add_arguments", "export_snapshot", "find_id", "run"]
 
-HELP = "write a snapshot's rows as JSON Lines or Parquet, for TRL, OpenRLHF, verl or anything else"
+HELP = "write a snapshot's rows for TRL, OpenRLHF, verl or anything else; or all calls, or all feedback"
 
 FileType = Literal["jsonl", "parquet"]
 ROW_GROUP = 5000
@@ -27,7 +31,8 @@ ROW_GROUP = 5000
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument(
-        "snapshot", help="a snapshot's id, the beginning of one, or its name (the newest of that name)"
+        "snapshot",
+        help="a snapshot's id, the beginning of one, or its name (the newest of that name); or `calls`, or `feedback`",
     )
     parser.add_argument("--out", type=Path, default=Path(), help="folder for the files (default: here)")
     parser.add_argument(
@@ -37,12 +42,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="whose columns to write (default: heedloop, all there is)",
     )
     parser.add_argument(
-        "--file-type", choices=("jsonl", "parquet"), help="default: parquet for verl, else jsonl"
+        "--file-type",
+        choices=("jsonl", "parquet", "arrow"),
+        help="default: parquet for verl, else jsonl; arrow for calls and feedback only",
     )
     parser.add_argument(
         "--form", choices=DATASET_FORMS, action="append", help="only this form; may be repeated"
     )
     parser.add_argument("--split", choices=SPLITS, action="append", help="only this split; may be repeated")
+    parser.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="FILTER=VALUE",
+        help="for calls and feedback: a filter of docs/api.md, such as model=small or since=2026-01-01T00:00:00Z; may be repeated",
+    )
     add_connection(parser)
 
 
@@ -53,6 +67,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     client = client_of(args)
+    if args.snapshot in RECORDS:
+        return export_records(client, args.snapshot, args.out, args.file_type or "jsonl", args.where)
+    if args.where or args.file_type == "arrow":
+        raise ValueError(
+            "--where and --file-type arrow are for `export calls` and `export feedback`; a snapshot is frozen"
+        )
     snapshot_id = find_id(client, args.snapshot)
     file_type: FileType = args.file_type or ("parquet" if args.to == "verl" else "jsonl")
     written = export_snapshot(
