@@ -19,6 +19,7 @@ from heedloop_dashboard.views import (
     feedback,
     quality,
     review,
+    review_queues,
     runs,
     trace,
     traces,
@@ -49,6 +50,7 @@ class PageEntry:
 PAGES: tuple[PageEntry, ...] = (
     PageEntry("", "Quality", "finance", quality.show),
     PageEntry("review", "Review", "rate_review", review.show, needs=("annotate",)),
+    PageEntry("review-queues", "Review queues", "fact_check", review_queues.show, needs=("review", "admin")),
     PageEntry("traces", "Traces", "forum", traces.show),
     PageEntry("feedback", "Feedback", "thumbs_up_down", feedback.show),
     PageEntry("failures", "Failures", "error", failures.show),

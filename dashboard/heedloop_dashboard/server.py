@@ -9,8 +9,10 @@ from typing import Any
 import streamlit as st
 from starlette.middleware import Middleware
 
-from heedloop_dashboard import review_api
+from heedloop_dashboard import oidc, review_api
+from heedloop_dashboard.proxy import TrustedProxy
 from heedloop_dashboard.security import SecurityHeaders
+from heedloop_dashboard.sessions import SESSIONS
 from heedloop_dashboard.signin import RequireSignIn, routes
 from heedloop_dashboard.theme import streamlit_options
 
@@ -23,10 +25,11 @@ SCRIPT = Path(__file__).parent / "app.py"
 
 def build() -> Any:
     """The application; `SESSIONS.configure` must have named the server."""
+    provider = SESSIONS.access.provider
     return st.App(
         SCRIPT,
-        routes=[*routes(), *review_api.routes()],
-        middleware=[Middleware(SecurityHeaders), Middleware(RequireSignIn)],
+        routes=[*(oidc.routes(provider) if provider else []), *routes(), *review_api.routes()],
+        middleware=[Middleware(TrustedProxy), Middleware(SecurityHeaders), Middleware(RequireSignIn)],
         on_script_error=_page_failed,
     )
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from heedloop.client import Client
+from heedloop_dashboard.access import Access
 
 __all__ = ["COOKIE", "SESSIONS", "Session", "Sessions", "role_of"]
 
@@ -31,6 +32,8 @@ class Session:
         scopes: what the server lets the key do.
         role: `admin`, `viewer` or `annotator`: the scopes in one word.
         expires_at: seconds of the monotonic clock.
+        person: whom a proxy or a provider named; empty where the key itself was entered.
+        via: `key`, `proxy` or `oidc`: how the person signed in.
     """
 
     client: Client
@@ -39,6 +42,8 @@ class Session:
     scopes: tuple[str, ...]
     role: str
     expires_at: float
+    person: str = ""
+    via: str = "key"
 
     def can(self, scope: str) -> bool:
         """True where the key has the scope: pages then show what needs it. The server decides at every call."""
@@ -59,21 +64,31 @@ class Sessions:
         self._by_id: dict[str, Session] = {}
         self.url: str | None = None
         self.local: Session | None = None
+        self.access = Access()
         self._local_key: str | None = None
 
-    def configure(self, url: str | None, *, local_key: str | None = None) -> None:
-        """Set the server's address, and the key that serves everyone on this machine, where there is one."""
+    def configure(
+        self, url: str | None, *, local_key: str | None = None, access: Access | None = None
+    ) -> None:
+        """Set the server's address, the key that serves everyone on this machine, where there is one, and who else
+        may vouch for people."""
         self.url = url
+        self.access = access or Access()
         self._local_key = local_key
         self.local = None
 
-    def open(self, key: str) -> str:
+    def open(self, key: str, *, person: str = "", via: str = "key") -> str:
         """Sign in with a key; returns the new session's id.
+
+        Args:
+            person: whom a proxy or a provider named; the key is then the one that the configuration gives them.
 
         Raises:
             ApiError: the server refused the key or did not answer.
         """
         session = self._session(key)
+        if person:
+            session = replace(session, name=person, person=person, via=via)
         name = secrets.token_urlsafe(32)
         with self._lock:
             self._drop_expired()

@@ -82,11 +82,11 @@ def test_no_key_and_a_huge_one_are_asked_for_again(browser, key: str) -> None:
     ],
 )
 def test_sign_in_never_leads_to_another_host(target) -> None:
-    assert signin._local_path(target) == "./"
+    assert signin.local_path(target) == "/"
 
 
 def test_sign_in_leads_back_to_the_page_with_its_filters() -> None:
-    assert signin._local_path("/traces?rating=down&model=a%20b") == "/traces?rating=down&model=a%20b"
+    assert signin.local_path("/traces?rating=down&model=a%20b") == "/traces?rating=down&model=a%20b"
 
 
 def test_the_next_page_cannot_break_out_of_the_form(browser) -> None:
