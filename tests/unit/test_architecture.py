@@ -30,7 +30,7 @@ ROOMS = {
     "dashboard": (
         "dashboard/heedloop_dashboard",
         {"heedloop.client", "heedloop.schema", "heedloop_dashboard"},
-        {"streamlit", "starlette", "tornado", "uvicorn", "pyarrow"},
+        {"streamlit", "starlette", "tornado", "uvicorn", "pyarrow", "authlib", "httpx", "joserfc"},
     ),
     "trainer": (
         "trainer/heedloop_trainer",
