@@ -2,7 +2,7 @@
 
 The key stays here. A question is forwarded only where it comes from a page of this dashboard: the browser says so
 (`Sec-Fetch-Site`, `Origin`), and a header stands on it that no other site's form or script can set. Only the routes that an
-annotator's work needs are there; the server decides about each by the key, and its status and error are passed on.
+annotator's and a reviewer's work needs are there; the server decides about each by the key, and its status and error are passed on.
 """
 
 from __future__ import annotations
@@ -39,9 +39,12 @@ _ALLOWED = tuple(
         ("POST", rf"queues/{_ID}/next"),
         ("PUT", rf"assignments/{_ID}/draft"),
         ("POST", rf"assignments/{_ID}/(submit|skip|reopen)"),
+        ("GET", rf"queues/{_ID}/items"),
+        ("GET", rf"items/{_ID}"),
+        ("POST", rf"items/{_ID}/adjudicate"),
     )
 )
-_PARAMS = frozenset({"limit", "cursor"})
+_PARAMS = frozenset({"limit", "cursor", "state"})
 
 
 class _Refusal(NamedTuple):

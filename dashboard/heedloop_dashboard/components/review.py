@@ -13,14 +13,18 @@ from streamlit.components import v2
 
 from heedloop_dashboard.navigation import Open, go
 
-__all__ = ["work"]
+__all__ = ["settle", "work"]
 
 _HERE = Path(__file__).parent
-_PARTS = ("text", "ranges", "questions", "compare", "saving", "keys", "page")
+_PARTS = (
+    "shared", "review_text", "review_ranges", "review_questions", "review_compare", "review_saving", "review_keys",
+    "review_page", "review", "review_settle", "review_mount",
+)  # fmt: skip
+"""In this order: each uses what stands before it."""
 
 
 def _component() -> Any:
-    scripts = ["shared.js", *(f"review_{part}.js" for part in _PARTS), "review.js"]
+    scripts = [f"{part}.js" for part in _PARTS]
     styles = ["base.css", "review.css", "review_questions.css"]
     code, style = (
         "\n".join((_HERE / name).read_text(encoding="utf-8") for name in names) for names in (scripts, styles)
@@ -37,8 +41,15 @@ def work(queue: str | None, *, who: str) -> None:
     Args:
         who: names the person to this browser's storage, so that two people on one computer keep apart.
     """
-    result = _REVIEW(
-        key=f"review_{queue or 'queues'}", data={"queue": queue, "who": who}, on_open_change=lambda: None
-    )
+    _show(f"review_{queue or 'queues'}", {"queue": queue, "who": who})
+
+
+def settle(queue: str, item: str, *, who: str) -> None:
+    """One item with everybody's judgements, and the reviewer's word over them."""
+    _show(f"settle_{item}", {"queue": queue, "item": item, "who": who})
+
+
+def _show(key: str, data: dict[str, str | None]) -> None:
+    result = _REVIEW(key=key, data=data, on_open_change=lambda: None)
     if result.open:
         go(Open(result.open["page"], result.open.get("params") or {}))

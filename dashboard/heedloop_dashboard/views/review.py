@@ -9,14 +9,20 @@ from heedloop_dashboard import panels
 from heedloop_dashboard.components import review
 from heedloop_dashboard.fetch import read_one
 
-__all__ = ["show"]
+__all__ = ["reader", "show"]
 
 
 def show() -> None:
     """Draw the queue in the URL, else the list of queues."""
+    who = reader()
+    if who is not None:
+        review.work((st.query_params.get("queue") or "").strip() or None, who=who)
+
+
+def reader() -> str | None:
+    """A name for this person that nobody else's drafts in this browser stand under; None where the server does not answer."""
     me = read_one(Client.me)
     if me.error is not None:
         panels.problem(me.error)
-        return
-    who = f"{me.value['project']}/{me.value.get('author_id') or me.value['key_id']}"
-    review.work((st.query_params.get("queue") or "").strip() or None, who=who)
+        return None
+    return f"{me.value['project']}/{me.value['key_id']}"

@@ -1,0 +1,100 @@
+// A reviewer settles one item: everybody's judgements beside the answer, and the reviewer's own word over them, with a reason.
+class Settling extends Review {
+  async work() {
+    const [queue, item] = await Promise.all([
+      reviewCall("GET", `queues/${encodeURIComponent(this.data.queue)}`), reviewCall("GET", `items/${encodeURIComponent(this.data.item)}`)]);
+    this.queue = queue.queue || queue;
+    this.item = item.item || item;
+    this.root.replaceChildren();
+    this.page = drawFrame(this);
+    this.page.title.prepend(this.wayBack());
+    this.page.title.lastChild.textContent = visible(`Settle: ${this.queue.name}`);
+    this.page.bar.remove();
+    this.page.small.remove();
+    this.page.save.firstChild.textContent = "Save the word";
+    this.reason = el("textarea", "rv-input");
+    this.reason.rows = 2; this.reason.maxLength = 10_000; this.reason.placeholder = "Why it stands over the others";
+    this.reason.setAttribute("aria-label", "Reason");
+    this.reason.value = this.item.adjudicated?.reason || "";
+    const box = el("div", "rv-reason");
+    box.append(el("label", "", "Reason"), this.reason);
+    this.page.questions.after(box);
+    const kept = this.saving.kept.get("past/" + this.item.item_id);
+    const assignment = { assignment_id: this.item.item_id, answers: this.item.answers, messages: this.item.messages, state: this.item.state };
+    this.past = {}; // nothing of this is an annotator's draft
+    this.page.banner = () => {};
+    this.show(assignment, kept || this.item.adjudicated?.answers || {}, "");
+    this.page.save.firstChild.textContent = "Save the word";
+    this.drawJudgements();
+  }
+  wayBack() {
+    const a = link(el("a", "rv-up", "\u2039"), { page: "review-queues", params: { queue: this.data.queue } }, this.open);
+    a.title = "All answers of the queue"; a.setAttribute("aria-label", "All answers of the queue");
+    return a;
+  }
+  drawJudgements() {
+    const { judgements, adjudicated, disagreements } = this.item;
+    const box = el("section", "rv-card rv-judgements");
+    box.setAttribute("aria-label", "Judgements");
+    box.appendChild(el("h3", "", `${judgements.length} judgement${judgements.length === 1 ? "" : "s"}`));
+    const scroll = box.appendChild(el("div", "rv-scroll"));
+    scroll.tabIndex = 0; scroll.setAttribute("role", "region"); scroll.setAttribute("aria-label", "Everybody's answers");
+    const table = scroll.appendChild(el("table")), head = table.appendChild(el("thead")).appendChild(el("tr"));
+    head.appendChild(el("th", "", "Question")).scope = "col";
+    const columns = judgements.map((j) => ({ name: j.annotator, answers: j.answers })).concat(adjudicated ? [{ name: `${adjudicated.reviewer} (settled)`, answers: adjudicated.answers }] : []);
+    for (const column of columns) head.appendChild(el("th", "", column.name)).scope = "col";
+    const body = table.appendChild(el("tbody"));
+    for (const question of asked(this.queue.questions, this.item.answers.length)) {
+      const row = body.appendChild(el("tr", (disagreements || []).includes(question.name) ? "differs" : ""));
+      row.appendChild(el("th", "", question.title || question.name)).scope = "row";
+      for (const column of columns) row.appendChild(el("td", "", this.inRow(question, column.answers[question.name])));
+    }
+    const last = body.appendChild(el("tr"));
+    last.appendChild(el("th", "sr-row", "")).scope = "row";
+    for (const column of columns) {
+      const b = last.appendChild(el("td")).appendChild(el("button", "rv-button", "Begin with this"));
+      b.type = "button"; b.setAttribute("aria-label", `Begin with the answers of ${column.name}`);
+      b.addEventListener("click", () => this.begin(column.answers));
+    }
+    this.page.left.after(box);
+  }
+  inRow(question, value) {
+    if (value === undefined || value === null) return "\u2013";
+    if (question.kind === "correction" || question.kind === "text") return clip([value].flat().filter(Boolean).join(" / "), 160);
+    if (question.kind === "ranking") return value.ranks.map((r, i) => letter(i) + r).join(" ") + (value.all_bad ? ", all bad" : "");
+    if (question.kind === "comparison") return (value.preferred === null ? "equal" : letter(value.preferred) + " is better") + (value.all_bad ? ", both bad" : "");
+    if (question.kind === "ranges") return [value].flat(2).filter(Boolean).map((r) => `${r.label}: \u201c${clip(Array.from(this.item.answers[0].text).slice(r.start, r.end).join(""), 30)}\u201d`).join("; ") || "none";
+    return inWords(question, value) || "none";
+  }
+  begin(answers) {
+    this.saving.kept.put("past/" + this.item.item_id, answers);
+    this.show(this.current, answers, "");
+    this.page.save.firstChild.textContent = "Save the word";
+  }
+  async save() {
+    const missing = this.widgets.find((w) => !w.complete);
+    if (missing) { this.missing(missing); return; }
+    if (!this.reason.value.trim()) { this.reason.focus(); this.notice("Say why.", 2500); return; }
+    try {
+      const reply = await reviewCall("POST", `items/${encodeURIComponent(this.item.item_id)}/adjudicate`, { answers: this.clean(), reason: this.reason.value.trim() });
+      this.item = reply.item || reply;
+      this.saving.kept.drop("past/" + this.item.item_id);
+      this.page.left.parentElement.querySelector(".rv-judgements")?.remove();
+      this.drawJudgements();
+      this.notice("Saved: your word stands over the others, which stay in the history.", 3500);
+      await this.offerNext();
+    } catch (e) {
+      if (!(e instanceof Refused)) throw e;
+      this.notice(`Not saved: ${e.message}`);
+    }
+  }
+  async offerNext() {
+    const page = await reviewCall("GET", `queues/${encodeURIComponent(this.data.queue)}/items?state=disagreement&limit=1`);
+    this.page.next?.remove();
+    const item = page.items[0];
+    const target = item ? { page: "review-queues", params: { queue: this.data.queue, item: item.item_id } } : { page: "review-queues", params: { queue: this.data.queue } };
+    this.page.next = this.page.save.parentElement.appendChild(link(el("a", "rv-button", item ? "Next disagreement \u2192" : "No disagreement is left"), target, this.open));
+    this.page.next.focus();
+  }
+  askWhySkip() {} undo() {} back() {} leavePast() {}
+}

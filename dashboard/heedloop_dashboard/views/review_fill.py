@@ -1,0 +1,155 @@
+"""Fill a queue: which answers go in, and how they are chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from heedloop.client import Client
+from heedloop_dashboard import components, filters, panels, rules, words
+from heedloop_dashboard.fetch import write
+from heedloop_dashboard.navigation import Open
+from heedloop_dashboard.state import chosen_filters, query
+
+__all__ = ["body_of", "show"]
+
+SOURCES = {
+    "filter": "All that match",
+    "sample": "A random sample",
+    "disagreement": "Disagreements",
+    "low_confidence": "Where a judge was unsure",
+    "same_prompt": "Several answers to one prompt",
+    "targets": "These answers",
+}
+ABOUT = {
+    "filter": "The newest answers that match. A rate over them speaks for this filter only.",
+    "sample": "Drawn at random from all that match; the probability is stored, so that rates over them speak for all.",
+    "disagreement": "Answers that two sides judged differently.",
+    "low_confidence": "Answers whose judge model gave a score in the middle.",
+    "same_prompt": "Answers of different models or versions to the same prompt, to be compared or ranked.",
+    "targets": "Trace ids, one a line; several in one line are answers to compare.",
+}
+KINDS = {
+    "user_annotator": "A user and an annotator",
+    "model_human": "A model and a person",
+    "judge_human": "A judge model and a person",
+    "annotators": "Annotators among themselves",
+}
+HELP = "One name=value a line, as in the address of a page: model=small-2, tag=refunds, rating=down"
+_ADDED = "heedloop_items_added"
+
+
+def show(queue: Mapping[str, Any]) -> None:
+    """Draw the form; the URL's `fill` is the source it begins with, its filters the answers."""
+    added = st.session_state.pop(_ADDED, None)
+    if added is not None:
+        _said(queue, added)
+    with panels.panel("fill"):
+        panels.header("Add answers", "An answer that is in the queue already is not added twice")
+        asked = st.query_params.get("fill", "filter")
+        source = st.selectbox(
+            "Which", list(SOURCES), index=list(SOURCES).index(asked) if asked in SOURCES else 0, format_func=lambda s: SOURCES[s]
+        )  # fmt: skip
+        st.caption(ABOUT[source])
+        with st.form("fill", border=False):
+            fields = _fields(source)
+            if not st.form_submit_button("Add them", type="primary"):
+                return
+        try:
+            body = body_of(source, fields)
+        except ValueError as err:
+            st.text(str(err))
+            return
+        answer = write(Client.review, "POST", f"queues/{queue['queue_id']}/items", body)
+        if answer.error is not None:
+            panels.problem(answer.error)
+            return
+        st.session_state[_ADDED] = answer.value
+        st.rerun()
+
+
+def _said(queue: Mapping[str, Any], added: Mapping[str, Any]) -> None:
+    known, matching = added.get("known") or 0, added.get("matching")
+    text = f" added; {known:,} were there already" if known else " added"
+    text += f"; {matching:,} match." if matching is not None else "."
+    components.finding(
+        "added", lead=words.plural(added.get("added") or 0, "answer"), text=text, tone="good",
+        action="See them", open=Open("review-queues", {"queue": queue["queue_id"]}),
+    )  # fmt: skip
+
+
+def _fields(source: str) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    if source == "targets":
+        fields["targets"] = st.text_area(
+            "Trace ids", height=140, placeholder="32 hexadecimal digits, or trace:span"
+        )
+        return fields
+    fields["filters"] = st.text_area(
+        "Of which answers",
+        value=_lines(_from_url()),
+        placeholder="All answers of the last 30 days",
+        help=HELP,
+        height=110,
+    )
+    left, right = st.columns(2)
+    with left:
+        label = "How many" if source == "sample" else "At most"
+        fields["limit"] = st.number_input(label, 1, 10_000, 100)
+    with right:
+        if source == "disagreement":
+            fields["kind"] = st.selectbox("Between", list(KINDS), format_func=lambda k: KINDS[k])
+        if source == "low_confidence":
+            fields["judge"] = st.text_input("Judge", placeholder="Any", max_chars=256)
+        if source == "same_prompt":
+            fields["answers_per_item"] = st.number_input("Answers to each prompt", 2, 8, 2)
+    return fields
+
+
+def _from_url() -> dict[str, Any]:
+    """The filters of the page that sent its answers here."""
+    given = query()
+    return (
+        filters.filters() if any(n in given for n in ("period", "since", "until")) else chosen_filters(given)
+    )
+
+
+def _lines(filters: Mapping[str, Any]) -> str:
+    pairs = [(k, v) for k, vs in filters.items() for v in (vs if isinstance(vs, list) else [vs])]
+    return "\n".join(f"{k}={v}" for k, v in pairs)
+
+
+def body_of(source: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What the server is asked for; raises ValueError in words."""
+    if source == "targets":
+        return {"source": source, "items": _targets(fields["targets"])}
+    body: dict[str, Any] = {"source": source, "filters": rules.parse_filters(fields["filters"])}
+    body["size" if source == "sample" else "limit"] = int(fields["limit"])
+    if source == "disagreement":
+        body["kind"] = fields["kind"]
+    if source == "low_confidence" and fields["judge"].strip():
+        body["judge"] = fields["judge"].strip()
+    if source == "same_prompt":
+        body["answers_per_item"] = int(fields["answers_per_item"])
+    return body
+
+
+def _targets(text: str) -> list[list[dict[str, str]]]:
+    items = [
+        [_target(word) for word in line.replace(",", " ").split()]
+        for line in text.splitlines()
+        if line.strip()
+    ]
+    if not items:
+        raise ValueError("Write at least one trace id.")
+    return items
+
+
+def _target(word: str) -> dict[str, str]:
+    parts = word.lower().split("-")
+    if len(parts) == 4:  # a traceparent
+        return {"trace_id": parts[1], "span_id": parts[2]}
+    trace, _, span = word.lower().partition(":")
+    return {"trace_id": trace, **({"span_id": span} if span else {})}

@@ -1,0 +1,261 @@
+"""Quality control of a queue: how far annotators agree, and how each of them works. Numbers with intervals, never a badge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from heedloop.client import Client
+from heedloop_dashboard import components, filters, panels, words
+from heedloop_dashboard.fetch import Answer, ask, read_page
+
+__all__ = ["agreement", "annotators"]
+
+SLICES = {
+    "": "All together", "model": "By model", "prompt_version": "By version", "prompt_name": "By prompt", "tag": "By tag",
+    "service": "By service", "source": "By how they were chosen", "metadata.language": "By language",
+}  # fmt: skip
+MEASURES = {
+    "percent": "Percent",
+    "cohen": "Cohen \u03ba",
+    "fleiss": "Fleiss \u03ba",
+    "alpha": "Krippendorff \u03b1",
+    "gwet_ac1": "Gwet AC1",
+    "range_overlap": "Overlap of marks",
+}
+METHODS = {"dawid_skene": "Dawid\u2013Skene", "weighted": "Weighted", "majority": "Majority"}
+AGAINST = {"user": "The users' thumbs", "judge": "A judge model", "model": "The model's own label"}
+
+Interval = Mapping[str, Any]
+
+
+def number(value: Interval | None) -> str:
+    """A coefficient as `0.62 (0.51 to 0.71)`; an en dash where it is undefined."""
+    if value is None:
+        return words.NONE
+    return f"{value['estimate']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
+
+
+def agreement(queue: Mapping[str, Any]) -> None:
+    """How far annotators agree per question, whole and in slices; consensus; people beside others."""
+    path = f"queues/{queue['queue_id']}"
+    by = st.query_params.get("by", "")
+    with st.container(horizontal=True):
+        by = filters.choose("by", SLICES, width=210)
+        against = filters.choose("against", AGAINST, width=210)
+    answers = read_page(
+        agreement=ask(Client.review, "GET", f"{path}/agreement", by=by or None),
+        confusion=ask(Client.review, "GET", f"{path}/confusion", against=against),
+    )
+    with panels.panel("agreement"):
+        panels.header(
+            "Agreement between annotators",
+            "95% intervals by bootstrap over answers; a dash is undefined, such as with one judgement each",
+        )
+        _agreement(answers["agreement"], queue)
+    _confusion(answers["confusion"], queue, AGAINST[against])
+
+
+def _agreement(answer: Answer, queue: Mapping[str, Any]) -> None:
+    if answer.error is not None:
+        panels.problem(answer.error)
+        return
+    questions: Sequence[Mapping[str, Any]] = answer.value["questions"]
+    if not any(q.get("num_judgements") for q in questions):
+        panels.empty("Nothing was judged yet.")
+        return
+    heads = [{"key": "question", "label": "Question", "kind": ""}]
+    heads += [{"key": k, "label": v, "kind": "number"} for k, v in MEASURES.items()]
+    heads += [
+        {"key": "units", "label": "Judged twice", "kind": "number"},
+        {"key": "n", "label": "Judgements", "kind": "number"},
+    ]
+    rows: list[dict[str, Any]] = []
+    for entry in questions:
+        rows.append({"cells": _cells(_title(queue, entry["question"]), entry)})
+        for part in entry.get("slices") or []:
+            rows.append({"cells": _cells(f"\u2003{part['value'] or '(none)'}", part)})
+    components.table("agreement_rows", heads, rows, caption="Agreement per question", link=-1)
+
+
+def _cells(title: str, entry: Mapping[str, Any]) -> list[Any]:
+    return [
+        title,
+        *(number(entry.get(k)) for k in MEASURES),
+        words.count(entry.get("num_units")),
+        words.count(entry.get("num_judgements")),
+    ]
+
+
+def _title(queue: Mapping[str, Any], name: str) -> str:
+    found = next((q for q in queue["questions"] if q["name"] == name), None)
+    return name if found is None else str(found.get("title") or name)
+
+
+def _confusion(answer: Answer, queue: Mapping[str, Any], other: str) -> None:
+    with panels.panel("confusion"):
+        panels.header("People beside others", f"Rows: the annotators' consensus. Columns: {other.lower()}")
+        if answer.error is not None:
+            panels.problem(answer.error)
+            return
+        found = [q for q in answer.value["questions"] if q.get("n")]
+        if not found:
+            panels.empty("No answer of this queue was judged by both.")
+        for entry in found:
+            st.text(
+                f"{_title(queue, entry['question'])}: same on {words.interval(entry.get('accuracy'))}, \u03ba {number(entry.get('kappa'))}"
+            )
+            heads = [{"key": "row", "label": "", "kind": ""}]
+            heads += [
+                {"key": f"c{i}", "label": str(c), "kind": "number"} for i, c in enumerate(entry["categories"])
+            ]
+            rows = [
+                {"cells": [str(c), *row]} for c, row in zip(entry["categories"], entry["table"], strict=True)
+            ]
+            components.table(
+                f"confusion_{entry['question']}", heads, rows, caption="Consensus and the other side", link=-1
+            )
+
+
+# --------------------------------------------------------------------------------------------------- annotators
+
+
+def annotators(queue: Mapping[str, Any]) -> None:
+    """How each annotator works, and what their judgements go along with that should not matter."""
+    answer = read_page(found=ask(Client.review, "GET", f"queues/{queue['queue_id']}/annotators"))["found"]
+    if answer.error is not None:
+        panels.problem(answer.error)
+        return
+    people: Sequence[Mapping[str, Any]] = answer.value["annotators"]
+    with panels.panel("annotators"):
+        panels.header(
+            "Annotators",
+            f"Right on gold: {words.plural(answer.value.get('num_gold') or 0, 'answer')} whose judgement is known",
+        )
+        if people:
+            _people(people)
+        else:
+            panels.empty("Nobody has judged anything yet.")
+    _notes(people)
+    _bias(answer.value.get("bias") or [], queue)
+
+
+def _people(people: Sequence[Mapping[str, Any]]) -> None:
+    heads = [
+        {"key": "who", "label": "Annotator", "kind": ""},
+        {"key": "items", "label": "Answers", "kind": "number"},
+        {"key": "gold", "label": "Right on gold", "kind": "number"},
+        {"key": "reliability", "label": "Reliability", "kind": "number"},
+        {"key": "severity", "label": "Milder or harsher", "kind": "number"},
+        {"key": "speed", "label": "Median", "kind": "number"},
+        {"key": "drift", "label": "Drift", "kind": "number"},
+        {"key": "careless", "label": "Careless", "kind": ""},
+    ]
+    rows = [
+        {
+            "key": p["author_id"],
+            "cells": [
+                p["author_id"],
+                words.count(p.get("num_items")),
+                words.interval(p["gold"]) if p.get("gold") else None,
+                _lowest(p.get("reliability") or {}),
+                _severity(p.get("severity") or {}),
+                words.duration(None if p.get("median_s") is None else p["median_s"] * 1e9),
+                words.change(p.get("drift")),
+                "Suspected" if p.get("careless") else "",
+            ],
+        }
+        for p in people
+    ]
+    components.table("annotator_rows", heads, rows, caption="Annotators of this queue", link=-1)
+
+
+def _lowest(reliability: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The question on which an annotator is least reliable, as accuracy estimated from the others and gold."""
+    known = [(r["accuracy"], q) for q, r in reliability.items() if r.get("accuracy")]
+    if not known:
+        return None
+    value, question = min(known, key=lambda k: k[0]["estimate"])
+    return f"{words.percent(value['estimate'])} ({100 * value['low']:.0f} to {100 * value['high']:.0f}) {question}"
+
+
+def _severity(severity: Mapping[str, Interval | None]) -> str | None:
+    """The question on which an annotator differs most from the others."""
+    known = [(v, q) for q, v in severity.items() if v]
+    if not known:
+        return None
+    value, question = max(known, key=lambda k: abs(k[0]["estimate"]))
+    return f"{value['estimate']:+.2f} ({value['low']:+.2f} to {value['high']:+.2f}) {question}"
+
+
+def _notes(people: Sequence[Mapping[str, Any]]) -> None:
+    found = [
+        (p["author_id"], text)
+        for p in people
+        for text in [*(p.get("reasons") or []), *(p.get("notes") or [])]
+    ]
+    if not found:
+        return
+    with panels.panel("annotator_notes"):
+        panels.header(
+            "What stands out", "A reason to look, no verdict: hard answers make careful people slow, too"
+        )
+        heads = [
+            {"key": "who", "label": "Annotator", "kind": ""},
+            {"key": "what", "label": "What", "kind": "wrap"},
+        ]
+        components.table(
+            "note_rows", heads, [{"cells": list(f)} for f in found], caption="What stands out", link=-1
+        )
+
+
+def _bias(tendencies: Sequence[Mapping[str, Any]], queue: Mapping[str, Any]) -> None:
+    rows: list[dict[str, Any]] = []
+    for tendency in tendencies:
+        groups = {"everyone": tendency.get("all") or {}, **(tendency.get("annotators") or {})}
+        for who, measured in groups.items():
+            for name, value in measured.items():
+                for label, interval in _flat(name, value):
+                    rows.append(
+                        {
+                            "cells": [
+                                _title(queue, tendency["question"]),
+                                who,
+                                label,
+                                number(interval),
+                                words.count(interval["n"]),
+                            ]
+                        }
+                    )
+    if not rows:
+        return
+    with panels.panel("bias"):
+        panels.header(
+            "What judgements go along with",
+            "Length, place, model, language: an association, no proof of bias",
+        )
+        heads = [
+            {"key": "question", "label": "Question", "kind": ""},
+            {"key": "who", "label": "Who", "kind": ""},
+            {"key": "what", "label": "With", "kind": ""},
+            {"key": "value", "label": "How far", "kind": "number"},
+            {"key": "n", "label": "n", "kind": "number"},
+        ]
+        components.table(
+            "bias_rows", heads, rows, caption="What judgements go along with", link=-1, tall=True
+        )
+
+
+def _flat(name: str, value: Any) -> list[tuple[str, Interval]]:
+    """An interval by name, or several by the values of a field."""
+    if not isinstance(value, Mapping):
+        return []
+    if "estimate" in value:
+        return [(name.replace("_", " "), value)]
+    return [
+        (f"{name} {key or '(none)'}", v)
+        for key, v in value.items()
+        if isinstance(v, Mapping) and "estimate" in v
+    ]
