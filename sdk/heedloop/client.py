@@ -316,6 +316,12 @@ class Client:
         headers = {"Content-Type": "application/x-protobuf"}
         self._request("POST", f"/v1/{signal}", data=body, headers=headers)
 
+    def send_calls(self, calls: Iterable[Call]) -> None:
+        """Store calls that were made elsewhere, such as a model's answers that people shall judge."""
+        from heedloop._commands.answer_spans import otlp_request
+
+        self.send_otlp(otlp_request(calls))
+
     # --------------------------------------------------------------------------------------- datasets and runs
 
     def create_snapshot(
@@ -403,6 +409,14 @@ class Client:
     def create_project(self, name: str) -> Json:
         """A new project; `key` is its first admin key, shown this once."""
         return self._send("POST", "/v1/projects", {"name": name})
+
+    def project(self) -> Json:
+        """This key's project and what holds for it: `retention_days`, and in `chosen` what it chose itself."""
+        return self._get("/v1/project")
+
+    def update_project(self, **changes: Any) -> Json:
+        """Change the project's settings: `retention_days` (0 keeps everything, None follows the server)."""
+        return self._send("PATCH", "/v1/project", changes)
 
     def erase(
         self, *, user_id: str | None = None, session_id: str | None = None, trace_id: str | None = None

@@ -19,6 +19,7 @@ __all__ = [
     "Me",
     "NewKeyAnswer",
     "NewProjectAnswer",
+    "Project",
     "ProjectList",
     "RevokedKey",
 ]
@@ -75,6 +76,12 @@ class RevokedKey(TypedDict):
     revoked: Literal[True]
 
 
+class ProjectChoices(TypedDict):
+    """What a project chose itself; null follows the server."""
+
+    retention_days: int | None
+
+
 class NewProjectAnswer(TypedDict):
     """A new project with its first key, shown this once."""
 
@@ -87,6 +94,16 @@ class ProjectList(TypedDict):
     """The names of all projects."""
 
     projects: list[str]
+
+
+class Project(TypedDict):
+    """The project and what holds for it. `retention_days`: days after which calls that nobody judged are dropped, 0 for never;
+    `chosen` holds what the project chose itself, all else follows the server."""
+
+    project: str
+    created_at: str | None
+    retention_days: int
+    chosen: ProjectChoices
 
 
 class ErasureReceipt(TypedDict):

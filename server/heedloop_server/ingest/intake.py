@@ -7,13 +7,14 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from heedloop.schema import Feedback
 from heedloop_server.errors import ServerError
-from heedloop_server.ingest.feedback import FeedbackDesk
+from heedloop_server.ingest.feedback import FeedbackDesk, Outcome
 from heedloop_server.ingest.log import RequestLog, Segment, read_segment
 from heedloop_server.ingest.record import LoggedRequest, pack, unpack
 from heedloop_server.ingest.spans import SpanLoader
@@ -161,6 +162,16 @@ class Intake:
         with self._tally_lock:
             self._tallies.setdefault(project, Tally()).add(tally)
 
+    def record(self, project: str, given: Sequence[Feedback], key_id: str) -> Future[list[Outcome]]:
+        """Store feedback made by this server and count it; the future gives one outcome per entry."""
+        done = self.desk.submit(project, given, key_id=key_id)
+        done.add_done_callback(lambda f: self._count_outcomes(project, f))
+        return done
+
+    def _count_outcomes(self, project: str, done: Future[list[Outcome]]) -> None:
+        if not done.exception():
+            self.count_feedback(project, Counter(str(o.status) for o in done.result()))
+
     def feedback_tally(self, project: ProjectStore) -> Tally:
         """What became of the project's feedback, of one moment."""
         while True:
@@ -204,7 +215,7 @@ class Intake:
                 self._flush_tallies()
                 if rounds % _SWEEP_ROUNDS == 1:
                     self.desk.sweep()
-                if rounds % _RETENTION_ROUNDS == 2 and self._settings.retention_days:
+                if rounds % _RETENTION_ROUNDS == 2:
                     drop_old_calls(self._store, self._settings.retention_days)
                 if self._housekeeping is not None:
                     self._housekeeping()

@@ -6,7 +6,7 @@ import secrets
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from heedloop.schema import format_time, utc_now
 from heedloop_server.answers.projects import ErasureReceipt
@@ -29,6 +29,8 @@ Name = Annotated[str, Field(min_length=1, max_length=1024)]
 
 class Erasure(BaseModel):
     """Whose words to erase: exactly one of the three."""
+
+    model_config = ConfigDict(extra="forbid")
 
     user_id: Name | None = None
     session_id: Name | None = None

@@ -1,4 +1,4 @@
-"""Projects: made and listed with the scope `instance`."""
+"""Projects: made and listed with the scope `instance`; their own settings with `admin`."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import re
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
-from heedloop_server.answers.projects import NewProjectAnswer, ProjectList
-from heedloop_server.auth import PROJECT_SCOPES, Principal, make_key, require
+from heedloop.schema import format_time
+from heedloop_server.answers.projects import NewProjectAnswer, Project, ProjectList
+from heedloop_server.auth import PROJECT_SCOPES, Principal, make_key, require, scoped
 from heedloop_server.errors import Conflict, Invalid
 from heedloop_server.openapi import answers
+from heedloop_server.settings import Settings
 from heedloop_server.store.audit import write_audit
-from heedloop_server.store.connection import Store
+from heedloop_server.store.connection import ProjectStore, Store
 from heedloop_server.store.keys import insert_project, list_projects
+from heedloop_server.store.project_settings import made_at, project_settings, save_project_settings
 
 router = APIRouter()
 
@@ -25,6 +28,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 class NewProject(BaseModel):
     """A project to make."""
+
+    model_config = ConfigDict(extra="forbid")
 
     name: str
 
@@ -52,3 +57,48 @@ def post_project(request: Request, who: Instance, body: NewProject) -> dict[str,
 def get_projects(request: Request, _: Instance) -> dict[str, Any]:
     """The names of all projects."""
     return {"projects": list(list_projects(cast(Store, request.app.state.store)))}
+
+
+class ProjectChanges(BaseModel):
+    """What to change; what is left out stays, null follows the server again."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    retention_days: Annotated[int | None, Field(ge=0, le=36_500, strict=True)] = None
+
+
+@router.get("/v1/project")
+@answers(Project)
+def get_project(
+    request: Request, project: Annotated[ProjectStore, Depends(scoped("read"))]
+) -> dict[str, Any]:
+    """The caller's project and what holds for it."""
+    return _described(request, project)
+
+
+@router.patch("/v1/project")
+@answers(Project)
+def patch_project(
+    request: Request, who: Annotated[Principal, Depends(require("admin"))], body: ProjectChanges
+) -> dict[str, Any]:
+    """Change settings of the caller's project."""
+    store = cast(Store, request.app.state.store)
+    project = store.project(who.project)
+    changes = body.model_dump(exclude_unset=True)
+    chosen = {k: v for k, v in {**project_settings(project), **changes}.items() if v is not None}
+    save_project_settings(project, chosen)
+    write_audit(store, who, "change_project", who.project, changes)
+    return _described(request, project)
+
+
+def _described(request: Request, project: ProjectStore) -> dict[str, Any]:
+    settings = cast(Settings, request.app.state.settings)
+    chosen = project_settings(project)
+    at = made_at(project)
+    days = chosen.get("retention_days")
+    return {
+        "project": project.project,
+        "created_at": None if at is None else format_time(at),
+        "retention_days": settings.retention_days if days is None else days,
+        "chosen": {"retention_days": days},
+    }
