@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta, timezone
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from fastapi import Query
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
-from heedloop.schema import utc_now
+from heedloop.schema import AuthorKind, utc_now
 
 __all__ = ["CallFilters", "Filters", "Time"]
+
+METADATA_PREFIX = "metadata."
 
 DEFAULT_PERIOD = timedelta(days=30)
 
@@ -38,7 +48,9 @@ def _storable(at: datetime) -> datetime:
 
 Time = Annotated[AwareDatetime, BeforeValidator(_rfc3339), AfterValidator(_storable)]
 Text = Annotated[str, Field(max_length=1024)]
+Key = Annotated[str, Field(min_length=1, max_length=128)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
+AnswerChars = Literal["none", "up to 200", "201 to 1,000", "over 1,000"]
 
 
 class CallFilters(BaseModel):
@@ -55,17 +67,52 @@ class CallFilters(BaseModel):
     environment: Text | None = None
     user_id: Text | None = None
     session_id: Text | None = None
-    tag: Text | None = None
+    tag: Annotated[tuple[Text, ...], Field(max_length=10)] = ()
+    metadata: Annotated[dict[Key, Text], Field(max_length=10)] = {}
     rating: Literal["up", "down", "none", "any"] | None = None
+    author_kind: AuthorKind | None = None
     flag: Text | None = None
     has: Literal["correction", "comment", "flag", "comparison"] | None = None
     status: Literal["ok", "error"] | None = None
     text: Text | None = None
+    model_requested: Text | None = None
+    provider: Text | None = None
+    language: Text | None = None
+    answer_chars: AnswerChars | None = None
+    user: Literal["new", "returning"] | None = None
+    cluster: Text | None = None
     min_duration_ms: Number | None = None
     max_duration_ms: Number | None = None
     min_cost: Number | None = None
     max_cost: Number | None = None
     answers_only: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, given: Any) -> Any:
+        """One tag may stand alone, and `metadata.KEY` beside the other names: as it is written in a link."""
+        if not isinstance(given, dict):
+            return given
+        named = cast(dict[str, Any], given)
+        keys = [k for k in named if k.startswith(METADATA_PREFIX)]
+        out = {k: v for k, v in named.items() if k not in keys}
+        if isinstance(out.get("tag"), str):
+            out["tag"] = (out["tag"],)
+        if out.get("tag", ()) is None:
+            del out["tag"]
+        if keys:
+            more = {k.removeprefix(METADATA_PREFIX): _last(named[k]) for k in keys}
+            out["metadata"] = {**(out.get("metadata") or {}), **more}
+        return out
+
+    def parameters(self) -> dict[str, Any]:
+        """The filters as query parameters, without the period: what a link needs to show the same calls."""
+        given = self.model_dump(
+            exclude_defaults=True, exclude={"since", "until", "metadata", "tag"}, mode="json"
+        )
+        known = {k: v for k, v in given.items() if k in CallFilters.model_fields}
+        tags = {"tag": list(self.tag)} if self.tag else {}
+        return known | tags | {METADATA_PREFIX + k: v for k, v in self.metadata.items()}
 
     def period(self) -> tuple[datetime, datetime]:
         """From (inclusive) and to (exclusive), both aware UTC."""
@@ -78,6 +125,10 @@ class CallFilters(BaseModel):
         """Filters from a JSON object, such as a snapshot's; unknown names are refused by pydantic's `ValidationError`."""
         strict = type("StrictFilters", (cls,), {"model_config": ConfigDict(extra="forbid", frozen=True)})
         return strict.model_validate(given)
+
+
+def _last(value: Any) -> Any:
+    return cast(list[Any], value)[-1] if isinstance(value, list) and value else value
 
 
 Filters = Annotated[CallFilters, Query()]

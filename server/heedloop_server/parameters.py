@@ -24,8 +24,9 @@ def known_parameters(request: Request) -> None:
         return  # outside the API, a browser file may be asked for with a version behind it
     route: Any = request.scope.get("route")
     known = sorted(set(_names(route.dependant)))
+    keys = "metadata" in known  # routes with filters take metadata.KEY, whatever the key
     for name in request.query_params:
-        if name not in known:
+        if name not in known and not (keys and name.startswith("metadata.")) or name == "metadata":
             takes = f"it takes {', '.join(known)}" if known else "it takes none"
             raise Invalid(
                 f"{name!r} is not a parameter of {request.method} {route.path}; {takes}", field=name

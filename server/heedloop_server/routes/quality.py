@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 
-from heedloop.schema import AuthorKind, format_time
+from heedloop.schema import format_time
 from heedloop_server.answers.quality import (
     ComparedValues,
     Drift,
@@ -50,12 +50,13 @@ FEW = 30
 MAX_BUCKETS = 2000
 
 
-def _view(filters: Filters, author_kind: AuthorKind = "end_user") -> View:
+def _view(filters: Filters) -> View:
     since, until = filters.period()
     if since >= until:
         raise Invalid(f"since {format_time(since)} is not before until {format_time(until)}", field="since")
     # the period is settled once, so that every query of a request has the same end
-    return View(filters.model_copy(update={"since": since, "until": until}), author_kind)
+    settled = filters.model_copy(update={"since": since, "until": until})
+    return View(settled, filters.author_kind or "end_user")
 
 
 Chosen = Annotated[View, Depends(_view)]
@@ -307,7 +308,7 @@ def raters(
         {"field": "user", "value": value, **group.to_json()}
         for value, group in store.count_raters(project, view).items()
     ]
-    for name in field or ["answer_chars", "status"]:
+    for name in field or ["answer_chars", "language", "status"]:
         for (value,), group in store.count_by(project, view, [name]).items():
             segments.append({"field": name, "value": value, **group.to_json()})
     total = store.count_total(project, view)

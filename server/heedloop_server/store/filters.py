@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from heedloop_server.filters import CallFilters
 
-__all__ = ["FLAGGED", "THUMBS", "conditions"]
+__all__ = [
+    "FLAGGED",
+    "LANGUAGE",
+    "LANGUAGE_KEYS",
+    "THUMBS",
+    "CellConditions",
+    "cell_conditions",
+    "conditions",
+]
 
 _EQUAL = (
     "model",
@@ -18,23 +27,43 @@ _EQUAL = (
     "user_id",
     "session_id",
     "status",
+    "model_requested",
+    "provider",
 )
 
 THUMBS = "is_thumb AND name = 'thumb' AND author_kind = 'end_user'"
 """What counts as the thumb of an answer, over `feedback`."""
 FLAGGED = "kind = 'flag'"
 
-_JUDGED = "(trace_id, span_id) {how} (SELECT trace_id, span_id FROM feedback FINAL WHERE project_id = {{project:String}} AND {which})"
+_CHARS = {
+    "none": "{chars} = 0",
+    "up to 200": "{chars} BETWEEN 1 AND 200",
+    "201 to 1,000": "{chars} BETWEEN 201 AND 1000",
+    "over 1,000": "{chars} > 1000",
+}
+
+# both columns by the time of the call: a filter looks at the judgements of its period only
+_OF_PERIOD = "project_id = {project:String} AND call_time >= {since:DateTime64(6,'UTC')} AND call_time < {until:DateTime64(6,'UTC')}"
+_JUDGED = f"(trace_id, span_id) {{how}} (SELECT trace_id, span_id FROM feedback FINAL WHERE {_OF_PERIOD} AND {{which}})"  # noqa: S608
 # the newest thumb of an answer decides, not any thumb
 _NEWEST = (
-    "(trace_id, span_id) IN (SELECT trace_id, span_id FROM feedback FINAL WHERE project_id = {{project:String}} AND {which} "
-    "GROUP BY trace_id, span_id HAVING argMax(score, version) = {score})"
+    f"(trace_id, span_id) IN (SELECT trace_id, span_id FROM feedback FINAL WHERE {_OF_PERIOD} AND {{which}} "  # noqa: S608
+    "GROUP BY trace_id, span_id HAVING (argMax(ifNull(score, 0), (version, feedback_id)) > 0.5) = {up})"
 )
+_THUMB = "is_thumb AND name = 'thumb' AND author_kind = {rated_by:String}"
+
+
+def _fill(template: str, **holes: str) -> str:
+    for name, value in holes.items():
+        template = template.replace("{" + name + "}", value)
+    return template
+
+
 _RATING = {
-    "up": _NEWEST.format(which=THUMBS, score=1),
-    "down": _NEWEST.format(which=THUMBS, score=0),
-    "any": _JUDGED.format(how="IN", which=THUMBS),
-    "none": _JUDGED.format(how="NOT IN", which=THUMBS),
+    "up": _fill(_NEWEST, which=_THUMB, up="true"),
+    "down": _fill(_NEWEST, which=_THUMB, up="false"),
+    "any": _fill(_JUDGED, how="IN", which=_THUMB),
+    "none": _fill(_JUDGED, how="NOT IN", which=_THUMB),
 }
 _HAS = {
     "correction": "kind = 'correction'",
@@ -42,6 +71,24 @@ _HAS = {
     "comparison": "kind = 'comparison'",
     "comment": "has_comment",
 }
+_CLUSTER = """(trace_id, span_id) IN (
+    SELECT member.1, member.2
+    FROM clusterings FINAL
+    ARRAY JOIN arrayZip(trace_ids, span_ids, cluster_ids) AS member
+    WHERE project_id = {project:String} AND member.3 = {cluster:String})"""
+_FIRST_DAYS = """(user_id, toDate(start_time, 'UTC')) {how} (
+    SELECT user_id, min(toDate(start_time, 'UTC'))
+    FROM spans
+    WHERE project_id = {project:String} AND user_id != ''
+    GROUP BY user_id)"""
+_USER = {
+    "new": _fill(_FIRST_DAYS, how="IN"),
+    "returning": "user_id != '' AND " + _fill(_FIRST_DAYS, how="NOT IN"),
+}
+
+LANGUAGE_KEYS = ("language", "lang", "locale")
+"""Metadata keys in which apps say the language of a question, the first that is there counts."""
+LANGUAGE = "multiIf(metadata['language'] != '', metadata['language'], metadata['lang'] != '', metadata['lang'], metadata['locale'])"
 
 
 def conditions(filters: CallFilters) -> tuple[str, dict[str, Any]]:
@@ -62,12 +109,81 @@ def conditions(filters: CallFilters) -> tuple[str, dict[str, Any]]:
         parts.append("is_answer")
     _limits(filters, parts, params)
     _judgements(filters, parts, params)
-    if filters.tag is not None:
-        parts.append("has(tags, {tag:String})")
-        params["tag"] = filters.tag
+    _labels(filters, parts, params, "{}")
+    if filters.answer_chars is not None:
+        parts.append(_CHARS[filters.answer_chars].format(chars="lengthUTF8(answer)"))
+    if filters.user is not None:
+        parts.append(_USER[filters.user])
+    if filters.cluster is not None:
+        parts.append(_CLUSTER)
+        params["cluster"] = filters.cluster
     if filters.text is not None:
         _text(filters.text, parts, params)
     return "\n AND ".join(parts), params
+
+
+def _labels(filters: CallFilters, parts: list[str], params: dict[str, Any], column: str) -> None:
+    """Tags, metadata and language; `column` makes a column's name from that of `spans`."""
+    if filters.tag:
+        parts.append(f"hasAll({column.format('tags')}, {{tags:Array(String)}})")
+        params["tags"] = list(filters.tag)
+    for i, (key, value) in enumerate(filters.metadata.items()):
+        parts.append(f"{column.format('metadata')}[{{key_{i}:String}}] = {{value_{i}:String}}")
+        params |= {f"key_{i}": key, f"value_{i}": value}
+    if filters.language is not None:
+        parts.append(LANGUAGE.replace("metadata[", column.format("metadata") + "[") + " = {language:String}")
+        params["language"] = filters.language
+
+
+@dataclass(frozen=True, slots=True)
+class CellConditions:
+    """Filters over the columns of `store.cells`: the condition, the columns and the metadata keys that it needs."""
+
+    sql: str
+    columns: frozenset[str]
+    keys: frozenset[str]
+
+
+_CELL_EQUAL = ("model", "prompt_name", "prompt_version", "service", "environment")
+_FEEDBACK_EQUAL = (*_CELL_EQUAL, "user_id", "session_id")
+_ROWS_ONLY = ("model_requested", "provider", "rating", "flag", "has", "text", "user", "cluster",
+              "min_duration_ms", "max_duration_ms", "min_cost", "max_cost")  # fmt: skip
+
+
+def cell_conditions(
+    filters: CallFilters, params: dict[str, Any], *, feedback: bool = False
+) -> CellConditions | None:
+    """The filters over cells, or over the columns that `feedback` copies of its call; None where they need `spans` itself."""
+    equal = _FEEDBACK_EQUAL if feedback else _CELL_EQUAL
+    only = _ROWS_ONLY if feedback else (*_ROWS_ONLY, "user_id", "session_id")
+    if any(getattr(filters, n) is not None for n in only):
+        return None
+    column = "call_{}" if feedback else "{}"
+    parts: list[str] = ["1"]
+    columns = {n for n in equal if getattr(filters, n) is not None}
+    for name in sorted(columns):
+        parts.append(f"{name} = {{{name}:String}}")
+        params[name] = getattr(filters, name)
+    if filters.answers_only:
+        columns.add("is_answer")
+        parts.append(column.format("is_answer"))
+    if filters.status is not None:
+        columns.add("status")
+        parts.append(column.format("status") + " = {status:String}")
+        params["status"] = filters.status
+    if filters.answer_chars is not None:
+        columns.add("answer_chars")
+        parts.append(
+            _CHARS[filters.answer_chars].format(chars="call_answer_chars")
+            if feedback
+            else "answer_chars = {answer_chars:String}"
+        )
+        params["answer_chars"] = filters.answer_chars
+    _labels(filters, parts, params, column)
+    columns |= {"tags"} if filters.tag else set()
+    keys = {*filters.metadata, *(LANGUAGE_KEYS if filters.language is not None else ())}
+    columns |= {"metadata"} if keys else set()
+    return CellConditions(" AND ".join(parts), frozenset(columns), frozenset(keys))
 
 
 def _limits(filters: CallFilters, parts: list[str], params: dict[str, Any]) -> None:
@@ -87,10 +203,11 @@ def _limits(filters: CallFilters, parts: list[str], params: dict[str, Any]) -> N
 def _judgements(filters: CallFilters, parts: list[str], params: dict[str, Any]) -> None:
     if filters.rating is not None:
         parts.append(_RATING[filters.rating])
+        params["rated_by"] = filters.author_kind or "end_user"
     if filters.has is not None:
-        parts.append(_JUDGED.format(how="IN", which=_HAS[filters.has]))
+        parts.append(_fill(_JUDGED, how="IN", which=_HAS[filters.has]))
     if filters.flag is not None:
-        parts.append(_JUDGED.format(how="IN", which=FLAGGED + " AND label = {flag:String}"))
+        parts.append(_fill(_JUDGED, how="IN", which=FLAGGED + " AND label = {flag:String}"))
         params["flag"] = filters.flag
 
 

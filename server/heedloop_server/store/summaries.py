@@ -29,7 +29,7 @@ def judgements_of(
             lower(hex(trace_id)) AS trace,
             lower(hex(span_id)) AS span,
             count() AS num_feedback,
-            if(countIf({THUMBS}) > 0, argMaxIf(score, version, {THUMBS}), NULL) AS thumb,
+            if(countIf({THUMBS}) > 0, argMaxIf(score, (version, feedback_id), {THUMBS}), NULL) AS thumb,
             arraySort(groupUniqArrayIf(label, kind = 'flag')) AS flags,
             countIf(kind = 'correction') > 0 AS has_correction
         FROM feedback FINAL

@@ -1,0 +1,309 @@
+"""One SQL source of answers, of thumbs and of judgements for every count: good cells and, for the rest, the rows themselves.
+
+A source is a query with a row per cell, or per answer that no good cell holds: `at`, the columns asked for, and the sums that
+`heedloop_server.quality.counts` is made of. Whoever counts groups it and needs not know where a row came from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from heedloop.schema import AuthorKind
+from heedloop_server.errors import Invalid
+from heedloop_server.filters import CallFilters
+from heedloop_server.store.cells import (
+    CELL_FIELDS,
+    Plan,
+    Prints,
+    cell_rows,
+    hour_prints,
+    make_plan,
+    ranges_condition,
+)
+from heedloop_server.store.connection import ProjectStore
+from heedloop_server.store.filters import LANGUAGE, LANGUAGE_KEYS, cell_conditions, conditions
+
+__all__ = [
+    "GROUP_FIELDS",
+    "Expression",
+    "Source",
+    "View",
+    "answer_source",
+    "expression",
+    "flag_source",
+    "judged_condition",
+    "kind_source",
+    "newest_thumbs",
+    "sample_source",
+    "thumb_source",
+]
+
+ANSWER_SUMS = ("num", "sum_w", "sum_w2")
+RATING_SUMS = ("num", "num_up", "sum_w", "sum_w2", "sum_wy", "sum_w2y", "extra_w", "extra_w2")
+_RAW_FIELDS = {"user_id": ("user_id", "user_id"), "session_id": ("session_id", "session_id")}
+GROUP_FIELDS = ("model", "prompt_name", "prompt_version", "service", "environment", "user_id", "status", "tag",
+                "answer_chars", "language")  # fmt: skip
+_METADATA_KEY = re.compile(r"metadata\.(.{1,128})", re.DOTALL)
+
+_COPIED = ("model", "prompt_name", "prompt_version", "service", "environment", "user_id", "session_id")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is looked at: the calls that `filters` take, as authors of one kind rated them.
+
+    `memo` holds the prints of the periods asked about, for as long as one request lasts.
+    """
+
+    filters: CallFilters
+    author_kind: AuthorKind = "end_user"
+    memo: dict[tuple[datetime, datetime], Prints] = field(
+        default_factory=dict[tuple[datetime, datetime], Prints], compare=False, repr=False
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """A field to group by, over the columns of a source.
+
+    Attributes:
+        sql: the value, as text; may unfold an array, so that a row counts for each of its values.
+        columns: what it needs of a source.
+        keys: the metadata keys it needs.
+    """
+
+    sql: str
+    columns: frozenset[str]
+    keys: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A query, and what it binds."""
+
+    sql: str
+    params: dict[str, Any]
+
+
+def expression(name: str, params: dict[str, Any], bound: str) -> Expression:
+    """The SQL of a field to group by; raises `Invalid` for an unknown one.
+
+    Args:
+        bound: name of the parameter that holds a metadata key; filled in `params`.
+    """
+    if name == "tag":
+        return Expression("toString(arrayJoin(tags))", frozenset({"tags"}))
+    if name == "language":
+        return Expression(LANGUAGE, frozenset({"metadata"}), frozenset(LANGUAGE_KEYS))
+    if name in GROUP_FIELDS:
+        return Expression(f"toString({name})", frozenset({name}))
+    match = _METADATA_KEY.fullmatch(name)
+    if match is None:
+        known = ", ".join(GROUP_FIELDS)
+        raise Invalid(f"{name[:80]!r} is no field to group by; use {known} or metadata.KEY", field="field")
+    params[bound] = match[1]
+    return Expression(f"metadata[{{{bound}:String}}]", frozenset({"metadata"}), frozenset({match[1]}))
+
+
+# ------------------------------------------------------------------------------------------------------------- sources
+
+
+def answer_source(
+    project: ProjectStore, view: View, columns: Iterable[str], *, keys: Iterable[str] = (), days: bool = True
+) -> Source:
+    """Recorded answers: `num` and the sums of one over their sampling probability."""
+    asked = _Asked.of(project, view, columns, keys, days)
+    where, params = conditions(view.filters)
+    chosen = "".join(f", {_named(c, 1)}" for c in asked.columns)
+    raw = f"""
+        SELECT start_time AS at{chosen}, toUInt64(1) AS num, 1 / sampling_probability AS sum_w,
+            1 / (sampling_probability * sampling_probability) AS sum_w2
+        FROM spans FINAL
+        WHERE {where} AND {ranges_condition(asked.plan.ranges, "start_time", params)}"""  # noqa: S608
+    return asked.union(raw, params, "answer", ANSWER_SUMS)
+
+
+def thumb_source(
+    project: ProjectStore, view: View, columns: Iterable[str], *, keys: Iterable[str] = (), days: bool = True
+) -> Source:
+    """Rated answers by their newest thumb of the view's kind of author."""
+    asked = _Asked.of(project, view, columns, keys, days)
+    params: dict[str, Any] = {}
+    raw = _thumb_sums(newest_thumbs(view, asked.plan, asked.columns, params), asked.columns)
+    return asked.union(raw, params, f"thumb {view.author_kind}", RATING_SUMS)
+
+
+def _thumb_sums(thumbs: str, columns: Sequence[str]) -> str:
+    chosen = "".join(f", {c}" for c in columns)
+    return f"""
+        SELECT at{chosen}, toUInt64(1) AS num, toUInt64(up) AS num_up, w AS sum_w, w * w AS sum_w2, w * up AS sum_wy,
+            w * w * up AS sum_w2y, 1 / p - 1 AS extra_w, 1 / (p * p) - 1 AS extra_w2
+        FROM ({thumbs})"""  # noqa: S608
+
+
+def sample_source(view: View) -> Source:
+    """As `thumb_source`, of answers that annotators judged because they were drawn with a known probability."""
+    params: dict[str, Any] = {}
+    everything = Plan(ranges=(view.filters.period(),))
+    annotators = View(view.filters, "annotator")
+    return Source(_thumb_sums(newest_thumbs(annotators, everything, (), params, drawn=True), ()), params)
+
+
+def kind_source(project: ProjectStore, view: View) -> Source:
+    """Pieces of feedback on the view's calls, from anybody: `name` is their kind, `num` how many."""
+    asked = _Asked.of(project, view, (), (), True)
+    params: dict[str, Any] = {}
+    found = _judgements(view, asked.plan, (), "1", params)
+    raw = f"SELECT at, kind AS name, toUInt64(1) AS num FROM ({found})"  # noqa: S608
+    return asked.union(raw, params, "kind ", ("num",), prefix=True)
+
+
+def flag_source(project: ProjectStore, view: View) -> Source:
+    """Flagged answers of the view: `name` is the category, `num` how many answers have it."""
+    asked = _Asked.of(project, view, (), (), True)
+    params: dict[str, Any] = {}
+    found = _judgements(view, asked.plan, (), "kind = 'flag'", params)
+    raw = f"""
+        SELECT any(at) AS at, label AS name, toUInt64(1) AS num
+        FROM ({found})
+        GROUP BY label, cityHash64(trace_id, span_id)"""  # noqa: S608
+    return asked.union(raw, params, "flag ", ("num",), prefix=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A question to a source: its columns in order, how its period is counted, and the filters over cells."""
+
+    columns: tuple[str, ...]
+    plan: Plan
+    where: str
+    filter_columns: frozenset[str]
+    params: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls, project: ProjectStore, view: View, columns: Iterable[str], keys: Iterable[str], days: bool
+    ) -> _Asked:
+        wanted = tuple(sorted(columns))
+        params: dict[str, Any] = {}
+        over = cell_conditions(view.filters, params)
+        period = view.filters.period()
+        if over is None or not all(c in CELL_FIELDS for c in wanted):
+            return cls(wanted, Plan(ranges=(period,)), "0", frozenset(), {})
+        if period not in view.memo:
+            view.memo[period] = hour_prints(project, *period)
+        plan = make_plan(view.memo[period], *period, keys={*keys, *over.keys}, days=days)
+        return cls(wanted, plan, over.sql, over.columns, params)
+
+    def union(
+        self, raw: str, params: dict[str, Any], what: str, sums: Sequence[str], *, prefix: bool = False
+    ) -> Source:
+        """The good cells and the raw rows as one source; only what there is of either."""
+        if not self.plan.has_cells:
+            return Source(raw, params)
+        wanted = (*self.columns, *sums)
+        read = (*wanted, *sorted(self.filter_columns - set(wanted)))
+        kind = "startsWith(what, {what:String})" if prefix else "what = {what:String}"
+        bound = {**self.params, **params, "what": what}
+        cells = cell_rows(self.plan, read, f"{kind} AND {self.where}", bound)
+        named = f", substring(what, {len(what) + 1}) AS name" if prefix else ""
+        chosen = "".join(f", {c}" for c in wanted)
+        cells = cells.replace("AS at", "AS at, what", 1) if prefix else cells
+        first = f"SELECT at{named}{chosen} FROM ({cells})"  # noqa: S608
+        return Source(f"{first} UNION ALL {raw}" if self.plan.ranges else first, bound)
+
+
+def _named(column: str, place: int) -> str:
+    sql = {**CELL_FIELDS, **_RAW_FIELDS}[column][place]
+    return sql if sql == column else f"{sql} AS {column}"
+
+
+# ------------------------------------------------------------------------------------------------------------ feedback
+
+
+def judged_condition(view: View, params: dict[str, Any], *, timed: bool = True) -> str:
+    """The condition on `feedback` for feedback on the calls of a view, whoever said it; fills `params`."""
+    filters = view.filters
+    since, until = filters.period()
+    params |= {"since": since, "until": until}
+    parts = ["project_id = {project:String}"]
+    if timed:
+        parts += ["call_time >= {since:DateTime64(6,'UTC')}", "call_time < {until:DateTime64(6,'UTC')}"]
+    over = cell_conditions(filters, params, feedback=True)
+    if over is None:
+        where, more = conditions(filters)
+        params |= more
+        parts.append(f"(trace_id, span_id) IN (SELECT trace_id, span_id FROM spans WHERE {where})")  # noqa: S608
+    else:
+        parts.append(over.sql)
+    return "\n  AND ".join(parts)
+
+
+def _judgements(
+    view: View,
+    plan: Plan,
+    columns: Sequence[str],
+    only: str,
+    params: dict[str, Any],
+) -> str:
+    """A query of the view's pieces of feedback in the plan's ranges, as they count now.
+
+    Where only a part of the period is read, the pieces come by the time of their call from a projection, which cannot be
+    asked for the newest version: that is found among the few.
+    """
+    chosen = "".join(f", {_named(c, 0)}" for c in columns)
+    read = (
+        "trace_id, span_id, feedback_id, kind, label, score, version, sampling_probability, call_probability"
+    )
+    if not plan.has_cells:
+        return f"""
+        SELECT {read}, call_time AS at{chosen}
+        FROM feedback FINAL
+        WHERE {judged_condition(view, params)} AND {only}"""  # noqa: S608
+    ranges = ranges_condition(plan.ranges, "call_time", params)
+    return f"""
+        SELECT {read}, call_time AS at{chosen}
+        FROM (
+            SELECT {", ".join(_PROJECTED)}
+            FROM feedback
+            WHERE project_id = {{project:String}} AND {ranges}
+            ORDER BY version DESC, received_at DESC
+            LIMIT 1 BY feedback_id
+        )
+        WHERE NOT is_deleted AND {judged_condition(view, params, timed=False)} AND {only}"""  # noqa: S608
+
+
+_PROJECTED = (
+    "project_id", "call_time", "feedback_id", "trace_id", "span_id", "kind", "name", "score", "label", "is_thumb",
+    "has_comment", "author_kind", "sampling_probability", "model", "prompt_name", "prompt_version", "service",
+    "environment", "user_id", "session_id", "received_at", "version", "is_deleted", "call_is_answer", "call_status",
+    "call_tags", "call_metadata", "call_answer_chars", "call_probability",
+)  # fmt: skip
+"""The columns of the projection `by_call` of migration 0021."""
+
+
+def newest_thumbs(
+    view: View, plan: Plan, columns: Sequence[str], params: dict[str, Any], *, drawn: bool = False
+) -> str:
+    """A query with one row per rated answer: `at`, `up`, `w`, `p`, its ids and the columns.
+
+    Answers are told apart by a 64-bit hash of their ids: grouping by 24 bytes takes five times as long, and two of ten
+    million answers share a hash with a probability of 3 in a million.
+    """
+    params["thumb_kind"] = view.author_kind
+    only = "is_thumb AND name = 'thumb' AND author_kind = {thumb_kind:String}"
+    if drawn:
+        only += " AND sampling_probability IS NOT NULL"
+    chosen = "".join(f", any({c}) AS {c}" for c in columns)
+    return f"""
+        SELECT
+            any(at) AS at,
+            argMax(ifNull(score, 0) > 0.5, (version, feedback_id)) AS up,
+            argMax(1 / ifNull(sampling_probability, 1), (version, feedback_id)) AS w,
+            any(call_probability) AS p{chosen}
+        FROM ({_judgements(view, plan, columns, only, params)})
+        GROUP BY cityHash64(trace_id, span_id)"""  # noqa: S608

@@ -1,0 +1,229 @@
+"""What was counted before gives the same counts as the rows, whatever happens to the rows afterwards."""
+
+import random
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from heedloop.schema import Author, Call, Feedback, Message, Target
+from heedloop_server.filters import CallFilters
+from heedloop_server.ingest.feedback import FeedbackDesk
+from heedloop_server.store import quality
+from heedloop_server.store.cells import Prints, hour_prints, make_plan
+from heedloop_server.store.erasure import erase
+from heedloop_server.store.patterns import pattern_cells
+from heedloop_server.store.quality import View
+from heedloop_server.store.rollup import roll_up_project
+from heedloop_server.store.spans import insert_calls
+from heedloop_server.testing import temporary_store
+
+START = datetime(2026, 10, 30, tzinfo=timezone.utc)  # the partition's month ends within
+NOW = START + timedelta(days=4, hours=5, minutes=20)
+PERIODS = [
+    (START, NOW),
+    (START + timedelta(hours=3, minutes=17), NOW - timedelta(hours=30, minutes=1)),
+    (START + timedelta(days=1), START + timedelta(days=2)),
+]
+FILTERS = [
+    {},
+    {"tag": ["billing"]},
+    {"tag": ["billing", "vip"]},
+    {"metadata.language": "de"},
+    {"metadata.request": "r7"},
+    {"metadata.language": ""},
+    {"status": "error"},
+    {"answer_chars": "201 to 1,000"},
+    {"model": "small", "prompt_version": "v2"},
+    {"answers_only": False},
+    {"user_id": "u3"},
+    {"rating": "down"},
+    {"language": "fr"},
+]
+
+
+def _call(rng, i, at):
+    metadata = {"heedloop.metadata.request": f"r{i}"}
+    if i % 3:
+        metadata["heedloop.metadata.language"] = rng.choice(["de", "en", "fr"])
+    return Call(
+        trace_id=f"{rng.getrandbits(128):032x}",
+        span_id=f"{rng.getrandbits(64):016x}",
+        start_time=at,
+        duration_ns=10**9,
+        name="answer",
+        service="web",
+        model_requested=rng.choice(["small", "large"]),
+        prompt_version=rng.choice(["v1", "v2"]),
+        user_id=f"u{i % 40}",
+        is_answer=i % 9 != 0,
+        tags=tuple(rng.sample(["billing", "vip", "refunds"], rng.randint(0, 2))),
+        status="error" if i % 20 == 0 else "ok",
+        sampling_probability=rng.choice([1.0, 0.5]),
+        input_messages=(Message("user", "Where is it?"),),
+        output_messages=(Message("assistant", "x" * rng.choice([0, 50, 500, 2000])),),
+        attributes=metadata,
+    )
+
+
+def _said(rng, call, i):
+    target = Target(trace_id=call.trace_id, span_id=call.span_id)
+    at = call.start_time + timedelta(minutes=rng.randint(1, 90))
+    yield _thumb(target, f"p{i}", rng.random() < 0.6, at)
+    if i % 5 == 0:
+        yield _thumb(target, "somebody else", rng.random() < 0.5, at + timedelta(minutes=1))
+    if i % 7 == 0:
+        annotator = _thumb(target, "w1", True, at, "annotator")
+        yield replace(annotator, sampling_probability=0.25)
+    if i % 6 == 0:
+        for who in ("p1", "p2"):
+            yield Feedback("flag", target, category="wrong", author=Author("end_user", who), created_at=at)
+
+
+def _thumb(target, who, up, at, kind="end_user", **more):
+    return Feedback("rating", target, value=float(up), author=Author(kind, who), created_at=at, **more)
+
+
+def _view(since, until, filters, kind="end_user", cells=True, project=None):
+    view = View(CallFilters.model_validate({"since": since, "until": until, **filters}), kind)
+    if not cells:
+        view.memo[since, until] = Prints(hour_prints(project, since, until).hours, {})
+    return view
+
+
+def _everything(project, since, until, filters, kind, *, cells):
+    view = _view(since, until, filters, kind, cells, project)
+    fields = ("tag", "metadata.language", "metadata.request", "answer_chars", "user_id")
+    found = {f: quality.count_by(project, view, [f]) for f in fields}
+    found |= {b: quality.count_over_time(project, view, b) for b in ("hour", "day")}
+    found["pair"] = quality.count_by(project, view, ["tag", "prompt_version"])
+    found["total"] = quality.count_total(project, view)
+    found["kinds"] = quality.count_kinds(project, view)
+    found["flags"] = quality.count_flags(project, view)
+    found["days"] = quality.count_days(project, view, "model", ["small", "large"])
+    found["patterns"] = _sorted(pattern_cells(project, view))
+    return found
+
+
+def _sorted(cells):
+    """Without the keys that are told apart only where the hour has few of them."""
+    kept = {}
+    for c in cells:
+        key = frozenset(a for a in c.attributes if a[0] != "metadata.request")
+        had = kept.get(key, (0, 0))
+        kept[key] = (had[0] + c.num_rated, had[1] + c.num_bad)
+    return kept
+
+
+def _assert_same(project, *asked):
+    """`asked`: (period, filters, author kind); everything that is counted is the same from cells and from rows."""
+    for (since, until), chosen, kind in asked:
+        fast = _everything(project, since, until, chosen, kind, cells=True)
+        slow = _everything(project, since, until, chosen, kind, cells=False)
+        for name, value in slow.items():
+            assert _near(fast[name]) == _near(value), (name, chosen, kind, since)
+
+
+def _assert_same_totals(project):
+    """Of every filter and period, the total, the trend and the kinds."""
+    for since, until in PERIODS:
+        for chosen in FILTERS:
+            fast, slow = (_view(since, until, chosen, "end_user", c, project) for c in (True, False))
+            assert _near(quality.count_total(project, fast)) == _near(quality.count_total(project, slow)), (
+                chosen
+            )
+            assert quality.count_flags(project, fast) == quality.count_flags(project, slow), chosen
+
+
+WHOLE, PART = (PERIODS[0], {}, "end_user"), (PERIODS[1], {"tag": ["billing"]}, "end_user")
+
+
+def _near(value):
+    """Sums of floats differ in their last digits by the order in which they are added."""
+    if isinstance(value, dict):
+        return {k: _near(v) for k, v in value.items()}
+    if isinstance(value, quality.Group):
+        parts = (value.answers, value.ratings)
+        return [[round(getattr(p, n), 6) for n in p.__slots__] for p in parts]
+    return value
+
+
+@pytest.fixture
+def place():
+    rng = random.Random(11)
+    step = (NOW - START) / 700
+    calls = [_call(rng, i, START + i * step) for i in range(700)]
+    said = [f for i, c in enumerate(calls) if rng.random() < 0.5 for f in _said(rng, c, i)]
+    with temporary_store() as store:
+        project = store.project("p")
+        insert_calls(project, calls, received_at=NOW)
+        desk = FeedbackDesk(store)
+        desk.start()
+        desk.submit("p", said).result()
+        yield project, desk, calls, said
+        desk.stop()
+
+
+def test_counted_before_and_counted_now_are_the_same(place):
+    project = place[0]
+    assert roll_up_project(project, now=NOW) == 5
+    plan = make_plan(hour_prints(project, *PERIODS[0]), *PERIODS[0])
+    assert (len(plan.days), len(plan.hours)) == (4, 5)
+    assert plan.ranges == ((NOW.replace(minute=0), NOW),)
+    _assert_same(project, WHOLE, (PERIODS[1], {"metadata.language": "de"}, "annotator"))
+    _assert_same_totals(project)
+    assert roll_up_project(project, now=NOW) == 0
+
+
+def test_whatever_changes_afterwards_is_counted(place):
+    """Resent and changed calls, late ones, changed minds, retractions, ratings of old calls, erasures, merges."""
+    project, desk, calls, said = place
+    roll_up_project(project, now=NOW)
+    insert_calls(project, calls[100:130], received_at=NOW)  # resent: nothing new
+    changed = [replace(c, status="error", tags=("late",)) for c in calls[200:205]]
+    insert_calls(project, changed, received_at=NOW + timedelta(seconds=1))
+    rng = random.Random(1)
+    insert_calls(project, [_call(rng, 9000 + i, calls[300].start_time) for i in range(5)])
+    later = NOW + timedelta(hours=1)
+    desk.submit("p", [replace(f, id="again" + f.id, value=1.0 - f.value, created_at=later)
+                      for f in said[:40] if f.kind == "rating"]).result()  # fmt: skip
+    desk.submit(
+        "p", [replace(f, id="gone" + f.id, retracted=True, created_at=later) for f in said[50:70]]
+    ).result()
+    erase(project, "trace_id", calls[400].trace_id, erasure_id="e1")
+    for since, until in PERIODS[:1]:
+        plan = make_plan(hour_prints(project, since, until), since, until)
+        assert plan.ranges
+        assert plan.hours
+    _assert_same(project, WHOLE)
+    assert roll_up_project(project, now=NOW) > 0
+    for table in ("spans", "feedback"):
+        project.store.command(f"OPTIMIZE TABLE {table} FINAL")
+    _assert_same(project, PART)
+    roll_up_project(project, now=NOW)
+    assert roll_up_project(project, now=NOW) == 0
+    _assert_same(project, WHOLE)
+
+
+def test_an_hour_that_was_erased_leaves_no_cells(place):
+    project, _, calls, _ = place
+    roll_up_project(project, now=NOW)
+    hour = calls[0].start_time
+    for i, call in enumerate(c for c in calls if c.start_time < hour + timedelta(hours=1)):
+        erase(project, "trace_id", call.trace_id, erasure_id=f"e{i}")
+    roll_up_project(project, now=NOW)
+    rows = project.rows(
+        "SELECT sum(length(cell_num)) AS n FROM answer_cells FINAL WHERE project_id = {project:String} AND grain = 'hour' "
+        "AND start = toDateTime({hour:UInt32}, 'UTC')",
+        {"hour": int(hour.timestamp())},
+    )
+    assert rows[0]["n"] == 0
+    assert roll_up_project(project, now=NOW) == 0
+    _assert_same(project, WHOLE)
+
+
+def test_another_project_s_cells_are_not_read(place):
+    project = place[0]
+    roll_up_project(project, now=NOW)
+    other = View(CallFilters(since=START, until=NOW))
+    assert quality.count_total(project.store.project("q"), other).num_answers == 0
