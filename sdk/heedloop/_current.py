@@ -97,8 +97,11 @@ def _start_own(
         trace_id, flags, trace_state = parent.trace_id, parent.trace_flags, parent.trace_state
     else:
         trace_id = external or runtime.random_bits(128) or 1
-        flags = _SAMPLED if runtime.sampler.chooses(trace_id) else _UNSAMPLED
-        trace_state = None
+        sampler = runtime.sampler
+        if sampler.chooses(trace_id):
+            flags, trace_state = _SAMPLED, sampler.trace_state
+        else:
+            flags, trace_state = _UNSAMPLED, None
     context = trace_api.SpanContext(trace_id, runtime.random_bits(64) or 1, False, flags, trace_state)
     has_parent = parent.is_valid and external is None
     new = CallSpan(

@@ -94,9 +94,11 @@ class _RuntimeSampler(OtelSampler):
         if runtime is None:
             return SamplingResult(Decision.DROP)
         parent = trace_api.get_current_span(parent_context).get_span_context()
-        chosen = not parent.is_valid and runtime.sampler.chooses(trace_id)
-        decision = Decision.RECORD_AND_SAMPLE if chosen else Decision.RECORD_ONLY
-        return SamplingResult(decision, attributes, parent.trace_state if parent.is_valid else None)
+        if parent.is_valid:
+            return SamplingResult(Decision.RECORD_ONLY, attributes, parent.trace_state)
+        if runtime.sampler.chooses(trace_id):
+            return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes, runtime.sampler.trace_state)
+        return SamplingResult(Decision.RECORD_ONLY, attributes)
 
     def get_description(self) -> str:
         """See OpenTelemetry."""

@@ -174,13 +174,14 @@ class Runtime:
         )
 
     def _note_sampling(self, context: trace_api.SpanContext, written: dict[str, Any]) -> None:
-        if self.sampler.rate >= 1:
-            return
-        if context.trace_flags & 1:
-            written[names.SAMPLING_PROBABILITY] = self.sampler.rate
-        else:
+        if not context.trace_flags & 1:
             written[names.SAMPLING_PROBABILITY] = 1.0
             written[names.SAMPLING_KEPT] = self.tail.reason(context.trace_id)
+        elif context.trace_state or self.sampler.rate < 1:
+            told = names.probability_of(context.trace_state.get("ot") or "")  # by whoever began the trace
+            probability = self.sampler.rate if told is None else told
+            if probability < 1:
+                written[names.SAMPLING_PROBABILITY] = probability
 
     def merged_resource(self, resource: Any) -> Mapping[str, Any]:
         """The app's own OpenTelemetry resource, with what it told `configure()` on top."""

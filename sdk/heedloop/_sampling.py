@@ -7,6 +7,8 @@ import time
 from collections import OrderedDict
 from typing import Any
 
+from opentelemetry.trace import TraceState
+
 __all__ = ["Sampler", "TailBuffer"]
 
 _RANDOM_BITS = 56
@@ -15,13 +17,18 @@ _MAX_KEPT = 65_536
 
 
 class Sampler:
-    """Chooses traces by the low 56 bits of their id (W3C trace context, level 2), so that every service agrees."""
+    """Chooses traces by the low 56 bits of their id (W3C trace context, level 2), so that every service agrees.
 
-    __slots__ = ("_threshold", "rate")
+    `trace_state` says with which probability, to the services behind this one; None where everything is chosen.
+    """
+
+    __slots__ = ("_threshold", "rate", "trace_state")
 
     def __init__(self, rate: float) -> None:
         self.rate = rate
-        self._threshold = round((1 - rate) * 2**_RANDOM_BITS)
+        self._threshold = min(round((1 - rate) * 2**_RANDOM_BITS), _RANDOM_MASK)
+        threshold = f"{self._threshold:014x}".rstrip("0")
+        self.trace_state = TraceState([("ot", f"th:{threshold}")]) if threshold else None
 
     def chooses(self, trace_id: int) -> bool:
         """True for a share `rate` of all trace ids."""

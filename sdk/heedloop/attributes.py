@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -86,6 +87,20 @@ IDENTIFIERS: frozenset[str] = frozenset(
     }
 )
 """Attributes that redaction leaves alone: a changed id would join what does not belong together."""
+
+
+_THRESHOLD = re.compile(r"(?:^|;)th:([0-9a-f]{1,14})(?:;|$)")
+
+
+def probability_of(ot: str) -> float | None:
+    """The sampling probability that OpenTelemetry's own member (`ot`) of a tracestate tells; None where it tells none.
+
+    `th:` is the rejection threshold T in hexadecimal, without the zeros at the end of its 14 digits: a trace is sampled where
+    the 56 random bits of its id are at least T, so the probability is (2**56 - T) / 2**56 (OpenTelemetry, "TraceState: Probability
+    Sampling").
+    """
+    found = _THRESHOLD.search(ot)
+    return None if found is None else (2**56 - int(found[1].ljust(14, "0"), 16)) / 2**56
 
 
 def message_parts(message: Message) -> dict[str, Any]:

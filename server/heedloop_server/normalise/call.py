@@ -122,7 +122,7 @@ def _assemble(span: SpanView, draft: Draft, operation: str) -> Call:
         session_id=draft.session_id,
         user_id=draft.user_id,
         tags=draft.tags,
-        sampling_probability=own.sampling_probability(span.attrs),
+        sampling_probability=own.sampling_probability(span),
         attributes=span.texts(),
     )
 

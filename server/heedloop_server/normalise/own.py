@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from heedloop.attributes import probability_of
 from heedloop.schema import Message
 from heedloop_server.normalise.draft import Draft
 from heedloop_server.normalise.span import SpanView
@@ -33,7 +34,13 @@ def answer_flag(attrs: dict[str, Any]) -> bool | None:
     return as_flag(attrs.get(ANSWER))
 
 
-def sampling_probability(attrs: dict[str, Any]) -> float:
-    """The probability with which the span was recorded, above 0 and up to 1; 1 where not said or not possible."""
-    value = as_number(attrs.get("heedloop.sampling.probability"))
+def sampling_probability(span: SpanView) -> float:
+    """The probability with which the span was recorded, above 0 and up to 1; 1 where not said or not possible.
+
+    Our own SDK says it in an attribute; others in the `ot` member of the tracestate.
+    """
+    value = as_number(span.attrs.get("heedloop.sampling.probability"))
+    if value is None and "th:" in span.trace_state:
+        members = (m.strip() for m in span.trace_state.split(","))
+        value = next((probability_of(m[3:]) for m in members if m.startswith("ot=")), None)
     return float(value) if value is not None and 0 < value <= 1 else 1.0

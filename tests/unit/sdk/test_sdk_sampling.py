@@ -3,6 +3,13 @@
 import contextlib
 import random
 
+import pytest
+from opentelemetry import context, trace
+from opentelemetry.sdk.trace._sampling_experimental._trace_state import OtelTraceState
+from opentelemetry.sdk.trace._sampling_experimental._util import calculate_threshold
+from opentelemetry.trace import TraceState
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
 import heedloop
 from heedloop import testing
 from heedloop._sampling import Sampler, TailBuffer
@@ -100,3 +107,82 @@ def test_age_is_bounded():
     tail.add(1, "span", 10)
     tail.expire()
     assert tail.num_expired == 1 and tail.keep(1, "kept") == []
+
+
+def incoming(tracestate="", flags="01"):
+    """The context of a request from another service."""
+    headers = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-{flags}"}
+    if tracestate:
+        headers["tracestate"] = tracestate
+    return TraceContextTextMapPropagator().extract(headers)
+
+
+@contextlib.contextmanager
+def within(given):
+    token = context.attach(given)
+    try:
+        yield
+    finally:
+        context.detach(token)
+
+
+def test_the_probability_goes_out_with_the_trace():
+    with testing.recording(sample_rate=0.5):
+        carriers = []
+
+        @heedloop.trace(name="call")
+        def call(q):
+            with heedloop.span("step"):
+                headers = {}
+                TraceContextTextMapPropagator().inject(headers)
+                carriers.append(headers)
+
+        for _ in range(64):
+            call("q")
+    sampled = [c for c in carriers if c["traceparent"].endswith("-01")]
+    unsampled = [c for c in carriers if c["traceparent"].endswith("-00")]
+    assert sampled and unsampled
+    assert {c["tracestate"] for c in sampled} == {"ot=th:8"}  # OpenTelemetry's own example for one half
+    assert all("tracestate" not in c for c in unsampled)
+    ours = OtelTraceState.parse(TraceState.from_header([sampled[0]["tracestate"]]))
+    assert ours.threshold == calculate_threshold(0.5)
+    for c in carriers:  # a service behind this one that decides by the threshold decides the same
+        assert (int(c["traceparent"][21:35], 16) >= ours.threshold) == c["traceparent"].endswith("-01")
+
+
+def test_a_service_behind_another_records_with_the_others_probability():
+    for tracestate, rate, expected in [
+        ("ot=th:e6666666666668", 1.0, 0.1),
+        ("vendor=x,ot=rv:abcdef01234567;th:c", 0.9, 0.25),
+        ("ot=th:0", 0.5, None),  # everything is recorded there, so this is no sample either
+        ("ot=th:xyz", 0.5, 0.5),
+        ("", 0.5, 0.5),
+        ("", 1.0, None),
+    ]:
+        with testing.recording(sample_rate=rate) as seen, within(incoming(tracestate)):
+            inner("q")
+        found = seen.spans[0].attributes.get("heedloop.sampling.probability")
+        assert found == (None if expected is None else pytest.approx(expected)), tracestate
+
+
+def test_an_unsampled_parent_is_obeyed_and_its_trace_can_be_brought_back():
+    with testing.recording() as seen:
+        with within(incoming(flags="00")):
+            inner("q")
+            assert seen.spans == []
+            heedloop.thumbs_up()
+        assert seen.spans[0].attributes["heedloop.sampling.probability"] == 1.0
+        assert seen.spans[0].attributes["heedloop.sampling.kept"] == "feedback"
+
+
+def test_other_instrumentations_spans_agree():
+    with testing.recording(sample_rate=0.5) as seen:
+        tracer = trace.get_tracer("other")
+        contexts = []
+        for _ in range(32):
+            with tracer.start_as_current_span("client") as span:
+                contexts.append(span.get_span_context())
+                inner("q")
+    for c in contexts:
+        assert c.trace_state.get("ot") == ("th:8" if c.trace_flags.sampled else None)
+    assert seen.spans and {s.attributes["heedloop.sampling.probability"] for s in seen.spans} == {0.5}
