@@ -22,6 +22,7 @@ from heedloop_server.limits import BodyLimit
 from heedloop_server.openapi import describe
 from heedloop_server.parameters import known_parameters
 from heedloop_server.rates import RateLimit
+from heedloop_server.review.desk import ReviewDesk
 from heedloop_server.settings import Settings
 from heedloop_server.store.connection import Store, open_store
 from heedloop_server.store.keys import insert_key_uses
@@ -44,6 +45,8 @@ ROUTERS = (
     "quality",
     "datasets",
     "runs",
+    "review",
+    "review_work",
 )
 """Modules of `heedloop_server.routes`, each with a `router`."""
 
@@ -71,7 +74,8 @@ def create_app(settings: Settings | None = None, *, store: Store | None = None) 
         app.state.store = opened
         app.state.keys = KeyRing(opened)
         app.state.claims = TokenClaims(opened)
-        app.state.intake = Intake(opened, chosen, housekeeping=lambda: _note_key_uses(app))
+        app.state.intake = Intake(opened, chosen, housekeeping=lambda: _keep_house(app))
+        app.state.review = ReviewDesk(opened, app.state.intake.record)
         await run_in_threadpool(app.state.intake.start)
         try:
             yield
@@ -109,6 +113,11 @@ def create_app(settings: Settings | None = None, *, store: Store | None = None) 
     return app
 
 
+def _keep_house(app: FastAPI) -> None:
+    _note_key_uses(app)
+    app.state.review.keep_house()
+
+
 def _note_key_uses(app: FastAPI) -> None:
     uses = app.state.keys.take_uses()
     if uses:
@@ -121,9 +130,8 @@ def scopes_of(route: APIRoute) -> frozenset[str]:
 
 
 def _scopes(dependant: Dependant) -> Iterator[str]:
-    scope = getattr(dependant.call, "heedloop_scope", None)
-    if scope is not None:
-        yield scope
+    scope = getattr(dependant.call, "heedloop_scope", ())
+    yield from (scope,) if isinstance(scope, str) else scope
     for inner in dependant.dependencies:
         yield from _scopes(inner)
 

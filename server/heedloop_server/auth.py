@@ -211,30 +211,32 @@ def key_text(request: Request) -> str:
     return text
 
 
-def require(scope: str) -> Callable[[Request], Principal]:
-    """A dependency: the caller, who must have `scope`.
+def require(*scopes: str) -> Callable[[Request], Principal]:
+    """A dependency: the caller, who must have the scope, or one of several.
 
     `principal: Annotated[Principal, Depends(require("read"))]`
     """
-    if scope not in SCOPES:
-        raise ValueError(f"{scope!r} is no scope; there are {', '.join(SCOPES)}")
+    for scope in scopes:
+        if scope not in SCOPES:
+            raise ValueError(f"{scope!r} is no scope; there are {', '.join(SCOPES)}")
 
     def principal(request: Request) -> Principal:
         ring = cast(KeyRing, request.app.state.keys)
         who = ring.principal(key_text(request))
-        check_scope(who, scope)
+        check_scope(who, *scopes)
         request.app.state.rates.check(who.key_id)
         return who
 
-    principal.heedloop_scope = scope  # type: ignore[attr-defined]  # read by the walk over all routes
+    principal.heedloop_scope = scopes  # type: ignore[attr-defined]  # read by the walk over all routes
     return principal
 
 
-def check_scope(who: Principal, scope: str) -> None:
-    """Raises `Forbidden` where the caller lacks the scope."""
-    if scope not in who.scopes:
+def check_scope(who: Principal, *scopes: str) -> None:
+    """Raises `Forbidden` where the caller has none of the scopes."""
+    if who.scopes.isdisjoint(scopes):
+        needed = " or ".join(repr(s) for s in scopes)
         raise Forbidden(
-            f"this needs the scope {scope!r}; the key {who.key_id} has {', '.join(sorted(who.scopes))}"
+            f"this needs the scope {needed}; the key {who.key_id} has {', '.join(sorted(who.scopes))}"
         )
 
 

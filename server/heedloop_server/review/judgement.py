@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from heedloop.schema import THUMB, Author, CharRange, Feedback, Ranking, Scale, Target
+from heedloop.schema import THUMB, Author, Call, CharRange, Feedback, Ranking, Scale, Target, answer_hash
 from heedloop_server.review.answers import Judgement
 from heedloop_server.review.questions import Question
+from heedloop_server.store.review import Assignment, ReviewItem
 
-__all__ = ["CLIENT_ID_PREFIX", "Judged", "feedback_of", "taken_back"]
+__all__ = ["CLIENT_ID_PREFIX", "Judged", "feedback_of", "judged", "taken_back"]
 
 CLIENT_ID_PREFIX = "review:"
 """How the client ids of feedback from review begin; `review:<assignment>:<revision>:<question>:<n>`."""
@@ -38,6 +39,22 @@ class Judged:
     sampling_probability: float | None
     revision: int
     judged_at: datetime
+
+
+def judged(item: ReviewItem, a: Assignment, calls: Sequence[Call]) -> Judged:
+    """What a judgement of this assignment is about, as its row says; `calls` are the item's answers in its own order."""
+    return Judged(
+        assignment_id=a.assignment_id,
+        item_id=a.item_id,
+        annotator=a.annotator,
+        targets=[Target(trace_id=t, span_id=s) for t, s in item.targets],
+        hashes=[answer_hash(c.output_text) for c in calls],
+        shown_order=a.shown_order,
+        guideline=a.guideline,
+        sampling_probability=item.sampling_probability,
+        revision=a.revision,
+        judged_at=a.judged_at,
+    )
 
 
 def feedback_of(questions: Sequence[Question], judgement: Judgement, about: Judged) -> list[Feedback]:

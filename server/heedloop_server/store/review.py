@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
 
+from heedloop.schema import Feedback, from_json
 from heedloop_server.review.queue import NO_GUIDELINE, Guideline, Queue, queue_from_record
 from heedloop_server.store.connection import ProjectStore, Row
 
 __all__ = [
+    "REOPENED",
     "Assignment",
     "ReviewItem",
     "changed_assignments",
@@ -29,6 +31,8 @@ __all__ = [
     "judgements_of",
     "list_queues",
     "read_assignments",
+    "standing_feedback",
+    "unrecorded",
 ]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -64,7 +68,8 @@ class ReviewItem:
 class Assignment:
     """One annotator's work on one item, as it stands: `review_assignments` says what the columns hold.
 
-    `answers` and `draft` are None where they were not read.
+    `answers` are those of the last submission, also while the item is leased again. Where `whole` is False, the words (answers, draft,
+    feedback ids) were not read.
     """
 
     item_id: str
@@ -86,6 +91,31 @@ class Assignment:
     trace_ids: tuple[str, ...] = ()
     key_id: str = ""
     version: int = 0
+    whole: bool = True
+
+    def moved(self, **changes: Any) -> Assignment:
+        """The next state of this assignment: a step on, so that it wins over every row of an earlier step."""
+        step = self.step + 1
+        return replace(self, step=step, version=_version(step), **changes)
+
+    def touched(self, **changes: Any) -> Assignment:
+        """The same state with a longer lease or another draft; any move made meanwhile wins over it."""
+        return replace(self, version=max(self.version + 1, _version(self.step)), **changes)
+
+    def with_feedback(self, feedback_ids: Sequence[UUID]) -> Assignment:
+        """The assignment with the ids of the feedback that its judgement becomes."""
+        return replace(self, feedback_ids=tuple(feedback_ids))
+
+    def without_words(self) -> Assignment:
+        """What is kept in memory of it."""
+        return replace(self, answers=None, draft=None, feedback_ids=(), trace_ids=(), whole=False)
+
+
+def _version(step: int) -> int:
+    return (step << _STEP_BITS) + time.time_ns() // 1_000_000
+
+
+_STEP_BITS = 44
 
 
 # -------------------------------------------------------------------------------------------------------------- queues
@@ -153,7 +183,12 @@ def guidelines_of(project: ProjectStore, queue_id: str) -> list[Guideline]:
         """,
         {"queue": queue_id},
     )
-    return [Guideline(**{**r, "examples": tuple(json.loads(r["examples"]))}) for r in rows] or [NO_GUIDELINE]
+    return [_guideline(r) for r in rows] or [NO_GUIDELINE]
+
+
+def _guideline(row: Row) -> Guideline:
+    values: Row = {**row, "examples": tuple(json.loads(row["examples"]))}
+    return Guideline(**values)
 
 
 # --------------------------------------------------------------------------------------------------------------- items
@@ -273,11 +308,9 @@ def _assignment_row(a: Assignment) -> Row:
         "feedback_ids": list(a.feedback_ids),
         "trace_ids": [bytes.fromhex(t) for t in a.trace_ids],
         "key_id": a.key_id,
-        "version": (a.step << _STEP_BITS) + time.time_ns() // 1_000_000,
+        "version": a.version,
     }
 
-
-_STEP_BITS = 44
 
 _STATE_COLUMNS = """
     item_id,
@@ -328,6 +361,7 @@ def _assignment(row: Row) -> Assignment:
         tuple(row.get("traces", ())),
         row.get("key_id", ""),
         row["version"],
+        "answers" in row,
     )
 
 
@@ -404,6 +438,52 @@ def judgements_of(
         {"queue": queue_id, "items": list(item_ids or ())},
     )
     return [_assignment(r) for r in rows]
+
+
+def unrecorded(project: ProjectStore, queue_id: str) -> list[Assignment]:
+    """Judgements whose feedback never reached the store, because a server ended between the two; and undone ones.
+
+    An undone judgement (reopened, not judged again) is always among them: whether its retraction was stored is cheaper to
+    repeat than to ask.
+    """
+    rows = project.rows(
+        f"""
+        SELECT {_WHOLE_COLUMNS}
+        FROM review_assignments FINAL
+        WHERE project_id = {{project:String}}
+          AND queue_id = {{queue:String}}
+          AND ((state = 'leased' AND reason = '{REOPENED}')
+               OR (state = 'done'
+                   AND notEmpty(feedback_ids)
+                   AND (replaceAll(toString(assignment_id), '-', ''), toString(revision)) NOT IN (
+                       SELECT splitByChar(':', client_id)[2], splitByChar(':', client_id)[3]
+                       FROM feedback_history
+                       WHERE project_id = {{project:String}} AND client_id >= 'review:' AND client_id < 'review;'
+                   )))
+        """,  # noqa: S608
+        {"queue": queue_id},
+    )
+    return [_assignment(r) for r in rows]
+
+
+def standing_feedback(project: ProjectStore, item_id: str, annotator: str) -> list[Feedback]:
+    """What an annotator's judgement of an item is as feedback now."""
+    rows = project.rows(
+        """
+        SELECT record
+        FROM feedback FINAL
+        WHERE project_id = {project:String}
+          AND queue_item = {item:String}
+          AND author_kind = 'annotator'
+          AND author_id = {annotator:String}
+        """,
+        {"item": item_id, "annotator": annotator},
+    )
+    return [from_json(Feedback, json.loads(r["record"])) for r in rows]
+
+
+REOPENED = "reopened"
+"""The `reason` of an assignment whose judgement was taken back by its annotator and not made anew yet."""
 
 
 # ------------------------------------------------------------------------------------------------------------- details

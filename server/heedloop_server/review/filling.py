@@ -1,0 +1,181 @@
+"""Filling a queue: items from a source, gold items with their answers."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from heedloop.schema import SchemaError
+from heedloop_server.errors import Conflict, Invalid
+from heedloop_server.review.answers import check_judgement, to_stored
+from heedloop_server.review.desk import OpenQueue
+from heedloop_server.review.questions import asked
+from heedloop_server.store.review import ReviewItem, insert_items
+from heedloop_server.store.review_content import calls_at, find_targets
+from heedloop_server.store.review_sources import Drawn, Place, Source
+
+__all__ = ["MAX_ITEMS", "Filled", "add_gold", "add_items", "item_id_of", "targets_of"]
+
+MAX_ITEMS = 200_000
+"""Items of one queue."""
+MAX_ANSWERS = 20
+"""Answers of one item."""
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What filling did: items added, those that were there already, all that matched, targets that are not stored."""
+
+    added: int
+    known: int
+    matching: int
+    missing: list[Key]
+
+    def to_json(self) -> dict[str, Any]:
+        missing = [{"trace_id": t, "span_id": s} for t, s in self.missing]
+        return {"added": self.added, "known": self.known, "matching": self.matching, "missing": missing}
+
+
+def item_id_of(queue_id: str, targets: Sequence[Key]) -> str:
+    """The id of the item with these answers: the same in whatever order they are named, gold or not."""
+    text = "\x1f".join((queue_id, *(f"{t}/{s}" for t, s in sorted(targets))))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def targets_of(given: object, *, field: str) -> list[Key]:
+    """The answers that an item names, as `[{"trace_id", "span_id"}, …]`; raises `SchemaError`."""
+    entries = cast(list[Any], given) if isinstance(given, list) else []
+    if not 1 <= len(entries) <= MAX_ANSWERS:
+        raise SchemaError(
+            field, f"must be a list of 1 to {MAX_ANSWERS} answers, each with trace_id and span_id"
+        )
+    found = [_target(e, f"{field}[{i}]") for i, e in enumerate(entries)]
+    if len(set(found)) != len(found):
+        raise SchemaError(field, "names the same answer twice")
+    return found
+
+
+def _target(given: object, where: str) -> Key:
+    from heedloop.schema import Target, from_json
+
+    target = from_json(Target, given, field=where)
+    if target.span_id is None or target.trace_id is None or target.range is not None:
+        raise SchemaError(where, "must be an answer: trace_id and span_id")
+    return target.trace_id, target.span_id
+
+
+def add_items(opened: OpenQueue, source: str, drawn: Drawn, *, missing: Sequence[Key] = ()) -> Filled:
+    """Add what a source found; an item that is there already stays as it is."""
+    queue_id, work = opened.queue.queue_id, opened.work
+    position = time.time_ns()
+    new: dict[str, ReviewItem] = {}
+    for n, proposed in enumerate(drawn.items):
+        item = _item(queue_id, source, position + n, proposed, drawn.probability)
+        if item.item_id not in work.items:
+            new.setdefault(item.item_id, item)
+    _check_askable(opened, new.values())
+    if len(work.items) + len(new) > MAX_ITEMS:
+        raise Conflict(
+            f"the queue would hold {len(work.items) + len(new):,} items; at most {MAX_ITEMS:,} fit. Make a second queue"
+        )
+    insert_items(opened.project, queue_id, new.values())
+    work.take_items(new.values())
+    return Filled(len(new), len(drawn.items) - len(new), drawn.matching, list(missing))
+
+
+def _item(
+    queue_id: str, source: str, position: int, proposed: Source, probability: float | None
+) -> ReviewItem:
+    targets = tuple((t, s) for t, s, _ in proposed.answers)
+    times = tuple(at for _, _, at in proposed.answers)
+    return ReviewItem(
+        item_id_of(queue_id, targets),
+        targets,
+        times,
+        source,
+        position,
+        sampling_probability=probability,
+        reason=proposed.reason,
+    )
+
+
+def _check_askable(opened: OpenQueue, items: Any) -> None:
+    for num in sorted({len(i.targets) for i in items}):
+        if not asked(opened.queue.questions, num):
+            raise Invalid(
+                f"none of the queue's questions can be asked about {num} answer{'s' if num > 1 else ''} "
+                "(a comparison is about two, a ranking about two or more)",
+                field="items",
+            )
+
+
+def stored_targets(opened: OpenQueue, items: Sequence[Sequence[Key]]) -> tuple[Drawn, list[Key]]:
+    """Named answers as a source, without the items of which an answer is not stored; and those answers."""
+    found = find_targets(opened.project, [t for item in items for t in item])
+    missing = [t for item in items for t in item if t not in found]
+    there = [Source(_places(item, found)) for item in items if all(t in found for t in item)]
+    return Drawn(there, len(items)), missing
+
+
+def _places(item: Sequence[Key], times: Mapping[Key, Any]) -> tuple[Place, ...]:
+    return tuple((t, s, times[(t, s)]) for t, s in item)
+
+
+# ---------------------------------------------------------------------------------------------------------------- gold
+
+
+def add_gold(opened: OpenQueue, given: Sequence[Mapping[str, Any]]) -> Filled:
+    """Add gold or training items with the answers that are right; an item that is there already becomes gold.
+
+    Raises:
+        SchemaError: an entry is wrong.
+        Invalid: an answer is not stored.
+    """
+    entries = [targets_of(e.get("targets"), field=f"items[{i}].targets") for i, e in enumerate(given)]
+    drawn, missing = stored_targets(opened, entries)
+    if missing:
+        trace_id, span_id = missing[0]
+        raise Invalid(
+            f"there is no answer with trace_id {trace_id} and span_id {span_id} in this project",
+            field="items",
+        )
+    position = time.time_ns()
+    made = [
+        _gold_item(opened, proposed, entry, position + n, f"items[{n}]")
+        for n, (proposed, entry) in enumerate(zip(drawn.items, given, strict=True))
+    ]
+    num_known = sum(i.item_id in opened.work.items for i in made)
+    insert_items(opened.project, opened.queue.queue_id, made)
+    opened.work.take_items(made)
+    return Filled(len(made) - num_known, num_known, len(made), [])
+
+
+def _gold_item(
+    opened: OpenQueue, proposed: Source, given: Mapping[str, Any], position: int, where: str
+) -> ReviewItem:
+    item = _item(opened.queue.queue_id, "gold", position, proposed, None)
+    calls = calls_at(opened.project, [((t, s), at) for t, s, at in proposed.answers])
+    texts = [calls[t].output_text for t in item.targets]
+    optional = [replace(q, required=False) for q in opened.queue.questions]
+    try:
+        expected = check_judgement(optional, given.get("answers"), texts)
+    except SchemaError as err:
+        raise SchemaError(f"{where}.{err.field}", err.reason) from None
+    why = given.get("why", "")
+    training = given.get("training", False)
+    if not isinstance(why, str) or len(why) > 10_000:
+        raise SchemaError(f"{where}.why", "must be a text of at most 10,000 characters")
+    if not isinstance(training, bool):
+        raise SchemaError(f"{where}.training", f"{training!r} is not true or false")
+    known = opened.work.items.get(item.item_id)
+    if known is not None:
+        order = [known.targets.index(t) for t in item.targets]
+        expected = to_stored(opened.queue.questions, expected, order)
+        item = replace(known, source=known.source)
+    only = {n: v for n, v in expected.items() if n in cast(Mapping[str, Any], given["answers"])}
+    return replace(item, gold="training" if training else "gold", expected=only, expected_why=why)

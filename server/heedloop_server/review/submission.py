@@ -1,0 +1,249 @@
+"""What annotators do with an assignment: go on with it later, submit it, skip it, take it back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from heedloop.schema import Call, Feedback, answer_hash, utc_now
+from heedloop_server.errors import Conflict, NotFound, ServerError
+from heedloop_server.ingest.feedback import Outcome
+from heedloop_server.review.answers import Judgement, check_judgement, to_stored
+from heedloop_server.review.desk import OpenQueue, ReviewDesk, as_shown
+from heedloop_server.review.judgement import feedback_of, judged, taken_back
+from heedloop_server.review.training import Feedforward, compare
+from heedloop_server.store.review import REOPENED, Assignment
+
+__all__ = ["Submitted", "keep_draft", "own", "reopen", "skip", "submit"]
+
+_TICK = timedelta(microseconds=1)
+
+
+@dataclass(slots=True)
+class Submitted:
+    """A judgement that is stored; `recorded` gives the outcomes of its feedback once that is stored too."""
+
+    queue_id: str
+    recorded: Future[list[Outcome]] | None = None
+    num_gone: int = 0
+    training: Feedforward | None = None
+    feedback_ids: list[str] = field(default_factory=list[str])
+
+
+def own(opened: OpenQueue, assignment_id: str, annotator: str) -> Assignment:
+    """The annotator's own assignment; raises `NotFound` for anybody else's, as if there were none."""
+    a = opened.work.assignment(assignment_id)
+    if a is None or a.annotator != annotator or not opened.queue.admits(annotator) or a.state == "withdrawn":
+        raise NotFound(f"there is no assignment {assignment_id!r} for you in this project")
+    return a
+
+
+def submit(
+    desk: ReviewDesk,
+    opened: OpenQueue,
+    a: Assignment,
+    answers: object,
+    *,
+    key_id: str,
+    duration_ms: int = 0,
+    guideline: int | None = None,
+    hashes: Sequence[str] | None = None,
+) -> Submitted:
+    """Store a judgement; the same again changes nothing, another one replaces it.
+
+    Args:
+        answers: by question, in the order shown.
+        guideline: the version that was shown, where it is not the one of the lease.
+        hashes: of the answers' texts that were shown, in that order.
+
+    Raises:
+        SchemaError: an answer is wrong; it names the question.
+        Conflict: the queue is closed, the item is full, or the answers are not those that were shown.
+    """
+    calls = _calls(desk, opened, a)
+    shown = [calls[i] for i in a.shown_order]
+    _same_texts(shown, hashes)
+    judgement = check_judgement(opened.queue.questions, answers, [c.output_text for c in shown])
+    judgement = to_stored(opened.queue.questions, judgement, a.shown_order)
+    a = desk.whole(opened, a)
+    if a.state != "done" or a.answers != judgement:
+        _still_taken(opened)
+        a = _holding(desk, opened, a, key_id, answers)
+        return _store(desk, opened, a, judgement, calls, key_id, duration_ms, guideline)
+    said = feedback_of(opened.queue.questions, judgement, judged(opened.work.items[a.item_id], a, calls))
+    return _record(desk, opened, a, said, [], judgement, key_id)
+
+
+def _store(
+    desk: ReviewDesk,
+    opened: OpenQueue,
+    a: Assignment,
+    judgement: Judgement,
+    calls: Sequence[Call],
+    key_id: str,
+    duration_ms: int,
+    guideline: int | None,
+) -> Submitted:
+    questions, project = opened.queue.questions, opened.project.project
+    before = (
+        feedback_of(questions, dict(a.answers), judged(opened.work.items[a.item_id], a, calls))
+        if a.answers is not None
+        else []
+    )
+    now = max(utc_now(), a.judged_at + _TICK)
+    done = a.moved(
+        state="done",
+        answers=judgement,
+        draft=None,
+        reason="",
+        revision=a.revision + 1,
+        judged_at=now,
+        duration_ms=duration_ms,
+        guideline=_shown_guideline(opened, a, guideline),
+        expires_at=now,
+        key_id=key_id,
+    )
+    about = judged(opened.work.items[a.item_id], done, calls)
+    said = feedback_of(questions, judgement, about)
+    gone = taken_back(project, before, said, about)
+    done = done.with_feedback([f.identity(project) for f in said])
+    desk.keep(opened, [done])
+    return _record(desk, opened, done, said, gone, judgement, key_id)
+
+
+def _record(
+    desk: ReviewDesk,
+    opened: OpenQueue,
+    a: Assignment,
+    said: Sequence[Feedback],
+    gone: Sequence[Feedback],
+    judgement: Judgement,
+    key_id: str,
+) -> Submitted:
+    project = opened.project.project
+    item = opened.work.items[a.item_id]
+    found = Submitted(opened.queue.queue_id, num_gone=len(gone))
+    found.feedback_ids = [str(f.identity(project)) for f in said]
+    if item.gold == "training":
+        found.training = compare(opened.queue.questions, item, a.shown_order, judgement)
+    if said or gone:
+        try:
+            found.recorded = desk.record(project, [*gone, *said], key_id)
+        except ServerError:
+            desk.repair_later(project, opened.queue.queue_id)
+            raise
+    return found
+
+
+def skip(desk: ReviewDesk, opened: OpenQueue, a: Assignment, reason: str) -> Assignment:
+    """The annotator will not judge it; somebody else may. Again: only the reason changes."""
+    _still_taken(opened)
+    if a.state == "done":
+        raise Conflict("it is judged already; take the judgement back (reopen) before skipping it")
+    if a.state == "skipped" and a.reason == reason:
+        return a
+    now = utc_now()
+    skipped = desk.whole(opened, a).moved(state="skipped", reason=reason, judged_at=now, expires_at=now)
+    desk.keep(opened, [skipped])
+    return skipped
+
+
+def reopen(
+    desk: ReviewDesk, opened: OpenQueue, a: Assignment, *, key_id: str
+) -> tuple[Assignment, Submitted | None]:
+    """Take a judgement or a skip back and hold the item again, with the old answers as draft."""
+    _still_taken(opened)
+    if a.state == "leased" and a.expires_at > utc_now():
+        return desk.whole(opened, a), None
+    if not (a.state == "done" and opened.work.counts(a)):
+        return _holding(desk, opened, a, key_id, None), None
+    calls = _calls(desk, opened, a)
+    a = desk.whole(opened, a)
+    said = feedback_of(
+        opened.queue.questions, dict(a.answers or {}), judged(opened.work.items[a.item_id], a, calls)
+    )
+    now = max(utc_now(), a.judged_at + _TICK)
+    leased = a.moved(
+        state="leased",
+        reason=REOPENED,
+        draft=as_shown(opened, a),
+        judged_at=now,
+        leased_at=now,
+        expires_at=now + timedelta(seconds=opened.queue.lease_s),
+        guideline=opened.guideline.number,
+    )
+    desk.keep(opened, [leased])
+    gone = taken_back(opened.project.project, said, [], judged(opened.work.items[a.item_id], leased, calls))
+    return leased, _record(desk, opened, leased, [], gone, {}, key_id)
+
+
+def keep_draft(
+    desk: ReviewDesk, opened: OpenQueue, a: Assignment, answers: Mapping[str, Any], *, key_id: str
+) -> Assignment:
+    """Keep unfinished answers and let the lease begin anew."""
+    _still_taken(opened)
+    if a.state in ("done", "skipped"):
+        raise Conflict(f"it is {a.state} already; reopen it before working on it again")
+    a = _holding(desk, opened, a, key_id, answers)
+    until = utc_now() + timedelta(seconds=opened.queue.lease_s)
+    kept = a.touched(draft=dict(answers), expires_at=until)
+    desk.keep(opened, [kept])
+    return kept
+
+
+def _holding(desk: ReviewDesk, opened: OpenQueue, a: Assignment, key_id: str, answers: object) -> Assignment:
+    """The assignment, leased to its annotator: as it is, or anew where its lease ended and a judgement is still wanted.
+
+    Raises:
+        Conflict: others have given all the judgements that are wanted; what was answered is kept as a draft.
+    """
+    now = utc_now()
+    a = desk.whole(opened, a)
+    if (a.state == "leased" and a.expires_at > now) or (a.state == "done" and opened.work.counts(a)):
+        return a
+    if opened.work.wanted(a.item_id, a.annotator, now):
+        again = desk.lease_items(opened, a.annotator, [a.item_id], key_id=key_id)
+        if again:
+            return again[0]
+    if isinstance(answers, Mapping):
+        desk.keep(opened, [a.touched(draft=dict(answers))])
+    raise Conflict(
+        "your lease of this item ended and others have judged it since; no further judgement is wanted. Go on with the next item"
+    )
+
+
+def _still_taken(opened: OpenQueue) -> None:
+    if opened.queue.status == "closed":
+        raise Conflict(f"the queue {opened.queue.name!r} is closed; nothing is taken in any more")
+
+
+def _calls(desk: ReviewDesk, opened: OpenQueue, a: Assignment) -> list[Call]:
+    calls = desk.contents(opened, [a.item_id]).get(a.item_id)
+    if calls is None:
+        raise Conflict(
+            "the answer is not in the store any more (erased, or past its retention); go on with the next item"
+        )
+    return calls
+
+
+def _same_texts(shown: Sequence[Call], hashes: Sequence[str] | None) -> None:
+    if hashes is not None and list(hashes) != [answer_hash(c.output_text) for c in shown]:
+        raise Conflict(
+            "the answer's text is not the one that was shown (it came in anew since); load the item again",
+            field="answer_hashes",
+        )
+
+
+def _shown_guideline(opened: OpenQueue, a: Assignment, given: int | None) -> int:
+    """The version that was shown: the lease's, or a newer one that the page has loaded since."""
+    if given is None:
+        return a.guideline
+    if not a.guideline <= given <= opened.guideline.number:
+        raise Conflict(
+            f"guideline version {given} was not shown with this item; it was between {a.guideline} and {opened.guideline.number}",
+            field="guideline_version",
+        )
+    return given
