@@ -387,6 +387,70 @@ class Client:
             return self._get(f"/v1/review/{path}", **params)
         return self._send(method, f"/v1/review/{path}", body)
 
+    # -------------------------------------------------------------------------------------------------- review
+
+    def review_queues(self) -> list[Json]:
+        """The review queues that this key may work in; all of them for reviewers and admins."""
+        return cast(list[Json], self._get("/v1/review/queues")["queues"])
+
+    def review_queue(self, queue_id: str) -> Json:
+        """One review queue with its questions, its guideline and this key's own progress."""
+        return self._get(f"/v1/review/queues/{queue_id}")
+
+    def create_review_queue(self, name: str, questions: Sequence[Mapping[str, Any]], **settings: Any) -> Json:
+        """A new review queue; the settings are those of a Queue in docs/api.md."""
+        body = {"name": name, "questions": [dict(q) for q in questions], **settings}
+        return self._send("POST", "/v1/review/queues", body)
+
+    def change_review_queue(self, queue_id: str, **settings: Any) -> Json:
+        """Change settings of a review queue."""
+        return self._send("PATCH", f"/v1/review/queues/{queue_id}", settings)
+
+    def set_guideline(
+        self, queue_id: str, text: str, *, examples: Sequence[Mapping[str, str]] = (), send_back: bool = False
+    ) -> Json:
+        """A new version of a queue's guideline; `send_back` asks again for what was judged under older ones."""
+        body = {"text": text, "examples": [dict(e) for e in examples], "send_back": send_back}
+        return self._send("PUT", f"/v1/review/queues/{queue_id}/guideline", body)
+
+    def guidelines(self, queue_id: str) -> list[Json]:
+        """Every version of a queue's guideline, newest first."""
+        return cast(list[Json], self._get(f"/v1/review/queues/{queue_id}/guidelines")["guidelines"])
+
+    def fill_review_queue(self, queue_id: str, source: str, **how: Any) -> Json:
+        """Add items from a source of docs/api.md, such as `filter` or `sample`: `added`, `known`, `matching`, `missing`."""
+        return self._send("POST", f"/v1/review/queues/{queue_id}/items", {"source": source, **how})
+
+    def add_gold(self, queue_id: str, items: Sequence[Mapping[str, Any]]) -> Json:
+        """Add items whose right answers are known: `targets`, `answers`, `training`, `why`."""
+        return self._send("POST", f"/v1/review/queues/{queue_id}/gold", {"items": [dict(i) for i in items]})
+
+    def next_assignments(self, queue_id: str, *, count: int = 1, holding: Sequence[str] = ()) -> Json:
+        """What this key's annotator should judge next: `assignments` and `progress`."""
+        body = {"count": count, "holding": list(holding)}
+        return self._send("POST", f"/v1/review/queues/{queue_id}/next", body)
+
+    def save_draft(self, assignment_id: str, answers: Mapping[str, Any]) -> Json:
+        """Keep unfinished answers; the lease begins anew."""
+        return self._send("PUT", f"/v1/review/assignments/{assignment_id}/draft", {"answers": dict(answers)})
+
+    def submit_judgement(self, assignment_id: str, answers: Mapping[str, Any], **more: Any) -> Json:
+        """Store a judgement; `more`: duration_ms, next, holding, guideline_version, answer_hashes."""
+        body = {"answers": dict(answers), **more}
+        return self._send("POST", f"/v1/review/assignments/{assignment_id}/submit", body)
+
+    def skip_assignment(self, assignment_id: str, reason: str = "", **more: Any) -> Json:
+        """Leave an item to others; `more`: next, holding."""
+        return self._send("POST", f"/v1/review/assignments/{assignment_id}/skip", {"reason": reason, **more})
+
+    def reopen_assignment(self, assignment_id: str) -> Json:
+        """Take a judgement or a skip back: the Assignment with the old answers as draft."""
+        return self._send("POST", f"/v1/review/assignments/{assignment_id}/reopen", None)
+
+    def my_assignments(self, queue_id: str, *, limit: int = 20, cursor: str | None = None) -> Json:
+        """One page of this key's own assignments that are done or skipped, newest first."""
+        return self._get(f"/v1/review/queues/{queue_id}/mine", limit=limit, cursor=cursor)
+
     # ---------------------------------------------------------------------------------------- keys and erasure
 
     def keys(self) -> list[Json]:
@@ -474,7 +538,7 @@ _RETRY = Retry(
     total=3,
     backoff_factor=0.2,
     status_forcelist=(429, 502, 503, 504),
-    allowed_methods=frozenset({"GET", "POST", "PATCH", "DELETE"}),
+    allowed_methods=frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"}),
     raise_on_status=False,
 )
 

@@ -29,6 +29,7 @@ def assignment_json(
         "expires_at": format_time(a.expires_at),
         "guideline_version": a.guideline,
         "state": a.state,
+        "reason": a.reason if a.state == "skipped" else "",
         "questions": [q.name for q in asked(queue.questions, len(calls))],
         "messages": [to_json(m) for m in calls[0].input_messages],
         "answers": [_answer_json(queue, call) for call in shown],
