@@ -229,11 +229,16 @@ class Review {
     }
     return answers;
   }
+  // What the person had before them: the guideline's version and the very texts.
+  shownWith(a) {
+    const hashes = a.answers.map((answer) => answer.hash);
+    return { guideline_version: a.guideline_version, ...(hashes.every(Boolean) ? { answer_hashes: hashes } : {}) };
+  }
   askWhySkip() { if (this.current && !this.past) skipDialog(this); }
   skip(reason) { this.send("skip", { reason }); }
   send(kind, body) {
     const a = this.current;
-    if (kind === "submit") body.duration_ms = Math.round(this.elapsed());
+    if (kind === "submit") Object.assign(body, this.shownWith(a), { duration_ms: Math.round(this.elapsed()) });
     this.line = this.line.filter((b) => b !== a);
     this.done.push(a.assignment_id);
     a.isSent = true;
@@ -329,7 +334,7 @@ class Review {
     const a = this.current, answers = this.clean();
     try {
       if (a.state === "skipped") await reviewCall("POST", `assignments/${encodeURIComponent(a.assignment_id)}/reopen`, {});
-      const reply = await reviewCall("POST", `assignments/${encodeURIComponent(a.assignment_id)}/submit`, { answers, duration_ms: Math.round(this.elapsed()), next: 0, holding: this.holding() });
+      const reply = await reviewCall("POST", `assignments/${encodeURIComponent(a.assignment_id)}/submit`, { answers, ...this.shownWith(a), duration_ms: Math.round(this.elapsed()), next: 0, holding: this.holding() });
       this.saving.kept.drop("past/" + a.assignment_id);
       Object.assign(a, { submitted: answers, state: "done" });
       if (reply.progress) this.progress = reply.progress;
@@ -385,11 +390,24 @@ class Review {
   // A guideline that has changed since this person last saw one opens by itself.
   showVersion(assignment) {
     const version = assignment.guideline_version, name = `guideline/${this.queue.queue_id}`, seen = this.saving.kept.get(name);
-    if (!version || seen === version) return;
+    if (!version || this.past) return;
+    if (version > (this.queue.guideline?.version || 0)) { this.renewGuideline(); return; }
+    if (seen >= version) return;
     this.saving.kept.put(name, version);
     if (!this.queue.guideline?.text) return;
     if (seen) this.notice(`The guideline has changed: version ${version}.`);
     this.page.guideline.open = true;
+  }
+  // It was changed while this page was open.
+  async renewGuideline() {
+    try {
+      const found = await reviewCall("GET", `queues/${encodeURIComponent(this.queue.queue_id)}`);
+      this.queue.guideline = (found.queue || found).guideline;
+    } catch (e) { if (!(e instanceof Refused)) throw e; return; }
+    const fresh = drawGuideline(this.queue.guideline);
+    this.page.guideline.replaceWith(fresh);
+    this.page.guideline = fresh;
+    if (this.current && this.queue.guideline?.version >= this.current.guideline_version) this.showVersion(this.current);
   }
   showWaiting() {
     this.page.columns.classList.add("is-waiting");
