@@ -31,6 +31,7 @@ from urllib3.util.retry import Retry
 
 from heedloop.schema import (
     ROW_CLASSES,
+    Call,
     DatasetForm,
     Feedback,
     Run,
@@ -386,8 +387,6 @@ class Client:
         if method == "GET":
             return self._get(f"/v1/review/{path}", **params)
         return self._send(method, f"/v1/review/{path}", body)
-
-    # -------------------------------------------------------------------------------------------------- review
 
     def review_queues(self) -> list[Json]:
         """The review queues that this key may work in; all of them for reviewers and admins."""

@@ -9,12 +9,9 @@ import numpy as np
 import pytest
 
 from heedloop.schema import Comparison, Message
-from heedloop_trainer.evaluate import (
-    bag_of_words_margins,
-    calibration_error,
-    cluster_bootstrap,
-    length_margins,
-)
+from heedloop_trainer.calibration import calibration_error
+from heedloop_trainer.estimates import cluster_bootstrap
+from heedloop_trainer.evaluate import bag_of_words_margins, length_margins
 from heedloop_trainer.reward_linear import LinearRewardConfig, train_reward_linear
 
 

@@ -71,8 +71,10 @@ class Watch:
         if self.judges:
             judged = self._judged(responses)
             metrics["objective/held_out_score"] = judged["held_out"]
-            metrics["objective/disagreement"] = judged["disagreement"]
+            metrics.setdefault("objective/disagreement", judged["disagreement"])
             seen |= judged
+        # An ensemble that is trained against says itself how far its members part.
+        seen["disagreement"] = metrics.get("objective/disagreement", 0.0)
         self.history.append(seen)
         if len(self.history) < 2 * self.config.window:
             return None
@@ -107,11 +109,10 @@ class Watch:
             )
         if now["distinct"] < config.distinct_share * before["distinct"]:
             return f"{where} the share of distinct token pairs fell from {before['distinct']:.2f} to {now['distinct']:.2f}: answers become all alike"
-        if len(self.judges) > 1 and now["disagreement"] > config.disagreement_growth * max(
-            before["disagreement"], 1e-6
-        ):
+        limit = config.disagreement_growth * before["disagreement"]
+        if before["disagreement"] > 1e-6 and now["disagreement"] > limit:
             return (
-                f"{where} the judges' disagreement grew from {before['disagreement']:.2f} to {now['disagreement']:.2f}: the "
+                f"{where} the reward models' disagreement grew from {before['disagreement']:.2f} to {now['disagreement']:.2f}: the "
                 "policy is leaving the region in which the rewards were learned"
             )
         return None

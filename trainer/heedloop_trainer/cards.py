@@ -59,4 +59,6 @@ def accuracy_table(report: Mapping[str, Any]) -> str:
     for name, found in report["accuracy"].items():
         span = f"[{found['low']:.3f}, {found['high']:.3f}]" if "low" in found else ""
         rows.append(f"| {name} | {found['estimate']:.3f} | {span} |")
+    if report.get("agreement_ceiling") is not None:
+        rows.append(f"| ceiling (how far judges agree) | {report['agreement_ceiling']:.3f} | |")
     return "\n".join(rows)

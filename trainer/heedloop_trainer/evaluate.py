@@ -7,9 +7,8 @@ a reward model that does not beat them has learned nothing worth running PPO aga
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,18 +16,18 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from heedloop.schema import Comparison, PromptRow
+from heedloop_trainer.calibration import calibration_error, log_loss, reliability
+from heedloop_trainer.estimates import Estimate, cluster_bootstrap, row_bootstrap
 from heedloop_trainer.models import RewardModel, evaluating, stop_ids
 from heedloop_trainer.rollout import Response, RewardFunction
 from heedloop_trainer.sampling import CachedGenerator, SamplingConfig
 from heedloop_trainer.sequences import Encoder
+from heedloop_trainer.slices import Attributes, slice_estimates
 
 __all__ = [
-    "Estimate",
     "WinRate",
     "bag_of_words_margins",
     "best_of",
-    "calibration_error",
-    "cluster_bootstrap",
     "compare_policies",
     "evaluate_comparisons",
     "length_margins",
@@ -36,54 +35,6 @@ __all__ = [
     "sample_responses",
     "score_responses",
 ]
-
-NUM_RESAMPLES = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A value with its 95% interval, from `n` rows in `num_clusters` clusters."""
-
-    estimate: float
-    low: float
-    high: float
-    n: int
-    num_clusters: int
-
-    @property
-    def text(self) -> str:
-        """Such as `0.783 [0.761, 0.804]`."""
-        return f"{self.estimate:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-
-def cluster_bootstrap(
-    values: np.ndarray,
-    clusters: Sequence[Any],
-    weights: np.ndarray | None = None,
-    *,
-    num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
-) -> Estimate:
-    """Weighted mean of `values` with a percentile interval from resampling whole clusters.
-
-    Args:
-        values: [n]; clusters: a judge (or prompt group) per value; None counts as a cluster of its own.
-    """
-    weights = np.ones(len(values)) if weights is None else weights
-    names = [c if c is not None else ("row", i) for i, c in enumerate(clusters)]
-    index = {name: k for k, name in enumerate(dict.fromkeys(names))}
-    place = np.array([index[name] for name in names], dtype=int)
-    tops = np.bincount(place, weights * values, len(index))
-    bottoms = np.bincount(place, weights, len(index))
-    if len(values) == 0 or bottoms.sum() == 0:
-        return Estimate(math.nan, math.nan, math.nan, 0, 0)
-    draws = np.random.Generator(np.random.Philox(seed)).multinomial(
-        len(index), np.full(len(index), 1 / len(index)), size=num_resamples
-    )
-    means = (draws @ tops) / np.maximum(draws @ bottoms, 1e-12)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Estimate(float(tops.sum() / bottoms.sum()), float(low), float(high), len(values), len(index))
-
 
 # ----------------------------------------------------------------------------------------- margins of comparisons
 
@@ -123,27 +74,13 @@ def bag_of_words_margins(train: Sequence[Comparison], test: Sequence[Comparison]
 def reward_margins(
     reward_model: RewardModel, rows: Sequence[Comparison], *, max_tokens: int = 16_384
 ) -> np.ndarray:
-    """Raw reward of chosen minus rejected, on the scale that Bradley-Terry was fitted on."""
+    """Log-odds that `chosen` wins: the raw rewards' difference, divided by the model's calibration temperature."""
     encoder = Encoder(reward_model.tokenizer)
     prompts = [r.prompt for r in rows]
     sequences = encoder.sequences(prompts + prompts, [r.chosen for r in rows] + [r.rejected for r in rows])
     with evaluating(reward_model):
         raw = reward_model.outputs(sequences, max_tokens=max_tokens)[:, 0].double().numpy()
-    return raw[: len(rows)] - raw[len(rows) :]
-
-
-def calibration_error(margins: np.ndarray, *, num_bins: int = 10) -> float:
-    """Expected calibration error of sigmoid(margin) as the probability that `chosen` wins.
-
-    Every pair is read with the more probable side first, confidence 0.5 to 1, in bins of equal counts.
-    """
-    if len(margins) == 0:
-        return math.nan
-    confidence = 1 / (1 + np.exp(-np.abs(margins)))
-    right = np.where(margins == 0, 0.5, margins > 0)
-    order = np.argsort(confidence, kind="stable")
-    bins = np.array_split(order, min(num_bins, len(order)))
-    return float(sum(len(b) * abs(confidence[b].mean() - right[b].mean()) for b in bins) / len(order))
+    return (raw[: len(rows)] - raw[len(rows) :]) / reward_model.temperature
 
 
 def _accuracy(rows: Sequence[Comparison], margins: np.ndarray) -> Estimate:
@@ -156,17 +93,19 @@ def evaluate_comparisons(
     test: Sequence[Comparison],
     train: Sequence[Comparison],
     *,
-    models: dict[str, np.ndarray] | None = None,
-    reward_model: RewardModel | None = None,
-    max_tokens: int = 16_384,
+    models: Mapping[str, np.ndarray] | None = None,
+    ceiling: float | None = None,
+    attributes: Attributes | None = None,
 ) -> dict[str, Any]:
-    """Held-out pairwise accuracy of a reward model beside chance, length and bag of words, as JSON.
+    """Held-out pairwise accuracy of reward models beside chance, length and bag of words, as JSON.
 
     Args:
         test: held-out comparisons; ties are counted but decide nothing.
         train: what the bag-of-words baseline is fitted on.
-        models: further margins by name, one per row of `test`.
-        reward_model: the model to judge.
+        models: log-odds that `chosen` wins by a model's name, one per row of `test`. The first is the one in question:
+            calibration and slices are its.
+        ceiling: the accuracy that no model can exceed on single votes, from how far judges agree.
+        attributes: which slices each trace is in.
 
     Raises:
         ValueError: no decided comparison is held out.
@@ -182,23 +121,32 @@ def evaluate_comparisons(
         "bag of words": bag_of_words_margins(train, decided),
         **{name: values[keep] for name, values in (models or {}).items()},
     }
-    if reward_model is not None:
-        margins["reward model"] = reward_margins(reward_model, decided, max_tokens=max_tokens)
-    accuracies = {"chance": {"estimate": 0.5}}
-    for name, values in margins.items():
-        accuracies[name] = asdict(_accuracy(decided, values))
+    accuracies: dict[str, Any] = {"chance": {"estimate": 0.5}}
+    accuracies |= {name: asdict(_accuracy(decided, values)) for name, values in margins.items()}
     report: dict[str, Any] = {
         "num_comparisons": len(decided),
         "num_ties": len(test) - len(decided),
         "num_judges": len({r.author for r in decided if r.author is not None}),
         "num_train": len(train),
         "accuracy": accuracies,
+        "agreement_ceiling": ceiling,
     }
-    if reward_model is not None:
-        own = margins["reward model"]
-        report["calibration_error"] = calibration_error(own)
-        report["log_loss"] = float(np.mean(np.logaddexp(0, -own)))
+    if models:
+        report |= _calibration_and_slices(decided, margins[next(iter(models))], attributes or {})
     return report
+
+
+def _calibration_and_slices(
+    rows: Sequence[Comparison], margins: np.ndarray, attributes: Attributes
+) -> dict[str, Any]:
+    right = np.where(margins == 0, 0.5, margins > 0).astype(float)
+    slices = slice_estimates(rows, right, [r.author for r in rows], attributes)
+    return {
+        "calibration_error": calibration_error(margins),
+        "log_loss": log_loss(margins),
+        "reliability": [asdict(b) for b in reliability(margins)],
+        "slices": {name: asdict(found) for name, found in slices.items()},
+    }
 
 
 # ----------------------------------------------------------------------------------------------- new against parent
@@ -264,16 +212,22 @@ class WinRate:
         gain: mean difference of scores.
         length_controlled: win rate expected at equal length, by a logistic regression on the length difference.
         length_ratio: mean characters of new answers over those of the parent.
+        slices: win rates by slice.
     """
 
     win_rate: Estimate
     gain: Estimate
     length_controlled: Estimate
     length_ratio: float
+    slices: Mapping[str, Estimate] = field(default_factory=dict)
 
 
 def compare_policies(
-    new: Sequence[Response], parent: Sequence[Response], judge: RewardModel | RewardFunction
+    new: Sequence[Response],
+    parent: Sequence[Response],
+    judge: RewardModel | RewardFunction,
+    *,
+    attributes: Attributes | None = None,
 ) -> WinRate:
     """Win rate of `new` over `parent`, prompt by prompt, clustered by prompt group."""
     gaps = score_responses(new, judge) - score_responses(parent, judge)
@@ -286,6 +240,7 @@ def compare_policies(
         cluster_bootstrap(gaps, groups),
         _length_controlled(wins, lengths),
         sum(len(r.text) for r in new) / before,
+        slice_estimates([r.prompt for r in new], wins, groups, attributes or {}),
     )
 
 
@@ -306,14 +261,7 @@ def _length_controlled(wins: np.ndarray, lengths: np.ndarray) -> Estimate:
         model = LogisticRegression(C=10.0).fit(np.r_[x, x], both, sample_weight=weights)
         return float(1 / (1 + np.exp(-model.intercept_[0])))
 
-    return _row_bootstrap(fit, len(wins))
-
-
-def _row_bootstrap(fit: Callable[[np.ndarray], float], count: int, *, num_resamples: int = 200) -> Estimate:
-    rng = np.random.Generator(np.random.Philox(0))
-    draws = [fit(rng.integers(0, count, count)) for _ in range(num_resamples)]
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return Estimate(fit(np.arange(count)), float(low), float(high), count, count)
+    return row_bootstrap(fit, len(wins))
 
 
 def response_table(responses: Sequence[Response]) -> dict[str, float]:

@@ -43,10 +43,14 @@ def decide(win_rate: Mapping[str, Any], config: GateConfig = GateConfig()) -> De
 
     Args:
         win_rate: `win_rate`, `length_controlled` (each with estimate, low, high), `length_ratio`, `num_prompts`, `new`
-            (with `ended_share`), and optionally `slices`: name -> {estimate, low, high}.
+            (with `ended_share`), and optionally `slices`: name -> {estimate, low, high}, and `people`: the win rate by people's
+            own comparisons, which no reward model overrules.
     """
     reasons = [
-        r for r in (*_gain(win_rate, config), *_length(win_rate, config), *_slices(win_rate, config)) if r
+        *_gain(win_rate, config),
+        *_length(win_rate, config),
+        *_slices(win_rate, config),
+        *_people(win_rate),
     ]
     return Decision(not reasons, tuple(reasons))
 
@@ -89,4 +93,13 @@ def _slices(found: Mapping[str, Any], config: GateConfig) -> list[str]:
         f"in slice {name!r} the win rate is {rate['estimate']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}]: a regression"
         for name, rate in found.get("slices", {}).items()
         if rate["high"] < 0.5 or rate["estimate"] < 0.5 - config.max_regression
+    ]
+
+
+def _people(found: Mapping[str, Any]) -> list[str]:
+    rate = found.get("people")
+    if not rate or rate["estimate"] >= 0.5:
+        return []
+    return [
+        f"people prefer the parent: the new answer won {rate['estimate']:.3f} of their {rate['n']} comparisons"
     ]

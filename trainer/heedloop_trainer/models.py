@@ -263,6 +263,15 @@ class RewardModel(_Mixed):
         return float(_reward_settings(self.model).get("bias", 0.0))
 
     @property
+    def temperature(self) -> float:
+        """What raw differences are divided by to be log-odds; fitted on held-out comparisons, 1 where there were none."""
+        return float(_reward_settings(self.model).get("temperature", 1.0))
+
+    def calibrate(self, temperature: float) -> None:
+        """Store the calibration temperature inside the model's own configuration."""
+        _reward_settings(self.model)["temperature"] = temperature
+
+    @property
     def dimensions(self) -> tuple[str, ...]:
         """Names of the outputs; the first is the reward that PPO uses."""
         return tuple(_reward_settings(self.model).get("dimensions", ("reward",)))

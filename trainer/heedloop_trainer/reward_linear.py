@@ -193,22 +193,31 @@ def train_reward_linear(config: LinearRewardConfig, rows: Sequence[Comparison]) 
     )
     place = {t: i for i, t in enumerate(texts)}
     features = model.features(texts)
-    gaps = features[[place[r.chosen] for r in rows]] - features[[place[r.rejected] for r in rows]]
-    share = np.array([0.5 if r.tie else 1.0 for r in rows])
-    weight = np.array([r.weight for r in rows])
-    # Both ways round, half the weight each: the same likelihood as once, and the regression sees two classes.
-    both = vstack([gaps, -gaps])
-    labels = np.r_[np.ones(len(rows)), np.zeros(len(rows))]
-    won = np.r_[weight * share, weight * share] / 2
-    lost = np.r_[weight * (1 - share), weight * (1 - share)] / 2
+    pairs = _pairs(rows)
+    gaps = features[[place[a] for a, _ in pairs]] - features[[place[b] for _, b in pairs]]
+    won, lost = np.array(list(pairs.values())).T / 2
+    # Both ways round, half the weight each: the same likelihood as once, and the regression has no side to prefer.
+    labels = np.r_[np.ones(2 * len(pairs)), np.zeros(2 * len(pairs))]
     fit = LogisticRegression(C=config.inverse_penalty, max_iter=1000, fit_intercept=False)
-    fit.fit(vstack([both, both]), np.r_[labels, 1 - labels], sample_weight=np.r_[won, lost])
+    fit.fit(vstack([gaps, -gaps, gaps, -gaps]), labels, sample_weight=np.r_[won, lost, lost, won])
     model.weights = fit.coef_[0]
     raw = model.raw(texts)
     spread = float(raw.std())
     model.gain = 1 / spread if spread > 1e-9 else 1.0
     model.bias = -float(raw.mean()) * model.gain
     return model
+
+
+def _pairs(rows: Sequence[Comparison]) -> dict[tuple[str, str], tuple[float, float]]:
+    """Weight of wins and of losses by pair of texts, a tie half of each: many votes on one pair are one row of the fit."""
+    found: dict[tuple[str, str], tuple[float, float]] = {}
+    for row in rows:
+        turned = row.chosen > row.rejected
+        pair = (row.rejected, row.chosen) if turned else (row.chosen, row.rejected)
+        share = 0.5 if row.tie else float(not turned)
+        won, lost = found.get(pair, (0.0, 0.0))
+        found[pair] = (won + row.weight * share, lost + row.weight * (1 - share))
+    return found
 
 
 def _vocabulary(config: LinearRewardConfig, texts: Sequence[str]) -> tuple[dict[str, int], np.ndarray]:

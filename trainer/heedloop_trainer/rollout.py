@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from heedloop_trainer.distributed import World
 from heedloop_trainer.models import Policy, RewardModel, ValueModel
 from heedloop_trainer.optimiser import shared_groups
 from heedloop_trainer.policy_math import length_mask
+from heedloop_trainer.reward_ensemble import RewardEnsemble
 from heedloop_trainer.sampling import Generation
 from heedloop_trainer.sequences import Encoder, TokenSequence, collate
 
@@ -41,6 +42,9 @@ RewardFunction = Callable[[Sequence[Response]], Sequence[float]]
 """A reward in Python: one finite number per response."""
 
 
+_PER_ROW = ("lengths", "ended", "final_values", "scores", "raw_scores", "disagreement")
+
+
 @dataclass
 class Rollout:
     """Sampled responses and their measurements. Padded tensors are float32 [B, R] on the CPU, zero after the end.
@@ -53,6 +57,7 @@ class Rollout:
         scores: [B], what the reward model and the reward function gave, normalised, before penalties.
         ended: bool [B].
         drift: mean |sampler's - training forward's log-probability|.
+        disagreement: [B], standard deviation between the members of a reward ensemble; 0 without one.
     """
 
     sequences: list[TokenSequence]
@@ -67,6 +72,7 @@ class Rollout:
     scores: torch.Tensor
     raw_scores: torch.Tensor
     drift: float
+    disagreement: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
 
     @property
     def width(self) -> int:
@@ -100,10 +106,19 @@ def merge_rollouts(parts: Sequence[Rollout]) -> Rollout:
     tokens = [float(p.lengths.sum()) for p in parts]
     return Rollout(
         **{n: listed(n) for n in ("sequences", "responses")},
-        **{n: torch.stack(listed(n)) for n in ("lengths", "ended", "final_values", "scores", "raw_scores")},
+        **{n: torch.stack(listed(n)) for n in _PER_ROW},
         **{n: padded(n) for n in ("old_log_probs", "reference_log_probs", "entropy", "values")},
         drift=sum(p.drift * t for p, t in zip(parts, tokens, strict=True)) / sum(tokens),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Scores of responses, float32 [B] each: normalised, raw, and how far an ensemble's members disagree (0 without)."""
+
+    normalised: torch.Tensor
+    raw: torch.Tensor
+    spread: torch.Tensor
 
 
 @dataclass
@@ -127,19 +142,20 @@ class Scorer:
         if self.reward_model is None and self.reward_function is None:
             raise ValueError("PPO needs a reward: a reward model, a Python function, or both")
 
-    def __call__(
-        self, responses: Sequence[Response], sequences: Sequence[TokenSequence]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Normalised and raw scores, float32 [B] each.
+    def __call__(self, responses: Sequence[Response], sequences: Sequence[TokenSequence]) -> Scores:
+        """The scores of these responses.
 
         Raises:
             ValueError: the reward function gave the wrong number of values, or one that is not finite.
         """
-        raw = torch.zeros(len(responses))
+        raw, spread = torch.zeros(len(responses)), torch.zeros(len(responses))
         if self.reward_model is not None:
-            raw = raw + self.reward_model.score(
-                self._reward_sequences(responses, sequences), max_tokens=self.max_tokens
-            )
+            read = self._reward_sequences(responses, sequences)
+            if isinstance(self.reward_model, RewardEnsemble):
+                each = self.reward_model.each(read, max_tokens=self.max_tokens)
+                raw, spread = each.mean(0), each.std(0, unbiased=False)
+            else:
+                raw = self.reward_model.score(read, max_tokens=self.max_tokens)
         normalised = raw * self.gain + self.bias if self.reward_model is not None else raw
         if self.reward_function is not None:
             own = torch.tensor([float(v) for v in self.reward_function(responses)])
@@ -153,7 +169,7 @@ class Scorer:
             raise ValueError(
                 f"the reward of response {bad} is {float(normalised[bad])}; rewards must be finite"
             )
-        return normalised, raw
+        return Scores(normalised, raw, spread)
 
     def _reward_sequences(
         self, responses: Sequence[Response], sequences: Sequence[TokenSequence]
@@ -200,7 +216,7 @@ def measure(
         Response(p, encoder.decode(g.response_ids), g.response_ids, g.ended)
         for p, g in zip(prompts, generations, strict=True)
     ]
-    scores, raw = scorer(responses, sequences)
+    scores = scorer(responses, sequences)
     lengths = torch.tensor([len(g.response_ids) for g in generations])
     padded = {
         name: torch.zeros(len(sequences), int(lengths.max()))
@@ -239,7 +255,8 @@ def measure(
         entropy=padded["entropy"],
         values=padded["values"],
         final_values=final,
-        scores=scores,
-        raw_scores=raw,
+        scores=scores.normalised,
+        raw_scores=scores.raw,
+        disagreement=scores.spread,
         drift=float(np.abs(sampled - trained).mean()) if temperature > 0 else 0.0,
     )

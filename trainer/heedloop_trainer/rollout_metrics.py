@@ -65,6 +65,8 @@ def describe_rollout(rollout: Rollout, targets: Targets, kl_coefficient: float) 
         "sampler/drift": rollout.drift,
         "advantage/spread": targets.spread,
     }
+    if bool(rollout.disagreement.any()):
+        metrics["objective/disagreement"] = float(rollout.disagreement.mean())
     if bool(rollout.values.any()):
         returns, values = targets.returns[targets.valid], rollout.values[targets.valid]
         left = (returns - values).var(unbiased=False) / returns.var(unbiased=False).clamp(min=1e-8)

@@ -81,8 +81,10 @@ class RunFolder:
         client: Client | None = None,
         extra: Mapping[str, Any] | None = None,
         save_every: int = 0,
+        writes: bool = True,
     ) -> None:
         self.record, self.folder, self.client = record, folder, client
+        self.writes = writes
         self.extra = dict(extra or {})
         self.save_every = save_every
         self.history: list[dict[str, float]] = []
@@ -144,6 +146,12 @@ class RunFolder:
         run._register()
         return run
 
+    @classmethod
+    def follow(cls, folder: str | Path, *, save_every: int = 0) -> RunFolder:
+        """The run in `folder` for a process that only reads it: over several processes one of them writes."""
+        stored = json.loads((Path(folder) / "run.json").read_text(encoding="utf-8"))
+        return cls(_record_of(stored), Path(folder), save_every=save_every, writes=False)
+
     @property
     def id(self) -> str:
         return self.record.id
@@ -166,7 +174,7 @@ class RunFolder:
         """One row of metrics: kept, appended to metrics.jsonl and, now and then, sent to the server."""
         row = {"step": step, **{k: float(v) for k, v in metrics.items()}}
         self.history.append(row)
-        if self.folder is not None:
+        if self.folder is not None and self.writes:
             with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
         if self.client is not None:
@@ -198,7 +206,7 @@ class RunFolder:
 
     def save_state(self, step: int, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> None:
         """Replace the resume point by this one; a crash at any moment leaves the old or the new one whole."""
-        if self.folder is None:
+        if self.folder is None or not self.writes:
             return
         fresh, final = self.folder / f".resume-{os.getpid()}", self.folder / "resume"
         shutil.rmtree(fresh, ignore_errors=True)
@@ -251,6 +259,8 @@ class RunFolder:
                 break  # the line that the crash cut
             if row["step"] < step:
                 self.history.append(row)
+        if not self.writes:
+            return
         fresh = path.with_suffix(".tmp")
         fresh.write_text("".join(json.dumps(r) + "\n" for r in self.history), encoding="utf-8")
         fresh.replace(path)
@@ -276,7 +286,7 @@ class RunFolder:
         )
         self.send()
         self._report_end()
-        if self.folder is not None:
+        if self.folder is not None and self.writes:
             self.extra["num_metric_rows_unsent"] = self.num_unsent
             self._write_manifest()
             if status == "finished":
@@ -327,11 +337,15 @@ def _plain_config(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
+def _record_of(manifest: Mapping[str, Any]) -> Run:
+    names = {f.name for f in dataclasses.fields(Run)}
+    return from_json(Run, {k: v for k, v in manifest.items() if k in names})
+
+
 def _same_run(folder: Path, record: Run) -> Run:
     """The run already in the folder, to be gone on with; refused where it is another one."""
     stored = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    names = {f.name for f in dataclasses.fields(Run)}
-    before = from_json(Run, {k: v for k, v in stored.items() if k in names})
+    before = _record_of(stored)
     for name in ("method", "snapshot_id", "parent", "config"):
         old, new = getattr(before, name), getattr(record, name)
         if old != new:

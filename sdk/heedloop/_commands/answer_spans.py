@@ -22,12 +22,14 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 def otlp_request(calls: Iterable[Call]) -> bytes:
     """One `ExportTraceServiceRequest` with a resource per service."""
     request = ExportTraceServiceRequest()
-    by_service: dict[str, list[Call]] = {}
+    by_service: dict[tuple[str, str], list[Call]] = {}
     for call in calls:
-        by_service.setdefault(call.service, []).append(call)
-    for service, of_service in by_service.items():
+        by_service.setdefault((call.service, call.environment), []).append(call)
+    for (service, environment), of_service in by_service.items():
         resource = request.resource_spans.add()
         resource.resource.attributes.append(_text(names.SERVICE_NAME, service))
+        if environment:
+            resource.resource.attributes.append(_text(names.ENVIRONMENT, environment))
         scope = resource.scope_spans.add()
         scope.scope.name = SCOPE
         scope.spans.extend(_span(call) for call in of_service)

@@ -9,12 +9,13 @@ import torch
 
 from heedloop.schema import Comparison, Message, PromptRow
 from heedloop_trainer.alarms import AlarmConfig, Watch
+from heedloop_trainer.calibration import calibration_error, fit_temperature, reliability
+from heedloop_trainer.estimates import cluster_bootstrap
 from heedloop_trainer.evaluate import (
     best_of,
-    calibration_error,
-    cluster_bootstrap,
     compare_policies,
     evaluate_comparisons,
+    reward_margins,
     score_responses,
 )
 from heedloop_trainer.gate import decide
@@ -94,6 +95,31 @@ def test_calibration_by_hand():
     assert calibration_error(overconfident, num_bins=1) == pytest.approx(0.4, abs=1e-6)
 
 
+def test_a_temperature_mends_overconfidence_and_needs_enough_rows():
+    """Planted: outcomes drawn from sigmoid(margin), margins then told five times too large."""
+    rng = np.random.default_rng(0)
+    honest = rng.normal(0, 1.5, 3000)
+    turned = np.where(rng.random(3000) < 1 / (1 + np.exp(-honest)), honest, -honest)
+    told = 5 * turned
+    assert fit_temperature(told) == pytest.approx(5.0, rel=0.1)
+    assert calibration_error(told) > 0.1
+    assert calibration_error(told / fit_temperature(told)) < 0.03
+    assert fit_temperature(told[:20]) == 1.0
+    assert fit_temperature(np.zeros(100)) == 1.0
+    assert sum(b.n for b in reliability(told)) == 3000
+
+
+def test_slices_are_reported_from_twenty_rows_and_not_of_everything():
+    rows = [comparison("good", "bad", trace_ids=(f"t{i}",)) for i in range(60)]
+    attributes = {f"t{i}": frozenset({"tag=all", "tag=few" if i < 5 else "tag=many"}) for i in range(60)}
+    margins = np.array([-1.0] * 5 + [1.0] * 55)
+    report = evaluate_comparisons(rows, rows, models={"m": margins}, ceiling=0.8, attributes=attributes)
+    assert set(report["slices"]) == {"tag=many"}
+    assert report["slices"]["tag=many"]["estimate"] == 1.0
+    assert report["agreement_ceiling"] == 0.8
+    assert report["accuracy"]["m"]["estimate"] == pytest.approx(55 / 60)
+
+
 def length_judge(responses):
     return [float(len(r.text)) for r in responses]
 
@@ -129,6 +155,7 @@ GOOD = {
         ({"length_ratio": 2.0}, "times as long"),
         ({"num_prompts": 10}, "only 10"),
         ({"new": {"ended_share": 0.3}}, "end by themselves"),
+        ({"people": {"estimate": 0.4, "low": 0.3, "high": 0.5, "n": 80}}, "people prefer the parent"),
         ({"slices": {"refunds": {"estimate": 0.3, "low": 0.2, "high": 0.4}}}, "slice 'refunds'"),
     ],
 )
@@ -167,6 +194,27 @@ def test_a_reward_that_parts_from_the_held_out_one_is_noticed_and_stopped(policy
     result = hacked(policy, tokenizer, proxy, Watch(config, [held_out]))
     assert result.stopped is not None
     assert "held-out reward fell" in result.stopped
+
+
+def metrics_at(score=0.0, length=10.0, distinct=0.9, **more):
+    base = {"objective/score": score, "response/length": length, "response/distinct_2": distinct}
+    return {**base, "response/score_length_correlation": 0.0, **more}
+
+
+@pytest.mark.parametrize(
+    ("late", "sentence"),
+    [
+        (metrics_at(distinct=0.1), "all alike"),
+        (metrics_at(**{"objective/disagreement": 2.0}), "disagreement grew"),
+        (metrics_at(), None),
+    ],
+)
+def test_answers_all_alike_and_members_that_part_raise_the_alarm(late, sentence):
+    watch = Watch(AlarmConfig(window=3))
+    early = metrics_at(**{"objective/disagreement": 0.3})
+    reasons = [watch(i, dict(early if i < 3 else {**early, **late}), []) for i in range(6)]
+    assert reasons[:5] == [None] * 5
+    assert reasons[5] is None if sentence is None else sentence in reasons[5]
 
 
 def test_an_honest_run_raises_no_alarm(policy, tokenizer):
@@ -251,9 +299,11 @@ def test_a_reward_model_is_judged_on_the_scale_it_was_fitted_on(classifier, toke
     """Gain and bias change no accuracy and no calibration: margins are read before them."""
     rows = [comparison("w1", "w2 w3"), comparison("w4", "w5")]
     reward = RewardModel(classifier, tokenizer)
-    first = evaluate_comparisons(rows, rows, reward_model=reward)
+    first = reward_margins(reward, rows)
     reward.normalise(gain=9.0, bias=4.0)
-    assert evaluate_comparisons(rows, rows, reward_model=reward)["log_loss"] == first["log_loss"]
+    assert reward_margins(reward, rows).tolist() == first.tolist()
+    reward.calibrate(2.0)
+    assert reward_margins(reward, rows) == pytest.approx(first / 2)
     assert torch.is_grad_enabled()
 
 

@@ -1,10 +1,14 @@
-"""`heedloop train`: SFT, reward models, DPO, KTO, PPO, RLOO and their evaluation from the feedback in a project."""
+"""`heedloop train`: SFT, reward models, DPO, KTO, PPO, RLOO, their evaluation and promotion, from a project's feedback.
+
+Under `torchrun -m heedloop._cli train …` every process does its share of one run; only the first talks and writes.
+"""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,7 @@ METHODS = {
     "ppo": "PPO against a reward model or function",
     "rloo": "the same without a critic (REINFORCE leave-one-out)",
     "evaluate": "held-out accuracy of reward models; win rate of a model over its parent",
+    "promote": "put an evaluated model where production loads it from, if the gate lets it through",
 }
 
 
@@ -28,16 +33,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     methods = parser.add_subparsers(dest="method", required=True, metavar="METHOD")
     for name, text in METHODS.items():
         sub = methods.add_parser(name, help=text, description=text)
+        if name == "promote":
+            _promote_arguments(sub)
+            continue
         _source_arguments(sub)
         _model_arguments(sub, name)
         if name != "evaluate":
             _setting_arguments(sub, name)
 
 
-def _source_arguments(sub: argparse.ArgumentParser) -> None:
-    group = sub.add_argument_group("where the rows come from")
+def _connection_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--url", help="the server's address (HEEDLOOP_URL, else http://127.0.0.1:8321)")
     group.add_argument("--api-key", help="a key with the scopes read and train (HEEDLOOP_API_KEY)")
+
+
+def _promote_arguments(sub: argparse.ArgumentParser) -> None:
+    _connection_arguments(sub.add_argument_group("the server that is told"))
+    group = sub.add_argument_group("what goes where")
+    group.add_argument(
+        "--evaluation",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of an evaluate run with a win rate",
+    )
+    group.add_argument(
+        "--to",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="what production loads; the model before it stays in DIR.previous",
+    )
+    gate = sub.add_argument_group("the gate")
+    gate.add_argument("--min-prompts", type=int, dest="num_prompts", help="held-out prompts needed (50)")
+    gate.add_argument("--max-regression", type=float, help="largest loss of win rate in any slice (0.1)")
+    gate.add_argument("--max-length-ratio", type=float, help="new answers may be this much longer (1.5)")
+
+
+def _source_arguments(sub: argparse.ArgumentParser) -> None:
+    group = sub.add_argument_group("where the rows come from")
+    _connection_arguments(group)
     group.add_argument("--project", help="the project this key must belong to; an error where it does not")
     which = group.add_mutually_exclusive_group()
     which.add_argument("--snapshot", metavar="ID", help="the dataset snapshot")
@@ -65,6 +100,28 @@ def _model_arguments(sub: argparse.ArgumentParser, method: str) -> None:
         group.add_argument(
             "--lora", type=int, default=0, metavar="RANK", help="train low-rank adapters of this rank only"
         )
+    if method == "reward":
+        _reward_arguments(group)
+    if method == "reward-linear":
+        group.add_argument(
+            "--cross-validate", action="store_true", help="hold every prompt group out in turn as well"
+        )
+    if method == "evaluate":
+        group.add_argument(
+            "--best-of",
+            type=int,
+            default=0,
+            metavar="N",
+            help="also the best of N answers of the parent by the judge",
+        )
+        group.add_argument(
+            "--review-queue",
+            metavar="ID",
+            help="also put both models' answers to people, in this review queue",
+        )
+        group.add_argument("--max-response-tokens", type=int, help="longest answer that is sampled (128)")
+        group.add_argument("--temperature", type=float, help="of the answers that are compared (1)")
+        group.add_argument("--seed", type=int, default=0)
     if method in ("sft", "reward"):
         group.add_argument(
             "--from-scratch",
@@ -108,6 +165,24 @@ def _model_arguments(sub: argparse.ArgumentParser, method: str) -> None:
     )
 
 
+def _reward_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--thumbs", action="store_true", help="learn from single thumbs as well")
+    group.add_argument(
+        "--dimensions",
+        type=lambda text: tuple(n.strip() for n in text.split(",") if n.strip()),
+        default=(),
+        metavar="NAMES",
+        help="names of ratings that get an output of their own, such as helpfulness,accuracy,tone",
+    )
+    group.add_argument(
+        "--ensemble",
+        type=int,
+        default=1,
+        metavar="K",
+        help="train K models that differ in their seed: their mean is the reward, their spread an alarm",
+    )
+
+
 def _setting_arguments(sub: argparse.ArgumentParser, method: str) -> None:
     group = sub.add_argument_group("settings (the defaults are the method's own)")
     group.add_argument(
@@ -136,6 +211,18 @@ def _setting_arguments(sub: argparse.ArgumentParser, method: str) -> None:
         "--bfloat16", action="store_true", default=None, help="compute in bfloat16 over float32 weights"
     )
     group.add_argument(
+        "--gradient-checkpointing",
+        dest="checkpointed",
+        action="store_true",
+        help="recompute activations in the backward pass: a third slower, far less memory",
+    )
+    group.add_argument(
+        "--no-memory-check",
+        dest="check_memory",
+        action="store_false",
+        help="start also what is estimated not to fit into memory",
+    )
+    group.add_argument(
         "--save-every", type=int, default=50, metavar="STEPS", help="steps between resume points (default 50)"
     )
     if method in ("ppo", "rloo"):
@@ -156,36 +243,80 @@ def _setting_arguments(sub: argparse.ArgumentParser, method: str) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do the job; 0 when it is done, 1 when it was stopped by an alarm, 2 for anything that must be changed first."""
+    """Do the job; 0 when it is done, 1 when an alarm, a budget or the gate stopped it, 2 for what must be changed first."""
     from transformers.utils import logging as transformers_logging
 
-    from heedloop.client import ApiError, Client
-    from heedloop_trainer.jobs import Job, JobError, find_snapshot, run_job
+    from heedloop.client import ApiError
+    from heedloop_trainer.jobs import JobError
+    from heedloop_trainer.promotion import PromotionError
 
     transformers_logging.disable_progress_bar()  # a bar for each file that is written says nothing here
-    method = args.method.replace("-", "_")
     try:
-        client = Client(args.url, args.api_key)
-        _check_project(client, args.project)
+        return _promote(args) if args.method == "promote" else _train(args)
+    except (JobError, PromotionError, ApiError, ValueError, OSError) as err:
+        print(f"heedloop train {args.method}: {err}", file=sys.stderr)
+        return 2
+
+
+def _train(args: argparse.Namespace) -> int:
+    from heedloop.client import Client
+    from heedloop_trainer.distributed import join
+    from heedloop_trainer.jobs import Job, find_snapshot, run_job
+
+    world = join()
+    client = Client(args.url, args.api_key)
+    _check_project(client, args.project)
+    snapshot = ""
+    if world.is_first:
         snapshot = find_snapshot(
             client, snapshot_id=args.snapshot, name=args.snapshot_name, default_name=args.out.name
         )
-        config = None if method == "evaluate" else _config(method, args)
-        given = {n: getattr(args, n) for n in _JOB_FIELDS if getattr(args, n, None) is not None}
-        job = Job(
-            method=method,
-            snapshot_id=snapshot,
-            config=config,
-            reward_models=getattr(args, "reward_model", []),
-            lora_rank=getattr(args, "lora", 0),
-            device=_device(getattr(args, "device", None)),
-            **given,
-        )
-        done = run_job(job, client, say=lambda text: print(text, flush=True))
-    except (JobError, ApiError, ValueError, OSError) as err:
-        print(f"heedloop train {args.method}: {err}", file=sys.stderr)
-        return 2
-    return _report(done)
+    snapshot = world.gather(snapshot)[0]
+    method = args.method.replace("-", "_")
+    given = {n: getattr(args, n) for n in _JOB_FIELDS if getattr(args, n, None) is not None}
+    job = Job(
+        method=method,
+        snapshot_id=snapshot,
+        config=None if method == "evaluate" else _config(method, args),
+        reward_models=getattr(args, "reward_model", []),
+        lora_rank=getattr(args, "lora", 0),
+        device=_device(getattr(args, "device", None)),
+        **({"sampling": _sampling(args)} if method == "evaluate" else {}),
+        **given,
+    )
+    done = run_job(job, client, say=_say if world.is_first else _say_nothing, world=world)
+    return _report(done) if world.is_first else 0
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _say_nothing(text: str) -> None:
+    """What processes besides the first say."""
+
+
+def _promote(args: argparse.Namespace) -> int:
+    from heedloop.client import Client
+    from heedloop_trainer.gate import GateConfig
+    from heedloop_trainer.promotion import promote
+
+    limits = {
+        n: v
+        for n in ("num_prompts", "max_regression", "max_length_ratio")
+        if (v := getattr(args, n)) is not None
+    }
+    told = (
+        Client(args.url, args.api_key)
+        if args.url or args.api_key or "HEEDLOOP_API_KEY" in os.environ
+        else None
+    )
+    done = promote(args.evaluation, args.to, config=GateConfig(**limits), client=told)
+    for reason in done.decision.reasons:
+        print(f"  not promoted: {reason}")
+    if done.folder is not None:
+        print(f"promoted: {done.folder} holds it now")
+    return 0 if done.decision.promote else 1
 
 
 _JOB_FIELDS = (
@@ -198,6 +329,14 @@ _JOB_FIELDS = (
     "save_every",
     "model_name",
     "alarms",
+    "thumbs",
+    "dimensions",
+    "ensemble",
+    "cross_validate",
+    "best_of",
+    "review_queue",
+    "checkpointed",
+    "check_memory",
 )
 
 
@@ -212,7 +351,20 @@ def _check_project(client: Any, project: str | None) -> None:
 def _device(asked: str | None) -> str:
     import torch
 
-    return asked or ("cuda" if torch.cuda.is_available() else "cpu")
+    if asked is None and torch.cuda.is_available():
+        asked = f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
+    return asked or "cpu"
+
+
+def _sampling(args: argparse.Namespace) -> Any:
+    from heedloop_trainer.sampling import SamplingConfig
+
+    wanted = {
+        "max_new_tokens": args.max_response_tokens,
+        "temperature": args.temperature,
+        "seed": args.seed,
+    }
+    return SamplingConfig(**{k: v for k, v in wanted.items() if v is not None})
 
 
 def _config(method: str, args: argparse.Namespace) -> Any:
@@ -269,6 +421,17 @@ def _with_shared_options(config: Any, args: argparse.Namespace) -> Any:
     return config
 
 
+def _print_cross_validation(found: dict[str, Any]) -> None:
+    accuracy = found["accuracy"]
+    print(
+        f"\nevery prompt group held out once, {found['num_folds']} folds, {found['num_comparisons']:,} comparisons:"
+    )
+    print(f"  {'accuracy':<28} {accuracy['estimate']:.4f} [{accuracy['low']:.4f}, {accuracy['high']:.4f}]")
+    print(f"  {'mean of the folds':<28} {found['mean_of_folds']:.4f}")
+    print(f"  {'longer answer wins':<28} {found['longer_wins_mean_of_folds']:.4f}")
+    print(f"  {'expected calibration error':<28} {found['calibration_error']:.4f}")
+
+
 def _report(run: Any) -> int:
     from heedloop_trainer.cards import accuracy_table
 
@@ -280,6 +443,10 @@ def _report(run: Any) -> int:
             f"\n{record.evaluation['num_comparisons']:,} held-out comparisons, 95% intervals clustered by judge:"
         )
         print(accuracy_table(record.evaluation))
+    if "calibration_error" in record.evaluation:
+        print(f"  {'expected calibration error':<28} {record.evaluation['calibration_error']:.4f}")
+    if record.evaluation.get("cross_validation"):
+        _print_cross_validation(record.evaluation["cross_validation"])
     if record.evaluation.get("win_rate"):
         rate = record.evaluation["win_rate"]
         for name in ("win_rate", "length_controlled"):

@@ -1,0 +1,80 @@
+"""Memory: what is estimated is about what is taken, and more is asked for by what needs more."""
+
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from heedloop_trainer.memory import available_bytes, estimate_memory, what_to_change
+from heedloop_trainer.models import checkpoint_activations
+from heedloop_trainer.ppo import PPOConfig
+from heedloop_trainer.scratch import SmallShape, small_policy
+
+
+def test_weights_gradients_and_states_are_counted_exactly(policy):
+    size = 4 * sum(p.numel() for p in policy.parameters())
+    found = estimate_memory(policy, max_tokens=64, num_trained=2, num_frozen=1, num_whole=1).parts
+    assert (found["weights"], found["gradients"], found["Adam"]) == (4 * size, 2 * size, 4 * size)
+    spread = estimate_memory(
+        policy, max_tokens=64, num_trained=2, num_frozen=1, num_whole=1, world_size=2
+    ).parts
+    assert spread["weights"] == 2.5 * size
+
+
+def test_fewer_tokens_checkpoints_and_bfloat16_make_it_smaller(policy):
+    plain = estimate_memory(policy, max_tokens=8192).parts["activations"]
+    assert estimate_memory(policy, max_tokens=4096).parts["activations"] == plain / 2
+    assert estimate_memory(policy, max_tokens=8192, bfloat16=True).parts["activations"] == plain / 2
+    assert estimate_memory(checkpoint_activations(policy), max_tokens=8192).parts["activations"] < plain
+
+
+PROGRAM = """
+import resource, sys, torch
+from heedloop.schema import Demonstration, Message
+from heedloop_trainer.scratch import SmallShape, small_policy, train_tokenizer
+from heedloop_trainer.sequences import Encoder
+from heedloop_trainer.sft import SFTConfig, train_sft
+torch.set_num_threads(1)
+tokenizer = train_tokenizer(["one two three"], vocab_size=300)
+model = small_policy(tokenizer, SmallShape(192, 6, 4, 512))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+rows = [Demonstration((Message("user", "one"),), "one two three " * 120)] * 16
+train_sft(SFTConfig(epochs=1, batch_size=16, max_tokens=8192), rows, model, tokenizer)
+taken = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+[one] = Encoder(tokenizer).sequences([rows[0].prompt], [rows[0].completion])
+print(taken, 16 * len(one))
+"""
+
+
+def test_the_estimate_is_near_what_is_taken(tokenizer):
+    """Peak memory of a real training step in a process of its own, within a factor of 1.6 of the estimate."""
+    out = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True).stdout
+    taken, tokens = map(int, out.split())
+    model = small_policy(tokenizer, SmallShape(192, 6, 4, 512))
+    found = estimate_memory(model, max_tokens=tokens)
+    told = found.total - found.parts["weights"]
+    assert told / 1.6 < taken < told * 1.6, (tokens, taken, found.text)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_free_memory_is_known():
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    assert (available_bytes("cpu") or 0) > used / 100
+
+
+def test_the_advice_names_what_is_not_yet_done():
+    text = what_to_change(PPOConfig(max_tokens=8192), checkpointed=False, lora=False, device="cuda")
+    for part in (
+        "--max-tokens (now 8,192",
+        "--gradient-checkpointing",
+        "--bfloat16",
+        "critic_body",
+        "--lora",
+    ):
+        assert part in text
+    less = what_to_change(
+        PPOConfig(max_tokens=512, critic_body="shared"), checkpointed=True, lora=True, device="cpu"
+    )
+    for part in ("--max-tokens", "checkpointing", "critic_body", "--lora", "bfloat16"):
+        assert part not in less
