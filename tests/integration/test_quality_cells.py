@@ -39,6 +39,7 @@ FILTERS = [
     {"user_id": "u3"},
     {"rating": "down"},
     {"language": "fr"},
+    {"user": "new"},
 ]
 
 
@@ -93,7 +94,7 @@ def _view(since, until, filters, kind="end_user", cells=True, project=None):
 
 def _everything(project, since, until, filters, kind, *, cells):
     view = _view(since, until, filters, kind, cells, project)
-    fields = ("tag", "metadata.language", "metadata.request", "answer_chars", "user_id")
+    fields = ("tag", "metadata.language", "metadata.request", "answer_chars", "user_id", "user")
     found = {f: quality.count_by(project, view, [f]) for f in fields}
     found |= {b: quality.count_over_time(project, view, b) for b in ("hour", "day")}
     found["pair"] = quality.count_by(project, view, ["tag", "prompt_version"])

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from heedloop_server.store.connection import ProjectStore
+from heedloop_server.store.filters import USER
 
 __all__ = [
     "ANSWER_CHARS",
@@ -41,6 +42,7 @@ CELL_FIELDS: dict[str, tuple[str, str]] = {
     "is_answer": ("call_is_answer", "is_answer"),
     "status": ("call_status", "status"),
     "answer_chars": (_CHARS.format(chars="call_answer_chars"), _CHARS.format(chars="lengthUTF8(answer)")),
+    "user": (USER.replace("{time}", "call_time"), USER.replace("{time}", "start_time")),
     "tags": ("call_tags", "tags"),
     "metadata": ("call_metadata", "metadata"),
 }

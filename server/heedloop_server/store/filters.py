@@ -13,6 +13,7 @@ __all__ = [
     "LANGUAGE",
     "LANGUAGE_KEYS",
     "THUMBS",
+    "USER",
     "CellConditions",
     "cell_conditions",
     "conditions",
@@ -76,15 +77,16 @@ _CLUSTER = """(trace_id, span_id) IN (
     FROM clusterings FINAL
     ARRAY JOIN arrayZip(trace_ids, span_ids, cluster_ids) AS member
     WHERE project_id = {project:String} AND member.3 = {cluster:String})"""
-_FIRST_DAYS = """(user_id, toDate(start_time, 'UTC')) {how} (
+# word for word the projection `users` of migration 0022: any other expression reads every call
+_FIRST_DAYS = """(
     SELECT user_id, min(toDate(start_time, 'UTC'))
     FROM spans
-    WHERE project_id = {project:String} AND user_id != ''
+    WHERE project_id = {project:String}
     GROUP BY user_id)"""
-_USER = {
-    "new": _fill(_FIRST_DAYS, how="IN"),
-    "returning": "user_id != '' AND " + _fill(_FIRST_DAYS, how="NOT IN"),
-}
+USER = (
+    "multiIf(user_id = '', '', (user_id, toDate({time}, 'UTC')) IN " + _FIRST_DAYS + ", 'new', 'returning')"
+)
+"""Whether the user of an answer was `new` on its day; {time} is the column that holds when it was given."""
 
 LANGUAGE_KEYS = ("language", "lang", "locale")
 """Metadata keys in which apps say the language of a question, the first that is there counts."""
@@ -113,7 +115,8 @@ def conditions(filters: CallFilters) -> tuple[str, dict[str, Any]]:
     if filters.answer_chars is not None:
         parts.append(_CHARS[filters.answer_chars].format(chars="lengthUTF8(answer)"))
     if filters.user is not None:
-        parts.append(_USER[filters.user])
+        parts.append(USER.replace("{time}", "start_time") + " = {user:String}")
+        params["user"] = filters.user
     if filters.cluster is not None:
         parts.append(_CLUSTER)
         params["cluster"] = filters.cluster
@@ -146,7 +149,7 @@ class CellConditions:
 
 _CELL_EQUAL = ("model", "prompt_name", "prompt_version", "service", "environment")
 _FEEDBACK_EQUAL = (*_CELL_EQUAL, "user_id", "session_id")
-_ROWS_ONLY = ("model_requested", "provider", "rating", "flag", "has", "text", "user", "cluster",
+_ROWS_ONLY = ("model_requested", "provider", "rating", "flag", "has", "text", "cluster",
               "min_duration_ms", "max_duration_ms", "min_cost", "max_cost")  # fmt: skip
 
 
@@ -179,6 +182,11 @@ def cell_conditions(
             else "answer_chars = {answer_chars:String}"
         )
         params["answer_chars"] = filters.answer_chars
+    if filters.user is not None:
+        columns.add("user")
+        user = USER.replace("{time}", "call_time") if feedback else "user"
+        parts.append(user + " = {user:String}")
+        params["user"] = filters.user
     _labels(filters, parts, params, column)
     columns |= {"tags"} if filters.tag else set()
     keys = {*filters.metadata, *(LANGUAGE_KEYS if filters.language is not None else ())}

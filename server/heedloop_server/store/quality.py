@@ -251,13 +251,8 @@ def releases(project: ProjectStore, view: View) -> list[tuple[datetime, str, str
 
 def count_raters(project: ProjectStore, view: View) -> dict[str, Group]:
     """Answers of new and of returning users: `new` on the day of a user's first call of all, else `returning`."""
-    found: dict[str, Group] = {}
-    for value in ("new", "returning"):
-        part = View(view.filters.model_copy(update={"user": value}), view.author_kind)
-        group = count_total(project, part)
-        if group.num_answers:
-            found[value] = group
-    return found
+    groups = count_by(project, view, ["user"])
+    return {v: groups[v,] for v in ("new", "returning") if (v,) in groups}
 
 
 def count_sample(project: ProjectStore, view: View) -> Ratings:

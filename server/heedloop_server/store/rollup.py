@@ -176,7 +176,7 @@ def _newest(ranges: str, only: str) -> str:
             call_probability, {_dimensions(0)}
         FROM (
             SELECT project_id, call_time, feedback_id, trace_id, span_id, kind, name, label, score, is_thumb, author_kind, sampling_probability,
-                model, prompt_name, prompt_version, service, environment, received_at, version, is_deleted, call_is_answer, call_status,
+                model, prompt_name, prompt_version, service, environment, user_id, received_at, version, is_deleted, call_is_answer, call_status,
                 call_tags, call_metadata, call_answer_chars, call_probability
             FROM feedback
             WHERE project_id = {{project:String}} AND {ranges}

@@ -46,7 +46,7 @@ ANSWER_SUMS = ("num", "sum_w", "sum_w2")
 RATING_SUMS = ("num", "num_up", "sum_w", "sum_w2", "sum_wy", "sum_w2y", "extra_w", "extra_w2")
 _RAW_FIELDS = {"user_id": ("user_id", "user_id"), "session_id": ("session_id", "session_id")}
 GROUP_FIELDS = ("model", "prompt_name", "prompt_version", "service", "environment", "user_id", "status", "tag",
-                "answer_chars", "language")  # fmt: skip
+                "answer_chars", "language", "user")  # fmt: skip
 _METADATA_KEY = re.compile(r"metadata\.(.{1,128})", re.DOTALL)
 
 _COPIED = ("model", "prompt_name", "prompt_version", "service", "environment", "user_id", "session_id")
