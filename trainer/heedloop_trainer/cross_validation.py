@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,16 @@ class CrossValidation:
 
     margins: np.ndarray
     report: dict[str, Any]
+
+    def save(self, path: Path, rows: Sequence[Comparison]) -> None:
+        """One line per row, in the snapshot's order: prompt group, log-odds that `chosen` wins, tie, weight."""
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(("group", "margin", "tie", "weight"))
+            writer.writerows(
+                (r.group, f"{m:.6f}", int(r.tie), f"{r.weight:g}")
+                for r, m in zip(rows, self.margins, strict=True)
+            )
 
 
 def group_folds(rows: Sequence[Comparison], *, seed: int = 0) -> np.ndarray:

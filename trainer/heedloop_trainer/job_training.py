@@ -203,7 +203,7 @@ def _reward_linear(working: Working) -> None:
         working.say(f"cross-validating over {len({r.group for r in every}):,} prompt groups")
         found = cross_validate(every, job.config)
         evaluation["cross_validation"] = found.report
-        np.savetxt(run.path / "margins.csv", found.margins, fmt="%.6f")
+        found.save(run.path / "cross_validation.csv", every)
     metrics = {"num_rows": float(len(rows)), "num_features": float(len(model.weights))}
     run.log(0, **metrics)
     facts = {"Strongest features": ", ".join(f"{n!r} {w:+.2f}" for n, w in model.strongest(12))}

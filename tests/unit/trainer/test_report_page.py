@@ -27,9 +27,7 @@ class Tags(HTMLParser):
 
 
 def run_with_everything(tmp_path) -> RunFolder:
-    run = RunFolder.create(
-        tmp_path / "run", "ppo", name=NASTY, model_name=NASTY
-    )
+    run = RunFolder.create(tmp_path / "run", "ppo", name=NASTY, model_name=NASTY)
     for step in range(500):
         more = {"objective/held_out_score": -0.01 * step} if step % 2 else {}
         run.log(
