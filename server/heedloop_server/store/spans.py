@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from heedloop.schema import Call, Message, Usage, from_json, to_json
 from heedloop_server.filters import CallFilters
+from heedloop_server.store.candidates import any_version, is_judged, of_page, periods, position_before
 from heedloop_server.store.connection import ArrowTable, ProjectStore, Row
 from heedloop_server.store.filters import conditions
 
@@ -366,6 +367,17 @@ def list_calls(
     Not FINAL over the period, which would merge all of it before the first row: candidates come from any version of a
     span, then the newest versions of those few are asked whether they still match.
     """
+    if not is_judged(filters):
+        return _page(project, filters, limit=limit, after=after)
+    found: list[Row] = []
+    for part in periods(position_before(filters, after[0] if after else None)):
+        found += _page(project, part, limit=limit - len(found), after=after)
+        if len(found) >= limit:
+            break
+    return found
+
+
+def _page(project: ProjectStore, filters: CallFilters, *, limit: int, after: _Position | None) -> list[Row]:
     found: list[Row] = []
     while len(found) < limit:
         wanted = limit - len(found)
@@ -378,7 +390,7 @@ def list_calls(
 
 
 _Position = tuple[datetime, str, str]
-_OF_ALL_VERSIONS = ("rating", "has", "flag", "user", "cluster")
+_OF_ALL_VERSIONS = ("user", "cluster")
 """Filters that are about a span's ids, which do not change, and not about one version of it."""
 
 
@@ -389,7 +401,7 @@ def _candidates(
 
     `LIMIT 1 BY` would say each once, and read the whole period for it.
     """
-    where, params = conditions(filters)
+    where, params = any_version(filters) if is_judged(filters) else conditions(filters)
     if after is not None:
         where += """
  AND start_time <= {after_time:DateTime64(6,'UTC')}
@@ -414,12 +426,15 @@ def _candidates(
 def _newest(project: ProjectStore, filters: CallFilters, keys: Sequence[_Position]) -> list[Row]:
     """Summaries of those of the spans whose newest version matches, newest first.
 
-    What people said of a span is the same for all its versions and not asked again. PREWHERE is by the table's key, which
+    PREWHERE is by the table's key, which
     all versions share: with FINAL nothing else could be asked before the texts of whole granules are read.
     """
     if not keys:
         return []
     where, params = conditions(filters.model_copy(update=dict.fromkeys(_OF_ALL_VERSIONS)))
+    if is_judged(filters):
+        where = of_page(where)
+        params["page_traces"] = sorted({trace for _, trace, _ in keys})
     return project.rows(
         f"""
         SELECT {SUMMARY_COLUMNS}
