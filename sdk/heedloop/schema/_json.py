@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
+from functools import cache
 from typing import Any, TypeVar, cast
 
 from heedloop.schema._call import Message, ToolCall, Usage
@@ -35,15 +36,25 @@ _NESTED: dict[tuple[str, str], tuple[type[Any], bool]] = {
 def to_json(record: Any) -> dict[str, Any]:
     """A record as a JSON-ready dictionary; fields that are None or empty are left out."""
     out: dict[str, Any] = {}
-    for f in fields(record):
-        value = _plain(getattr(record, f.name))
+    for name in _names(type(record)):
+        value = _plain(getattr(record, name))
         if value is None or value == [] or value == {}:
             continue
-        out[f.name] = value
+        out[name] = value
     return out
 
 
+@cache
+def _names(cls: type[Any]) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(cls))
+
+
+_AS_IT_IS = frozenset({str, int, float, bool, type(None)})
+
+
 def _plain(value: Any) -> Any:
+    if type(value) in _AS_IT_IS:
+        return value
     if isinstance(value, datetime):
         return format_time(value)
     if isinstance(value, (tuple, list)):
