@@ -25,6 +25,8 @@ STYLE = """<style>
 [class*="st-key-"][class*="_switch"] button [data-testid="stMarkdownContainer"] { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 a.hl-out { color: var(--hl-muted) !important; text-decoration: none; font-size: .93rem; }
 a.hl-out:hover { text-decoration: underline; }
+button[data-selected="true"] p { color: var(--hl-primary); }
+.st-key-project { padding: 7px 12px; border-radius: 8px; }
 .hl-muted { color: var(--hl-muted); }
 @media (max-width: 640px) { .stMainBlockContainer { padding: 3.4rem 14px 3rem; } }
 </style>"""
@@ -33,7 +35,8 @@ a.hl-out:hover { text-decoration: underline; }
 def main() -> None:
     """Draw the page that the URL names."""
     st.set_page_config(page_title="heedloop", page_icon=str(ICON), layout="wide")
-    st.html(STYLE.replace("var(--hl-muted)", palette(st.context.theme.type).muted))
+    colours = palette(st.context.theme.type)
+    st.html(STYLE.replace("var(--hl-muted)", colours.muted).replace("var(--hl-primary)", colours.link))
     session = current()
     shown = pages.streamlit_pages(pages.visible(session))
     if not shown:
@@ -42,7 +45,8 @@ def main() -> None:
     navigation.register(shown)
     page = st.navigation(list(shown.values()), expanded=True)
     with st.sidebar:
-        st.text(session.project)
+        with st.container(border=True, key="project"):
+            st.text(session.project)
         if not SESSIONS.is_local:
             st.text(f"{session.name}, {session.role}" if session.name else session.role)
             st.html('<a class="hl-out" href="/sign-out" target="_self">Sign out</a>')

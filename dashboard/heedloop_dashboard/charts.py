@@ -249,7 +249,7 @@ def dots(
         alt if values else f"No ratings by {what.lower()} yet.",
         columns,
         values,
-        max_height=50 + 44 * len(values),
+        max_height=60 + 60 * len(values),
     )
 
 

@@ -28,7 +28,7 @@ _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Sign in · heedloop</title><style>
 :root {{ color-scheme: light dark; --bg: #f6f7f9; --card: #fff; --text: #111827; --muted: #5f6b7a; --line: #e3e6ea; --blue: #2563eb; --red: #b42318; }}
-@media (prefers-color-scheme: dark) {{ :root {{ --bg: #0e1117; --card: #141922; --text: #e6e8ec; --muted: #a3acba; --line: #2a313c; --blue: #3b78e7; --red: #ff9a8b; }} }}
+@media (prefers-color-scheme: dark) {{ :root {{ --bg: #0e1117; --card: #141922; --text: #e6e8ec; --muted: #a3acba; --line: #2a313c; --blue: #2f6ce0; --red: #ff9a8b; }} }}
 * {{ box-sizing: border-box; }} body {{ margin: 0; min-height: 100vh; display: grid; place-items: center; background: var(--bg); color: var(--text);
   font: 15px/1.5 Inter, system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; padding: 20px; }}
 main {{ width: 100%; max-width: 380px; background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 30px 28px; }}

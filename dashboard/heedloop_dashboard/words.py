@@ -19,6 +19,7 @@ __all__ = [
     "percent",
     "plural",
     "points",
+    "short",
     "signed_count",
 ]
 
@@ -41,6 +42,13 @@ def interval(rate: Mapping[str, Any] | None) -> str:
         return "no ratings"
     low, high = 100 * rate["low"], 100 * rate["high"]
     return f"{percent(rate['estimate'])} ({low:.1f} to {high:.1f}, n = {count(rate['n'])})"
+
+
+def short(rate: Mapping[str, Any] | None) -> str:
+    """An Interval as `62.0% (60–64)`, for tables with many of them; an en dash where undefined."""
+    if rate is None:
+        return NONE
+    return f"{percent(rate['estimate'])} ({100 * rate['low']:.0f}–{100 * rate['high']:.0f})"  # noqa: RUF001
 
 
 def change(difference: Mapping[str, Any] | None) -> str:

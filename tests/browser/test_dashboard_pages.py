@@ -4,6 +4,7 @@ import re
 from datetime import datetime, timezone
 from urllib.parse import parse_qs, urlsplit
 
+import pyarrow.parquet
 import pytest
 from dashboard_browser import settled, sign_in
 from dashboard_world import ANSWER
@@ -214,8 +215,9 @@ def test_every_list_page_shows_the_world(page: Page, dashboard: str, path: str) 
 
 def test_the_export_holds_what_is_shown(page: Page, dashboard: str, api: Client) -> None:
     visit(page, dashboard, "/")
+    page.get_by_role("button", name="Export").click()
     with page.expect_download() as waiting:
-        page.get_by_role("button", name="Export").click()
+        page.get_by_role("button", name="CSV").click()
     text = waiting.value.path().read_text(encoding="utf-8-sig")
     groups = api.quality_by("model", **window("30 d", datetime.now(timezone.utc)))
     for group in groups:
@@ -223,6 +225,11 @@ def test_the_export_holds_what_is_shown(page: Page, dashboard: str, api: Client)
             f"by model,model,{group['value']},{group['num_answers']},{group['num_rated']},{group['num_up']},"
             in text
         )
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Parquet").click()
+    table = pyarrow.parquet.read_table(waiting.value.path()).to_pylist()
+    shown = {r["value"]: r for r in table if r["panel"] == "by model"}
+    assert {g["value"]: g["num_up"] for g in groups} == {v: r["num_up"] for v, r in shown.items()}
 
 
 def test_a_wrong_key_is_refused_and_a_right_one_leads_on(

@@ -95,6 +95,8 @@ def _what(rule: Mapping[str, Any]) -> dict[str, Any]:
             "Share of those that match", value=_lines(rule.get("of")), placeholder="flag=inaccurate",
             help="Only where a share of answers that match is watched. " + FILTER_HELP, height=68,
         ),
+        "window_hours": st.number_input("Window (hours)", 1, 168, int(rule.get("window_hours") or 24)),
+        "min_count": st.number_input("Silent under so many answers", 1, 1_000_000, int(rule.get("min_count") or 30)),
         "bad": st.selectbox(
             "Which way is worse", ["", *BAD], format_func=lambda b: BAD.get(b, "As usual for this number"),
             index=["", *BAD].index(rule["bad"]) if rule.get("bad") in BAD else 0,
@@ -114,8 +116,6 @@ def _when(rule: Mapping[str, Any]) -> dict[str, Any]:
         "baseline": st.number_input(
             "Baseline (%)", 0.0, 100.0, _percent(rule.get("baseline")), 1.0, placeholder="Measured over the weeks before"
         ),
-        "window_hours": st.number_input("Window (hours)", 1, 168, int(rule.get("window_hours") or 24)),
-        "min_count": st.number_input("Silent under so many answers", 1, 1_000_000, int(rule.get("min_count") or 30)),
         "webhook_url": st.text_input(
             "Webhook", value=str(rule.get("webhook_url") or ""), placeholder="https://…", max_chars=2000,
             help="Gets a signed POST at every change. Private addresses are refused.",

@@ -19,6 +19,13 @@ from heedloop_dashboard.views import alert_form
 __all__ = ["answers_of", "show"]
 
 _SAID = "heedloop_alert_said"
+_STATES = {
+    "Alarm": "is in alarm",
+    "Warning": "gives a warning",
+    "Ok": "is in order",
+    "Resolved": "is in order again",
+    "Muted": "is muted",
+}
 
 
 def show() -> None:
@@ -72,7 +79,7 @@ def _verdict(alerts: Sequence[Mapping[str, Any]]) -> None:
     first = open_[0]
     components.finding(
         "verdict",
-        lead=f"{first['name']}: {first['state']}",
+        lead=f"{first['name']} {_STATES[first['state'].capitalize()]}",
         text=f". {first.get('message') or ''}"
         + (f" {words.plural(len(unseen), 'alert')} not acknowledged yet." if unseen else ""),
         tone="bad" if first["state"] == "alarm" else "",
@@ -141,32 +148,31 @@ def _export_rows(answer: Answer) -> list[dict[str, Any]]:
 
 
 def _one(alert_id: str) -> None:
-    with st.container(horizontal=True, vertical_alignment="center"):
+    title = st.container(horizontal=True, vertical_alignment="center", gap="small")
+    with title:
         st.subheader("Alert", anchor=False, width="stretch")
-        components.links("up", [("All alerts", Open("alerts"))], label="Alerts")
     answers = read_page(alert=ask(Client.alert, alert_id), history=ask(Client.alert_history, alert_id))
     if answers["alert"].error is not None:
         panels.problem(answers["alert"].error)
         return
     alert: Mapping[str, Any] = answers["alert"].value
+    with title:
+        _actions(alert)
+        components.links("up", [("All alerts", Open("alerts"))], label="Alerts")
     said = st.session_state.pop(_SAID, None)
     if said:
         components.finding("said", lead=said[0], text=said[1], tone=said[2])
     _state(alert)
     _figures(alert)
-    left, right = st.columns([1.7, 1], gap="small")
-    with left:
-        _history(alert, answers["history"])
-    with right:
-        _rule(alert)
-        _actions(alert)
+    _history(alert, answers["history"])
+    _rule(alert)
     if current().can("admin"):
         alert_form.show_edit(alert)
 
 
 def _state(alert: Mapping[str, Any]) -> None:
     tone = {"alarm": "bad", "ok": "good", "resolved": "good"}.get(alert["state"], "")
-    text = f" is {rules.state_word(alert).lower()}. {alert.get('message') or rules.sentence(alert)}"
+    text = f" {_STATES.get(rules.state_word(alert), 'is ' + rules.state_word(alert))}. {alert.get('message') or rules.sentence(alert)}"
     if alert.get("error"):
         text += f" It could not be evaluated: {alert['error']}"
     target = answers_of(alert)
@@ -309,7 +315,7 @@ def _actions(alert: Mapping[str, Any]) -> None:
     if not (session.can("admin") or session.can("annotate")):
         return
     open_ = alert["state"] in ("alarm", "warning") and not alert.get("acknowledged_by")
-    with st.container(horizontal=True, gap="small", key="actions"):
+    with st.container(horizontal=True, gap="small", key="actions", width="content"):
         if (
             open_
             and session.can("annotate")

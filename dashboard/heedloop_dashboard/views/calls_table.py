@@ -31,6 +31,7 @@ def show(
     columns: Sequence[str],
     params: Mapping[str, str],
     tall: bool = False,
+    caption: str = "Answers, newest first",
 ) -> None:
     """Draw the list; `params` go along to the trace page, so that its next and previous stay in this list."""
     heads = [{"key": c, "label": _COLUMNS[c][0], "kind": _COLUMNS[c][1]} for c in columns]
@@ -44,7 +45,7 @@ def show(
         }
         for call in calls
     ]
-    components.table(key, heads, rows, caption="Answers, newest first", tall=tall)
+    components.table(key, heads, rows, caption=caption, tall=tall)
 
 
 def _cell(call: Mapping[str, Any], column: str) -> Any:

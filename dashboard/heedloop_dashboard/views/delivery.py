@@ -35,7 +35,7 @@ def show() -> None:
     with left, panels.panel("ledger_table", stretch=True):
         panels.header("Ledger", "received = stored + rejected + duplicate + pending")
         heads = [
-            {"key": "what", "label": "", "kind": ""},
+            {"key": "what", "label": "What", "kind": ""},
             *({"key": s, "label": s.capitalize(), "kind": "number"} for s in STATES),
         ]
         rows = [

@@ -121,7 +121,12 @@ def _calls(key: str, title: str, caption: str, answer: Answer, **narrower: str) 
             panels.empty("None in this period.")
         else:
             calls_table.show(
-                key, answer.value["calls"], columns=COLUMNS, params=filters.link_params(**narrower), tall=True
+                key,
+                answer.value["calls"],
+                columns=COLUMNS,
+                params=filters.link_params(**narrower),
+                tall=True,
+                caption=f"{title}, newest first",
             )
 
 

@@ -83,9 +83,8 @@ def _standings(found: Mapping[str, Any], field: str, title: str) -> None:
     heads = [
         {"key": "value", "label": title, "kind": ""},
         {"key": "strength", "label": "Strength", "kind": "number"},
-        {"key": "equal", "label": "At equal length", "kind": "number"},
-        {"key": "win", "label": "Won", "kind": "number"},
-        {"key": "wtl", "label": "Wins, ties, losses", "kind": "number"},
+        {"key": "equal", "label": "Equal length", "kind": "number"},
+        {"key": "wtl", "label": "Won, tied, lost", "kind": "number"},
     ]
     rows = []
     for s in found["standings"]:
@@ -96,7 +95,6 @@ def _standings(found: Mapping[str, Any], field: str, title: str) -> None:
             s["value"] or "(none)",
             _log_odds(s.get("strength")),
             words.NONE if equal is None else f"{equal:+.2f}",
-            words.percent((s.get("win_rate") or {}).get("estimate")),
             f"{s['num_wins']:,}, {s['num_ties']:,}, {s['num_losses']:,}",
         ]
         rows.append({"cells": cells, "opens": opens})
@@ -158,7 +156,7 @@ def _pairs(found: Mapping[str, Any]) -> None:
             {"key": "a", "label": "First", "kind": ""},
             {"key": "b", "label": "Second", "kind": ""},
             {"key": "rate", "label": "First won", "kind": "number"},
-            {"key": "wtl", "label": "Wins, ties, losses", "kind": "number"},
+            {"key": "wtl", "label": "Won, tied, lost", "kind": "number"},
         ]
         rows = [
             {

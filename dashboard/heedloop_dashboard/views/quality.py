@@ -404,7 +404,11 @@ def _recent(recent: Answer) -> None:
     else:
         columns = ("time", "answer", "tags", "version", "model")
         calls_table.show(
-            "recent_down", recent.value["calls"], columns=columns, params=filters.link_params(rating="down")
+            "recent_down",
+            recent.value["calls"],
+            columns=columns,
+            params=filters.link_params(rating="down"),
+            caption="Recent thumbs-down",
         )
 
 

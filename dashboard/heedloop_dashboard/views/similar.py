@@ -20,7 +20,7 @@ def show(answer: Answer) -> None:
     with panels.panel("similar"):
         panels.header(
             "Liked answers to similar questions",
-            "Thumbs-up, the most alike first; select one to open its trace",
+            "Thumbs-up, the most alike first",
         )
         if answer.error is not None:
             panels.problem(answer.error)
@@ -29,25 +29,16 @@ def show(answer: Answer) -> None:
         if not calls:
             panels.empty("No liked answer to a question like this yet.")
             return
-        heads = [
-            {"key": "alike", "label": "Alike", "kind": "number"},
-            {"key": "question", "label": "Question", "kind": "wide"},
-            {"key": "answer", "label": "Answer", "kind": "wide"},
-            {"key": "version", "label": "Version", "kind": ""},
-            {"key": "model", "label": "Model", "kind": ""},
-        ]
-        rows = [
-            {
-                "key": c["trace_id"],
-                "cells": [
-                    words.percent(c.get("similarity"), digits=0),
-                    c.get("question") or c.get("input_preview"),
-                    c.get("answer") or c.get("output_preview"),
-                    c.get("prompt_version"),
-                    c.get("model"),
-                ],
-                "open": Open("trace", {"trace_id": c["trace_id"], "span_id": c["span_id"]}).to_json(),
-            }
-            for c in calls
-        ]
-        components.table("similar_rows", heads, rows, caption="Liked answers to similar questions", link=1)
+        components.feedback("similar_answers", [_entry(c) for c in calls])
+
+
+def _entry(call: Mapping[str, Any]) -> dict[str, Any]:
+    about = " · ".join(str(v) for v in (call.get("prompt_version"), call.get("model")) if v)
+    return {
+        "title": call.get("question") or call.get("input_preview"),
+        "when": f"{words.percent(call.get('similarity'), digits=0)} alike",
+        "who": about,
+        "text": call.get("answer") or call.get("output_preview"),
+        "id": "Open this trace",
+        "open": Open("trace", {"trace_id": call["trace_id"], "span_id": call["span_id"]}).to_json(),
+    }

@@ -88,9 +88,9 @@ def show_releases(answer: Answer) -> None:
             {"key": "before", "label": "Before", "kind": "number"},
             {"key": "after", "label": "After", "kind": "number"},
             {"key": "change", "label": "Change", "kind": "number"},
-            {"key": "drift", "label": "Others meanwhile", "kind": "number"},
+            {"key": "drift", "label": "Others", "kind": "number"},
             {"key": "decided", "label": "Decided", "kind": "state"},
-            {"key": "needed", "label": "Still needed", "kind": "number"},
+            {"key": "needed", "label": "Needed", "kind": "number"},
             {"key": "run", "label": "Trained by", "kind": "mono"},
         ]
         rows = [_release_row(r, days) for r in answer.value["releases"]]
@@ -112,11 +112,11 @@ def _release_row(release: Mapping[str, Any], days: int) -> dict[str, Any]:
         opens["run"] = Open("runs", {"run_id": run["id"]}).to_json()
     cells = [
         words.clock(release["time"]),
-        f"{release['value']} ({str(release['field']).replace('_', ' ')})",
-        words.interval(_rate(release, "before")),
-        words.interval(_rate(release, "after")),
+        str(release["value"]),
+        words.short(_rate(release, "before")),
+        words.short(_rate(release, "after")),
         words.change(release.get("change")),
-        words.change(release.get("drift")),
+        words.points((release.get("drift") or {}).get("estimate")),
         _DECIDED.get(str(release.get("decided")), "Not yet"),
         _needed(release),
         run["id"] if run else None,
