@@ -1,7 +1,7 @@
 """An annotator's road through a queue: next, draft, submit, skip, back; and what of it becomes feedback."""
 
 import pytest
-from review_world import QUESTIONS, World, review_world
+from review_people import QUESTIONS, World, review_world
 
 
 @pytest.fixture(scope="module")

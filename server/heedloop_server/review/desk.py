@@ -22,7 +22,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from heedloop.schema import Call, Feedback, utc_now
-from heedloop_server.errors import NotFound, ServerError
+from heedloop_server.errors import Conflict, NotFound, ServerError
 from heedloop_server.ingest.feedback import Outcome
 from heedloop_server.review.answers import to_shown
 from heedloop_server.review.contents import Contents
@@ -49,6 +49,8 @@ log = logging.getLogger("heedloop.review")
 MAX_OPEN = 128
 _CLAIM = timedelta(seconds=30)
 _PATIENCE_S = 2.0
+_AHEAD = 7
+"""Items whose content is read besides those that are handed out: the next requests then find it in memory."""
 
 Record = Callable[[str, Sequence[Feedback], str], Future[list[Outcome]]]
 """Stores feedback: project, entries, key id."""
@@ -66,10 +68,17 @@ class OpenQueue:
     num_users: int = 0
     items_seen: datetime | None = None
     assignments_seen: datetime | None = None
+    waiting: list[Assignment] | None = None
 
     @property
     def queue(self) -> Queue:
         return self.work.queue
+
+    def start_anew(self) -> None:
+        """Forget what is known; the next user reads it from the store."""
+        self.work = Work(self.queue)
+        self.items_seen = self.assignments_seen = None
+        self.loaded = False
 
 
 def assignment_id_of(queue_id: str, item_id: str, annotator: str) -> str:
@@ -185,9 +194,7 @@ class ReviewDesk:
             opened = [o for (of, _), o in self._open.items() if of == project]
         for one in opened:
             with one.lock:
-                one.work = Work(one.queue)
-                one.items_seen = one.assignments_seen = None
-                one.loaded = False
+                one.start_anew()
         self._contents.clear()
 
     def repair_later(self, project: str, queue_id: str) -> None:
@@ -221,9 +228,35 @@ class ReviewDesk:
         found = read_assignments(opened.project, opened.queue.queue_id, missing)
         return [found.get((a.item_id, a.annotator), a) for a in assignments]
 
+    @contextmanager
+    def together(self, opened: OpenQueue) -> Generator[None]:
+        """What is kept inside is stored with one insert at the end. Where that fails, the memory is thrown away: the store is right."""
+        opened.waiting = None if self._shared else []  # a claim must be seen by other servers at once
+        try:
+            try:
+                yield
+            except Conflict:
+                self._flush(opened)  # what was kept before it, such as a draft, is right
+                raise
+            self._flush(opened)
+        except BaseException:
+            if opened.waiting:
+                opened.start_anew()
+            raise
+        finally:
+            opened.waiting = None
+
+    def _flush(self, opened: OpenQueue) -> None:
+        if opened.waiting:
+            insert_assignments(opened.project, opened.queue.queue_id, opened.waiting)
+            opened.waiting = []
+
     def keep(self, opened: OpenQueue, assignments: Sequence[Assignment]) -> None:
-        """Store how assignments stand now, then remember it; the words of judgements are not kept in memory."""
-        insert_assignments(opened.project, opened.queue.queue_id, assignments)
+        """Store how assignments stand now, and remember it; the words of judgements are not kept in memory."""
+        if opened.waiting is not None:
+            opened.waiting += assignments
+        else:
+            insert_assignments(opened.project, opened.queue.queue_id, assignments)
         opened.work.take(a if a.state == "leased" else a.without_words() for a in assignments)
 
     def lease(self, opened: OpenQueue, annotator: str, num: int, *, key_id: str) -> list[Assignment]:
@@ -231,11 +264,16 @@ class ReviewDesk:
         leased: list[Assignment] = []
         num = min(num, MAX_HELD - len(opened.work.held(annotator, utc_now())))
         while len(leased) < num:
-            chosen = opened.work.next_items(annotator, utc_now(), num - len(leased))
-            there = [i for i in chosen if self._there(opened, i)]
+            chosen = opened.work.next_items(annotator, utc_now(), num - len(leased) + _AHEAD)
+            there = self.contents(opened, chosen) if chosen else {}
+            gone = [i for i in chosen if i not in there]
+            if gone:
+                log.warning("%d items of queue %s have lost their answers", len(gone), opened.queue.queue_id)
+                opened.work.drop_items(gone)
+                continue
             if not chosen:
                 break
-            leased += self.lease_items(opened, annotator, there, key_id=key_id)
+            leased += self.lease_items(opened, annotator, chosen[: num - len(leased)], key_id=key_id)
         return leased
 
     def lease_items(
@@ -260,6 +298,12 @@ class ReviewDesk:
         ]
         self.keep(opened, moved)
         return [a for a in moved if a.state == "leased"]
+
+    def hold(self, opened: OpenQueue, annotator: str, item_id: str, *, key_id: str) -> Assignment:
+        """A lease for a judgement that was made elsewhere: whatever others hold or have judged, nothing of it is turned away."""
+        asked = self._next_state(opened, annotator, item_id, key_id, "")
+        self.keep(opened, [asked])
+        return asked
 
     def _next_state(
         self, opened: OpenQueue, annotator: str, item_id: str, key_id: str, reason: str
@@ -334,14 +378,6 @@ class ReviewDesk:
                     found[item.item_id] = [calls[t] for t in item.targets]
                     self._contents.put((project, item.item_id), found[item.item_id])
         return found
-
-    def _there(self, opened: OpenQueue, item_id: str) -> bool:
-        """False (and the item forgotten) where its answers are not in the store any more: erased, or past their retention."""
-        if item_id in self.contents(opened, [item_id]):
-            return True
-        log.warning("item %s of queue %s has lost its answer", item_id, opened.queue.queue_id)
-        opened.work.drop_items([item_id])
-        return False
 
 
 def as_shown(opened: OpenQueue, a: Assignment) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from heedloop.schema import Call, Feedback, answer_hash, utc_now
@@ -17,18 +17,18 @@ from heedloop_server.review.judgement import feedback_of, judged, taken_back
 from heedloop_server.review.training import Feedforward, compare
 from heedloop_server.store.review import REOPENED, Assignment
 
-__all__ = ["Submitted", "keep_draft", "own", "reopen", "skip", "submit"]
+__all__ = ["Submitted", "keep_draft", "own", "record", "reopen", "skip", "submit"]
 
 _TICK = timedelta(microseconds=1)
 
 
 @dataclass(slots=True)
 class Submitted:
-    """A judgement that is stored; `recorded` gives the outcomes of its feedback once that is stored too."""
+    """A judgement whose assignment is stored (or will be, at the end of `together`), and the feedback that is to be recorded for it."""
 
     queue_id: str
-    recorded: Future[list[Outcome]] | None = None
-    num_gone: int = 0
+    feedback: list[Feedback]
+    key_id: str
     training: Feedforward | None = None
     feedback_ids: list[str] = field(default_factory=list[str])
 
@@ -51,6 +51,7 @@ def submit(
     duration_ms: int = 0,
     guideline: int | None = None,
     hashes: Sequence[str] | None = None,
+    at: datetime | None = None,
 ) -> Submitted:
     """Store a judgement; the same again changes nothing, another one replaces it.
 
@@ -58,6 +59,7 @@ def submit(
         answers: by question, in the order shown.
         guideline: the version that was shown, where it is not the one of the lease.
         hashes: of the answers' texts that were shown, in that order.
+        at: when it was made, where that was not now.
 
     Raises:
         SchemaError: an answer is wrong; it names the question.
@@ -72,9 +74,9 @@ def submit(
     if a.state != "done" or a.answers != judgement:
         _still_taken(opened)
         a = _holding(desk, opened, a, key_id, answers)
-        return _store(desk, opened, a, judgement, calls, key_id, duration_ms, guideline)
+        return _store(desk, opened, a, judgement, calls, key_id, duration_ms, guideline, at)
     said = feedback_of(opened.queue.questions, judgement, judged(opened.work.items[a.item_id], a, calls))
-    return _record(desk, opened, a, said, [], judgement, key_id)
+    return _submitted(opened, a, said, [], judgement, key_id)
 
 
 def _store(
@@ -86,6 +88,7 @@ def _store(
     key_id: str,
     duration_ms: int,
     guideline: int | None,
+    at: datetime | None,
 ) -> Submitted:
     questions, project = opened.queue.questions, opened.project.project
     before = (
@@ -93,7 +96,7 @@ def _store(
         if a.answers is not None
         else []
     )
-    now = max(utc_now(), a.judged_at + _TICK)
+    now = max(at or utc_now(), a.judged_at + _TICK)
     done = a.moved(
         state="done",
         answers=judgement,
@@ -111,11 +114,10 @@ def _store(
     gone = taken_back(project, before, said, about)
     done = done.with_feedback([f.identity(project) for f in said])
     desk.keep(opened, [done])
-    return _record(desk, opened, done, said, gone, judgement, key_id)
+    return _submitted(opened, done, said, gone, judgement, key_id)
 
 
-def _record(
-    desk: ReviewDesk,
+def _submitted(
     opened: OpenQueue,
     a: Assignment,
     said: Sequence[Feedback],
@@ -125,17 +127,22 @@ def _record(
 ) -> Submitted:
     project = opened.project.project
     item = opened.work.items[a.item_id]
-    found = Submitted(opened.queue.queue_id, num_gone=len(gone))
+    found = Submitted(opened.queue.queue_id, [*gone, *said], key_id)
     found.feedback_ids = [str(f.identity(project)) for f in said]
     if item.gold == "training":
         found.training = compare(opened.queue.questions, item, a.shown_order, judgement)
-    if said or gone:
-        try:
-            found.recorded = desk.record(project, [*gone, *said], key_id)
-        except ServerError:
-            desk.repair_later(project, opened.queue.queue_id)
-            raise
     return found
+
+
+def record(desk: ReviewDesk, project: str, submitted: Submitted) -> Future[list[Outcome]] | None:
+    """Begin to store the feedback of a judgement whose assignment is stored; None where there is none."""
+    if not submitted.feedback:
+        return None
+    try:
+        return desk.record(project, submitted.feedback, submitted.key_id)
+    except ServerError:
+        desk.repair_later(project, submitted.queue_id)
+        raise
 
 
 def skip(desk: ReviewDesk, opened: OpenQueue, a: Assignment, reason: str) -> Assignment:
@@ -177,7 +184,7 @@ def reopen(
     )
     desk.keep(opened, [leased])
     gone = taken_back(opened.project.project, said, [], judged(opened.work.items[a.item_id], leased, calls))
-    return leased, _record(desk, opened, leased, [], gone, {}, key_id)
+    return leased, _submitted(opened, leased, [], gone, {}, key_id)
 
 
 def keep_draft(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -12,9 +13,10 @@ from heedloop.schema import SchemaError, format_time, utc_now
 from heedloop_server.auth import Principal, require
 from heedloop_server.cursors import read_cursor, write_cursor
 from heedloop_server.errors import NotFound, ServerError
+from heedloop_server.ingest.feedback import Outcome
 from heedloop_server.review.desk import OpenQueue, ReviewDesk
 from heedloop_server.review.shown import assignment_json, suggestions_of
-from heedloop_server.review.submission import Submitted, keep_draft, own, reopen, skip, submit
+from heedloop_server.review.submission import Submitted, keep_draft, own, record, reopen, skip, submit
 from heedloop_server.routes.review import desk_of
 from heedloop_server.store.review import Assignment
 from heedloop_server.store.review_content import model_feedback
@@ -94,18 +96,20 @@ def post_submit(request: Request, who: Worker, assignment_id: str, body: Submiss
     desk = desk_of(request)
     with _queue(desk, who, assignment_id) as opened:
         a = own(opened, assignment_id, who.author)
-        done = submit(
-            desk,
-            opened,
-            a,
-            body.answers,
-            key_id=who.key_id,
-            duration_ms=min(body.duration_ms, _DAY_MS),
-            guideline=body.guideline_version,
-            hashes=body.answer_hashes,
-        )
-        further = _further(desk, opened, who, body.next, body.holding)
-    _wait(desk, who, done)
+        with desk.together(opened):
+            done = submit(
+                desk,
+                opened,
+                a,
+                body.answers,
+                key_id=who.key_id,
+                duration_ms=min(body.duration_ms, _DAY_MS),
+                guideline=body.guideline_version,
+                hashes=body.answer_hashes,
+            )
+            further = _further(desk, opened, who, body.next, body.holding)
+        recorded = record(desk, who.project, done)
+    _wait(desk, who, done, recorded)
     return {"state": "done", "feedback": done.feedback_ids, "training": done.training, **further}
 
 
@@ -113,7 +117,7 @@ def post_submit(request: Request, who: Worker, assignment_id: str, body: Submiss
 def post_skip(request: Request, who: Worker, assignment_id: str, body: Skip) -> dict[str, Any]:
     """Leave an item to others."""
     desk = desk_of(request)
-    with _queue(desk, who, assignment_id) as opened:
+    with _queue(desk, who, assignment_id) as opened, desk.together(opened):
         skip(desk, opened, own(opened, assignment_id, who.author), body.reason)
         further = _further(desk, opened, who, body.next, body.holding)
     return {"state": "skipped", "feedback": [], "training": None, **further}
@@ -126,8 +130,9 @@ def post_reopen(request: Request, who: Worker, assignment_id: str) -> dict[str, 
     with _queue(desk, who, assignment_id) as opened:
         a, taken_back = reopen(desk, opened, own(opened, assignment_id, who.author), key_id=who.key_id)
         shown = _shown(desk, opened, [a])
+        recorded = record(desk, who.project, taken_back) if taken_back is not None else None
     if taken_back is not None:
-        _wait(desk, who, taken_back)
+        _wait(desk, who, taken_back, recorded)
     return shown[0]
 
 
@@ -214,12 +219,12 @@ def _suggestions(opened: OpenQueue, assignments: list[Assignment]) -> dict[str, 
     }
 
 
-def _wait(desk: ReviewDesk, who: Principal, done: Submitted) -> None:
+def _wait(desk: ReviewDesk, who: Principal, done: Submitted, recorded: Future[list[Outcome]] | None) -> None:
     """Until the feedback is stored; where the store refuses it now, it is stored later from the assignment's row."""
-    if done.recorded is None:
+    if recorded is None:
         return
     try:
-        done.recorded.result()
+        recorded.result()
     except ServerError:
         desk.repair_later(who.project, done.queue_id)
         raise
