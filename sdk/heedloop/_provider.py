@@ -26,7 +26,6 @@ from heedloop._spans import CallSpan, cleaned
 __all__ = ["connect", "foreign_attributes", "foreign_resource"]
 
 _INHERITED = (names.USER_ID, names.CONVERSATION_ID)
-_BUBBLING = (names.REQUEST_MODEL, names.RESPONSE_MODEL, names.PROVIDER_NAME)
 _MAX_OPEN = 10_000
 
 
@@ -166,9 +165,13 @@ def _is_ours(span: ReadableSpan) -> bool:
 
 def _tell_answer(answer: CallSpan, attributes: Mapping[str, Any]) -> None:
     """The answer's model is that of the LLM call inside it, where the app did not say it itself."""
-    for key in _BUBBLING:
-        if key in attributes and key not in answer.attributes:
-            answer.set_attribute(key, attributes[key])
+    if attributes.get(names.OPERATION_NAME, "chat") not in names.GENERATING:
+        return
+    for key, known_as in names.MODEL_ATTRIBUTES.items():
+        if key not in answer.attributes:
+            told = next((attributes[name] for name in known_as if name in attributes), None)
+            if told is not None:
+                answer.set_attribute(key, told)
 
 
 def foreign_attributes(span: Any, options: Options) -> dict[str, Any]:

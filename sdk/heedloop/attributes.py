@@ -64,6 +64,16 @@ USAGE_ATTRIBUTES: dict[str, str] = {
 }
 """Field of `schema.Usage` -> attribute."""
 
+MODEL_ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    REQUEST_MODEL: (REQUEST_MODEL, "llm.request.model_name"),
+    RESPONSE_MODEL: (RESPONSE_MODEL, "llm.response.model_name", "llm.model_name"),
+    PROVIDER_NAME: (PROVIDER_NAME, "gen_ai.system", "llm.provider", "llm.system"),
+}
+"""What a span says of its model, in the convention's names and in those of OpenInference and of older instrumentations."""
+
+GENERATING: frozenset[str] = frozenset({"chat", "text_completion", "generate_content"})
+"""Values of `gen_ai.operation.name` whose model writes answers; an embedding's does not."""
+
 CONTENT_ATTRIBUTES: frozenset[str] = frozenset(
     {INPUT_MESSAGES, OUTPUT_MESSAGES, SYSTEM_INSTRUCTIONS, INPUT, OUTPUT}
 )

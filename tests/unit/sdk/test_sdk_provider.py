@@ -42,6 +42,24 @@ def test_foreign_spans_inside_a_call_are_no_answers_and_tell_it_their_model():
     assert inner.resource["service.name"] == "test"
 
 
+def test_openinference_and_older_instrumentations_tell_their_model_too():
+    for sent in (
+        {"llm.model_name": "m-2", "llm.provider": "p", "gen_ai.operation.name": "chat"},
+        {"gen_ai.response.model": "m-2", "gen_ai.system": "p"},
+    ):
+        with testing.recording() as seen:
+
+            @heedloop.trace(name="call")
+            def call(q, sent=sent):
+                llm_span("embed", **{"gen_ai.operation.name": "embeddings", "gen_ai.request.model": "e-1"})
+                llm_span(**sent)
+
+            call("q")
+        found = seen.span("call").attributes
+        assert (found["gen_ai.response.model"], found["gen_ai.provider.name"]) == ("m-2", "p")
+        assert "gen_ai.request.model" not in found
+
+
 def test_context_reaches_foreign_spans_outside_of_calls():
     with testing.recording() as seen, heedloop.context(user="u", tags=["t"]):
         llm_span()
