@@ -169,8 +169,8 @@ class Server:
     def _is_ready(self) -> bool:
         assert self.child is not None and self.child.poll() is None, (self.folder / "log").read_text()
         try:
-            return requests.get(f"{self.url}/readyz", timeout=2).status_code == 200
-        except requests.ConnectionError:
+            return requests.get(f"{self.url}/readyz", timeout=10).status_code == 200
+        except requests.RequestException:
             return False
 
     def kill(self) -> None:

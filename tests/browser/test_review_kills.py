@@ -1,0 +1,122 @@
+"""Two annotators at once, with the server and a browser killed in the middle: every judgement there once, nobody sees another's."""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import review_world as worlds
+from dashboard_browser import process
+from playwright.sync_api import Browser, BrowserContext, Page, Response, expect
+
+from heedloop.client import Client
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+ITEMS = 8
+SECRET = "words of {} that nobody else may read"
+
+
+@pytest.fixture
+def server_to_kill(tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    server = worlds.Server(tmp_path, port)
+    server.start()
+    yield server
+    server.kill()
+
+
+class Overheard:
+    """Everything the review routes told one person's browser."""
+
+    def __init__(self, context: BrowserContext) -> None:
+        self.bodies: list[str] = []
+        self._answers: list[Response] = []
+        context.on("response", lambda answer: self._answers.append(answer))
+
+    def read(self) -> None:
+        """Take the bodies, while their page is still there."""
+        found = [a for a in self._answers if "/review-api/" in a.url and a.ok]
+        self.bodies += [a.text() for a in found]
+        self._answers.clear()
+
+
+def judge(page: Page, name: str) -> None:
+    """One answer: a thumb and a note, by keyboard."""
+    page.keyboard.press("1")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.type(SECRET.format(name))
+    worlds.save(page)
+
+
+def test_nothing_is_lost_and_nothing_is_double(browser: Browser, server_to_kill: worlds.Server) -> None:
+    project = worlds.Project(server_to_kill.url, server_to_kill.key)
+    targets = project.answers(ITEMS, prefix="kill")
+    queue = project.queue("kills", [worlds.THUMB, worlds.NOTE], [[t] for t in targets], judgements_per_item=2)
+    ana_key, ben_key = project.annotator("ana"), project.annotator("ben")
+    with process("dashboard", "--url", server_to_kill.url, "--port", "0", says="dashboard: ") as dashboard:
+        overheard = _work(browser, dashboard, queue, server_to_kill, ana_key, ben_key)
+    _each_judged_twice(project.api, queue, targets)
+    for name, other in (("ana", "ben"), ("ben", "ana")):
+        assert any(SECRET.format(name) in body for body in overheard[name].bodies), (
+            "their own words come back to them"
+        )
+        assert not any(SECRET.format(other) in body for body in overheard[name].bodies)
+        assert not any('"judgements"' in body or f'"{other}"' in body for body in overheard[name].bodies)
+
+
+def _work(
+    browser: Browser, dashboard: str, queue: str, server: worlds.Server, ana_key: str, ben_key: str
+) -> dict[str, Overheard]:
+    with (
+        worlds.signed_in_as(browser, dashboard, ben_key) as (ben_context, ben),
+        worlds.signed_in_as(browser, dashboard, ana_key) as (ana_context, ana),
+    ):
+        heard = {"ana": Overheard(ana_context), "ben": Overheard(ben_context)}
+        for page in (ana, ben):
+            worlds.open_queue(page, dashboard, queue)
+        for _ in range(2):
+            judge(ana, "ana")
+            judge(ben, "ben")
+        worlds.all_saved(ben)
+        server.kill()
+        judge(ben, "ben")  # the next answer is at hand; this one waits in the browser
+        expect(ben.locator(".rv-state")).to_have_text("Not sent yet")
+        expect(ben.locator(".rv-notice")).to_contain_text("kept in this browser")
+        ben.keyboard.press("2")
+        kept = ben_context.storage_state()
+        heard["ben"].read()
+        ben_context.close()  # his browser dies, with a judgement and half another one unsent
+        server.start()
+        ben_context = browser.new_context(storage_state=kept)
+        ben = ben_context.new_page()
+        heard["ben_again"] = Overheard(ben_context)
+        worlds.open_queue(ben, dashboard, queue)
+        expect(ben.locator(".rv-count")).to_contain_text("3 of 8")
+        expect(ben.get_by_role("button", name="Bad")).to_have_attribute("aria-pressed", "true")
+        for page, name in ((ben, "ben"), (ana, "ana")):
+            while worlds.current(page):
+                judge(page, name)
+            worlds.all_saved(page)
+            page.keyboard.press("b")  # they look back at their own, and at nobody else's
+            expect(page.locator(".rv-banner")).to_contain_text("You judged this.")
+        heard["ana"].read()
+        heard["ben_again"].read()
+        ben_context.close()
+    heard["ben"].bodies += heard["ben_again"].bodies
+    return heard
+
+
+def _each_judged_twice(api: Client, queue: str, targets: list[dict[str, str]]) -> None:
+    said = [f for f in api.iter_feedback(author_kind="annotator") if not f.get("retracted")]
+    thumbs = Counter((f["target"]["trace_id"], f["author"]["id"]) for f in said if f["kind"] == "rating")
+    wanted = {(t["trace_id"], name) for t in targets for name in ("ana", "ben")}
+    assert set(thumbs) == wanted
+    assert set(thumbs.values()) == {1}
+    notes = Counter((f["target"]["trace_id"], f["author"]["id"]) for f in said if f["kind"] == "comment")
+    assert set(notes) == wanted and set(notes.values()) == {1}
+    counts = api.review("GET", f"queues/{queue}")["counts"]
+    assert (counts["items"], counts["done"], counts["judgements"]) == (ITEMS, ITEMS, 2 * ITEMS)
