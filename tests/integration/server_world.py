@@ -1,0 +1,85 @@
+"""One of everything that has an id, made through the API of a running server: for walks over all routes."""
+
+import uuid
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from heedloop.schema import Author, Call, Feedback, Message, Target, to_json, utc_now
+from heedloop_server.store.connection import ProjectStore
+from heedloop_server.store.spans import insert_calls
+
+
+class Sender(Protocol):
+    """What sends requests: a TestClient or a requests session with an address."""
+
+    def request(self, method: str, path: str, **kwargs: Any) -> Any: ...
+
+
+def furnish(project: ProjectStore, client: Sender, key: str, text: str) -> dict[str, str]:
+    """Fill a project with things that all have `text` in them; returns path parameter -> the id of one of them.
+
+    A route with a path parameter that is not among these is not covered by the walks: add what it names here.
+    """
+    auth = {"Authorization": f"Bearer {key}"}
+    ids = {"trace_id": uuid.uuid4().hex, "span_id": uuid.uuid4().hex[:16]}
+    insert_calls(project, [_call(text, ids)])
+    said = [
+        Feedback(kind="rating", value=1, comment=text, **_said(text, ids)),
+        Feedback(kind="correction", correction=text, **_said(text, ids)),
+        Feedback(kind="flag", category=text, **_said(text, ids)),
+    ]
+    posted = _send(client, auth, "POST", "/v1/feedback", {"feedback": [to_json(f) for f in said]})
+    snapshot = _send(client, auth, "POST", "/v1/snapshots", {"name": text})
+    run = {"id": f"run-{uuid.uuid4().hex}", "method": "sft", "name": text, "snapshot_id": snapshot["id"]}
+    _send(client, auth, "POST", "/v1/runs", run)
+    made = _send(client, auth, "POST", "/v1/keys", {"name": text, "scopes": ["read"]})
+    return {
+        "trace_id": ids["trace_id"],
+        "span_id": ids["span_id"],
+        "feedback_id": posted["results"][0]["feedback_id"],
+        "snapshot_id": snapshot["id"],
+        "run_id": run["id"],
+        "key_id": made["key_id"],
+        **_review(client, auth, text, ids),
+        **_alert(client, auth, text),
+    }
+
+
+def _call(text: str, ids: Mapping[str, str]) -> Call:
+    return Call(
+        **ids,
+        start_time=utc_now(),
+        model_answered=text,
+        prompt_name=text,
+        service=text,
+        user_id=text,
+        session_id=text,
+        tags=(text,),
+        input_messages=(Message("user", text),),
+        output_messages=(Message("assistant", text),),
+    )
+
+
+def _said(text: str, ids: Mapping[str, str]) -> dict[str, Any]:
+    return {"target": Target(**ids), "author": Author("end_user", text)}
+
+
+def _review(client: Sender, auth: Mapping[str, str], text: str, ids: Mapping[str, str]) -> dict[str, str]:
+    questions = [{"name": "thumb", "kind": "thumb", "title": text}]
+    queue = _send(client, auth, "POST", "/v1/review/queues", {"name": text, "questions": questions})
+    path = f"/v1/review/queues/{queue['queue_id']}"
+    _send(client, auth, "POST", f"{path}/items", {"source": "targets", "items": [[dict(ids)]]})
+    held = _send(client, auth, "POST", f"{path}/next", {"count": 1})["assignments"][0]
+    return {n: str((queue | held)[n]) for n in ("queue_id", "item_id", "assignment_id")}
+
+
+def _alert(client: Sender, auth: Mapping[str, str], text: str) -> dict[str, str]:
+    rule = {"name": text, "metric": "rate", "kind": "threshold", "threshold": 0.5}
+    answer = client.request("POST", "/v1/alerts", json=rule, headers=dict(auth))
+    return {} if answer.status_code == 404 else {"alert_id": answer.json()["id"]}
+
+
+def _send(client: Sender, auth: Mapping[str, str], method: str, path: str, body: object) -> Any:
+    answer = client.request(method, path, json=body, headers=dict(auth))
+    assert answer.status_code in (200, 201), (path, answer.text)
+    return answer.json()
