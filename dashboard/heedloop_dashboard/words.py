@@ -48,7 +48,7 @@ def short(rate: Mapping[str, Any] | None) -> str:
     """An Interval as `62.0% (60–64)`, for tables with many of them; an en dash where undefined."""
     if rate is None:
         return NONE
-    return f"{percent(rate['estimate'])} ({100 * rate['low']:.0f}–{100 * rate['high']:.0f})"  # noqa: RUF001
+    return f"{percent(rate['estimate'])} ({100 * rate['low']:.0f}–{100 * rate['high']:.0f})"
 
 
 def change(difference: Mapping[str, Any] | None) -> str:

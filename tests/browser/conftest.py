@@ -8,7 +8,7 @@ from pathlib import Path
 
 import dashboard_world
 import pytest
-from dashboard_browser import process, sign_in
+from dashboard_browser import fill_demo, process, sign_in
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from heedloop.client import Client
@@ -42,6 +42,51 @@ def dashboard(server: tuple[str, str]) -> Iterator[str]:
     """A dashboard that asks everyone for their key: its address."""
     with process("dashboard", "--url", server[0], "--port", "0", says="dashboard: ") as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def demo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """A real server that holds the demo's conversation and watches it with three alerts: its address and its first key."""
+    folder: Path = tmp_path_factory.mktemp("demo")
+    key_file = folder / "key"
+    serve = ("serve", "--port", "0", "--data", str(folder / "data"), "--key-file", str(key_file))
+    often = {"HEEDLOOP_ALERT_EVERY_S": "1", "HEEDLOOP_WEBHOOK_LOOPBACK": "true"}
+    with process(*serve, says="serves on ", **often) as url:
+        key = key_file.read_text(encoding="utf-8").strip()
+        fill_demo(url, key)
+        yield url, key
+
+
+@pytest.fixture(scope="session")
+def demo_api(demo_server: tuple[str, str]) -> Client:
+    """A reader of the demo's store with its first key."""
+    return Client(*demo_server)
+
+
+@pytest.fixture(scope="session")
+def demo_dashboard(demo_server: tuple[str, str]) -> Iterator[str]:
+    """A dashboard on the demo's store that asks everyone for their key: its address."""
+    with process("dashboard", "--url", demo_server[0], "--port", "0", says="dashboard: ") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def demo_signed_in(browser: Browser, demo_dashboard: str, demo_server: tuple[str, str]) -> dict:
+    """The cookies of someone who entered the first key of the demo's store."""
+    context = browser.new_context()
+    sign_in(context.new_page(), demo_dashboard, demo_server[1])
+    state = context.storage_state()
+    context.close()
+    return state
+
+
+@pytest.fixture
+def demo_page(browser: Browser, demo_signed_in: dict) -> Iterator[Page]:
+    """A signed-in browser page on the demo's conversation."""
+    context = browser.new_context(storage_state=demo_signed_in, viewport={"width": 1440, "height": 1100})
+    context.set_default_timeout(20_000)
+    yield context.new_page()
+    context.close()
 
 
 @pytest.fixture(scope="session")

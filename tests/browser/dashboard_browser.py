@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from queue import Empty, Queue
 
 import requests
@@ -86,3 +87,21 @@ def settled(page: Page) -> None:
     """Wait until the page's script has ended and everything it drew is there."""
     page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=60_000)
     expect(page.get_by_test_id("stSkeleton")).to_have_count(0, timeout=60_000)
+
+
+def fill_demo(url: str, key: str) -> None:
+    """The demo's conversation into a store, as a process of its own: the SDK is configured once a process."""
+    command = [sys.executable, str(Path(__file__).with_name("dashboard_demo.py")), url, key]
+    env = {k: v for k, v in os.environ.items() if not k.startswith("HEEDLOOP_")} | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def exact_count(page: Page) -> int:
+    """How many answers the list of a page says it has, in all."""
+    title = page.locator(".st-key-panel_calls h2, .st-key-panel_calls .hl-title").first
+    expect(title).to_be_visible()
+    text = title.inner_text()
+    found = re.match(r"([\d,]+|One) (answer|call)", text)
+    assert found, f"the list's heading says no number: {text!r}"
+    return 1 if found[1] == "One" else int(found[1].replace(",", ""))

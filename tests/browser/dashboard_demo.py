@@ -82,6 +82,7 @@ def fill(url: str, key: str, seed: int = 4) -> None:
     wait_until_stored(client)
     client.send_feedback(_reviews(shown, rng))
     _train(client, days)
+    _watch(client)
 
 
 def _traffic(days: Days, clock: SimulatedTime, rng: random.Random, seed: int) -> list[Shown]:
@@ -155,6 +156,30 @@ def _train(client: Client, days: Days) -> None:
         ]
         client.add_run_history(run.id, rows)
         parent = run.id
+
+
+def _watch(client: Client) -> None:
+    """Three rules: one that must be in alarm on this conversation, one that drifts, one that rests."""
+    asks_too_much: dict[str, Any] = {
+        "kind": "threshold",
+        "threshold": 0.97,
+        "window_hours": 168,
+        "min_count": 30,
+    }
+    for rule in (
+        {"name": "Everybody is happy", "metric": "rate", **asks_too_much},
+        {"name": "Enough people rate", "metric": "coverage", "kind": "drift", "window_hours": 24},
+        {
+            "name": "Wrong facts",
+            "metric": "share",
+            "of": {"flag": "inaccurate"},
+            "kind": "threshold",
+            "bad": "higher",
+            "threshold": 0.5,
+            "window_hours": 168,
+        },
+    ):
+        client.create_alert(rule)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from dashboard_browser import settled, sign_in
 from playwright.sync_api import Browser, Page, expect
 
 from heedloop.client import Client
-from heedloop.schema import Author, CharRange, Feedback, Run, Target, answer_hash
+from heedloop.schema import Author, CharRange, Feedback, Ranking, Run, Target, answer_hash
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -86,13 +86,27 @@ def hostile(api: Client, server: tuple[str, str]) -> dict[str, str]:
             kind="rating",
             target=Target(trace_id=worlds.hexid(f"h{i}", 32), span_id=worlds.hexid(f"hs{i}", 16)),
             value=i % 2,
+            comment=f"{ATTACKS[i % 7]} wrong answer {i}" if i % 2 == 0 else None,
             author=Author("end_user", f"u{i}"),
         )
         for i in range(80)
     ]
+    feedback += [_comparison(i) for i in range(0, 60, 2)]
     answer = client.send_feedback(feedback)
     assert answer["rejected"] == 0
     snapshot = client.create_snapshot(SHORT)
+    watched = {"model": SHORT, "tag": [SHORT], f"metadata.{SHORT[:60]}": SHORT}
+    alert = client.create_alert(
+        {
+            "name": SHORT,
+            "metric": "rate",
+            "filters": watched,
+            "kind": "threshold",
+            "threshold": 0.9,
+            "min_count": 1,
+        }
+    )
+    client.acknowledge_alert(alert["id"], ATTACKS[1], comment=ATTACKS[0])
     client.create_run(
         Run(
             id="hostile-run",
@@ -112,7 +126,22 @@ def hostile(api: Client, server: tuple[str, str]) -> dict[str, str]:
         "feedback": answer["results"][0]["feedback_id"],
         "correction": answer["results"][2]["feedback_id"],
         "snapshot": snapshot.id,
+        "alert": alert["id"],
     }
+
+
+def _comparison(i: int) -> Feedback:
+    """Two answers of two hostile versions, side by side."""
+    targets = tuple(
+        Target(trace_id=worlds.hexid(f"h{n}", 32), span_id=worlds.hexid(f"hs{n}", 16)) for n in (i, i + 1)
+    )
+    return Feedback(
+        kind="comparison",
+        target=targets[0],
+        ranking=Ranking(answers=targets, ranks=(1, 2), shown_order=(0, 1)),
+        comment=ATTACKS[1],
+        author=Author("end_user", f"{SHORT} {i}"),
+    )
 
 
 class Watch:
@@ -156,8 +185,18 @@ def pages(hostile: dict[str, str]) -> list[str]:
         "/feedback",
         f"/feedback?feedback_id={hostile['feedback']}",
         f"/feedback?feedback_id={hostile['correction']}",
+        "/?trust=1&period=All",
+        f"/traces?tag={quote(SHORT)}&metadata.{quote(SHORT[:60])}={quote(SHORT)}&user_id={quote(ATTACKS[1])}",
         "/failures",
+        "/failures?of=comments",
+        f"/failures?cluster={quote(ATTACKS[1])}",
         "/compare?within=tag",
+        "/compare?field=model",
+        "/alerts",
+        f"/alerts?alert_id={hostile['alert']}",
+        f"/alerts?alert_id={quote(ATTACKS[1])}",
+        f"/alerts?new=1&tag={quote(SHORT)}&metric={quote(ATTACKS[1])}",
+        f"/datasets?new=1&tag={quote(SHORT)}&model={quote(SHORT)}",
         f"/compare?a={quote(SHORT)}&b={quote(ATTACKS[1])}",
         "/datasets",
         f"/datasets?snapshot_id={hostile['snapshot']}",
