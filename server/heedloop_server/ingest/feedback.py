@@ -10,7 +10,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 from uuid import UUID
@@ -22,6 +22,7 @@ from heedloop_server.store.feedback import (
     StoredFeedback,
     find_calls,
     insert_feedback,
+    insert_history,
     known_client_ids,
     newest_versions,
     projects_with_unbound,
@@ -65,6 +66,8 @@ class FeedbackDesk:
         self._thread = threading.Thread(target=self._work_forever, name="feedback-desk", daemon=True)
         self._unbound: dict[str, set[str]] = {}
         self._unbound_lock = threading.Lock()
+        self._num_binds = 0
+        self._hands = ThreadPoolExecutor(2, thread_name_prefix="feedback-hand")
 
     def start(self) -> None:
         """Begin to take posts."""
@@ -74,6 +77,7 @@ class FeedbackDesk:
         """Store what waits, then end."""
         self._queue.put(None)
         self._thread.join()
+        self._hands.shutdown()
 
     def submit(self, project: str, entries: Sequence[Feedback], *, key_id: str = "") -> Future[list[Outcome]]:
         """Store some feedback; the future gives one outcome per entry, in order.
@@ -148,14 +152,43 @@ class FeedbackDesk:
         entries = [StoredFeedback.of(project.project, f, now, p.key_id) for p in posts for f in p.entries]
         if not entries:
             return []
-        outcomes, new = _decide(project, entries)
+        num_binds = self._num_binds
+        calls = self._hands.submit(find_calls, project, [e.feedback.target for e in entries])
+        outcomes, new = _decide(entries, *self._known(project, entries))
+        found = calls.result()
         if new:
-            calls = find_calls(project, [e.feedback.target for e in new])
-            bound = [replace(e, call=calls.get(_target_key(e.feedback))) for e in new]
-            insert_feedback(project, bound)
+            bound = [replace(e, call=found.get(_target_key(e.feedback))) for e in new]
+            self._insert(project, bound)
             self._note_unbound(project.project, bound)
-            self._look_again(project, [e.feedback.target for e in bound if e.call is None])
+            if self._num_binds != num_binds:
+                self._look_again(project, [e.feedback.target for e in bound if e.call is None])
         return outcomes
+
+    def _known(
+        self, project: ProjectStore, entries: list[StoredFeedback]
+    ) -> tuple[dict[str, UUID], dict[UUID, int]]:
+        """(sender's id -> feedback, feedback -> newest version) of what is stored.
+
+        The history alone proves nothing: a crash may have stored its row and not the one that counts.
+        """
+        asked = {e.feedback_id for e in entries}
+        versions = self._hands.submit(newest_versions, project, asked)
+        told = known_client_ids(project, {e.feedback.id for e in entries})
+        newest = versions.result()
+        others = {identity for identity, _ in told.values()} - asked
+        counts = newest | newest_versions(project, others) if others else newest
+        known = {
+            i: identity for i, (identity, version) in told.items() if counts.get(identity, -1) >= version
+        }
+        return known, newest
+
+    def _insert(self, project: ProjectStore, entries: list[StoredFeedback]) -> None:
+        """Both tables at once: `_known` tells a history row whose feedback a crash lost."""
+        history = self._hands.submit(insert_history, project, entries)
+        try:
+            insert_feedback(project, entries)
+        finally:
+            history.result()
 
     def _look_again(self, project: ProjectStore, targets: Sequence[Target]) -> None:
         """Bind what the loader stored between our search for the calls and our note that they are missing."""
@@ -173,6 +206,7 @@ class FeedbackDesk:
     def bind(self, project: str, names: Callable[[], set[str]]) -> None:
         """Bind feedback that came before the spans with these trace and response ids, which are in the store now."""
         with self._unbound_lock:
+            self._num_binds += 1
             if not self._unbound.get(project):
                 return
         come = names()
@@ -205,11 +239,9 @@ def _target_key(feedback: Feedback) -> str:
 
 
 def _decide(
-    project: ProjectStore, entries: list[StoredFeedback]
+    entries: list[StoredFeedback], known: dict[str, UUID], newest: dict[UUID, int]
 ) -> tuple[list[Outcome], list[StoredFeedback]]:
     """What becomes of each entry, and which of them are new, in order."""
-    known = known_client_ids(project, {e.feedback.id for e in entries})
-    newest = newest_versions(project, {e.feedback_id for e in entries})
     outcomes: list[Outcome] = []
     new: list[StoredFeedback] = []
     for entry in entries:

@@ -130,6 +130,7 @@ class Store:
         self._permits = threading.BoundedSemaphore(num_clients)
         self._closed = False
         self._root: Client | None = None
+        self._types: dict[str, dict[str, str]] = {}
 
     # ----------------------------------------------------------------------------------------------------- asking
 
@@ -168,7 +169,22 @@ class Store:
         names = list(rows[0])
         with self.client() as client:
             values = [[row[n] for n in names] for row in rows]
-            client.insert(table, values, column_names=names, settings=settings or None)
+            types = self._types_of(client, table)
+            client.insert(
+                table,
+                values,
+                column_names=names,
+                column_type_names=[types[n] for n in names],
+                settings=settings or None,
+            )
+
+    def _types_of(self, client: Client, table: str) -> dict[str, str]:
+        """The types of a table's columns; asked once, because the client asks for every insert where it is not told."""
+        known = self._types.get(table)
+        if known is None:
+            rows = client.query(f"DESCRIBE TABLE {table}").result_rows
+            known = self._types[table] = {str(r[0]): str(r[1]) for r in rows}
+        return known
 
     def insert_arrow(self, table: str, rows: ArrowTable, *, token: str = "") -> None:
         """Insert an Arrow table; a second insert with the same token (of the last 1,000) changes nothing."""

@@ -22,6 +22,7 @@ __all__ = [
     "find_calls",
     "get_feedback",
     "insert_feedback",
+    "insert_history",
     "known_client_ids",
     "list_feedback",
     "newest_versions",
@@ -103,11 +104,12 @@ def stored_json(stored: StoredFeedback) -> dict[str, Any]:
 
 
 def insert_feedback(project: ProjectStore, entries: Sequence[StoredFeedback]) -> None:
-    """Store new words: first what counts, then the history, whose row makes a resend a duplicate.
-
-    A crash between the two makes the resend a harmless replacement by itself; the other order would lose it.
-    """
+    """Store new words: what counts now."""
     project.insert("feedback", [_row(e) for e in entries])
+
+
+def insert_history(project: ProjectStore, entries: Sequence[StoredFeedback]) -> None:
+    """Store new words in the history, whose row makes a resend a duplicate where what counts is stored too."""
     project.insert("feedback_history", [_history_row(e) for e in entries])
 
 
@@ -224,20 +226,21 @@ def feedback_from_row(row: Row) -> StoredFeedback:
     )
 
 
-def known_client_ids(project: ProjectStore, client_ids: Iterable[str]) -> dict[str, UUID]:
-    """Which of the senders' ids are stored, with the feedback they belong to."""
+def known_client_ids(project: ProjectStore, client_ids: Iterable[str]) -> dict[str, tuple[UUID, int]]:
+    """Which of the senders' ids are in the history, with the feedback they belong to and its version."""
     rows = project.rows(
         """
         SELECT
             client_id,
-            any(feedback_id) AS feedback_id
+            argMax(feedback_id, received_at) AS feedback_id,
+            argMax(version, received_at) AS version
         FROM feedback_history
         WHERE project_id = {project:String} AND client_id IN {ids:Array(String)}
         GROUP BY client_id
         """,
         {"ids": list(client_ids)},
     )
-    return {r["client_id"]: r["feedback_id"] for r in rows}
+    return {r["client_id"]: (r["feedback_id"], r["version"]) for r in rows}
 
 
 def newest_versions(project: ProjectStore, feedback_ids: Iterable[UUID]) -> dict[UUID, int]:

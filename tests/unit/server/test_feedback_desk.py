@@ -121,3 +121,13 @@ def test_old_calls_go_and_judged_ones_stay(desk) -> None:
     left = {t for t in ("1", "2", "3") if trace_calls(project, t * 32)}
     assert left == {"2", "3"}
     assert drop_old_calls(project.store, 30) == 0
+
+
+def test_a_history_row_whose_feedback_a_crash_lost_does_not_make_a_resend_a_duplicate(desk) -> None:
+    one, project = desk
+    lost = said(1)
+    feedback_store.insert_history(project, [feedback_store.StoredFeedback.of("p", lost, utc_now())])
+    outcomes = [one.submit("p", [lost]).result(30)[0].status for _ in range(2)]
+    assert outcomes == ["stored", "duplicate"]
+    assert [f.feedback.id for f in list_feedback(project, {}, limit=10, after=None)] == [lost.id]
+    assert num_history(project) == 1
