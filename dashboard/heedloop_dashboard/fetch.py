@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 import streamlit as st
@@ -13,24 +13,45 @@ import streamlit as st
 from heedloop.client import ApiError, Client, Unauthorized
 from heedloop_dashboard.sessions import COOKIE, SESSIONS, Session
 
-__all__ = ["Answer", "Ask", "ask", "current", "forget", "read", "read_one", "read_page", "write"]
+__all__ = [
+    "Answer",
+    "Ask",
+    "ask",
+    "ask_seldom",
+    "current",
+    "forget",
+    "read",
+    "read_one",
+    "read_page",
+    "write",
+]
 
 FRESH_S = 3.0
 """An answer this young is shown again instead of asked for again: a page shows feedback within seconds."""
+SELDOM_S = 60.0
 MAX_KEPT = 64
 SLOW_S = 0.25
 """Seconds after which a page that still waits shows where its parts will be."""
-_POOL = ThreadPoolExecutor(max_workers=8, thread_name_prefix="heedloop-read")
+_POOL = ThreadPoolExecutor(max_workers=12, thread_name_prefix="heedloop-read")
 _KEPT = "heedloop_answers"
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One question: a method of `Client` and its arguments."""
+    """One question: a method of `Client` and its arguments.
+
+    Attributes:
+        keep_s: seconds for which an answer is shown again; None: `FRESH_S`.
+    """
 
     method: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
+    keep_s: float | None = None
+
+    def is_fresh(self, age_s: float) -> bool:
+        """True where an answer of this age need not be asked for again."""
+        return age_s < (FRESH_S if self.keep_s is None else self.keep_s)
 
     @property
     def key(self) -> str:
@@ -49,6 +70,11 @@ class Answer:
 def ask(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Ask:
     """A question for `read`: `ask(Client.quality_by, "model", since=…)`. Arguments that are None are left out."""
     return Ask(method, args, {k: v for k, v in kwargs.items() if v is not None})
+
+
+def ask_seldom(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Ask:
+    """As `ask`, for what changes slowly and is only there to choose from: a chooser must not hold a page up."""
+    return replace(ask(method, *args, **kwargs), keep_s=SELDOM_S)
 
 
 def current() -> Session:
@@ -81,7 +107,7 @@ def _collect(asks: Mapping[str, Ask], slot: Any) -> dict[str, Answer]:
     kept: dict[str, tuple[float, Answer]] = st.session_state.setdefault(_KEPT, {})
     now = time.monotonic()
     keys = {name: f"{id(client)} {question.key}" for name, question in asks.items()}
-    answers = {n: kept[k][1] for n, k in keys.items() if k in kept and now - kept[k][0] < FRESH_S}
+    answers = {n: kept[k][1] for n, k in keys.items() if k in kept and asks[n].is_fresh(now - kept[k][0])}
     waiting = {n: _POOL.submit(_answer, client, q) for n, q in asks.items() if n not in answers}
     if slot is not None and wait(waiting.values(), timeout=SLOW_S).not_done:
         with slot.container():

@@ -17,7 +17,7 @@ import streamlit as st
 from heedloop.client import Client
 from heedloop.schema import SchemaError, format_time, parse_time
 from heedloop_dashboard import components
-from heedloop_dashboard.fetch import ask, read, read_one
+from heedloop_dashboard.fetch import ask_seldom, read, read_one
 from heedloop_dashboard.navigation import Open
 from heedloop_dashboard.state import (
     ALL,
@@ -254,6 +254,6 @@ def _write_metadata() -> None:
 
 
 def _facet(field: str) -> list[str]:
-    answer = read(values=ask(Client.facets, field))["values"]
+    answer = read(values=ask_seldom(Client.facets, field))["values"]
     rows: list[Mapping[str, Any]] = answer.value or []
     return [str(r["value"]) for r in rows if r.get("value") not in (None, "")][:200]

@@ -18,7 +18,7 @@ from heedloop_dashboard.views import similar
 __all__ = ["show"]
 
 Span = Mapping[str, Any]
-NEIGHBOURS = 500
+NEIGHBOURS = 200
 """How many answers of the list are looked through for the one before this."""
 
 
