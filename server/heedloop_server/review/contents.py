@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterable
 
 from heedloop.schema import Call
 
@@ -31,6 +32,10 @@ class Contents:
                 self._chars -= self._calls.pop(key)[1]
                 return None
             return hit[2]
+
+    def holds(self, keys: Iterable[tuple[str, str]]) -> bool:
+        """True where all of them are in memory."""
+        return all(self.get(k) is not None for k in keys)
 
     def put(self, key: tuple[str, str], calls: list[Call]) -> None:
         chars = sum(len(m.text) for c in calls for m in (*c.input_messages, *c.output_messages))

@@ -265,16 +265,22 @@ class ReviewDesk:
         num = min(num, MAX_HELD - len(opened.work.held(annotator, utc_now())))
         while len(leased) < num:
             chosen = opened.work.next_items(annotator, utc_now(), num - len(leased) + _AHEAD)
-            there = self.contents(opened, chosen) if chosen else {}
-            gone = [i for i in chosen if i not in there]
-            if gone:
-                log.warning("%d items of queue %s have lost their answers", len(gone), opened.queue.queue_id)
-                opened.work.drop_items(gone)
-                continue
             if not chosen:
                 break
-            leased += self.lease_items(opened, annotator, chosen[: num - len(leased)], key_id=key_id)
+            wanted = chosen[: num - len(leased)]
+            known = self._contents.holds((opened.project.project, i) for i in wanted)
+            gone = self._gone(opened, wanted if known else chosen)
+            leased += self.lease_items(opened, annotator, [i for i in wanted if i not in gone], key_id=key_id)
         return leased
+
+    def _gone(self, opened: OpenQueue, item_ids: Sequence[str]) -> set[str]:
+        """Those of the items whose answers are not in the store any more (erased, or past their retention), forgotten from now on."""
+        there = self.contents(opened, item_ids)
+        gone = {i for i in item_ids if i not in there}
+        if gone:
+            log.warning("%d items of queue %s have lost their answers", len(gone), opened.queue.queue_id)
+            opened.work.drop_items(gone)
+        return gone
 
     def lease_items(
         self, opened: OpenQueue, annotator: str, item_ids: Sequence[str], *, key_id: str, reason: str = ""

@@ -56,8 +56,10 @@ class GoldPlan:
         return self._hash(item_id)
 
     def _place(self, j: int) -> int:
+        """Where the `j`-th gold item stands: one of the whole numbers from j/share to (j+1)/share, which no other one has."""
+        first, end = math.ceil(j / self.share), math.ceil((j + 1) / self.share)
         drawn = int.from_bytes(self._hash(f"\x00{j}")[:6], "big") / 2**48
-        return math.floor((j + drawn) / self.share)
+        return first + math.floor(drawn * (end - first))
 
     def _hash(self, what: str) -> bytes:
         text = "\x1f".join((self.seed, self.annotator, what))
