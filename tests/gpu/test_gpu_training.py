@@ -6,12 +6,15 @@ import pytest
 import torch
 
 from heedloop.schema import Demonstration, Message, PromptRow
-from heedloop_trainer.models import Policy
+from heedloop_trainer.jobs import is_out_of_memory
+from heedloop_trainer.memory import estimate_memory
+from heedloop_trainer.models import Policy, checkpoint_activations
 from heedloop_trainer.optimiser import OptimiserConfig
 from heedloop_trainer.ppo import PPOConfig, train_ppo
 from heedloop_trainer.sampling import CachedGenerator, SamplingConfig
+from heedloop_trainer.sampling_static import StaticGenerator
 from heedloop_trainer.scratch import SmallShape, small_policy, train_tokenizer
-from heedloop_trainer.sequences import TokenSequence, collate
+from heedloop_trainer.sequences import Encoder, TokenSequence, collate
 from heedloop_trainer.sft import SFTConfig, train_sft
 
 pytestmark = pytest.mark.gpu
@@ -68,3 +71,59 @@ def test_ppo_learns_on_cuda(policy, tokenizer):
     ).history
     assert history[-1]["objective/score"] > history[0]["objective/score"] + 0.2
     assert history[0]["sampler/drift"] < 3e-2
+
+
+def test_graphs_write_what_the_cached_decoder_writes(policy):
+    model = policy.cuda()
+    config = SamplingConfig(40, batch_size=8)
+    static = StaticGenerator(model, frozenset({2}))
+    for step in (0, 1):  # the second rollout replays the graph of the first
+        ours, theirs = (
+            static(PROMPTS, config, step=step),
+            CachedGenerator(model, frozenset({2}))(PROMPTS, config, step=step),
+        )
+        same = sum(a.response_ids == b.response_ids for a, b in zip(ours, theirs, strict=True))
+        assert same >= len(PROMPTS) - 1, "rounding may turn a token once in a while"
+    assert all(d.graph is not None for d in static._decoders.values())
+
+
+def test_graphs_in_bfloat16_are_confirmed_by_the_training_forward(policy):
+    model = policy.cuda()
+    found = StaticGenerator(model, frozenset({2}), bfloat16=True)(PROMPTS, SamplingConfig(32, batch_size=16))
+    sequences = [TokenSequence(p, g.response_ids, g.ended) for p, g in zip(PROMPTS, found, strict=True)]
+    with torch.no_grad():
+        trained = Policy(model, bfloat16=True)(collate(sequences, "cuda")).log_probs.cpu()
+    assert (trained - torch.tensor([x for g in found for x in g.log_probs])).abs().mean() < 3e-2
+
+
+def test_checkpointed_activations_take_less_memory_on_cuda(tokenizer):
+    rows = [Demonstration(PROMPT, "good morning thank you " * 60)] * 16
+
+    def peak(checkpointed: bool) -> int:
+        model = small_policy(tokenizer, SmallShape(256, 8, 4, 768)).cuda()
+        torch.cuda.reset_peak_memory_stats()
+        train_sft(
+            SFTConfig(epochs=1, batch_size=16),
+            rows,
+            checkpoint_activations(model) if checkpointed else model,
+            tokenizer,
+        )
+        return torch.cuda.max_memory_allocated()
+
+    assert peak(True) < 0.7 * peak(False)
+
+
+def test_the_memory_estimate_is_near_the_peak_on_cuda(tokenizer):
+    model = small_policy(tokenizer, SmallShape(512, 8, 8, 1536))
+    rows = [Demonstration(PROMPT, "good morning thank you " * 120)] * 16
+    [one] = Encoder(tokenizer).sequences([PROMPT], [rows[0].completion])
+    told = estimate_memory(model, max_tokens=16 * len(one)).total
+    torch.cuda.reset_peak_memory_stats()
+    train_sft(SFTConfig(epochs=1, batch_size=16, max_tokens=16 * len(one)), rows, model.cuda(), tokenizer)
+    assert told / 2 < torch.cuda.max_memory_allocated() < told * 2
+
+
+def test_memory_that_runs_out_is_answered_with_what_to_change(tmp_path):
+    with pytest.raises(torch.OutOfMemoryError) as caught:
+        torch.empty(1 << 46, device="cuda")
+    assert is_out_of_memory(caught.value)

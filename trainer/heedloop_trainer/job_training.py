@@ -30,6 +30,7 @@ from heedloop_trainer.models import (
     own_pad_token,
     save_model,
     sequence_classifier_from,
+    stop_ids,
     with_lora,
 )
 from heedloop_trainer.ppo import train_ppo
@@ -39,6 +40,10 @@ from heedloop_trainer.reward import JudgedRow, train_reward
 from heedloop_trainer.reward_linear import LinearReward, train_reward_linear
 from heedloop_trainer.rollout import RewardFunction
 from heedloop_trainer.runs import RunFolder, TrainingResult
+from heedloop_trainer.sampling import Generator
+from heedloop_trainer.sampling_batching import ContinuousGenerator
+from heedloop_trainer.sampling_static import StaticGenerator
+from heedloop_trainer.sampling_vllm import VLLMGenerator
 from heedloop_trainer.scratch import SmallShape, small_classifier, small_policy, train_tokenizer
 from heedloop_trainer.sft import train_sft
 from heedloop_trainer.slices import read_attributes
@@ -118,6 +123,7 @@ def _ppo(working: Working) -> None:
         reference=_reference(job),
         reward_model=reward_model,
         reward_function=function,
+        generator=_generator(working, model, tokenizer),
         run=working.run,
         progress=_bar(working),
         watch=_watch(job),
@@ -315,6 +321,25 @@ def _refuse_what_does_not_fit(working: Working, model: Any, num_trained: int, nu
 
 def _reference(job: Job) -> Any:
     return None if job.reference is None else load_policy(job.reference, device=job.device)
+
+
+def _generator(working: Working, model: Any, tokenizer: Any) -> Generator | None:
+    """What writes the responses; None for the cached decoder, which PPO makes itself."""
+    name, stops = working.job.generator, stop_ids(model, tokenizer)
+    if name == "cached":
+        return None
+    if working.world.size > 1:
+        raise JobError("over several processes each samples with the cached generator; leave --generator out")
+    if name == "static":
+        return StaticGenerator(model, stops, bfloat16=working.job.config.bfloat16)
+    if name == "continuous":
+        return ContinuousGenerator(model, stops)
+    if name.startswith(("http://", "https://")):
+        folder = working.run.path / "vllm"
+        return VLLMGenerator(name, str(folder), stops, policy=model, folder=folder)
+    raise JobError(
+        f"there is no generator {name!r}; there is cached, static, continuous, or a vLLM server's http address"
+    )
 
 
 def _watch(job: Job) -> Watch | None:

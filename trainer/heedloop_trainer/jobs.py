@@ -94,6 +94,8 @@ class Job:
         cross_validate: reward_linear: hold every prompt group out in turn as well.
         best_of: evaluate: also the best of this many answers by the judge; 0 does not.
         review_queue: evaluate: the review queue that the new model's and its parent's answers are put to, by id.
+        generator: PPO and RLOO: `cached` (any model and device), `static` (fixed shapes; CUDA graphs), `continuous`
+            (transformers' continuous batching), or the address of a vLLM server, which reads weights from `<out>/vllm`.
         checkpointed: recompute activations in the backward pass: a third slower, far less memory.
         check_memory: refuse to start what will not fit.
     """
@@ -115,6 +117,7 @@ class Job:
     cross_validate: bool = False
     best_of: int = 0
     review_queue: str | None = None
+    generator: str = "cached"
     checkpointed: bool = False
     check_memory: bool = True
     device: str = "cpu"
@@ -176,7 +179,7 @@ def run_job(
         {**METHODS, "evaluate": evaluate}[job.method](Working(job, client, run, say, world))
     except BaseException as err:
         run.fail(err)
-        if _is_out_of_memory(err):
+        if is_out_of_memory(err):
             advice = what_to_change(
                 job.config, checkpointed=job.checkpointed, lora=job.lora_rank > 0, device=job.device
             )
@@ -185,7 +188,7 @@ def run_job(
     return run
 
 
-def _is_out_of_memory(err: BaseException) -> bool:
+def is_out_of_memory(err: BaseException) -> bool:
     """On CUDA an error of its own; on the CPU a runtime error of torch's allocator, or Python's own."""
     if isinstance(err, (torch.OutOfMemoryError, MemoryError)):
         return True

@@ -14,12 +14,20 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import nn
-from transformers import DynamicCache
+from transformers import Cache, DynamicCache
 
 from heedloop_trainer.models import Policy, evaluating, plain_model
 from heedloop_trainer.sequences import PAD_ID
 
-__all__ = ["CachedGenerator", "Generation", "Generator", "SamplingConfig", "row_uniforms"]
+__all__ = [
+    "CachedGenerator",
+    "Generation",
+    "Generator",
+    "SamplingConfig",
+    "body_forward",
+    "choose_tokens",
+    "row_uniforms",
+]
 
 COMPACT_SHARE = 0.5
 """When at most this share of the rows is still being written, the finished ones leave the batch and its cache."""
@@ -161,7 +169,7 @@ class CachedGenerator:
         ids, positions, mask = writing.prompt_inputs()
         for t in range(config.max_new_tokens):
             with self.policy.arithmetic():
-                hidden = _body_forward(self.policy.model, ids, positions, mask, cache)
+                hidden = body_forward(self.policy.model, ids, positions, mask, cache)
             tokens = writing.add(t, self.policy.logits(hidden[:, -1]))
             if writing.all_done():
                 break
@@ -173,9 +181,10 @@ class CachedGenerator:
         return writing.results()
 
 
-def _body_forward(
-    model: nn.Module, ids: torch.Tensor, positions: Any, mask: Any, cache: DynamicCache
+def body_forward(
+    model: nn.Module, ids: torch.Tensor, positions: Any, mask: Any, cache: Cache
 ) -> torch.Tensor:
+    """Last hidden states, [B, T, H], of tokens that follow what the cache holds."""
     plain = plain_model(model)
     decoder = getattr(plain, plain.base_model_prefix)
     out = decoder(

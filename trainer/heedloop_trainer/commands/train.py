@@ -156,6 +156,11 @@ def _model_arguments(sub: argparse.ArgumentParser, method: str) -> None:
             metavar="MODULE:FUNCTION",
             help="a Python function: responses -> numbers, added to the reward model's",
         )
+        group.add_argument(
+            "--generator",
+            metavar="NAME",
+            help="cached (any model and device), static (fixed shapes, CUDA graphs), continuous, or a vLLM server's address",
+        )
     if method != "reward-linear":
         group.add_argument("--device", help="cpu, cuda; cuda where there is one")
     group.add_argument(
@@ -335,6 +340,7 @@ _JOB_FIELDS = (
     "cross_validate",
     "best_of",
     "review_queue",
+    "generator",
     "checkpointed",
     "check_memory",
 )
