@@ -21,7 +21,7 @@ from heedloop_server.ingest.intake import Intake
 from heedloop_server.limits import BodyLimit
 from heedloop_server.openapi import describe
 from heedloop_server.parameters import known_parameters
-from heedloop_server.rates import RateLimit
+from heedloop_server.rates import AddressLimit, RateLimit
 from heedloop_server.review.desk import ReviewDesk
 from heedloop_server.settings import Settings
 from heedloop_server.store.connection import Store, open_store
@@ -38,15 +38,20 @@ ROUTERS = (
     "facets",
     "ledger",
     "keys",
+    "audit",
     "projects",
     "erasures",
     "operations",
     "static",
     "quality",
+    "insights",
     "datasets",
     "runs",
     "review",
     "review_work",
+    "review_control",
+    "review_items",
+    "review_exchange",
 )
 """Modules of `heedloop_server.routes`, each with a `router`."""
 
@@ -95,6 +100,7 @@ def create_app(settings: Settings | None = None, *, store: Store | None = None) 
     )
     app.state.settings = chosen
     app.state.rates = RateLimit(chosen.requests_per_minute)
+    app.state.addresses = AddressLimit(chosen.requests_per_minute_per_address, chosen.refused_per_minute)
     answer_errors(app)
     app.add_middleware(BodyLimit, limit=chosen.max_body_bytes)
     # a page of any origin may post with a feedback token; keys go in Authorization, which no page is allowed to send

@@ -60,7 +60,7 @@ class Person:
         self._headers = {"Authorization": f"Bearer {key}"}
         self.key = key
 
-    def ask(self, method: str, path: str, body=None, *, status: int = 200, **params):
+    def ask(self, method: str, path: str, body=None, /, *, status: int = 200, **params):
         """The JSON of an answer, whose status must be the expected one."""
         answer = self._client.request(method, f"/v1{path}", json=body, params=params, headers=self._headers)
         assert answer.status_code == status, (answer.status_code, answer.text)

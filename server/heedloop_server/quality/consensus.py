@@ -110,8 +110,11 @@ class AnnotatorQuality:
         confusion: (k, k) probability of each label (column) where the true one is the row.
         accuracy: share of their labels that are right, with Wilson's interval; `n` is how many units they judged.
         informedness: how much better than a blind guess: 1 always right, 0 says nothing about the truth, below 0 turns
-            it round. Over labels, weighted by how often they are true.
+            it round. Over labels, weighted by how often they are true; 0 too where all units have one label, because
+            nothing could be told apart.
         careless: their labels carry next to no information, or turn it round, and there are enough of them to say so.
+            Where that would be said of most annotators, the labels tell nothing apart (all units are alike, say), and
+            only those who are mostly wrong are named.
     """
 
     confusion: Array
@@ -266,6 +269,10 @@ def _qualities(
     right = np.bincount(votes.annotator, weights=posterior[votes.unit, votes.label], minlength=num)
     low, high = wilson_bounds(right, judged)
     informed = _informedness(confusion, prior)
+    enough = judged >= _ENOUGH
+    little = enough & (informed < CARELESS)
+    if 2 * little.sum() > enough.sum():
+        little = enough & (high < 0.5)
     return {
         annotator: AnnotatorQuality(
             confusion=confusion[i],
@@ -273,7 +280,7 @@ def _qualities(
                 float(right[i] / judged[i]), float(low[i]), float(high[i]), int(judged[i]), "wilson"
             ),
             informedness=float(informed[i]),
-            careless=bool(judged[i] >= _ENOUGH and informed[i] < CARELESS),
+            careless=bool(little[i]),
         )
         for i, annotator in enumerate(votes.annotators)
     }

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import threading
-from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query, Request
-from fastapi.responses import StreamingResponse
 from typing_extensions import TypedDict
 
 from heedloop.schema import Call, SchemaError, answer_hash, to_json, utc_now
@@ -17,11 +14,8 @@ from heedloop_server.auth import Principal, require, scoped
 from heedloop_server.errors import Conflict, NotFound
 from heedloop_server.openapi import accepts, answers
 from heedloop_server.review.answers import check_judgement
-from heedloop_server.review.control.labels import Judged
-from heedloop_server.review.control.pseudonyms import pseudonym
 from heedloop_server.review.control.reviewed import ReviewedQueue, State, read_queue
 from heedloop_server.review.control.settled import adjudication_feedback
-from heedloop_server.review.formats import Format, Reviewed, write_entry
 from heedloop_server.review.shown import facts_of
 from heedloop_server.routes.review_control import reviewed
 from heedloop_server.store.connection import ProjectStore
@@ -153,59 +147,3 @@ def _reason(body: dict[str, Any]) -> str:
     if not isinstance(reason, str) or not reason.strip() or len(reason) > MAX_REASON:
         raise SchemaError("reason", f"must say why, in 1 to {MAX_REASON:,} characters")
     return reason
-
-
-@router.get("/v1/review/queues/{queue_id}/export")
-@answers(None, media={"application/x-ndjson": str, "application/json": list[dict[str, Any]]})
-def export(
-    project: Reviewer, queue_id: str, format: Format = "jsonl", pseudonyms: bool = False
-) -> StreamingResponse:
-    """Items with their judgements: JSON Lines, or the JSON array that Label Studio and Argilla read.
-
-    With `pseudonyms` annotators' ids are replaced by stable ones.
-    """
-    found = reviewed(project, queue_id)
-    entries = (json.dumps(e, ensure_ascii=False) for e in _entries(project, found, format, pseudonyms))
-    if format == "jsonl":
-        return StreamingResponse((e + "\n" for e in entries), media_type="application/x-ndjson")
-    return StreamingResponse(_array(entries), media_type="application/json")
-
-
-def _array(entries: Iterator[str]) -> Iterator[str]:
-    between = "[\n"
-    for entry in entries:
-        yield between + entry
-        between = ",\n"
-    yield "[]\n" if between == "[\n" else "\n]\n"
-
-
-def _entries(
-    project: ProjectStore, found: ReviewedQueue, format: Format, pseudonyms: bool
-) -> Iterator[dict[str, Any]]:
-    judged = found.by_item()
-    items = sorted(found.items.values(), key=lambda i: (i.position, i.item_id))
-    for first in range(0, len(items), _AT_ONCE):
-        part = items[first : first + _AT_ONCE]
-        calls = calls_at(project, [w for i in part for w in zip(i.targets, i.call_times, strict=True)])
-        for item in part:
-            if all(t in calls for t in item.targets):
-                said = [_named(j, found, pseudonyms) for j in judged.get(item.item_id, [])]
-                entry = _reviewed(item, [calls[t] for t in item.targets], said)
-                yield write_entry(format, found.queue.questions, entry)
-
-
-def _named(one: Judged, found: ReviewedQueue, pseudonyms: bool) -> Judged:
-    return pseudonym(one, found.queue.seed or found.queue.queue_id) if pseudonyms else one
-
-
-def _reviewed(item: ReviewItem, calls: Sequence[Call], judged: Sequence[Judged]) -> Reviewed:
-    return Reviewed(
-        item.item_id,
-        [{"trace_id": t, "span_id": s} for t, s in item.targets],
-        [{"role": m.role, "text": m.text} for m in calls[0].input_messages],
-        [c.output_text for c in calls],
-        [{k: str(v) for k, v in facts_of(c, SHOWN_FACTS).items()} for c in calls],
-        judged,
-        item.sampling_probability,
-        item.expected,
-    )

@@ -273,3 +273,10 @@ def test_confusion_of_people_and_a_judge():
 
 def test_majority_is_the_plain_count():
     assert majority_vote([("a", 1, 1), ("b", 1, 0), ("c", 1, 1)])[1].label == 1
+
+
+def test_nobody_is_careless_where_there_is_nothing_to_tell_apart():
+    said = [judged(f"i{i}", w, {"thumb": 1}) for i in range(30) for w in "abc"]
+    said += [judged(f"i{i}", "wrong", {"thumb": 0}) for i in range(30)]
+    careless = {a.author_id: a.careless for a in annotators([THUMB], said, {})}
+    assert careless == {"a": False, "b": False, "c": False, "wrong": True}

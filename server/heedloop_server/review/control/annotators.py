@@ -197,8 +197,9 @@ def _judge(one: Annotator) -> None:
     for question, quality in one.reliability.items():
         if quality.careless:
             one.reasons.append(
-                f"{question}: over {quality.accuracy.n} judgements the labels say next to nothing of what the others "
-                f"agree on (informedness {quality.informedness:.2f}; a blind guess has 0, a perfect annotator 1)"
+                f"{question}: {quality.accuracy.n} judgements say next to nothing of what the others agree on "
+                f"({quality.accuracy.estimate:.0%} right; informedness {quality.informedness:.2f}, where a blind guess has "
+                f"0 and a perfect annotator 1)"
             )
     if one.gold is not None and one.gold.n >= FEWEST and one.gold.high < 0.5:
         one.reasons.append(
