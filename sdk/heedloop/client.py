@@ -456,10 +456,26 @@ class Client:
         """The project's keys, without their secrets."""
         return cast(list[Json], self._get("/v1/keys")["keys"])
 
-    def create_key(self, name: str, scopes: Sequence[str], *, expires_at: str | None = None) -> Json:
-        """A new key; `key` holds the secret, which is shown this once."""
-        body = _drop_none({"name": name, "scopes": list(scopes), "expires_at": expires_at})
-        return self._send("POST", "/v1/keys", body)
+    def create_key(
+        self,
+        name: str,
+        scopes: Sequence[str] | None = None,
+        *,
+        role: str | None = None,
+        author_id: str | None = None,
+        expires_at: str | None = None,
+    ) -> Json:
+        """A new key; `key` holds the secret, which is shown this once. It has the scopes given or those of `role`.
+
+        With `author_id` it is a person's: what is said with it is recorded as said by them.
+        """
+        given = None if scopes is None else list(scopes)
+        body = {"name": name, "scopes": given, "role": role, "author_id": author_id, "expires_at": expires_at}
+        return self._send("POST", "/v1/keys", _drop_none(body))
+
+    def audit(self, *, limit: int = 50, cursor: str | None = None, **filters: Any) -> Json:
+        """What was changed in the project and by which key, newest first; filters `action`, `since`, `until`."""
+        return self._get("/v1/audit", limit=limit, cursor=cursor, **filters)
 
     def delete_key(self, key_id: str) -> None:
         """Revoke a key at once."""
@@ -487,6 +503,10 @@ class Client:
         """Erase a user, a session or a trace; the answer is the receipt."""
         body = _drop_none({"user_id": user_id, "session_id": session_id, "trace_id": trace_id})
         return self._send("POST", "/v1/erasures", body)
+
+    def erasure(self, erasure_id: str) -> Json:
+        """What is left of an erasure now: rows by table, replaced parts on the store's disk, and `done`."""
+        return self._get(f"/v1/erasures/{erasure_id}")
 
     # ----------------------------------------------------------------------------------------------- transport
 

@@ -12,7 +12,8 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
@@ -21,6 +22,7 @@ from fastapi import Depends, Request
 
 from heedloop.schema import SchemaError, utc_now
 from heedloop_server.errors import Forbidden, Unauthorized
+from heedloop_server.rates import AddressLimit, RateLimit
 from heedloop_server.store.connection import ProjectStore, Store
 from heedloop_server.store.keys import StoredKey, find_key, insert_key
 
@@ -29,7 +31,9 @@ __all__ = [
     "SCOPES",
     "KeyRing",
     "Principal",
+    "caller",
     "check_scopes",
+    "counted",
     "make_key",
     "open_route",
     "require",
@@ -161,6 +165,17 @@ class KeyRing:
         self._uses[key.key_id] = now
         return Principal(key.project_id, frozenset(key.scopes), key.key_id, key.name, key.author_id)
 
+    def was_good(self, text: str) -> bool:
+        """True for a key that was found lately, whatever became of it since; never asks the store."""
+        match = _KEY.fullmatch(text)
+        key = self.found_lately(match[1]) if match else None
+        return key is not None and hmac.compare_digest(key.secret_hash, hash_key(text))
+
+    def found_lately(self, key_id: str) -> StoredKey | None:
+        """The stored key of this id as it was when it was last looked up; never asks the store."""
+        hit = self._known.get(key_id)
+        return hit[1] if hit is not None else None
+
     def cached(self, text: str) -> Principal | None:
         """Like `principal`, but None where the store would have to be asked: for callers on the event loop."""
         match = _KEY.fullmatch(text)
@@ -211,6 +226,34 @@ def key_text(request: Request) -> str:
     return text
 
 
+@contextmanager
+def counted(request: Request, *, known: bool) -> Generator[None]:
+    """Around looking at a key: an address that sends too much, or too many keys that are none, gets `TooMany`.
+
+    Args:
+        known: the key was good before, so that other people's guesses from the same address do not shut it out.
+    """
+    limits = cast(AddressLimit, request.app.state.addresses)
+    address = request.client.host if request.client is not None else ""
+    limits.check(address)
+    if not known:
+        limits.check_refusals(address)
+    try:
+        yield
+    except Unauthorized:
+        limits.count_refusal(address)
+        raise
+
+
+def caller(request: Request) -> Principal:
+    """Who sent this request; raises `Unauthorized` or `TooMany`."""
+    text, ring = key_text(request), cast(KeyRing, request.app.state.keys)
+    with counted(request, known=ring.was_good(text)):
+        who = ring.principal(text)
+    cast(RateLimit, request.app.state.rates).check(who.key_id)
+    return who
+
+
 def require(*scopes: str) -> Callable[[Request], Principal]:
     """A dependency: the caller, who must have the scope, or one of several.
 
@@ -221,10 +264,8 @@ def require(*scopes: str) -> Callable[[Request], Principal]:
             raise ValueError(f"{scope!r} is no scope; there are {', '.join(SCOPES)}")
 
     def principal(request: Request) -> Principal:
-        ring = cast(KeyRing, request.app.state.keys)
-        who = ring.principal(key_text(request))
+        who = caller(request)
         check_scope(who, *scopes)
-        request.app.state.rates.check(who.key_id)
         return who
 
     principal.heedloop_scope = scopes  # type: ignore[attr-defined]  # read by the walk over all routes

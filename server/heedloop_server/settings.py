@@ -44,6 +44,14 @@ class Settings(BaseSettings):
     requests_per_minute: int = Field(
         0, ge=0, description="requests that one key may send a minute; 0 for no limit"
     )
+    requests_per_minute_per_address: int = Field(
+        0, ge=0, description="requests that one address (of IPv6 a /64) may send a minute; 0 for no limit"
+    )
+    refused_per_minute: int = Field(
+        600,
+        ge=0,
+        description="requests with an unknown key that one address may send a minute, then 429; 0 for no limit",
+    )
     retention_days: int = Field(
         0, ge=0, description="days after which calls that nobody judged are dropped; 0 keeps them"
     )

@@ -10,7 +10,9 @@ from heedloop_server.answers.feedback import NamedSnapshot
 from heedloop_server.answers.records import RunSummary
 
 __all__ = [
+    "AuditPage",
     "Delivered",
+    "ErasureCheck",
     "ErasureReceipt",
     "Health",
     "Key",
@@ -69,6 +71,25 @@ class NewKeyAnswer(TypedDict):
     expires_at: str | None
 
 
+class AuditEntry(TypedDict):
+    """One change: when, what (`create_key`, `erase_user_id` …), of what, and the key that did it, with its name and person."""
+
+    at: str
+    action: str
+    subject: str
+    details: dict[str, Any]
+    key_id: str
+    key_name: str
+    author_id: str | None
+
+
+class AuditPage(TypedDict):
+    """What was changed, newest first."""
+
+    entries: list[AuditEntry]
+    next_cursor: str | None
+
+
 class RevokedKey(TypedDict):
     """A key that is revoked from now on."""
 
@@ -116,8 +137,19 @@ class ErasureReceipt(TypedDict):
     num_feedback: int
     rows: dict[str, int]
     left: dict[str, int]
+    num_files: int
     snapshots: list[NamedSnapshot]
     runs: list[RunSummary]
+
+
+class ErasureCheck(TypedDict):
+    """What is left of an erasure now: rows by table, and replaced parts that the disk still holds; `done` where there is nothing."""
+
+    erasure_id: str
+    at: str
+    left: dict[str, int]
+    old_parts: int
+    done: bool
 
 
 class Tally(TypedDict):

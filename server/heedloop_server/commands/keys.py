@@ -5,8 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 HELP = "list, make and revoke keys while the server is stopped (or on its ClickHouse)"
+
+
+@dataclass(frozen=True, slots=True)
+class _CommandLine:
+    """Who acts in the audit log, where nobody's key does."""
+
+    project: str
+    key_id: str = "command line"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,15 +79,18 @@ def _create(store: object, args: argparse.Namespace) -> int:
 
     from heedloop_server.auth import make_key
     from heedloop_server.commands.opening import CommandError
+    from heedloop_server.store.audit import write_audit
     from heedloop_server.store.connection import Store
     from heedloop_server.store.keys import list_projects
 
     opened = cast(Store, store)
     if args.project not in list_projects(opened):
         raise CommandError(f"there is no project {args.project!r}")
-    text, _ = make_key(
+    text, key = make_key(
         opened, args.project, name=args.name, scopes=_chosen_scopes(args), author_id=args.author
     )
+    noted = {"name": key.name, "scopes": list(key.scopes), "author_id": key.author_id or None}
+    write_audit(opened, _CommandLine(args.project), "create_key", key.key_id, noted)
     print(text)
     return 0
 
@@ -98,6 +110,7 @@ def _revoke(store: object, args: argparse.Namespace) -> int:
     from typing import cast
 
     from heedloop_server.commands.opening import CommandError
+    from heedloop_server.store.audit import write_audit
     from heedloop_server.store.connection import Store
     from heedloop_server.store.keys import find_key, revoke_key
 
@@ -106,6 +119,7 @@ def _revoke(store: object, args: argparse.Namespace) -> int:
     if key is None or key.project_id != args.project:
         raise CommandError(f"there is no key {args.key_id!r} in the project {args.project!r}")
     revoke_key(opened, key)
+    write_audit(opened, _CommandLine(args.project), "revoke_key", key.key_id, {})
     print(f"revoked {key.key_id}; a running server sees it within five seconds")
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, cast
 from uuid import UUID
@@ -14,7 +15,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from heedloop.schema import AuthorKind, Feedback, FeedbackKind, SchemaError, from_json, utc_now
+from heedloop.schema import Author, AuthorKind, Feedback, FeedbackKind, SchemaError, from_json, utc_now
 from heedloop_server.answers.feedback import (
     FeedbackBatch,
     FeedbackHistory,
@@ -23,7 +24,7 @@ from heedloop_server.answers.feedback import (
     FeedbackResults,
 )
 from heedloop_server.answers.records import FeedbackSent
-from heedloop_server.auth import KeyRing, Principal, require, scoped
+from heedloop_server.auth import KeyRing, Principal, counted, require, scoped
 from heedloop_server.cursors import read_cursor, write_cursor
 from heedloop_server.errors import (
     Forbidden,
@@ -89,11 +90,13 @@ def _author(request: Request) -> tuple[Principal, Grant | None]:
     if not token:
         return _by_key(request), None
     ring = cast(KeyRing, request.app.state.keys)
-    key = ring.find(key_id_of(token))
-    if key is None or not key.usable(utc_now()) or "feedback" not in key.scopes:
-        raise Unauthorized(
-            "the feedback token's key is unknown, revoked, expired or lacks the scope 'feedback'"
-        )
+    key_id = key_id_of(token)
+    with counted(request, known=ring.found_lately(key_id) is not None):
+        key = ring.find(key_id)
+        if key is None or not key.usable(utc_now()) or "feedback" not in key.scopes:
+            raise Unauthorized(
+                "the feedback token's key is unknown, revoked, expired or lacks the scope 'feedback'"
+            )
     grant = read_token(token, key.secret_hash, now_s=time.time())
     request.app.state.rates.check(f"{key.key_id}/{grant.subject}")
     return Principal(key.project_id, frozenset({"feedback"}), key.key_id, key.name), grant
@@ -134,6 +137,8 @@ def _store(request: Request, who: Principal, grant: Grant | None, body: Any) -> 
     raw, single = _entries(body)
     use = _token_use(request, grant, body, len(raw)) if grant else None
     parsed = [_parse(entry, i, grant, use, single=single) for i, entry in enumerate(raw)]
+    if who.author_id:
+        parsed = [_by_person(p, who.author_id) if isinstance(p, Feedback) else p for p in parsed]
     if use is not None and any(isinstance(p, Feedback) for p in parsed):
         cast(TokenClaims, request.app.state.claims).claim(who.project, use)
     intake = cast(Intake, request.app.state.intake)
@@ -196,6 +201,12 @@ def _parse(
         return from_json(Feedback, entry, field=field)
     except SchemaError as err:
         return err
+
+
+def _by_person(feedback: Feedback, author_id: str) -> Feedback:
+    """What is said with a person's key is said by them, whatever the entry says; as an annotator, where not as an end user."""
+    kind = "end_user" if feedback.author.kind == "end_user" else "annotator"
+    return replace(feedback, author=Author(kind, author_id))
 
 
 def _results(

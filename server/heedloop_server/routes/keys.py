@@ -12,8 +12,8 @@ from heedloop_server.answers.projects import KeyList, Me, NewKeyAnswer, RevokedK
 from heedloop_server.auth import (
     KeyRing,
     Principal,
+    caller,
     check_scopes,
-    key_text,
     make_key,
     open_route,
     require,
@@ -52,7 +52,7 @@ class NewKey(BaseModel):
 @answers(Me)
 def get_me(request: Request) -> dict[str, Any]:
     """Whose key this is. Any usable key may ask, whatever its scopes."""
-    who = cast(KeyRing, request.app.state.keys).principal(key_text(request))
+    who = caller(request)
     return {
         "project": who.project,
         "scopes": sorted(who.scopes),

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from heedloop_server.answers.projects import Health
-from heedloop_server.auth import KeyRing, check_scope, key_text, open_route
+from heedloop_server.auth import caller, check_scope, open_route
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.openapi import answers
 from heedloop_server.settings import Settings
@@ -104,7 +104,7 @@ def _projects(request: Request, store: Store) -> list[str]:
     local = request.client is not None and request.client.host in ("127.0.0.1", "::1")
     if settings.metrics_open and local and "authorization" not in request.headers:
         return list(list_projects(store))
-    who = cast(KeyRing, request.app.state.keys).principal(key_text(request))
+    who = caller(request)
     check_scope(who, "admin")
     return [who.project]
 

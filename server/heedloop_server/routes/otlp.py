@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from heedloop_server.answers.otlp import OtlpAnswer, RpcStatus
-from heedloop_server.auth import KeyRing, Principal, check_scope, key_text, open_route
+from heedloop_server.auth import KeyRing, Principal, check_scope, counted, key_text, open_route
 from heedloop_server.errors import ServerError, TooLarge
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.ingest.record import LOGS, TRACES
@@ -68,7 +68,8 @@ def _otlp_route(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
 async def _caller(request: Request) -> Principal:
     ring = cast(KeyRing, request.app.state.keys)
     text = key_text(request)
-    who = ring.cached(text) or await run_in_threadpool(ring.principal, text)
+    with counted(request, known=ring.was_good(text)):
+        who = ring.cached(text) or await run_in_threadpool(ring.principal, text)
     check_scope(who, "ingest")
     request.app.state.rates.check(who.key_id)
     return who
