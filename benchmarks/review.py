@@ -35,23 +35,26 @@ QUESTIONS = [
 ]  # fmt: skip
 ANSWER = "Refunds are issued within 30 days of the return arriving at our warehouse. " * 8
 
-# Runs in the page: notes when the keys were pressed, when another answer was painted, and when it was acknowledged.
+# Run in the page: they note when the keys were pressed (before the page itself hears of it), when another answer was painted,
+# and when the judgement was acknowledged.
+KEYS = """window.pressed = null; window.pending = [];
+addEventListener('keydown', (e) => {
+  if (e.key === 'Enter' && e.ctrlKey) { window.pressed = performance.now(); window.pending.push(window.pressed); }
+}, true);"""
 WATCH = """() => {
   const root = document.querySelector('.rv');
   window.waits = [];
   window.saves = [];
-  let pressed = null, pending = [];
-  addEventListener('keydown', (e) => { if (e.key === 'Enter' && e.ctrlKey) { pressed = performance.now(); pending.push(pressed); } }, true);
   new MutationObserver(() => {
-    if (pressed === null) return;
-    const begin = pressed;
-    pressed = null;
+    if (window.pressed === null) return;
+    const begin = window.pressed;
+    window.pressed = null;
     requestAnimationFrame(() => requestAnimationFrame(() => window.waits.push(performance.now() - begin)));
   }).observe(root, {attributes: true, attributeFilter: ['data-assignment']});
   const fetched = window.fetch;
   window.fetch = async (...args) => {
     const answer = await fetched(...args);
-    if (String(args[0]).endsWith('/submit') && answer.ok) window.saves.push(performance.now() - pending.shift());
+    if (String(args[0]).endsWith('/submit') && answer.ok) window.saves.push(performance.now() - window.pending.shift());
     return answer;
   };
 }"""
@@ -127,6 +130,7 @@ def work(dashboard: str, key: str, queue_id: str, num: int, pause_ms: int) -> tu
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1366, "height": 768})
+        page.add_init_script(KEYS)
         page.goto(f"{dashboard}/sign-in")
         page.get_by_label("API key").fill(key)
         page.get_by_role("button", name="Sign in").click()
