@@ -172,7 +172,7 @@ class Pattern(TypedDict):
     p_value: float
     q_value: float
     explained_by: str | None
-    filters: dict[str, str]
+    filters: dict[str, str | list[str]]
 
 
 class Overrepresented(TypedDict):
@@ -201,7 +201,7 @@ class FoundFinding(TypedDict):
     lift: float | None
     q_value: float
     num_tested: int
-    filters: dict[str, str]
+    filters: dict[str, str | list[str]]
     lead: str
     sentence: str
     tone: str
@@ -212,6 +212,7 @@ class Segment(Counts):
 
     field: str
     value: str
+    filters: dict[str, str | list[str]]
 
 
 class Raters(Counts):
@@ -230,8 +231,9 @@ class Evidence(TypedDict):
 
 
 class Drift(TypedDict):
-    """Has the rate become worse than in the period before?"""
+    """Has it become worse than in the period before? `num_rated` counts what the metric is made of."""
 
+    metric: Literal["rate", "coverage", "errors"]
     state: Literal["ok", "warning", "alarm", "resolved"]
     baseline: Interval
     evidence: float

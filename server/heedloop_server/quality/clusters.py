@@ -20,7 +20,7 @@ MAX_TEXTS = 20_000
 MAX_CHARS = 4_000
 _COMPONENTS = 50
 _MIN_TEXTS = 10
-_TOKEN = r"(?u)\b[^\W\d_][\w'’-]+\b"  # noqa: S105
+TOKEN = r"(?u)\b[^\W\d_][\w'’-]+\b"  # noqa: S105
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def _points(texts: Sequence[str], embeddings: Array | None, seed: int) -> Array 
         return _unit(np.asarray(embeddings, float)[: len(texts)])
     try:
         table = TfidfVectorizer(
-            token_pattern=_TOKEN,
+            token_pattern=TOKEN,
             min_df=2,
             max_df=0.8,
             sublinear_tf=True,
@@ -126,7 +126,7 @@ def _class_words(texts: Sequence[str], labels: Array, num_clusters: int) -> list
         " ".join(t for t, at in zip(texts, labels, strict=True) if at == i) for i in range(num_clusters)
     ]
     try:
-        counter = CountVectorizer(token_pattern=_TOKEN, stop_words="english", max_features=20_000)
+        counter = CountVectorizer(token_pattern=TOKEN, stop_words="english", max_features=20_000)
         counts = np.asarray(cast(Any, counter.fit_transform(joined)).todense(), float)
     except ValueError:
         return [[] for _ in joined]

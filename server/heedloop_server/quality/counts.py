@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from typing import Any
 
 from heedloop_server.quality.intervals import Interval
@@ -81,6 +82,14 @@ class Group:
             "rate": as_json(self.rate),
             "coverage": as_json(self.coverage),
         }
+
+
+def add_groups(groups: Iterable[Group]) -> Group:
+    """The group of all answers of some groups that share none."""
+    given = list(groups)
+    answers = Answers(*(sum(getattr(g.answers, f.name) for g in given) for f in fields(Answers)))
+    ratings = Ratings(*(sum(getattr(g.ratings, f.name) for g in given) for f in fields(Ratings)))
+    return Group(answers, ratings)
 
 
 def as_json(interval: Interval | None) -> dict[str, Any] | None:

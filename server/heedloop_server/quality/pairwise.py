@@ -275,6 +275,81 @@ def longer_wins(duels: Iterable[Duel], *, level: float = 0.95) -> Interval | Non
     return wilson(won, len(decided), level=level)
 
 
+@dataclass(frozen=True, slots=True)
+class LengthEffect:
+    """What length has to do with winning.
+
+    Attributes:
+        log_strength: name -> strength (mean 0) with the length effect taken out.
+        odds: how many times the odds of winning grow per standard deviation of length difference.
+        unit: that standard deviation, in the duels' own unit.
+    """
+
+    log_strength: Mapping[Hashable, float]
+    odds: Interval | None
+    unit: float
+
+
+def length_effect(
+    duels: Sequence[Duel], *, num_samples: int = 100, seed: int = 0, level: float = 0.95
+) -> LengthEffect | None:
+    """Bradley-Terry strengths at equal length: logit P(A wins) = a - b + beta * (length difference / its spread).
+
+    Of the duels with known lengths; None where they do not connect all contenders, or lengths do not differ. The interval is
+    a bootstrap by rater. Source: Dubois et al. 2024, arXiv:2404.04475 (length-controlled win rates).
+    """
+    known = [d for d in duels if d.length_difference is not None]
+    names = sorted({n for d in known for n in (d.a, d.b)}, key=str)
+    lengths = np.array([d.length_difference or 0.0 for d in known])
+    unit = float(np.sqrt(np.mean(lengths**2))) if len(known) else 0.0
+    if unit == 0 or not names or not strongly_connected(win_table(known, names)):
+        return None
+    place = {n: i for i, n in enumerate(names)}
+    design = np.zeros((len(known), len(names) + 1))
+    for row, d in enumerate(known):
+        design[row, place[d.a]], design[row, place[d.b]] = 1.0, -1.0
+    design[:, -1] = lengths / unit
+    results = np.array([d.result for d in known])
+    fit = _logit(design, results, np.ones(len(known)))
+    raters = [("rater", d.rater) if d.rater is not None else ("duel", i) for i, d in enumerate(known)]
+    codes = {r: i for i, r in enumerate(dict.fromkeys(raters))}
+    member = np.array([codes[r] for r in raters])
+    draws = np.random.default_rng(seed).multinomial(
+        len(codes), np.full(len(codes), 1 / len(codes)), num_samples
+    )
+    betas = [float(_logit(design, results, weights[member].astype(float))[-1]) for weights in draws]
+    ends = percentile_interval(np.exp(betas), level=level)
+    odds = float(np.exp(fit[-1]))
+    strengths = fit[:-1] - fit[:-1].mean()
+    interval = None
+    if ends is not None:
+        interval = Interval(
+            odds, min(ends[0], odds), max(ends[1], odds), len(known), "bootstrap by rater", level
+        )
+    return LengthEffect({n: float(strengths[i]) for n, i in place.items()}, interval, unit)
+
+
+def _logit(design: Array, results: Array, weights: Array) -> Array:
+    """(d,) weighted logistic regression by Newton's method, with a ridge of 0.01 so that it always exists."""
+    beta = np.zeros(design.shape[1])
+    ridge = 0.01 * np.eye(design.shape[1])
+    for _ in range(50):
+        fitted = expit(design @ beta)
+        gradient = design.T @ (weights * (results - fitted)) - ridge @ beta
+        curvature = (design * (weights * fitted * (1 - fitted))[:, None]).T @ design + ridge
+        step = np.linalg.solve(curvature, gradient)
+        beta = beta + step
+        if float(np.abs(step).max()) < 1e-6:
+            break
+    return beta
+
+
+def first_shown_wins(duels: Iterable[tuple[Duel, bool]], *, level: float = 0.95) -> Interval | None:
+    """How often the answer shown first won, among decided judgements of (duel, whether A was shown first)."""
+    decided = [(d.result == 1) == first for d, first in duels if d.result != 0.5]
+    return wilson(sum(decided), len(decided), level=level)
+
+
 # ---------------------------------------------------------------------------------------------------------- Elo
 
 

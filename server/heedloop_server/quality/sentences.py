@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from heedloop_server.quality.findings import Finding
 from heedloop_server.quality.intervals import Interval
 from heedloop_server.quality.patterns import Attribute
+from heedloop_server.quality.releases import ReleaseComparison
 from heedloop_server.quality.versions import VersionComparison
 
 _MAX_VALUE_CHARS = 60
@@ -72,6 +73,46 @@ def compare_sentence(
         else f"about {needed:,} more ratings are needed if the rates stay as they are"
     )
     return f"Not decided yet: {names[0]} minus {names[1]} is {spread}; {more}."
+
+
+def release_sentence(name: str, found: ReleaseComparison) -> str:
+    """What the ratings allow to be said of a release, with what changed without it."""
+    if found.change is None:
+        lacking = "no ratings yet" if found.after.rate is None else "nothing rated before it"
+        return f"{name}: {lacking}, so there is nothing to compare."
+    spread = f"{_points(found.change.estimate)} points against the days before ({_change(found.change)})"
+    beside = (
+        f" Answers without it changed by {_points(found.drift.estimate)} points in the same days."
+        if found.drift is not None
+        else ""
+    )
+    if found.decided is None:
+        needed = found.test.test.num_needed
+        more = f"; about {needed:,} more ratings are needed" if needed else ""
+        return f"{name} is not decided yet: {spread}{more}.{beside}"
+    caution = " Right only if nothing else changed." if found.test.design == "before_and_after" else ""
+    return f"{name} is rated {found.decided}: {spread}.{beside}{caution}"
+
+
+def versions_sentence(
+    field: str, baseline: str, better: Sequence[str], worse: Sequence[str], num: int
+) -> str:
+    """Which of many values differ from one, over all comparisons together."""
+    if not num:
+        return f"There is no other {field} with ratings to set against {baseline}."
+    if not better and not worse:
+        return f"None of {num} is decided yet against {baseline}."
+    parts = [f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} rated {word}" for names, word in ((better, "better"), (worse, "worse")) if names]  # fmt: skip
+    return f"Against {baseline}, {' and '.join(parts)}; {num - len(better) - len(worse)} of {num} not decided yet."
+
+
+def league_sentence(names: Sequence[str], *, connected: bool, num_judgements: int) -> str:
+    """Who leads, or why nobody does."""
+    if not num_judgements:
+        return "No two of them were compared with each other in this period."
+    if not connected:
+        return "Strengths cannot be said: somebody won, or lost, every comparison, or some were never compared. Win rates stand alone."
+    return f"{names[0]} leads {len(names)} over {num_judgements:,} judgements."
 
 
 def _percent(share: float) -> str:

@@ -21,7 +21,7 @@ router = APIRouter()
 
 Reader = Annotated[ProjectStore, Depends(scoped("read"))]
 
-_UNJUDGED: dict[str, Any] = {"num_feedback": 0, "thumb": None, "flags": [], "has_correction": False}
+UNJUDGED: dict[str, Any] = {"num_feedback": 0, "thumb": None, "flags": [], "has_correction": False}
 
 
 class CallQuery(CallFilters):
@@ -39,7 +39,9 @@ def get_calls(project: Reader, query: Annotated[CallQuery, Query()]) -> dict[str
     judged = judgements_of(project, [(r["trace_id_hex"], r["span_id_hex"]) for r in rows])
     last = rows[-1] if len(rows) == query.limit else None
     return {
-        "calls": [_summary(r) | judged.get((r["trace_id_hex"], r["span_id_hex"]), _UNJUDGED) for r in rows],
+        "calls": [
+            call_summary(r) | judged.get((r["trace_id_hex"], r["span_id_hex"]), UNJUDGED) for r in rows
+        ],
         "next_cursor": write_cursor(last["start_time"], last["trace_id_hex"], last["span_id_hex"])
         if last
         else None,
@@ -70,7 +72,8 @@ _OPTIONAL = (
 )
 
 
-def _summary(row: Row) -> dict[str, Any]:
+def call_summary(row: Row) -> dict[str, Any]:
+    """What a list shows of a call, without what was said of it."""
     kept = ("duration_ns", "name", "service", "environment", "status", "cost")
     return {
         "trace_id": row["trace_id_hex"],

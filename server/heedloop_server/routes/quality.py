@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
@@ -29,7 +29,7 @@ from heedloop_server.openapi import answers
 from heedloop_server.quality.counts import Group, as_json
 from heedloop_server.quality.drift import AlarmRule, watch
 from heedloop_server.quality.findings import Finding, most_important
-from heedloop_server.quality.intervals import difference
+from heedloop_server.quality.intervals import difference, wilson
 from heedloop_server.quality.patterns import Attribute, Pattern, overrepresented
 from heedloop_server.quality.selection import nonresponse_bounds
 from heedloop_server.quality.sentences import compare_sentence, finding_sentence, group_name
@@ -38,7 +38,7 @@ from heedloop_server.quality.versions import compare_versions
 from heedloop_server.store import quality as store
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.patterns import pattern_cells
-from heedloop_server.store.quality import Bucket, View
+from heedloop_server.store.quality import Bucket, Metric, View
 
 __all__ = ["router"]
 
@@ -230,8 +230,8 @@ def over_represented(
     """Groups of one or two attributes that are more common among thumbs-down than among rated answers."""
     report = overrepresented(pattern_cells(project, view), min_ratings=min_ratings, q=q)
     return {
-        "patterns": [_pattern_json(p) for p in report.patterns],
-        "explained": [_pattern_json(p) for p in report.explained],
+        "patterns": [_pattern_json(view, p) for p in report.patterns],
+        "explained": [_pattern_json(view, p) for p in report.explained],
         "num_tested": report.num_tested,
         "num_rated": report.num_rated,
         "num_down": report.num_bad,
@@ -240,7 +240,7 @@ def over_represented(
     }
 
 
-def _pattern_json(pattern: Pattern) -> dict[str, Any]:
+def _pattern_json(view: View, pattern: Pattern) -> dict[str, Any]:
     return {
         "label": group_name(pattern.attributes),
         "attributes": _attributes_json(pattern.attributes),
@@ -252,7 +252,7 @@ def _pattern_json(pattern: Pattern) -> dict[str, Any]:
         "p_value": pattern.p_value,
         "q_value": pattern.q_value,
         "explained_by": None if pattern.explained_by is None else group_name(pattern.explained_by),
-        "filters": _filters_json(pattern.attributes),
+        "filters": _filters_json(view, pattern.attributes, rating="down"),
     }
 
 
@@ -260,10 +260,18 @@ def _attributes_json(attributes: tuple[Attribute, ...]) -> list[dict[str, str]]:
     return [{"field": field, "value": value} for field, value in attributes]
 
 
-def _filters_json(attributes: tuple[Attribute, ...]) -> dict[str, str]:
-    """Query parameters of /v1/calls that show a group's thumbs-down; attributes that are no filter are left out."""
-    known = CallFilters.model_fields
-    return {field: value for field, value in attributes if field in known} | {"rating": "down"}
+def _filters_json(view: View, attributes: Iterable[Attribute], **more: str) -> dict[str, Any]:
+    """Query parameters of /v1/calls, but the period, that list exactly the view's answers with these attributes."""
+    filters = view.filters.parameters()
+    if view.author_kind != "end_user":
+        filters["author_kind"] = view.author_kind
+    for field, value in attributes:
+        if field == "tag":
+            tags = filters.get("tag", [])
+            filters["tag"] = tags if value in tags else [*tags, value]
+        else:
+            filters[field] = value
+    return filters | more
 
 
 @router.get("/v1/quality/finding")
@@ -273,10 +281,10 @@ def finding(
 ) -> dict[str, Any] | None:
     """The one finding to see first; null where nothing is significant over all groups looked at."""
     found = most_important(pattern_cells(project, view), min_ratings=min_ratings)
-    return None if found is None else _finding_json(found)
+    return None if found is None else _finding_json(view, found)
 
 
-def _finding_json(found: Finding) -> dict[str, Any]:
+def _finding_json(view: View, found: Finding) -> dict[str, Any]:
     lead, sentence = finding_sentence(found)
     field, value = found.attributes[-1]
     return {
@@ -291,7 +299,7 @@ def _finding_json(found: Finding) -> dict[str, Any]:
         "lift": found.lift,
         "q_value": found.q_value,
         "num_tested": found.num_tested,
-        "filters": _filters_json(found.attributes),
+        "filters": _filters_json(view, found.attributes, rating="down"),
         "lead": lead,
         "sentence": sentence,
         "tone": "bad",
@@ -305,29 +313,39 @@ def raters(
 ) -> dict[str, Any]:
     """Who rates: coverage of new and returning users, and by each field asked for."""
     segments: list[dict[str, Any]] = [
-        {"field": "user", "value": value, **group.to_json()}
+        {
+            "field": "user",
+            "value": value,
+            **group.to_json(),
+            "filters": _filters_json(view, [("user", value)]),
+        }
         for value, group in store.count_raters(project, view).items()
     ]
     for name in field or ["answer_chars", "language", "status"]:
         for (value,), group in store.count_by(project, view, [name]).items():
-            segments.append({"field": name, "value": value, **group.to_json()})
+            filters = _filters_json(view, [(name, value)])
+            segments.append({"field": name, "value": value, **group.to_json(), "filters": filters})
     total = store.count_total(project, view)
     return {**total.to_json(), "segments": segments}
 
 
 @router.get("/v1/quality/drift")
 @answers(Drift | None)
-def drift(project: Reader, view: Chosen, interval: Bucket = "day") -> dict[str, Any] | None:
-    """Has the rate left what it was in the period before? Null where that period has no rate strictly within 0 to 1."""
-    before = store.count_total(project, _before(view)).rate
-    if before is None or not 0 < before.estimate < 1:
+def drift(
+    project: Reader, view: Chosen, interval: Bucket = "day", metric: Metric = "rate"
+) -> dict[str, Any] | None:
+    """Has it become worse than in the period before? Null where that period has no rate strictly within 0 to 1."""
+    before = store.measured_total(project, _before(view), metric)
+    baseline = wilson(*before)
+    if baseline is None or not 0 < baseline.estimate < 1:
         return None
-    groups = store.count_over_time(project, view, interval)
-    counts = {at: (g.ratings.num_up, g.ratings.num) for at, g in groups.items()}
-    alarm = watch("all", AlarmRule(baseline=before.estimate), counts)
+    alarm = watch(
+        "all", AlarmRule(baseline=baseline.estimate), store.measured(project, view, metric, interval)
+    )
     return {
+        "metric": metric,
         "state": alarm.state,
-        "baseline": before.to_json(),
+        "baseline": baseline.to_json(),
         "evidence": alarm.evidence,
         "num_rated": alarm.num_ratings,
         "history": [

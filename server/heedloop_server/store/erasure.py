@@ -13,10 +13,11 @@ from typing import Any
 from uuid import UUID
 
 from heedloop.schema import utc_now
-from heedloop_server.store.connection import ProjectStore
+from heedloop_server.store.connection import ProjectStore, Store
 from heedloop_server.store.ledger import note_erased_feedback
+from heedloop_server.store.review import assignments_of
 
-__all__ = ["Erased", "erase", "erased_among", "verify"]
+__all__ = ["KEPT", "Erased", "erase", "erased_among", "erased_tables", "old_parts", "verify"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +54,63 @@ _WHERE = {
     "contents": f"trace_id IN {_ERASED_TRACES}",
     "feedback": f"feedback_id IN {_ERASED_FEEDBACK}",
     "feedback_history": f"feedback_id IN {_ERASED_FEEDBACK}",
+    "clusterings": f"arrayExists(t -> t IN {_ERASED_TRACES}, trace_ids)",
+    "review_items": f"arrayExists(t -> t IN {_ERASED_TRACES}, trace_ids)",
+    "review_assignments": f"arrayExists(t -> t IN {_ERASED_TRACES}, trace_ids) OR assignment_id IN {_ERASED_FEEDBACK}",
+    "review_items": f"arrayExists(t -> t IN {_ERASED_TRACES}, trace_ids)",
+    "review_assignments": f"arrayExists(t -> t IN {_ERASED_TRACES}, trace_ids) OR arrayExists(f -> f IN {_ERASED_FEEDBACK}, feedback_ids)",
+    "review_adjudications": f"arrayExists(t -> t IN {_ERASED_TRACES}, trace_ids)",
     "snapshot_rows": f"arrayExists(t -> t IN {_ERASED_TRACES}, trace_ids) OR arrayExists(f -> f IN {_ERASED_FEEDBACK}, feedback_ids)",
 }
 """Every table that holds a person's words, and which of its rows an erasure means."""
+_COUNTED_AGAIN = ("answer_cells",)
+"""Tables of counts by hour and metadata, made anew from the rows where they are missing: they go whole."""
+KEPT = {
+    "schema_migrations": "our own",
+    "projects": "names of projects",
+    "project_settings": "numbers",
+    "keys": "hashes, and the ids of people who work here",
+    "key_uses": "times",
+    "token_uses": "hashes",
+    "audit": "who changed what; never content, and an erasure's line names its id alone",
+    "ledger": "counts",
+    "sdk_delivery": "counts",
+    "erased_traces": "trace ids, so that late spans are refused",
+    "erased_feedback": "feedback ids",
+    "snapshots": "queries and counts",
+    "snapshot_sources": "ids",
+    "runs": "what the trainer says of itself",
+    "run_history": "numbers",
+    "review_queues": "what the queue's makers wrote",
+    "review_guidelines": "what the queue's makers wrote",
+    "alerts": "rules",
+    "alert_changes": "states and numbers",
+}
+"""Tables that an erasure leaves -> what they hold instead of a person's words."""
 
 
-def erase(project: ProjectStore, by: str, value: str, *, erasure_id: str) -> Erased:
-    """Delete everything of a `user_id`, `session_id` or `trace_id`; returns what was found, what went, and what is left (nothing)."""
+def erase(project: ProjectStore, by: str, value: str, *, erasure_id: str, old_parts_s: int = 30) -> Erased:
+    """Delete everything of a `user_id`, `session_id` or `trace_id`; returns what was found, what went, and what is left (nothing).
+
+    What was rewritten leaves the disk `old_parts_s` seconds later; `old_parts` counts what is still there.
+    """
     names = {"value": value, "erasure": erasure_id}
     at = utc_now()
     traces = [r["trace_id"] for r in project.rows(_TRACES_OF[by], names)]
     project.insert("erased_traces", [{"trace_id": t, "erasure_id": erasure_id, "at": at} for t in traces])
     feedback = _feedback(project, by, names)
     _note_feedback(project, feedback, erasure_id, at)
+    if by == "user_id":
+        _note_feedback(project, assignments_of(project, value), erasure_id, at)
     rows = verify(project, erasure_id)
     _count_in_snapshots(project, names)
-    for table in _WHERE:
+    for table, where in _WHERE.items():
+        _leave_soon(project.store, table, old_parts_s)
         if rows[table]:
-            _delete(project, table, names)
+            _delete(project, table, where, names)
+    for table in _COUNTED_AGAIN:
+        _leave_soon(project.store, table, old_parts_s)
+        _delete(project, table, "1", names)
     note_erased_feedback(project, erasure_id, rows["feedback_history"])
     return Erased([t.hex() for t in traces], feedback, rows, verify(project, erasure_id))
 
@@ -97,6 +137,11 @@ def _note_feedback(project: ProjectStore, feedback: Sequence[UUID], erasure_id: 
     )
 
 
+def erased_tables() -> tuple[str, ...]:
+    """The tables that an erasure takes rows out of."""
+    return (*_WHERE, *_COUNTED_AGAIN)
+
+
 def verify(project: ProjectStore, erasure_id: str) -> dict[str, int]:
     """Table -> how many rows an erasure's lists still find; all 0 once it is done."""
     found: dict[str, int] = {}
@@ -109,12 +154,41 @@ def verify(project: ProjectStore, erasure_id: str) -> dict[str, int]:
     return found
 
 
-def _delete(project: ProjectStore, table: str, names: Mapping[str, Any]) -> None:
+def old_parts(store: Store, until: datetime) -> int:
+    """How many parts of those tables are still on disk though they were replaced before that moment.
+
+    Nothing of what was erased by then is on disk once there are none.
+    """
+    tables = [local for table in (*_WHERE, *_COUNTED_AGAIN) for local in (table, f"{table}_local")]
+    source = f"clusterAllReplicas('{store.cluster}', system.parts)" if store.cluster else "system.parts"
+    found = store.rows(
+        f"""
+        SELECT count() AS n
+        FROM {source}
+        WHERE database = {{database:String}}
+          AND table IN {{tables:Array(String)}}
+          AND NOT active
+          AND modification_time <= {{until:DateTime64(6,'UTC')}}
+        """,  # noqa: S608
+        {"database": store.address.database, "tables": tables, "until": until},
+    )
+    return int(found[0]["n"])
+
+
+def _local(store: Store, table: str) -> str:
+    return f"{table}_local ON CLUSTER '{store.cluster}'" if store.cluster else table
+
+
+def _leave_soon(store: Store, table: str, seconds: int) -> None:
+    """Let the parts that a deletion or merge replaces leave the disk after so long; the engine's own default is eight minutes."""
+    store.command(f"ALTER TABLE {_local(store, table)} MODIFY SETTING old_parts_lifetime = {int(seconds)}")
+
+
+def _delete(project: ProjectStore, table: str, where: str, names: Mapping[str, Any]) -> None:
     """Rewrite the parts without the rows and wait for it. Never patch-mode deletes: they can block every later mutation (ClickHouse#115570)."""
     store = project.store
-    local, on_cluster = (f"{table}_local", f"ON CLUSTER '{store.cluster}'") if store.cluster else (table, "")
     store.command(
-        f"ALTER TABLE {local} {on_cluster} DELETE WHERE project_id = {{project:String}} AND ({_WHERE[table]})",
+        f"ALTER TABLE {_local(store, table)} DELETE WHERE project_id = {{project:String}} AND ({where})",
         {**names, "project": project.project},
         mutations_sync=2,
         allow_nondeterministic_mutations=1,

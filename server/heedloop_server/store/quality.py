@@ -7,10 +7,11 @@ before or not, is `store.sources`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
-from typing import Any, Literal
+from datetime import date, datetime, timedelta
+from typing import Any, Literal, cast
 
 from heedloop_server.quality.counts import Answers, Group, Ratings
+from heedloop_server.store.cells import ranges_condition
 from heedloop_server.store.connection import ProjectStore, Row
 from heedloop_server.store.filters import conditions
 from heedloop_server.store.sources import (
@@ -29,19 +30,25 @@ from heedloop_server.store.sources import (
 __all__ = [
     "GROUP_FIELDS",
     "Bucket",
+    "Metric",
     "View",
     "count_by",
     "count_days",
     "count_flags",
+    "count_grid",
     "count_kinds",
     "count_over_time",
     "count_raters",
     "count_sample",
     "count_total",
+    "first_seen",
+    "measured",
+    "measured_total",
     "releases",
 ]
 
 Bucket = Literal["hour", "day", "week"]
+Metric = Literal["rate", "coverage", "errors"]
 MAX_GROUPS = 500
 
 _START = {
@@ -170,6 +177,71 @@ def count_days(
     return days
 
 
+def count_grid(
+    project: ProjectStore, view: View, field: str, bucket: Bucket
+) -> dict[tuple[datetime, str], Group]:
+    """Groups by the start of their hour, day or week and the value of a field, without a limit."""
+    params: dict[str, Any] = {}
+    groups = {"bucket": Expression(_START[bucket], frozenset()), "value": expression(field, params, "key0")}
+    return cast(
+        dict[tuple[datetime, str], Group], _grouped(project, view, groups, params, days=bucket != "hour")
+    )
+
+
+def first_seen(
+    project: ProjectStore, view: View, field: str, hours: Mapping[str, datetime]
+) -> dict[str, datetime]:
+    """Value -> the moment of its first answer within the hour in which it came up."""
+    if not hours:
+        return {}
+    params: dict[str, Any] = {"values": list(hours)}
+    where, more = conditions(view.filters)
+    value = expression(field, params, "key0").sql
+    ranges = [
+        (at, at + timedelta(hours=1))
+        for at in sorted({h.replace(minute=0, second=0, microsecond=0) for h in hours.values()})
+    ]
+    rows = project.rows(
+        f"""
+        SELECT value, min(at) AS first
+        FROM (SELECT {value} AS value, start_time AS at FROM spans WHERE {where} AND {ranges_condition(ranges, "start_time", params)})
+        WHERE value IN {{values:Array(String)}}
+        GROUP BY value
+        """,  # noqa: S608
+        {**params, **more},
+    )
+    return {r["value"]: r["first"] for r in rows}
+
+
+def measured(
+    project: ProjectStore, view: View, metric: Metric, bucket: Bucket
+) -> dict[datetime, tuple[int, int]]:
+    """Start of each bucket -> (good ones, all): thumbs up of ratings, rated of answers, answers without an error of answers."""
+    if metric != "errors":
+        found = count_over_time(project, view, bucket)
+        return {at: _good(group, metric) for at, group in found.items()}
+    out: dict[datetime, tuple[int, int]] = {}
+    for (at, status), group in count_grid(project, view, "status", bucket).items():
+        good, num = out.get(at, (0, 0))
+        out[at] = (good + (group.num_answers if status != "error" else 0), num + group.num_answers)
+    return out
+
+
+def measured_total(project: ProjectStore, view: View, metric: Metric) -> tuple[int, int]:
+    """(good ones, all) of the whole view."""
+    if metric != "errors":
+        return _good(count_total(project, view), metric)
+    found = {status: group.num_answers for (status,), group in count_by(project, view, ["status"]).items()}
+    num = sum(found.values())
+    return num - found.get("error", 0), num
+
+
+def _good(group: Group, metric: Metric) -> tuple[int, int]:
+    if metric == "coverage":
+        return group.ratings.num, group.num_answers
+    return group.ratings.num_up, group.ratings.num
+
+
 def _named(project: ProjectStore, source: Source) -> dict[str, int]:
     rows = project.rows(
         f"""
@@ -199,7 +271,7 @@ def count_flags(project: ProjectStore, view: View) -> dict[str, int]:
 def releases(project: ProjectStore, view: View) -> list[tuple[datetime, str, str]]:
     """(first seen, field, value) of prompt versions and models that came up within the period.
 
-    A value is new where the equal period before does not have it; the first value ever is no release. The time is that of
+    A value is new where the equal period before does not have it; those of the first hour ever are no releases. The time is that of
     the hour where the hour was counted before.
     """
     since, until = view.filters.period()
@@ -245,7 +317,7 @@ def releases(project: ProjectStore, view: View) -> list[tuple[datetime, str, str
     return [
         (r["first_seen"], r["field"], r["value"])
         for r in rows
-        if since <= r["first_seen"] and r["first_seen"] != first_ever[r["field"]]
+        if since <= r["first_seen"] and r["first_seen"] - first_ever[r["field"]] >= timedelta(hours=1)
     ]
 
 

@@ -287,9 +287,15 @@ _PROJECTED = (
 
 
 def newest_thumbs(
-    view: View, plan: Plan, columns: Sequence[str], params: dict[str, Any], *, drawn: bool = False
+    view: View,
+    plan: Plan,
+    columns: Sequence[str],
+    params: dict[str, Any],
+    *,
+    drawn: bool = False,
+    ids: bool = False,
 ) -> str:
-    """A query with one row per rated answer: `at`, `up`, `w`, `p`, its ids and the columns.
+    """A query with one row per rated answer: `at`, `up`, `w`, `p`, the columns, and where asked for `trace` and `span`.
 
     Answers are told apart by a 64-bit hash of their ids: grouping by 24 bytes takes five times as long, and two of ten
     million answers share a hash with a probability of 3 in a million.
@@ -299,6 +305,8 @@ def newest_thumbs(
     if drawn:
         only += " AND sampling_probability IS NOT NULL"
     chosen = "".join(f", any({c}) AS {c}" for c in columns)
+    if ids:
+        chosen += ", any(trace_id) AS trace, any(span_id) AS span"
     return f"""
         SELECT
             any(at) AS at,
