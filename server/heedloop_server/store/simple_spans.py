@@ -26,26 +26,8 @@ from heedloop_server.store.connection import Store
 
 __all__ = ["KNOWN_ROOTS", "SimpleRequest", "Staged", "stage"]
 
-_SCHEMA = """
-syntax = "proto3";
-message ArrayValue { repeated AnyValue values = 1; }
-message KeyValueList { repeated KeyValue values = 1; }
-message AnyValue { oneof value { string string_value = 1; bool bool_value = 2; int64 int_value = 3; double double_value = 4;
-  ArrayValue array_value = 5; KeyValueList kvlist_value = 6; bytes bytes_value = 7; } }
-message KeyValue { string key = 1; AnyValue value = 2; }
-message Scope { string name = 1; string version = 2; }
-message Resource { repeated KeyValue attributes = 1; }
-message Status { string message = 2; int32 code = 3; }
-message Event { fixed64 time_unix_nano = 1; string name = 2; repeated KeyValue attributes = 3; }
-message Link { bytes trace_id = 1; }
-message Span { bytes trace_id = 1; bytes span_id = 2; string trace_state = 3; bytes parent_span_id = 4; string name = 5;
-  fixed64 start_time_unix_nano = 7; fixed64 end_time_unix_nano = 8; repeated KeyValue attributes = 9; repeated Event events = 11;
-  repeated Link links = 13; Status status = 15; }
-message ScopeSpans { Scope scope = 1; repeated Span spans = 2; }
-message ResourceSpans { Resource resource = 1; repeated ScopeSpans scope_spans = 2; }
-message Request { repeated ResourceSpans resource_spans = 1; string project_id = 1000; int64 received_us = 1001; uint32 place = 1002; }
-"""
-"""The parts of OTLP's trace messages that the engine reads, with our three fields behind."""
+_SCHEMA = Path(__file__).with_name("simple_spans.proto")
+"""A file, because the engine would write a schema given as text into the working directory, which may be read-only."""
 
 _KINDS = "Enum8(\\'none\\'=0,\\'string_value\\'=1,\\'bool_value\\'=2,\\'int_value\\'=3,\\'double_value\\'=4,\\'array_value\\'=5,\\'kvlist_value\\'=6,\\'bytes_value\\'=7)"
 _VALUE = (
@@ -430,7 +412,7 @@ _COLUMNS = """
 """The columns of `spans` that a simple span fills; the others have their defaults."""
 
 _SETTINGS = (
-    f"format_schema_source = 'string', format_schema = {quoted(_SCHEMA)}, format_schema_message_name = 'Request', "
+    f"format_schema = {quoted(str(_SCHEMA))}, format_schema_message_name = 'Request', "
     "input_format_protobuf_oneof_presence = 1, output_format_json_escape_forward_slashes = 0, "
     # these two passes take most of the time that the query's analysis takes, and find nothing
     "optimize_and_compare_chain = 0, query_plan_merge_expressions = 0"
