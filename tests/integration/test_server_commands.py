@@ -1,5 +1,6 @@
 """`heedloop keys`, `doctor` and `backup` on a real data folder."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,7 +40,13 @@ def test_keys_doctor_and_backup(server: ServerProcess, tmp_path: Path) -> None:
     server.stop()
     made = command("keys", "create", "--data", data, "--scopes", "read", "--name", "found again")
     assert made.returncode == 0, made.stderr
-    assert "found again" in command("keys", "list", "--data", data).stdout
+    ann = command("keys", "create", "--data", data, "--role", "annotator", "--author", "ann@example.com")
+    assert ann.returncode == 0 and ann.stdout.startswith("hl_")
+    both = command("keys", "create", "--data", data, "--role", "viewer", "--scopes", "read")
+    assert both.returncode == 1 and "either --role or --scopes" in both.stderr
+    listed = command("keys", "list", "--data", data).stdout
+    assert "found again" in listed
+    assert re.search(r"annotator  .*\(ann@example\.com\)", listed)
     assert "no project" in command("keys", "create", "--data", data, "--project", "nope").stderr
 
     well = command("doctor", "--data", data)

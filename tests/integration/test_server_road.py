@@ -530,6 +530,19 @@ def test_keys_are_scoped_listed_and_revoked_at_once(server):
     assert wrong.value.field == "scopes"
 
 
+def test_a_persons_key_by_role_speaks_for_them_and_is_in_the_audit_log(server):
+    admin = server.client()
+    made = admin.create_key("ann's", role="annotator", author_id="ann@example.com")
+    me = server.client(made["key"]).me()
+    assert (me["role"], me["author_id"]) == ("annotator", "ann@example.com")
+    admin.delete_key(made["key_id"])
+    revoked, created = admin.audit(limit=2)["entries"]
+    assert (revoked["action"], created["action"]) == ("revoke_key", "create_key")
+    assert revoked["subject"] == created["subject"] == made["key_id"]
+    with pytest.raises(Invalid):
+        admin.create_key("x", ["read"], role="viewer")
+
+
 def test_an_erasure_takes_everything_of_a_person_and_says_so(server):
     client = server.client()
     user = f"user-{uuid.uuid4().hex}"
