@@ -1,7 +1,7 @@
 """A server with answers in it, people's keys and a queue: what the review tests share."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -96,16 +96,23 @@ class Person:
 
 
 class World:
-    """`admin`, annotators by name, and the store behind them."""
+    """A project of its own: `admin`, annotators by name, and the store behind them."""
 
     def __init__(self, client: TestClient, store: Store) -> None:
         self.client, self.store = client, store
         self.app = client.app
-        self.project = store.project("p")
-        self.admin = Person(client, make_key(store, "p", name="root", scopes=PROJECT_SCOPES)[0])
+        name = f"p{uuid.uuid4().hex[:12]}"
+        self.project = store.project(name)
+        self.admin = Person(client, make_key(store, name, name="root", scopes=PROJECT_SCOPES)[0])
 
-    def person(self, author: str, scopes=("annotate",), project: str = "p") -> Person:
-        key, _ = make_key(self.store, project, name=f"{author}'s key", scopes=scopes, author_id=author)
+    def person(self, author: str, scopes=("annotate",), project: str = "") -> Person:
+        key, _ = make_key(
+            self.store,
+            project or self.project.project,
+            name=f"{author}'s key",
+            scopes=scopes,
+            author_id=author,
+        )
         return Person(self.client, key)
 
     def calls(self, num: int, **more) -> list[Call]:
@@ -123,7 +130,7 @@ class World:
 
 
 @contextmanager
-def review_world(folder: Path) -> Iterator[World]:
-    """A server in this process on a store of its own."""
+def review_server(folder: Path) -> Iterator[Callable[[], World]]:
+    """A server in this process on a store of its own; every call makes a new project in it."""
     with temporary_store() as store, TestClient(create_app(Settings(data=folder), store=store)) as client:
-        yield World(client, store)
+        yield lambda: World(client, store)

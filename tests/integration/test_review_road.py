@@ -1,13 +1,18 @@
 """An annotator's road through a queue: next, draft, submit, skip, back; and what of it becomes feedback."""
 
 import pytest
-from review_people import QUESTIONS, World, review_world
+from review_people import QUESTIONS, World, review_server
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory):
-    with review_world(tmp_path_factory.mktemp("review")) as world:
-        yield world
+def projects(tmp_path_factory: pytest.TempPathFactory):
+    with review_server(tmp_path_factory.mktemp("review")) as new_project:
+        yield new_project
+
+
+@pytest.fixture
+def server(projects):
+    return projects()
 
 
 def test_a_judgement_becomes_feedback_with_everything_about_it(server: World) -> None:
@@ -95,7 +100,7 @@ def test_undo_retracts_and_gives_the_answers_back(server: World) -> None:
 
 
 def test_a_draft_outlives_the_page(server: World) -> None:
-    server.calls(1)
+    server.calls(2)
     queue = server.queue()
     kim = server.person("kim")
     one = kim.take(queue)

@@ -18,6 +18,7 @@ __all__ = [
     "REOPENED",
     "Assignment",
     "ReviewItem",
+    "assignments_of",
     "changed_assignments",
     "changed_items",
     "find_assignment",
@@ -438,6 +439,19 @@ def judgements_of(
         {"queue": queue_id, "items": list(item_ids or ())},
     )
     return [_assignment(r) for r in rows]
+
+
+def assignments_of(project: ProjectStore, annotator: str) -> list[UUID]:
+    """The ids of all of an annotator's assignments."""
+    rows = project.rows(
+        """
+        SELECT DISTINCT assignment_id
+        FROM review_assignments
+        WHERE project_id = {project:String} AND annotator = {annotator:String}
+        """,
+        {"annotator": annotator},
+    )
+    return [r["assignment_id"] for r in rows]
 
 
 def unrecorded(project: ProjectStore, queue_id: str) -> list[Assignment]:

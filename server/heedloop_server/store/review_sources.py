@@ -143,7 +143,7 @@ _GAP = {
 def disagreements(
     project: ProjectStore, kind: Disagreement, filters: CallFilters, *, limit: int, judge: str = ""
 ) -> Drawn:
-    """Answers on which those named by `kind` disagree, the widest gap first.
+    """Answers on which those named by `kind` disagree, the widest gap first (for `model_human`, where the most people spoke).
 
     `user_annotator`, `judge_human`: the mean ratings (as shares of their scales) lie on different sides of the middle;
     `model_human`: under one name, the newest word of a model or rule is not what most people say; `annotators`: two
@@ -177,7 +177,7 @@ def _model_against_people() -> tuple[str, str, str, str]:
         name,
         argMaxIf(verdict, version, {judge}) AS one,
         topKIf(1)(verdict, is_human)[1] AS other,
-        countIf(is_human AND verdict != one) / countIf(is_human) AS size"""
+        toFloat64(countIf(is_human)) AS size"""
     having = f"countIf({judge}) > 0 AND countIf(is_human) > 0 AND one != other"
     return columns, ", name", having, "LIMIT 1 BY trace, span"
 
