@@ -39,7 +39,9 @@ class Settings(BaseSettings):
     )
     segment_bytes: int = Field(32 << 20, ge=1 << 16, description="size at which a log segment is closed")
     engine_from_spans: int = Field(
-        1_000, ge=1, description="spans waiting from which the embedded engine is asked to decode the simple ones"
+        1_000,
+        ge=1,
+        description="spans waiting from which the embedded engine is asked to decode the simple ones",
     )
     requests_per_minute: int = Field(
         0, ge=0, description="requests that one key may send a minute; 0 for no limit"
@@ -54,6 +56,13 @@ class Settings(BaseSettings):
     )
     retention_days: int = Field(
         0, ge=0, description="days after which calls that nobody judged are dropped; 0 keeps them"
+    )
+    erased_parts_s: int = Field(
+        30, ge=0, description="seconds after which what an erasure rewrote leaves the store's disk"
+    )
+    alert_every_s: float = Field(60.0, ge=1, description="seconds between two looks at the alerts")
+    webhook_loopback: bool = Field(
+        False, description="let alerts' webhooks be on this machine; every other private address stays refused"
     )
     metrics_open: bool = Field(False, description="serve /metrics to loopback addresses without a key")
     trusted_proxies: str = Field("127.0.0.1", description="addresses whose X-Forwarded-For is believed")

@@ -18,6 +18,7 @@ from uuid import UUID
 from heedloop.schema import Feedback, Target, utc_now
 from heedloop_server.errors import ServerError, Unavailable
 from heedloop_server.store.connection import ProjectStore, Store, StoreError
+from heedloop_server.store.erasure import erased_among
 from heedloop_server.store.feedback import (
     StoredFeedback,
     find_calls,
@@ -37,7 +38,8 @@ log = logging.getLogger("heedloop.feedback")
 _GROUP = 2_000
 _MAX_WAITING = 20_000
 
-Status = Literal["stored", "replaced", "duplicate"]
+Status = Literal["stored", "replaced", "duplicate", "erased"]
+"""`erased`: it is about a trace that was erased, so that it is not stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,8 @@ class FeedbackDesk:
             return []
         num_binds = self._num_binds
         calls = self._hands.submit(find_calls, project, [e.feedback.target for e in entries])
-        outcomes, new = _decide(entries, *self._known(project, entries))
+        gone = erased_among(project, sorted({t for e in entries for t in _traces(e.feedback)}))
+        outcomes, new = _decide(entries, *self._known(project, entries), gone)
         found = calls.result()
         if new:
             bound = [replace(e, call=found.get(_target_key(e.feedback))) for e in new]
@@ -239,13 +242,16 @@ def _target_key(feedback: Feedback) -> str:
 
 
 def _decide(
-    entries: list[StoredFeedback], known: dict[str, UUID], newest: dict[UUID, int]
+    entries: list[StoredFeedback], known: dict[str, UUID], newest: dict[UUID, int], gone: set[str]
 ) -> tuple[list[Outcome], list[StoredFeedback]]:
     """What becomes of each entry, and which of them are new, in order."""
     outcomes: list[Outcome] = []
     new: list[StoredFeedback] = []
     for entry in entries:
         client_id, identity = entry.feedback.id, entry.feedback_id
+        if gone and not gone.isdisjoint(_traces(entry.feedback)):
+            outcomes.append(Outcome("erased", identity))
+            continue
         if client_id in known:
             outcomes.append(Outcome("duplicate", known[client_id]))
             continue
@@ -255,3 +261,9 @@ def _decide(
         outcomes.append(Outcome("replaced" if replaces else "stored", identity))
         new.append(entry)
     return outcomes, new
+
+
+def _traces(feedback: Feedback) -> set[str]:
+    """The traces it names."""
+    ranked = feedback.ranking.answers if feedback.ranking is not None else ()
+    return {t.trace_id for t in (feedback.target, *ranked) if t.trace_id is not None}

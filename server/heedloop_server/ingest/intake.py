@@ -149,16 +149,14 @@ class Intake:
     # -------------------------------------------------------------------------------------------------- feedback
 
     def count_feedback(self, project: str, outcomes: Counter[str]) -> None:
-        """Add what was not stored, `duplicate` and `rejected`, to the feedback ledger; what was stored is counted where it is."""
-        tally = Tally(
-            received=outcomes["rejected"] + outcomes["duplicate"],
-            rejected=outcomes["rejected"],
-            duplicate=outcomes["duplicate"],
-        )
+        """Add what was not stored to the feedback ledger: `duplicate`, `rejected` (wrong) and `erased`; what was stored is counted where it is."""
+        num_duplicate = outcomes["duplicate"]
+        tally = Tally(received=num_duplicate, duplicate=num_duplicate)
+        for reason, num in (("invalid", outcomes["rejected"]), ("erased", outcomes["erased"])):
+            if num:
+                tally.reject(reason, num)
         if not tally.received:
             return
-        if tally.rejected:
-            tally.reasons["invalid"] = tally.rejected
         with self._tally_lock:
             self._tallies.setdefault(project, Tally()).add(tally)
 

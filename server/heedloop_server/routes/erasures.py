@@ -9,14 +9,16 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from heedloop.schema import format_time, utc_now
-from heedloop_server.answers.projects import ErasureReceipt
+from heedloop_server.answers.projects import ErasureCheck, ErasureReceipt
 from heedloop_server.auth import Principal, require
-from heedloop_server.errors import Invalid, Unavailable
+from heedloop_server.errors import Invalid, NotFound, Unavailable
+from heedloop_server.ingest.aside import purge_aside
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.openapi import answers
-from heedloop_server.store.audit import write_audit
+from heedloop_server.settings import Settings
+from heedloop_server.store.audit import erased_at, write_audit
 from heedloop_server.store.connection import ProjectStore, Store
-from heedloop_server.store.erasure import erase
+from heedloop_server.store.erasure import erase, old_parts, verify
 from heedloop_server.store.runs import run_summary, runs_of_snapshots
 from heedloop_server.store.snapshots import SnapshotUse, snapshots_of_feedback, snapshots_of_traces
 
@@ -56,7 +58,11 @@ def post_erasure(
     project = store.project(who.project)
     erasure_id = secrets.token_hex(8)
     users: dict[str, SnapshotUse] = {}
-    erased = erase(project, by, value, erasure_id=erasure_id)
+    settings = cast(Settings, request.app.state.settings)
+    erased = erase(project, by, value, erasure_id=erasure_id, old_parts_s=settings.erased_parts_s)
+    traces = [bytes.fromhex(t) for t in erased.trace_ids]
+    num_files = purge_aside(settings.log_folder, [value, *traces])
+    request.app.state.review.forget(who.project)
     users |= {s.id: s for s in _users(project, erased.trace_ids, [str(f) for f in erased.feedback_ids])}
     counts = {
         "traces": len(erased.trace_ids),
@@ -72,8 +78,31 @@ def post_erasure(
         "num_feedback": len(erased.feedback_ids),
         "rows": dict(erased.rows),
         "left": dict(erased.left),
+        "num_files": num_files,
         "snapshots": [{"id": s.id, "name": s.name} for s in users.values()],
         "runs": [run_summary(r) for r in runs_of_snapshots(project, list(users))],
+    }
+
+
+@router.get("/v1/erasures/{erasure_id}")
+@answers(ErasureCheck)
+def get_erasure(
+    request: Request, who: Annotated[Principal, Depends(require("admin"))], erasure_id: str
+) -> dict[str, Any]:
+    """What is left of an erasure now, in the tables and on the store's disk."""
+    store = cast(Store, request.app.state.store)
+    project = store.project(who.project)
+    at = erased_at(project, erasure_id)
+    if at is None:
+        raise NotFound(f"there is no erasure {erasure_id!r:.80} in this project")
+    left = verify(project, erasure_id)
+    parts = old_parts(store, at)
+    return {
+        "erasure_id": erasure_id,
+        "at": format_time(at),
+        "left": left,
+        "old_parts": parts,
+        "done": not parts and not any(left.values()),
     }
 
 

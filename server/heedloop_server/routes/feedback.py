@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, cast
 from uuid import UUID
@@ -15,7 +14,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from heedloop.schema import Author, AuthorKind, Feedback, FeedbackKind, SchemaError, from_json, utc_now
+from heedloop.schema import AuthorKind, Feedback, FeedbackKind, SchemaError, from_json, utc_now
 from heedloop_server.answers.feedback import (
     FeedbackBatch,
     FeedbackHistory,
@@ -40,7 +39,7 @@ from heedloop_server.ingest.claims import TokenClaims
 from heedloop_server.ingest.feedback import Outcome
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.openapi import accepts, answers
-from heedloop_server.routes.feedback_lines import MEDIA_TYPE, import_lines
+from heedloop_server.routes.feedback_lines import MEDIA_TYPE, by_person, import_lines, said, without_erased
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.feedback import get_feedback, list_feedback, stored_json
 from heedloop_server.store.runs import run_summary, runs_of_snapshots
@@ -138,7 +137,7 @@ def _store(request: Request, who: Principal, grant: Grant | None, body: Any) -> 
     use = _token_use(request, grant, body, len(raw)) if grant else None
     parsed = [_parse(entry, i, grant, use, single=single) for i, entry in enumerate(raw)]
     if who.author_id:
-        parsed = [_by_person(p, who.author_id) if isinstance(p, Feedback) else p for p in parsed]
+        parsed = [by_person(p, who.author_id) if isinstance(p, Feedback) else p for p in parsed]
     if use is not None and any(isinstance(p, Feedback) for p in parsed):
         cast(TokenClaims, request.app.state.claims).claim(who.project, use)
     intake = cast(Intake, request.app.state.intake)
@@ -146,7 +145,7 @@ def _store(request: Request, who: Principal, grant: Grant | None, body: Any) -> 
     outcomes = intake.desk.submit(who.project, good, key_id=who.key_id).result() if good else []
     results = _results(raw, parsed, outcomes)
     counts = Counter(str(r["status"]) for r in results)
-    intake.count_feedback(who.project, counts)
+    intake.count_feedback(who.project, without_erased(counts, outcomes))
     answer: dict[str, Any] = {"results": results}
     answer |= {n: counts[n] for n in ("stored", "replaced", "duplicate", "rejected")}
     if good or not raw:
@@ -203,12 +202,6 @@ def _parse(
         return err
 
 
-def _by_person(feedback: Feedback, author_id: str) -> Feedback:
-    """What is said with a person's key is said by them, whatever the entry says; as an annotator, where not as an end user."""
-    kind = "end_user" if feedback.author.kind == "end_user" else "annotator"
-    return replace(feedback, author=Author(kind, author_id))
-
-
 def _results(
     raw: list[Any], parsed: list[Feedback | SchemaError], outcomes: list[Outcome]
 ) -> list[dict[str, Any]]:
@@ -216,10 +209,7 @@ def _results(
     left = iter(outcomes)
     for entry, feedback in zip(raw, parsed, strict=True):
         if isinstance(feedback, Feedback):
-            outcome = next(left)
-            results.append(
-                {"id": feedback.id, "status": outcome.status, "feedback_id": str(outcome.feedback_id)}
-            )
+            results.append({"id": feedback.id, **said(next(left))})
             continue
         given = cast(dict[str, Any], entry) if isinstance(entry, dict) else {}
         client_id = given.get("id")

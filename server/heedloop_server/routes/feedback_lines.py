@@ -11,19 +11,21 @@ import asyncio
 import json
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from typing import IO, Any, cast
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from heedloop.schema import Feedback, SchemaError, from_json
+from heedloop.schema import Author, Feedback, SchemaError, from_json
 from heedloop_server.auth import Principal
 from heedloop_server.errors import TooLarge, UnsupportedMedia
+from heedloop_server.ingest.feedback import Outcome
 from heedloop_server.ingest.intake import Intake
 
-__all__ = ["MEDIA_TYPE", "import_lines"]
+__all__ = ["MEDIA_TYPE", "by_person", "import_lines", "said", "without_erased"]
 
 MEDIA_TYPE = "application/x-ndjson"
 MAX_LINE_BYTES = 8 << 20
@@ -35,52 +37,74 @@ _PIECE = 64 << 10
 Json = dict[str, Any]
 
 
+def by_person(feedback: Feedback, author_id: str) -> Feedback:
+    """What is said with a person's key is said by them, whatever the entry says; as an annotator, where not as an end user."""
+    kind = "end_user" if feedback.author.kind == "end_user" else "annotator"
+    return replace(feedback, author=Author(kind, author_id))
+
+
+def said(outcome: Outcome) -> Json:
+    """What an entry's sender is told of it."""
+    if outcome.status != "erased":
+        return {"status": outcome.status, "feedback_id": str(outcome.feedback_id)}
+    message = "target: the trace was erased; nothing that is said of it is kept"
+    return {"status": "rejected", "error": {"field": "target", "message": message}}
+
+
+def without_erased(counts: Counter[str], outcomes: Sequence[Outcome]) -> Counter[str]:
+    """Counts for the ledger, which tells what is wrong from what is about an erased trace."""
+    num = sum(o.status == "erased" for o in outcomes)
+    return Counter({**counts, "rejected": counts["rejected"] - num, "erased": num})
+
+
 async def import_lines(request: Request, who: Principal) -> StreamingResponse:
     """Store every line; raises `TooLarge` for a line without an end, `Unavailable` where the store goes away."""
     if request.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
         raise UnsupportedMedia("lines are read as they come: send them without a Content-Encoding")
     intake = cast(Intake, request.app.state.intake)
     results = cast(IO[bytes], tempfile.SpooledTemporaryFile(_IN_MEMORY))  # noqa: SIM115  # the answer closes it
-    counts: Counter[str] = Counter()
+    counts, told = Counter[str](), Counter[str]()
     number = 0
     try:
         async for lines in _groups(request):
-            answers = await _store(intake, who, lines, number)
+            answers, outcomes = await _store(intake, who, lines, number)
             number += len(lines)
-            counts.update(str(a["status"]) for a in answers)
+            told.update(str(a["status"]) for a in answers)
+            counts.update(without_erased(Counter(str(a["status"]) for a in answers), outcomes))
             await run_in_threadpool(results.write, "".join(f"{json.dumps(a)}\n" for a in answers).encode())
     except BaseException:
         results.close()
         raise
     finally:
         intake.count_feedback(who.project, counts)
-    total = {n: counts[n] for n in ("stored", "replaced", "duplicate", "rejected")}
+    total = {n: told[n] for n in ("stored", "replaced", "duplicate", "rejected")}
     results.write(f"{json.dumps(total)}\n".encode())
     results.seek(0)
     return StreamingResponse(_pieces(results), media_type=MEDIA_TYPE)
 
 
-async def _store(intake: Intake, who: Principal, lines: list[bytes], first: int) -> list[Json]:
-    parsed = [_parse(line, first + i + 1) for i, line in enumerate(lines)]
+async def _store(
+    intake: Intake, who: Principal, lines: list[bytes], first: int
+) -> tuple[list[Json], list[Outcome]]:
+    parsed = [_parse(line, first + i + 1, who.author_id) for i, line in enumerate(lines)]
     good = [p for p in parsed if isinstance(p, Feedback)]
-    outcomes = iter(
-        await asyncio.wrap_future(intake.desk.submit(who.project, good, key_id=who.key_id)) if good else []
-    )
+    submitted = intake.desk.submit(who.project, good, key_id=who.key_id) if good else None
+    outcomes = await asyncio.wrap_future(submitted) if submitted else []
+    left = iter(outcomes)
     answers: list[Json] = []
     for number, entry in enumerate(parsed, first + 1):
         if isinstance(entry, Feedback):
-            outcome = next(outcomes)
-            stored = {"status": outcome.status, "feedback_id": str(outcome.feedback_id)}
-            answers.append({"line": number, "id": entry.id, **stored})
+            answers.append({"line": number, "id": entry.id, **said(next(left))})
         else:
             error = {"field": entry.field, "message": str(entry)}
             answers.append({"line": number, "id": None, "status": "rejected", "error": error})
-    return answers
+    return answers, outcomes
 
 
-def _parse(line: bytes, number: int) -> Feedback | SchemaError:
+def _parse(line: bytes, number: int, author_id: str) -> Feedback | SchemaError:
     try:
-        return from_json(Feedback, json.loads(line))
+        entry = from_json(Feedback, json.loads(line))
+        return by_person(entry, author_id) if author_id else entry
     except SchemaError as err:
         return err
     except (ValueError, RecursionError) as err:

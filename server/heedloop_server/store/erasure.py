@@ -57,8 +57,6 @@ _WHERE = {
     "clusterings": f"arrayExists(t -> t IN {_ERASED_TRACES}, trace_ids)",
     "review_items": f"arrayExists(t -> t IN {_ERASED_TRACES}, trace_ids)",
     "review_assignments": f"arrayExists(t -> t IN {_ERASED_TRACES}, trace_ids) OR assignment_id IN {_ERASED_FEEDBACK}",
-    "review_items": f"arrayExists(t -> t IN {_ERASED_TRACES}, trace_ids)",
-    "review_assignments": f"arrayExists(t -> t IN {_ERASED_TRACES}, trace_ids) OR arrayExists(f -> f IN {_ERASED_FEEDBACK}, feedback_ids)",
     "review_adjudications": f"arrayExists(t -> t IN {_ERASED_TRACES}, trace_ids)",
     "snapshot_rows": f"arrayExists(t -> t IN {_ERASED_TRACES}, trace_ids) OR arrayExists(f -> f IN {_ERASED_FEEDBACK}, feedback_ids)",
 }
@@ -83,8 +81,10 @@ KEPT = {
     "run_history": "numbers",
     "review_queues": "what the queue's makers wrote",
     "review_guidelines": "what the queue's makers wrote",
-    "alerts": "rules",
-    "alert_changes": "states and numbers",
+    "alert_rules": "what its makers wrote",
+    "alert_states": "states and numbers",
+    "alert_history": "states and numbers",
+    "duties": "which server does what",
 }
 """Tables that an erasure leaves -> what they hold instead of a person's words."""
 
@@ -168,6 +168,7 @@ def old_parts(store: Store, until: datetime) -> int:
         WHERE database = {{database:String}}
           AND table IN {{tables:Array(String)}}
           AND NOT active
+          AND rows > 0
           AND modification_time <= {{until:DateTime64(6,'UTC')}}
         """,  # noqa: S608
         {"database": store.address.database, "tables": tables, "until": until},
