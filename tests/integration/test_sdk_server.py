@@ -105,6 +105,28 @@ def test_targets_by_external_id_and_response_id_are_taken(api, start):
     assert find(api, heedloop.handle())["trace_id"] == trace_id
 
 
+@heedloop.trace(name="reply")
+def reply(question, response_id):
+    heedloop.set(model="m-1", response_id=response_id, session="s-9")
+    return "You can return it within thirty days."
+
+
+def test_feedback_by_the_providers_response_id_finds_its_call(api, start):
+    start()
+    said = reply("q", "chatcmpl-17")
+    handle = heedloop.handle()
+    reply("other", "chatcmpl-18")
+    heedloop.thumbs_down(heedloop.target(response="chatcmpl-17"), author="u")
+    heedloop.flag(heedloop.target(handle, start=25, end=36, answer=said), "inaccurate", author="u")
+    assert heedloop.flush(10).complete
+    wait_for(lambda: find(api, handle)["thumb"] == 0, what="the thumb on its call")
+    assert find(api, heedloop.handle())["thumb"] is None
+    trace_id = handle.split("-")[1]
+    flagged = wait_for(lambda: api.feedback(trace_id=trace_id, kind="flag")["feedback"], what="the flag")[0]
+    place = flagged["target"]["range"]
+    assert said[place["start"] : place["end"]] == "thirty days" and len(place["answer_hash"]) == 64
+
+
 def test_a_token_lets_a_browser_rate_one_answer_and_nothing_else(server, api, start):
     start()
     answer("first")
@@ -221,5 +243,10 @@ def test_killed_apps_and_a_killed_server_lose_no_feedback(tmp_path):
             what=f"all {len(set(returned))} feedback",
         )
         assert len(stored) == len(set(stored))
+        ledger = api.ledger()["feedback"]
+        assert ledger["stored"] >= len(stored), (
+            "the ledger forgot what is there"
+        )  # an author's word may be said twice
+        assert ledger["received"] == ledger["stored"] + ledger["duplicate"]
     finally:
         server.stop()
