@@ -1,19 +1,26 @@
 """`heedloop train` against a real server: rows over REST, run folders, registration, evaluation, checkpoints that load."""
 
 import json
+import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 from server_process import ServerProcess
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from heedloop._cli import main
 from heedloop.client import Client
+from heedloop.schema import Message
+from heedloop_trainer.judges import load_judge
 from heedloop_trainer.models import load_policy, load_reward_model, load_tokenizer
+from heedloop_trainer.reward_ensemble import RewardEnsemble
 from heedloop_trainer.reward_linear import LinearReward
+from heedloop_trainer.sequences import Encoder
 
 POLITE, RUDE = "Thank you, gladly: {} is here.", "No. Go away, {} is not my job."
 NOUNS = [
@@ -80,8 +87,9 @@ QUICK = (
 
 def test_a_linear_reward_model_from_a_project(server, runs_folder, capsys):
     out = runs_folder / "linear"
-    assert train(server, "reward-linear", "--out", out, "--project", "default") == 0
+    assert train(server, "reward-linear", "--out", out, "--project", "default", "--cross-validate") == 0
     printed = capsys.readouterr().out
+    assert "every prompt group held out once" in printed
     for name in ("chance", "longer answer wins", "bag of words", "linear reward model"):
         assert f"| {name} |" in printed
     manifest = json.loads((out / "run.json").read_text())
@@ -156,11 +164,121 @@ def test_a_reward_model_from_scratch_then_rloo_then_an_evaluation(server, runs_f
         "--held-out-reward",
         reward / "checkpoint",
     )
-    assert train(server, "evaluate", *args, *compared, "--out", runs_folder / "evaluation") == 0
+    more = ("--best-of", 2, "--max-response-tokens", 8)
+    assert train(server, "evaluate", *args, *compared, *more, "--out", runs_folder / "evaluation") == 0
     found = json.loads((runs_folder / "evaluation" / "evaluation.json").read_text())
     rate = found["win_rate"]["win_rate"]
     assert 0 <= rate["low"] <= rate["estimate"] <= rate["high"] <= 1
+    assert found["best_of"]["kl_bound"] == pytest.approx(0.193, abs=1e-3)
+    assert found["best_of"]["gain"]["estimate"] >= 0
+    assert found["samples"]
     assert "length_controlled" in capsys.readouterr().out
+    for run in (reward, better, runs_folder / "evaluation"):
+        assert "Where it comes from" in (run / "report.html").read_text()
+    promoted = ("--evaluation", runs_folder / "evaluation", "--to", runs_folder / "production")
+    assert train(server, "promote", *promoted) == 1
+    assert "held-out prompts; 50 are needed" in capsys.readouterr().out
+    assert not (runs_folder / "production").exists()
+
+
+def rated_rows() -> list[dict[str, object]]:
+    """Thumbs and two ratings by name, which go apart: polite answers have the tone, those with a number the accuracy."""
+    made: list[dict[str, object]] = []
+    for i in range(60):
+        noun = f"{NOUNS[i % 8]} {i}"
+        polite, exact = i % 2 == 0, i % 4 < 2
+        text = (POLITE if polite else RUDE).format(noun) + (" It takes 3 days." if exact else "")
+        judgements = [
+            {
+                "kind": "rating",
+                "answer": 0,
+                "value": 5 if polite else 1,
+                "scale": [1, 5],
+                "name": "tone",
+                "author": f"w{i % 5}",
+            },
+            {
+                "kind": "rating",
+                "answer": 0,
+                "value": 5 if exact else 1,
+                "scale": [1, 5],
+                "name": "accuracy",
+                "author": f"w{i % 5}",
+            },
+            {"kind": "thumb", "answer": 0, "value": polite, "author": f"u{i}", "author_kind": "end_user"},
+        ]
+        made.append(
+            {"id": f"q{i}", "prompt": f"Where is {noun}?", "answers": [text], "judgements": judgements}
+        )
+    return made
+
+
+def test_thumbs_alone_and_names_of_their_own_make_an_ensemble(server, tmp_path, capsys):
+    file = tmp_path / "rated.jsonl"
+    file.write_text("".join(json.dumps(r) + "\n" for r in rated_rows()))
+    place = ("--url", server.url, "--api-key", server.key)
+    assert main(["import", str(file), "--project", "rated", *place]) == 0
+    key = re.search(r"hl_\w{12}_[\w-]+", capsys.readouterr().out)
+    assert key is not None
+    out = tmp_path / "reward"
+    given = (
+        "--from-scratch",
+        "tiny",
+        "--thumbs",
+        "--dimensions",
+        "tone,accuracy",
+        "--ensemble",
+        "2",
+        "--epochs",
+        "8",
+        "--out",
+        out,
+    )
+    command = ["train", "reward", *map(str, (*given, *QUICK)), "--url", server.url, "--api-key", key[0]]
+    assert main(command) == 0
+    judge = load_judge(out / "checkpoint")
+    assert isinstance(judge, RewardEnsemble)
+    assert judge.dimensions == ("reward", "tone", "accuracy")
+    said = [POLITE.format("the cat"), RUDE.format("the cat") + " It takes 3 days."]
+    sequences = Encoder(judge.tokenizer).sequences([(Message("user", "Where is the cat?"),)] * 2, said)
+    [reward, tone, accuracy] = judge.each_member()[0].outputs(sequences).T
+    assert reward[0] > reward[1]
+    assert tone[0] > tone[1]
+    assert accuracy[0] < accuracy[1]
+    assert "ensemble" not in (out / "checkpoint" / "member-0" / "config.json").read_text()
+    names = {k for row in (out / "metrics.jsonl").read_text().splitlines() for k in json.loads(row)}
+    assert {"member-0/loss", "member-1/loss"} <= names
+
+
+@pytest.mark.slow
+def test_torchrun_trains_what_one_process_trains(server, tmp_path):
+    """The command itself over two processes: the same checkpoint within 1e-5, one run registered, one folder."""
+    snapshot = server.client().create_snapshot("two processes", rules={"like_from": 0.5}).id
+    command = [
+        "-m", "heedloop._cli", "train", "reward", "--snapshot", snapshot, "--from-scratch", "tiny", "--epochs", "1",
+        *QUICK, "--url", server.url, "--api-key", server.key, "--device", "cpu",
+    ]  # fmt: skip
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    for before, name in (((), "one"), (torchrun, "two")):
+        out = tmp_path / name
+        done = subprocess.run(
+            [sys.executable, *before, *command, "--out", str(out)],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=280,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (load_file(tmp_path / n / "checkpoint" / "model.safetensors") for n in ("one", "two"))
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert (value - second[name]).abs().max() < 1e-5, name
+    manifests = [json.loads((tmp_path / n / "run.json").read_text()) for n in ("one", "two")]
+    assert manifests[0]["evaluation"]["accuracy"] == manifests[1]["evaluation"]["accuracy"]
+    assert len(server.client().run_history(manifests[1]["id"])) == len(
+        server.client().run_history(manifests[0]["id"])
+    )
 
 
 def scratch_policy(classifier: Path, folder: Path) -> None:
@@ -185,10 +303,17 @@ def scratch_policy(classifier: Path, folder: Path) -> None:
         (("ppo", "--model", "/nowhere"), "/nowhere"),
         (("reward", "--from-scratch", "tiny", "--batch-size", "0"), "batch_size"),
         (("evaluate",), "give --reward-model"),
+        (
+            ("reward", "--from-scratch", "tiny", "--max-tokens", "90000000"),
+            "lower --max-tokens (now 90,000,000",
+        ),
+        (("reward", "--from-scratch", "tiny", "--dimensions", "tone"), "no rated to train on"),
+        (("promote", "--evaluation", "/nowhere", "--to", "/tmp/x"), "cannot read /nowhere"),
     ],
 )
 def test_what_cannot_be_done_says_why(server, tmp_path, capsys, args, sentence):
-    assert train(server, *args, "--out", tmp_path / "run") == 2
+    out = () if args[0] == "promote" else ("--out", tmp_path / "run")
+    assert train(server, *args, *out) == 2
     assert sentence in capsys.readouterr().err
 
 
