@@ -10,10 +10,12 @@ import streamlit as st
 from heedloop.client import Client
 from heedloop_dashboard import components, panels, rules
 from heedloop_dashboard.fetch import current, write
-from heedloop_dashboard.navigation import Open
+from heedloop_dashboard.navigation import Open, go
 from heedloop_dashboard.state import chosen_filters, query
 
-__all__ = ["rule_of", "show_edit", "show_new"]
+__all__ = ["rule_of", "show_edit", "show_new", "show_secret"]
+
+_MADE = "heedloop_alert_made"
 
 KINDS = {"drift": "It drifts from its own past", "threshold": "It crosses a threshold"}
 BAD = {"lower": "Lower is worse", "higher": "Higher is worse"}
@@ -30,29 +32,20 @@ def show_new() -> None:
     if not current().can("admin"):
         panels.empty("Your key may read alerts but not make them: that takes the scope admin.")
         return
-    made: dict[str, Any] | None = st.session_state.pop("heedloop_alert_made", None)
-    if made is not None:
-        _made(made)
-        return
     start = {k: v for k, v in chosen_filters(query()).items() if k not in ("cursor",)}
     _form("new", {"filters": start, "metric": st.query_params.get("metric", "rate")}, "Make the alert")
 
 
-def _made(alert: Mapping[str, Any]) -> None:
-    components.finding(
-        "made",
-        lead="The alert is made. ",
-        text="It is evaluated every minute.",
-        tone="good",
-        action="Open it",
-        open=Open("alerts", {"alert_id": alert["id"]}),
-    )
-    if alert.get("webhook_url") and alert.get("secret"):
-        with panels.panel("secret"):
-            panels.header(
-                "Secret of the webhook", "Shown this once: it signs every message, so that yours can check it"
-            )
-            st.code(str(alert["secret"]), language=None)
+def show_secret(alert: Mapping[str, Any]) -> None:
+    """The secret of a rule that was made in this window: the server shows it once, this page until it is left."""
+    made: Mapping[str, str] = st.session_state.get(_MADE) or {}
+    if made.get("id") != alert["id"]:
+        return
+    with panels.panel("secret"):
+        panels.header(
+            "Secret of the webhook", "Shown this once: it signs every message, so that yours can check it"
+        )
+        st.code(made["secret"], language=None)
 
 
 def show_edit(alert: Mapping[str, Any]) -> None:
@@ -165,7 +158,10 @@ def _send(key: str, rule: dict[str, Any]) -> None:
         panels.problem(answer.error)
         return
     if key == "new":
-        st.session_state["heedloop_alert_made"] = answer.value
+        made: Mapping[str, Any] = answer.value
+        if made.get("webhook_url") and made.get("secret"):
+            st.session_state[_MADE] = {"id": made["id"], "secret": str(made["secret"])}
+        go(Open("alerts", {"alert_id": made["id"]}))
     st.rerun()
 
 

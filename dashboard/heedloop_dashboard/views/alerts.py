@@ -43,6 +43,7 @@ def show() -> None:
 
 
 def _list() -> None:
+    st.session_state.pop(_SAID, None)
     title = st.container(horizontal=True, vertical_alignment="center", gap="small")
     with title:
         st.subheader("Alerts", anchor=False, width="stretch")
@@ -162,6 +163,7 @@ def _one(alert_id: str) -> None:
     said = st.session_state.pop(_SAID, None)
     if said:
         components.finding("said", lead=said[0], text=said[1], tone=said[2])
+    alert_form.show_secret(alert)
     _state(alert)
     _figures(alert)
     _history(alert, answers["history"])

@@ -13,6 +13,8 @@ from heedloop_dashboard.navigation import Open
 
 __all__ = ["actions", "chosen_texts", "show"]
 
+FIRST = 6
+"""Groups that are shown before one asks for all of them."""
 TEXTS = {"": "Answers", "comments": "Comments", "questions": "Questions"}
 _WHAT = {
     "": "the answers themselves",
@@ -48,7 +50,13 @@ def show(answer: Answer) -> None:
                 f"{words.plural(low, 'low-rated answer')} and {words.plural(texts, 'text')} in this period: groups need ten that share words."
             )
             return
-        components.clusters("clusters", [_entry(group, found) for group in groups])
+        shown = groups if st.query_params.get("groups") == "all" else groups[:FIRST]
+        components.clusters("clusters", [_entry(group, found) for group in shown])
+        if len(groups) > len(shown):
+            params = filters.link_params() | {"groups": "all"}
+            params |= {"of": chosen_texts()} if chosen_texts() else {}
+            every = (f"All {len(groups)} groups \u2192", Open("failures", params))
+            components.links("all_groups", [every], label="Groups", left=True)
 
 
 def _entry(group: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,7 +81,7 @@ def _example(example: Mapping[str, Any], where: Mapping[str, Any]) -> dict[str, 
     about = [words.clock(example.get("start_time")), example.get("prompt_version"), example.get("model")]
     return {
         "text": example.get("text"),
-        "comment": example.get("comment"),
+        "comment": None if example.get("comment") == example.get("text") else example.get("comment"),
         "note": " · ".join(str(a) for a in about if a),
         "open": Open("trace", params).to_json(),
     }

@@ -125,10 +125,9 @@ def _verdict(answer: Answer, field: str) -> None:
     found: Mapping[str, Any] = answer.value
     difference = found.get("difference")
     decided = found.get("decided")
-    lead = "Decided. " if decided else "Not decided yet. "
-    components.finding(
-        "verdict", lead=lead, text=str(found.get("sentence") or ""), tone="good" if decided else ""
-    )
+    lead = "Decided. " if decided else "Not decided yet"
+    text = str(found.get("sentence") or "").removeprefix("Not decided yet")
+    components.finding("verdict", lead=lead, text=text, tone="good" if decided else "")
     entries = [_card(name, found[name], field, decided) for name in ("a", "b")]
     entries.append(
         {

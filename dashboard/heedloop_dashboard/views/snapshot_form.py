@@ -9,15 +9,13 @@ import streamlit as st
 from heedloop.client import Client
 from heedloop_dashboard import components, filters, panels, rules, words
 from heedloop_dashboard.fetch import ask, current, read, write
-from heedloop_dashboard.navigation import Open
+from heedloop_dashboard.navigation import Open, go
 
 __all__ = ["show"]
 
-_MADE = "heedloop_snapshot_made"
-
 
 def show() -> None:
-    """Draw the form for the URL's filters, and what came of it."""
+    """Draw the form for the URL's filters, which leads to the new dataset."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader("New dataset", anchor=False, width="stretch")
         filters.period_and_model()
@@ -25,13 +23,6 @@ def show() -> None:
     if not current().can("train"):
         panels.empty("Your key may read datasets but not make them: that takes the scope train.")
         return
-    made = st.session_state.pop(_MADE, None)
-    if made is not None:
-        text = f" holds {words.plural(made['num_feedback'], 'judgement')}: {made['rows']}."
-        components.finding(
-            "made", lead=str(made["name"]), text=text, tone="good", action="Open it",
-            open=Open("datasets", {"snapshot_id": made["id"]}),
-        )  # fmt: skip
     chosen = filters.filters()
     counted = read(counted=ask(Client.quality_summary, **chosen))["counted"]
     with panels.panel("view"):
@@ -67,11 +58,4 @@ def _form(chosen: dict[str, Any]) -> None:
     if answer.error is not None:
         panels.problem(answer.error)
         return
-    rows = {form: sum(splits.values()) for form, splits in answer.value.num_rows.items()}
-    st.session_state[_MADE] = {
-        "id": answer.value.id,
-        "name": answer.value.name,
-        "num_feedback": answer.value.num_feedback,
-        "rows": ", ".join(f"{n:,} {form}" for form, n in rows.items() if n) or "no rows",
-    }
-    st.rerun()
+    go(Open("datasets", {"snapshot_id": answer.value.id}))

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+import streamlit as st
+
 from heedloop.schema import format_time, parse_time
 from heedloop_dashboard import components, filters, panels, words
 from heedloop_dashboard.fetch import Answer
@@ -38,12 +40,12 @@ def show_versions(answer: Answer, field: str, title: str) -> None:
             {"key": "needed", "label": "Still needed", "kind": "number"},
         ]
         base: Mapping[str, Any] = found["baseline"]
+        st.text(str(found.get("sentence") or ""))
         rows = [_version_row(field, base, baseline=True)]
         rows += [_version_row(field, v) for v in found["versions"]]
         components.table(
             "version_rows", heads, rows, caption=f"Each {title.lower()} against one", link=-1, tall=True
         )
-        components.finding("versions_said", lead="", text=str(found.get("sentence") or ""), tone="")
 
 
 def _version_row(field: str, group: Mapping[str, Any], *, baseline: bool = False) -> dict[str, Any]:
