@@ -24,7 +24,11 @@ class Widget {
   get complete() { return this.question.required === false || this.has; }
   get has() { return this.value !== undefined && this.value !== null; }
   focus() { const first = this.options.find((o) => o.getAttribute("aria-pressed") === "true") || this.options[0]; if (first) first.focus(); }
-  digit(n) { const option = this.options.find((o) => o.dataset.key === String(n)); if (option) option.click(); return Boolean(option); }
+  digit(n) {
+    const option = this.options.find((o) => o.dataset.key === String(n));
+    if (option) { option.focus({ preventScroll: true }); option.click(); }
+    return Boolean(option);
+  }
   // An option: a button with its number key, which shows while this question listens to number keys.
   option(parent, text, key, pick, cls) {
     const button = parent.appendChild(el("button", cls || "rv-option"));

@@ -35,7 +35,8 @@ def number(value: Interval | None) -> str:
     """A coefficient as `0.62 (0.51 to 0.71)`; an en dash where it is undefined."""
     if value is None:
         return words.NONE
-    return f"{value['estimate']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
+    estimate, low, high = (round(value[n], 2) + 0.0 for n in ("estimate", "low", "high"))  # -0.0 becomes 0.0
+    return f"{estimate:.2f} ({low:.2f} to {high:.2f})"
 
 
 def agreement(queue: Mapping[str, Any]) -> None:
@@ -66,24 +67,26 @@ def _agreement(answer: Answer, queue: Mapping[str, Any]) -> None:
     if not any(q.get("num_judgements") for q in questions):
         panels.empty("Nothing was judged yet.")
         return
+    parts = [p for q in questions for p in (q, *(q.get("slices") or []))]
+    measures = [m for m in MEASURES if any(p.get(m) is not None for p in parts)]
     heads = [{"key": "question", "label": "Question", "kind": ""}]
-    heads += [{"key": k, "label": v, "kind": "number"} for k, v in MEASURES.items()]
+    heads += [{"key": m, "label": MEASURES[m], "kind": "number"} for m in measures]
     heads += [
         {"key": "units", "label": "Judged twice", "kind": "number"},
         {"key": "n", "label": "Judgements", "kind": "number"},
     ]
     rows: list[dict[str, Any]] = []
     for entry in questions:
-        rows.append({"cells": _cells(_title(queue, entry["question"]), entry)})
+        rows.append({"cells": _cells(_title(queue, entry["question"]), entry, measures)})
         for part in entry.get("slices") or []:
-            rows.append({"cells": _cells(f"\u2003{part['value'] or '(none)'}", part)})
+            rows.append({"cells": _cells(f"\u2003{part['value'] or '(none)'}", part, measures)})
     components.table("agreement_rows", heads, rows, caption="Agreement per question", link=-1)
 
 
-def _cells(title: str, entry: Mapping[str, Any]) -> list[Any]:
+def _cells(title: str, entry: Mapping[str, Any], measures: Sequence[str]) -> list[Any]:
     return [
         title,
-        *(number(entry.get(k)) for k in MEASURES),
+        *(number(entry.get(m)) for m in measures),
         words.count(entry.get("num_units")),
         words.count(entry.get("num_judgements")),
     ]

@@ -93,7 +93,7 @@ def _table(queues: Sequence[Mapping[str, Any]], sending: Mapping[str, Any] | Non
                 str(q["status"]).capitalize(),
                 *(words.count(_counts(q).get(n)) for n in ("done", "items", "judgements", "leased", "skipped")),
                 words.count(q.get("judgements_per_item")),
-                words.day(q["due_at"]) if q.get("due_at") else None,
+                words.clock(q["due_at"]) if q.get("due_at") else None,
             ],
             "open": Open("review-queues", {**_filling(sending), "queue": q["queue_id"]}).to_json(),
         }
