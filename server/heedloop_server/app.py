@@ -6,7 +6,7 @@ import importlib
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
 from fastapi import Depends, FastAPI
 from fastapi.dependencies.models import Dependant
@@ -14,9 +14,11 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
+from heedloop_server.alerts.caretaker import Caretaker
 from heedloop_server.auth import KeyRing
 from heedloop_server.errors import answer_errors
 from heedloop_server.ingest.claims import TokenClaims
+from heedloop_server.grpc_door import GrpcDoor
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.limits import BodyLimit
 from heedloop_server.openapi import describe
@@ -45,6 +47,7 @@ ROUTERS = (
     "static",
     "quality",
     "insights",
+    "alerts",
     "datasets",
     "runs",
     "review",
@@ -82,9 +85,15 @@ def create_app(settings: Settings | None = None, *, store: Store | None = None) 
         app.state.intake = Intake(opened, chosen, housekeeping=lambda: _keep_house(app))
         app.state.review = ReviewDesk(opened, app.state.intake.record)
         await run_in_threadpool(app.state.intake.start)
+        caretaker = Caretaker(opened, alert_every_s=chosen.alert_every_s, loopback=chosen.webhook_loopback)
+        caretaker.start()
+        door = await _open_grpc(app)
         try:
             yield
         finally:
+            if door is not None:
+                await door.stop()
+            await run_in_threadpool(caretaker.stop)
             await run_in_threadpool(app.state.intake.stop)
             _note_key_uses(app)
             if store is None:
@@ -128,6 +137,16 @@ def _note_key_uses(app: FastAPI) -> None:
     uses = app.state.keys.take_uses()
     if uses:
         insert_key_uses(app.state.store, uses)
+
+
+async def _open_grpc(app: FastAPI) -> GrpcDoor | None:
+    """The gRPC server, where the settings want one."""
+    chosen = cast(Settings, app.state.settings)
+    if chosen.grpc_port is None:
+        return None
+    door = GrpcDoor(app, host=chosen.host, port=chosen.grpc_port, max_bytes=chosen.max_body_bytes)
+    await door.start()
+    return door
 
 
 def scopes_of(route: APIRoute) -> frozenset[str]:

@@ -17,6 +17,9 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all, behind a TLS proxy")
     port: int = Field(8321, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    grpc_port: int | None = Field(
+        None, ge=1, le=65535, description="port for OTLP/gRPC (4317 is usual); none leaves it closed"
+    )
     data: Path = Field(Path(".heedloop/data"), description="folder of the request log and the embedded store")
     store: str = Field(
         "",
@@ -62,7 +65,8 @@ class Settings(BaseSettings):
     )
     alert_every_s: float = Field(60.0, ge=1, description="seconds between two looks at the alerts")
     webhook_loopback: bool = Field(
-        False, description="let alerts' webhooks be on this machine; every other private address stays refused"
+        False,
+        description="let alerts' webhooks be on this machine; every other private address stays refused",
     )
     metrics_open: bool = Field(False, description="serve /metrics to loopback addresses without a key")
     trusted_proxies: str = Field("127.0.0.1", description="addresses whose X-Forwarded-For is believed")

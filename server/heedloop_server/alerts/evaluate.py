@@ -1,0 +1,289 @@
+"""Measuring what a rule watches, and what that makes of its state. Doing it twice for one moment writes the same rows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from heedloop.schema import format_time, parse_time
+from heedloop_server.alerts.rules import Rule
+from heedloop_server.filters import CallFilters
+from heedloop_server.quality.alerts import AlertState, Change, after_periods, after_window
+from heedloop_server.quality.counts import as_json
+from heedloop_server.quality.intervals import Interval, wilson
+from heedloop_server.store import quality as counts
+from heedloop_server.store.alerts import (
+    Delivery,
+    HistoryRow,
+    StoredAlert,
+    read_history,
+    save_history,
+    save_state,
+)
+from heedloop_server.store.connection import ProjectStore
+from heedloop_server.store.quality import View
+
+__all__ = ["alert_json", "evaluate", "history_json", "observe"]
+
+Json = dict[str, Any]
+
+MAX_PERIODS = 200
+"""Periods looked at in one round, the newest: after a long standstill the oldest are left out."""
+_WORDS = {
+    "rate": "thumbs-up rate",
+    "coverage": "share of answers rated",
+    "errors": "share of errors",
+    "share": "share",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """One evaluation: the state, the changes, what was measured, and what was wrong."""
+
+    state: AlertState
+    changes: list[Change]
+    value: Interval | None
+    baseline: float | None
+    error: str = ""
+
+
+def observe(project: ProjectStore, rule: Rule, since: datetime, until: datetime) -> tuple[int, int]:
+    """(successes, number) of a rule's metric over a period: thumbs up of ratings, rated of answers, errors of answers, or a share."""
+    view = _view(rule.calls, since, until)
+    if rule.metric == "share":
+        part = counts.count_total(project, _view(rule.counted, since, until)).num_answers
+        return part, max(part, counts.count_total(project, view).num_answers)
+    good, number = counts.measured_total(project, view, rule.metric)
+    return (number - good if rule.metric == "errors" else good), number
+
+
+def _view(filters: CallFilters, since: datetime, until: datetime) -> View:
+    settled = filters.model_copy(update={"since": since, "until": until})
+    return View(settled, filters.author_kind or "end_user")
+
+
+def evaluate(project: ProjectStore, alert: StoredAlert, now: datetime) -> StoredAlert:
+    """Measure, store the state and its changes, and return the alert as it stands."""
+    rule = Rule.model_validate(alert.rule)
+    had = alert.state
+    found = _look(project, rule, alert, now)
+    state = _state_json(rule, found, had, now)
+    if found.changes:
+        rows = [_history_row(project, rule, alert, c, found, state) for c in found.changes]
+        save_history(project, _new_rows(project, alert, rows))
+        state |= {"acknowledged_by": None, "acknowledged_at": None}
+    rows = _reminder(project, rule, alert, state, now)
+    save_history(project, rows)
+    if rows:
+        state["reminded_at"] = format_time(now)
+    save_state(project, alert.alert_id, state)
+    return StoredAlert(alert.alert_id, alert.rule, alert.secret, alert.created_at, alert.started_at, state)
+
+
+def _new_rows(project: ProjectStore, alert: StoredAlert, rows: list[HistoryRow]) -> list[HistoryRow]:
+    """The changes that nobody has written: another server may have, or this one before it was killed."""
+    since = alert.state.get("changed_at") or format_time(alert.started_at)
+    written = read_history(project, alert.alert_id, limit=MAX_PERIODS)
+    steps = {(r.change["before"], r.change["after"]) for r in written if r.change["at"] >= since}
+    known = {r.change_id for r in written}
+    rule = Rule.model_validate(alert.rule)
+    return [
+        r
+        for r in rows
+        if r.change_id not in known
+        and not (rule.kind == "threshold" and (r.change["before"], r.change["after"]) in steps)
+    ]
+
+
+def _look(project: ProjectStore, rule: Rule, alert: StoredAlert, now: datetime) -> _Found:
+    window = timedelta(hours=rule.window_hours)
+    state = _state_of(alert.state)
+    value = wilson(*observe(project, rule, now - window, now))
+    if rule.kind == "threshold":
+        successes, number = (round(value.estimate * value.n), value.n) if value else (0, 0)
+        after, changes = after_window(
+            state, now, successes, number,
+            threshold=rule.threshold or 0.5, worse=rule.worse, min_count=rule.min_count, rest=window,
+        )  # fmt: skip
+        return _Found(after, changes, value, None)
+    baseline = _baseline(project, rule, alert, now)
+    if baseline is None:
+        needed = f"fewer than {rule.min_count} in the {rule.baseline_days} days before the rule and since"
+        return _Found(state, [], value, None, f"there is no baseline yet: {needed}; or give the rule one")
+    periods = [(end, *observe(project, rule, start, end)) for start, end in _periods(rule, alert, state, now)]
+    after, changes = after_periods(
+        state, periods,
+        baseline=baseline, worse=rule.worse, odds_ratio=rule.odds_ratio, min_count=rule.min_count,
+    )  # fmt: skip
+    return _Found(after, changes, value, baseline)
+
+
+def _periods(
+    rule: Rule, alert: StoredAlert, state: AlertState, now: datetime
+) -> Iterator[tuple[datetime, datetime]]:
+    """The whole periods since the last one that was looked at, by the clock, so that every server cuts them alike."""
+    step = rule.window_hours * 3600
+    first = state.seen_until or alert.started_at
+    start = int(first.timestamp()) // step * step
+    last = int(now.timestamp()) // step * step
+    for at in range(max(start, last - MAX_PERIODS * step), last, step):
+        begin = datetime.fromtimestamp(at, tz=now.tzinfo)
+        yield begin, begin + timedelta(seconds=step)
+
+
+def _baseline(project: ProjectStore, rule: Rule, alert: StoredAlert, now: datetime) -> float | None:
+    """What is normal: as the rule says, as it was found before, or as it was before the rule; never 0 or 1."""
+    if rule.baseline is not None:
+        return rule.baseline
+    if alert.state.get("baseline_used") is not None:
+        return float(alert.state["baseline_used"])
+    since = alert.started_at - timedelta(days=rule.baseline_days)
+    for until in (alert.started_at, now):
+        successes, number = observe(project, rule, since, until)
+        if number >= rule.min_count:
+            return (successes + 0.5) / (number + 1)
+    return None
+
+
+# ---------------------------------------------------------------------------------------------------------------- JSON
+
+
+def _state_of(stored: Json) -> AlertState:
+    kept = {n: stored[n] for n in ("state", "evidence", "num", "calm") if n in stored}
+    times = {n: parse_time(stored[n]) for n in ("seen_until", "changed_at") if stored.get(n)}
+    return AlertState(**kept, **times)
+
+
+def _state_json(rule: Rule, found: _Found, had: Json, now: datetime) -> Json:
+    fields = {k: format_time(v) if isinstance(v, datetime) else v for k, v in asdict(found.state).items()}
+    kept = {n: had.get(n) for n in ("acknowledged_by", "acknowledged_at", "reminded_at")}
+    return {
+        **fields,
+        **kept,
+        "value": as_json(found.value),
+        "baseline_used": found.baseline,
+        "message": _message(rule, found),
+        "error": found.error or None,
+        "evaluated_at": format_time(now),
+    }
+
+
+def _message(rule: Rule, found: _Found) -> str:
+    what = f"{rule.name}: the {_WORDS[rule.metric]}"
+    if found.value is None:
+        return f"{what} has nothing to be measured on in the last {rule.window_hours} h."
+    value = found.value
+    spread = f"{100 * value.estimate:.1f}% (95% interval {100 * value.low:.1f} to {100 * value.high:.1f}%, n {value.n:,})"
+    if rule.kind == "threshold":
+        against = f"the threshold is {100 * (rule.threshold or 0):.1f}%"
+    elif found.baseline is not None:
+        against = f"normal is {100 * found.baseline:.1f}%"
+    else:
+        against = "there is no baseline yet"
+    return f"{what} over the last {rule.window_hours} h is {spread}; {against}."
+
+
+def _history_row(
+    project: ProjectStore, rule: Rule, alert: StoredAlert, change: Change, found: _Found, state: Json
+) -> HistoryRow:
+    row = {
+        "at": format_time(change.at),
+        "before": change.before,
+        "after": change.after,
+        "value": state["value"],
+        "evidence": change.evidence,
+        "num": change.num,
+        "message": _message(rule, found),
+        "acknowledged_by": None,
+    }
+    # a threshold is looked at at any moment: the minute keeps two servers to one row
+    moment = change.at if rule.kind == "drift" else change.at.replace(second=0, microsecond=0)
+    made_of = f"{project.project}/{alert.alert_id}/{format_time(moment)}/{change.before}/{change.after}"
+    change_id = hashlib.sha256(made_of.encode()).hexdigest()[:24]
+    return HistoryRow(project.project, alert.alert_id, change_id, change.at, row, _to_tell(rule, change.at))
+
+
+def _to_tell(rule: Rule, at: datetime) -> Delivery:
+    return Delivery("pending", next_at=at) if rule.webhook_url else Delivery()
+
+
+def _reminder(
+    project: ProjectStore, rule: Rule, alert: StoredAlert, state: Json, now: datetime
+) -> list[HistoryRow]:
+    """A row that says again what nobody has acknowledged."""
+    if not rule.remind_hours or state["state"] != "alarm" or state.get("acknowledged_by"):
+        return []
+    last = state.get("reminded_at") or state.get("changed_at")
+    changed = state.get("changed_at")
+    if last is None or (changed and last < changed):
+        last = changed
+    if last is None or now - parse_time(last) < timedelta(hours=rule.remind_hours):
+        return []
+    row = {
+        "at": format_time(now),
+        "before": "alarm",
+        "after": "alarm",
+        "value": state["value"],
+        "evidence": state["evidence"],
+        "num": state["num"],
+        "message": f"Still: {state['message']}",
+        "acknowledged_by": None,
+    }
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    made_of = f"{project.project}/{alert.alert_id}/{format_time(hour)}/reminder"
+    change_id = hashlib.sha256(made_of.encode()).hexdigest()[:24]
+    return [HistoryRow(project.project, alert.alert_id, change_id, now, row, _to_tell(rule, now))]
+
+
+_SHOWN = (
+    "value", "num", "evidence", "baseline_used", "message", "evaluated_at", "changed_at", "acknowledged_by",
+    "acknowledged_at", "error",
+)  # fmt: skip
+
+
+def alert_json(alert: StoredAlert) -> Json:
+    """The Alert of docs/api.md, without the secret."""
+    rule = Rule.model_validate(alert.rule)
+    state = alert.state
+    out: Json = rule.model_dump(mode="json") | {"bad": rule.worse, "id": alert.alert_id}
+    out["state"] = state.get("state", "ok")
+    out |= {name: state.get(name) for name in _SHOWN}
+    out["num"], out["evidence"] = state.get("num", 0), state.get("evidence", 0.0)
+    out["message"] = state.get("message", "")
+    out["created_at"] = format_time(alert.created_at)
+    out["link_filters"] = _link(rule, state)
+    return out
+
+
+def _link(rule: Rule, state: Json) -> Json:
+    """Query parameters of /v1/calls for the answers in the newest window that speak for the alert."""
+    until = parse_time(state["evaluated_at"]) if state.get("evaluated_at") else None
+    chosen = rule.counted if rule.metric == "share" else rule.calls
+    params = chosen.parameters()
+    if rule.metric == "rate":
+        params["rating"] = "down" if rule.worse == "lower" else "up"
+    elif rule.metric == "coverage":
+        params["rating"] = "none" if rule.worse == "lower" else "any"
+    elif rule.metric == "errors":
+        params["status"] = "error"
+    if until is not None:
+        window = timedelta(hours=rule.window_hours)
+        params |= {"since": format_time(until - window), "until": format_time(until)}
+    return params
+
+
+def history_json(row: HistoryRow) -> Json:
+    """One row of an alert's history with what became of telling it."""
+    delivery = row.delivery
+    return row.change | {
+        "delivery": {
+            "status": delivery.status,
+            "attempts": delivery.attempts,
+            "error": delivery.error or None,
+            "at": format_time(delivery.at) if delivery.at else None,
+        }
+    }

@@ -1,0 +1,178 @@
+"""Alerts: rules, states, history, acknowledging, and trying the webhook."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+from typing import Annotated, Any, cast
+
+from fastapi import APIRouter, Body, Depends, Query, Request
+
+from heedloop.schema import SchemaError, format_time, utc_now
+from heedloop_server.alerts.caretaker import message_of
+from heedloop_server.alerts.evaluate import alert_json, evaluate, history_json
+from heedloop_server.alerts.rules import Rule, parse_rule
+from heedloop_server.alerts.webhooks import post
+from heedloop_server.answers.alerts import Alert, Alerts, DeletedAlert, History, NewAlert, Tried
+from heedloop_server.auth import Principal, require, scoped
+from heedloop_server.errors import Conflict, NotFound
+from heedloop_server.openapi import accepts, answers
+from heedloop_server.settings import Settings
+from heedloop_server.store.alerts import (
+    HistoryRow,
+    StoredAlert,
+    delete_alert,
+    find_alert,
+    list_alerts,
+    read_history,
+    save_alert,
+    save_history,
+    save_state,
+)
+from heedloop_server.store.audit import write_audit
+from heedloop_server.store.connection import ProjectStore, Store
+
+__all__ = ["router"]
+
+router = APIRouter()
+
+Reader = Annotated[ProjectStore, Depends(scoped("read"))]
+Admin = Annotated[Principal, Depends(require("admin"))]
+Annotator = Annotated[Principal, Depends(require("annotate"))]
+Given = Annotated[dict[str, Any], Body()]
+Json = dict[str, Any]
+
+MAX_ALERTS = 200
+_WORST = ("alarm", "warning", "resolved", "ok")
+
+
+@router.get("/v1/alerts")
+@answers(Alerts)
+def get_alerts(project: Reader) -> Json:
+    """All alerts, the worst state first."""
+    found = [alert_json(a) for a in list_alerts(project)]
+    return {"alerts": sorted(found, key=lambda a: (_WORST.index(a["state"]), a["name"]))}
+
+
+@router.get("/v1/alerts/{alert_id}")
+@answers(Alert)
+def get_alert(project: Reader, alert_id: str) -> Json:
+    """One alert."""
+    return alert_json(_find(project, alert_id))
+
+
+def _find(project: ProjectStore, alert_id: str) -> StoredAlert:
+    found = find_alert(project, alert_id)
+    if found is None:
+        raise NotFound(f"there is no alert {alert_id[:80]} in this project")
+    return found
+
+
+def _project(request: Request, who: Principal) -> ProjectStore:
+    return cast(Store, request.app.state.store).project(who.project)
+
+
+@router.post("/v1/alerts", status_code=201)
+@answers(NewAlert, status=201)
+@accepts(Rule)
+def post_alert(request: Request, who: Admin, given: Given) -> Json:
+    """Make a rule and look at once; the secret is in this answer and nowhere else."""
+    rule = parse_rule(given)
+    project = _project(request, who)
+    if len(list_alerts(project)) >= MAX_ALERTS:
+        raise Conflict(f"a project has at most {MAX_ALERTS} alerts; delete one first")
+    now = utc_now()
+    secret = f"hlw_{secrets.token_urlsafe(32)}"
+    alert = StoredAlert(secrets.token_hex(8), rule.model_dump(mode="json"), secret, now, now)
+    save_alert(project, alert)
+    write_audit(project.store, who, "create_alert", alert.alert_id, {"name": rule.name})
+    return alert_json(evaluate(project, alert, now)) | {"secret": secret}
+
+
+@router.patch("/v1/alerts/{alert_id}")
+@answers(Alert)
+def patch_alert(request: Request, who: Admin, alert_id: str, given: Given) -> Json:
+    """Change some of a rule's fields; changing what is measured starts its state anew."""
+    project = _project(request, who)
+    alert = _find(project, alert_id)
+    before = Rule.model_validate(alert.rule)
+    if not given:
+        raise SchemaError("rule", "names no field to change")
+    after = parse_rule({**alert.rule, **given})
+    now = utc_now()
+    same = after.measures_as(before)
+    changed = replace(
+        alert,
+        rule=after.model_dump(mode="json"),
+        started_at=alert.started_at if same else now,
+        state=alert.state if same else {},
+    )
+    save_alert(project, changed)
+    write_audit(project.store, who, "change_alert", alert_id, {"fields": sorted(given)})
+    return alert_json(evaluate(project, changed, now) if after.enabled and not same else changed)
+
+
+@router.delete("/v1/alerts/{alert_id}")
+@answers(DeletedAlert)
+def remove_alert(request: Request, who: Admin, alert_id: str) -> Json:
+    """Delete a rule and its history."""
+    project = _project(request, who)
+    delete_alert(project, _find(project, alert_id))
+    write_audit(project.store, who, "delete_alert", alert_id, {})
+    return {"id": alert_id, "deleted": True}
+
+
+@router.get("/v1/alerts/{alert_id}/history")
+@answers(History)
+def get_history(project: Reader, alert_id: str, limit: Annotated[int, Query(ge=1, le=500)] = 50) -> Json:
+    """The changes of an alert's state, newest first."""
+    _find(project, alert_id)
+    return {"history": [history_json(r) for r in read_history(project, alert_id, limit=limit)]}
+
+
+@router.post("/v1/alerts/{alert_id}/acknowledge")
+@answers(Alert)
+def acknowledge(
+    request: Request,
+    who: Annotator,
+    alert_id: str,
+    by: Annotated[str, Body(min_length=1, max_length=200)],
+    comment: Annotated[str, Body(max_length=2_000)] = "",
+) -> Json:
+    """Somebody has seen it: no reminders until the state changes."""
+    project = _project(request, who)
+    alert = _find(project, alert_id)
+    now = utc_now()
+    state = alert.state | {"acknowledged_by": by, "acknowledged_at": format_time(now)}
+    save_state(project, alert_id, state)
+    row = {
+        "at": format_time(now),
+        "before": state.get("state", "ok"),
+        "after": state.get("state", "ok"),
+        "value": state.get("value"),
+        "evidence": state.get("evidence", 0.0),
+        "num": state.get("num", 0),
+        "message": comment,
+        "acknowledged_by": by,
+    }
+    save_history(project, [HistoryRow(who.project, alert_id, secrets.token_hex(12), now, row)])
+    return alert_json(replace(alert, state=state))
+
+
+@router.post("/v1/alerts/{alert_id}/test")
+@answers(Tried)
+def try_webhook(request: Request, who: Admin, alert_id: str) -> Json:
+    """Send a test message now."""
+    alert = _find(_project(request, who), alert_id)
+    url = alert.rule.get("webhook_url")
+    if not url:
+        raise Conflict("this alert has no webhook; set webhook_url first")
+    message = message_of(alert, None, "test", secrets.token_hex(12)) | {"project": who.project}
+    settings = cast(Settings, request.app.state.settings)
+    found = post(url, alert.secret, message, loopback=settings.webhook_loopback)
+    return {
+        "delivered": found.delivered,
+        "status": found.status,
+        "error": found.error or None,
+        "took_ms": round(found.took_ms, 1),
+    }

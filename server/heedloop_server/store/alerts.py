@@ -1,0 +1,235 @@
+"""Alert rules, their states and their history; and which server has the duty to look after them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from heedloop.schema import utc_now
+from heedloop_server.store.connection import ProjectStore, Row, Store
+
+__all__ = [
+    "Delivery",
+    "DeliveryStatus",
+    "HistoryRow",
+    "StoredAlert",
+    "delete_alert",
+    "find_alert",
+    "holds_duty",
+    "list_alerts",
+    "pending_deliveries",
+    "projects_with_alerts",
+    "read_history",
+    "save_alert",
+    "save_history",
+    "save_state",
+]
+
+Json = dict[str, Any]
+DeliveryStatus = Literal["none", "pending", "delivered", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAlert:
+    """A rule with its state, both as JSON; `started_at` is from when on it watches."""
+
+    alert_id: str
+    rule: Json
+    secret: str
+    created_at: datetime
+    started_at: datetime
+    state: Json = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What became of telling somebody."""
+
+    status: DeliveryStatus = "none"
+    attempts: int = 0
+    next_at: datetime | None = None
+    error: str = ""
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """A change (JSON, as the API shows it without its delivery) of an alert of a project."""
+
+    project: str
+    alert_id: str
+    change_id: str
+    at: datetime
+    change: Json
+    delivery: Delivery = field(default_factory=Delivery)
+
+
+_RULES = """
+    SELECT
+        r.alert_id AS alert_id,
+        r.rule AS rule,
+        r.secret AS secret,
+        r.created_at AS created_at,
+        r.started_at AS started_at,
+        s.state AS state
+    FROM (SELECT * FROM alert_rules FINAL WHERE project_id = {project:String}) AS r
+    LEFT JOIN (SELECT * FROM alert_states FINAL WHERE project_id = {project:String}) AS s ON s.alert_id = r.alert_id
+"""
+
+
+def _alert(row: Row) -> StoredAlert:
+    state = json.loads(row["state"]) if row["state"] else {}
+    return StoredAlert(
+        row["alert_id"], json.loads(row["rule"]), row["secret"], row["created_at"], row["started_at"], state
+    )
+
+
+def list_alerts(project: ProjectStore) -> list[StoredAlert]:
+    """All alerts of a project, the oldest first."""
+    return [_alert(r) for r in project.rows(_RULES + " ORDER BY created_at, alert_id")]
+
+
+def find_alert(project: ProjectStore, alert_id: str) -> StoredAlert | None:
+    """One alert."""
+    row = project.row(_RULES + " WHERE r.alert_id = {alert_id:String}", {"alert_id": alert_id})
+    return None if row is None else _alert(row)
+
+
+def save_alert(project: ProjectStore, alert: StoredAlert) -> None:
+    """Store a rule, or its newest form."""
+    project.insert("alert_rules", [_rule_row(alert, deleted=False)])
+
+
+def _rule_row(alert: StoredAlert, *, deleted: bool) -> Row:
+    return {
+        "alert_id": alert.alert_id,
+        "rule": "" if deleted else json.dumps(alert.rule, ensure_ascii=False),
+        "secret": "" if deleted else alert.secret,
+        "created_at": alert.created_at,
+        "started_at": alert.started_at,
+        "version": time.time_ns(),
+        "is_deleted": int(deleted),
+    }
+
+
+def save_state(project: ProjectStore, alert_id: str, state: Json) -> None:
+    """Store where an alert stands."""
+    text = json.dumps(state, ensure_ascii=False)
+    row = {"alert_id": alert_id, "state": text, "version": time.time_ns(), "is_deleted": 0}
+    project.insert("alert_states", [row])
+
+
+def delete_alert(project: ProjectStore, alert: StoredAlert) -> None:
+    """Delete a rule, its state and its history."""
+    project.insert("alert_rules", [_rule_row(alert, deleted=True)])
+    gone = {"alert_id": alert.alert_id, "state": "", "version": time.time_ns(), "is_deleted": 1}
+    project.insert("alert_states", [gone])
+    rows = read_history(project, alert.alert_id, limit=100_000)
+    project.insert("alert_history", [_history_row(r) | {"is_deleted": 1, "change": ""} for r in rows])
+
+
+def projects_with_alerts(store: Store) -> list[str]:
+    """The projects that have a rule."""
+    rows = store.rows("SELECT DISTINCT project_id FROM alert_rules FINAL ORDER BY project_id")
+    return [r["project_id"] for r in rows]
+
+
+# ------------------------------------------------------------------------------------------------------------- history
+
+
+def save_history(project: ProjectStore, rows: Iterable[HistoryRow]) -> None:
+    """Store changes, or what became of their delivery; storing one again changes nothing."""
+    project.insert("alert_history", [_history_row(r) for r in rows])
+
+
+def _history_row(row: HistoryRow) -> Row:
+    delivery = row.delivery
+    return {
+        "alert_id": row.alert_id,
+        "change_id": row.change_id,
+        "at": row.at,
+        "change": json.dumps(row.change, ensure_ascii=False),
+        "delivery_status": delivery.status,
+        "attempts": delivery.attempts,
+        "next_at": delivery.next_at or row.at,
+        "delivery_error": delivery.error,
+        "delivery_at": delivery.at or row.at,
+        "version": time.time_ns(),
+        "is_deleted": 0,
+    }
+
+
+def _history(row: Row) -> HistoryRow:
+    tried = row["attempts"] > 0
+    delivery = Delivery(
+        row["delivery_status"],
+        row["attempts"],
+        row["next_at"],
+        row["delivery_error"],
+        row["delivery_at"] if tried else None,
+    )
+    return HistoryRow(
+        row["project_id"], row["alert_id"], row["change_id"], row["at"], json.loads(row["change"]), delivery
+    )
+
+
+def read_history(project: ProjectStore, alert_id: str, *, limit: int) -> list[HistoryRow]:
+    """The newest changes of an alert."""
+    rows = project.rows(
+        """
+        SELECT *
+        FROM alert_history FINAL
+        WHERE project_id = {project:String} AND alert_id = {alert_id:String}
+        ORDER BY at DESC, change_id
+        LIMIT {limit:UInt32}
+        """,
+        {"alert_id": alert_id, "limit": limit},
+    )
+    return [_history(r) for r in rows]
+
+
+def pending_deliveries(store: Store, *, limit: int = 100) -> list[HistoryRow]:
+    """What is due to be told, of all projects, the longest due first."""
+    rows = store.rows(
+        """
+        SELECT *
+        FROM alert_history FINAL
+        WHERE delivery_status = 'pending' AND next_at <= {now:DateTime64(6,'UTC')}
+        ORDER BY next_at
+        LIMIT {limit:UInt32}
+        """,
+        {"now": utc_now(), "limit": limit},
+    )
+    return [_history(r) for r in rows]
+
+
+def told(row: HistoryRow, delivery: Delivery) -> HistoryRow:
+    """The row with what became of its delivery."""
+    return replace(row, delivery=delivery)
+
+
+# ---------------------------------------------------------------------------------------------------------------- duty
+
+
+def holds_duty(store: Store, duty: str, holder: str, first_at: datetime, *, lasts: timedelta) -> bool:
+    """Say that this server is there, and whether the duty is its: that of the server that is there longest.
+
+    Two servers can both believe it for a moment; what they do must be harmless to do twice.
+    """
+    now = utc_now()
+    store.insert("duties", [{"duty": duty, "holder": holder, "first_at": first_at, "beat_at": now}])
+    rows = store.rows(
+        """
+        SELECT holder
+        FROM duties FINAL
+        WHERE duty = {duty:String} AND beat_at > {alive:DateTime64(6,'UTC')}
+        ORDER BY first_at, holder
+        LIMIT 1
+        """,
+        {"duty": duty, "alive": now - lasts},
+    )
+    return bool(rows) and rows[0]["holder"] == holder
