@@ -17,8 +17,8 @@ from starlette.middleware.cors import CORSMiddleware
 from heedloop_server.alerts.caretaker import Caretaker
 from heedloop_server.auth import KeyRing
 from heedloop_server.errors import answer_errors
-from heedloop_server.ingest.claims import TokenClaims
 from heedloop_server.grpc_door import GrpcDoor
+from heedloop_server.ingest.claims import TokenClaims
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.limits import BodyLimit
 from heedloop_server.openapi import describe

@@ -144,6 +144,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     assert one.stop() == 0
 
 
+@pytest.mark.slow
 def test_nothing_of_an_erased_person_is_left_in_any_byte(server: ServerProcess) -> None:
     client = server.client()
     word, user = f"planted{uuid.uuid4().hex}", f"user{uuid.uuid4().hex}"

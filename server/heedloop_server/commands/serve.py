@@ -18,6 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (8321); 0 takes a free one")
     parser.add_argument(
+        "--grpc-port", type=int, help="port for OTLP/gRPC as well, usually 4317 (needs the extra grpc)"
+    )
+    parser.add_argument(
         "--data", type=Path, help="folder of the request log and the embedded store (./.heedloop/data)"
     )
     parser.add_argument(
@@ -39,19 +42,26 @@ def run(args: argparse.Namespace) -> int:
 
     from heedloop_server.app import create_app
     from heedloop_server.errors import ServerError
+    from heedloop_server.grpc_door import GrpcMissing, check_grpc
     from heedloop_server.ingest.log import LogInUse
     from heedloop_server.settings import Settings
     from heedloop_server.store.connection import StoreError, open_store
 
     given = {
-        n: v for n in ("host", "port", "data", "store", "cluster") if (v := getattr(args, n)) is not None
+        n: v
+        for n in ("host", "port", "grpc_port", "data", "store", "cluster")
+        if (v := getattr(args, n)) is not None
     }
     settings = Settings(**given)
     logging.basicConfig(
         level=args.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     try:
+        if settings.grpc_port is not None:
+            check_grpc()
         listener = _listen(settings.host, settings.port)
+    except GrpcMissing as err:
+        return _fail(str(err))
     except OSError as err:
         return _fail(
             f"cannot listen on {settings.host}:{settings.port}: {err.strerror}. Is another server running? --port takes another one"
@@ -85,6 +95,8 @@ def run(args: argparse.Namespace) -> int:
             server_header=False,
         )
         host, port = listener.getsockname()[:2]
+        if settings.grpc_port is not None:
+            print(f"heedloop takes OTLP/gRPC on {settings.host}:{settings.grpc_port}", flush=True)
         print(f"heedloop serves on http://{host}:{port}", flush=True)
         # uvicorn stops on these signals and raises them again afterwards; ours then do nothing, so that the store is closed
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -48,7 +48,7 @@ def _otlp_route(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
     async def route(request: Request) -> Response:
         encoding: Encoding = "json" if "json" in request.headers.get("content-type", "") else "protobuf"
         try:
-            who = await _caller(request)
+            who = await ingest_caller(request)
             encoding = encoding_of(request.headers.get("content-type", ""))
             body = await _body(request)
             answer = await handler(request, who, encoding, body)
@@ -65,7 +65,8 @@ def _otlp_route(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
     return accepts(_OTLP, media=bodies)(answers(OtlpAnswer, media=bodies)(route))
 
 
-async def _caller(request: Request) -> Principal:
+async def ingest_caller(request: Request) -> Principal:
+    """Who sends telemetry; raises `Unauthorized`, `Forbidden` or `TooMany`."""
     ring = cast(KeyRing, request.app.state.keys)
     text = key_text(request)
     with counted(request, known=ring.was_good(text)):
