@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from heedloop.schema import SchemaError
+from heedloop.schema import SchemaError, Target, from_json
 from heedloop_server.errors import Conflict, Invalid
 from heedloop_server.review.answers import check_judgement, to_stored
 from heedloop_server.review.desk import OpenQueue
@@ -61,9 +61,10 @@ def targets_of(given: object, *, field: str) -> list[Key]:
 
 
 def _target(given: object, where: str) -> Key:
-    from heedloop.schema import Target, from_json
-
-    target = from_json(Target, given, field=where)
+    try:
+        target = from_json(Target, given, field=where)
+    except SchemaError as err:
+        raise SchemaError(f"{where}.{err.field.removeprefix('target.')}", err.reason) from None
     if target.span_id is None or target.trace_id is None or target.range is not None:
         raise SchemaError(where, "must be an answer: trace_id and span_id")
     return target.trace_id, target.span_id
