@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 from collections.abc import Generator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Unpack, cast
 
+from opentelemetry import baggage
 from opentelemetry import context as context_api
 from opentelemetry import trace as trace_api
 from opentelemetry.trace.propagation import set_span_in_context
@@ -33,6 +35,7 @@ __all__ = [
     "set_values",
     "span",
     "start",
+    "upstream_handle",
 ]
 
 CALL_KEY = context_api.create_key("heedloop-call")
@@ -44,6 +47,9 @@ last_call: ContextVar[CallSpan | None] = ContextVar("heedloop_last_call", defaul
 
 _SPAN_KEY = next(iter(set_span_in_context(trace_api.INVALID_SPAN, context_api.Context())))
 """OpenTelemetry's own key, found by its public function: setting it ourselves saves a copy of the context."""
+
+_BAGGAGE_KEY = next(iter(baggage.set_baggage("key", "value", context_api.Context())))
+_HANDLE = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]")
 
 _SAMPLED = trace_api.TraceFlags(1)
 _UNSAMPLED = trace_api.TraceFlags(0)
@@ -78,10 +84,14 @@ def start(runtime: Runtime, name: str, *, step: bool = False) -> CallSpan:
         new.attributes.update(cast(dict[str, Any], values))
     if step:
         new.attributes[names.STEP] = name
+    elif enclosing is not None:
+        new.attributes[names.ANSWER] = False
     else:
-        new.attributes[names.ANSWER] = enclosing is None
-        if enclosing is None:
-            last_call.set(new)
+        upstream = upstream_handle(current, new.context.trace_id)
+        if upstream is not None:
+            new.upstream = upstream
+        new.attributes[names.ANSWER] = upstream is None
+        last_call.set(new)
     return new
 
 
@@ -149,7 +159,19 @@ def attached(new: CallSpan, *, step: bool = False) -> context_api.Context:
     values[_SPAN_KEY] = new if new.delegate is None else new.delegate
     if not step:
         values[CALL_KEY] = new
+        if new.answer is new and new.upstream is None:
+            carried = cast("Mapping[str, object]", values.get(_BAGGAGE_KEY) or {})
+            values[_BAGGAGE_KEY] = {**carried, names.HANDLE_BAGGAGE: new.handle}
     return context_api.Context(values)
+
+
+def upstream_handle(current: context_api.Context, trace_id: int) -> str | None:
+    """The answer in another service that a call in this trace is a part of, as its baggage tells."""
+    carried = cast("Mapping[str, object] | None", current.get(_BAGGAGE_KEY))
+    told = carried.get(names.HANDLE_BAGGAGE) if carried else None
+    if isinstance(told, str) and _HANDLE.fullmatch(told) and told[3:35] == f"{trace_id:032x}":
+        return told
+    return None
 
 
 def attach(new: CallSpan, *, step: bool = False) -> None:
@@ -193,14 +215,15 @@ def handle() -> str:
     """The handle of the answer that is going on here, or of the last one: a W3C `traceparent`.
 
     Inside a decorated call it is the outermost one's. After the call returned it still is, in the same thread or task,
-    so that a request handler can put it into its response. Empty where there is no call, or heedloop is off.
+    so that a request handler can put it into its response. In a service behind the one that answers it is the answer's too,
+    where OpenTelemetry's baggage is propagated (by default it is). Empty where there is no call, or heedloop is off.
     """
     call = current_call()
     if call is not None:
-        return call.answer.handle
+        return call.answer.upstream or call.answer.handle
     last = last_call.get()
     if last is not None and state.runtime is not None:
-        return last.handle
+        return last.upstream or last.handle
     span = trace_api.get_current_span().get_span_context()
     if span.is_valid and state.runtime is not None:
         return handle_of(span)

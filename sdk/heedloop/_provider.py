@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.sampling import Decision, ParentBased, SamplingResu
 from opentelemetry.sdk.trace.sampling import Sampler as OtelSampler
 
 from heedloop import attributes as names
-from heedloop._current import CALL_KEY, current_values
+from heedloop._current import CALL_KEY, current_values, upstream_handle
 from heedloop._guard import guarded
 from heedloop._options import Options
 from heedloop._runtime import SCOPE, Runtime, state
@@ -136,6 +136,9 @@ def _mark(calls: dict[int, CallSpan], span: Span, parent_context: context_api.Co
         span.set_attribute(key, value)
     call = context_api.get_value(CALL_KEY, parent_context)
     if not isinstance(call, CallSpan):
+        context = context_api.get_current() if parent_context is None else parent_context
+        if upstream_handle(context, span.get_span_context().trace_id) is not None:
+            span.set_attribute(names.ANSWER, False)
         return
     span.set_attribute(names.ANSWER, False)
     for key in _INHERITED:

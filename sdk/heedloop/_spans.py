@@ -53,7 +53,9 @@ class Link(NamedTuple):
 
 
 class CallSpan(trace_api.Span):
-    """One call or step. `answer` is the outermost decorated call around it, itself where it is that.
+    """One call or step. `answer` is the outermost decorated call around it in this process, itself where it is that.
+
+    `upstream` is the handle of the answer in another service that this call is a part of; None where there is none.
 
     What most spans never change stands on the class: setting it for each one costs the host's thread time.
     """
@@ -65,6 +67,7 @@ class CallSpan(trace_api.Span):
     truncated: list[str] | None = None
     num_chars: int = 0
     output_given: bool = False
+    upstream: str | None = None
     end_time: int | None = None
     token: Any = None
 

@@ -40,6 +40,8 @@ USER_ID = "user.id"
 ERROR_TYPE = "error.type"
 
 ANSWER = "heedloop.answer"
+HANDLE_BAGGAGE = "heedloop.handle"
+"""Not an attribute but a baggage entry: the handle of the answer that is going on, for the services behind."""
 INPUT = "heedloop.input"
 OUTPUT = "heedloop.output"
 TAGS = "heedloop.tags"
