@@ -44,24 +44,19 @@ def visit(page: Page, dashboard: str, path: str) -> None:
     settled(page)
 
 
-def choose(page: Page, label: str, option: str) -> None:
-    page.get_by_label(label, exact=False).first.click()
-    page.get_by_role("option", name=option).click()
-
-
 def test_an_alert_from_the_form_to_the_webhook_and_back(
     demo_page: Page, demo_dashboard: str, demo_api: Client, webhook: tuple[str, list[dict[str, Any]]]
 ) -> None:
     url, told = webhook
     visit(demo_page, demo_dashboard, "/alerts?new=1&model=fernleaf-base")
-    expect(demo_page.get_by_label("Of which answers")).to_have_value("model=fernleaf-base")
+    expect(demo_page.get_by_label("Of which answers", exact=True)).to_have_value("model=fernleaf-base")
     demo_page.get_by_role("button", name="Make the alert").click()
     expect(demo_page.get_by_text("Give the alert a name.")).to_be_visible()
-    demo_page.get_by_label("Name").fill("The base model pleases")
+    demo_page.get_by_label("Name", exact=True).fill("The base model pleases")
     demo_page.get_by_text("It crosses a threshold").click()
     demo_page.get_by_label("Threshold (%)").fill("95")
     demo_page.get_by_label("Window (hours)").fill("168")
-    demo_page.get_by_label("Webhook").fill(url)
+    demo_page.get_by_label("Webhook", exact=True).fill(url)
     demo_page.get_by_role("button", name="Make the alert").click()
     expect(demo_page.locator(".st-key-panel_secret")).to_contain_text("Shown this once")
     alert = next(a for a in demo_api.alerts() if a["name"] == "The base model pleases")
@@ -113,8 +108,8 @@ def test_its_number_leads_to_the_answers_behind_it(
 
 def test_a_private_address_is_refused_in_words(demo_page: Page, demo_dashboard: str) -> None:
     visit(demo_page, demo_dashboard, "/alerts?new=1")
-    demo_page.get_by_label("Name").fill("To the inside")
-    demo_page.get_by_label("Webhook").fill("http://10.0.0.1/hook")
+    demo_page.get_by_label("Name", exact=True).fill("To the inside")
+    demo_page.get_by_label("Webhook", exact=True).fill("http://10.0.0.1/hook")
     demo_page.get_by_role("button", name="Make the alert").click()
     expect(
         demo_page.get_by_text("The server refused this question").or_(demo_page.get_by_text("webhook")).first

@@ -13,10 +13,10 @@ from heedloop_dashboard import components, export, panels, rules, words
 from heedloop_dashboard.chart_parts import BUCKETS
 from heedloop_dashboard.fetch import Answer, ask, current, read_page, write
 from heedloop_dashboard.navigation import Open, go
-from heedloop_dashboard.state import chosen_filters, merged
+from heedloop_dashboard.state import chosen_filters
 from heedloop_dashboard.views import alert_form
 
-__all__ = ["answers_of", "show"]
+__all__ = ["answers_of", "counted_of", "show"]
 
 _SAID = "heedloop_alert_said"
 _STATES = {
@@ -120,14 +120,26 @@ def _table(alerts: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _opens(alert: Mapping[str, Any]) -> dict[str, Any]:
-    target = answers_of(alert)
+    target = counted_of(alert)
     return {} if target is None else {"num": target.to_json(), "value": target.to_json()}
 
 
-def answers_of(alert: Mapping[str, Any], **more: Any) -> Open | None:
-    """The answers in an alert's newest window; None before its first evaluation."""
+def answers_of(alert: Mapping[str, Any]) -> Open | None:
+    """What speaks for an alert in its newest window, such as the thumbs-down; None before its first evaluation."""
     found: Mapping[str, Any] | None = alert.get("link_filters")
-    return None if not found else Open("traces", merged(found, more))
+    return None if not found else Open("traces", dict(found))
+
+
+def counted_of(alert: Mapping[str, Any]) -> Open | None:
+    """All answers that an alert's number is made of; None before its first evaluation."""
+    found: Mapping[str, Any] = alert.get("link_filters") or {}
+    times = {k: found[k] for k in ("since", "until") if k in found}
+    return _counted(alert, times) if len(times) == 2 else None
+
+
+def _counted(alert: Mapping[str, Any], times: Mapping[str, str]) -> Open:
+    more = {"rating": "any"} if alert["metric"] == "rate" else {}
+    return Open("traces", {**(alert.get("filters") or {}), **times, **more})
 
 
 def _export_rows(answer: Answer) -> list[dict[str, Any]]:
@@ -190,7 +202,7 @@ def _state(alert: Mapping[str, Any]) -> None:
 
 def _figures(alert: Mapping[str, Any]) -> None:
     value: Mapping[str, Any] | None = alert.get("value")
-    target = answers_of(alert)
+    target = counted_of(alert)
     link = None if target is None else target.to_json()
     components.cards(
         "figures",
@@ -271,8 +283,7 @@ def _window_of(alert: Mapping[str, Any], change: Mapping[str, Any]) -> Open | No
         return None
     until = parse_time(change["at"])
     since = until - float(alert.get("window_hours") or 24) * BUCKETS["hour"]
-    link: Mapping[str, Any] = alert.get("link_filters") or alert.get("filters") or {}
-    return Open("traces", {**link, "since": format_time(since), "until": format_time(until)})
+    return _counted(alert, {"since": format_time(since), "until": format_time(until)})
 
 
 def _rule(alert: Mapping[str, Any]) -> None:
@@ -314,13 +325,13 @@ def _acknowledged(alert: Mapping[str, Any]) -> str | None:
 
 def _actions(alert: Mapping[str, Any]) -> None:
     session = current()
-    if not (session.can("admin") or session.can("annotate")):
+    if not (session.can("admin") or session.can("review")):
         return
     open_ = alert["state"] in ("alarm", "warning") and not alert.get("acknowledged_by")
     with st.container(horizontal=True, gap="small", key="actions", width="content"):
         if (
             open_
-            and session.can("annotate")
+            and (session.can("review") or session.can("admin"))
             and st.button("Acknowledge", icon=":material/visibility:", type="primary", key="acknowledge")
         ):
             _do("Acknowledged", Client.acknowledge_alert, alert["id"], session.name or session.role)
