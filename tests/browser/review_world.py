@@ -116,7 +116,12 @@ def signed_in_as(
     browser: Browser, dashboard: str, key: str, **options: Any
 ) -> Iterator[tuple[BrowserContext, Page]]:
     """A browser context of its own for one person."""
-    context = browser.new_context(**{"viewport": {"width": 1366, "height": 768}, **options})
+    chosen: dict[str, Any] = {
+        "viewport": {"width": 1366, "height": 768},
+        "reduced_motion": "reduce",
+        **options,
+    }
+    context = browser.new_context(**chosen)
     context.set_default_timeout(20_000)
     page = context.new_page()
     sign_in(page, dashboard, key)

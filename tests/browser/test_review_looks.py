@@ -176,7 +176,7 @@ def _places(page: Page) -> list[list[float]]:
 def test_the_reviewers_pages(
     browser: Browser, dashboard: str, project: worlds.Project, queues: dict[str, str], look: str
 ) -> None:
-    with worlds.signed_in_as(browser, dashboard, project.key, reduced_motion="reduce", **LOOKS[look]) as (
+    with worlds.signed_in_as(browser, dashboard, project.key, **LOOKS[look]) as (
         _,
         page,
     ):
