@@ -8,11 +8,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-from sklearn.cluster import KMeans
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
-from sklearn.metrics import silhouette_score
-from sklearn.preprocessing import normalize
 
 from heedloop_server.quality.intervals import Array
 
@@ -76,6 +71,11 @@ def cluster_texts(
 
 def _points(texts: Sequence[str], embeddings: Array | None, seed: int) -> Array | None:
     """(n, d) unit vectors; None where the texts share no words."""
+    from sklearn.decomposition import (
+        TruncatedSVD,  # scikit-learn takes two seconds to import, which a starting server shall not wait for
+    )
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     if embeddings is not None:
         return _unit(np.asarray(embeddings, float)[: len(texts)])
     try:
@@ -96,11 +96,16 @@ def _points(texts: Sequence[str], embeddings: Array | None, seed: int) -> Array 
 
 
 def _unit(rows: object) -> Array:
+    from sklearn.preprocessing import normalize
+
     return np.asarray(cast(Any, normalize)(rows), float)
 
 
 def _partition(points: Array, num_clusters: int | None, seed: int) -> tuple[Array, Array]:
     """Labels (n,) and unit centres (k, d)."""
+    from sklearn.cluster import KMeans
+    from sklearn.metrics import silhouette_score
+
     most = min(12, len(points) // 3)
     choices = [num_clusters] if num_clusters else range(2, max(3, most + 1))
     sample = np.random.default_rng(seed).permutation(len(points))[:2000]
@@ -122,6 +127,8 @@ def _partition(points: Array, num_clusters: int | None, seed: int) -> tuple[Arra
 
 def _class_words(texts: Sequence[str], labels: Array, num_clusters: int) -> list[list[str]]:
     """The ten words of each cluster by class-based TF-IDF: frequent in it, rare in the others."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
     joined = [
         " ".join(t for t, at in zip(texts, labels, strict=True) if at == i) for i in range(num_clusters)
     ]

@@ -11,7 +11,6 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import hypergeom
 
 from heedloop_server.quality.intervals import Array, Interval, wilson_bounds
 from heedloop_server.quality.multiplicity import benjamini_hochberg
@@ -140,6 +139,8 @@ def over_representation_p(
 
     Element by element over groups; the hypergeometric tail, given all ratings and all bad ratings.
     """
+    from scipy.stats import hypergeom  # half a second to import, which a starting server shall not wait for
+
     return np.asarray(hypergeom.sf(np.asarray(num_bad) - 1, total_rated, total_bad, num_rated), float)
 
 
@@ -239,7 +240,7 @@ def _single_by_pair(single: Pattern, pairs: Sequence[Pattern], total: tuple[int,
 
 def _chance(group: Pattern, whole: tuple[int, int]) -> float:
     """The p-value of the group's bad ratings within a wider group (ratings, bad ratings) that holds it."""
-    return float(hypergeom.sf(group.num_bad - 1, whole[0], whole[1], group.num_rated))
+    return float(over_representation_p(group.num_bad, group.num_rated, whole[1], whole[0]))
 
 
 def cells_of(

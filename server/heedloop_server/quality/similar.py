@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
-from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, TfidfVectorizer
 
 from heedloop_server.quality.clusters import MAX_CHARS, TOKEN
 
@@ -15,6 +14,10 @@ __all__ = ["most_similar", "telling_words"]
 
 def telling_words(text: str, *, limit: int = 12) -> list[str]:
     """The words of a text that a search should look for, the longest first: letters and digits, no stop words."""
+    from sklearn.feature_extraction.text import (
+        ENGLISH_STOP_WORDS,  # scikit-learn takes two seconds to import, which a starting server shall not wait for
+    )
+
     words = {
         w for w in "".join(c if c.isalnum() else " " for c in text[:MAX_CHARS].lower()).split() if len(w) > 2
     }
@@ -30,6 +33,8 @@ def most_similar(
     Words and pairs of words, sublinear counts; the weights are made over the candidates and the text itself.
     Source: Salton & Buckley 1988, Inf. Process. Manag. 24:513-523.
     """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     if not texts:
         return []
     try:
