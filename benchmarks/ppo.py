@@ -1,6 +1,6 @@
 """PPO beside TRL 1.12.0 (the last release that has PPO): CPU-seconds per rollout step and until a known optimum, peak memory.
 
-    python benchmarks/ppo.py [--quick] [--seeds N] [--peer PYTHON]
+    python benchmarks/ppo.py [--quick] [--only cost|optimum] [--seeds N] [--peer PYTHON]
 
 Same model, prompts, lengths, batch and epochs, one thread, the two sides alternating in processes of their own. TRL is
 installed into a virtual environment of its own under --peers (made on the first run); `--peer PYTHON` names an
@@ -256,21 +256,21 @@ def child(python: str, *args: object) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def compare(python: str, seeds: int, steps: int, goal_steps: int) -> None:
-    sides = {
-        "TRL 1.12.0": (python, "trl"),
-        "heedloop": (sys.executable, "ours"),
-    }
+def compare_cost(python: str, seeds: int, steps: int) -> None:
+    """CPU-seconds and memory of a rollout step at equal settings."""
+    sides = {"TRL 1.12.0": (python, "trl"), "heedloop": (sys.executable, "ours")}
     cost: dict[str, list[dict]] = {name: [] for name in sides}
-    for seed in range(max(2, seeds // 2)):
+    for seed in range(seeds):
         for name, (interpreter, side) in sides.items():
-            cost[name].append(
-                child(interpreter, "--side", side, "--task", "cost", "--seed", seed, "--steps", steps)
-            )
-    print(f"\n{platform.machine()}, {os.cpu_count()} cores, one thread each; medians\n")
-    print("| per rollout step (32 x (64 + 64), 2 epochs) | CPU-s | peak memory, MiB |\n|---|---|---|")
+            args = ("--side", side, "--task", "cost", "--seed", seed, "--steps", steps)
+            cost[name].append(child(interpreter, *args))
+    print("\n| per rollout step (32 x (64 + 64), 2 epochs) | CPU-s | peak memory, MiB |\n|---|---|---|")
     for name, found in cost.items():
         print(f"| {name} | {median(found, 'cpu_s_per_step'):.2f} | {median(found, 'peak_mib'):.0f} |")
+
+
+def compare_optimum(python: str, seeds: int, steps: int) -> None:
+    """CPU-seconds until the task with the known optimum is nearly solved."""
     variants = {
         "TRL 1.12.0, 4 epochs": (python, "trl", 4, 1),
         "heedloop, 4 epochs x 1 minibatch": (sys.executable, "ours", 4, 1),
@@ -279,15 +279,17 @@ def compare(python: str, seeds: int, steps: int, goal_steps: int) -> None:
     reached: dict[str, list[dict]] = {name: [] for name in variants}
     for seed in range(seeds):
         for name, (interpreter, side, epochs, minibatches) in variants.items():
-            args = ("--side", side, "--task", "optimum", "--seed", seed, "--steps", goal_steps)
+            args = ("--side", side, "--task", "optimum", "--seed", seed, "--steps", steps)
             reached[name].append(child(interpreter, *args, "--epochs", epochs, "--minibatches", minibatches))
-    print(f"\n| until {GOAL} of 1 ({seeds} seeds) | rollouts | CPU-s | reached |\n|---|---|---|---|")
+    print(
+        f"\n| until {GOAL} of 1 ({seeds} seeds) | rollouts | CPU-s | peak memory, MiB | reached |\n|---|---|---|---|---|"
+    )
     for name, found in reached.items():
         hit = [f for f in found if f["cpu_s_to_goal"] is not None]
         numbers = (
             f"{median(hit, 'rollouts_to_goal'):.0f} | {median(hit, 'cpu_s_to_goal'):.1f}" if hit else "- | -"
         )
-        print(f"| {name} | {numbers} | {len(hit)} of {len(found)} |")
+        print(f"| {name} | {numbers} | {median(found, 'peak_mib'):.0f} | {len(hit)} of {len(found)} |")
 
 
 def median(found: list[dict], name: str) -> float:
@@ -298,7 +300,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="two seeds, few steps")
+    parser.add_argument("--quick", action="store_true", help="two seeds and one, few steps: three minutes")
+    parser.add_argument("--only", choices=("cost", "optimum"), help="one of the two tables")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument(
         "--peers", type=Path, default=Path.home() / ".cache" / "heedloop-peers" / "trl-1.12.0"
@@ -312,8 +315,14 @@ def main() -> None:
     parser.add_argument("--minibatches", type=int, default=1, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.side is None:
-        seeds = 2 if args.quick else args.seeds
-        compare(args.peer or peer_python(args.peers), seeds, 3 if args.quick else 6, 60)
+        python = args.peer or peer_python(args.peers)
+        print(
+            f"{platform.machine()}, {os.cpu_count()} cores, one thread each, medians; load {os.getloadavg()[0]:.1f}"
+        )
+        if args.only in (None, "cost"):
+            compare_cost(python, 1 if args.quick else 2, 3 if args.quick else 6)
+        if args.only in (None, "optimum"):
+            compare_optimum(python, 2 if args.quick else args.seeds, 60)
         return
     import torch
 
