@@ -87,10 +87,10 @@ def start(runtime: Runtime, name: str, *, step: bool = False) -> CallSpan:
     elif enclosing is not None:
         new.attributes[names.ANSWER] = False
     else:
-        upstream = upstream_handle(current, new.context.trace_id)
-        if upstream is not None:
-            new.upstream = upstream
-        new.attributes[names.ANSWER] = upstream is None
+        new.attributes[names.ANSWER] = True
+        if _BAGGAGE_KEY in current:
+            new.upstream = upstream_handle(current, new.context.trace_id)
+            new.attributes[names.ANSWER] = new.upstream is None
         last_call.set(new)
     return new
 
@@ -160,8 +160,9 @@ def attached(new: CallSpan, *, step: bool = False) -> context_api.Context:
     if not step:
         values[CALL_KEY] = new
         if new.answer is new and new.upstream is None:
-            carried = cast("Mapping[str, object]", values.get(_BAGGAGE_KEY) or {})
-            values[_BAGGAGE_KEY] = {**carried, names.HANDLE_BAGGAGE: new.handle}
+            own = {names.HANDLE_BAGGAGE: handle_of(new.context)}
+            carried: Any = values.get(_BAGGAGE_KEY)
+            values[_BAGGAGE_KEY] = {**carried, **own} if carried else own
     return context_api.Context(values)
 
 
