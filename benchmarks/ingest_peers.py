@@ -110,7 +110,7 @@ def _stored(database: Path, query: str) -> int:
 
 
 def _wait_until_ready(url: str, log: Path) -> None:
-    end = time.monotonic() + 120
+    end = time.monotonic() + 240
     while time.monotonic() < end:
         try:
             with urllib.request.urlopen(url, timeout=2):

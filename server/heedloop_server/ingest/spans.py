@@ -7,7 +7,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -32,6 +32,7 @@ PIECE_BYTES = 16 << 20
 """Request bytes that are decoded and inserted at once: bounds memory, and the work that is done again after a crash."""
 
 Entry = tuple[str, Call, datetime]
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 @dataclass(slots=True)
@@ -39,6 +40,7 @@ class _Piece:
     """Some requests on their way into the store.
 
     Attributes:
+        until: when the last request of the segment arrived.
         arrived: what Python decoded, by project.
         feedback: what the requests said about calls, by project.
         decoded: places of the requests with spans that Python decoded.
@@ -47,6 +49,7 @@ class _Piece:
     token: str
     requests: list[LoggedRequest]
     tallies: dict[str, Tally]
+    until: datetime
     arrived: dict[str, Arrived] = field(default_factory=dict[str, Arrived])
     feedback: dict[str, list[Feedback]] = field(default_factory=dict[str, list[Feedback]])
     decoded: set[int] = field(default_factory=set[int])
@@ -88,24 +91,26 @@ class SpanLoader:
             Unavailable: the store is away; call again.
         """
         tallies: dict[str, Tally] = {}
-        for first, requests in _pieces(segment.path):
-            self._load_piece(f"{self._server_id}/{segment.number}/{first}", requests, tallies)
+        logged = [unpack(body) for body in read_segment(segment.path)]
+        until = max((r.received_at for r in logged), default=_EPOCH)
+        for first, requests in _pieces(logged):
+            token = f"{self._server_id}/{segment.number}/{first}"
+            self._load_piece(_Piece(token, requests, tallies, until))
         return tallies
 
     def enter(self, segment: Segment, tallies: dict[str, Tally]) -> None:
         """Write a loaded segment into the ledger; writing it again changes nothing."""
         insert_tallies(self._store, "spans", f"{self._server_id}/{segment.number}", tallies.items())
 
-    def _load_piece(self, token: str, requests: list[LoggedRequest], tallies: dict[str, Tally]) -> None:
-        piece = _Piece(token, requests, tallies)
-        for request in requests:
-            tally = tallies.setdefault(request.project, Tally())
+    def _load_piece(self, piece: _Piece) -> None:
+        for request in piece.requests:
+            tally = piece.tallies.setdefault(request.project, Tally())
             for reason, count in request.rejected.items():
                 tally.reject(reason, count)
             if request.signal == LOGS:
                 self._decode(request, piece)
         self._keep_contents(piece)
-        spans = {i: r for i, r in enumerate(requests) if r.signal == TRACES}
+        spans = {i: r for i, r in enumerate(piece.requests) if r.signal == TRACES}
         if self._store.is_embedded and sum(r.num_accepted for r in spans.values()) >= self._engine_from_spans:
             spans = self._load_simple(piece, spans)
         for request in spans.values():
@@ -126,20 +131,18 @@ class SpanLoader:
         ]
         try:
             with stage(self._store, self._dead.parent, given) as staged:
-                staged.refuse_unclear()
+                staged.refuse_unclear(piece.until)
                 self._refuse_related(piece, staged, spans)
                 staged.insert(piece.token)
                 counted = staged.count()
-                for project, _, _ in counted:
+                for project in counted:
                     self._on_names(project, functools.partial(staged.names, project))
         except (StoreError, OSError) as err:
             log.warning("the engine does not take piece %s, Python does: %s", piece.token, err)
             return {i: r for i, r in spans.items() if i not in piece.decoded}
-        for project, num, num_twice in counted:
-            tally = piece.tallies[project]
-            tally.received += num
-            tally.stored += num - num_twice
-            tally.duplicate += num_twice
+        for project, num in counted.items():
+            piece.tallies[project].received += num
+            piece.tallies[project].stored += num
         return {i: r for i, r in spans.items() if i not in staged.places and i not in piece.decoded}
 
     def _refuse_related(self, piece: _Piece, staged: Staged, spans: dict[int, LoggedRequest]) -> None:
@@ -159,7 +162,8 @@ class SpanLoader:
         for project, parts in piece.arrived.items():
             self._refuse_erased(project, parts, piece.tallies[project])
         for project, parts in piece.arrived.items():
-            _count(parts.calls, self._known(project, parts.calls), piece.tallies[project])
+            known = self._known(project, parts.calls)
+            parts.calls = _count(parts.calls, known, piece.tallies[project], piece.until)
         entries = [(p, c, t) for p, a in piece.arrived.items() for c, t in settle(self._store.project(p), a)]
         if entries:
             self._insert(f"{piece.token}/{_digest(entries)}", entries)
@@ -238,16 +242,16 @@ def _digest(entries: list[Entry]) -> str:
     return hashlib.blake2b(ids.encode(), digest_size=8).hexdigest()
 
 
-def _pieces(path: Path) -> Iterator[tuple[int, list[LoggedRequest]]]:
-    """(index of the first record, requests) of at most `PIECE_BYTES`; the same cuts whenever it is read."""
+def _pieces(logged: list[LoggedRequest]) -> Iterator[tuple[int, list[LoggedRequest]]]:
+    """(index of the first request, requests) of at most `PIECE_BYTES`; the same cuts whenever a segment is read."""
     piece: list[LoggedRequest] = []
     first = size = 0
-    for index, body in enumerate(read_segment(path)):
-        if size and size + len(body) > PIECE_BYTES:
+    for index, request in enumerate(logged):
+        if size and size + len(request.payload) > PIECE_BYTES:
             yield first, piece
             piece, first, size = [], index, 0
-        piece.append(unpack(body))
-        size += len(body)
+        piece.append(request)
+        size += len(request.payload)
     if piece:
         yield first, piece
 
@@ -256,14 +260,25 @@ def _count(
     calls: list[tuple[Call, datetime]],
     known: dict[tuple[bytes, bytes], set[datetime]],
     tally: Tally,
-) -> None:
-    """A span that is stored already, or stands twice in the block, is a duplicate; a row of this very arrival is ourselves, before a crash."""
+    until: datetime,
+) -> list[tuple[Call, datetime]]:
+    """Count spans as stored or as duplicates; returns those that are not stored already.
+
+    A span that is stored, or stands twice in the block, is a duplicate. A row that arrived from then until the end of this
+    segment is no proof: it is this very one, or a resend behind it, stored before a crash. Resends are left out, because
+    the stored span may have grown, and because a row that replaced its elder would be taken for the first after a crash.
+    """
     seen: set[tuple[bytes, bytes]] = set()
+    fresh: list[tuple[Call, datetime]] = []
     for call, at in calls:
         key = (bytes.fromhex(call.trace_id), bytes.fromhex(call.span_id))
+        is_stored = any(a < at or a > until for a in known.get(key, ()))
         tally.received += 1
-        if key in seen or known.get(key, {at}) - {at}:
+        if key in seen or is_stored:
             tally.duplicate += 1
         else:
             tally.stored += 1
         seen.add(key)
+        if not is_stored:
+            fresh.append((call, at))
+    return fresh

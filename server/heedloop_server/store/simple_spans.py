@@ -17,6 +17,7 @@ import hashlib
 import tempfile
 from collections.abc import Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -452,13 +453,18 @@ class Staged:
         """Leave requests to the Python road."""
         self.places -= set(places)
 
-    def refuse_unclear(self) -> None:
-        """Leave all requests that are not simple, or that something else has a say in, to the Python road."""
+    def refuse_unclear(self, until: datetime) -> None:
+        """Leave all requests that are not simple, or that something else has a say in, to the Python road.
+
+        Args:
+            until: when the last request of the log segment arrived; see `_KNOWN`.
+        """
         found = {r[0]: r[1] for r in self._rows(_PLACES)}
         self.refuse([p for p, r in self._requests.items() if found.get(p) != r.num_spans])
-        for question in (_TWICE, _SAME_RESPONSE, _ENCLOSED, _ERASED, _TOLD):
+        params = {"until": until.strftime("%Y-%m-%d %H:%M:%S.%f")}
+        for question in (_TWICE, _SAME_RESPONSE, _ENCLOSED, _ERASED, _TOLD, _KNOWN):
             if self.places:
-                self.refuse([r[0] for r in self._rows(question)])
+                self.refuse([r[0] for r in self._rows(question, params)])
 
     def refuse_responses(self, project: str, response_ids: Collection[str]) -> set[int]:
         """Leave those requests to the Python road that have one of these response ids; returns them."""
@@ -469,16 +475,13 @@ class Staged:
         self.refuse(hit)
         return hit
 
-    def count(self) -> list[tuple[str, int, int]]:
-        """(project, spans, duplicates among them) of the requests that this road takes."""
-        sums: dict[str, list[int]] = {}
+    def count(self) -> dict[str, int]:
+        """Project -> spans of the requests that this road takes; none of them is a duplicate."""
+        sums: dict[str, int] = {}
         for place in self.places:
             request = self._requests[place]
-            sums.setdefault(request.project, [0, 0])[0] += request.num_spans
-        for project, place in self._rows(_KNOWN):
-            if place in self.places:
-                sums[project][1] += 1
-        return [(p, num, twice) for p, (num, twice) in sums.items()]
+            sums[request.project] = sums.get(request.project, 0) + request.num_spans
+        return sums
 
     def names(self, project: str) -> set[str]:
         """The trace ids and response ids of the project's spans that this road takes."""
@@ -547,11 +550,10 @@ SELECT DISTINCT place
 FROM staged
 WHERE project_id = {named:String} AND response_id IN {ids:Array(String)}
 """
-# a row of this very arrival is ourselves, before a crash; the skip index on trace ids would only cost: nearly nothing matches
+# resends; a row from this arrival to the end of the segment is ourselves, or a resend behind us, before a crash. The skip index on
+# trace ids would only cost: nearly nothing matches
 _KNOWN = """
-SELECT
-    f.project_id,
-    f.place
+SELECT DISTINCT f.place
 FROM (
     SELECT
         project_id,
@@ -565,7 +567,7 @@ FROM (
     GROUP BY project_id, trace_id, span_id
 ) AS k
 INNER JOIN staged AS f ON f.project_id = k.project_id AND f.trace_id = k.trace_id AND f.span_id = k.span_id
-WHERE arrayExists(a -> a != f.ingested_at, k.arrivals)
+WHERE arrayExists(a -> a < f.ingested_at OR a > {until:DateTime64(6,'UTC')}, k.arrivals)
 SETTINGS use_skip_indexes = 0
 """
 _NAMES_OF = """

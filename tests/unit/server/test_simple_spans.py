@@ -6,6 +6,7 @@ import json
 import random
 import uuid
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ def claimed_rows(
         for i, request in enumerate(requests)
     ]
     with stage(store, None, given) as staged:
-        staged.refuse_unclear()
+        staged.refuse_unclear(datetime.now(timezone.utc) + timedelta(days=9_000))
         staged.insert("t")
         places = set(staged.places)
     ours = _rows(store)
