@@ -93,10 +93,9 @@ def _opinion(bad: float) -> Callable[[dict[str, Any]], dict[str, Any]]:
 def test_the_annotators_page(
     browser: Browser, dashboard: str, project: worlds.Project, queues: dict[str, str], look: str
 ) -> None:
-    with worlds.signed_in_as(browser, dashboard, project.annotator(f"ana-{look}"), **LOOKS[look]) as (
-        _,
-        page,
-    ):
+    ana = project.annotator(f"ana-{look}")
+    worlds.judge_all(project.url, ana, queues["one"], _opinion(0.5), num=4)
+    with worlds.signed_in_as(browser, dashboard, ana, **LOOKS[look]) as (_, page):
         page.goto(f"{dashboard}/review")
         expect(page.locator(".rv-queue")).to_have_count(3)
         _is_whole(page, f"review_list_{look}")
@@ -193,6 +192,10 @@ def test_the_reviewers_pages(
             for said in ("The server refused this question", "Not found", "This page failed"):
                 assert page.get_by_text(said).count() == 0, f"{name}: {said}"
             _save_tall(page, f"review_{name}_{look}")
+        [item, *_] = project.api.review("GET", f"queues/{one}/items", state="disagreement")["items"]
+        page.goto(f"{dashboard}/review-queues?queue={one}&item={item['item_id']}")
+        expect(page.get_by_role("region", name="Everybody's answers")).to_be_visible()
+        _is_whole(page, f"review_settle_{look}")
 
 
 def _save_tall(page: Page, name: str) -> None:

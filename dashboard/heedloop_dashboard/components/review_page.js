@@ -28,6 +28,7 @@ function queueCard(queue, open) {
 function dueWords(due) {
   if (!due) return "";
   const days = Math.ceil((new Date(due) - Date.now()) / 86_400_000), date = new Date(due).toLocaleDateString(undefined, { day: "numeric", month: "short" });
+  if (days > 60) return `due ${date} ${new Date(due).getFullYear()}`;
   return days < 0 ? `was due ${date}` : days === 0 ? "due today" : `due ${date}, in ${days} day${days === 1 ? "" : "s"}`;
 }
 function progressBar(done, all, label) {

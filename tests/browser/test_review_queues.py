@@ -1,0 +1,112 @@
+"""Those who run review: a queue made on the page and filled from a link, a disagreement settled, training that answers."""
+
+from __future__ import annotations
+
+import pytest
+import review_world as worlds
+from dashboard_browser import settled
+from playwright.sync_api import Browser, Page, expect
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def project(server: tuple[str, str]) -> worlds.Project:
+    return worlds.project(server, "review-queues")
+
+
+@pytest.fixture
+def admin(browser: Browser, dashboard: str, project: worlds.Project):
+    with worlds.signed_in_as(browser, dashboard, project.key) as (_, page):
+        yield page
+
+
+def test_a_queue_made_on_the_page_is_filled_from_a_link(
+    admin: Page, dashboard: str, project: worlds.Project
+) -> None:
+    project.answers(4, prefix="made", topic="shipping")
+    admin.goto(f"{dashboard}/review-queues?fill=filter&tag=shipping")
+    settled(admin)
+    admin.get_by_role("link", name="New queue").click()
+    admin.get_by_role("button", name="Make the queue").wait_for()
+    admin.get_by_label("Name", exact=True).fill("shipping answers")
+    admin.get_by_label("Name", exact=True).press("Tab")
+    settled(admin)
+    admin.get_by_role("button", name="Make the queue").click()
+    expect(admin.get_by_role("textbox", name="Of which answers")).to_have_value("tag=shipping")
+    admin.get_by_role("button", name="Add them").click()
+    expect(admin.locator(".finding").filter(has_text="4 answers added")).to_be_visible()
+    [made] = [q for q in project.api.review("GET", "queues")["queues"] if q["name"] == "shipping answers"]
+    assert made["counts"]["items"] == 4
+    assert [q["kind"] for q in made["questions"]][:2] == ["thumb", "flags"]
+    assert made["guideline"]["version"] == 1
+    assert made["judgements_per_item"] == 2
+    settled(admin)
+    admin.get_by_role("button", name="Add them").click()
+    expect(admin.locator(".finding").filter(has_text="4 were there already")).to_be_visible()
+
+
+def test_a_disagreement_is_settled_with_a_reason(
+    admin: Page, dashboard: str, project: worlds.Project
+) -> None:
+    [target] = project.answers(1, prefix="settle")
+    queue = project.queue(
+        "settled", [worlds.THUMB, worlds.ACCURACY, worlds.MARKS], [[target]], judgements_per_item=2
+    )
+    for name, thumb in (("ben", 1), ("cleo", 0)):
+        said = {"thumb": thumb, "accuracy": 1 + 3 * thumb, "places": []}
+        worlds.judge_all(project.url, project.annotator(name), queue, lambda _, said=said: said)
+    admin.goto(f"{dashboard}/review-queues?queue={queue}&state=disagreement")
+    admin.locator(".st-key-panel_items tbody tr").click()
+    judgements = admin.get_by_role("region", name="Everybody's answers")
+    expect(judgements).to_contain_text("ben")
+    expect(judgements.locator("tr.differs").first).to_contain_text("GoodBad")
+    admin.keyboard.press("2")
+    admin.keyboard.press("2")
+    admin.keyboard.press("Control+Enter")
+    expect(admin.locator(".rv-notice")).to_contain_text("Say why.")
+    admin.get_by_label("Reason").fill("The policy says 14 days.")
+    admin.keyboard.press("Control+Enter")
+    expect(admin.locator(".rv-notice")).to_contain_text("your word stands over the others")
+    expect(admin.get_by_role("link", name="No disagreement is left")).to_be_visible()
+    [item] = project.api.review("GET", f"queues/{queue}/items")["items"]
+    assert item["state"] == "adjudicated"
+    assert item["adjudicated"]["answers"]["thumb"] == 0
+    assert item["adjudicated"]["reason"] == "The policy says 14 days."
+    assert len(item["judgements"]) == 2, "what annotators said stays"
+
+
+def test_training_says_what_was_expected_and_gold_says_nothing(
+    browser: Browser, dashboard: str, project: worlds.Project
+) -> None:
+    training, gold, *others = project.answers(6, prefix="gold")
+    queue = project.queue("trained", [worlds.THUMB, worlds.ACCURACY], [[t] for t in others], gold_share=0.5)
+    known = [
+        {
+            "targets": [training],
+            "answers": {"thumb": 0, "accuracy": 2},
+            "training": True,
+            "why": "The date is wrong.",
+        },
+        {"targets": [gold], "answers": {"thumb": 1, "accuracy": 5}},
+    ]
+    project.api.review("POST", f"queues/{queue}/gold", {"items": known})
+    with worlds.signed_in_as(browser, dashboard, project.annotator("dora")) as (_, page):
+        worlds.open_queue(page, dashboard, queue)
+        page.keyboard.press("2")
+        page.keyboard.press("4")
+        page.keyboard.press("Control+Enter")
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_contain_text("✓ Your rating: as expected")
+        expect(dialog).to_contain_text("✗ Accuracy: expected 2")
+        expect(dialog).to_contain_text("The date is wrong.")
+        page.keyboard.press("Enter")
+        expect(dialog).to_have_count(0)
+        while worlds.current(page):
+            page.keyboard.press("1")
+            page.keyboard.press("1")
+            worlds.save(page)
+            expect(dialog).to_have_count(0)
+        worlds.all_saved(page)
+    counts = project.api.review("GET", f"queues/{queue}/annotators")["annotators"]
+    assert [(a["author_id"], a["gold"]["n"]) for a in counts if a["gold"]] != []
