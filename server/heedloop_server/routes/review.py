@@ -11,12 +11,23 @@ from fastapi import APIRouter, Body, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from heedloop.schema import utc_now
+from heedloop_server.answers.review import (
+    Filled,
+    Guidelines,
+    NewGuideline,
+    NewQueue,
+    Queue,
+    QueueChanges,
+    QueueList,
+)
 from heedloop_server.auth import Principal, require
 from heedloop_server.errors import Conflict, Invalid, NotFound, TooLarge
 from heedloop_server.filters import CallFilters
+from heedloop_server.openapi import accepts, answers
+from heedloop_server.review import queue as settings
 from heedloop_server.review.desk import OpenQueue, ReviewDesk
 from heedloop_server.review.filling import add_gold, add_items, stored_targets, targets_of
-from heedloop_server.review.queue import Guideline, Queue, changed, new_queue, read_guideline
+from heedloop_server.review.queue import Guideline, changed, new_queue, read_guideline
 from heedloop_server.store.audit import write_audit
 from heedloop_server.store.connection import ProjectStore, Store
 from heedloop_server.store.review import guidelines_of, insert_guideline, insert_queue, list_queues
@@ -44,6 +55,7 @@ MAX_AT_ONCE = 50_000
 
 
 @router.get("/v1/review/queues")
+@answers(QueueList)
 def get_queues(request: Request, who: Viewer) -> dict[str, Any]:
     """The queues that the caller may work in; all of them for reviewers and admins."""
     store = cast(Store, request.app.state.store).project(who.project)
@@ -57,6 +69,7 @@ def get_queues(request: Request, who: Viewer) -> dict[str, Any]:
 
 
 @router.get("/v1/review/queues/{queue_id}")
+@answers(Queue)
 def get_queue(request: Request, who: Viewer, queue_id: str) -> dict[str, Any]:
     """One queue with its guideline and the caller's own progress."""
     with desk_of(request).working(who.project, queue_id) as opened:
@@ -66,6 +79,8 @@ def get_queue(request: Request, who: Viewer, queue_id: str) -> dict[str, Any]:
 
 
 @router.post("/v1/review/queues", status_code=201)
+@answers(Queue, status=201)
+@accepts(NewQueue)
 def post_queue(request: Request, who: Admin, body: Json) -> dict[str, Any]:
     """Make a queue; `guideline` may come with it."""
     store = cast(Store, request.app.state.store)
@@ -86,6 +101,8 @@ def post_queue(request: Request, who: Admin, body: Json) -> dict[str, Any]:
 
 
 @router.patch("/v1/review/queues/{queue_id}")
+@answers(Queue, also=[409])
+@accepts(QueueChanges)
 def patch_queue(request: Request, who: Admin, queue_id: str, body: Json) -> dict[str, Any]:
     """Change settings; the questions only while nothing was judged."""
     with desk_of(request).working(who.project, queue_id) as opened:
@@ -101,7 +118,7 @@ def patch_queue(request: Request, who: Admin, queue_id: str, body: Json) -> dict
         return queue_json(opened, who)
 
 
-def may_see(who: Principal, queue: Queue) -> bool:
+def may_see(who: Principal, queue: settings.Queue) -> bool:
     """True for reviewers and admins, and for the annotators of the queue."""
     return bool(who.scopes & {"review", "admin"}) or queue.admits(who.author)
 
@@ -133,6 +150,8 @@ def desk_of(request: Request) -> ReviewDesk:
 
 
 @router.put("/v1/review/queues/{queue_id}/guideline")
+@answers(Queue)
+@accepts(NewGuideline)
 def put_guideline(request: Request, who: Admin, queue_id: str, body: Json) -> dict[str, Any]:
     """A new version of the guideline; `send_back` asks again for what was judged under older ones."""
     send_back = body.get("send_back", False)
@@ -156,6 +175,7 @@ def put_guideline(request: Request, who: Admin, queue_id: str, body: Json) -> di
 
 
 @router.get("/v1/review/queues/{queue_id}/guidelines")
+@answers(Guidelines)
 def get_guidelines(request: Request, who: Viewer, queue_id: str) -> dict[str, Any]:
     """Every version of the guideline, the newest first."""
     with desk_of(request).working(who.project, queue_id) as opened:
@@ -248,6 +268,7 @@ NewItems = Annotated[
 
 
 @router.post("/v1/review/queues/{queue_id}/items")
+@answers(Filled, also=[409, 413])
 def post_items(
     request: Request, who: Admin, queue_id: str, body: Annotated[NewItems, Body()]
 ) -> dict[str, Any]:
@@ -306,6 +327,7 @@ class NewGold(_Body):
 
 
 @router.post("/v1/review/queues/{queue_id}/gold")
+@answers(Filled)
 def post_gold(request: Request, who: Admin, queue_id: str, body: NewGold) -> dict[str, Any]:
     """Add gold and training items; only training ones tell what was right, after the annotator has answered."""
     for i, entry in enumerate(body.items):

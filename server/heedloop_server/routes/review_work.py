@@ -10,10 +10,12 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from heedloop.schema import SchemaError, format_time, utc_now
+from heedloop_server.answers.review import DraftKept, Mine, NextAssignments, ReviewAssignment, Worked
 from heedloop_server.auth import Principal, require
 from heedloop_server.cursors import read_cursor, write_cursor
 from heedloop_server.errors import NotFound, ServerError
 from heedloop_server.ingest.feedback import Outcome
+from heedloop_server.openapi import answers
 from heedloop_server.review.desk import OpenQueue, ReviewDesk
 from heedloop_server.review.shown import assignment_json, suggestions_of
 from heedloop_server.review.submission import Submitted, keep_draft, own, record, reopen, skip, submit
@@ -67,6 +69,7 @@ class Skip(_Body):
 
 
 @router.post("/v1/review/queues/{queue_id}/next")
+@answers(NextAssignments)
 def post_next(request: Request, who: Worker, queue_id: str, body: Next) -> dict[str, Any]:
     """What the caller holds already, the oldest first, then new leases; fewer where nothing is left."""
     desk = desk_of(request)
@@ -77,6 +80,7 @@ def post_next(request: Request, who: Worker, queue_id: str, body: Next) -> dict[
 
 
 @router.put("/v1/review/assignments/{assignment_id}/draft")
+@answers(DraftKept, also=[409])
 def put_draft(request: Request, who: Worker, assignment_id: str, body: Draft) -> dict[str, Any]:
     """Keep unfinished answers; the lease begins anew."""
     desk = desk_of(request)
@@ -91,6 +95,7 @@ def put_draft(request: Request, who: Worker, assignment_id: str, body: Draft) ->
 
 
 @router.post("/v1/review/assignments/{assignment_id}/submit")
+@answers(Worked, also=[409])
 def post_submit(request: Request, who: Worker, assignment_id: str, body: Submission) -> dict[str, Any]:
     """Store a judgement; it is feedback, on disk, when this answers. The same again changes nothing."""
     desk = desk_of(request)
@@ -114,6 +119,7 @@ def post_submit(request: Request, who: Worker, assignment_id: str, body: Submiss
 
 
 @router.post("/v1/review/assignments/{assignment_id}/skip")
+@answers(Worked, also=[409])
 def post_skip(request: Request, who: Worker, assignment_id: str, body: Skip) -> dict[str, Any]:
     """Leave an item to others."""
     desk = desk_of(request)
@@ -124,6 +130,7 @@ def post_skip(request: Request, who: Worker, assignment_id: str, body: Skip) -> 
 
 
 @router.post("/v1/review/assignments/{assignment_id}/reopen")
+@answers(ReviewAssignment, also=[409])
 def post_reopen(request: Request, who: Worker, assignment_id: str) -> dict[str, Any]:
     """Take a judgement or a skip back; the item is the caller's again, with the old answers as draft."""
     desk = desk_of(request)
@@ -137,6 +144,7 @@ def post_reopen(request: Request, who: Worker, assignment_id: str) -> dict[str, 
 
 
 @router.get("/v1/review/queues/{queue_id}/mine")
+@answers(Mine)
 def get_mine(
     request: Request,
     who: Worker,
