@@ -1,9 +1,12 @@
 """What the quality page costs: each panel's question over HTTP on the embedded store, the whole page's reading, and a rerun.
 
-    python benchmarks/dashboard.py [--calls 1000000] [--rated 0.1] [--rounds 15] [--data FOLDER] [--markdown]
+    python benchmarks/dashboard.py [--calls 1000000 [10000000]] [--rated 0.1] [--rounds 15] [--data FOLDER] [--markdown] [--no-page]
+    python benchmarks/dashboard.py --calls 1000000 10000000 --ratings 100000   # the same ratings among ten times the calls
 
 Calls are spread evenly over 30 days, one in ten is rated; they are written by the store's own INSERT SELECT, because what is
-measured here is reading. The page's script runs in Streamlit's own test harness in this process: no browser, no socket to it.
+measured here is reading. `--data` keeps the stores (a folder per size) and uses those that are there: filling takes about 20 s a
+million. With several sizes they are served side by side and each panel is asked of one after the other, so that a busy machine
+is busy for all. The page's script runs in Streamlit's own test harness in this process: no browser, no socket to it.
 """
 
 from __future__ import annotations
@@ -67,8 +70,9 @@ def _columns(calls: int) -> dict[str, str]:
 
 
 def fill(dsn: str, calls: int, rated: float) -> float:
-    """Write the calls and their ratings; seconds it took."""
+    """Write the calls and their ratings, and count what is over, as the server's caretaker does; seconds it took."""
     from heedloop_server.store.connection import open_store
+    from heedloop_server.store.rollup import roll_up_project
 
     begin = time.perf_counter()
     store = open_store(dsn, num_clients=2, threads=2)
@@ -80,6 +84,11 @@ def fill(dsn: str, calls: int, rated: float) -> float:
         store.command(
             FEEDBACK.format(**columns, every=every, first=first, num=min(BATCH, calls // every - first))
         )
+    for table in ("spans", "feedback"):
+        store.command(f"ALTER TABLE {table} MATERIALIZE PROJECTION hours", mutations_sync=2)
+    counting = time.perf_counter()
+    roll_up_project(store.project(PROJECT))
+    print(f"counted before in {time.perf_counter() - counting:.0f} s", file=sys.stderr)
     store.close()
     return time.perf_counter() - begin
 
@@ -92,6 +101,9 @@ def panels(client: Client) -> dict[str, Callable[..., Any]]:
         "by prompt version": lambda **f: client.quality_by("prompt_version", **f),
         "by model": lambda **f: client.quality_by("model", **f),
         "heatmap, tag by version": lambda **f: client.quality_by("tag", field2="prompt_version", **f),
+        "by language (metadata)": lambda **f: client.quality_by("language", **f),
+        "who rates": lambda **f: client.quality("raters", **f),
+        "releases": client.quality_releases,
         "reasons": client.quality_reasons,
         "finding": lambda **f: client.quality("finding", **f),
         "over-represented": lambda **f: client.quality("overrepresented", **f),
@@ -169,61 +181,95 @@ def serve(folder: Path, key_file: Path) -> tuple[subprocess.Popen[str], str]:
     raise RuntimeError(f"the server ended with {child.wait()}")
 
 
-def measure(args: argparse.Namespace, folder: Path) -> list[tuple[str, list[float]]]:
-    """Fill, serve and time."""
+def filled(args: argparse.Namespace, calls: int, root: Path) -> Path:
+    """The folder of a store with so many calls, filled where it is not."""
+    rated = args.ratings / calls if args.ratings else args.rated
+    folder = root / f"{calls}-{round(calls * rated)}"
     if (folder / "clickhouse").exists():
         print(f"reading what {folder} holds already", flush=True)
-    else:
-        print(f"filling {args.calls:,} calls, {args.rated:.0%} rated …", flush=True)
-        command = [sys.executable, __file__, "--fill", str(folder)]
-        command += ["--calls", str(args.calls), "--rated", str(args.rated)]
-        took = subprocess.run(command, check=True, capture_output=True, text=True)
-        print(f"filled in {took.stdout.strip()} s", flush=True)
-    child, url = serve(folder, folder / "key")
+        return folder
+    print(f"filling {calls:,} calls, {calls * rated:,.0f} rated …", flush=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, __file__, "--fill", str(folder), "--calls", str(calls), "--rated", str(rated)]
+    took = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    print(f"filled in {took.stdout.strip()} s", flush=True)
+    return folder
+
+
+Rows = dict[str, list[float]]
+
+
+def measure(args: argparse.Namespace, root: Path) -> list[Rows]:
+    """Per size: name of a panel -> milliseconds of its rounds, the sizes asked in turn."""
+    folders = [filled(args, calls, root) for calls in args.calls]
+    servers = [serve(folder, folder / "key") for folder in folders]
     try:
-        key = (folder / "key").read_text(encoding="utf-8").strip()
-        client = Client(url, key)
-        questions = panels(client)
-        rows = [(name, timed(ask, args.rounds)) for name, ask in questions.items()]
-        page = list(questions.values())[:9]
+        keys = [(folder / "key").read_text(encoding="utf-8").strip() for folder in folders]
+        asked = [panels(Client(url, key)) for (_, url), key in zip(servers, keys, strict=True)]
+        rows: list[Rows] = [{} for _ in asked]
         with ThreadPoolExecutor(8) as pool:
-            rows.append(
-                (
-                    "all nine of the page at once",
-                    timed(lambda **f: list(pool.map(lambda ask: ask(**f), page)), args.rounds),
+            for questions in asked:
+                page = [questions[n] for n in PAGE]
+                questions["all nine of the page at once"] = lambda page=page, **f: list(
+                    pool.map(lambda ask: ask(**f), page)
                 )
-            )
-        reading, kept = page_rounds(url, key, args.rounds)
-        return [*rows, ("page rerun, with reading", reading), ("page rerun, answers at hand", kept)]
+            for name in asked[0]:
+                for taken, questions in zip(rows, asked, strict=True):
+                    taken[name] = timed(questions[name], args.rounds)
+                show(args, name, [taken[name] for taken in rows])
+        if args.page:
+            for taken, (_, url), key in zip(rows, servers, keys, strict=True):
+                reading, kept = page_rounds(url, key, args.rounds)
+                taken |= {"page rerun, with reading": reading, "page rerun, answers at hand": kept}
+            for name in ("page rerun, with reading", "page rerun, answers at hand"):
+                show(args, name, [taken[name] for taken in rows])
+        return rows
     finally:
-        child.terminate()
-        child.wait(30)
+        for child, _ in servers:
+            child.terminate()
+            child.wait(30)
+
+
+PAGE = ("summary", "trend, 30 days", "by prompt version", "by model", "heatmap, tag by version", "reasons", "finding",
+        "over-represented", "recent thumbs-down, list of 8")  # fmt: skip
+
+
+def show(args: argparse.Namespace, name: str, sizes: list[list[float]]) -> None:
+    """One line: the panel, and p50 and p95 of each size."""
+    found = [v for values in sizes for v in p50_p95(values)]
+    cells = [f"{v:.0f}" for v in found]
+    ratio = f"{found[2] / found[0]:.2f}" if len(sizes) == 2 else ""
+    if args.markdown:
+        print(f"| {name} | {' | '.join([*cells, ratio] if ratio else cells)} |", flush=True)
+    else:
+        print(f"{name:<34}{''.join(f'{c:>9}' for c in cells)}{ratio:>8}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--calls", type=int, default=1_000_000)
+    parser.add_argument("--calls", type=int, nargs="+", default=[1_000_000])
     parser.add_argument("--rated", type=float, default=0.1)
+    parser.add_argument(
+        "--ratings", type=int, default=0, help="so many ratings whatever the calls; instead of --rated"
+    )
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--data", type=Path, help="folder for the store, kept afterwards")
+    parser.add_argument("--data", type=Path, help="folder for the stores, kept afterwards")
     parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("--no-page", dest="page", action="store_false", help="panels only")
     parser.add_argument("--fill", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.fill is not None:
         store = (args.fill / "clickhouse").absolute()
-        print(f"{fill(f'chdb://{store}', args.calls, args.rated):.0f}")
+        print(f"{fill(f'chdb://{store}', args.calls[0], args.rated):.0f}")
         return
-    with tempfile.TemporaryDirectory(prefix="heedloop-bench-") as scratch:
-        folder = args.data or Path(scratch)
-        folder.mkdir(parents=True, exist_ok=True)
-        rows = measure(args, folder)
+    sizes = ", ".join(f"{c:,}" for c in args.calls)
+    rated = f"{args.ratings:,} ratings" if args.ratings else f"{args.rated:.0%} rated"
     print(
-        f"\n{args.calls:,} calls over 30 days, {args.rated:.0%} rated; milliseconds over {args.rounds} rounds\n"
+        f"\n{sizes} calls over 30 days, {rated}; milliseconds over {args.rounds} rounds: p50 and p95 of each size"
     )
-    print("| what | p50 | p95 |\n|---|---|---|" if args.markdown else f"{'what':<34}{'p50':>9}{'p95':>9}")
-    for name, values in rows:
-        p50, p95 = p50_p95(values)
-        print(f"| {name} | {p50:.0f} | {p95:.0f} |" if args.markdown else f"{name:<34}{p50:>9.0f}{p95:>9.0f}")
+    print("and, of two sizes, the ratio of their p50\n" if len(args.calls) == 2 else "")
+    with tempfile.TemporaryDirectory(prefix="heedloop-bench-") as scratch:
+        measure(args, args.data or Path(scratch))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from heedloop_server.store import quality
 from heedloop_server.store.connection import ProjectStore, Store, open_store
 from heedloop_server.store.patterns import pattern_cells
 from heedloop_server.store.quality import View
+from heedloop_server.store.rollup import roll_up_project
 
 PROJECT = "bench"
 BATCH = 1_000_000
@@ -71,6 +72,7 @@ def fill(store: Store, calls: int, ratings: int) -> None:
             store.command(SPANS, {**params, "first": first, "num": min(BATCH, calls - first)})
     store.command("TRUNCATE TABLE feedback")
     store.command(FEEDBACK, {**params, "every": max(1, calls // ratings)})
+    roll_up_project(store.project(PROJECT))
 
 
 def questions(project: ProjectStore) -> dict[str, Callable[[], Any]]:
@@ -85,6 +87,7 @@ def questions(project: ProjectStore) -> dict[str, Callable[[], Any]]:
         "releases": lambda: quality.releases(project, view),
         "by prompt version": lambda: quality.count_by(project, view, ["prompt_version"]),
         "tag by prompt version": lambda: quality.count_by(project, view, ["tag", "prompt_version"]),
+        "by user, counted from the rows": lambda: quality.count_by(project, view, ["user_id"]),
         "by a metadata key": lambda: quality.count_by(project, view, ["metadata.language"]),
         "compare: days of two models": lambda: quality.count_days(
             project, view, "model", ["small-2", "large-2"]

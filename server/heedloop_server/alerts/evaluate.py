@@ -153,9 +153,15 @@ def _baseline(project: ProjectStore, rule: Rule, alert: StoredAlert, now: dateti
 
 
 def _state_of(stored: Json) -> AlertState:
-    kept = {n: stored[n] for n in ("state", "evidence", "num", "calm") if n in stored}
-    times = {n: parse_time(stored[n]) for n in ("seen_until", "changed_at") if stored.get(n)}
-    return AlertState(**kept, **times)
+    times = {n: parse_time(stored[n]) if stored.get(n) else None for n in ("seen_until", "changed_at")}
+    return AlertState(
+        stored.get("state", "ok"),
+        stored.get("evidence", 0.0),
+        stored.get("num", 0),
+        stored.get("calm", 0),
+        times["seen_until"],
+        times["changed_at"],
+    )
 
 
 def _state_json(rule: Rule, found: _Found, had: Json, now: datetime) -> Json:

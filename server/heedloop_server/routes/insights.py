@@ -70,13 +70,13 @@ def versions(project: Reader, view: Chosen, field: str, baseline: str | None = N
     rated = [v for v, g in groups.items() if v != chosen and g.ratings.num]
     found = {v: compare_versions(days.get(v, {}), days.get(chosen, {})) for v in rated}
     decided = _decided(found)
-    named = [[v for v in rated if decided[v] == word] for word in ("better", "worse")]
+    better, worse = ([v for v in rated if decided[v] == word] for word in ("better", "worse"))
     return {
         "field": field,
         "baseline": {"value": chosen, **groups[chosen].to_json()},
         "versions": [_version_json(v, groups[v], found[v], decided[v]) for v in rated],
         "num_compared": len(rated),
-        "sentence": versions_sentence(field, chosen, *named, len(rated)),
+        "sentence": versions_sentence(field, chosen, better, worse, len(rated)),
     }
 
 

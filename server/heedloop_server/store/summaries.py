@@ -8,6 +8,7 @@ from typing import Any
 from heedloop_server.filters import CallFilters
 from heedloop_server.store.connection import ProjectStore, Row
 from heedloop_server.store.filters import THUMBS, conditions
+from heedloop_server.store.sources import View, answer_source, expression
 
 __all__ = ["FACETS", "facet_values", "judgements_of"]
 
@@ -52,23 +53,24 @@ def judgements_of(
 
 def facet_values(project: ProjectStore, field: str, filters: CallFilters) -> list[Row]:
     """The values of one of `FACETS` with how many calls (or flags) have each, most frequent first, empty ones left out."""
-    where, params = conditions(filters)
     if field == "flag":
-        return _flag_values(project, where, params)
-    value = "arrayJoin(tags)" if field == "tag" else field
+        return _flag_values(project, *conditions(filters))
+    params: dict[str, Any] = {"max": _MAX_VALUES}
+    value = expression(field, params, "key")
+    source = answer_source(project, View(filters), value.columns)
     return project.rows(
         f"""
         SELECT
-            {value} AS value,
-            count() AS count
-        FROM spans FINAL
-        WHERE {where}
+            {value.sql} AS value,
+            sum(num) AS count
+        FROM ({source.sql})
         GROUP BY value
         HAVING value != ''
         ORDER BY count DESC, value
         LIMIT {{max:UInt32}}
         """,  # noqa: S608
-        {**params, "max": _MAX_VALUES},
+        {**source.params, **params},
+        do_not_merge_across_partitions_select_final=1,
     )
 
 
