@@ -22,6 +22,7 @@ from heedloop_server.ingest.claims import TokenClaims
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.limits import BodyLimit
 from heedloop_server.openapi import describe
+from heedloop_server.own_traces import NATIVE_TELEMETRY_OFF, RequestSpans, make_provider
 from heedloop_server.parameters import known_parameters
 from heedloop_server.rates import AddressLimit, RateLimit
 from heedloop_server.review.desk import ReviewDesk
@@ -96,6 +97,8 @@ def create_app(settings: Settings | None = None, *, store: Store | None = None) 
             await run_in_threadpool(caretaker.stop)
             await run_in_threadpool(app.state.intake.stop)
             _note_key_uses(app)
+            if app.state.tracing is not None:
+                await run_in_threadpool(app.state.tracing.shutdown)
             if store is None:
                 opened.close()
 
@@ -106,12 +109,17 @@ def create_app(settings: Settings | None = None, *, store: Store | None = None) 
         docs_url=None,
         redoc_url=None,
         dependencies=[Depends(known_parameters)],
+        telemetry=NATIVE_TELEMETRY_OFF,
     )
     app.state.settings = chosen
     app.state.rates = RateLimit(chosen.requests_per_minute)
     app.state.addresses = AddressLimit(chosen.requests_per_minute_per_address, chosen.refused_per_minute)
     answer_errors(app)
     app.add_middleware(BodyLimit, limit=chosen.max_body_bytes)
+    app.state.tracing = None
+    if chosen.otlp_endpoint:
+        app.state.tracing = make_provider(chosen.otlp_endpoint, version=app.version)
+        app.add_middleware(RequestSpans, tracer=app.state.tracing.get_tracer("heedloop.server"))
     # a page of any origin may post with a feedback token; keys go in Authorization, which no page is allowed to send
     app.add_middleware(
         CORSMiddleware,

@@ -1,4 +1,4 @@
-"""All settings of the server in one class: flags of `heedloop serve`, environment (`HEEDLOOP_…`), a `.env` file, defaults, in this order."""
+"""All settings of the server in one class: flags of `heedloop serve`, environment (`HEEDLOOP_…`), a file of such lines, defaults, in this order."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from heedloop_server.log_lines import LogFormat
 
 __all__ = ["Settings"]
 
@@ -68,6 +70,11 @@ class Settings(BaseSettings):
         False,
         description="let alerts' webhooks be on this machine; every other private address stays refused",
     )
+    otlp_endpoint: str = Field(
+        "",
+        description="where the server's own traces go by OTLP/HTTP, such as http://collector:4318; empty sends none",
+    )
+    log_format: LogFormat = Field("text", description="text for people, json for one JSON object a line")
     metrics_open: bool = Field(False, description="serve /metrics to loopback addresses without a key")
     trusted_proxies: str = Field("127.0.0.1", description="addresses whose X-Forwarded-For is believed")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import signal
 import socket
@@ -15,6 +14,11 @@ HELP = "run a server: OTLP and feedback in, the REST API out"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One flag per setting that people change; all settings are in docs/server.md and in the environment as HEEDLOOP_<NAME>."""
+    parser.add_argument(
+        "--settings",
+        type=Path,
+        help="file of HEEDLOOP_… lines to read instead of .env; the environment and flags win",
+    )
     parser.add_argument("--host", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (8321); 0 takes a free one")
     parser.add_argument(
@@ -44,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
     from heedloop_server.errors import ServerError
     from heedloop_server.grpc_door import GrpcMissing, check_grpc
     from heedloop_server.ingest.log import LogInUse
+    from heedloop_server.log_lines import set_up_logging
+    from heedloop_server.own_traces import check_endpoint
     from heedloop_server.settings import Settings
     from heedloop_server.store.connection import StoreError, open_store
 
@@ -52,15 +58,17 @@ def run(args: argparse.Namespace) -> int:
         for n in ("host", "port", "grpc_port", "data", "store", "cluster")
         if (v := getattr(args, n)) is not None
     }
-    settings = Settings(**given)
-    logging.basicConfig(
-        level=args.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    if args.settings is not None and not args.settings.is_file():
+        return _fail(f"there is no settings file {args.settings}")
+    settings = Settings(_env_file=args.settings or ".env", **given)  # pyright: ignore[reportCallIssue]
+    set_up_logging(args.log_level, settings.log_format)
     try:
         if settings.grpc_port is not None:
             check_grpc()
+        if settings.otlp_endpoint:
+            check_endpoint(settings.otlp_endpoint, host=settings.host, port=settings.port)
         listener = _listen(settings.host, settings.port)
-    except GrpcMissing as err:
+    except (GrpcMissing, ValueError) as err:
         return _fail(str(err))
     except OSError as err:
         return _fail(
@@ -87,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
         config = uvicorn.Config(
             app,
             log_level=args.log_level,
+            log_config=None,
             access_log=False,
             lifespan="on",
             proxy_headers=True,
@@ -98,6 +107,8 @@ def run(args: argparse.Namespace) -> int:
         if settings.grpc_port is not None:
             print(f"heedloop takes OTLP/gRPC on {settings.host}:{settings.grpc_port}", flush=True)
         print(f"heedloop serves on http://{host}:{port}", flush=True)
+        # the loader's thread computes for long; five milliseconds, the default, is more than an answer may take
+        sys.setswitchinterval(0.0005)
         # uvicorn stops on these signals and raises them again afterwards; ours then do nothing, so that the store is closed
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
