@@ -33,7 +33,9 @@ def furnish(project: ProjectStore, client: Sender, key: str, text: str) -> dict[
     run = {"id": f"run-{uuid.uuid4().hex}", "method": "sft", "name": text, "snapshot_id": snapshot["id"]}
     _send(client, auth, "POST", "/v1/runs", run)
     made = _send(client, auth, "POST", "/v1/keys", {"name": text, "scopes": ["read"]})
+    erased = _send(client, auth, "POST", "/v1/erasures", {"trace_id": uuid.uuid4().hex})
     return {
+        "erasure_id": erased["erasure_id"],
         "trace_id": ids["trace_id"],
         "span_id": ids["span_id"],
         "feedback_id": posted["results"][0]["feedback_id"],
