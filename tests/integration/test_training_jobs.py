@@ -15,11 +15,13 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from heedloop._cli import main
 from heedloop.client import Client
-from heedloop.schema import Message
+from heedloop.schema import Message, PromptRow
 from heedloop_trainer.judges import load_judge
 from heedloop_trainer.models import load_policy, load_reward_model, load_tokenizer
+from heedloop_trainer.people import put_to_review, win_rate_by_people
 from heedloop_trainer.reward_ensemble import RewardEnsemble
 from heedloop_trainer.reward_linear import LinearReward
+from heedloop_trainer.rollout import Response
 from heedloop_trainer.sequences import Encoder
 
 POLITE, RUDE = "Thank you, gladly: {} is here.", "No. Go away, {} is not my job."
@@ -102,6 +104,12 @@ def test_a_linear_reward_model_from_a_project(server, runs_folder, capsys):
     known = client.run(manifest["id"])
     assert known["snapshot_id"] == manifest["snapshot_id"]
     assert client.run_history(manifest["id"])[0]["num_features"] > 10
+    # From the checkpoint back to every feedback behind it, and from one of them forward to this run.
+    trained_on = client.snapshot_rows(manifest["snapshot_id"], "comparisons", "train")
+    feedback_ids = {f for row in trained_on for f in row.feedback_ids}
+    assert len(feedback_ids) == int(manifest["metrics"]["num_rows"])
+    forward = client.feedback_one(feedback_ids.pop())["runs"]
+    assert manifest["id"] in [r["id"] for r in forward]
     assert "bag of words" in (out / "checkpoint" / "README.md").read_text()
 
 
@@ -248,6 +256,33 @@ def test_thumbs_alone_and_names_of_their_own_make_an_ensemble(server, tmp_path, 
     assert "ensemble" not in (out / "checkpoint" / "member-0" / "config.json").read_text()
     names = {k for row in (out / "metrics.jsonl").read_text().splitlines() for k in json.loads(row)}
     assert {"member-0/loss", "member-1/loss"} <= names
+
+
+def test_people_judge_the_pairs_that_an_evaluation_puts_to_review(server):
+    """The new answer wins one pair and loses none; nothing is counted before anybody has judged."""
+    client = server.client()
+    questions = [{"name": "better", "kind": "comparison", "title": "Which answer is better?"}]
+    made = client.review("POST", "queues", {"name": "new against parent", "questions": questions})
+    queue = made["queue_id"]
+    prompts = [PromptRow((Message("user", f"Where is lamp {i}?"),)) for i in range(3)]
+    new = [
+        Response(p, t, [1], True) for p, t in zip(prompts, ("In the shop.", "Gone.", "Same."), strict=True)
+    ]
+    old = [
+        Response(p, t, [1], True) for p, t in zip(prompts, ("No idea.", "Sold out.", "Same."), strict=True)
+    ]
+    put = put_to_review(client, queue, new, old, "run-1")
+    assert (put["added"], put["num_equal"], len(put["pairs"])) == (2, 1, 2)
+    assert put_to_review(client, queue, new, old, "run-1")["added"] == 0, "sent again, nothing is there twice"
+    assert win_rate_by_people(client, put["pairs"]) is None
+    [assignment] = client.review("POST", f"queues/{queue}/next", {"count": 1})["assignments"]
+    shown = [a["text"] for a in assignment["answers"]]
+    preferred = next(i for i, text in enumerate(shown) if text in ("In the shop.", "Gone."))
+    answer = {"answers": {"better": {"preferred": preferred}}, "duration_ms": 10, "next": 0}
+    client.review("POST", f"assignments/{assignment['assignment_id']}/submit", answer)
+    found = win_rate_by_people(client, put["pairs"])
+    assert found is not None
+    assert (found["estimate"], found["n"]) == (1.0, 1)
 
 
 @pytest.mark.slow

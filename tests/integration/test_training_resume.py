@@ -94,6 +94,25 @@ def test_a_crash_while_saving_leaves_the_old_point_whole(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".resume")] == []
 
 
+def test_the_other_processes_of_a_run_read_its_folder_and_write_nothing(tmp_path):
+    """After a crash under torchrun all processes go on from the one resume point that the first one wrote."""
+    first = RunFolder.create(tmp_path, "sft", save_every=1)
+    for step in range(3):
+        first.log(step, loss=1.0 - step / 10)
+    first.save_state(2, {"w": torch.ones(3)}, {})
+    before = {p.name: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    other = RunFolder.follow(tmp_path, save_every=1)
+    assert other.id == first.id
+    state = other.load_state()
+    assert state is not None
+    assert state.step == 2
+    assert [r["step"] for r in other.history] == [0, 1]
+    other.log(2, loss=0.5)
+    other.save_state(3, {"w": torch.zeros(3)}, {})
+    other.finish()
+    assert {p.name: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
 def test_a_folder_goes_on_only_with_its_own_run(tmp_path):
     first = RunFolder.create(tmp_path, "sft", snapshot_id="a" * 16)
     again = RunFolder.create(tmp_path, "sft", snapshot_id="a" * 16)

@@ -5,7 +5,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
+from heedloop_trainer.jobs import is_out_of_memory
 from heedloop_trainer.memory import available_bytes, estimate_memory, what_to_change
 from heedloop_trainer.models import checkpoint_activations
 from heedloop_trainer.ppo import PPOConfig
@@ -78,3 +80,11 @@ def test_the_advice_names_what_is_not_yet_done():
     )
     for part in ("--max-tokens", "checkpointing", "critic_body", "--lora", "bfloat16"):
         assert part not in less
+
+
+def test_running_out_of_memory_is_known_from_other_errors():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert is_out_of_memory(caught.value)
+    assert is_out_of_memory(MemoryError())
+    assert not is_out_of_memory(RuntimeError("shapes differ"))
