@@ -1,26 +1,36 @@
 """How long the pages' questions take over many calls.
 
-    python benchmarks/queries.py [--calls 1000000] [--out FILE]
+    python benchmarks/queries.py [--calls 1000000] [--folder FOLDER] [--loaded 10000] [--out FILE]
 
-Fills a temporary embedded store with calls of 30 days (made by the engine itself: questions and answers of dictionary words with
-rare ones among them, one rating in nine) and asks what the routes ask, through the very functions of the routes. Median of seven,
-after one to warm up; two threads a query.
+Fills an embedded store with calls of 30 days (made by the engine itself: questions and answers of dictionary words with rare ones
+among them, one judgement in nine) and asks what the routes ask, through the very functions of the routes. Median of seven, after one
+to warm up; two threads a query. `--folder` keeps the store and finds it again. `--loaded` asks everything again while the loader of
+this process stores that many spans a second (its processor time, the making of the spans too, is in the answers then).
+About two minutes for a million calls, eight for ten million.
 """
 
 import argparse
+import random
 import statistics
+import struct
 import tempfile
+import threading
 import time
+import zlib
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from heedloop_server.filters import CallFilters
+from heedloop_server.ingest.log import Segment
+from heedloop_server.ingest.record import TRACES, LoggedRequest, pack
+from heedloop_server.ingest.spans import SpanLoader
 from heedloop_server.store.connection import Store, open_store
 from heedloop_server.store.feedback import feedback_of_trace, list_feedback
 from heedloop_server.store.filters import conditions
 from heedloop_server.store.spans import list_calls, trace_calls
 from heedloop_server.store.summaries import facet_values, judgements_of
+from ingest_load import Patched, bodies
 
 END = datetime(2026, 11, 1, tzinfo=timezone.utc)
 BLOCK = 500_000
@@ -123,39 +133,111 @@ def questions(store: Store) -> dict[str, Callable[[], object]]:
     }
 
 
+class Loading:
+    """A loader at work beside the questions: segments of the log, each of half a second, one after the other."""
+
+    def __init__(self, store: Store, folder: Path, rate: int) -> None:
+        self._folder = folder
+        self._loader = SpanLoader(
+            store,
+            server_id="benchmark",
+            dead=folder / "refused",
+            on_feedback=lambda *_: None,
+            on_names=lambda *_: None,
+        )
+        self._made = [Patched(b) for b in bodies(40, 50)]
+        self._num_requests = rate // 50 // 2
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work)
+        self.num_spans = 0
+
+    def __enter__(self) -> "Loading":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        number, due = 0, time.perf_counter()
+        while not self._stopping.wait(max(0.0, due - time.perf_counter())):
+            number, due = number + 1, due + 0.5
+            segment = self._write(number)
+            self._loader.load(segment)
+            segment.path.unlink()
+            self.num_spans += self._num_requests * 50
+
+    def _write(self, number: int) -> Segment:
+        path = self._folder / f"{number:012d}.log"
+        with path.open("wb") as file:
+            for i in range(self._num_requests):
+                at = time.time_ns() // 1000 + i
+                body = pack(LoggedRequest(TRACES, "p", at, 50, random.choice(self._made).fresh()))
+                file.write(struct.pack("<II", len(body), zlib.crc32(body)) + body)
+        return Segment(path, number, path.stat().st_size)
+
+
+def measure(store: Store, title: str) -> list[str]:
+    """One table of all questions."""
+    lines = [f"| {title} | median ms | slowest ms |", "|---|---|---|"]
+    for name, ask in questions(store).items():
+        ask()
+        times = []
+        for _ in range(7):
+            began = time.perf_counter()
+            ask()
+            times.append((time.perf_counter() - began) * 1e3)
+        lines.append(f"| {name} | {statistics.median(times):.0f} | {max(times):.0f} |")
+    return lines
+
+
+def report(folder: Path, calls: int, rate: int) -> list[str]:
+    """The whole report over the store in a folder, filled where it is new."""
+    is_new = not (folder / "store").exists()
+    store = open_store(f"chdb://{(folder / 'store').absolute()}", threads=2)
+    began = time.perf_counter()
+    if is_new:
+        fill(store, calls)
+    filled = time.perf_counter() - began
+    size = store.rows(
+        "SELECT sum(bytes_on_disk) AS b, sum(rows) AS n FROM system.parts WHERE active AND table = 'spans'"
+    )[0]
+    lines = [
+        f"{size['n']:,} calls of 30 days ({size['b'] / size['n']:,.0f} B a call on disk, filled in {filled:.0f} s), two threads a query.",
+        "",
+    ]
+    lines += measure(store, "question")
+    if rate:
+        began = time.perf_counter()
+        with tempfile.TemporaryDirectory() as log, Loading(store, Path(log), rate) as loading:
+            loaded = measure(store, "question, while spans come in")
+        lines += [
+            "",
+            f"{loading.num_spans / (time.perf_counter() - began):,.0f} spans/s were stored beside these:",
+            "",
+            *loaded,
+        ]
+    store.close()
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--calls", type=int, default=1_000_000)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--loaded", type=int, default=0, metavar="SPANS_PER_SECOND")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        store = open_store(f"chdb://{folder}", threads=2)
-        began = time.perf_counter()
-        fill(store, args.calls)
-        filled = time.perf_counter() - began
-        size = store.rows(
-            "SELECT sum(bytes_on_disk) AS b FROM system.parts WHERE active AND table = 'spans'"
-        )[0]["b"]
-        lines = [
-            f"{args.calls:,} calls of 30 days ({size / args.calls:,.0f} B a call on disk, filled in {filled:.0f} s), two threads a query.",
-            "",
-        ]
-        lines += ["| question | median ms | slowest ms |", "|---|---|---|"]
-        for name, ask in questions(store).items():
-            ask()
-            times = []
-            for _ in range(7):
-                began = time.perf_counter()
-                ask()
-                times.append((time.perf_counter() - began) * 1e3)
-            lines.append(f"| {name} | {statistics.median(times):.0f} | {max(times):.0f} |")
-        store.close()
-    report = "\n".join(lines) + "\n"
-    print(report)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        text = "\n".join(report(folder, args.calls, args.loaded)) + "\n"
+    print(text)
     if args.out:
-        args.out.write_text(report)
+        args.out.write_text(text)
 
 
 if __name__ == "__main__":
