@@ -48,18 +48,18 @@ def test_an_alert_from_the_form_to_the_webhook_and_back(
     demo_page: Page, demo_dashboard: str, demo_api: Client, webhook: tuple[str, list[dict[str, Any]]]
 ) -> None:
     url, told = webhook
-    visit(demo_page, demo_dashboard, "/alerts?new=1&model=fernleaf-base")
-    expect(demo_page.get_by_label("Of which answers", exact=True)).to_have_value("model=fernleaf-base")
+    visit(demo_page, demo_dashboard, "/alerts?new=1&model=fernleaf-ppo")
+    expect(demo_page.get_by_label("Of which answers", exact=True)).to_have_value("model=fernleaf-ppo")
     demo_page.get_by_role("button", name="Make the alert").click()
     expect(demo_page.get_by_text("Give the alert a name.")).to_be_visible()
-    demo_page.get_by_label("Name", exact=True).fill("The base model pleases")
+    demo_page.get_by_label("Name", exact=True).fill("The new model pleases")
     demo_page.get_by_text("It crosses a threshold").click()
-    demo_page.get_by_label("Threshold (%)").fill("95")
+    demo_page.get_by_label("Threshold (%)").fill("97")
     demo_page.get_by_label("Window (hours)").fill("168")
     demo_page.get_by_label("Webhook", exact=True).fill(url)
     demo_page.get_by_role("button", name="Make the alert").click()
     expect(demo_page.locator(".st-key-panel_secret")).to_contain_text("Shown this once")
-    alert = next(a for a in demo_api.alerts() if a["name"] == "The base model pleases")
+    alert = next(a for a in demo_api.alerts() if a["name"] == "The new model pleases")
     wait_until(lambda: demo_api.alert(alert["id"])["state"] == "alarm", "the server sees it")
     wait_until(lambda: any(t["type"] == "alert" for t in told), "the webhook is told")
     demo_page.reload()

@@ -109,10 +109,11 @@ def _one(snapshot_id: str) -> None:
         _row_counts(snapshot.get("num_rows") or {})
     with right, panels.panel("report", stretch=True):
         panels.header("Report", "Contributors, lengths and baselines, as counted when it was frozen")
-        _tree("report_json", found.get("report") or snapshot.get("report") or {})
+        _tree("report_json", found.get("report") or snapshot.get("report") or {}, "Report of the snapshot")
     with panels.panel("query"):
         panels.header("Query", "Filters and rules; they decide the rows")
-        _tree("query_json", {**(snapshot.get("query") or {}), "feedback_hash": snapshot.get("feedback_hash")})
+        query = {**(snapshot.get("query") or {}), "feedback_hash": snapshot.get("feedback_hash")}
+        _tree("query_json", query, "Query of the snapshot")
 
 
 def _row_counts(forms: Mapping[str, Mapping[str, int]]) -> None:
@@ -130,7 +131,7 @@ def _row_counts(forms: Mapping[str, Mapping[str, int]]) -> None:
     components.table("row_counts", heads, rows, caption="Rows by form and split", link=-1)
 
 
-def _tree(key: str, value: Any) -> None:
+def _tree(key: str, value: Any, caption: str) -> None:
     """Nested values as rows of dotted names."""
     rows = [{"cells": [name, text]} for name, text in flatten(value)]
     if not rows:
@@ -140,7 +141,7 @@ def _tree(key: str, value: Any) -> None:
         {"key": "name", "label": "Name", "kind": "mono"},
         {"key": "value", "label": "Value", "kind": "wide"},
     ]
-    components.table(key, heads, rows, caption="Names and values", link=-1, tall=True)
+    components.table(key, heads, rows, caption=caption, link=-1, tall=True)
 
 
 def flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:

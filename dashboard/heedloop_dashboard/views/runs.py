@@ -193,4 +193,11 @@ def _pairs(key: str, value: Mapping[str, Any], empty_text: str) -> None:
         {"key": "name", "label": "Name", "kind": "mono"},
         {"key": "value", "label": "Value", "kind": "wide"},
     ]
-    components.table(key, heads, rows, caption="Names and values", link=-1, tall=True)
+    components.table(
+        key,
+        heads,
+        rows,
+        caption="Results" if key.startswith("evaluation") else "Settings",
+        link=-1,
+        tall=True,
+    )
