@@ -1,11 +1,11 @@
 """How long an annotator waits: from Ctrl+Enter to the next answer on screen, in Chromium, over real server and dashboard processes.
 
-    python benchmarks/review.py [--answers 100] [--pause-ms 0] [--stored 0]
+    python benchmarks/review.py [--answers 100] [--pause-ms 0 500] [--stored 0]
 
 Each answer gets a thumb by a number key and Ctrl+Enter. The clock starts in the page at the key event and stops when the next
 answer has been painted (two animation frames after it stands there); `saved` is when the server has acknowledged the judgement.
-`--pause-ms` is how long the person looks at each answer; 0 is faster than anybody reads, so that answers at hand run out and the
-round trip itself is measured. `--stored` fills the store with that many further calls first.
+`--pause-ms` is how long the person looks at each answer, a round each; 0 is faster than anybody reads, so that the answers at hand
+run out and the round trip itself is measured. `--stored` fills the store with that many further calls first.
 """
 
 from __future__ import annotations
@@ -66,10 +66,12 @@ def start(*args: str, says: str) -> tuple[subprocess.Popen[str], str]:
     command = [sys.executable, "-m", "heedloop._cli", *args]
     child = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert child.stdout is not None
+    said = ""
     for line in child.stdout:
         if says in line:
             return child, line.split(says)[1].split()[0]
-    raise RuntimeError(f"heedloop {args[0]} ended with {child.wait()}")
+        said += line
+    raise RuntimeError(f"heedloop {args[0]} ended with {child.wait()}:\n{said}")
 
 
 def span(i: int, at: datetime) -> dict[str, Any]:
@@ -150,7 +152,8 @@ def work(dashboard: str, key: str, queue_id: str, num: int, pause_ms: int) -> tu
         return waits, saves
 
 
-def measure(args: argparse.Namespace, folder: Path) -> tuple[list[float], list[float]]:
+def measure(args: argparse.Namespace, folder: Path) -> dict[int, tuple[list[float], list[float]]]:
+    """Per pause the waits and the acknowledgements."""
     server, url = start(
         "serve",
         "--port",
@@ -166,12 +169,14 @@ def measure(args: argparse.Namespace, folder: Path) -> tuple[list[float], list[f
     try:
         fill(url, key, args.answers + args.stored)
         client = Client(url, key)
-        queue_id = queue_of(client, args.answers)
-        annotator = client.create_key("bench", ["annotate"])["key"]
-        waits, saves = work(page, annotator, queue_id, args.answers, args.pause_ms)
-        stored = sum(1 for _ in client.iter_feedback(author_kind="annotator", name="thumb"))
-        assert stored == args.answers, f"{stored} of {args.answers} judgements are stored"
-        return waits, saves
+        rounds: dict[int, tuple[list[float], list[float]]] = {}
+        for number, pause_ms in enumerate(args.pause_ms, 1):
+            queue_id = queue_of(client, args.answers)
+            annotator = client.create_key(f"bench {pause_ms}", ["annotate"])["key"]
+            rounds[pause_ms] = work(page, annotator, queue_id, args.answers, pause_ms)
+            stored = sum(1 for _ in client.iter_feedback(author_kind="annotator", name="thumb"))
+            assert stored == number * args.answers, f"{stored} judgements are stored"
+        return rounds
     finally:
         for child in (dashboard, server):
             child.terminate()
@@ -181,19 +186,22 @@ def measure(args: argparse.Namespace, folder: Path) -> tuple[list[float], list[f
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--answers", type=int, default=100)
-    parser.add_argument("--pause-ms", type=int, default=0, help="how long each answer is looked at")
+    parser.add_argument(
+        "--pause-ms", type=int, nargs="+", default=[0, 500], help="how long each answer is looked at"
+    )
     parser.add_argument("--stored", type=int, default=0, help="further calls in the store")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="heedloop-bench-") as folder:
-        waits, saves = measure(args, Path(folder))
-    print(
-        f"{args.answers} answers, {args.pause_ms} ms looked at each, {args.answers + args.stored:,} calls stored; milliseconds\n"
-    )
-    print("| from Ctrl+Enter to | p50 | p95 | max |\n|---|---|---|---|")
-    for name, values in (("the next answer on screen", waits), ("acknowledged by the server", saves)):
-        ordered = sorted(values)
-        p95 = ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))]
-        print(f"| {name} | {statistics.median(ordered):.0f} | {p95:.0f} | {ordered[-1]:.0f} |")
+        rounds = measure(args, Path(folder))
+    print(f"{args.answers} answers a round, {args.answers + args.stored:,} calls stored; milliseconds\n")
+    print("| looked at each | from Ctrl+Enter to | p50 | p95 | max |\n|---|---|---|---|---|")
+    for pause_ms, (waits, saves) in rounds.items():
+        for name, values in (("the next answer on screen", waits), ("acknowledged by the server", saves)):
+            ordered = sorted(values)
+            p95 = ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))]
+            print(
+                f"| {pause_ms} ms | {name} | {statistics.median(ordered):.0f} | {p95:.0f} | {ordered[-1]:.0f} |"
+            )
 
 
 if __name__ == "__main__":

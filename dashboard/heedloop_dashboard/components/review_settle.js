@@ -9,7 +9,7 @@ class Settling extends Review {
     this.page = drawFrame(this);
     this.page.title.prepend(this.wayBack());
     this.page.title.lastChild.textContent = visible(`Settle: ${this.queue.name}`);
-    this.page.bar.remove();
+    this.page.bar.style.visibility = "hidden"; // its place keeps the distance
     this.page.small.remove();
     this.page.save.firstChild.textContent = "Save the word";
     this.reason = el("textarea", "rv-input");
