@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from heedloop_server.quality.intervals import Interval
-from heedloop_server.quality.weighted import wilson_from_sums
+from heedloop_server.quality.weighted import widened_by_design, wilson_from_sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,13 @@ class Ratings:
     def rate(self) -> Interval | None:
         """The thumbs-up rate; None without ratings."""
         return wilson_from_sums(self.num, self.sum_w, self.sum_w2, self.sum_wy, self.sum_w2y)
+
+    def rate_by_design(self, weights: tuple[float, float] | None) -> Interval | None:
+        """The rate where the (smallest, largest) weight that sampling gives is known: right at few ratings too."""
+        found = self.rate
+        if found is None or weights is None:
+            return found
+        return widened_by_design(found, self.num_up, self.sum_w, self.sum_wy, weights)
 
 
 @dataclass(frozen=True, slots=True)

@@ -360,11 +360,11 @@ def drift(
 def sample(project: Reader, view: Chosen) -> dict[str, Any]:
     """The rate of a random review sample beside that of those who chose to rate, and what coverage alone allows."""
     chosen = store.count_total(project, View(view.filters, "end_user"))
-    drawn = store.count_sample(project, view)
+    drawn = store.count_sample(project, view).rate_by_design(store.design_weights(project))
     return {
         "self_selected": as_json(chosen.rate),
-        "random_sample": as_json(drawn.rate),
-        "difference": as_json(difference(chosen.rate, drawn.rate)),
+        "random_sample": as_json(drawn),
+        "difference": as_json(difference(chosen.rate, drawn)),
         "coverage": as_json(chosen.coverage),
         "bounds": _bounds_json(chosen),
     }

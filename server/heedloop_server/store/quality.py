@@ -41,6 +41,7 @@ __all__ = [
     "count_raters",
     "count_sample",
     "count_total",
+    "design_weights",
     "first_seen",
     "measured",
     "measured_total",
@@ -331,6 +332,22 @@ def count_sample(project: ProjectStore, view: View) -> Ratings:
     """Thumbs by annotators on answers that were drawn for review with a known probability."""
     rows = _count(project, sample_source(view), _RATED, {}, {}, None)
     return _ratings(rows[0][1]) if rows else Ratings()
+
+
+def design_weights(project: ProjectStore) -> tuple[float, float] | None:
+    """The smallest and the largest weight of all drawn answers of the project; None where nothing was drawn."""
+    row = project.row(
+        """
+        SELECT
+            min(sampling_probability) AS least,
+            max(sampling_probability) AS most
+        FROM feedback
+        WHERE project_id = {project:String} AND sampling_probability > 0
+        """
+    )
+    if row is None or row["least"] is None:
+        return None
+    return 1 / float(row["most"]), 1 / float(row["least"])
 
 
 def num_calls(project: ProjectStore, view: View) -> int:

@@ -30,6 +30,32 @@ def test_the_weighted_interval_covers(n, spread):
     assert 0.95 - error <= hits / runs <= 0.95 + error + 0.01
 
 
+@pytest.mark.parametrize("n", [5, 10, 20, 100, 1000, 5000])
+@pytest.mark.parametrize("ratio", [5.0, 0.2, 20.0])
+def test_with_the_design_s_range_it_covers_where_the_outcome_decides_the_weight(n, ratio):
+    """The worst there is: the less common outcome's weight is not seen at all in most small samples."""
+    rng, runs, hits, without = np.random.default_rng(n), 600 if n < 5000 else 200, 0, 0
+    weights = {1.0: max(ratio, 1.0), 0.0: max(1 / ratio, 1.0)}
+    for truth in rng.uniform(0.05, 0.95, runs):
+        sampled = truth / weights[1.0] / (truth / weights[1.0] + (1 - truth) / weights[0.0])
+        y = (rng.random(n) < sampled).astype(float)
+        pi = np.where(y == 1, 1 / weights[1.0], 1 / weights[0.0])
+        found = weighted_wilson(y, pi, design=(1 / max(weights.values()), 1.0))
+        plain = weighted_wilson(y, pi)
+        hits += found.low <= truth <= found.high
+        without += plain.low <= truth <= plain.high
+    assert hits / runs >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / runs)
+    if n <= 10:
+        assert without < hits
+
+
+def test_the_design_s_range_changes_nothing_where_all_weights_are_one():
+    y = [1, 0, 1, 1, 0]
+    assert weighted_wilson(y, [0.2] * 5, design=(0.2, 0.2)) == weighted_wilson(y, [0.2] * 5)
+    with pytest.raises(ValueError, match="smallest first"):
+        weighted_wilson(y, [0.2] * 5, design=(0.5, 0.2))
+
+
 @pytest.mark.parametrize("n", SIZES)
 def test_plain_wilson_covers_over_all_rates(n):
     """Exactly, without simulation: the mean over the rates 2% to 98%; single rates swing around it."""
