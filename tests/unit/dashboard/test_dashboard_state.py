@@ -1,0 +1,197 @@
+"""A view's state in the URL, rules of alerts in words and back, files: pure."""
+
+from __future__ import annotations
+
+import io
+from datetime import datetime, timezone
+
+import pyarrow.parquet
+import pytest
+
+from heedloop_dashboard import export, rules
+from heedloop_dashboard.charts import coverage, dots
+from heedloop_dashboard.fetch import Ask, ask
+from heedloop_dashboard.state import chosen_filters, merged, narrower, view_of, window
+from heedloop_dashboard.theme import LIGHT
+from heedloop_dashboard.views.alert_form import rule_of
+from heedloop_dashboard.views.traces import export_rows
+
+NOW = datetime(2026, 11, 21, 15, 4, 3, tzinfo=timezone.utc)
+
+
+def test_filters_are_what_the_api_filters_by_and_nothing_else() -> None:
+    query = {
+        "tag": ["a", "", "b", "a"],
+        "metadata.language": ["de"],
+        "metadata.region": [""],
+        "model": [""],
+        "rating": ["up", "down"],
+        "cursor": ["x"],
+        "trace_id": ["y"],
+        "metadata.": ["z"],
+        "author_kind": ["nobody"],
+    }
+    assert chosen_filters(query) == {
+        "tag": ["a", "b"],
+        "metadata.language": "de",
+        "metadata.region": "",
+        "rating": "down",
+    }
+
+
+def test_a_view_is_its_times_and_filters() -> None:
+    query = {"period": ["7 d"], "since": [""], "model": ["m"], "alert_id": ["x"]}
+    assert view_of(query) == {"period": "7 d", "model": "m"}
+
+
+def test_a_view_is_narrowed_by_adding_tags_and_widened_by_none() -> None:
+    view = {"tag": ["a"], "model": "m", "period": "7 d"}
+    assert merged(view, {"tag": "b", "model": None, "rating": "down", "metadata.x": ""}) == {
+        "tag": ["a", "b"],
+        "period": "7 d",
+        "rating": "down",
+        "metadata.x": "",
+    }
+    assert view == {"tag": ["a"], "model": "m", "period": "7 d"}
+    assert merged(view, {"tag": ["a", "c"], "status": ""})["tag"] == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "filter_"),
+    [
+        ("model", "large", {"model": "large"}),
+        ("model", "", None),
+        ("model", "(none)", None),
+        ("metadata.topic", "", {"metadata.topic": ""}),
+        ("tag", "a", {"tag": "a"}),
+        ("something_else", "x", None),
+    ],
+)
+def test_a_group_without_a_filter_has_no_link(field: str, value: str, filter_: dict | None) -> None:
+    assert narrower(field, value) == filter_
+
+
+def test_all_time_begins_where_the_first_call_is() -> None:
+    first = datetime(2025, 3, 3, tzinfo=timezone.utc)
+    assert window("All", NOW, first)["since"] == "2025-03-03T00:00:00.000000Z"
+    assert window("All", NOW)["since"] < window("7 d", NOW)["since"]
+
+
+# --------------------------------------------------------------------------------------------------------- rules
+
+FORM = {
+    "name": " Refunds ",
+    "metric": "rate",
+    "filters": "tag=a\ntag=b\n\nmetadata.language = de",
+    "of": "",
+    "bad": "",
+    "kind": "threshold",
+    "threshold": 60.0,
+    "baseline": None,
+    "window_hours": 24,
+    "min_count": 30,
+    "webhook_url": " ",
+    "remind_hours": 0,
+}
+
+
+def test_the_form_becomes_a_rule() -> None:
+    assert rule_of(FORM) == {
+        "name": "Refunds",
+        "metric": "rate",
+        "filters": {"tag": ["a", "b"], "metadata.language": "de"},
+        "kind": "threshold",
+        "threshold": 0.6,
+        "window_hours": 24,
+        "min_count": 30,
+        "webhook_url": None,
+        "remind_hours": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"name": " "}, "name"),
+        ({"threshold": None}, "needs a number"),
+        ({"metric": "share"}, "which answers"),
+        ({"filters": "model small"}, "name=value"),
+        ({"filters": "=x"}, "name=value"),
+    ],
+)
+def test_a_form_that_says_too_little_is_answered_in_words(change: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        rule_of({**FORM, **change})
+
+
+def test_a_rule_reads_as_a_sentence() -> None:
+    rule = {
+        "metric": "rate",
+        "kind": "threshold",
+        "threshold": 0.6,
+        "bad": "lower",
+        "filters": {"tag": ["a", "b"]},
+    }
+    assert rules.sentence(rule) == "Thumbs-up rate below 60.0%, where tag a, tag b"
+    drifting = {"metric": "errors", "kind": "drift", "bad": "higher", "filters": {}, "baseline_used": None}
+    assert rules.sentence(drifting) == "Share of calls that fail drifting above its own past"
+    assert rules.state_word({"state": "alarm", "enabled": False}) == "Muted"
+
+
+def test_an_undefined_value_is_a_dash_never_zero() -> None:
+    assert rules.value_text(None) == "–"
+
+
+# --------------------------------------------------------------------------------------------------------- files
+
+
+def test_parquet_holds_values_as_they_are_and_mixed_columns_as_text() -> None:
+    rows = [{"a": "=1+1", "n": 1, "mixed": 1}, {"a": None, "n": None, "mixed": "x", "late": 2.5}]
+    table = pyarrow.parquet.read_table(io.BytesIO(export.to_parquet(rows)))
+    assert table.to_pylist() == [
+        {"a": "=1+1", "n": 1, "mixed": "1", "late": None},
+        {"a": None, "n": None, "mixed": "x", "late": 2.5},
+    ]
+
+
+def test_nothing_shown_is_an_empty_file_of_either_kind() -> None:
+    assert export.to_csv([]) == "\r\n"
+    assert pyarrow.parquet.read_table(io.BytesIO(export.to_parquet([]))).num_rows == 0
+
+
+def test_an_exported_list_joins_its_tags() -> None:
+    (row,) = export_rows([{"trace_id": "t", "tags": ["a", "b"], "flags": None, "secret": "x"}])
+    assert row["tags"] == "a b"
+    assert row["flags"] == ""
+    assert "secret" not in row
+
+
+# ---------------------------------------------------------------------------------------------- charts, questions
+
+
+def test_coverage_bars_lie_inside_their_bucket() -> None:
+    points = [
+        {"time": "2026-11-16T00:00:00Z", "num_answers": 10, "num_rated": 2, "coverage": {"estimate": 0.2}}
+    ]
+    (row,) = coverage(points, LIGHT, bucket="week").rows
+    assert points[0]["time"] < row["left"] < row["right"] < "2026-11-23T00:00:00Z"
+    assert row["right"] > "2026-11-21"
+
+
+def test_a_share_that_is_no_rating_is_not_greyed_by_few() -> None:
+    group = {
+        "value": "a",
+        "rate": {"estimate": 0.5, "low": 0.4, "high": 0.6, "n": 3},
+        "num_rated": 3,
+        "num_answers": 3,
+    }
+    plain = dots([group], LIGHT, what="Group", few=False, rule=0.5).spec["layer"]
+    assert plain[0]["mark"]["type"] == "rule"
+    assert all(layer["encoding"].get("color") in (None, {"value": LIGHT.primary}) for layer in plain)
+
+
+def test_an_answer_is_fresh_for_as_long_as_its_question_says() -> None:
+    question = ask(print, 1)
+    assert question.is_fresh(1.0)
+    assert not question.is_fresh(10.0)
+    assert Ask(print, (1,), {}, keep_s=60.0).is_fresh(10.0)
