@@ -18,6 +18,7 @@ __all__ = ["PERSON", "TrustedProxy"]
 PERSON = "heedloop.person"
 """Where the ASGI scope holds the person whom a trusted proxy named; empty where none did."""
 MAX_NAME = 320
+LOOPBACK = ("127.0.0.1", "::1")
 
 
 class TrustedProxy:
@@ -35,13 +36,15 @@ class TrustedProxy:
 def _judged(scope: Scope) -> Scope:
     access = SESSIONS.access
     name = access.proxy_header.lower().encode()
-    believed = access.trusts((scope.get("client") or (None,))[0])
+    address = (scope.get("client") or (None,))[0]
+    believed = access.trusts(address)
     person = _header(scope, name) if believed and name else ""
     judged = {**scope, PERSON: person if len(person) <= MAX_NAME else ""}
     if name:
         judged["headers"] = [(k, v) for k, v in scope["headers"] if k.lower() != name]
     scheme = _header(scope, b"x-forwarded-proto").split(",")[-1].strip()
-    if believed and scheme in ("http", "https"):
+    # the scheme is believed from this machine too: it decides about our own cookie's flag, and about nobody's rights
+    if (believed or address in LOOPBACK) and scheme in ("http", "https"):
         secure = scheme == "https"
         judged["scheme"] = ("wss" if secure else "ws") if scope["type"] == "websocket" else scheme
     return judged

@@ -94,7 +94,8 @@ async def _open(request: Request, key: str, target: str, *, person: str = "", vi
         return form(target, f"The server answered: {err}", status=502)
     SESSIONS.close(request.cookies.get(COOKIE))
     answer = RedirectResponse(target, status_code=303)
-    secure = request.url.scheme == "https"
+    there = SESSIONS.access.provider
+    secure = request.url.scheme == "https" or bool(there and there.public_url.startswith("https://"))
     answer.set_cookie(
         COOKIE, name, max_age=LIFETIME_S, httponly=True, samesite="lax", secure=secure, path="/"
     )
