@@ -82,7 +82,7 @@ class KTOConfig:
             raise ValueError("KTO estimates a KL from mismatched pairs: batch_size must be 2 or more")
 
 
-def response_log_probs(policy: Policy, sequences: Sequence[TokenSequence]) -> torch.Tensor:
+def response_log_probs(policy: nn.Module, sequences: Sequence[TokenSequence]) -> torch.Tensor:
     """Summed log-probability of each response, float32 [len(sequences)], with gradient."""
     batch = collate(sequences, next(policy.parameters()).device)
     flat = policy(batch).log_probs
@@ -196,29 +196,16 @@ def train_kto(
         raise ValueError(f"KTO needs at least two judged completions; there are {len(rows)}")
     encoder = Encoder(tokenizer, config.max_prompt_tokens, config.max_response_tokens)
     sequences = encoder.sequences([r.prompt for r in rows], [r.completion for r in rows])
-    shifted = [
-        TokenSequence(sequences[k].prompt_ids, s.response_ids)
-        for s, k in zip(sequences, mismatched_prompts(rows, config.seed), strict=True)
-    ]
     anchor = reference_policy(model, reference, bfloat16=config.bfloat16)
     fixed = fixed_log_probs(anchor, sequences, config.max_tokens)
-    fixed_shifted = fixed_log_probs(anchor, shifted, config.max_tokens)
+    mismatched = _Mismatched.of(rows, sequences, anchor, config)
     policy = shard(Policy(model, bfloat16=config.bfloat16).train(), world)
     weights, labels = torch.tensor([r.weight for r in rows]), torch.tensor([r.label for r in rows])
     liked, disliked = side_weights(config, weights, labels)
     kl = torch.zeros(())
 
-    def estimate_kl(group: list[int]) -> None:
-        parts = world.share(group)
-        total = torch.zeros(2)
-        for part, weight in shared_groups(
-            parts, [len(s) for s in shifted], max_tokens=config.max_tokens, world=world
-        ):
-            with torch.no_grad():
-                now = response_log_probs(policy, [shifted[i] for i in part]).cpu()
-            total += weight * torch.stack([(now - fixed_shifted[part]).sum(), torch.tensor(float(len(part)))])
-        world.add(total)
-        kl.copy_((total[0] / total[1].clamp(min=1)).clamp(min=0))
+    def prepare(group: list[int]) -> None:
+        kl.copy_(mismatched.kl(policy, group, config.max_tokens, world))
 
     def loss_sums(group: list[int]) -> tuple[torch.Tensor, Sums]:
         sums = response_log_probs(policy, [sequences[i] for i in group])
@@ -253,11 +240,40 @@ def train_kto(
         denominator=lambda group: float(weights[group].sum()),
         loss_sums=loss_sums,
         describe=_per_row,
-        prepare=estimate_kl,
+        prepare=prepare,
         progress=progress,
         world=world,
     )
     return _result(run, config.epochs, ("loss", "liked_shift", "disliked_shift", "kl"), len(rows))
+
+
+@dataclass(frozen=True, slots=True)
+class _Mismatched:
+    """Completions under other prompts, with their log-probabilities by the reference: what KTO estimates its KL on."""
+
+    sequences: list[TokenSequence]
+    fixed: torch.Tensor
+
+    @classmethod
+    def of(
+        cls, rows: Sequence[Unpaired], sequences: Sequence[TokenSequence], anchor: Policy, config: KTOConfig
+    ) -> _Mismatched:
+        moved = [
+            TokenSequence(sequences[k].prompt_ids, s.response_ids)
+            for s, k in zip(sequences, mismatched_prompts(rows, config.seed), strict=True)
+        ]
+        return cls(moved, fixed_log_probs(anchor, moved, config.max_tokens))
+
+    @torch.no_grad()
+    def kl(self, policy: nn.Module, group: list[int], max_tokens: int, world: World) -> torch.Tensor:
+        """Mean log-ratio of a minibatch's completions under other prompts, over all ranks, 0 or more."""
+        total = torch.zeros(2)
+        lengths = [len(s) for s in self.sequences]
+        for part, weight in shared_groups(world.share(group), lengths, max_tokens=max_tokens, world=world):
+            now = response_log_probs(policy, [self.sequences[i] for i in part]).cpu()
+            total += weight * torch.stack([(now - self.fixed[part]).sum(), torch.tensor(float(len(part)))])
+        world.add(total)
+        return (total[0] / total[1].clamp(min=1)).clamp(min=0)
 
 
 def mismatched_prompts(rows: Sequence[Unpaired], seed: int) -> list[int]:
