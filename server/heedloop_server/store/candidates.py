@@ -17,7 +17,7 @@ from heedloop_server.store.filters import conditions
 __all__ = ["any_version", "is_judged", "of_page", "periods", "position_before"]
 
 _SHORTEST = timedelta(hours=1)
-_PARTS = 64
+_PARTS = 32
 _LONGER = 8
 
 _WHICH = {
