@@ -7,7 +7,16 @@ from typing import Any
 
 from heedloop_dashboard import words
 
-__all__ = ["METRICS", "filter_text", "limit", "parse_filters", "sentence", "state_word", "value_text"]
+__all__ = [
+    "METRICS",
+    "filter_text",
+    "limit",
+    "message",
+    "parse_filters",
+    "sentence",
+    "state_word",
+    "value_text",
+]
 
 Rule = Mapping[str, Any]
 METRICS = {
@@ -49,6 +58,12 @@ def sentence(alert: Rule) -> str:
         )
     where = filter_text(alert.get("filters") or {})
     return f"{metric} {against}" + (f", where {where}" if where else "")
+
+
+def message(alert: Rule) -> str:
+    """What the server says about an alert, without the name that stands before it anyway."""
+    said = str(alert.get("message") or "").removeprefix(f"{alert['name']}: ")
+    return said[:1].upper() + said[1:]
 
 
 def filter_text(filters: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["RequireSignIn", "form", "let_in", "local_path", "routes"]
+__all__ = ["RequireSignIn", "form", "let_in", "local_path", "proxy_agrees", "routes"]
 
 log = logging.getLogger("heedloop.dashboard")
 MAX_FORM_BYTES = 8192
@@ -168,7 +168,7 @@ class RequireSignIn:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket" and not _proxy_agrees(scope):
+        if scope["type"] == "websocket" and not proxy_agrees(scope):
             await send({"type": "websocket.close", "code": 4403, "reason": "sign in again"})
             return
         if scope["type"] != "http" or scope["method"] != "GET" or not _is_page(scope):
@@ -179,7 +179,7 @@ class RequireSignIn:
         request = StarletteRequest(scope)
         person: str = scope.get(PERSON, "")
         session = SESSIONS.get(request.cookies.get(COOKIE))
-        if session is not None and _proxy_agrees(scope) and person in ("", session.person):
+        if session is not None and proxy_agrees(scope) and person in ("", session.person):
             await self._app(scope, receive, send)
             return
         target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
@@ -190,7 +190,7 @@ class RequireSignIn:
         await answer(scope, receive, send)
 
 
-def _proxy_agrees(scope: Scope) -> bool:
+def proxy_agrees(scope: Scope) -> bool:
     """False where the session was opened by a proxy and this request does not come with its word for that person."""
     session = SESSIONS.get(cookies_of(scope).get(COOKIE))
     return session is None or session.via != "proxy" or scope.get(PERSON, "") == session.person

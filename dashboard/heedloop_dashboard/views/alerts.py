@@ -81,7 +81,7 @@ def _verdict(alerts: Sequence[Mapping[str, Any]]) -> None:
     components.finding(
         "verdict",
         lead=f"{first['name']} {_STATES[first['state'].capitalize()]}",
-        text=f". {first.get('message') or ''}"
+        text=f". {rules.message(first)}"
         + (f" {words.plural(len(unseen), 'alert')} not acknowledged yet." if unseen else ""),
         tone="bad" if first["state"] == "alarm" else "",
         action="Open",
@@ -186,7 +186,7 @@ def _one(alert_id: str) -> None:
 
 def _state(alert: Mapping[str, Any]) -> None:
     tone = {"alarm": "bad", "ok": "good", "resolved": "good"}.get(alert["state"], "")
-    text = f" {_STATES.get(rules.state_word(alert), 'is ' + rules.state_word(alert))}. {alert.get('message') or rules.sentence(alert)}"
+    text = f" {_STATES.get(rules.state_word(alert), 'is ' + rules.state_word(alert))}. {rules.message(alert) or rules.sentence(alert)}"
     if alert.get("error"):
         text += f" It could not be evaluated: {alert['error']}"
     target = answers_of(alert)
