@@ -2,6 +2,7 @@
 
 import re
 from datetime import datetime, timedelta, timezone
+from typing import ClassVar
 
 import pytest
 
@@ -21,7 +22,7 @@ class Watched(ProjectStore):
     """A project's store that notes the plan of every question."""
 
     __slots__ = ()
-    plans: list[str] = []
+    plans: ClassVar[list[str]] = []
 
     def rows(self, sql, params=None, **settings):
         explained = super().rows(f"EXPLAIN indexes = 1 {sql}", params, **settings)
