@@ -20,6 +20,7 @@ from starlette.routing import Route
 from heedloop.client import ApiError, Client
 from heedloop_dashboard.command import is_loopback
 from heedloop_dashboard.sessions import COOKIE, SESSIONS, Session
+from heedloop_dashboard.signin import proxy_agrees
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -73,7 +74,7 @@ async def _forward(request: Request) -> Response:
 def _ask(request: Request, path: str, body: Any, params: Mapping[str, str]) -> Response:
     try:
         session = SESSIONS.get(request.cookies.get(COOKIE))
-        if session is None:
+        if session is None or not proxy_agrees(request.scope):
             return _error(401, "signed_out", "You are signed out.")
         return _json(_asked(session, request.method, path, body, params))
     except ApiError as err:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from heedloop.client import Client
 from heedloop_dashboard import review_api
-from heedloop_dashboard.sessions import SESSIONS
+from heedloop_dashboard.proxy import PERSON
+from heedloop_dashboard.sessions import COOKIE, SESSIONS, Session
 
 OURS = {"x-heedloop-review": "1"}
 ID = "ab" * 16
@@ -99,3 +103,21 @@ def test_a_local_key_serves_no_name_that_only_points_here(door: TestClient) -> N
     SESSIONS.configure("http://127.0.0.1:9", local_key="hl_nobody")
     rebound = {**OURS, "host": "evil.example:8501", "origin": "http://evil.example:8501"}
     assert door.get("/review-api/queues", headers=rebound).status_code == 403
+
+
+@pytest.mark.parametrize(("person", "status"), [("ana", 503), ("ben", 401), ("", 401)])
+def test_a_session_that_a_proxy_opened_needs_the_proxys_word_each_time(
+    door: TestClient, monkeypatch: pytest.MonkeyPatch, person: str, status: int
+) -> None:
+    client = Client("http://127.0.0.1:9", "hl_nobody", timeout_s=1)
+    session = Session(
+        client, "p", "ana", ("annotate",), "annotator", time.monotonic() + 60, person="ana", via="proxy"
+    )
+    monkeypatch.setitem(SESSIONS._by_id, "cookie", session)
+    app = door.app
+
+    async def with_person(scope: dict, receive: object, send: object) -> None:
+        await app({**scope, PERSON: person}, receive, send)
+
+    behind = TestClient(with_person, base_url="http://localhost:8501", cookies={COOKIE: "cookie"})
+    assert behind.get("/review-api/queues", headers=OURS).status_code == status
