@@ -1,7 +1,7 @@
 """Pairwise strengths, strata, multiplicity, sequential tests, versions: identities and edges."""
 
 import math
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta, timezone
 
 import numpy as np
 import pytest
@@ -14,15 +14,27 @@ from heedloop_server.quality.consensus import (
     majority_vote,
     weighted_vote,
 )
+from heedloop_server.quality.counts import Answers, Group, Ratings
 from heedloop_server.quality.multiplicity import (
     benjamini_hochberg,
     bonferroni,
     e_benjamini_hochberg,
     holm,
 )
-from heedloop_server.quality.pairwise import Duel, bradley_terry, davidson, elo, league, win_probability
+from heedloop_server.quality.pairwise import (
+    Duel,
+    bradley_terry,
+    davidson,
+    elo,
+    first_shown_wins,
+    league,
+    length_effect,
+    win_probability,
+)
+from heedloop_server.quality.releases import compare_release
 from heedloop_server.quality.selection import nonresponse_bounds
 from heedloop_server.quality.sequential import Block, compare_blocks, e_value_half, ratings_for_difference
+from heedloop_server.quality.similar import most_similar, telling_words
 from heedloop_server.quality.stratified import cochran_mantel_haenszel, stratified_comparison
 from heedloop_server.quality.versions import compare_versions
 
@@ -79,6 +91,61 @@ def test_intervals_by_rater_are_wider_where_a_rater_judges_much():
         for s in (league(duels).standings[0], league(alone).standings[0])
     ]
     assert width[0] > 2 * width[1]
+
+
+def test_the_length_effect_is_told_from_strength():
+    """B only wins because its answers are longer: raw strengths say B, at equal length A is better."""
+    rng, duels = np.random.default_rng(4), []
+    for i in range(3000):
+        longer = rng.normal(-1.0, 1.0)  # length of A less that of B
+        wins = rng.random() < 1 / (1 + np.exp(-(0.5 + 1.2 * longer)))
+        duels.append(Duel("a", "b", float(wins), rater=i % 60, length_difference=longer))
+    assert league(duels).standings[0].name == "b"
+    found = length_effect(duels)
+    assert found.log_strength["a"] - found.log_strength["b"] == pytest.approx(0.5, abs=0.15)
+    planted = np.exp(1.2 * found.unit)
+    assert found.odds.low < planted < found.odds.high
+    assert length_effect([Duel("a", "b", 1.0, length_difference=0.0)]) is None
+    assert length_effect([Duel("a", "b", 1.0)]) is None
+
+
+def test_who_is_shown_first_is_counted_over_decided_judgements():
+    duels = [(Duel("a", "b", 1.0), True), (Duel("a", "b", 0.0), False), (Duel("a", "b", 0.5), True)]
+    found = first_shown_wins(duels)
+    assert (found.estimate, found.n) == (1.0, 2)
+    assert first_shown_wins([]) is None
+
+
+def test_a_release_is_told_from_what_changed_without_it():
+    """Everything became worse by ten points on the day; the release itself by thirty."""
+    start, at = datetime(2026, 11, 1, tzinfo=timezone.utc), datetime(2026, 11, 8, 9, 30, tzinfo=timezone.utc)
+    grid = {}
+    for hour in range(14 * 24):
+        when = start + timedelta(hours=hour)
+        after = when >= at.replace(minute=0)
+        grid[when, "old"] = _group(20, 14 if not after else 12)
+        if after:
+            grid[when, "new"] = _group(20, 8)
+    found = compare_release(grid, "new", at, days=7)
+    assert found.change.estimate == pytest.approx(-0.3)
+    assert found.drift.estimate == pytest.approx(-0.1)
+    assert found.before.num_answers == 20 * 7 * 24
+    assert found.decided == "worse"
+    assert compare_release({}, "new", at, days=7).decided is None
+
+
+def _group(num, num_up):
+    return Group(Answers(num, num, num), Ratings(num, num_up, num, num, num_up, num_up))
+
+
+def test_texts_like_a_text():
+    texts = ["How do I reset my password?", "Where is my parcel?", "Password reset does not work", ""]
+    found = most_similar("I want to reset the password", texts)
+    assert [i for i, _ in found] == [2, 0] or [i for i, _ in found] == [0, 2]
+    assert all(0 < c <= 1 for _, c in found)
+    assert most_similar("the of and", texts) == []
+    assert most_similar("password", []) == []
+    assert telling_words("What is the PASSWORD of my e-mail account?") == ["password", "account", "mail"]
 
 
 def test_elo_depends_on_order_and_keeps_its_sum():
