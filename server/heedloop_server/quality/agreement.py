@@ -14,7 +14,7 @@ from typing import Literal, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from heedloop_server.quality.intervals import Array, Interval
+from heedloop_server.quality.intervals import Array, Interval, clopper_pearson_bounds
 from heedloop_server.quality.means import percentile_interval
 
 Metric = Literal["nominal", "ordinal", "interval", "ratio"]
@@ -316,7 +316,8 @@ def agreement_interval(
 
     None where the coefficient is undefined, or where fewer than 20 resamples define it. Units, not judgements, are
     resampled: judgements of one unit are not independent. Where `clusters` names a cluster per unit (the answer that
-    several units are about), clusters are resampled.
+    several units are about), clusters are resampled. Where all agree everywhere a bootstrap knows nothing: the lower end
+    then allows for the share of disagreeing units that Clopper and Pearson's limit allows.
     """
     n = _checked_counts(counts)
     cluster = _cluster_index(len(n), clusters)[n.sum(axis=1) > 0]
@@ -325,16 +326,40 @@ def agreement_interval(
     estimate = statistic(np.ones(len(n))) if len(n) else np.nan
     if not np.isfinite(estimate):
         return None
+    paired = int((n.sum(axis=1) > 1).sum())
     present, cluster = np.unique(cluster, return_inverse=True)
     k = len(present)
+    if _all_agree(n):
+        num_clusters = len(np.unique(cluster[n.sum(axis=1) > 1]))
+        low = _low_of_all_agreeing(coefficient, n, num_clusters, level)
+        return Interval(1.0, low, 1.0, paired, "clopper_pearson", level)
     draws = np.random.default_rng(seed).multinomial(k, np.full(k, 1 / k), size=num_samples)
     ends = percentile_interval([statistic(w[cluster].astype(float)) for w in draws], level=level)
     if ends is None:
         return None
-    paired = int((n.sum(axis=1) > 1).sum())
     return Interval(
         float(estimate), min(ends[0], estimate), max(ends[1], estimate), paired, "bootstrap", level
     )
+
+
+def _all_agree(n: Array) -> bool:
+    """True where no unit holds two different judgements."""
+    return bool(((n > 0).sum(axis=1) <= 1).all())
+
+
+def _low_of_all_agreeing(coefficient: Coefficient, n: Array, num_clusters: int, level: float) -> float:
+    """The coefficient at the lowest agreement that is likely where `num_clusters` agreed without exception."""
+    observed = float(clopper_pearson_bounds(num_clusters, num_clusters, level=level)[0])
+    units = _Units(n)
+    shares = units.shares(units.ones)
+    chances: dict[str, float] = {
+        "percent": 0.0,
+        "fleiss": float((shares**2).sum()),
+        "alpha": float((shares**2).sum()),
+        "randolph": 1 / len(shares),
+        "gwet_ac1": float((shares * (1 - shares)).sum() / max(len(shares) - 1, 1)),
+    }
+    return _beyond_chance(observed, chances[coefficient])
 
 
 def _cluster_index(num_units: int, clusters: Sequence[Hashable] | None) -> NDArray[np.int64]:

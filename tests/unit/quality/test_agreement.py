@@ -153,3 +153,14 @@ def test_range_alpha_is_alpha_over_characters():
         range_alpha([(3, [[(0, 4)]])])
     with pytest.raises(ValueError, match="start"):
         range_overlap([(3, 3)], [])
+
+
+def test_an_interval_where_everybody_agreed_allows_for_what_was_not_seen():
+    counts = [[3, 0]] * 10 + [[0, 3]] * 10
+    found = agreement_interval("percent", counts)
+    assert (found.estimate, found.high, found.n) == (1.0, 1.0, 20)
+    assert found.low == pytest.approx(0.025 ** (1 / 20))
+    kappa = agreement_interval("fleiss", counts)
+    assert kappa.low == pytest.approx((found.low - 0.5) / 0.5)
+    assert agreement_interval("percent", counts, clusters=[0] * 10 + [1] * 10).low < 0.2
+    assert agreement_interval("fleiss", [[3, 0]] * 10) is None
