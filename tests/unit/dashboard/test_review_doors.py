@@ -65,7 +65,7 @@ def test_our_own_page_is_let_through(door: TestClient) -> None:
         ("GET", "queues/..%2F..%2Fkeys"),
         ("GET", "queues/a%2Fmine"),
         ("PUT", f"queues/{ID}/guideline"),
-        ("POST", f"queues/{ID}/gold"),
+        ("POST", f"queues/{ID}/import"),
         ("POST", f"assignments/{ID}/draft"),
         ("GET", f"assignments/{ID}/submit"),
         ("GET", "queues/" + "a" * 201),
