@@ -229,6 +229,8 @@ def test_by_two_fields_and_as_a_heatmap(place):
         {"prompt_version": "v13", "model": "large-2"},
         {"text": "under way"},
         {"rating": "down"},
+        {"rating": "up", "tag": "billing"},
+        {"rating": "any"},
         {"rating": "none"},
         {"max_duration_ms": 10},
         {"flag": "misleading"},
@@ -246,7 +248,9 @@ def test_filters_are_those_of_calls(place, filters):
         "status": lambda c, v: c.status == v,
         "prompt_version": lambda c, v: c.prompt_version == v,
         "text": lambda c, v: True,
-        "rating": lambda c, v: world.thumbs.get(c.span_id) == {"up": 1, "down": 0, "none": None}[v],
+        "rating": lambda c, v: (
+            world.thumbs.get(c.span_id) in {"up": [1], "down": [0], "none": [None], "any": [0, 1]}[v]
+        ),
         "max_duration_ms": lambda c, v: False,
         "flag": lambda c, v: c in first_rated[:6],
         "has": lambda c, v: c in first_rated[:1],

@@ -117,9 +117,6 @@ def conditions(filters: CallFilters) -> tuple[str, dict[str, Any]]:
     if filters.user is not None:
         parts.append(USER.replace("{time}", "start_time") + " = {user:String}")
         params["user"] = filters.user
-    if filters.cluster is not None:
-        parts.append(_CLUSTER)
-        params["cluster"] = filters.cluster
     if filters.text is not None:
         _text(filters.text, parts, params)
     return "\n AND ".join(parts), params
@@ -149,8 +146,17 @@ class CellConditions:
 
 _CELL_EQUAL = ("model", "prompt_name", "prompt_version", "service", "environment")
 _FEEDBACK_EQUAL = (*_CELL_EQUAL, "user_id", "session_id")
-_ROWS_ONLY = ("model_requested", "provider", "rating", "flag", "has", "text", "cluster",
-              "min_duration_ms", "max_duration_ms", "min_cost", "max_cost")  # fmt: skip
+_SPANS_ONLY = (
+    "model_requested",
+    "provider",
+    "text",
+    "min_duration_ms",
+    "max_duration_ms",
+    "min_cost",
+    "max_cost",
+)
+_BY_JUDGEMENT = ("rating", "flag", "has", "cluster")
+"""Filters over the ids of a call, which `feedback` has as well."""
 
 
 def cell_conditions(
@@ -158,7 +164,7 @@ def cell_conditions(
 ) -> CellConditions | None:
     """The filters over cells, or over the columns that `feedback` copies of its call; None where they need `spans` itself."""
     equal = _FEEDBACK_EQUAL if feedback else _CELL_EQUAL
-    only = _ROWS_ONLY if feedback else (*_ROWS_ONLY, "user_id", "session_id")
+    only = _SPANS_ONLY if feedback else (*_SPANS_ONLY, *_BY_JUDGEMENT, "user_id", "session_id")
     if any(getattr(filters, n) is not None for n in only):
         return None
     column = "call_{}" if feedback else "{}"
@@ -182,6 +188,8 @@ def cell_conditions(
             else "answer_chars = {answer_chars:String}"
         )
         params["answer_chars"] = filters.answer_chars
+    if feedback:
+        _judgements(filters, parts, params)
     if filters.user is not None:
         columns.add("user")
         user = USER.replace("{time}", "call_time") if feedback else "user"
@@ -217,6 +225,9 @@ def _judgements(filters: CallFilters, parts: list[str], params: dict[str, Any]) 
     if filters.flag is not None:
         parts.append(_fill(_JUDGED, how="IN", which=FLAGGED + " AND label = {flag:String}"))
         params["flag"] = filters.flag
+    if filters.cluster is not None:
+        parts.append(_CLUSTER)
+        params["cluster"] = filters.cluster
 
 
 def _text(text: str, parts: list[str], params: dict[str, Any]) -> None:

@@ -116,6 +116,12 @@ def answer_source(
     project: ProjectStore, view: View, columns: Iterable[str], *, keys: Iterable[str] = (), days: bool = True
 ) -> Source:
     """Recorded answers: `num` and the sums of one over their sampling probability."""
+    if _is_of_thumbs(view):
+        rated = thumb_source(project, view, columns, keys=keys, days=days)
+        chosen = "".join(f", {c}" for c in sorted(columns))
+        # each rated answer was recorded for sure and stands for itself
+        one = f"SELECT at{chosen}, num, toFloat64(num) AS sum_w, toFloat64(num) AS sum_w2 FROM ({rated.sql})"  # noqa: S608
+        return Source(one, rated.params)
     asked = _Asked.of(project, view, columns, keys, days)
     where, params = conditions(view.filters)
     chosen = "".join(f", {_named(c, 1)}" for c in asked.columns)
@@ -131,10 +137,41 @@ def thumb_source(
     project: ProjectStore, view: View, columns: Iterable[str], *, keys: Iterable[str] = (), days: bool = True
 ) -> Source:
     """Rated answers by their newest thumb of the view's kind of author."""
+    if _is_of_thumbs(view):
+        everyone = View(view.filters.model_copy(update={"rating": None}), view.author_kind, view.memo)
+        source = thumb_source(project, everyone, columns, keys=keys, days=days)
+        return _only(source, str(view.filters.rating), sorted(columns))
     asked = _Asked.of(project, view, columns, keys, days)
     params: dict[str, Any] = {}
     raw = _thumb_sums(newest_thumbs(view, asked.plan, asked.columns, params), asked.columns)
     return asked.union(raw, params, f"thumb {view.author_kind}", RATING_SUMS)
+
+
+def _is_of_thumbs(view: View) -> bool:
+    """True where the calls are chosen by the very thumbs that are counted, so that those alone need to be asked."""
+    by = view.filters.author_kind or "end_user"
+    return view.filters.rating in ("up", "down", "any") and by == view.author_kind
+
+
+_ONLY = {
+    "up": ("b_num_up", "b_num_up", "b_sum_wy", "b_sum_w2y", "b_sum_wy", "b_sum_w2y"),
+    "down": ("b_num - b_num_up", "toUInt64(0)", "b_sum_w - b_sum_wy", "b_sum_w2 - b_sum_w2y", "0.", "0."),
+    "any": ("b_num", "b_num_up", "b_sum_w", "b_sum_w2", "b_sum_wy", "b_sum_w2y"),
+}
+"""Thumbs -> the sums of thumbs up, of thumbs down, or of both, over the sums of both."""
+
+
+def _only(source: Source, rating: str, columns: Sequence[str]) -> Source:
+    chosen = "".join(f", {c}" for c in columns)
+    base = ", ".join(f"{s} AS b_{s}" for s in RATING_SUMS)
+    sums = ", ".join(f"{sql} AS {name}" for sql, name in zip(_ONLY[rating], RATING_SUMS[:6], strict=True))
+    return Source(
+        f"""
+        SELECT at{chosen}, {sums}, 0. AS extra_w, 0. AS extra_w2
+        FROM (SELECT at{chosen}, {base} FROM ({source.sql}))
+        WHERE {_ONLY[rating][0]} > 0""",  # noqa: S608
+        source.params,
+    )
 
 
 def _thumb_sums(thumbs: str, columns: Sequence[str]) -> str:
