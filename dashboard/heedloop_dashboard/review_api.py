@@ -43,6 +43,7 @@ _ALLOWED = tuple(
         ("GET", rf"queues/{_ID}/items"),
         ("GET", rf"items/{_ID}"),
         ("POST", rf"items/{_ID}/adjudicate"),
+        ("POST", rf"queues/{_ID}/gold"),
     )
 )
 _PARAMS = frozenset({"limit", "cursor", "state"})

@@ -74,6 +74,11 @@ def test_a_disagreement_is_settled_with_a_reason(
     assert item["adjudicated"]["answers"]["thumb"] == 0
     assert item["adjudicated"]["reason"] == "The policy says 14 days."
     assert len(item["judgements"]) == 2, "what annotators said stays"
+    admin.get_by_role("button", name="Use for training").click()
+    expect(admin.locator(".rv-notice")).to_contain_text("comes first")
+    [item] = project.api.review("GET", f"queues/{queue}/items")["items"]
+    assert item["gold"] == "training"
+    assert item["expected"]["thumb"] == 0
 
 
 def test_training_says_what_was_expected_and_gold_says_nothing(

@@ -44,12 +44,12 @@ def work(queue: str | None, *, who: str) -> None:
     _show(f"review_{queue or 'queues'}", {"queue": queue, "who": who})
 
 
-def settle(queue: str, item: str, *, who: str) -> None:
-    """One item with everybody's judgements, and the reviewer's word over them."""
-    _show(f"settle_{item}", {"queue": queue, "item": item, "who": who})
+def settle(queue: str, item: str, *, who: str, admin: bool) -> None:
+    """One item with everybody's judgements, and the reviewer's word over them; an admin may make it gold."""
+    _show(f"settle_{item}", {"queue": queue, "item": item, "who": who, "admin": admin})
 
 
-def _show(key: str, data: dict[str, str | None]) -> None:
+def _show(key: str, data: dict[str, str | bool | None]) -> None:
     result = _REVIEW(key=key, data=data, on_open_change=lambda: None)
     if result.open:
         go(Open(result.open["page"], result.open.get("params") or {}))

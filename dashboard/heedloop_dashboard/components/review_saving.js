@@ -44,12 +44,15 @@ class Kept {
 }
 
 const DRAFT_MS = 300;
+const FORGOTTEN_MS = 60 * 86_400_000;
 const RETRY_MS = [500, 1000, 2000, 4000, 8000, 15000];
 
 class Saving {
   // `on`: `state(word, detail)`, `stored(entry, reply)`, `refused(entry, error)`; `wants()`: what the next request asks for.
   constructor(who, on) {
     this.kept = new Kept(who);
+    // drafts of answers that somebody else finished long ago
+    for (const name of this.kept.names("draft")) if (!(Date.now() - this.kept.get(name)?.at < FORGOTTEN_MS)) this.kept.drop(name);
     this.on = on;
     this.tries = 0;
     this.drafting = new Map();

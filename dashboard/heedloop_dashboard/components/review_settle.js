@@ -26,6 +26,7 @@ class Settling extends Review {
     this.show(assignment, kept || this.item.adjudicated?.answers || {}, "");
     this.page.save.firstChild.textContent = "Save the word";
     this.drawJudgements();
+    if (this.item.adjudicated) this.offerGold();
   }
   wayBack() {
     const a = link(el("a", "rv-up", "\u2039"), { page: "review-queues", params: { queue: this.data.queue } }, this.open);
@@ -82,10 +83,32 @@ class Settling extends Review {
       this.page.left.parentElement.querySelector(".rv-judgements")?.remove();
       this.drawJudgements();
       this.notice("Saved: your word stands over the others, which stay in the history.", 3500);
+      this.offerGold();
       await this.offerNext();
     } catch (e) {
       if (!(e instanceof Refused)) throw e;
       this.notice(`Not saved: ${e.message}`);
+    }
+  }
+  // A settled answer may teach: mixed in unknown to annotators, or first, with the right judgement told afterwards.
+  offerGold() {
+    if (!this.data.admin || this.page.gold) return;
+    this.page.gold = el("div", "rv-small");
+    this.page.save.after(this.page.gold);
+    for (const [text, training] of [["Use as gold", false], ["Use for training", true]]) {
+      const b = this.page.gold.appendChild(el("button", "rv-button", text));
+      b.type = "button";
+      b.addEventListener("click", () => this.makeGold(training));
+    }
+  }
+  async makeGold(training) {
+    const { targets, adjudicated } = this.item;
+    try {
+      await reviewCall("POST", `queues/${encodeURIComponent(this.data.queue)}/gold`, { items: [{ targets, answers: adjudicated.answers, why: adjudicated.reason, training }] });
+      this.notice(training ? "It comes first to every annotator who has not judged it, and says what was right." : "It is mixed in by the queue's share of gold answers.", 4000);
+    } catch (e) {
+      if (!(e instanceof Refused)) throw e;
+      this.notice(`Not made: ${e.message}`);
     }
   }
   async offerNext() {

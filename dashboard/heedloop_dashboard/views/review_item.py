@@ -10,7 +10,7 @@ import streamlit as st
 from heedloop.client import Client
 from heedloop_dashboard import components, filters, panels, words
 from heedloop_dashboard.components import review as settling
-from heedloop_dashboard.fetch import ask, read_page
+from heedloop_dashboard.fetch import ask, current, read_page
 from heedloop_dashboard.navigation import Open
 from heedloop_dashboard.review_questions import answer_text
 from heedloop_dashboard.views import review
@@ -31,7 +31,7 @@ def show(queue_id: str, item_id: str) -> None:
     """Draw one item to be settled."""
     who = review.reader()
     if who is not None:
-        settling.settle(queue_id, item_id, who=who)
+        settling.settle(queue_id, item_id, who=who, admin=current().can("admin"))
 
 
 def show_list(queue: Mapping[str, Any]) -> None:
