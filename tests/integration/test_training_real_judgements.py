@@ -98,7 +98,7 @@ def server(tmp_path_factory):
         ("oasst_sample", 500),
         ("tulu1_human_eval", 150),
         ("hh_harmless_pairs", 300),
-        ("ukpconvarg1_args", 400),
+        ("ukpconvarg1_args", 1052),
         ("ukpconvarg1_pairs", 1100),
     ],
 )

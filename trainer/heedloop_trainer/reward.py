@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -176,20 +176,29 @@ def train_reward(
         progress=progress,
         world=world,
     )
-    state = full_state(judge)
     settled = reward if world.size == 1 else RewardModel(unsharded(model), tokenizer)
     fit_gain_and_bias(settled, [s for of_row in sequences for s in of_row], max_tokens=config.max_tokens)
     reward.normalise(gain=settled.gain, bias=settled.bias)
+    return TrainingResult(_metrics(config, run, rows, encoder.num_cut, full_state(judge)), run.history)
+
+
+def _metrics(
+    config: RewardConfig,
+    run: RunFolder,
+    rows: Sequence[JudgedRow],
+    num_cut: int,
+    state: Mapping[str, torch.Tensor],
+) -> dict[str, float]:
     metrics = {
         **_last_epoch(run, config.epochs),
         "num_rows": float(len(rows)),
-        "num_cut": float(encoder.num_cut),
+        "num_cut": float(num_cut),
     }
-    if any_ties:
+    if any(isinstance(r, Comparison) and r.tie for r in rows):
         metrics["tie_parameter"] = float(state["tie_parameter"])
-    if len(compared) < len(rows):
+    if any(isinstance(r, Unpaired) for r in rows):
         metrics["thumb_intercept"] = float(state["thumb_intercept"])
-    return TrainingResult(metrics, run.history)
+    return metrics
 
 
 def _usable(row: JudgedRow, config: RewardConfig, dimensions: Sequence[str]) -> bool:
