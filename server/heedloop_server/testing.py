@@ -1,7 +1,8 @@
 """For tests: a real store and a real server, thrown away afterwards.
 
 chDB opens one folder per process, so that all test stores of one process live in one in-memory engine, each in its own database.
-`HEEDLOOP_TEST_STORE` may name a ClickHouse server instead (`clickhouse://user:password@host:8123`), to run the same tests there.
+`HEEDLOOP_TEST_STORE` may name a ClickHouse server instead (`clickhouse://user:password@host:8123`), and `HEEDLOOP_TEST_CLUSTER` a cluster
+of it, to run the same tests there.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ def temporary_store() -> Generator[Store]:
     database = f"test_{secrets.token_hex(6)}"
     base = os.environ.get("HEEDLOOP_TEST_STORE", "")
     dsn = f"{base.rstrip('/')}/{database}" if base else f"chdb://:memory:?database={database}"
-    store = open_store(dsn, num_clients=4, threads=1)
+    cluster = os.environ.get("HEEDLOOP_TEST_CLUSTER", "") if base else ""
+    store = open_store(dsn, cluster=cluster, num_clients=4, threads=1)
     try:
         yield store
     finally:
-        store.command(f"DROP DATABASE IF EXISTS {database} SYNC")
+        on_cluster = f"ON CLUSTER '{cluster}'" if cluster else ""
+        store.command(f"DROP DATABASE IF EXISTS {database} {on_cluster} SYNC")
         store.close()

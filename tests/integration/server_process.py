@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ class ServerProcess:
 
     def __init__(self, folder: Path, *flags: str, env: dict[str, str] | None = None) -> None:
         self.folder = folder
-        self.flags = flags
+        self.flags = (*flags, *_test_store(flags))
         self.env = {**os.environ, "HEEDLOOP_SEAL_AFTER_S": "0.05", **(env or {})}
         self.port = 0
         self.process: subprocess.Popen[str] | None = None
@@ -87,6 +88,15 @@ class ServerProcess:
     def _close(self) -> None:
         self.process.stdout.close()
         self.errors.close()
+
+
+def _test_store(flags: tuple[str, ...]) -> list[str]:
+    """Where `HEEDLOOP_TEST_STORE` names a ClickHouse server, a database of its own there; a test's own --store stays."""
+    base, cluster = os.environ.get("HEEDLOOP_TEST_STORE", ""), os.environ.get("HEEDLOOP_TEST_CLUSTER", "")
+    if not base or "--store" in flags:
+        return []
+    store = f"{base.rstrip('/')}/process_{secrets.token_hex(6)}"
+    return ["--store", store, *(["--cluster", cluster] if cluster else [])]
 
 
 class ShimProcess:
