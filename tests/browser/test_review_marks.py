@@ -136,3 +136,37 @@ def test_a_mark_survives_the_tab_that_made_it(marking, project: worlds.Project) 
     expect(page.locator(".rv-text mark")).to_have_text("tomorrow")
     page.locator(".rv-row").get_by_role("button", name="Remove").click()
     expect(page.locator(".rv-text mark")).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Dear customer, your cafe\u0301 order costs 99 € today.",
+        "It will be sent tomorrow.\nDear 👩‍👩‍👧, it costs 𝟗𝟗 €.",
+        "a a a a b a a",
+        "x",
+        "words " * 3000,
+    ],
+)
+def test_the_difference_leaves_nothing_out(difference: Page, text: str) -> None:
+    area = difference.locator("textarea.correction")
+    area.fill(text)
+    parts = difference.locator(".rv-diff > *").evaluate_all(
+        "(nodes) => nodes.map((n) => [n.tagName, n.textContent])"
+    )
+    before = "".join(t for tag, t in parts if tag != "INS")
+    after = "".join(t for tag, t in parts if tag != "DEL")
+    assert after == text
+    assert before == TEXT.replace("\u202e", "⟨U+202E⟩").replace("\u202c", "⟨U+202C⟩")
+    difference.get_by_role("button", name="Back to the answer as it was").click()
+    expect(difference.locator(".rv-diff")).to_be_hidden()
+
+
+@pytest.fixture(scope="module")
+def difference(browser: Browser, dashboard: str, project: worlds.Project):
+    """A page with an answer to be corrected."""
+    [target] = project.answers(1, text=TEXT, prefix="difference")
+    queue = project.queue("difference", [worlds.BETTER], [[target]])
+    with worlds.signed_in_as(browser, dashboard, project.annotator("corrector")) as (_, page):
+        worlds.open_queue(page, dashboard, queue)
+        yield page

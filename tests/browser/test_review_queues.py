@@ -46,6 +46,19 @@ def test_a_queue_made_on_the_page_is_filled_from_a_link(
     expect(admin.locator(".finding").filter(has_text="4 were there already")).to_be_visible()
 
 
+def test_answers_are_added_by_their_trace(admin: Page, dashboard: str, project: worlds.Project) -> None:
+    first, second = project.answers(2, prefix="bytrace")
+    queue = project.queue("by trace", [worlds.THUMB], [[first]])
+    admin.goto(f"{dashboard}/review-queues?queue={queue}&fill=targets")
+    field = admin.get_by_role("textbox", name="Trace ids")
+    field.fill("ab" * 16)
+    admin.get_by_role("button", name="Add them").click()
+    expect(admin.get_by_text("There is no answer in the trace")).to_be_visible()
+    field.fill(f"{first['trace_id']}\n{second['trace_id']}")
+    admin.get_by_role("button", name="Add them").click()
+    expect(admin.locator(".finding").filter(has_text="1 answer added; 1 were there already")).to_be_visible()
+
+
 def test_a_disagreement_is_settled_with_a_reason(
     admin: Page, dashboard: str, project: worlds.Project
 ) -> None:

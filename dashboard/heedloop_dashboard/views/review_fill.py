@@ -8,8 +8,8 @@ from typing import Any
 import streamlit as st
 
 from heedloop.client import Client
-from heedloop_dashboard import components, filters, panels, rules, words
-from heedloop_dashboard.fetch import write
+from heedloop_dashboard import components, filters, panels, rules, spans, words
+from heedloop_dashboard.fetch import read_one, write
 from heedloop_dashboard.navigation import Open
 from heedloop_dashboard.state import chosen_filters, query
 
@@ -59,6 +59,8 @@ def show(queue: Mapping[str, Any]) -> None:
                 return
         try:
             body = body_of(source, fields)
+            if source == "targets":
+                body["items"] = [[_whole(t) for t in item] for item in body["items"]]
         except ValueError as err:
             st.text(str(err))
             return
@@ -145,6 +147,17 @@ def _targets(text: str) -> list[list[dict[str, str]]]:
     if not items:
         raise ValueError("Write at least one trace id.")
     return items
+
+
+def _whole(target: Mapping[str, str]) -> dict[str, str]:
+    """A target with its span: where only a trace is named, the trace's answer; raises ValueError in words."""
+    if "span_id" in target:
+        return dict(target)
+    found = read_one(Client.trace, target["trace_id"])
+    span = None if found.error is not None else spans.answer_span(found.value["spans"], None)
+    if span is None:
+        raise ValueError(f"There is no answer in the trace {target['trace_id'][:40]}.")
+    return {"trace_id": target["trace_id"], "span_id": span["span_id"]}
 
 
 def _target(word: str) -> dict[str, str]:

@@ -1,0 +1,92 @@
+"""Questions as form fields and back, filling requests, and templates that the server takes as they are."""
+
+from __future__ import annotations
+
+import pytest
+
+from heedloop_dashboard import review_questions
+from heedloop_dashboard.review_templates import TEMPLATES
+from heedloop_dashboard.views.review_fill import body_of
+from heedloop_server.review.questions import read_questions
+from heedloop_server.review.queue import new_queue
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_every_template_goes_through_the_form_unchanged_and_is_taken(name: str) -> None:
+    from datetime import datetime, timezone
+
+    questions = [
+        review_questions.from_fields(review_questions.to_fields(q)) for q in TEMPLATES[name].questions
+    ]
+    assert read_questions(questions) == read_questions(list(TEMPLATES[name].questions))
+    made = new_queue(
+        {"name": name, "questions": questions, "judgements_per_item": TEMPLATES[name].judgements_per_item},
+        queue_id="q", created_by="admin", created_at=datetime.now(timezone.utc), seed="s",
+    )  # fmt: skip
+    assert [q.kind for q in made.questions] == [q["kind"] for q in TEMPLATES[name].questions]
+    assert TEMPLATES[name].guideline
+
+
+def test_a_name_is_made_of_the_title() -> None:
+    fields = review_questions.to_fields({"kind": "thumb", "title": "1st: Is it Good?"})
+    assert review_questions.from_fields(fields)["name"] == "q_1st_is_it_good"
+    with pytest.raises(ValueError, match="title"):
+        review_questions.from_fields(review_questions.to_fields({"kind": "thumb", "title": " "}))
+
+
+def test_choices_and_anchors_are_lines() -> None:
+    fields = review_questions.to_fields({"kind": "flags", "title": "Wrong"}) | {
+        "choices": " Fact \n\nTone\nFact"
+    }
+    assert review_questions.from_fields(fields)["categories"] == ["Fact", "Tone"]
+    with pytest.raises(ValueError, match="choose from"):
+        review_questions.from_fields(fields | {"choices": "\n"})
+    anchors = review_questions.parse_anchors("1 = Wrong: it misleads: badly\n-2=Low\n5 = ")
+    assert anchors == [
+        {"value": 1, "label": "Wrong", "description": "it misleads: badly"},
+        {"value": -2, "label": "Low", "description": ""},
+        {"value": 5, "label": "", "description": ""},
+    ]
+    assert review_questions.parse_anchors(review_questions.anchor_lines(anchors)) == anchors
+    with pytest.raises(ValueError, match="one = Wrong"):
+        review_questions.parse_anchors("one = Wrong")
+
+
+@pytest.mark.parametrize(
+    ("question", "value", "several", "words"),
+    [
+        ({"kind": "thumb"}, 1, False, "Good"),
+        ({"kind": "thumb"}, 0, False, "Bad"),
+        ({"kind": "thumb"}, None, False, "–"),
+        ({"kind": "thumb"}, [1, 0], True, "A: Good; B: Bad"),
+        ({"kind": "flags"}, [], False, "none"),
+        ({"kind": "flags"}, [{"category": "Tone", "severity": "high"}], False, "Tone (high)"),
+        ({"kind": "ranges"}, [{"start": 1, "end": 4, "label": "X"}], False, "X 1 to 4"),
+        ({"kind": "comparison"}, {"preferred": 1, "strength": 0.5}, True, "B is better (a little)"),
+        ({"kind": "comparison"}, {"preferred": None, "all_bad": True}, True, "tie, all bad"),
+        ({"kind": "ranking"}, {"ranks": [2, 1, 2]}, True, "A 2, B 1, C 2"),
+        ({"kind": "scale"}, 4, False, "4"),
+    ],
+)
+def test_answers_in_words(question: dict, value: object, several: bool, words: str) -> None:
+    assert review_questions.answer_text(question, value, several=several) == words
+
+
+def test_what_the_server_is_asked_to_fill_in() -> None:
+    fields = {"filters": "tag=refunds\ntag=late\nmodel=large-2", "limit": 50}
+    filters = {"tag": ["refunds", "late"], "model": "large-2"}
+    assert body_of("filter", fields) == {"source": "filter", "filters": filters, "limit": 50}
+    assert body_of("sample", fields) == {"source": "sample", "filters": filters, "size": 50}
+    assert body_of("disagreement", fields | {"kind": "annotators"})["kind"] == "annotators"
+    assert "judge" not in body_of("low_confidence", fields | {"judge": " "})
+    assert body_of("same_prompt", fields | {"answers_per_item": 3})["answers_per_item"] == 3
+    trace, span = "ab" * 16, "cd" * 8
+    targets = f"{trace}:{span}, {trace}\n00-{trace}-{span}-01\n"
+    assert body_of("targets", {"targets": targets})["items"] == [
+        [{"trace_id": trace, "span_id": span}, {"trace_id": trace}],
+        [{"trace_id": trace, "span_id": span}],
+    ]
+    with pytest.raises(ValueError, match="trace id"):
+        body_of("targets", {"targets": "\n"})
+    with pytest.raises(ValueError, match="no filter"):
+        body_of("filter", {"filters": "refunds", "limit": 1})
