@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     seal_after_s: float = Field(
         0.3, gt=0, description="seconds after which logged requests go to the store at the latest"
     )
-    segment_bytes: int = Field(32 << 20, ge=1 << 16, description="size at which a log segment is closed")
+    segment_bytes: int = Field(64 << 20, ge=1 << 16, description="size at which a log segment is closed")
     engine_from_spans: int = Field(
         1_000,
         ge=1,

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,7 +22,7 @@ from heedloop_server.store.connection import Store, StoreError
 from heedloop_server.store.erasure import erased_among
 from heedloop_server.store.joins import Arrived, insert_contents, settle
 from heedloop_server.store.ledger import Tally, insert_tallies
-from heedloop_server.store.simple_spans import SimpleRequest, Staged, stage
+from heedloop_server.store.simple_spans import SimpleRequest, Staged, Staging
 from heedloop_server.store.spans import calls_to_arrow, known_spans
 
 __all__ = ["SpanLoader"]
@@ -54,6 +55,10 @@ class _Piece:
     feedback: dict[str, list[Feedback]] = field(default_factory=dict[str, list[Feedback]])
     decoded: set[int] = field(default_factory=set[int])
 
+    def spans(self) -> dict[int, LoggedRequest]:
+        """Its requests with spans, by their place."""
+        return {i: r for i, r in enumerate(self.requests) if r.signal == TRACES}
+
 
 class SpanLoader:
     """Loads segments; calling `load` twice with one segment stores and counts nothing twice.
@@ -83,6 +88,7 @@ class SpanLoader:
         self._on_feedback = on_feedback
         self._on_names = on_names
         self._engine_from_spans = engine_from_spans
+        self._hand = ThreadPoolExecutor(1, thread_name_prefix="log-stager")
 
     def load(self, segment: Segment) -> dict[str, Tally]:
         """Store everything in a segment; returns what became of it by project, for `enter`.
@@ -93,16 +99,55 @@ class SpanLoader:
         tallies: dict[str, Tally] = {}
         logged = [unpack(body) for body in read_segment(segment.path)]
         until = max((r.received_at for r in logged), default=_EPOCH)
-        for first, requests in _pieces(logged):
-            token = f"{self._server_id}/{segment.number}/{first}"
-            self._load_piece(_Piece(token, requests, tallies, until))
+        pieces = [
+            _Piece(f"{self._server_id}/{segment.number}/{first}", requests, tallies, until)
+            for first, requests in _pieces(logged)
+        ]
+        staging = self._begin(pieces[0]) if pieces else None
+        for number, piece in enumerate(pieces):
+            ahead = self._begin(pieces[number + 1]) if number + 1 < len(pieces) else None
+            try:
+                self._load_piece(piece, staging)
+            except BaseException:
+                if ahead is not None:
+                    ahead.discard()
+                raise
+            staging = ahead
         return tallies
+
+    def _begin(self, piece: _Piece) -> Staging | None:
+        """Let the engine begin to read a piece, where it is large enough and the engine can."""
+        spans = piece.spans()
+        if (
+            not self._store.is_embedded
+            or sum(r.num_accepted for r in spans.values()) < self._engine_from_spans
+        ):
+            return None
+        given = [
+            SimpleRequest(i, r.project, r.received_us, r.num_accepted, r.payload) for i, r in spans.items()
+        ]
+        return Staging(self._hand, self._store, self._dead.parent, given)
 
     def enter(self, segment: Segment, tallies: dict[str, Tally]) -> None:
         """Write a loaded segment into the ledger; writing it again changes nothing."""
         insert_tallies(self._store, "spans", f"{self._server_id}/{segment.number}", tallies.items())
 
-    def _load_piece(self, piece: _Piece) -> None:
+    def _load_piece(self, piece: _Piece, staging: Staging | None) -> None:
+        try:
+            self._load_logs(piece)
+        except BaseException:
+            if staging is not None:
+                staging.discard()
+            raise
+        spans = piece.spans()
+        if staging is not None:
+            spans = self._load_simple(piece, spans, staging)
+        for request in spans.values():
+            self._decode(request, piece)
+        self._load_calls(piece)
+
+    def _load_logs(self, piece: _Piece) -> None:
+        """Count what the door rejected, and keep what logs say of calls: it decides which road their spans take."""
         for request in piece.requests:
             tally = piece.tallies.setdefault(request.project, Tally())
             for reason, count in request.rejected.items():
@@ -110,12 +155,6 @@ class SpanLoader:
             if request.signal == LOGS:
                 self._decode(request, piece)
         self._keep_contents(piece)
-        spans = {i: r for i, r in enumerate(piece.requests) if r.signal == TRACES}
-        if self._store.is_embedded and sum(r.num_accepted for r in spans.values()) >= self._engine_from_spans:
-            spans = self._load_simple(piece, spans)
-        for request in spans.values():
-            self._decode(request, piece)
-        self._load_calls(piece)
 
     def _keep_contents(self, piece: _Piece) -> None:
         for project, parts in piece.arrived.items():
@@ -124,13 +163,12 @@ class SpanLoader:
         contents = [(p, c) for p, a in piece.arrived.items() for c in a.contents]
         insert_contents(self._store, contents, received_at=piece.requests[0].received_at, token=piece.token)
 
-    def _load_simple(self, piece: _Piece, spans: dict[int, LoggedRequest]) -> dict[int, LoggedRequest]:
-        """Let the engine take the requests of simple spans; returns the others, of which some may be decoded already."""
-        given = [
-            SimpleRequest(i, r.project, r.received_us, r.num_accepted, r.payload) for i, r in spans.items()
-        ]
+    def _load_simple(
+        self, piece: _Piece, spans: dict[int, LoggedRequest], staging: Staging
+    ) -> dict[int, LoggedRequest]:
+        """Let the engine take the requests of simple spans; returns those that are left."""
         try:
-            with stage(self._store, self._dead.parent, given) as staged:
+            with staging as staged:
                 staged.refuse_unclear(piece.until)
                 self._refuse_related(piece, staged, spans)
                 staged.insert(piece.token)

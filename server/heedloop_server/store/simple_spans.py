@@ -16,16 +16,18 @@ import contextlib
 import hashlib
 import tempfile
 from collections.abc import Collection, Generator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from clickhouse_connect.driver.client import Client
 
 from heedloop_server.store.connection import Store
 
-__all__ = ["KNOWN_ROOTS", "SimpleRequest", "Staged", "stage"]
+__all__ = ["KNOWN_ROOTS", "SimpleRequest", "Staged", "Staging", "stage"]
 
 _SCHEMA = Path(__file__).with_name("simple_spans.proto")
 """A file, because the engine would write a schema given as text into the working directory, which may be read-only."""
@@ -603,6 +605,34 @@ def stage(store: Store, folder: Path | None, requests: Sequence[SimpleRequest]) 
         client.command(
             "DROP TEMPORARY TABLE IF EXISTS staged"
         )  # after an error the client is closed, and its tables with it
+
+
+class Staging:
+    """`stage`, begun on another thread: the next piece is read while the last is inserted.
+
+    A context manager, entered once; `discard` instead where nobody wants it any more.
+    """
+
+    def __init__(
+        self, hand: ThreadPoolExecutor, store: Store, folder: Path | None, requests: Sequence[SimpleRequest]
+    ) -> None:
+        self._stack = contextlib.ExitStack()
+        self._staged = hand.submit(self._stack.enter_context, stage(store, folder, requests))
+
+    def __enter__(self) -> Staged:
+        """Raises what `stage` raises."""
+        return self._staged.result()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def discard(self) -> None:
+        """Let go of what was read."""
+        with contextlib.suppress(Exception):  # it failed, and nobody needs it
+            self._staged.result()
+            self._stack.close()
 
 
 def _framed(request: SimpleRequest) -> tuple[bytes, bytes, bytes]:
