@@ -33,3 +33,24 @@ def test_the_message_lists_what_the_route_takes(client: TestClient) -> None:
     assert "model" in message
     assert "cursor" in message
     assert client.get("/v1/calls", params={"model": "x", "limit": 5, "rating": "up"}).status_code == 200
+
+
+def test_a_second_value_of_a_parameter_that_takes_one_is_refused(client: TestClient) -> None:
+    twice = client.get("/v1/calls", params=[("model", "a"), ("model", "b")])
+    assert (twice.status_code, twice.json()["error"]["field"]) == (422, "model")
+    tags = client.get("/v1/calls", params=[("tag", "a"), ("tag", "b")])
+    assert tags.status_code == 200, tags.text
+
+
+def test_times_are_written_out_and_any_year_is_answered(client: TestClient) -> None:
+    for since in ("0419-09-12T00:00:00+15:59", "0001-01-01T00:00:00+10:00", "2026-01-01T00:00:00Z"):
+        assert client.get("/v1/calls", params={"since": since}).status_code == 200
+    assert client.get("/v1/calls", params={"until": "9999-12-31T23:59:59-10:00"}).status_code == 200
+    for wrong in ("0.5", "1700000000", "2026-01-01T00:00:00", "yesterday"):
+        answer = client.get("/v1/calls", params={"since": wrong})
+        assert (answer.status_code, answer.json()["error"]["field"]) == (422, "since")
+
+
+def test_a_405_names_every_method_of_the_path(client: TestClient) -> None:
+    answer = client.put("/v1/snapshots")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")
