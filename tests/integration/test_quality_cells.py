@@ -14,7 +14,7 @@ from heedloop_server.store.cells import Prints, hour_prints, make_plan
 from heedloop_server.store.erasure import erase
 from heedloop_server.store.patterns import pattern_cells
 from heedloop_server.store.quality import View
-from heedloop_server.store.rollup import roll_up_project
+from heedloop_server.store.rollup import roll_up, roll_up_project
 from heedloop_server.store.spans import insert_calls
 from heedloop_server.testing import temporary_store
 
@@ -221,6 +221,19 @@ def test_an_hour_that_was_erased_leaves_no_cells(place):
     assert rows[0]["n"] == 0
     assert roll_up_project(project, now=NOW) == 0
     _assert_same(project, WHOLE)
+
+
+def test_no_project_waits_for_ever(place):
+    """A round without time counts one day of one project; the next round goes on with the next project."""
+    store = place[0].store
+    for name in ("p", "q", "r"):
+        store.insert("projects", [{"project_id": name, "created_at": NOW, "version": 1}])
+    seen = [roll_up(store, budget_s=0, now=NOW)]
+    for _ in range(3):
+        seen.append(roll_up(store, after=seen[-1], budget_s=0, now=NOW))
+    assert seen == ["p", "q", "r", "p"]
+    roll_up(store, after="p", budget_s=300, now=NOW)
+    assert roll_up_project(place[0], now=NOW) == 0
 
 
 def test_another_project_s_cells_are_not_read(place):

@@ -61,6 +61,7 @@ class Caretaker:
         self._since = utc_now()
         self._stopping = threading.Event()
         self._next: dict[str, datetime] = {}
+        self._counted = ""
         self._thread = threading.Thread(target=self._care, name="caretaker", daemon=True)
 
     def start(self) -> None:
@@ -86,7 +87,7 @@ class Caretaker:
         if not holds_duty(self._store, DUTY, self._holder, self._since, lasts=lasts):
             return
         if self._due("roll_up", now, timedelta(seconds=ROLL_UP_S)):
-            roll_up(self._store)
+            self._counted = roll_up(self._store, after=self._counted)
         if self._due("alerts", now, self._every):
             self.evaluate_all(now)
         self.deliver()

@@ -27,19 +27,21 @@ _SUMS = ("num", "num_up", "sum_w", "sum_w2", "sum_wy", "sum_w2y", "extra_w", "ex
 _FIRST = datetime(1970, 1, 2, tzinfo=timezone.utc)
 
 
-def roll_up(store: Store, *, budget_s: float = 3.0, now: datetime | None = None) -> int:
-    """Count what changed in every project, for about `budget_s` seconds; returns how many days it counted in."""
+def roll_up(store: Store, *, after: str = "", budget_s: float = 3.0, now: datetime | None = None) -> str:
+    """Count what changed, project by project from the one after `after`, for about `budget_s` seconds.
+
+    Returns the last project that was looked at: where the next round goes on, so that no project waits for ever.
+    """
     end = time.monotonic() + budget_s
-    projects = [
-        r["project_id"]
-        for r in store.rows("SELECT DISTINCT project_id FROM projects FINAL ORDER BY project_id")
-    ]
-    num = 0
-    for name in projects:
-        num += roll_up_project(store.project(name), end=end, now=now)
+    rows = store.rows("SELECT DISTINCT project_id FROM projects FINAL ORDER BY project_id")
+    names = [r["project_id"] for r in rows]
+    last = after
+    for name in [n for n in names if n > after] + [n for n in names if n <= after]:
+        roll_up_project(store.project(name), end=end, now=now)
+        last = name
         if time.monotonic() > end:
             break
-    return num
+    return last
 
 
 def roll_up_project(project: ProjectStore, *, end: float = float("inf"), now: datetime | None = None) -> int:
