@@ -6,7 +6,6 @@ order shown; in the store they follow the item's own order, so that two annotato
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
@@ -83,9 +82,11 @@ def _thumb(_: Question, value: Any, _text: str, where: str) -> int:
 
 
 def _scale(question: Question, value: Any, _text: str, where: str) -> int:
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not good or value != int(value) or not question.min <= value <= question.max:
-        raise SchemaError(where, f"{value!r} is not a whole number from {question.min} to {question.max}")
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    if isinstance(value, bool) or not whole or not question.min <= value <= question.max:
+        raise SchemaError(
+            where, f"{str(value)[:80]} is not a whole number from {question.min} to {question.max}"
+        )
     return int(value)
 
 

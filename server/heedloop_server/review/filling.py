@@ -13,11 +13,12 @@ from heedloop_server.errors import Conflict, Invalid
 from heedloop_server.review.answers import check_judgement, to_stored
 from heedloop_server.review.desk import OpenQueue
 from heedloop_server.review.questions import asked
+from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.review import ReviewItem, insert_items
 from heedloop_server.store.review_content import calls_at, find_targets
 from heedloop_server.store.review_sources import Drawn, Place, Source
 
-__all__ = ["MAX_ITEMS", "Filled", "add_gold", "add_items", "item_id_of", "targets_of"]
+__all__ = ["MAX_ITEMS", "Filled", "add_gold", "add_items", "item_id_of", "stored_targets", "targets_of"]
 
 MAX_ITEMS = 200_000
 """Items of one queue."""
@@ -115,9 +116,9 @@ def _check_askable(opened: OpenQueue, items: Any) -> None:
             )
 
 
-def stored_targets(opened: OpenQueue, items: Sequence[Sequence[Key]]) -> tuple[Drawn, list[Key]]:
+def stored_targets(project: ProjectStore, items: Sequence[Sequence[Key]]) -> tuple[Drawn, list[Key]]:
     """Named answers as a source, without the items of which an answer is not stored; and those answers."""
-    found = find_targets(opened.project, [t for item in items for t in item])
+    found = find_targets(project, [t for item in items for t in item])
     missing = [t for item in items for t in item if t not in found]
     there = [Source(_places(item, found)) for item in items if all(t in found for t in item)]
     return Drawn(there, len(items)), missing
@@ -138,7 +139,7 @@ def add_gold(opened: OpenQueue, given: Sequence[Mapping[str, Any]]) -> Filled:
         Invalid: an answer is not stored.
     """
     entries = [targets_of(e.get("targets"), field=f"items[{i}].targets") for i, e in enumerate(given)]
-    drawn, missing = stored_targets(opened, entries)
+    drawn, missing = stored_targets(opened.project, entries)
     if missing:
         trace_id, span_id = missing[0]
         raise Invalid(

@@ -90,11 +90,19 @@ def suggestions_of(
         if question is None or value is None:
             continue
         if not question.listed(len(targets)):
-            found[question.name] = value
+            found[question.name] = _joined(question, found.get(question.name), value)
             continue
         entries = found.setdefault(question.name, [None] * len(targets))
-        entries[targets.index(target)] = value
+        place = targets.index(target)
+        entries[place] = _joined(question, entries[place], value)
     return to_shown(questions, found, shown_order)
+
+
+def _joined(question: Question, before: Any, value: Any) -> Any:
+    """Flags stand beside one another; of everything else the newest word counts."""
+    if question.kind != "flags" or not before:
+        return value
+    return [*(f for f in before if f["category"] != value[0]["category"]), *value]
 
 
 def _suggested(question: Question, feedback: Feedback) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal, cast
 
 from fastapi import APIRouter, Body, Depends, Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from heedloop.schema import utc_now
 from heedloop_server.answers.review import (
@@ -23,6 +23,7 @@ from heedloop_server.answers.review import (
 from heedloop_server.auth import Principal, require
 from heedloop_server.errors import Conflict, Invalid, NotFound, TooLarge
 from heedloop_server.filters import CallFilters
+from heedloop_server.normalise.values import scrub
 from heedloop_server.openapi import accepts, answers
 from heedloop_server.review import queue as settings
 from heedloop_server.review.desk import OpenQueue, ReviewDesk
@@ -45,7 +46,7 @@ router = APIRouter()
 
 Admin = Annotated[Principal, Depends(require("admin"))]
 Viewer = Annotated[Principal, Depends(require("annotate", "review", "admin"))]
-Json = Annotated[dict[str, Any], Body()]
+Json = Annotated[dict[str, Any], AfterValidator(scrub), Body()]
 
 MAX_AT_ONCE = 50_000
 """Items of one request."""
@@ -201,7 +202,14 @@ def _guideline(given: Any, number: int, who: Principal, *, field: str = "") -> G
 
 
 class _Body(BaseModel):
+    """A body; lone surrogates, legal in JSON and in no UTF-8, are replaced, because the store could not take them."""
+
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _storable(cls, given: Any) -> Any:
+        return scrub(given)
 
 
 Limit = Annotated[int, Field(ge=1, le=MAX_AT_ONCE)]
@@ -275,22 +283,22 @@ def post_items(
     """Fill a queue; items that are in it already stay as they are."""
     desk = desk_of(request)
     project = cast(Store, request.app.state.store).project(who.project)
+    with desk.working(who.project, queue_id):
+        pass  # the queue is there; looking for items must not keep its annotators waiting
+    missing: list[tuple[str, str]] = []
+    if isinstance(body, FromTargets):
+        if len(body.items) > MAX_AT_ONCE:
+            raise TooLarge(
+                f"{len(body.items):,} items; at most {MAX_AT_ONCE:,} are taken at once", field="items"
+            )
+        named = [targets_of(item, field=f"items[{i}]") for i, item in enumerate(body.items)]
+        drawn, missing = stored_targets(project, named)
+    else:
+        drawn = _drawn(project, body)
     with desk.working(who.project, queue_id) as opened:
-        missing: list[tuple[str, str]] = []
-        if isinstance(body, FromTargets):
-            if len(body.items) > MAX_AT_ONCE:
-                raise TooLarge(
-                    f"{len(body.items):,} items; at most {MAX_AT_ONCE:,} are taken at once", field="items"
-                )
-            named = [targets_of(item, field=f"items[{i}]") for i, item in enumerate(body.items)]
-            drawn, missing = stored_targets(opened, named)
-        else:
-            drawn = _drawn(project, body)
         filled = add_items(opened, body.source, drawn, missing=missing)
-        write_audit(
-            project.store, who, "fill_queue", queue_id, {"source": body.source, "added": filled.added}
-        )
-        return filled.to_json()
+    write_audit(project.store, who, "fill_queue", queue_id, {"source": body.source, "added": filled.added})
+    return filled.to_json()
 
 
 def _drawn(

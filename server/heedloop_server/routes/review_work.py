@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from heedloop.schema import SchemaError, format_time, utc_now
 from heedloop_server.answers.review import DraftKept, Mine, NextAssignments, ReviewAssignment, Worked
@@ -15,11 +15,13 @@ from heedloop_server.auth import Principal, require
 from heedloop_server.cursors import read_cursor, write_cursor
 from heedloop_server.errors import NotFound, ServerError
 from heedloop_server.ingest.feedback import Outcome
+from heedloop_server.normalise.values import scrub
 from heedloop_server.openapi import answers
 from heedloop_server.review.desk import OpenQueue, ReviewDesk
 from heedloop_server.review.shown import assignment_json, suggestions_of
 from heedloop_server.review.submission import Submitted, keep_draft, own, record, reopen, skip, submit
 from heedloop_server.routes.review import desk_of
+from heedloop_server.store.connection import StoreError
 from heedloop_server.store.review import Assignment
 from heedloop_server.store.review_content import model_feedback
 
@@ -33,7 +35,14 @@ _DAY_MS = 86_400_000
 
 
 class _Body(BaseModel):
+    """A body; lone surrogates, legal in JSON and in no UTF-8, are replaced, because the store could not take them."""
+
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _storable(cls, given: Any) -> Any:
+        return scrub(given)
 
 
 class Next(_Body):
@@ -112,7 +121,13 @@ def post_submit(request: Request, who: Worker, assignment_id: str, body: Submiss
                 guideline=body.guideline_version,
                 hashes=body.answer_hashes,
             )
-            further = _further(desk, opened, who, body.next, body.holding)
+            try:
+                further = _further(desk, opened, who, body.next, body.holding)
+            except (ServerError, StoreError):
+                desk.repair_later(
+                    who.project, queue_id=done.queue_id
+                )  # where the judgement is stored already
+                raise
         recorded = record(desk, who.project, done)
     _wait(desk, who, done, recorded)
     return {"state": "done", "feedback": done.feedback_ids, "training": done.training, **further}
