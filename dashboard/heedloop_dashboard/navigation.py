@@ -35,7 +35,9 @@ def go(target: Open) -> NoReturn:
     """Show another page; an unknown one leads to the first."""
     pages = st.session_state[_PAGES]
     page = pages.get(target.page) or next(iter(pages.values()))
-    st.switch_page(page, query_params=_pairs(target))
+    # a repeated name must come as one list: of pairs Streamlit keeps the last
+    query = {k: [one for name, one in _pairs(target) if name == k] for k, _ in _pairs(target)}
+    st.switch_page(page, query_params=query)
 
 
 def _pairs(target: Open) -> list[tuple[str, str]]:
