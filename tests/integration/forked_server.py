@@ -31,8 +31,8 @@ class ForkedServer(ServerProcess):
             target=serve, args=(arguments, changed, said, self.folder / "stderr"), daemon=True
         )
         self.process.start()
-        self.port = wait_for(lambda: self._port(said), what="the server to say its port")
-        wait_for(self._ready, what="the server to be ready")
+        self.port = wait_for(lambda: self._port(said), what="the server to say its port", timeout_s=120)
+        wait_for(self._ready, what="the server to be ready", timeout_s=60)
         return self
 
     def _port(self, said: Path) -> int:

@@ -266,7 +266,9 @@ class Store:
                     tz_mode="aware",
                     settings={"max_threads": self._threads},
                 )
-            settings = {"distributed_foreground_insert": 1} if self.cluster else {}
+            # a subquery over a distributed table is refused where nothing says which shards it means: all of them
+            spread = {"distributed_foreground_insert": 1, "distributed_product_mode": "global"}
+            settings = spread if self.cluster else {}
             return clickhouse_connect.get_client(
                 host=where.host,
                 port=where.port,
