@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import review_world as worlds
+from dashboard_world import wait_until
 from playwright.sync_api import Browser, Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -139,6 +140,24 @@ def test_two_answers_compared_and_four_ranked(ana: Page, dashboard: str, project
     [ranking] = [f["ranking"] for f in project.said(kind="comparison") if f["name"] == "order"]
     by_place = [ranking["ranks"][i] for i in ranking["shown_order"]]
     assert by_place == [1, 2, 3, 2]
+
+
+def test_a_judgement_that_is_not_wanted_any_more_is_said(
+    ana: Page, dashboard: str, project: worlds.Project
+) -> None:
+    [target] = project.answers(1, prefix="late")
+    queue = project.queue("late", [worlds.THUMB], [[target]], lease_s=1)
+    worlds.open_queue(ana, dashboard, queue)
+    quick = project.annotator("quick")  # the lease ends, and somebody else finishes the answer
+    wait_until(
+        lambda: worlds.judge_all(project.url, quick, queue, lambda _: {"thumb": 1}) == 1, "it was judged"
+    )
+    press(ana, "2", "Control+Enter")
+    expect(ana.locator(".rv-notice")).to_contain_text("A judgement was not taken")
+    expect(ana.get_by_role("heading", name="Nothing is left for you here.")).to_be_visible()
+    assert [(f["author"]["id"], f["value"]) for f in project.said(trace_id=target["trace_id"])] == [
+        ("quick", 1)
+    ]
 
 
 def test_the_help_names_every_key_and_nothing_fires_under_it(

@@ -43,9 +43,10 @@ class Review {
   }
   async list() {
     const { queues } = await reviewCall("GET", "queues");
-    this.saving.pump();
     this.root.replaceChildren();
     drawQueues(this.root, queues, this.open);
+    await this.saving.pump();
+    if (this.unsaid) this.root.prepend(el("p", "rv-banner", this.unsaid.join(" ")));
   }
   async work() {
     const path = `queues/${encodeURIComponent(this.data.queue)}`;
@@ -58,6 +59,7 @@ class Review {
     this.page.title.prepend(this.wayBack());
     this.take(reply);
     this.next("");
+    if (this.unsaid) this.notice(this.unsaid.join(" "));
   }
   wayBack() {
     const a = link(el("a", "rv-up", "\u2039"), { page: "review" }, this.open);
@@ -267,7 +269,10 @@ class Review {
   refused(entry, error) {
     const a = this.known.get(entry.id);
     this.notice(`A judgement was not taken: ${error.message}`);
-    if (error.status !== 422 || !a || entry.queue !== this.queue?.queue_id) { this.saving.forget(entry.id); if (this.page && !this.current) this.more(); return; }
+    // what the server found wrong can be put right; what it does not want any more cannot
+    if (error.status === 422 && entry.body.answers) this.saving.kept.put("draft/" + entry.id, { answers: entry.body.answers, at: Date.now() });
+    else this.saving.forget(entry.id);
+    if (error.status !== 422 || !a || entry.queue !== this.queue?.queue_id) { if (this.page && !this.current) this.more(); return; }
     a.isSent = false;
     this.done = this.done.filter((id) => id !== entry.id);
     this.line.unshift(a);
@@ -354,7 +359,7 @@ class Review {
   elapsed() { return this.clock.sum + (this.clock.since === null ? 0 : performance.now() - this.clock.since); }
   say(text) { if (this.page) this.page.live.textContent = visible(text); }
   notice(text, forMs) {
-    if (!this.page) return;
+    if (!this.page) { if (text) (this.unsaid ??= []).push(text); return; }
     clearTimeout(this.noticeTimer);
     this.page.notice.replaceChildren(...(text ? [el("span", "", text)] : []));
     if (text && !forMs) {
