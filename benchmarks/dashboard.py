@@ -56,12 +56,14 @@ def _columns(calls: int) -> dict[str, str]:
     """Expressions over the call's number `n`; hashes keep the fields independent of each other."""
     topic = "['account','billing','other','refunds','shipping','technical'][1 + cityHash64(n, 1) % 6]"
     version = "['v11','v12','v13'][1 + cityHash64(n, 2) % 3]"
+    now = datetime.now(timezone.utc)
     step_us = int(29.9 * 86_400 * 1e6 / calls)
     return {
         "project": PROJECT,
         "trace": "toFixedString(unhex(lpad(lower(hex(toUInt64(n + 1))), 32, '0')), 16)",
         "span": "toFixedString(unhex(lpad(lower(hex(toUInt64(n + 1))), 16, '0')), 8)",
-        "at": f"now64(6) - toIntervalMicrosecond(toInt64({calls} - n) * {step_us})",
+        # one moment for both tables: a rating's call_time is the call's own
+        "at": f"toDateTime64('{now:%Y-%m-%d %H:%M:%S}', 6, 'UTC') - toIntervalMicrosecond(toInt64({calls} - n) * {step_us})",
         "tag": topic,
         "version": version,
         "model": "['large-2','small-2'][1 + cityHash64(n, 3) % 2]",

@@ -36,7 +36,9 @@ class CallQuery(CallFilters):
 def get_calls(project: Reader, query: Annotated[CallQuery, Query()]) -> dict[str, Any]:
     """Call summaries, newest first."""
     rows = list_calls(project, query, limit=query.limit, after=_after(query.cursor))
-    judged = judgements_of(project, [(r["trace_id_hex"], r["span_id_hex"]) for r in rows])
+    judged = judgements_of(
+        project, [(r["trace_id_hex"], r["span_id_hex"]) for r in rows], [r["start_time"] for r in rows]
+    )
     last = rows[-1] if len(rows) == query.limit else None
     return {
         "calls": [

@@ -278,7 +278,7 @@ def _clusters_json(project: ProjectStore, found: Clustering) -> Json:
 
 def _shown(project: ProjectStore, keys: list[tuple[datetime, str, str]]) -> dict[tuple[str, str], Json]:
     """(trace id, span id) -> the call's summary with its question, its answer and the newest comment on it."""
-    judged = judgements_of(project, [(t, s) for _, t, s in keys])
+    judged = judgements_of(project, [(t, s) for _, t, s in keys], [at for at, _, _ in keys])
     found: dict[tuple[str, str], Json] = {}
     for row in low_rated.whole_calls(project, keys):
         key = row["trace_id_hex"], row["span_id_hex"]

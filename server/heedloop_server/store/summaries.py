@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from heedloop_server.filters import CallFilters
@@ -18,12 +19,35 @@ FACETS = ("model", "prompt_name", "prompt_version", "service", "environment", "t
 _MAX_VALUES = 1_000
 
 
+_NEWEST = "feedback FINAL"
+# by the projection that has feedback by the time of its call, which knows no newest version: found among the few
+_OF_TIMES = """(
+            SELECT *
+            FROM (
+                SELECT project_id, call_time, feedback_id, trace_id, span_id, kind, name, label, score, is_thumb, author_kind, received_at,
+                    version, is_deleted
+                FROM feedback
+                WHERE project_id = {project:String} AND call_time IN {times:Array(DateTime64(6,'UTC'))}
+                ORDER BY version DESC, received_at DESC
+                LIMIT 1 BY feedback_id
+            )
+            WHERE NOT is_deleted
+        )"""
+
+
 def judgements_of(
-    project: ProjectStore, calls: Sequence[tuple[str, str]]
+    project: ProjectStore, calls: Sequence[tuple[str, str]], times: Sequence[datetime] | None = None
 ) -> dict[tuple[str, str], dict[str, Any]]:
-    """(trace id, span id) -> `num_feedback`, `thumb`, `flags`, `has_correction`, for those calls that were judged."""
+    """(trace id, span id) -> `num_feedback`, `thumb`, `flags`, `has_correction`, for those calls that were judged.
+
+    Args:
+        times: when the calls started, in any order; with them a page costs the same however much feedback there is.
+    """
     if not calls:
         return {}
+    params: dict[str, Any] = {"traces": sorted({t for t, _ in calls})}
+    if times is not None:
+        params["times"] = sorted({at.strftime("%Y-%m-%d %H:%M:%S.%f") for at in times})
     rows = project.rows(
         f"""
         SELECT
@@ -33,12 +57,12 @@ def judgements_of(
             if(countIf({THUMBS}) > 0, argMaxIf(score, (version, feedback_id), {THUMBS}), NULL) AS thumb,
             arraySort(groupUniqArrayIf(label, kind = 'flag')) AS flags,
             countIf(kind = 'correction') > 0 AS has_correction
-        FROM feedback FINAL
+        FROM {_NEWEST if times is None else _OF_TIMES}
         WHERE project_id = {{project:String}}
           AND trace_id IN (SELECT toFixedString(unhex(arrayJoin({{traces:Array(String)}})), 16))
         GROUP BY trace, span
         """,  # noqa: S608
-        {"traces": sorted({t for t, _ in calls})},
+        params,
     )
     return {
         (r["trace"], r["span"]): {
