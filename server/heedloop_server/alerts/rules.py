@@ -36,7 +36,7 @@ class Rule(BaseModel):
     min_count: Annotated[int, Field(ge=1, le=10_000_000)] = 30
     webhook_url: Annotated[str, Field(max_length=MAX_URL)] | None = None
     remind_hours: Annotated[int, Field(ge=0, le=720)] = 0
-    enabled: bool = True
+    enabled: Annotated[bool, Field(strict=True)] = True
 
     @field_validator("filters", "of")
     @classmethod

@@ -41,6 +41,7 @@ _AT_ONCE = 500
 _FEEDBACK_AT_ONCE = 2_000
 _TEXT = {"type": "string"}
 _ENTRIES: dict[str, Any] = {"type": "array", "items": {"type": "object"}}
+_GIVEN: dict[str, Any] = {"type": "array", "description": "entries; one that is none is answered as that"}
 
 
 @router.get("/v1/review/queues/{queue_id}/export")
@@ -108,7 +109,7 @@ async def _body(request: Request) -> bytes:
 
 @router.post("/v1/review/queues/{queue_id}/import")
 @answers(ImportAnswer)
-@accepts(_ENTRIES, media={"application/x-ndjson": _TEXT})
+@accepts(_GIVEN, media={"application/x-ndjson": _TEXT})
 def import_judgements(
     request: Request,
     who: Admin,

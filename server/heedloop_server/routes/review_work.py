@@ -65,7 +65,7 @@ class Submission(_Body):
     duration_ms: Annotated[int, Field(ge=0)] = 0
     guideline_version: int | None = None
     answer_hashes: Annotated[list[str], Field(max_length=100)] | None = None
-    next: Annotated[int, Field(ge=0, le=3)] = 0
+    next: Annotated[int, Field(ge=0, le=3, strict=True)] = 0
     holding: Ids = []
 
 
@@ -73,7 +73,7 @@ class Skip(_Body):
     """Why the caller will not judge it."""
 
     reason: Annotated[str, Field(max_length=10_000)] = ""
-    next: Annotated[int, Field(ge=0, le=3)] = 0
+    next: Annotated[int, Field(ge=0, le=3, strict=True)] = 0
     holding: Ids = []
 
 

@@ -3,7 +3,17 @@
 import subprocess
 import sys
 
-HEAVY = ("sklearn", "scipy.stats", "pandas", "torch", "transformers", "streamlit", "matplotlib", "grpc", "chdb")
+HEAVY = (
+    "sklearn",
+    "scipy.stats",
+    "pandas",
+    "torch",
+    "transformers",
+    "streamlit",
+    "matplotlib",
+    "grpc",
+    "chdb",
+)
 
 PROGRAM = f"""
 import sys
