@@ -29,13 +29,13 @@ class Rule(BaseModel):
     bad: Literal["lower", "higher"] | None = None
     kind: Literal["drift", "threshold"] = "drift"
     threshold: Share | None = None
-    window_hours: Annotated[int, Field(ge=1, le=168)] = 24
+    window_hours: Annotated[int, Field(ge=1, le=168, strict=True)] = 24
     baseline: Share | None = None
-    baseline_days: Annotated[int, Field(ge=1, le=180)] = 28
+    baseline_days: Annotated[int, Field(ge=1, le=180, strict=True)] = 28
     odds_ratio: Annotated[float, Field(gt=1.01, le=100)] = 1.5
-    min_count: Annotated[int, Field(ge=1, le=10_000_000)] = 30
+    min_count: Annotated[int, Field(ge=1, le=10_000_000, strict=True)] = 30
     webhook_url: Annotated[str, Field(max_length=MAX_URL)] | None = None
-    remind_hours: Annotated[int, Field(ge=0, le=720)] = 0
+    remind_hours: Annotated[int, Field(ge=0, le=720, strict=True)] = 0
     enabled: Annotated[bool, Field(strict=True)] = True
 
     @field_validator("filters", "of")

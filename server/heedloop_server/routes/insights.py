@@ -361,7 +361,7 @@ def _pair_json(a: str, b: str, wins_a: int, wins_b: int, ties: int) -> Json:
 
 
 @router.get("/v1/quality/similar")
-@answers(SimilarCalls)
+@answers(SimilarCalls, also=[404])
 def similar(
     project: Reader,
     trace_id: Annotated[str, Query(pattern="^[0-9a-f]{32}$")],

@@ -41,7 +41,9 @@ _AT_ONCE = 500
 _FEEDBACK_AT_ONCE = 2_000
 _TEXT = {"type": "string"}
 _ENTRIES: dict[str, Any] = {"type": "array", "items": {"type": "object"}}
-_GIVEN: dict[str, Any] = {"type": "array", "description": "entries; one that is none is answered as that"}
+_GIVEN: dict[str, Any] = {
+    "description": "a list of entries, or lines of them; one that is none is answered as that"
+}
 
 
 @router.get("/v1/review/queues/{queue_id}/export")
