@@ -38,7 +38,9 @@ router = APIRouter()
 
 Reader = Annotated[ProjectStore, Depends(scoped("read"))]
 Admin = Annotated[Principal, Depends(require("admin"))]
-Annotator = Annotated[Principal, Depends(require("annotate"))]
+Acknowledger = Annotated[
+    Principal, Depends(require("review", "admin"))
+]  # not annotators: their keys reach queues and nothing else
 Given = Annotated[dict[str, Any], Body()]
 Json = dict[str, Any]
 
@@ -134,7 +136,7 @@ def get_history(project: Reader, alert_id: str, limit: Annotated[int, Query(ge=1
 @answers(Alert)
 def acknowledge(
     request: Request,
-    who: Annotator,
+    who: Acknowledger,
     alert_id: str,
     by: Annotated[str, Body(min_length=1, max_length=200)],
     comment: Annotated[str, Body(max_length=2_000)] = "",
