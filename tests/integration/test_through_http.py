@@ -25,7 +25,11 @@ ALREADY_THERE = (
 
 def _files() -> list[Path]:
     """Integration tests that ask for a store of this process."""
-    found = [p for p in sorted(HERE.glob("test_*.py")) if re.search(r"\b(temporary_store|review_people)\b", p.read_text())]
+    found = [
+        p
+        for p in sorted(HERE.glob("test_*.py"))
+        if re.search(r"\b(temporary_store|review_people)\b", p.read_text())
+    ]
     return [p for p in found if p.name not in ALREADY_THERE]
 
 
