@@ -20,15 +20,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3.util.retry import Retry
 
+from heedloop._rest import (
+    DEFAULT_URL,
+    ApiError,
+    Forbidden,
+    Invalid,
+    Json,
+    NotFound,
+    Rest,
+    Unauthorized,
+    Unavailable,
+    Unreachable,
+    drop_none,
+)
 from heedloop.schema import (
     ROW_CLASSES,
     Call,
@@ -42,6 +51,7 @@ from heedloop.schema import (
 )
 
 __all__ = [
+    "DEFAULT_URL",
     "ApiError",
     "AsyncClient",
     "Client",
@@ -53,82 +63,12 @@ __all__ = [
     "Unreachable",
 ]
 
-DEFAULT_URL = "http://127.0.0.1:8321"
-
-Json = dict[str, Any]
 ReviewMethod = Literal["GET", "POST", "PUT", "PATCH"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class ApiError(Exception):
-    """The server's answer was an error, or there was none.
-
-    Attributes:
-        status: HTTP status, 0 where there was no answer.
-        code: the server's short name of the error.
-        field: dotted path of the wrong field, where one is to blame.
-        retry_after_s: seconds after which to try again, where the server said so.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int = 0,
-        code: str = "",
-        field: str | None = None,
-        retry_after_s: float | None = None,
-        body: Json | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.field = field
-        self.retry_after_s = retry_after_s
-        self.body = body or {}
-
-
-class Unreachable(ApiError):
-    """No answer came: wrong address, server down, or timed out."""
-
-
-class Unauthorized(ApiError):
-    """401: the key is missing, unknown, expired or revoked."""
-
-
-class Forbidden(ApiError):
-    """403: the key lacks the scope that this route needs."""
-
-
-class NotFound(ApiError):
-    """404: there is no such thing in this key's project."""
-
-
-class Invalid(ApiError):
-    """400, 409, 413 or 422: what was sent cannot be taken; `field` says why."""
-
-
-class Unavailable(ApiError):
-    """429, 502, 503 or 504: try again later."""
-
-
-_ERRORS: dict[int, type[ApiError]] = {
-    400: Invalid,
-    401: Unauthorized,
-    403: Forbidden,
-    404: NotFound,
-    409: Invalid,
-    413: Invalid,
-    422: Invalid,
-    429: Unavailable,
-    502: Unavailable,
-    503: Unavailable,
-    504: Unavailable,
-}
-
-
-class Client:
+class Client(Rest):
     """A key's view of one project.
 
     Safe to share between threads: each thread has its own connection.
@@ -138,14 +78,6 @@ class Client:
         api_key: `HEEDLOOP_API_KEY` where not given.
         timeout_s: seconds to wait for a connection, and between two bytes of an answer.
     """
-
-    def __init__(
-        self, url: str | None = None, api_key: str | None = None, *, timeout_s: float = 60.0
-    ) -> None:
-        self.url = (url or os.environ.get("HEEDLOOP_URL") or DEFAULT_URL).rstrip("/")
-        self._key = api_key or os.environ.get("HEEDLOOP_API_KEY") or ""
-        self._timeout_s = timeout_s
-        self._local = threading.local()
 
     # ------------------------------------------------------------------------------------------- who and what
 
@@ -173,7 +105,7 @@ class Client:
         Raises:
             Unreachable: the transfer broke; what came so far is no whole file.
         """
-        params = _drop_none({"format": fmt, **filters})
+        params = drop_none({"format": fmt, **filters})
         with self._request("GET", f"/v1/{what}/export", params=params, stream=True) as answer:
             try:
                 yield from answer.iter_content(1 << 16)
@@ -349,7 +281,7 @@ class Client:
 
     def snapshot_rows(self, snapshot_id: str, form: DatasetForm, split: Split | None = None) -> Iterator[Any]:
         """The rows of one form as records of `heedloop.schema`, streamed in a fixed order."""
-        params = _drop_none({"form": form, "split": split})
+        params = drop_none({"form": form, "split": split})
         path = f"/v1/snapshots/{snapshot_id}/rows"
         with self._request("GET", path, params=params, stream=True) as answer:
             for line in answer.iter_lines():
@@ -471,7 +403,7 @@ class Client:
         """
         given = None if scopes is None else list(scopes)
         body = {"name": name, "scopes": given, "role": role, "author_id": author_id, "expires_at": expires_at}
-        return self._send("POST", "/v1/keys", _drop_none(body))
+        return self._send("POST", "/v1/keys", drop_none(body))
 
     def audit(self, *, limit: int = 50, cursor: str | None = None, **filters: Any) -> Json:
         """What was changed in the project and by which key, newest first; filters `action`, `since`, `until`."""
@@ -501,65 +433,12 @@ class Client:
         self, *, user_id: str | None = None, session_id: str | None = None, trace_id: str | None = None
     ) -> Json:
         """Erase a user, a session or a trace; the answer is the receipt."""
-        body = _drop_none({"user_id": user_id, "session_id": session_id, "trace_id": trace_id})
+        body = drop_none({"user_id": user_id, "session_id": session_id, "trace_id": trace_id})
         return self._send("POST", "/v1/erasures", body)
 
     def erasure(self, erasure_id: str) -> Json:
         """What is left of an erasure now: rows by table, replaced parts on the store's disk, and `done`."""
         return self._get(f"/v1/erasures/{erasure_id}")
-
-    # ----------------------------------------------------------------------------------------------- transport
-
-    def _get(self, path: str, **params: Any) -> Json:
-        answer = self._request("GET", path, params=_drop_none(params))
-        return cast(Json, answer.json())
-
-    def _pages(self, path: str, key: str, filters: Mapping[str, Any]) -> Iterator[Json]:
-        cursor: str | None = None
-        while True:
-            page = self._get(path, **{"limit": 500, **filters, "cursor": cursor})
-            yield from page[key]
-            cursor = page.get("next_cursor")
-            if not cursor:
-                return
-
-    def _send(self, method: str, path: str, body: Any) -> Json:
-        data = None if body is None else json.dumps(body).encode()
-        answer = self._request(method, path, data=data, headers={"Content-Type": "application/json"})
-        return cast(Json, answer.json()) if answer.content else {}
-
-    def _request(self, method: str, path: str, **kwargs: Any) -> requests.Response:
-        try:
-            answer = self._session().request(
-                method, self.url + path, timeout=self._timeout_s, allow_redirects=False, **kwargs
-            )
-        except requests.RequestException as err:
-            raise Unreachable(f"no answer from {self.url}: {_cause(err)}. Is the server running?") from err
-        if answer.status_code >= 300:
-            raise _error(answer)
-        return answer
-
-    def _session(self) -> requests.Session:
-        session: requests.Session | None = getattr(self._local, "session", None)
-        if session is None:
-            session = requests.Session()
-            session.trust_env = False  # a .netrc entry would replace our Authorization header
-            if self._key:
-                session.headers["Authorization"] = f"Bearer {self._key}"
-            adapter = HTTPAdapter(max_retries=_RETRY)
-            session.mount("http://", adapter)
-            session.mount("https://", adapter)
-            self._local.session = session
-        return session
-
-
-_RETRY = Retry(
-    total=3,
-    backoff_factor=0.2,
-    status_forcelist=(429, 502, 503, 504),
-    allowed_methods=frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"}),
-    raise_on_status=False,
-)
 
 
 class AsyncClient:
@@ -576,37 +455,6 @@ class AsyncClient:
         return await asyncio.to_thread(method, self._client, *args, **kwargs)
 
 
-def _drop_none(params: Mapping[str, Any]) -> Json:
-    return {k: v for k, v in params.items() if v is not None}
-
-
 def _record(cls: type[T], data: Mapping[str, Any]) -> T:
     known = set(cast(Any, cls).__dataclass_fields__)
     return from_json(cls, {k: v for k, v in data.items() if k in known})
-
-
-def _cause(err: requests.RequestException) -> str:
-    if isinstance(err, requests.Timeout):
-        return "timed out"
-    if isinstance(err, requests.ConnectionError):
-        return "connection refused or broken"
-    return str(err)
-
-
-def _error(answer: requests.Response) -> ApiError:
-    cls = _ERRORS.get(answer.status_code, ApiError)
-    try:
-        body = answer.json()
-    except ValueError:
-        body = {}
-    error: Json = body.get("error", {}) if isinstance(body, dict) else {}
-    message = error.get("message") or f"{answer.request.method} {answer.url}: HTTP {answer.status_code}"
-    after = answer.headers.get("Retry-After", "")
-    return cls(
-        message,
-        status=answer.status_code,
-        code=error.get("code", ""),
-        field=error.get("field"),
-        retry_after_s=float(after) if after.isdigit() else None,
-        body=cast(Json, body) if isinstance(body, dict) else {},
-    )

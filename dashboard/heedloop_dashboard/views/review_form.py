@@ -251,12 +251,12 @@ def settings_form(queue: Mapping[str, Any]) -> None:
     if not st.button("Save the settings", type="primary", key=f"{key}_save"):
         return
     try:
-        body = {**_checked(settings), "status": status or queue["status"]}
+        body: dict[str, Any] = {**_checked(settings), "status": status or queue["status"]}
     except ValueError as err:
         st.text(str(err))
         return
     kept = [f for f in queue.get("show") or [] if f not in FACTS]
-    body["show"] += kept
+    body["show"] = [*body["show"], *kept]
     _said(write(Client.review, "PATCH", f"queues/{queue['queue_id']}", body))
 
 

@@ -1,0 +1,198 @@
+"""HTTP to the server, and what its errors are called; the routes are in `heedloop.client`."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
+
+__all__ = [
+    "DEFAULT_URL",
+    "ApiError",
+    "Forbidden",
+    "Invalid",
+    "Json",
+    "NotFound",
+    "Rest",
+    "Unauthorized",
+    "Unavailable",
+    "Unreachable",
+    "drop_none",
+]
+
+DEFAULT_URL = "http://127.0.0.1:8321"
+
+Json = dict[str, Any]
+
+
+class ApiError(Exception):
+    """The server's answer was an error, or there was none.
+
+    Attributes:
+        status: HTTP status, 0 where there was no answer.
+        code: the server's short name of the error.
+        field: dotted path of the wrong field, where one is to blame.
+        retry_after_s: seconds after which to try again, where the server said so.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 0,
+        code: str = "",
+        field: str | None = None,
+        retry_after_s: float | None = None,
+        body: Json | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.field = field
+        self.retry_after_s = retry_after_s
+        self.body = body or {}
+
+
+class Unreachable(ApiError):
+    """No answer came: wrong address, server down, or timed out."""
+
+
+class Unauthorized(ApiError):
+    """401: the key is missing, unknown, expired or revoked."""
+
+
+class Forbidden(ApiError):
+    """403: the key lacks the scope that this route needs."""
+
+
+class NotFound(ApiError):
+    """404: there is no such thing in this key's project."""
+
+
+class Invalid(ApiError):
+    """400, 409, 413 or 422: what was sent cannot be taken; `field` says why."""
+
+
+class Unavailable(ApiError):
+    """429, 502, 503 or 504: try again later."""
+
+
+_ERRORS: dict[int, type[ApiError]] = {
+    400: Invalid,
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    409: Invalid,
+    413: Invalid,
+    422: Invalid,
+    429: Unavailable,
+    502: Unavailable,
+    503: Unavailable,
+    504: Unavailable,
+}
+
+
+_RETRY = Retry(
+    total=3,
+    backoff_factor=0.2,
+    status_forcelist=(429, 502, 503, 504),
+    allowed_methods=frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"}),
+    raise_on_status=False,
+)
+
+
+class Rest:
+    """Requests with a key, one connection per thread.
+
+    Args:
+        url: the server's address; `HEEDLOOP_URL`, else http://127.0.0.1:8321.
+        api_key: `HEEDLOOP_API_KEY` where not given.
+        timeout_s: seconds to wait for a connection, and between two bytes of an answer.
+    """
+
+    def __init__(
+        self, url: str | None = None, api_key: str | None = None, *, timeout_s: float = 60.0
+    ) -> None:
+        self.url = (url or os.environ.get("HEEDLOOP_URL") or DEFAULT_URL).rstrip("/")
+        self._key = api_key or os.environ.get("HEEDLOOP_API_KEY") or ""
+        self._timeout_s = timeout_s
+        self._local = threading.local()
+
+    def _get(self, path: str, **params: Any) -> Json:
+        answer = self._request("GET", path, params=drop_none(params))
+        return cast(Json, answer.json())
+
+    def _pages(self, path: str, key: str, filters: Mapping[str, Any]) -> Iterator[Json]:
+        cursor: str | None = None
+        while True:
+            page = self._get(path, **{"limit": 500, **filters, "cursor": cursor})
+            yield from page[key]
+            cursor = page.get("next_cursor")
+            if not cursor:
+                return
+
+    def _send(self, method: str, path: str, body: Any) -> Json:
+        data = None if body is None else json.dumps(body).encode()
+        answer = self._request(method, path, data=data, headers={"Content-Type": "application/json"})
+        return cast(Json, answer.json()) if answer.content else {}
+
+    def _request(self, method: str, path: str, **kwargs: Any) -> requests.Response:
+        try:
+            answer = self._session().request(
+                method, self.url + path, timeout=self._timeout_s, allow_redirects=False, **kwargs
+            )
+        except requests.RequestException as err:
+            raise Unreachable(f"no answer from {self.url}: {_cause(err)}. Is the server running?") from err
+        if answer.status_code >= 300:
+            raise _error(answer)
+        return answer
+
+    def _session(self) -> requests.Session:
+        session: requests.Session | None = getattr(self._local, "session", None)
+        if session is None:
+            session = requests.Session()
+            session.trust_env = False  # a .netrc entry would replace our Authorization header
+            if self._key:
+                session.headers["Authorization"] = f"Bearer {self._key}"
+            adapter = HTTPAdapter(max_retries=_RETRY)
+            session.mount("http://", adapter)
+            session.mount("https://", adapter)
+            self._local.session = session
+        return session
+
+
+def drop_none(params: Mapping[str, Any]) -> Json:
+    return {k: v for k, v in params.items() if v is not None}
+
+
+def _cause(err: requests.RequestException) -> str:
+    if isinstance(err, requests.Timeout):
+        return "timed out"
+    if isinstance(err, requests.ConnectionError):
+        return "connection refused or broken"
+    return str(err)
+
+
+def _error(answer: requests.Response) -> ApiError:
+    cls = _ERRORS.get(answer.status_code, ApiError)
+    try:
+        body = answer.json()
+    except ValueError:
+        body = {}
+    error: Json = body.get("error", {}) if isinstance(body, dict) else {}
+    message = error.get("message") or f"{answer.request.method} {answer.url}: HTTP {answer.status_code}"
+    after = answer.headers.get("Retry-After", "")
+    return cls(
+        message,
+        status=answer.status_code,
+        code=error.get("code", ""),
+        field=error.get("field"),
+        retry_after_s=float(after) if after.isdigit() else None,
+        body=cast(Json, body) if isinstance(body, dict) else {},
+    )
