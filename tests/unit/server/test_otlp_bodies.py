@@ -61,7 +61,11 @@ def test_many_small_members_stop_at_the_limit_too():
         decompress(gzip.compress(b"\0" * 1000) * 2000, "gzip", limit=LIMIT)
 
 
-@pytest.mark.parametrize("body", [b"x", gzip.compress(b"abc" * 100)[:-1], gzip.compress(b"abc")[:5]])
+@pytest.mark.parametrize(
+    "body",
+    [b"x", gzip.compress(b"abc" * 100)[:-1], gzip.compress(b"abc")[:5]],
+    ids=["no gzip", "end missing", "header only"],
+)
 def test_broken_compression_is_unreadable(body):
     with pytest.raises(Unreadable):
         decompress(body, "gzip", limit=LIMIT)
