@@ -15,7 +15,7 @@ from heedloop_server.app import create_app
 from heedloop_server.auth import SCOPES, make_key
 from heedloop_server.settings import Settings
 from heedloop_server.store.connection import ProjectStore
-from heedloop_server.store.feedback import StoredFeedback, insert_feedback
+from heedloop_server.store.feedback import StoredFeedback, insert_feedback, insert_history
 from heedloop_server.store.snapshots import drop_erased
 from heedloop_server.store.spans import insert_calls
 from heedloop_server.testing import temporary_store
@@ -66,6 +66,7 @@ def say(project: ProjectStore, *feedback: Feedback) -> list[str]:
     now = datetime.now(timezone.utc)
     stored = [StoredFeedback.of(project.project, f, now) for f in feedback]
     insert_feedback(project, stored)
+    insert_history(project, stored)
     return [str(s.feedback_id) for s in stored]
 
 
