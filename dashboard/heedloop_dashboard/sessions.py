@@ -98,12 +98,18 @@ class Sessions:
         return name
 
     def get(self, name: str | None) -> Session | None:
-        """The session of a cookie, or the local key's; None where there is neither."""
+        """The session of a cookie, or the local key's; None where there is neither.
+
+        Raises:
+            ApiError: the server refused the local key or did not answer.
+        """
+        return self.signed_in(name) or self._local()
+
+    def signed_in(self, name: str | None) -> Session | None:
+        """The session of a cookie, whoever else may use this dashboard; asks the server nothing."""
         with self._lock:
             session = self._by_id.get(name) if name else None
-            if session is not None and session.expires_at > time.monotonic():
-                return session
-        return self._local()
+        return session if session is not None and session.expires_at > time.monotonic() else None
 
     def close(self, name: str | None) -> None:
         """Sign out."""

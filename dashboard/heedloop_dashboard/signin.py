@@ -178,8 +178,14 @@ class RequireSignIn:
 
         request = StarletteRequest(scope)
         person: str = scope.get(PERSON, "")
-        session = SESSIONS.get(request.cookies.get(COOKIE))
-        if session is not None and proxy_agrees(scope) and person in ("", session.person):
+        session = SESSIONS.signed_in(request.cookies.get(COOKIE))
+        if session is None:
+            allowed = (
+                SESSIONS.is_local and not person
+            )  # the page itself says where the server does not take the local key
+        else:
+            allowed = proxy_agrees(scope) and person in ("", session.person)
+        if allowed:
             await self._app(scope, receive, send)
             return
         target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
@@ -192,7 +198,7 @@ class RequireSignIn:
 
 def proxy_agrees(scope: Scope) -> bool:
     """False where the session was opened by a proxy and this request does not come with its word for that person."""
-    session = SESSIONS.get(cookies_of(scope).get(COOKIE))
+    session = SESSIONS.signed_in(cookies_of(scope).get(COOKIE))
     return session is None or session.via != "proxy" or scope.get(PERSON, "") == session.person
 
 

@@ -62,9 +62,11 @@ class Annotator(threading.Thread):
         ahead: list[dict] = []
         while True:
             if not ahead:
-                ahead = self._until_answered(lambda c: c.next_assignments(self.queue_id, count=2))[
-                    "assignments"
-                ]
+                found = self._until_answered(lambda c: c.next_assignments(self.queue_id, count=2))
+                ahead = found["assignments"]
+                if not ahead and found["progress"]["remaining"]:
+                    time.sleep(0.1)  # a killed server's claim has not ended yet
+                    continue
             if not ahead:
                 return
             one, *rest = ahead

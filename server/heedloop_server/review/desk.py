@@ -47,7 +47,7 @@ __all__ = ["OpenQueue", "ReviewDesk", "as_shown", "assignment_id_of", "shown_ord
 log = logging.getLogger("heedloop.review")
 
 MAX_OPEN = 128
-_CLAIM = timedelta(seconds=30)
+_CLAIM = timedelta(seconds=10)
 _PATIENCE_S = 2.0
 _AHEAD = 7
 """Items whose content is read besides those that are handed out: the next requests then find it in memory."""

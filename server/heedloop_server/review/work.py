@@ -192,11 +192,14 @@ class Work:
         return mine is None or mine.state == "withdrawn"
 
     def _again(self, a: Assignment, now: datetime) -> bool:
-        """True where the annotator should have an item once more: their lease ended, or their judgement was sent back."""
+        """True where the annotator should have an item once more.
+
+        Their lease ended (or a claim whose server ended before it was decided), or their judgement was sent back.
+        """
         item = self.items.get(a.item_id)
         if item is None:
             return False
-        ended = a.state == "leased" and a.expires_at <= now
+        ended = a.state in ("leased", "claimed") and a.expires_at <= now
         sent_back = a.state == "done" and not self.counts(a) and item.gold != "training"
         return (ended or sent_back) and self.wanted(a.item_id, a.annotator, now)
 

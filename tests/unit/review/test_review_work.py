@@ -173,3 +173,9 @@ def test_a_claim_takes_a_place_and_a_withdrawn_one_does_not(state: str) -> None:
     lease(w, "i0", "ada", state="withdrawn")
     assert w.next_items("bob", NOW, 1) == ["i0"]
     assert w.next_items("ada", NOW, 1) == ["i0"]
+
+
+def test_a_claim_that_nobody_decided_comes_back_to_its_annotator() -> None:
+    w = work(1)
+    lease(w, "i0", "ada", at=NOW - 2 * LEASE, state="claimed")
+    assert w.next_items("ada", NOW, 1) == ["i0"]
