@@ -1,14 +1,18 @@
-"""Two annotators at once, with the server and a browser killed in the middle: every judgement there once, nobody sees another's."""
+"""Two annotators at once, with the server and a browser killed (-9) in the middle: every judgement there once, nobody sees another's."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
 import socket
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import review_world as worlds
-from dashboard_browser import process
+from dashboard_browser import process, sign_in
+from dashboard_world import wait_until
 from playwright.sync_api import Browser, BrowserContext, Page, Response, expect
 
 from heedloop.client import Client
@@ -44,6 +48,46 @@ class Overheard:
         self._answers.clear()
 
 
+class OwnBrowser:
+    """A Chromium with a profile on disk, that can be killed as a crash or a power cut would."""
+
+    def __init__(self, browser: Browser, profile: Path, dashboard: str, key: str) -> None:
+        self._browser, self._profile, self._dashboard, self._key = browser, profile, dashboard, key
+        self.context, self.page = self._start()
+
+    def _start(self) -> tuple[BrowserContext, Page]:
+        context = self._browser.browser_type.launch_persistent_context(
+            self._profile,
+            executable_path=shutil.which("chromium"),
+            args=["--no-sandbox"],
+            viewport={"width": 1366, "height": 768},
+            reduced_motion="reduce",
+        )
+        context.set_default_timeout(20_000)
+        page = context.new_page()
+        sign_in(page, self._dashboard, self._key)
+        return context, page
+
+    def has_written(self, text: str) -> bool:
+        """True once the profile on disk holds the text: Chromium writes a page's storage some seconds behind it."""
+        files = (self._profile / "Default" / "Local Storage" / "leveldb").glob("*.log")
+        return any(text.encode() in f.read_bytes() for f in files)
+
+    def kill(self) -> None:
+        """SIGKILL to every process of it."""
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                command = (folder / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if f"--user-data-dir={self._profile}".encode() in command:
+                os.kill(int(folder.name), signal.SIGKILL)
+
+    def start_again(self) -> None:
+        """A new Chromium on the same profile."""
+        self.context, self.page = self._start()
+
+
 def judge(page: Page, name: str) -> None:
     """One answer: a thumb and a note, by keyboard."""
     page.keyboard.press("1")
@@ -52,13 +96,17 @@ def judge(page: Page, name: str) -> None:
     worlds.save(page)
 
 
-def test_nothing_is_lost_and_nothing_is_double(browser: Browser, server_to_kill: worlds.Server) -> None:
+def test_nothing_is_lost_and_nothing_is_double(
+    browser: Browser, server_to_kill: worlds.Server, tmp_path: Path
+) -> None:
     project = worlds.Project(server_to_kill.url, server_to_kill.key)
     targets = project.answers(ITEMS, prefix="kill")
     queue = project.queue("kills", [worlds.THUMB, worlds.NOTE], [[t] for t in targets], judgements_per_item=2)
     ana_key, ben_key = project.annotator("ana"), project.annotator("ben")
     with process("dashboard", "--url", server_to_kill.url, "--port", "0", says="dashboard: ") as dashboard:
-        overheard = _work(browser, dashboard, queue, server_to_kill, ana_key, ben_key)
+        bens = OwnBrowser(browser, tmp_path / "ben", dashboard, ben_key)
+        with worlds.signed_in_as(browser, dashboard, ana_key) as (ana_context, ana):
+            overheard = _work(bens, ana_context, ana, dashboard, queue, server_to_kill)
     _each_judged_twice(project.api, queue, targets)
     for name, other in (("ana", "ben"), ("ben", "ana")):
         assert any(SECRET.format(name) in body for body in overheard[name].bodies), (
@@ -69,43 +117,45 @@ def test_nothing_is_lost_and_nothing_is_double(browser: Browser, server_to_kill:
 
 
 def _work(
-    browser: Browser, dashboard: str, queue: str, server: worlds.Server, ana_key: str, ben_key: str
+    bens: OwnBrowser,
+    ana_context: BrowserContext,
+    ana: Page,
+    dashboard: str,
+    queue: str,
+    server: worlds.Server,
 ) -> dict[str, Overheard]:
-    with (
-        worlds.signed_in_as(browser, dashboard, ben_key) as (ben_context, ben),
-        worlds.signed_in_as(browser, dashboard, ana_key) as (ana_context, ana),
-    ):
-        heard = {"ana": Overheard(ana_context), "ben": Overheard(ben_context)}
-        for page in (ana, ben):
-            worlds.open_queue(page, dashboard, queue)
-        for _ in range(2):
-            judge(ana, "ana")
-            judge(ben, "ben")
-        worlds.all_saved(ben)
-        server.kill()
-        judge(ben, "ben")  # the next answer is at hand; this one waits in the browser
-        expect(ben.locator(".rv-state")).to_have_text("Not sent yet")
-        expect(ben.locator(".rv-notice")).to_contain_text("kept in this browser")
-        ben.keyboard.press("2")
-        kept = ben_context.storage_state()
-        heard["ben"].read()
-        ben_context.close()  # his browser dies, with a judgement and half another one unsent
-        server.start()
-        ben_context = browser.new_context(storage_state=kept)
-        ben = ben_context.new_page()
-        heard["ben_again"] = Overheard(ben_context)
-        worlds.open_queue(ben, dashboard, queue)
-        expect(ben.locator(".rv-count")).to_contain_text("3 of 8")
-        expect(ben.get_by_role("button", name="Bad")).to_have_attribute("aria-pressed", "true")
-        for page, name in ((ben, "ben"), (ana, "ana")):
-            while worlds.current(page):
-                judge(page, name)
-            worlds.all_saved(page)
-            page.keyboard.press("b")  # they look back at their own, and at nobody else's
-            expect(page.locator(".rv-banner")).to_contain_text("You judged this.")
-        heard["ana"].read()
-        heard["ben_again"].read()
-        ben_context.close()
+    heard = {"ana": Overheard(ana_context), "ben": Overheard(bens.context)}
+    for page in (ana, bens.page):
+        worlds.open_queue(page, dashboard, queue)
+    for _ in range(2):
+        judge(ana, "ana")
+        judge(bens.page, "ben")
+    worlds.all_saved(bens.page)
+    heard["ben"].read()
+    server.kill()
+    judge(bens.page, "ben")  # the next answer is at hand; this one waits in the browser
+    expect(bens.page.locator(".rv-state")).to_have_text("Not sent yet")
+    expect(bens.page.locator(".rv-notice")).to_contain_text("kept in this browser")
+    half = worlds.current(bens.page)
+    assert half is not None
+    bens.page.keyboard.press("2")
+    wait_until(lambda: bens.has_written(half), what="the browser's own storage")
+    bens.kill()  # with a judgement and half another one unsent
+    server.start()
+    bens.start_again()
+    heard["ben_again"] = Overheard(bens.context)
+    worlds.open_queue(bens.page, dashboard, queue)
+    expect(bens.page.locator(".rv-count")).to_contain_text("3 of 8")
+    expect(bens.page.get_by_role("button", name="Bad")).to_have_attribute("aria-pressed", "true")
+    for page, name in ((bens.page, "ben"), (ana, "ana")):
+        while worlds.current(page):
+            judge(page, name)
+        worlds.all_saved(page)
+        page.keyboard.press("b")  # they look back at their own, and at nobody else's
+        expect(page.locator(".rv-banner")).to_contain_text("You judged this.")
+    heard["ana"].read()
+    heard["ben_again"].read()
+    bens.context.close()
     heard["ben"].bodies += heard["ben_again"].bodies
     return heard
 
