@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from heedloop._commands import export
+from heedloop._commands.call_filters import add_filters, filters_of
 from heedloop._commands.connection import add_connection, client_of, said_plainly
 from heedloop._commands.dataset_page import page
 from heedloop._commands.export import find_id
@@ -15,32 +16,13 @@ __all__ = ["HELP", "add_arguments", "run"]
 
 HELP = "freeze feedback into a dataset, look at it, export it"
 
-FILTERS = (
-    "model",
-    "prompt_name",
-    "prompt_version",
-    "service",
-    "environment",
-    "user_id",
-    "session_id",
-    "tag",
-    "rating",
-    "flag",
-    "has",
-    "status",
-    "text",
-    "since",
-    "until",
-)
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The sub-commands' arguments."""
     commands = parser.add_subparsers(dest="what", required=True, metavar="create | list | show | export")
     create = commands.add_parser("create", help="freeze what there is now")
     create.add_argument("name", help="what to call it")
-    for name in FILTERS:
-        create.add_argument(f"--{name.replace('_', '-')}", help="as in GET /v1/calls")
+    add_filters(create)
     create.add_argument(
         "--rule",
         action="append",
@@ -67,10 +49,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _create(args: argparse.Namespace) -> int:
-    filters = {name: getattr(args, name) for name in FILTERS if getattr(args, name)}
     client = client_of(args)
     rules = dict(_rule(text) for text in args.rule)
-    snapshot = client.create_snapshot(args.name, filters=filters, rules=rules, as_of=args.as_of)
+    snapshot = client.create_snapshot(args.name, filters=filters_of(args), rules=rules, as_of=args.as_of)
     print("\n".join(page(client.snapshot(snapshot.id))))
     return 0
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from heedloop._commands import review_generate
+from heedloop._commands.call_filters import add_filters, filters_of
 from heedloop._commands.connection import add_connection, client_of, said_plainly
 from heedloop.client import Client
 
@@ -15,23 +16,6 @@ __all__ = ["HELP", "add_arguments", "find_queue", "run"]
 
 HELP = "make, fill and follow review queues; generate answers to compare"
 
-FILTERS = (
-    "since",
-    "until",
-    "model",
-    "prompt_name",
-    "prompt_version",
-    "service",
-    "environment",
-    "user_id",
-    "session_id",
-    "tag",
-    "rating",
-    "flag",
-    "has",
-    "status",
-    "text",
-)
 SOURCES = ("filter", "sample", "disagreement", "low_confidence", "same_prompt", "targets")
 
 
@@ -95,21 +79,6 @@ def _add_fill(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--targets", type=Path, help="targets: JSON, a list of items, each a list of answers")
     add_filters(parser)
     add_connection(parser)
-
-
-def add_filters(parser: argparse.ArgumentParser, *, model: str = "model") -> None:
-    """Add the filters of `GET /v1/calls`; the filter by model may need another flag."""
-    for name in FILTERS:
-        flag = model if name == "model" else name
-        parser.add_argument(
-            f"--{flag.replace('_', '-')}", dest=f"filter_{name}", help=f"{name}, as in GET /v1/calls"
-        )
-
-
-def filters_of(args: argparse.Namespace) -> dict[str, str]:
-    """The filters that were given."""
-    given = {name: getattr(args, f"filter_{name}") for name in FILTERS}
-    return {name: value for name, value in given.items() if value}
 
 
 def run(args: argparse.Namespace) -> int:

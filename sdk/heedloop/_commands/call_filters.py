@@ -1,0 +1,40 @@
+"""The filters of `GET /v1/calls` as flags, for every command that chooses calls."""
+
+from __future__ import annotations
+
+import argparse
+
+__all__ = ["add_filters", "filters_of"]
+
+FILTERS = (
+    "since",
+    "until",
+    "model",
+    "prompt_name",
+    "prompt_version",
+    "service",
+    "environment",
+    "user_id",
+    "session_id",
+    "tag",
+    "rating",
+    "flag",
+    "has",
+    "status",
+    "text",
+)
+
+
+def add_filters(parser: argparse.ArgumentParser, *, model: str = "model") -> None:
+    """Add the filters of `GET /v1/calls`; the filter by model may need another flag."""
+    for name in FILTERS:
+        flag = model if name == "model" else name
+        parser.add_argument(
+            f"--{flag.replace('_', '-')}", dest=f"filter_{name}", help=f"{name}, as in GET /v1/calls"
+        )
+
+
+def filters_of(args: argparse.Namespace) -> dict[str, str]:
+    """The filters that were given."""
+    given = {name: getattr(args, f"filter_{name}") for name in FILTERS}
+    return {name: value for name, value in given.items() if value}
