@@ -114,6 +114,13 @@ async def _sign_out(request: Request) -> Response:
 
 
 def form(target: str, error: str = "", *, status: int = 200) -> Response:
+    """The sign-in page.
+
+    Args:
+        target: the page of this dashboard to come to afterwards.
+        error: a sentence on what was wrong with the last try; escaped here.
+        status: the HTTP status to answer with.
+    """
     said = f'<p class="error" id="error" role="alert">{html.escape(error)}</p>' if error else ""
     there = SESSIONS.access.provider
     where = html.escape(f"/sign-in/oidc/?next={quote(target, safe='')}", quote=True)
