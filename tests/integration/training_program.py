@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from heedloop.schema import Comparison, Demonstration, Message, PromptRow
-from heedloop_trainer.distributed import join
+from heedloop_trainer.distributed import World, joined
 from heedloop_trainer.models import RewardModel
 from heedloop_trainer.optimiser import OptimiserConfig
 from heedloop_trainer.ppo import PPOConfig, train_ppo
@@ -44,7 +44,11 @@ class Run(RunFolder):
 
 def main(method: str, folder: Path, kill_at: int | None = None) -> None:
     torch.set_num_threads(1)
-    world = join()
+    with joined() as world:
+        train(method, folder, kill_at, world)
+
+
+def train(method: str, folder: Path, kill_at: int | None, world: World) -> None:
     tokenizer = train_tokenizer(WORDS, vocab_size=300)
     settings = {"sft": sft_config, "reward": reward_config, "ppo": ppo_config, "rloo": rloo_config}[method]()
     place = folder if world.is_first else folder / f"rank{world.rank}"
@@ -54,7 +58,6 @@ def main(method: str, folder: Path, kill_at: int | None = None) -> None:
     state = TRAIN[method](settings, model, tokenizer, run, world)
     if world.is_first:
         save_file({k: v.contiguous().clone() for k, v in state.items()}, folder / "parameters.safetensors")
-    world.barrier()
 
 
 def sft_config() -> SFTConfig:

@@ -7,8 +7,10 @@ Denominators are summed over the ranks, so that the update is the one a single p
 from __future__ import annotations
 
 import copy
+import gc
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-__all__ = ["World", "full_state", "join", "load_full_state", "shard", "unsharded"]
+__all__ = ["World", "full_state", "joined", "load_full_state", "shard", "unsharded"]
 
 T = TypeVar("T")
 
@@ -71,16 +73,25 @@ class World:
             dist.barrier()
 
 
-def join() -> World:
-    """The world that `torchrun` started, joined; a process alone without it."""
+@contextmanager
+def joined() -> Iterator[World]:
+    """The world that `torchrun` started, joined and left again; a process alone without it.
+
+    A process that ends without leaving may abort: gloo's threads then let go of their last tensors while the interpreter is
+    being torn down. What is sharded must be out of scope by the end, for it holds the threads as well. A rank that fails
+    leaves at once, and `torchrun` ends the others.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        return World()
-    if not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        yield World()
+        return
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    return World(dist.get_rank(), size)
+    yield World(dist.get_rank(), size)
+    dist.barrier()
+    gc.collect()
+    dist.destroy_process_group()
 
 
 def shard(model: nn.Module, world: World) -> nn.Module:

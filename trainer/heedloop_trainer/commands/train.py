@@ -11,7 +11,10 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from heedloop_trainer.distributed import World
 
 HELP = "train a model or a reward model on a project's feedback, or evaluate one"
 
@@ -264,11 +267,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
+    from heedloop_trainer.distributed import joined
+
+    with joined() as world:
+        return _train_together(args, world)
+
+
+def _train_together(args: argparse.Namespace, world: World) -> int:
     from heedloop.client import Client
-    from heedloop_trainer.distributed import join
     from heedloop_trainer.jobs import Job, find_snapshot, run_job
 
-    world = join()
     client = Client(args.url, args.api_key)
     _check_project(client, args.project)
     snapshot = ""
