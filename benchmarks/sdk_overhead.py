@@ -16,8 +16,6 @@ weave does not start without an account at a server: the sink says that there is
 from __future__ import annotations
 
 import argparse
-import gzip
-import http.server
 import json
 import os
 import platform
@@ -26,13 +24,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
-PROMPT = "How do I return a lamp that I bought last week? " * 31
-ANSWER = "You can return it within thirty days of delivery. " * 30
-KEY = "hl_0123456789ab_" + "k" * 43
+from counting_sink import Sink
+from sdk_contenders import KEY
+
+WORKER = Path(__file__).with_name("sdk_contenders.py")
 
 PACKAGES = {
     "langfuse @observe": ["langfuse"],
@@ -82,291 +80,10 @@ SPEAK_OTLP = (
 OWN = ("bare OpenTelemetry", "heedloop", "heedloop, sampled out", "heedloop, off")
 
 
-# ------------------------------------------------------------------------------------------------------ contenders
-
-
-def answer(question):
-    """The function that is recorded."""
-    return ANSWER
-
-
-def bare_opentelemetry(url):
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
-
-    provider = TracerProvider()
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(url + "/v1/traces")))
-    tracer = provider.get_tracer("bench")
-
-    def call(question):
-        with tracer.start_as_current_span("answer") as span:
-            span.set_attribute("gen_ai.operation.name", "chat")
-            span.set_attribute("heedloop.answer", True)
-            prompt = [{"role": "user", "parts": [{"type": "text", "content": question}]}]
-            span.set_attribute("gen_ai.input.messages", json.dumps(prompt))
-            result = answer(question)
-            said = [{"role": "assistant", "parts": [{"type": "text", "content": result}]}]
-            span.set_attribute("gen_ai.output.messages", json.dumps(said))
-            return result
-
-    return call, lambda: provider.force_flush(60_000)
-
-
-def heedloop(url, sample_rate=1.0):
-    import heedloop as sdk
-
-    folder = tempfile.mkdtemp(prefix="heedloop-bench-")
-    sdk.configure(url, KEY, service="bench", sample_rate=sample_rate, options=sdk.Options(outbox=folder))
-    return sdk.trace(answer), lambda: sdk.flush(60)
-
-
-def heedloop_off(_url):
-    import heedloop as sdk
-
-    return sdk.trace(answer), lambda: None
-
-
-def langfuse(url):
-    from langfuse import Langfuse, observe
-
-    client = Langfuse(public_key="pk", secret_key="sk", host=url)
-    return observe(answer), client.flush
-
-
-def opik(url):
-    os.environ.update(OPIK_URL_OVERRIDE=url + "/api", OPIK_WORKSPACE="default", OPIK_TRACK_DISABLE="false")
-    import opik as sdk
-
-    return sdk.track(answer), lambda: sdk.flush_tracker(60)
-
-
-def mlflow(url):
-    os.environ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] = url + "/v1/traces"
-    os.environ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] = "http/protobuf"
-    import mlflow as sdk
-
-    return sdk.trace(answer), lambda: sdk.flush_trace_async_logging()
-
-
-def logfire(url):
-    import logfire as sdk
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
-
-    processor = BatchSpanProcessor(OTLPSpanExporter(url + "/v1/traces"))
-    sdk.configure(send_to_logfire=False, console=False, additional_span_processors=[processor])
-    return sdk.instrument(extract_args=True, record_return=True)(answer), lambda: sdk.force_flush(60_000)
-
-
-def traceloop(url):
-    os.environ["TRACELOOP_TELEMETRY"] = "false"
-    from opentelemetry import trace
-    from traceloop.sdk import Traceloop
-    from traceloop.sdk.decorators import task
-
-    Traceloop.init(app_name="bench", api_endpoint=url, api_key="k", instruments=set())
-    return task(name="answer")(answer), lambda: trace.get_tracer_provider().force_flush(60_000)
-
-
-def openinference(url):
-    from openinference.instrumentation import TracerProvider
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
-
-    provider = TracerProvider()
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(url + "/v1/traces")))
-    return provider.get_tracer("bench").chain(answer), lambda: provider.force_flush(60_000)
-
-
-def langsmith(url):
-    os.environ.update(LANGSMITH_TRACING="true", LANGSMITH_ENDPOINT=url, LANGSMITH_API_KEY="k")
-    from langsmith import Client, traceable
-
-    client = Client()
-    return traceable(client=client)(answer), client.flush
-
-
-def weave(url):
-    os.environ.update(WF_TRACE_SERVER_URL=url, WANDB_BASE_URL=url, WANDB_API_KEY="0" * 40)
-    os.environ.update(WEAVE_PRINT_CALL_LINK="false")
-    import weave as sdk
-
-    client = sdk.init("bench/bench")
-    return sdk.op(answer), client.flush
-
-
-CONTENDERS = {
-    "bare OpenTelemetry": bare_opentelemetry,
-    "heedloop": heedloop,
-    "heedloop, sampled out": lambda url: heedloop(url, 1e-9),
-    "heedloop, off": heedloop_off,
-    "langfuse @observe": langfuse,
-    "opik @track": opik,
-    "mlflow @trace": mlflow,
-    "logfire.instrument": logfire,
-    "traceloop @task": traceloop,
-    "OpenInference @chain": openinference,
-    "langsmith @traceable": langsmith,
-    "weave @op": weave,
-}
-
-
-# ------------------------------------------------------------------------------------------------- in the worker
-
-
-def work(name, task, url, num_calls):
-    """Run one task of one contender and print its result as JSON."""
-    call, flush = CONTENDERS[name](url)
-    for _ in range(300):
-        call(PROMPT)
-    flush_quietly(flush, task)
-    if task == "latency":
-        print(json.dumps(latencies(call, num_calls)))
-    elif task == "burst":
-        for _ in range(num_calls):
-            call(PROMPT)
-        flush()
-        print(json.dumps({"recorded": num_calls + 300}))
-    else:
-        before = resident_bytes()
-        for _ in range(num_calls):
-            call(PROMPT + "!")  # a text of its own each time, as in life
-        print(json.dumps({"grown_mib": (resident_bytes() - before) / 2**20}))
-    sys.stdout.flush()
-    os._exit(0)
-
-
-def flush_quietly(flush, task):
-    if task != "memory":
-        flush()
-
-
-def latencies(call, num_calls):
-    clock = time.perf_counter_ns
-    spent = []
-    for number in range(num_calls):
-        started = clock()
-        call(PROMPT)
-        spent.append(clock() - started)
-        if number % 50 == 49:
-            time.sleep(0.02)
-    spent.sort()
-    return {
-        "p50_us": spent[len(spent) // 2] / 1000,
-        "p99_us": spent[int(len(spent) * 0.99)] / 1000,
-        "mean_us": sum(spent) / len(spent) / 1000,
-    }
-
-
-def resident_bytes():
-    pages = Path("/proc/self/statm").read_text().split()[1]
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
-
-
-# --------------------------------------------------------------------------------------------------------- the sink
-
-
-WEAVE_ANSWER = json.dumps(
-    {
-        "data": {
-            "project": {"name": "bench"},
-            "viewer": {"username": "b", "defaultEntity": {"name": "bench"}},
-        },
-        "min_required_weave_python_version": "0.0.1",
-        "digest": "a" * 43,
-    }
-).encode()
-"""What weave wants to hear before it starts (who the account is, which version will do) and where it stores a function."""
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1
-
-    def do_POST(self):
-        size = int(self.headers.get("Content-Length") or 0)
-        body = self.rfile.read(size) if size else b""
-        if self.server.hung:
-            time.sleep(3600)
-        if self.headers.get("Content-Encoding") == "gzip":
-            body = gzip.decompress(body)
-        if "/v1/traces" in self.path or "/otel" in self.path:
-            self.server.num_spans += count_spans(body)
-        payload = b"{}" if "/v1/" in self.path else WEAVE_ANSWER
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(payload)))
-        self.end_headers()
-        self.wfile.write(payload)
-
-    do_GET = do_PUT = do_PATCH = do_POST
-
-    def log_message(self, *_):
-        pass
-
-
-class Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 256
-    hung = False
-    num_spans = 0
-
-    def handle_error(self, request, client_address):
-        pass
-
-
-def count_spans(body):
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-
-    request = ExportTraceServiceRequest.FromString(body)
-    return sum(len(s.spans) for r in request.resource_spans for s in r.scope_spans)
-
-
-def sink(*, hung=False):
-    """Serve in a process of its own; prints its address, and the number of spans for every line it reads."""
-    server = Server(("127.0.0.1", 0), Handler)
-    server.hung = hung
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    print(f"http://127.0.0.1:{server.server_port}", flush=True)
-    for _line in sys.stdin:
-        print(server.num_spans, flush=True)
-
-
-class Sink:
-    def __init__(self, *, hung=False):
-        command = [sys.executable, __file__, "--sink", "hung" if hung else "well"]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.url = self.process.stdout.readline().strip()
-
-    def num_spans(self):
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return int(self.process.stdout.readline())
-
-    def close(self):
-        self.process.kill()
-        self.process.wait()
-
-
-# ------------------------------------------------------------------------------------------------------ the table
-
-
 def run(python, name, task, *, num_calls, timeout_s=240):
     """One task in a fresh process and against a fresh sink; None where the contender fails or takes too long."""
     server = Sink(hung=task == "memory")
-    command = [
-        python,
-        __file__,
-        "--worker",
-        name,
-        "--task",
-        task,
-        "--url",
-        server.url,
-        "--calls",
-        str(num_calls),
-    ]
+    command = [python, str(WORKER), name, task, server.url, str(num_calls)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s)
         found = json.loads(done.stdout.strip().splitlines()[-1])
@@ -512,17 +229,11 @@ def main():
     parser.add_argument("--calls", type=int, default=4000)
     parser.add_argument("--start-only", action="store_true", help="measure only what starting up costs")
     parser.add_argument("--markdown", type=Path, help="also write the table here")
-    for hidden in ("--worker", "--task", "--url", "--sink"):
-        parser.add_argument(hidden, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.sink:
-        sink(hung=given.sink == "hung")
-    elif given.start_only:
+    if given.start_only:
         spent = import_ms(dict.fromkeys(OWN[:2], sys.executable))
         for name, ms in spent.items():
             print(f"{name}: {start_cell(ms, spent['bare OpenTelemetry'])} CPU ms")
-    elif given.worker:
-        work(given.worker, given.task, given.url, given.calls)
     else:
         compare(given)
 
