@@ -38,6 +38,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=f"{mark}: {reasons[mark]}"))
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    # The parallel workers must collect the same names, and bytes may hold the time (gzip's header does).
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real human judgements, captured telemetry and worked examples; use with the `shared` mark."""
