@@ -17,7 +17,8 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 import heedloop_server.normalise
 from heedloop_server.ingest.record import TRACES, LoggedRequest
 from heedloop_server.normalise import normalise_traces
-from heedloop_server.store.simple_spans import KNOWN_ROOTS, SimpleRequest, stage
+from heedloop_server.store.simple_select import KNOWN_ROOTS
+from heedloop_server.store.simple_spans import SimpleRequest, stage
 from heedloop_server.store.spans import calls_to_arrow
 from heedloop_server.testing import temporary_store
 
