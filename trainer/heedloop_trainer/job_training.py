@@ -23,7 +23,7 @@ from heedloop_trainer.job_models import (
     rewards_for,
     watch_for,
 )
-from heedloop_trainer.jobs import JobError, Working, held_out, read_rows
+from heedloop_trainer.jobs import FORMS, JobError, Working, held_out, read_rows
 from heedloop_trainer.judges import load_judge, margins_of, write_ensemble
 from heedloop_trainer.models import RewardModel, save_model
 from heedloop_trainer.ppo import train_ppo
@@ -41,48 +41,27 @@ __all__ = ["METHODS", "agreement_ceiling"]
 # ------------------------------------------------------------------------------------------------- the methods
 
 
-def _sft(working: Working) -> None:
-    job, rows = working.job, read_rows(working, "demonstrations")
-    model, tokenizer = policy_for(working, rows)
-    working.say(f"SFT on {len(rows):,} demonstrations")
-    result = train_sft(
-        job.config, rows, model, tokenizer, working.run, progress=_bar(working), world=working.world
+def _from_rows(working: Working) -> None:
+    """SFT, DPO or KTO: a policy learns from rows that are there; DPO and KTO hold on to a frozen reference."""
+    job = working.job
+    train, noun = ROW_METHODS[job.method]
+    rows = read_rows(working, FORMS[job.method])
+    anchored = job.method != "sft"
+    model, tokenizer = policy_for(working, rows, num_frozen=int(anchored))
+    working.say(f"{job.method.upper()} on {len(rows):,} {noun}")
+    frozen = {"reference": reference_for(job)} if anchored else {}
+    result = train(
+        job.config, rows, model, tokenizer, working.run, progress=_bar(working), world=working.world, **frozen
     )
-    _close(working, model, tokenizer, result, facts={"Demonstrations": len(rows)})
+    _close(working, model, tokenizer, result, facts={noun.capitalize(): len(rows)})
 
 
-def _dpo(working: Working) -> None:
-    job, rows = working.job, read_rows(working, "comparisons")
-    model, tokenizer = policy_for(working, rows, num_frozen=1)
-    working.say(f"DPO on {len(rows):,} comparisons")
-    result = train_dpo(
-        job.config,
-        rows,
-        model,
-        tokenizer,
-        working.run,
-        reference=reference_for(job),
-        progress=_bar(working),
-        world=working.world,
-    )
-    _close(working, model, tokenizer, result, facts={"Comparisons": len(rows)})
-
-
-def _kto(working: Working) -> None:
-    job, rows = working.job, read_rows(working, "unpaired")
-    model, tokenizer = policy_for(working, rows, num_frozen=1)
-    working.say(f"KTO on {len(rows):,} judged completions")
-    result = train_kto(
-        job.config,
-        rows,
-        model,
-        tokenizer,
-        working.run,
-        reference=reference_for(job),
-        progress=_bar(working),
-        world=working.world,
-    )
-    _close(working, model, tokenizer, result, facts={"Judged completions": len(rows)})
+ROW_METHODS: dict[str, tuple[Callable[..., TrainingResult], str]] = {
+    "sft": (train_sft, "demonstrations"),
+    "dpo": (train_dpo, "comparisons"),
+    "kto": (train_kto, "judged completions"),
+}
+"""What trains, and what its rows are called."""
 
 
 def _ppo(working: Working) -> None:
@@ -202,11 +181,11 @@ def _reward_linear(working: Working) -> None:
 
 
 METHODS: dict[str, Callable[[Working], None]] = {
-    "sft": _sft,
+    "sft": _from_rows,
     "reward": _reward,
     "reward_linear": _reward_linear,
-    "dpo": _dpo,
-    "kto": _kto,
+    "dpo": _from_rows,
+    "kto": _from_rows,
     "ppo": _ppo,
     "rloo": _ppo,
 }

@@ -11,8 +11,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,35 +19,17 @@ from torch import nn
 from tqdm import tqdm
 
 from heedloop.schema import PromptRow
-from heedloop_trainer.distributed import World, full_state, shard
-from heedloop_trainer.models import (
-    Policy,
-    PolicyWithValues,
-    RewardModel,
-    ValueModel,
-    checkpoint_like,
-    frozen_copy,
-    reference_policy,
-    sequence_classifier_from,
-    stop_ids,
-    value_model_from,
-)
-from heedloop_trainer.optimiser import Optimiser, Sums, backward_sums, seeded_permutation
+from heedloop_trainer.distributed import World, full_state
+from heedloop_trainer.models import Policy, RewardModel, ValueModel, frozen_copy, stop_ids
+from heedloop_trainer.optimiser import Sums, backward_sums, seeded_permutation
 from heedloop_trainer.policy_math import KLController, policy_loss, value_loss
 from heedloop_trainer.ppo_config import PPOConfig
-from heedloop_trainer.rollout import (
-    Response,
-    RewardFunction,
-    Rollout,
-    Scorer,
-    measure,
-    merge_rollouts,
-    same_vocabulary,
-)
+from heedloop_trainer.ppo_models import Models, ppo_models
+from heedloop_trainer.rollout import Response, RewardFunction, Rollout, Scorer, measure, merge_rollouts
 from heedloop_trainer.rollout_metrics import describe_rollout, describe_updates, final_metrics
 from heedloop_trainer.runs import RunFolder, TrainingResult
 from heedloop_trainer.sampling import CachedGenerator, Generator
-from heedloop_trainer.sequences import Encoder, collate
+from heedloop_trainer.sequences import Encoder, collate, same_vocabulary
 from heedloop_trainer.supervised import load_point, save_point
 from heedloop_trainer.targets import Targets, make_targets
 
@@ -56,8 +37,12 @@ __all__ = ["PPOConfig", "Watcher", "train_ppo"]
 
 log = logging.getLogger(__name__)
 
-Watcher = Callable[[int, dict[str, float], Sequence[Response]], str | None]
-"""Asked after every rollout (its number, its metrics, which it may add to, its responses) for a reason to stop."""
+Watcher = Callable[[Sequence[Mapping[str, float]], dict[str, float], Sequence[Response]], str | None]
+"""Asked after every rollout for a reason to stop.
+
+It gets the metrics of all rollouts before this one (those before a crash, too), this one's, which it may add to, and its
+responses.
+"""
 
 
 def train_ppo(
@@ -103,7 +88,7 @@ def train_ppo(
     # Decoding gathers nothing: over several ranks each has a whole copy of the policy to sample from.
     writer = policy if world.size == 1 else frozen_copy(policy)
     sampler = generator or CachedGenerator(writer, stop_ids(policy, tokenizer), bfloat16=config.bfloat16)
-    models = _models(config, policy, reference, reward_model, value_model, tokenizer, world)
+    models = ppo_models(config, policy, reference, reward_model, value_model, tokenizer, world)
     controller = KLController(config.kl_coefficient, config.kl_target, config.kl_horizon)
     done = _resume(run, models, controller, scorer)
     stopped: str | None = None
@@ -122,16 +107,13 @@ def train_ppo(
 
         # Measure: old and reference log-probabilities by one and the same forward, values, rewards.
         part = measure(
-            generations,
-            [prompts[chosen[i]] for i in mine],
-            asked,
-            policy=models.actor,
-            reference=models.anchor,
-            value_model=models.critic,
+            config,
+            models,
+            prompts=[prompts[chosen[i]] for i in mine],
+            prompt_ids=asked,
+            generations=generations,
             scorer=scorer,
             encoder=encoder,
-            temperature=config.sampling.temperature,
-            max_tokens=config.max_tokens,
             world=world,
         )
         rollout = merge_rollouts(world.gather(part))
@@ -145,16 +127,12 @@ def train_ppo(
         clock.lap("update_s")
 
         metrics = describe_rollout(rollout, targets, controller.coefficient) | updates | clock.laps
-        stopped = _reason_to_stop(config, metrics, watch, rollout, step)
+        stopped = _reason_to_stop(config, metrics, watch, rollout, run.history)
         run.log(step, **metrics)
         controller.update(metrics["objective/kl"], len(rollout.sequences))
-        bar.set_postfix(
-            score=f"{metrics['objective/score']:.3f}", kl=f"{metrics['objective/kl']:.2f}", refresh=False
-        )
-        bar.update()
+        _show(bar, metrics)
         if run.due(step + 1):
-            values = {"kl_coefficient": controller.coefficient, "gain": scorer.gain, "bias": scorer.bias}
-            save_point(run, step + 1, models.trained, models.optimisers, values, world=world)
+            _save(run, step + 1, models, controller, scorer, world)
         if stopped is not None:
             break
     bar.close()
@@ -162,63 +140,6 @@ def train_ppo(
 
 
 # ------------------------------------------------------------------------------------------------- before the loop
-
-
-@dataclass(frozen=True, slots=True)
-class Models:
-    """What a rollout is measured with and what its updates train.
-
-    Attributes:
-        actor: the policy that is trained, with a value head where actor and critic share a body.
-        critic: a value model of its own, or None (RLOO, or a shared body).
-        anchor: the frozen reference.
-        optimisers: by name, as `trained`.
-    """
-
-    actor: Policy
-    critic: ValueModel | None
-    anchor: Policy
-    optimisers: dict[str, Optimiser]
-
-    @property
-    def trained(self) -> dict[str, nn.Module]:
-        return {"actor": self.actor, **({} if self.critic is None else {"critic": self.critic})}
-
-
-def _models(
-    config: PPOConfig,
-    policy: nn.Module,
-    reference: nn.Module | None,
-    reward_model: RewardModel | None,
-    value_model: nn.Module | None,
-    tokenizer: Any,
-    world: World,
-) -> Models:
-    anchor = reference_policy(policy, reference, bfloat16=config.bfloat16)
-    critic = None
-    shared = config.estimator == "ppo" and config.critic_body == "shared"
-    if config.estimator == "ppo" and not shared:
-        made = _fresh_critic(policy, reward_model, tokenizer) if value_model is None else value_model
-        made = checkpoint_like(policy, made.to(next(policy.parameters()).device))
-        critic = ValueModel(made, bfloat16=config.bfloat16)
-    actor = (PolicyWithValues if shared else Policy)(policy, bfloat16=config.bfloat16)
-    for module in (actor, critic, anchor):
-        if module is not None and not hasattr(module.model, "disable_adapter"):
-            shard(module, world)
-    total = config.num_rollouts * config.steps_per_rollout
-    own_rates = {"value_head.weight": config.critic.learning_rate} if shared else None
-    optimisers = {"actor": Optimiser(actor, config.actor, total, own_rates)}
-    if critic is not None:
-        optimisers["critic"] = Optimiser(critic, config.critic, total)
-    return Models(actor, critic, anchor, optimisers)
-
-
-def _fresh_critic(policy: nn.Module, reward_model: RewardModel | None, tokenizer: Any) -> nn.Module:
-    """A value model with a zero head, from the reward model where that reads the same tokens, else from the policy."""
-    own = None if reward_model is None else reward_model.tokenizer
-    if reward_model is not None and own is not None and same_vocabulary(own, tokenizer):
-        return value_model_from(reward_model.model)
-    return sequence_classifier_from(policy, zero_head=True)
 
 
 def _scorer(
@@ -249,6 +170,13 @@ def _resume(run: RunFolder, models: Models, controller: KLController, scorer: Sc
     controller.coefficient = state.values["kl_coefficient"]
     scorer.gain, scorer.bias = state.values["gain"], state.values["bias"]
     return state.step
+
+
+def _save(
+    run: RunFolder, step: int, models: Models, controller: KLController, scorer: Scorer, world: World
+) -> None:
+    values = {"kl_coefficient": controller.coefficient, "gain": scorer.gain, "bias": scorer.bias}
+    save_point(run, step, models.trained, models.optimisers, values, world=world)
 
 
 def rollout_prompts(count: int, config: PPOConfig, step: int) -> list[int]:
@@ -375,11 +303,21 @@ def _value_sums(
 
 
 def _reason_to_stop(
-    config: PPOConfig, metrics: dict[str, float], watch: Watcher | None, rollout: Rollout, step: int
+    config: PPOConfig,
+    metrics: dict[str, float],
+    watch: Watcher | None,
+    rollout: Rollout,
+    history: Sequence[Mapping[str, float]],
 ) -> str | None:
     if config.kl_budget is not None and metrics["objective/kl"] > config.kl_budget:
         return f"KL to the reference is {metrics['objective/kl']:.2f} nats per response, over the budget of {config.kl_budget}"
-    return None if watch is None else watch(step, metrics, rollout.responses)
+    return None if watch is None else watch(history, metrics, rollout.responses)
+
+
+def _show(bar: tqdm[Any], metrics: Mapping[str, float]) -> None:
+    score, kl = (f"{metrics[f'objective/{name}']:.3f}" for name in ("score", "kl"))
+    bar.set_postfix(score=score, kl=kl, refresh=False)
+    bar.update()
 
 
 class _Clock:

@@ -158,7 +158,7 @@ def train_dpo(
 
     lengths = [2 * max(len(sequences[i]), len(sequences[count + i])) for i in range(count)]
     learn(
-        Epochs(count, lengths, config.epochs, config.batch_size, config.max_tokens, config.seed),
+        Epochs.of(config, lengths),
         policy,
         config.optimiser,
         run,
@@ -226,14 +226,7 @@ def train_kto(
         }
 
     learn(
-        Epochs(
-            len(rows),
-            [len(s) for s in sequences],
-            config.epochs,
-            config.batch_size,
-            config.max_tokens,
-            config.seed,
-        ),
+        Epochs.of(config, [len(s) for s in sequences]),
         policy,
         config.optimiser,
         run,

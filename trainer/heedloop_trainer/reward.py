@@ -158,14 +158,7 @@ def train_reward(
         return {"loss": sums["loss"], "accuracy": sums["right"] / max(sums["decided"], 1e-9), "weight": total}
 
     learn(
-        Epochs(
-            len(rows),
-            [len(s) * max(map(len, s)) for s in sequences],
-            config.epochs,
-            config.batch_size,
-            config.max_tokens,
-            config.seed,
-        ),
+        Epochs.of(config, [len(s) * max(map(len, s)) for s in sequences]),
         judge,
         config.optimiser,
         run,

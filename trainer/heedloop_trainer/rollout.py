@@ -12,9 +12,11 @@ import torch.nn.functional as F
 
 from heedloop.schema import PromptRow
 from heedloop_trainer.distributed import World
-from heedloop_trainer.models import Policy, RewardModel, ValueModel
+from heedloop_trainer.models import RewardModel
 from heedloop_trainer.optimiser import shared_groups
 from heedloop_trainer.policy_math import length_mask
+from heedloop_trainer.ppo_config import PPOConfig
+from heedloop_trainer.ppo_models import Models
 from heedloop_trainer.reward_ensemble import RewardEnsemble
 from heedloop_trainer.sampling import Generation
 from heedloop_trainer.sequences import Encoder, TokenSequence, collate
@@ -179,36 +181,24 @@ class Scorer:
         return self.encoder.sequences([r.prompt.prompt for r in responses], [r.text for r in responses])
 
 
-def same_vocabulary(first: Any, second: Any) -> bool:
-    """True where two tokenizers turn ids into the same tokens and render prompts alike."""
-    return first is second or (
-        first.get_vocab() == second.get_vocab()
-        and getattr(first, "chat_template", None) == getattr(second, "chat_template", None)
-        and first.eos_token_id == second.eos_token_id
-    )
-
-
 @torch.no_grad()
 def measure(
-    generations: Sequence[Generation],
+    config: PPOConfig,
+    models: Models,
+    *,
     prompts: Sequence[PromptRow],
     prompt_ids: Sequence[list[int]],
-    *,
-    policy: Policy,
-    reference: Policy | None,
-    value_model: ValueModel | None,
+    generations: Sequence[Generation],
     scorer: Scorer,
     encoder: Encoder,
-    temperature: float,
-    max_tokens: int,
     world: World = World(),  # noqa: B008
 ) -> Rollout:
     """Score sampled responses with all models: old and reference log-probabilities, entropy, values, rewards.
 
-    Args:
-        reference: None where the KL penalty is 0.
-        temperature: the sampler's; policy and reference are both read at it.
+    Policy and reference are both read at the sampler's temperature. What the sampler itself said of its tokens goes into
+    `drift` and nowhere else.
     """
+    temperature = config.sampling.temperature
     sequences = [
         TokenSequence(p, g.response_ids, g.ended) for p, g in zip(prompt_ids, generations, strict=True)
     ]
@@ -225,21 +215,18 @@ def measure(
     final = torch.zeros(len(sequences))
     all_lengths = [len(s) for s in sequences]
     rows = list(range(len(sequences)))
-    for group, _ in shared_groups(rows, all_lengths, max_tokens=max_tokens, world=world):
-        batch = collate([sequences[i] for i in group], policy.device)
+    for group, _ in shared_groups(rows, all_lengths, max_tokens=config.max_tokens, world=world):
+        batch = collate([sequences[i] for i in group], models.actor.device)
         width = padded["old"].shape[1]
 
         def keep(name: str, flat: torch.Tensor) -> None:
             padded[name][group] = batch.unflatten(flat, width).cpu()  # noqa: B023
 
-        own = policy(batch, temperature=temperature, with_entropy=True)
+        own = models.actor(batch, temperature=temperature, with_entropy=True)
         keep("old", own.log_probs)
         keep("entropy", own.entropy)
-        keep(
-            "reference",
-            own.log_probs if reference is None else reference(batch, temperature=temperature).log_probs,
-        )
-        values, last = (own.values, own.final_values) if value_model is None else value_model(batch)
+        keep("reference", models.anchor(batch, temperature=temperature).log_probs)
+        values, last = (own.values, own.final_values) if models.critic is None else models.critic(batch)
         if values is not None and last is not None:
             keep("values", values)
             final[group] = last.cpu()
@@ -258,5 +245,5 @@ def measure(
         scores=scores.normalised,
         raw_scores=scores.raw,
         disagreement=scores.spread,
-        drift=float(np.abs(sampled - trained).mean()) if temperature > 0 else 0.0,
+        drift=float(np.abs(sampled - trained).mean()),
     )

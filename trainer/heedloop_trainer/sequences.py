@@ -24,6 +24,7 @@ __all__ = [
     "collate",
     "micro_batches",
     "render_prompt",
+    "same_vocabulary",
 ]
 
 PAD_ID = 0
@@ -172,6 +173,15 @@ def render_prompt(tokenizer: Any, messages: Sequence[Message]) -> str:
         chat = [_chat(m) for m in messages]
         return tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
     return "".join(f"{m.role}: {m.text}\n\n" for m in messages) + "assistant: "
+
+
+def same_vocabulary(first: Any, second: Any) -> bool:
+    """True where two tokenizers turn ids into the same tokens and render prompts alike."""
+    return first is second or (
+        first.get_vocab() == second.get_vocab()
+        and getattr(first, "chat_template", None) == getattr(second, "chat_template", None)
+        and first.eos_token_id == second.eos_token_id
+    )
 
 
 @dataclass

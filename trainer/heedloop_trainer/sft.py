@@ -92,14 +92,7 @@ def train_sft(
         return {"loss": sums["loss"], "tokens": total}
 
     learn(
-        Epochs(
-            len(rows),
-            [len(s) for s in sequences],
-            config.epochs,
-            config.batch_size,
-            config.max_tokens,
-            config.seed,
-        ),
+        Epochs.of(config, [len(s) for s in sequences]),
         policy,
         config.optimiser,
         run,

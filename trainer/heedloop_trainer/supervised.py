@@ -30,20 +30,23 @@ class Epochs:
     """How often and in which portions rows are learned from.
 
     Attributes:
-        num_rows: how many rows there are.
-        lengths: tokens of each row's longest forward, for the token budget.
+        lengths: tokens of each row's forward, for the token budget; as many as there are rows.
         count: passes over the rows.
         batch_size: rows per optimiser step.
         max_tokens: tokens per micro-batch, padding included.
         seed: decides the order of the rows.
     """
 
-    num_rows: int
     lengths: Sequence[int]
     count: int
     batch_size: int
     max_tokens: int
     seed: int
+
+    @classmethod
+    def of(cls, config: Any, lengths: Sequence[int]) -> Epochs:
+        """As a method's configuration says: its `epochs`, `batch_size`, `max_tokens` and `seed`."""
+        return cls(lengths, config.epochs, config.batch_size, config.max_tokens, config.seed)
 
     def __post_init__(self) -> None:
         for name, value in (
@@ -56,12 +59,12 @@ class Epochs:
 
     @property
     def total_steps(self) -> int:
-        return num_steps(self.num_rows, self.batch_size, self.count)
+        return num_steps(len(self.lengths), self.batch_size, self.count)
 
     def steps(self) -> Iterator[list[int]]:
         """The rows of each optimiser step, epoch after epoch."""
         for epoch in range(self.count):
-            yield from minibatches(self.num_rows, self.batch_size, seed=self.seed, epoch=epoch)
+            yield from minibatches(len(self.lengths), self.batch_size, seed=self.seed, epoch=epoch)
 
 
 def learn(

@@ -13,7 +13,7 @@ from heedloop_trainer.policy_math import length_mask
 from heedloop_trainer.ppo import PPOConfig, rollout_prompts, train_ppo
 from heedloop_trainer.rollout import Response, Rollout
 from heedloop_trainer.rollout_metrics import describe_rollout, distinct_bigrams
-from heedloop_trainer.sampling import SamplingConfig
+from heedloop_trainer.sampling import CachedGenerator, Generation, SamplingConfig
 from heedloop_trainer.scratch import SmallShape, small_classifier
 from heedloop_trainer.sequences import TokenSequence
 from heedloop_trainer.targets import make_targets
@@ -86,6 +86,27 @@ def test_the_first_ratio_is_one(policy, tokenizer, temperature):
     for row in train(policy, tokenizer, given).history:
         assert row["policy/first_ratio"] == pytest.approx(1.0, abs=1e-5)
         assert row["sampler/drift"] < 1e-4
+
+
+def test_the_samplers_own_log_probs_are_only_a_drift(policy, tokenizer):
+    """A sampler that reports 0.5 nats too little changes nothing but the drift."""
+
+    class Wrong(CachedGenerator):
+        def __call__(self, *args, **kwargs):
+            return [
+                Generation(g.response_ids, [x - 0.5 for x in g.log_probs], g.ended)
+                for g in super().__call__(*args, **kwargs)
+            ]
+
+    made = []
+    for generator in (CachedGenerator, Wrong):
+        model = copy.deepcopy(policy)
+        writer = generator(model, frozenset({tokenizer.eos_token_id}))
+        rows = train(model, tokenizer, generator=writer).history
+        made.append((rows, parameters(model)))
+    assert torch.equal(made[0][1], made[1][1])
+    assert [r["policy/first_ratio"] for r in made[0][0]] == [r["policy/first_ratio"] for r in made[1][0]]
+    assert made[1][0][0]["sampler/drift"] == pytest.approx(0.5, abs=1e-4)
 
 
 def test_the_reference_is_where_the_policy_began_and_reads_by_the_same_forward(policy, tokenizer):
