@@ -35,12 +35,11 @@ from heedloop_server.store.review import (
     changed_assignments,
     changed_items,
     find_assignment,
-    find_queue,
-    guidelines_of,
     insert_assignments,
     read_assignments,
 )
 from heedloop_server.store.review_content import calls_at
+from heedloop_server.store.review_queues import find_queue, guidelines_of
 
 __all__ = ["OpenQueue", "ReviewDesk", "as_shown", "assignment_id_of", "shown_order_of"]
 

@@ -31,7 +31,7 @@ from heedloop_server.review.filling import add_gold, add_items, stored_targets, 
 from heedloop_server.review.queue import Guideline, changed, new_queue, read_guideline
 from heedloop_server.store.audit import write_audit
 from heedloop_server.store.connection import ProjectStore, Store
-from heedloop_server.store.review import guidelines_of, insert_guideline, insert_queue, list_queues
+from heedloop_server.store.review_queues import guidelines_of, insert_guideline, insert_queue, list_queues
 from heedloop_server.store.review_sources import (
     Disagreement,
     Drawn,

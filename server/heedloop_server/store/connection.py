@@ -325,6 +325,16 @@ class ProjectStore:
         """Insert rows into this project."""
         self.store.insert(table, [{**row, "project_id": self.project} for row in rows], **settings)
 
+    @property
+    def lasting(self) -> dict[str, Any]:
+        """Settings of an insert that, on a cluster, a majority of the replicas has, so that `fresh` reads see it."""
+        return {"insert_quorum": "auto", "insert_quorum_parallel": 0} if self.store.cluster else {}
+
+    @property
+    def fresh(self) -> dict[str, Any]:
+        """Settings of a read that, on a cluster, sees every `lasting` insert that was answered before."""
+        return {"select_sequential_consistency": 1} if self.store.cluster else {}
+
 
 def _scoped(sql: str) -> str:
     if PROJECT_PARAMETER not in sql:

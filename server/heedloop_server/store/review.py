@@ -1,4 +1,4 @@
-"""Review as rows: queues, guidelines, items, and every annotator's work on them."""
+"""Review as rows: items, and every annotator's work on them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 from uuid import UUID
 
 from heedloop.schema import Feedback, from_json
-from heedloop_server.review.queue import NO_GUIDELINE, Guideline, Queue, queue_from_record
 from heedloop_server.store.connection import ProjectStore, Row
 
 __all__ = [
@@ -23,14 +22,9 @@ __all__ = [
     "changed_items",
     "find_assignment",
     "find_item",
-    "find_queue",
-    "guidelines_of",
     "insert_assignments",
-    "insert_guideline",
     "insert_items",
-    "insert_queue",
     "judgements_of",
-    "list_queues",
     "read_assignments",
     "standing_feedback",
     "unrecorded",
@@ -119,86 +113,13 @@ def _version(step: int) -> int:
 _STEP_BITS = 44
 
 
-# -------------------------------------------------------------------------------------------------------------- queues
-
-
-def insert_queue(project: ProjectStore, queue: Queue) -> None:
-    """Store a queue, new or changed."""
-    record = json.dumps(queue.to_record(), ensure_ascii=False)
-    project.insert(
-        "review_queues",
-        [{"queue_id": queue.queue_id, "record": record, "version": time.time_ns()}],
-        **_durable(project),
-    )
-
-
-def find_queue(project: ProjectStore, queue_id: str) -> Queue | None:
-    """The queue of this id."""
-    row = project.row(
-        """
-        SELECT record
-        FROM review_queues FINAL
-        WHERE project_id = {project:String} AND queue_id = {queue:String}
-        """,
-        {"queue": queue_id},
-        **_fresh(project),
-    )
-    return queue_from_record(json.loads(row["record"])) if row else None
-
-
-def list_queues(project: ProjectStore) -> list[Queue]:
-    """All queues, the newest first."""
-    rows = project.rows("SELECT record FROM review_queues FINAL WHERE project_id = {project:String}")
-    found = [queue_from_record(json.loads(r["record"])) for r in rows]
-    return sorted(found, key=lambda q: (q.created_at, q.queue_id), reverse=True)
-
-
-def insert_guideline(project: ProjectStore, queue_id: str, guideline: Guideline) -> None:
-    """Store one version of a queue's guideline."""
-    row = {
-        "queue_id": queue_id,
-        "number": guideline.number,
-        "text": guideline.text,
-        "examples": json.dumps([dict(e) for e in guideline.examples], ensure_ascii=False),
-        "send_back": guideline.send_back,
-        "created_by": guideline.created_by,
-        "created_at": guideline.created_at,
-    }
-    project.insert("review_guidelines", [row], **_durable(project))
-
-
-def guidelines_of(project: ProjectStore, queue_id: str) -> list[Guideline]:
-    """Every version of a queue's guideline, the newest first; never empty."""
-    rows = project.rows(
-        """
-        SELECT
-            number,
-            text,
-            examples,
-            send_back,
-            created_at,
-            created_by
-        FROM review_guidelines FINAL
-        WHERE project_id = {project:String} AND queue_id = {queue:String}
-        ORDER BY number DESC
-        """,
-        {"queue": queue_id},
-    )
-    return [_guideline(r) for r in rows] or [NO_GUIDELINE]
-
-
-def _guideline(row: Row) -> Guideline:
-    values: Row = {**row, "examples": tuple(json.loads(row["examples"]))}
-    return Guideline(**values)
-
-
 # --------------------------------------------------------------------------------------------------------------- items
 
 
 def insert_items(project: ProjectStore, queue_id: str, items: Iterable[ReviewItem]) -> None:
     """Store items, new or changed."""
     rows = [{"queue_id": queue_id, "version": time.time_ns(), **_item_row(i)} for i in items]
-    project.insert("review_items", rows, **_durable(project))
+    project.insert("review_items", rows, **project.lasting)
 
 
 def _item_row(item: ReviewItem) -> Row:
@@ -253,19 +174,9 @@ def changed_items(
     project: ProjectStore, queue_id: str, since: datetime | None
 ) -> tuple[list[ReviewItem], datetime]:
     """The items that changed since a time (all where it is None), and the newest change's time."""
-    rows = project.rows(
-        f"""
-        SELECT {_ITEM_COLUMNS}
-        FROM review_items FINAL
-        WHERE project_id = {{project:String}}
-          AND queue_id = {{queue:String}}
-          AND changed_at >= {{since:DateTime64(6,'UTC')}}
-        ORDER BY position, item_id
-        """,  # noqa: S608
-        {"queue": queue_id, "since": _since(since)},
-        **_fresh(project),
-    )
-    return [_item(r) for r in rows], max((r["changed_at"] for r in rows), default=since or _EPOCH)
+    rows, newest = _changed(project, "review_items", _ITEM_COLUMNS, queue_id, since)
+    found = [_item(r) for r in rows]
+    return sorted(found, key=lambda i: (i.position, i.item_id)), newest
 
 
 def find_item(project: ProjectStore, item_id: str) -> tuple[str, ReviewItem] | None:
@@ -287,7 +198,7 @@ def find_item(project: ProjectStore, item_id: str) -> tuple[str, ReviewItem] | N
 def insert_assignments(project: ProjectStore, queue_id: str, assignments: Sequence[Assignment]) -> None:
     """Store how assignments stand now; durable when it returns."""
     rows = [{"queue_id": queue_id, **_assignment_row(a)} for a in assignments]
-    project.insert("review_assignments", rows, **_durable(project))
+    project.insert("review_assignments", rows, **project.lasting)
 
 
 def _assignment_row(a: Assignment) -> Row:
@@ -370,18 +281,8 @@ def changed_assignments(
     project: ProjectStore, queue_id: str, since: datetime | None
 ) -> tuple[list[Assignment], datetime]:
     """The assignments that changed since a time (all where it is None), without their words, and the newest change's time."""
-    rows = project.rows(
-        f"""
-        SELECT {_STATE_COLUMNS}
-        FROM review_assignments FINAL
-        WHERE project_id = {{project:String}}
-          AND queue_id = {{queue:String}}
-          AND changed_at >= {{since:DateTime64(6,'UTC')}}
-        """,  # noqa: S608
-        {"queue": queue_id, "since": _since(since)},
-        **_fresh(project),
-    )
-    return [_assignment(r) for r in rows], max((r["changed_at"] for r in rows), default=since or _EPOCH)
+    rows, newest = _changed(project, "review_assignments", _STATE_COLUMNS, queue_id, since)
+    return [_assignment(r) for r in rows], newest
 
 
 def find_assignment(project: ProjectStore, assignment_id: str) -> tuple[str, Assignment] | None:
@@ -393,7 +294,7 @@ def find_assignment(project: ProjectStore, assignment_id: str) -> tuple[str, Ass
         WHERE project_id = {{project:String}} AND assignment_id = {{id:UUID}}
         """,  # noqa: S608
         {"id": UUID(hex=assignment_id)},
-        **_fresh(project),
+        **project.fresh,
     )
     return (row["queue_id"], _assignment(row)) if row else None
 
@@ -414,7 +315,7 @@ def read_assignments(
           AND annotator IN {{annotators:Array(String)}}
         """,  # noqa: S608
         {"queue": queue_id, "items": [k[0] for k in keys], "annotators": sorted({k[1] for k in keys})},
-        **_fresh(project),
+        **project.fresh,
     )
     wanted = set(keys)
     found = [_assignment(r) for r in rows]
@@ -503,8 +404,22 @@ REOPENED = "reopened"
 # ------------------------------------------------------------------------------------------------------------- details
 
 
-def _since(since: datetime | None) -> datetime:
-    return _EPOCH if since is None else since - _OVERLAP
+def _changed(
+    project: ProjectStore, table: str, columns: str, queue_id: str, since: datetime | None
+) -> tuple[list[Row], datetime]:
+    """The rows of a queue that changed since a time (all where it is None), and the newest change's time."""
+    rows = project.rows(
+        f"""
+        SELECT {columns}
+        FROM {table} FINAL
+        WHERE project_id = {{project:String}}
+          AND queue_id = {{queue:String}}
+          AND changed_at >= {{since:DateTime64(6,'UTC')}}
+        """,  # noqa: S608
+        {"queue": queue_id, "since": _EPOCH if since is None else since - _OVERLAP},
+        **project.fresh,
+    )
+    return rows, max((r["changed_at"] for r in rows), default=since or _EPOCH)
 
 
 def _json(value: Mapping[str, Any] | None) -> str:
@@ -513,13 +428,3 @@ def _json(value: Mapping[str, Any] | None) -> str:
 
 def _parsed(text: str) -> dict[str, Any] | None:
     return json.loads(text) if text else None
-
-
-def _durable(project: ProjectStore) -> dict[str, Any]:
-    """On a cluster: an insert that a majority of the replicas has, so that claims are seen by whoever reads after it."""
-    return {"insert_quorum": "auto", "insert_quorum_parallel": 0} if project.store.cluster else {}
-
-
-def _fresh(project: ProjectStore) -> dict[str, Any]:
-    """On a cluster: a read that sees every insert of `_durable` that was answered before."""
-    return {"select_sequential_consistency": 1} if project.store.cluster else {}

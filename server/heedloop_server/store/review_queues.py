@@ -1,0 +1,81 @@
+"""Review's queues and their guidelines as rows."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from heedloop_server.review.queue import NO_GUIDELINE, Guideline, Queue, queue_from_record
+from heedloop_server.store.connection import ProjectStore, Row
+
+__all__ = ["find_queue", "guidelines_of", "insert_guideline", "insert_queue", "list_queues"]
+
+
+def insert_queue(project: ProjectStore, queue: Queue) -> None:
+    """Store a queue, new or changed."""
+    record = json.dumps(queue.to_record(), ensure_ascii=False)
+    project.insert(
+        "review_queues",
+        [{"queue_id": queue.queue_id, "record": record, "version": time.time_ns()}],
+        **project.lasting,
+    )
+
+
+def find_queue(project: ProjectStore, queue_id: str) -> Queue | None:
+    """The queue of this id."""
+    row = project.row(
+        """
+        SELECT record
+        FROM review_queues FINAL
+        WHERE project_id = {project:String} AND queue_id = {queue:String}
+        """,
+        {"queue": queue_id},
+        **project.fresh,
+    )
+    return queue_from_record(json.loads(row["record"])) if row else None
+
+
+def list_queues(project: ProjectStore) -> list[Queue]:
+    """All queues, the newest first."""
+    rows = project.rows("SELECT record FROM review_queues FINAL WHERE project_id = {project:String}")
+    found = [queue_from_record(json.loads(r["record"])) for r in rows]
+    return sorted(found, key=lambda q: (q.created_at, q.queue_id), reverse=True)
+
+
+def insert_guideline(project: ProjectStore, queue_id: str, guideline: Guideline) -> None:
+    """Store one version of a queue's guideline."""
+    row = {
+        "queue_id": queue_id,
+        "number": guideline.number,
+        "text": guideline.text,
+        "examples": json.dumps([dict(e) for e in guideline.examples], ensure_ascii=False),
+        "send_back": guideline.send_back,
+        "created_by": guideline.created_by,
+        "created_at": guideline.created_at,
+    }
+    project.insert("review_guidelines", [row], **project.lasting)
+
+
+def guidelines_of(project: ProjectStore, queue_id: str) -> list[Guideline]:
+    """Every version of a queue's guideline, the newest first; never empty."""
+    rows = project.rows(
+        """
+        SELECT
+            number,
+            text,
+            examples,
+            send_back,
+            created_at,
+            created_by
+        FROM review_guidelines FINAL
+        WHERE project_id = {project:String} AND queue_id = {queue:String}
+        ORDER BY number DESC
+        """,
+        {"queue": queue_id},
+    )
+    return [_guideline(r) for r in rows] or [NO_GUIDELINE]
+
+
+def _guideline(row: Row) -> Guideline:
+    values: Row = {**row, "examples": tuple(json.loads(row["examples"]))}
+    return Guideline(**values)
