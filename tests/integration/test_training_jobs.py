@@ -23,6 +23,7 @@ from heedloop_trainer.reward_ensemble import RewardEnsemble
 from heedloop_trainer.reward_linear import LinearReward
 from heedloop_trainer.rollout import Response
 from heedloop_trainer.sequences import Encoder
+from heedloop_trainer.slices import read_attributes
 
 POLITE, RUDE = "Thank you, gladly: {} is here.", "No. Go away, {} is not my job."
 NOUNS = [
@@ -131,6 +132,9 @@ def test_a_reward_model_from_scratch_then_rloo_then_an_evaluation(server, runs_f
         train(server, "dpo", *args, "--model", start, "--out", runs_folder / "dpo", "--epochs", 1, *QUICK)
         == 0
     )
+    preferred = json.loads((runs_folder / "dpo" / "run.json").read_text())["evaluation"]["accuracy"]
+    assert preferred["policy (implicit reward)"]["estimate"] > 0.9
+    assert "longer answer wins" in preferred
     rloo = (
         "--rollouts",
         2,
@@ -256,6 +260,58 @@ def test_thumbs_alone_and_names_of_their_own_make_an_ensemble(server, tmp_path, 
     assert "ensemble" not in (out / "checkpoint" / "member-0" / "config.json").read_text()
     names = {k for row in (out / "metrics.jsonl").read_text().splitlines() for k in json.loads(row)}
     assert {"member-0/loss", "member-1/loss"} <= names
+
+
+def liked_rows() -> list[dict[str, object]]:
+    """Polite answers are liked and rude ones disliked; half of the people say that they speak German."""
+    made: list[dict[str, object]] = []
+    for i in range(120):
+        noun = f"{NOUNS[i % 8]} {i}"
+        thumbs = [
+            {"kind": "thumb", "answer": k, "value": k == 0, "author": f"u{i}", "author_kind": "end_user"}
+            for k in (0, 1)
+        ]
+        answers = [POLITE.format(noun), RUDE.format(noun)]
+        language = {"language": "de"} if i % 2 else {}
+        made.append(
+            {
+                "id": f"q{i}",
+                "prompt": f"Where is {noun}?",
+                "answers": answers,
+                "judgements": thumbs,
+                "metadata": language,
+            }
+        )
+    return made
+
+
+def test_sft_and_kto_say_how_much_better_they_know_what_was_held_out(server, tmp_path, capsys):
+    file = tmp_path / "liked.jsonl"
+    file.write_text("".join(json.dumps(r) + "\n" for r in liked_rows()))
+    place = ("--url", server.url, "--api-key", server.key)
+    assert main(["import", str(file), "--project", "liked", *place]) == 0
+    key = re.search(r"hl_\w{12}_[\w-]+", capsys.readouterr().out)
+    assert key is not None
+    client = Client(server.url, key[0])
+    snapshot = client.create_snapshot("liked", filters={"since": "2000-01-01T00:00:00Z"}).id
+
+    def run(method: str, *args: object) -> dict[str, dict]:
+        given = ("--snapshot", snapshot, "--out", tmp_path / method, *args, *QUICK)
+        assert main(["train", method, *map(str, given), "--url", server.url, "--api-key", key[0]]) == 0
+        return json.loads((tmp_path / method / "run.json").read_text())
+
+    learned = run("sft", "--from-scratch", "tiny", "--epochs", 4)["metrics"]
+    assert learned["held_out_loss"] < 0.7 * learned["held_out_loss_before"]
+    assert "held_out_loss" in capsys.readouterr().out
+    found = run("kto", "--model", tmp_path / "sft" / "checkpoint", "--epochs", 4)["evaluation"]
+    assert found["accuracy"]["policy (implicit reward)"]["estimate"] > 0.9
+    assert "| policy (implicit reward) |" in (tmp_path / "kto" / "checkpoint" / "README.md").read_text()
+    rows = list(client.snapshot_rows(snapshot, "comparisons"))
+    slices = read_attributes(client, [t for r in rows for t in r.trace_ids])
+    german = {t for t, names in slices.items() if "language=de" in names}
+    assert german == {
+        t for r in rows for t in r.trace_ids if int(r.prompt[0].text.rstrip("?").split()[-1]) % 2
+    }
 
 
 def test_people_judge_the_pairs_that_an_evaluation_puts_to_review(server):

@@ -41,7 +41,10 @@ def model_card(
         "## Limits",
         "",
         "It knows what the judgements of one application taught it and inherits the leanings of the people who judged. "
-        "A reward model is right only near the answers it was trained on; see the baselines above before using it.",
+        + _LIMITS.get(
+            run.method,
+            "Compare it with its parent on held-out prompts (`heedloop train evaluate`) before using it.",
+        ),
         "",
         "## Configuration",
         "",
@@ -51,6 +54,10 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+_REWARD_LIMITS = "A reward model is right only near the answers it was trained on; see the baselines above before using it."
+_LIMITS = {"reward": _REWARD_LIMITS, "reward_linear": _REWARD_LIMITS}
 
 
 def accuracy_table(report: Mapping[str, Any]) -> str:

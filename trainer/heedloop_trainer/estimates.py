@@ -37,11 +37,16 @@ def cluster_bootstrap(
     *,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
+    share: bool = True,
 ) -> Estimate:
     """Weighted mean of `values` with a percentile interval from resampling whole clusters.
 
+    Resampling shows no spread where there is one cluster only, or where all clusters agree. That is not certainty: the interval
+    is then Wilson's with the clusters as its sample, and of what is no share it reaches over all values.
+
     Args:
         values: [n]; clusters: a judge (or prompt group) per value; None counts as a cluster of its own.
+        share: the values are within 0 and 1.
     """
     weights = np.ones(len(values)) if weights is None else weights
     names = [c if c is not None else ("row", i) for i, c in enumerate(clusters)]
@@ -56,7 +61,18 @@ def cluster_bootstrap(
     )
     means = (draws @ tops) / np.maximum(draws @ bottoms, 1e-12)
     low, high = np.quantile(means, [0.025, 0.975])
-    return Estimate(float(tops.sum() / bottoms.sum()), float(low), float(high), len(values), len(index))
+    mean = float(tops.sum() / bottoms.sum())
+    if high - low < 1e-12:
+        low, high = _wilson(mean, len(index)) if share else (values.min(), values.max())
+    return Estimate(mean, float(low), float(high), len(values), len(index))
+
+
+def _wilson(share: float, count: int) -> tuple[float, float]:
+    """Wilson's 95% interval of a share among `count`."""
+    z2 = 1.959964**2
+    centre = (share + z2 / (2 * count)) / (1 + z2 / count)
+    half = math.sqrt(z2 * (share * (1 - share) / count + z2 / (4 * count**2))) / (1 + z2 / count)
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def row_bootstrap(fit: Callable[[np.ndarray], float], count: int, *, num_resamples: int = 200) -> Estimate:

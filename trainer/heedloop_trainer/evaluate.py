@@ -237,7 +237,7 @@ def compare_policies(
     before = max(1, sum(len(r.text) for r in parent))
     return WinRate(
         cluster_bootstrap(wins, groups),
-        cluster_bootstrap(gaps, groups),
+        cluster_bootstrap(gaps, groups, share=False),
         _length_controlled(wins, lengths),
         sum(len(r.text) for r in new) / before,
         slice_estimates([r.prompt for r in new], wins, groups, attributes or {}),

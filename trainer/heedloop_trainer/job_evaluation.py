@@ -14,14 +14,13 @@ from heedloop.schema import Comparison, PromptRow
 from heedloop_trainer.evaluate import (
     best_of,
     compare_policies,
-    evaluate_comparisons,
     response_table,
     sample_responses,
     score_responses,
 )
 from heedloop_trainer.gate import decide
-from heedloop_trainer.job_training import agreement_ceiling
-from heedloop_trainer.jobs import JobError, Working, held_out, read_rows
+from heedloop_trainer.job_held_out import comparison_report
+from heedloop_trainer.jobs import JobError, Working, held_out
 from heedloop_trainer.judges import Judge, load_judge, margins_of
 from heedloop_trainer.models import load_policy, load_tokenizer
 from heedloop_trainer.people import put_to_review, win_rate_by_people
@@ -59,16 +58,8 @@ def evaluate(working: Working) -> None:
 
 def _judge_report(working: Working, judges: Sequence[Path]) -> dict[str, Any]:
     rows: list[Comparison] = held_out(working, "comparisons")
-    if not any(not r.tie for r in rows):
-        return {}
     margins = {str(p): margins_of(load_judge(p, device=working.job.device), rows) for p in judges}
-    return evaluate_comparisons(
-        rows,
-        read_rows(working, "comparisons"),
-        models=margins,
-        ceiling=agreement_ceiling(working),
-        attributes=read_attributes(working.client, {t for r in rows for t in r.trace_ids}),
-    )
+    return comparison_report(working, rows, margins)
 
 
 def _policies_report(working: Working, judge_path: Path) -> dict[str, Any]:

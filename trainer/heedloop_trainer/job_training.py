@@ -14,7 +14,8 @@ from heedloop_trainer.calibration import fit_temperature
 from heedloop_trainer.cards import model_card
 from heedloop_trainer.cross_validation import cross_validate
 from heedloop_trainer.distributed import unsharded
-from heedloop_trainer.evaluate import evaluate_comparisons, reward_margins
+from heedloop_trainer.evaluate import reward_margins
+from heedloop_trainer.job_held_out import HeldOutComparisons, HeldOutDemonstrations, comparison_report
 from heedloop_trainer.job_models import (
     classifier_for,
     generator_for,
@@ -33,9 +34,8 @@ from heedloop_trainer.reward import JudgedRow, train_reward
 from heedloop_trainer.reward_linear import train_reward_linear
 from heedloop_trainer.runs import RunFolder, TrainingResult
 from heedloop_trainer.sft import train_sft
-from heedloop_trainer.slices import read_attributes
 
-__all__ = ["METHODS", "agreement_ceiling"]
+__all__ = ["METHODS"]
 
 
 # ------------------------------------------------------------------------------------------------- the methods
@@ -50,10 +50,21 @@ def _from_rows(working: Working) -> None:
     model, tokenizer = policy_for(working, rows, num_frozen=int(anchored))
     working.say(f"{job.method.upper()} on {len(rows):,} {noun}")
     frozen = {"reference": reference_for(job)} if anchored else {}
+    asked = _ask_held_out(working, frozen.get("reference") or model, tokenizer)
     result = train(
         job.config, rows, model, tokenizer, working.run, progress=_bar(working), world=working.world, **frozen
     )
-    _close(working, model, tokenizer, result, facts={noun.capitalize(): len(rows)})
+    _close(working, model, tokenizer, result, facts={noun.capitalize(): len(rows)}, asked=asked)
+
+
+def _ask_held_out(
+    working: Working, before: Any, tokenizer: Any
+) -> HeldOutDemonstrations | HeldOutComparisons | None:
+    """What the model knows of the held-out rows before it is trained; None where there are none."""
+    if not working.world.is_first:
+        return None
+    kind = HeldOutDemonstrations if working.job.method == "sft" else HeldOutComparisons
+    return kind.ask(working, before, tokenizer)
 
 
 ROW_METHODS: dict[str, tuple[Callable[..., TrainingResult], str]] = {
@@ -205,22 +216,8 @@ def _of(k: int, total: int) -> str:
 def _judge_held_out(working: Working, name: str, path: Path) -> dict[str, Any]:
     """Held-out accuracy of the reward model in a folder, beside its baselines; empty where nothing is held out."""
     rows: list[Comparison] = held_out(working, "comparisons")
-    if not any(not r.tie for r in rows):
-        return {}
     judge = load_judge(path, device=working.job.device)
-    return evaluate_comparisons(
-        rows,
-        read_rows(working, "comparisons", "train"),
-        models={name: margins_of(judge, rows)},
-        ceiling=agreement_ceiling(working),
-        attributes=read_attributes(working.client, {t for r in rows for t in r.trace_ids}),
-    )
-
-
-def agreement_ceiling(working: Working) -> float | None:
-    """The accuracy that no model can exceed on single votes, as the snapshot's report has it."""
-    report = working.client.snapshot(working.job.snapshot_id).get("report") or {}
-    return (report.get("comparisons") or {}).get("agreement_ceiling")
+    return comparison_report(working, rows, {name: margins_of(judge, rows)})
 
 
 def _whole(working: Working, model: Any) -> Any:
@@ -229,14 +226,25 @@ def _whole(working: Working, model: Any) -> Any:
 
 
 def _close(
-    working: Working, model: Any, tokenizer: Any, result: TrainingResult, *, facts: dict[str, Any]
+    working: Working,
+    model: Any,
+    tokenizer: Any,
+    result: TrainingResult,
+    *,
+    facts: dict[str, Any],
+    asked: HeldOutDemonstrations | HeldOutComparisons | None = None,
 ) -> None:
     """Write the checkpoint, its card and report, and close the run."""
     model = _whole(working, model)
     if not working.world.is_first:
         return
     save_model(model, tokenizer, working.run.checkpoint)
-    _finish(working, model, result, facts=facts)
+    evaluation: dict[str, Any] = {}
+    if isinstance(asked, HeldOutDemonstrations):
+        result = dataclasses.replace(result, metrics=result.metrics | asked.metrics(working, model))
+    elif asked is not None:
+        evaluation = asked.report(working, model)
+    _finish(working, model, result, facts=facts, evaluation=evaluation)
 
 
 def _finish(

@@ -19,6 +19,7 @@ MIN_SLICE = 20
 MAX_SLICES = 40
 MAX_CALLS = 100_000
 """Calls that are looked through for their attributes: a report must not read a whole year of traffic."""
+MAX_LANGUAGES = 20
 FIRST = "1970-01-01T00:00:00Z"
 
 Attributes = dict[str, frozenset[str]]
@@ -26,7 +27,7 @@ Attributes = dict[str, frozenset[str]]
 
 
 def read_attributes(client: Client, trace_ids: Iterable[str]) -> Attributes:
-    """The prompt, model, tags and flags of these traces' calls, from the project's newest 100,000 calls."""
+    """The prompt, model, language, tags and flags of these traces' calls, from the project's newest 100,000 calls."""
     wanted = set(trace_ids)
     found: dict[str, frozenset[str]] = {}
     if not wanted:
@@ -36,7 +37,17 @@ def read_attributes(client: Client, trace_ids: Iterable[str]) -> Attributes:
             found[call["trace_id"]] = found.get(call["trace_id"], frozenset()) | _slices_of(call)
         if len(found) == len(wanted):
             break
+    for language in _languages(client):
+        for call in islice(client.iter_calls(since=FIRST, language=language), MAX_CALLS):
+            if call["trace_id"] in found:
+                found[call["trace_id"]] |= {f"language={language}"}
     return found
+
+
+def _languages(client: Client) -> list[str]:
+    """What apps said in the metadata key `language`, `lang` or `locale`, the most frequent first."""
+    groups = client.quality_by("language", since=FIRST)
+    return [str(g["value"]) for g in groups if g["value"]][:MAX_LANGUAGES]
 
 
 def _slices_of(call: Mapping[str, Any]) -> frozenset[str]:

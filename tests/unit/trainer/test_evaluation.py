@@ -56,6 +56,16 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     assert 88 <= hits <= 99
 
 
+def test_one_cluster_and_agreement_are_not_certainty():
+    """Wilson's interval of 1 of 1 and of 32 of 32, by hand; a mean that is no share reaches over its values."""
+    one = cluster_bootstrap(np.ones(60), ["only"] * 60)
+    assert (one.estimate, one.low, one.high) == pytest.approx((1.0, 1 / (1 + 1.96**2), 1.0), abs=1e-3)
+    every = cluster_bootstrap(np.ones(32), [None] * 32)
+    assert (every.low, every.high) == pytest.approx((32 / (32 + 1.96**2), 1.0), abs=1e-3)
+    gap = cluster_bootstrap(np.array([0.5, 3.0]), ["only", "only"], share=False)
+    assert (gap.low, gap.high) == (0.5, 3.0)
+
+
 def test_weights_count():
     found = cluster_bootstrap(np.array([1.0, 0.0]), ["a", "b"], np.array([3.0, 1.0]))
     assert found.estimate == 0.75
