@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from heedloop.schema import Call, Message, ToolCall
-from heedloop_server.normalise import litellm
+from heedloop_server.normalise import litellm, logfire
 from heedloop_server.normalise.duplicates import fold
 from heedloop_server.normalise.own import ANSWER
 from heedloop_server.normalise.span import SpanView
@@ -17,6 +17,8 @@ def settle(spans: list[SpanView], calls: list[Call]) -> list[Call]:
     """The calls (one per span, in the spans' order) after their relatives have been asked."""
     if any(s.name == litellm.RAW_REQUEST for s in spans):
         calls = _with_raw_requests(spans, calls)
+    if any(s.attrs.get("logfire.span_type") == "log" for s in spans):
+        calls = logfire.with_stream_ids(spans, calls)
     if sum(bool(c.operation) for c in calls) > 1:
         calls = fold(_with_call_ids(calls))
     if any(c.attributes.get(ANSWER) == "true" for c in calls):

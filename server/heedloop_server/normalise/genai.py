@@ -171,7 +171,9 @@ def read_event_messages(events: Iterable[tuple[str, Mapping[str, Any]]], draft: 
             reason = as_name(body.get("finish_reason"))
             reasons += [reason] if reason else []
         else:
-            asked += read_messages([{"role": role, **_message_of(body, role)}], role)
+            said = read_messages([{"role": role, **_message_of(body, role)}], role)
+            # Bedrock's instrumentation sends a tool's result as an event of its own and in the user's message again
+            asked += [m for m in said if not (m.tool_call_id and m.role == "tool" and m in asked)]
     draft.input_messages = draft.input_messages or tuple(asked)
     draft.output_messages = draft.output_messages or tuple(answered)
     draft.finish_reasons = draft.finish_reasons or tuple(reasons)

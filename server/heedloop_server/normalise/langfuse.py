@@ -41,6 +41,8 @@ def read(span: SpanView, draft: Draft) -> None:
         draft.failed = True
         draft.error_message = draft.error_message or as_name(attrs.get(_NAME + "status_message"))
     draft.finish_reasons = draft.finish_reasons or as_texts(read_json(attrs.get(_METADATA + "finish_reason")))
+    if read_json(attrs.get(_METADATA + "object")) == "response":  # what is left of a streamed response
+        draft.response_id = draft.response_id or as_name(attrs.get(_METADATA + "id"))
     # only streams say when their first token came
     draft.stream = draft.stream or attrs.get(_NAME + "completion_start_time") is not None
 

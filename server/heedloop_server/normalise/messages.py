@@ -394,6 +394,7 @@ def _part_text(part: dict[str, Any]) -> str:
 
 def _add_reasoning(builder: _Builder, part: dict[str, Any]) -> None:
     value = _first(part, "content", "thinking", "text", "summary", "reasoningText", "reasoning")
+    value = read_json(value) if isinstance(value, str) and value.startswith("[{") else value
     if isinstance(value, list):
         value = "\n".join(_part_text(v) if isinstance(v, dict) else as_text(v) for v in value)
     if isinstance(value, dict):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from heedloop.schema import Usage
+from heedloop.schema import Message, Usage
 from heedloop_server.normalise.draft import Draft
 from heedloop_server.normalise.indexed import unflatten
 from heedloop_server.normalise.messages import read_messages
 from heedloop_server.normalise.params import read_params
-from heedloop_server.normalise.payload import read_request, read_response
+from heedloop_server.normalise.payload import conversation, read_request, read_response
 from heedloop_server.normalise.providers import provider_id
-from heedloop_server.normalise.span import SpanView
+from heedloop_server.normalise.span import STATUS_ERROR, SpanView
 from heedloop_server.normalise.usage import including_cache
 from heedloop_server.normalise.values import as_count, as_flag, as_name, as_texts, read_object
 
@@ -35,12 +35,17 @@ def read(span: SpanView, draft: Draft) -> None:
         _read_messages(attrs, draft)
     if not (draft.input_messages and draft.model_requested and "llm.invocation_parameters" in attrs):
         read_request(draft, attrs.get("input.value"), embeddings=embeds)
+    _read_only_name(span, draft)
+    if _unlinked(draft.input_messages):  # the request itself may have the ids that the attributes leave out
+        raw = conversation(read_object(attrs.get("input.value")))
+        if len(raw) == len(draft.input_messages) and not _unlinked(raw):
+            draft.input_messages = raw
     if not embeds:
         _read_plain_values(attrs, draft)
 
 
 def _read_models(attrs: dict[str, Any], draft: Draft) -> None:
-    """The models: `model_name` is the one that answered; the one asked for is in the invocation parameters."""
+    """The models as far as their place tells which is which: `_read_only_name` has the rest."""
     given = read_object(
         attrs.get("llm.invocation_parameters") or attrs.get("embedding.invocation_parameters")
     )
@@ -53,11 +58,19 @@ def _read_models(attrs: dict[str, Any], draft: Draft) -> None:
         or as_name(given.get("model_name"))
         or as_name(given.get("model_id") or given.get("modelId"))
     )
-    named = as_name(attrs.get("llm.model_name")) or as_name(attrs.get("embedding.model_name"))
-    answered = as_name(attrs.get("llm.response.model_name"))
-    draft.model_answered = draft.model_answered or answered or named
-    if draft.model_requested is None and answered and named != answered:
+    draft.model_answered = draft.model_answered or as_name(attrs.get("llm.response.model_name"))
+
+
+def _read_only_name(span: SpanView, draft: Draft) -> None:
+    """`model_name` begins as the model asked for; some clients put the one that answered in its place.
+
+    Where the response names that very model, it is the one that answered. Where nothing else says which it is, both are.
+    """
+    named = as_name(span.attrs.get("llm.model_name")) or as_name(span.attrs.get("embedding.model_name"))
+    if draft.model_requested is None and named != draft.model_answered:
         draft.model_requested = named
+    if draft.model_answered is None and span.status_code != STATUS_ERROR:
+        draft.model_answered = named
 
 
 def _read_usage(attrs: dict[str, Any], draft: Draft) -> None:
@@ -90,6 +103,11 @@ def _read_messages(attrs: dict[str, Any], draft: Draft) -> None:
         draft.output_messages = read_messages(
             [c.get("completion", c) if isinstance(c, dict) else c for c in choices], "assistant"
         )
+
+
+def _unlinked(messages: tuple[Message, ...]) -> bool:
+    """True where a tool's result does not say which call it answers."""
+    return any(m.role == "tool" and not m.tool_call_id for m in messages)
 
 
 def _read_embeddings(attrs: dict[str, Any], draft: Draft) -> None:

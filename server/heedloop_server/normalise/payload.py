@@ -29,10 +29,11 @@ def read_request(draft: Draft, value: Any, *, embeddings: bool = False) -> None:
     if embeddings:
         draft.embedding_inputs = draft.embedding_inputs or embedding_texts(request.get("input"))
     elif not draft.input_messages:
-        draft.input_messages = _conversation(request)
+        draft.input_messages = conversation(request)
 
 
-def _conversation(request: dict[str, Any]) -> tuple[Message, ...]:
+def conversation(request: dict[str, Any]) -> tuple[Message, ...]:
+    """The messages of a request, with its system instructions first; none where it has none."""
     for key in (*_CONVERSATIONS, "prompt"):
         if request.get(key):
             messages = read_messages(request[key])
@@ -53,6 +54,8 @@ def embedding_texts(value: Any) -> tuple[str, ...]:
 def read_response(draft: Draft, value: Any, *, embeddings: bool = False) -> None:
     """Fills a draft from a provider's response: id, model, answer, finish reasons, usage."""
     response = read_object(value)
+    if set(response) == {"data"}:  # an event of Mistral's stream
+        response = read_object(response["data"])
     if not response:
         return
     if "generations" in response:

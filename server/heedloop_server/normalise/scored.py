@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from heedloop.schema import Call, to_json
-from heedloop_server.normalise import LogContent, dedupe, merge, normalise_logs, normalise_request
+from heedloop_server.normalise import LogContent, normalise_logs, normalise_request
+from heedloop_server.normalise.joins import join
 from heedloop_server.otlp import Encoding, decompress, encoding_of, parse_logs, parse_traces
 
 Body = tuple[str, Mapping[str, str], bytes]
@@ -24,20 +25,18 @@ def records(bodies: Iterable[Body]) -> list[dict[str, Any]]:
         `Call`s as JSON-ready dictionaries, provider calls that came as several spans once.
     """
     calls, contents = _received(bodies)
-    joined = [merge(c, contents.get((c.trace_id, c.span_id), ())) for c in calls if c.operation]
-    return [to_json(c) for c in dedupe(joined)]
+    return [to_json(c) for c in join(calls, (), contents) if c.operation]
 
 
-def _received(bodies: Iterable[Body]) -> tuple[list[Call], dict[tuple[str, str], list[LogContent]]]:
+def _received(bodies: Iterable[Body]) -> tuple[list[Call], list[LogContent]]:
     calls: list[Call] = []
-    contents: dict[tuple[str, str], list[LogContent]] = {}
+    contents: list[LogContent] = []
     for signal, headers, body in bodies:
         if signal == "traces":
             calls += normalise_request(parse_traces(*_plain(headers, body)))
         elif signal == "logs":
-            for found in normalise_logs(parse_logs(*_plain(headers, body))):
-                if isinstance(found, LogContent):
-                    contents.setdefault((found.trace_id, found.span_id), []).append(found)
+            found = normalise_logs(parse_logs(*_plain(headers, body)))
+            contents += [c for c in found if isinstance(c, LogContent)]
     return calls, contents
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from heedloop.schema import Usage
@@ -91,16 +92,21 @@ def including_cache(usage: Usage, *, total: int | None = None, excludes: bool = 
     """
     if not usage.input and not usage.output:
         return Usage()
+    usage = _including_thoughts(usage, total)
     cached = (usage.cache_read_input or 0) + (usage.cache_write_input or 0)
     if usage.input is None or not cached or not _leaves_out(usage, cached, total, excludes):
         return usage
-    return Usage(
-        usage.input + cached,
-        usage.output,
-        usage.cache_read_input,
-        usage.cache_write_input,
-        usage.reasoning_output,
-    )
+    return replace(usage, input=usage.input + cached)
+
+
+def _including_thoughts(usage: Usage, total: int | None) -> Usage:
+    """The same usage with `output` counted the one way: Google's leaves the thoughts out, which the total shows."""
+    thoughts = usage.reasoning_output
+    if not thoughts or usage.output is None:
+        return usage
+    if thoughts <= usage.output and total != (usage.input or 0) + usage.output + thoughts:
+        return usage
+    return replace(usage, output=usage.output + thoughts)
 
 
 def _leaves_out(usage: Usage, cached: int, total: int | None, excludes: bool) -> bool:

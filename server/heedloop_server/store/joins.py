@@ -54,7 +54,7 @@ def settle(project: ProjectStore, arrived: Arrived) -> list[tuple[Call, datetime
     received = {key_of(c): at for c, at in arrived.calls}
     stored = _relatives(project, fresh, arrived.contents)
     told = {(c.trace_id, c.span_id) for c in arrived.contents}
-    told |= {key_of(c) for c in fresh if wants_content(c)}
+    told |= {key_of(c) for c in fresh if wants_content(c) or stands_for(c) is not None}
     told |= {span for c in stored for span in log_spans(c)} if arrived.contents else set()
     contents = arrived.contents + span_contents(project, told)
     now = datetime.now(timezone.utc)
