@@ -99,8 +99,14 @@ def _everything(project, since, until, filters, kind, *, cells):
     found |= {b: quality.count_over_time(project, view, b) for b in ("hour", "day")}
     found["pair"] = quality.count_by(project, view, ["tag", "prompt_version"])
     found["total"] = quality.count_total(project, view)
-    found["kinds"] = quality.count_kinds(project, view)
-    found["flags"] = quality.count_flags(project, view)
+    said = quality.count_said(project, view)
+    found |= {"kinds": said.kinds, "flags": said.flags}
+    total, each = quality.count_each(project, view, fields)
+    found |= {"each": total} | {f"each {f}": groups for f, groups in each.items()}
+    whole = quality.count_overview(project, view, "day", "tag")
+    found |= {n: getattr(whole, n) for n in ("over_time", "versions", "models", "segments")}
+    assert whole.total == found["total"]
+    assert whole.segments == found["pair"]
     found["days"] = quality.count_days(project, view, "model", ["small", "large"])
     found["patterns"] = _sorted(pattern_cells(project, view))
     return found
@@ -133,7 +139,7 @@ def _assert_same_totals(project):
             assert _near(quality.count_total(project, fast)) == _near(quality.count_total(project, slow)), (
                 chosen
             )
-            assert quality.count_flags(project, fast) == quality.count_flags(project, slow), chosen
+            assert quality.count_said(project, fast) == quality.count_said(project, slow), chosen
 
 
 WHOLE, PART = (PERIODS[0], {}, "end_user"), (PERIODS[1], {"tag": ["billing"]}, "end_user")

@@ -14,6 +14,7 @@ __all__ = [
     "Groups",
     "Heatmap",
     "Overrepresented",
+    "Overview",
     "Raters",
     "Sample",
     "Summary",
@@ -205,6 +206,19 @@ class FoundFinding(TypedDict):
     lead: str
     sentence: str
     tone: str
+
+
+class Overview(TypedDict):
+    """A page's worth of answers; `segments` are pairs of the segment's value and the prompt version."""
+
+    summary: Summary
+    trend: Trend
+    versions: list[Group]
+    models: list[Group]
+    segments: list[Group]
+    reasons: Flags
+    finding: FoundFinding | None
+    overrepresented: Overrepresented
 
 
 class Segment(Counts):

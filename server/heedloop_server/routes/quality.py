@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ from heedloop_server.answers.quality import (
     Groups,
     Heatmap,
     Overrepresented,
+    Overview,
     Raters,
     Sample,
     Summary,
@@ -30,7 +32,7 @@ from heedloop_server.quality.counts import Group, as_json
 from heedloop_server.quality.drift import AlarmRule, watch
 from heedloop_server.quality.findings import Finding, most_important
 from heedloop_server.quality.intervals import difference, wilson
-from heedloop_server.quality.patterns import Attribute, Pattern, overrepresented
+from heedloop_server.quality.patterns import Attribute, Cell, Pattern, overrepresented
 from heedloop_server.quality.selection import nonresponse_bounds
 from heedloop_server.quality.sentences import compare_sentence, finding_sentence, group_name
 from heedloop_server.quality.stratified import StratifiedComparison, stratified_comparison
@@ -47,7 +49,8 @@ router = APIRouter()
 Reader = Annotated[ProjectStore, Depends(scoped("read"))]
 FEW = 30
 """Ratings below which a group is said to have too few: its interval is wider than 30 points."""
-MAX_BUCKETS = 2000
+FALSE_SHARE = 0.05
+"""The expected share of false ones among the groups that are named as over-represented."""
 
 
 def _view(filters: Filters) -> View:
@@ -66,8 +69,10 @@ Chosen = Annotated[View, Depends(_view)]
 @answers(Summary)
 def summary(project: Reader, view: Chosen) -> dict[str, Any]:
     """Counts, rate and coverage of the period and of the equal one before, with the change between them."""
-    now, before = store.count_total(project, view), store.count_total(project, _before(view))
-    kinds = store.count_kinds(project, view)
+    return _summary_json(*store.count_with_before(project, view), store.count_said(project, view).kinds)
+
+
+def _summary_json(now: Group, before: Group, kinds: dict[str, int]) -> dict[str, Any]:
     return {
         **now.to_json(),
         "previous": before.to_json(),
@@ -80,34 +85,58 @@ def summary(project: Reader, view: Chosen) -> dict[str, Any]:
     }
 
 
-def _before(view: View) -> View:
-    since, until = view.filters.period()
-    return View(
-        view.filters.model_copy(update={"since": since - (until - since), "until": since}), view.author_kind
-    )
+@router.get("/v1/quality/overview")
+@answers(Overview)
+def overview(project: Reader, view: Chosen, interval: Bucket = "day", segment: str = "tag") -> dict[str, Any]:
+    """A page's worth at once: the other routes' answers, from a few queries that they share."""
+    starts = _starts(view.filters, interval)
+    # looks back furthest: what is learnt about the hours is good for all that follows
+    found = store.releases(project, view)
+    with ThreadPoolExecutor(1) as beside:
+        patterns = beside.submit(pattern_cells, project, view)
+        counted = store.count_overview(project, view, interval, segment)
+        said, before = store.count_said(project, view), store.count_total(project, store.before(view))
+        cells = patterns.result()
+    return {
+        "summary": _summary_json(counted.total, before, said.kinds),
+        "trend": _trend_json(starts, counted.over_time, found),
+        "versions": _groups_json(counted.versions),
+        "models": _groups_json(counted.models),
+        "segments": _groups_json(counted.segments),
+        "reasons": _flags_json(said.flags),
+        "finding": _finding_json(view, most_important(cells, min_ratings=FEW)),
+        "overrepresented": _overrepresented_json(view, cells),
+    }
 
 
 @router.get("/v1/quality/trend")
 @answers(Trend)
 def trend(project: Reader, view: Chosen, interval: Bucket = "day") -> dict[str, Any]:
     """The rate per hour, day or week; every bucket of the period is there, without ratings its rate is null."""
-    starts = list(_starts(view.filters, interval))
-    groups = store.count_over_time(project, view, interval)
+    starts = _starts(view.filters, interval)
+    # the releases look back furthest: what they learn about the hours is good for the counts
+    found = store.releases(project, view)
+    return _trend_json(starts, store.count_over_time(project, view, interval), found)
+
+
+def _trend_json(
+    starts: list[datetime], groups: dict[datetime, Group], releases: list[tuple[datetime, str, str]]
+) -> dict[str, Any]:
     return {
         "points": [{"time": format_time(at), **groups.get(at, Group()).to_json()} for at in starts],
         "releases": [
-            {"time": format_time(at), "field": field, "value": value}
-            for at, field, value in store.releases(project, view)
+            {"time": format_time(at), "field": field, "value": value} for at, field, value in releases
         ],
     }
 
 
-def _starts(filters: CallFilters, interval: Bucket) -> Iterator[datetime]:
+def _starts(filters: CallFilters, interval: Bucket) -> list[datetime]:
+    """The start of every bucket of the period; raises `Invalid` where there are too many."""
     since, until = filters.period()
     step = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(weeks=1)}[interval]
-    if (until - since) / step > MAX_BUCKETS:
+    if (until - since) / step > store.MAX_BUCKETS:
         raise Invalid(
-            f"{(until - since).days} days hold more than {MAX_BUCKETS:,} {interval}s; ask for a longer interval",
+            f"{(until - since).days} days hold more than {store.MAX_BUCKETS:,} {interval}s; ask for a longer interval",
             field="interval",
         )
     start = since.replace(minute=0, second=0, microsecond=0)
@@ -115,9 +144,11 @@ def _starts(filters: CallFilters, interval: Bucket) -> Iterator[datetime]:
         start = start.replace(hour=0)
     if interval == "week":
         start -= timedelta(days=start.weekday())
+    starts: list[datetime] = []
     while start < until:
-        yield start
+        starts.append(start)
         start += step
+    return starts
 
 
 @router.get("/v1/quality/by")
@@ -125,13 +156,14 @@ def _starts(filters: CallFilters, interval: Bucket) -> Iterator[datetime]:
 def by(project: Reader, view: Chosen, field: str, field2: str | None = None) -> dict[str, Any]:
     """The rate per value of one field, or per pair of values of two; those with the most answers first."""
     fields = [field] if field2 is None else [field, field2]
-    groups = store.count_by(project, view, fields)
-    names = ("value", "value2")
-    return {
-        "groups": [
-            {**dict(zip(names, values, strict=False)), **group.to_json()} for values, group in groups.items()
-        ]
-    }
+    return {"groups": _groups_json(store.count_by(project, view, fields))}
+
+
+def _groups_json(groups: store.Groups) -> list[dict[str, Any]]:
+    return [
+        {**dict(zip(("value", "value2"), values, strict=False)), **group.to_json()}
+        for values, group in groups.items()
+    ]
 
 
 @router.get("/v1/quality/heatmap")
@@ -215,7 +247,10 @@ def _strata_json(found: StratifiedComparison) -> dict[str, Any]:
 @answers(Flags)
 def reasons(project: Reader, view: Chosen) -> dict[str, Any]:
     """What people flagged, by category: how many answers."""
-    flags = store.count_flags(project, view)
+    return _flags_json(store.count_said(project, view).flags)
+
+
+def _flags_json(flags: dict[str, int]) -> dict[str, Any]:
     return {"flags": [{"category": category, "count": count} for category, count in flags.items()]}
 
 
@@ -225,10 +260,16 @@ def over_represented(
     project: Reader,
     view: Chosen,
     min_ratings: Annotated[int, Query(ge=1)] = FEW,
-    q: Annotated[float, Query(gt=0, lt=1)] = 0.05,
+    q: Annotated[float, Query(gt=0, lt=1)] = FALSE_SHARE,
 ) -> dict[str, Any]:
     """Groups of one or two attributes that are more common among thumbs-down than among rated answers."""
-    report = overrepresented(pattern_cells(project, view), min_ratings=min_ratings, q=q)
+    return _overrepresented_json(view, pattern_cells(project, view), min_ratings=min_ratings, q=q)
+
+
+def _overrepresented_json(
+    view: View, cells: list[Cell], *, min_ratings: int = FEW, q: float = FALSE_SHARE
+) -> dict[str, Any]:
+    report = overrepresented(cells, min_ratings=min_ratings, q=q)
     return {
         "patterns": [_pattern_json(view, p) for p in report.patterns],
         "explained": [_pattern_json(view, p) for p in report.explained],
@@ -280,11 +321,12 @@ def finding(
     project: Reader, view: Chosen, min_ratings: Annotated[int, Query(ge=1)] = FEW
 ) -> dict[str, Any] | None:
     """The one finding to see first; null where nothing is significant over all groups looked at."""
-    found = most_important(pattern_cells(project, view), min_ratings=min_ratings)
-    return None if found is None else _finding_json(view, found)
+    return _finding_json(view, most_important(pattern_cells(project, view), min_ratings=min_ratings))
 
 
-def _finding_json(view: View, found: Finding) -> dict[str, Any]:
+def _finding_json(view: View, found: Finding | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
     lead, sentence = finding_sentence(found)
     field, value = found.attributes[-1]
     return {
@@ -312,20 +354,15 @@ def raters(
     project: Reader, view: Chosen, field: Annotated[list[str] | None, Query()] = None
 ) -> dict[str, Any]:
     """Who rates: coverage of new and returning users, and by each field asked for."""
-    segments: list[dict[str, Any]] = [
-        {
-            "field": "user",
-            "value": value,
-            **group.to_json(),
-            "filters": _filters_json(view, [("user", value)]),
-        }
-        for value, group in store.count_raters(project, view).items()
+    names = field or ["answer_chars", "language", "status"]
+    total, by_field = store.count_each(project, view, list(dict.fromkeys(["user", *names])))
+    users = {v: g for v, g in by_field["user"].items() if v in ("new", "returning")}
+    by_field = {"user": dict(sorted(users.items())), **{n: by_field[n] for n in names if n != "user"}}
+    segments = [
+        {"field": name, "value": value, **group.to_json(), "filters": _filters_json(view, [(name, value)])}
+        for name, groups in by_field.items()
+        for value, group in groups.items()
     ]
-    for name in field or ["answer_chars", "language", "status"]:
-        for (value,), group in store.count_by(project, view, [name]).items():
-            filters = _filters_json(view, [(name, value)])
-            segments.append({"field": name, "value": value, **group.to_json(), "filters": filters})
-    total = store.count_total(project, view)
     return {**total.to_json(), "segments": segments}
 
 
@@ -335,7 +372,7 @@ def drift(
     project: Reader, view: Chosen, interval: Bucket = "day", metric: Metric = "rate"
 ) -> dict[str, Any] | None:
     """Has it become worse than in the period before? Null where that period has no rate strictly within 0 to 1."""
-    before = store.measured_total(project, _before(view), metric)
+    before = store.measured_total(project, store.before(view), metric)
     baseline = wilson(*before)
     if baseline is None or not 0 < baseline.estimate < 1:
         return None

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from heedloop_server.store.connection import ProjectStore
@@ -73,7 +74,7 @@ class Plan:
         return bool(self.days or self.hours)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Prints:
     """Of each hour with rows: (print of `spans`, print of `feedback`); and the cells' rows by (grain, start)."""
 
@@ -82,15 +83,20 @@ class Prints:
         default_factory=dict[tuple[str, datetime], tuple[int, int, frozenset[str]]]
     )
 
-    def day(self, start: datetime) -> tuple[int, int]:
-        """A day's prints: the sums of its hours'."""
-        found = [self.hours.get(start + i * HOUR, (0, 0)) for i in range(24)]
-        return sum(a for a, _ in found) % 2**64, sum(b for _, b in found) % 2**64
+    @cached_property
+    def days(self) -> dict[datetime, tuple[int, int]]:
+        """Of each day with rows, in order, its prints: the sums of its hours'."""
+        found: dict[datetime, tuple[int, int]] = {}
+        for hour, (spans, feedback) in sorted(self.hours.items()):
+            day = hour.replace(hour=0)
+            before = found.get(day, (0, 0))
+            found[day] = (before[0] + spans) % 2**64, (before[1] + feedback) % 2**64
+        return found
 
     def good(self, grain: str, start: datetime, keys: frozenset[str]) -> bool:
         """Whether the cells of an hour or day are those of its rows and know these metadata keys."""
         cell = self.cells.get((grain, start))
-        now = self.day(start) if grain == "day" else self.hours.get(start, (0, 0))
+        now = (self.days if grain == "day" else self.hours).get(start, (0, 0))
         return cell is not None and cell[:2] == now and not (cell[2] & keys)
 
 
@@ -112,7 +118,7 @@ def hour_prints(project: ProjectStore, since: datetime, until: datetime) -> Prin
         FROM answer_cells FINAL
         WHERE project_id = {{project:String}} AND {_hour_between("start")}
         """,  # noqa: S608
-        {"first": _seconds(_floor(since)), "last": _seconds(until)},
+        {"first": _seconds(since.replace(minute=0, second=0, microsecond=0)), "last": _seconds(until)},
     )
     spans: dict[datetime, int] = {}
     feedback: dict[datetime, int] = {}
@@ -136,11 +142,6 @@ def _seconds(at: datetime) -> int:
     return min(max(int(at.timestamp()), 0), 2**32 - 1)
 
 
-def _floor(at: datetime, step: timedelta = HOUR) -> datetime:
-    at = at.replace(minute=0, second=0, microsecond=0)
-    return at.replace(hour=0) if step == DAY else at
-
-
 def make_plan(
     prints: Prints, since: datetime, until: datetime, *, keys: Iterable[str] = (), days: bool = True
 ) -> Plan:
@@ -153,8 +154,9 @@ def make_plan(
     good_days: list[datetime] = []
     good_hours: list[datetime] = []
     left: list[tuple[datetime, datetime]] = []
-    touched = {_floor(h, DAY) for h in prints.hours}
-    for day in sorted(touched):
+    for day in prints.days:
+        if day + DAY <= since or day >= until:
+            continue
         if days and since <= day and day + DAY <= until and prints.good("day", day, wanted):
             good_days.append(day)
             continue
@@ -197,14 +199,14 @@ def cell_rows(plan: Plan, columns: Sequence[str], where: str, params: dict[str, 
 
     Args:
         columns: of `CELL_FIELDS`, and sums such as `num`; those that `where` needs must be among them.
-        where: a condition over them; may use `what`.
+        where: a condition over `what` and them.
     """
     params |= {"days": _stamps(plan.days), "hours": _stamps(plan.hours)}
     read = "".join(f", cell_{c}" for c in columns)
     unfold = ", ".join(f"cell_{c} AS {c}" for c in ("what", *columns))
     chosen = "".join(f", {c}" for c in columns)
     return f"""
-        SELECT toDateTime64(start, 6, 'UTC') AS at{chosen}
+        SELECT toDateTime64(start, 6, 'UTC') AS at, what{chosen}
         FROM (
             SELECT start, cell_what{read}
             FROM answer_cells FINAL

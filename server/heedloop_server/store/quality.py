@@ -7,8 +7,9 @@ before or not, is `store.sources`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, timedelta
-from typing import Any, Literal, cast
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta, timezone
+from typing import Any, Literal
 
 from heedloop_server.quality.counts import Answers, Group, Ratings
 from heedloop_server.store.cells import ranges_condition
@@ -16,13 +17,14 @@ from heedloop_server.store.connection import ProjectStore, Row
 from heedloop_server.store.filters import conditions
 from heedloop_server.store.sources import (
     GROUP_FIELDS,
+    SHORT,
     Expression,
-    Source,
     View,
     answer_source,
     expression,
-    flag_source,
-    kind_source,
+    group_source,
+    read_prints,
+    said_source,
     sample_source,
     thumb_source,
 )
@@ -31,16 +33,20 @@ __all__ = [
     "GROUP_FIELDS",
     "Bucket",
     "Metric",
+    "Overview",
+    "Said",
     "View",
+    "before",
     "count_by",
     "count_days",
-    "count_flags",
+    "count_each",
     "count_grid",
-    "count_kinds",
     "count_over_time",
-    "count_raters",
+    "count_overview",
+    "count_said",
     "count_sample",
     "count_total",
+    "count_with_before",
     "design_weights",
     "first_seen",
     "measured",
@@ -51,6 +57,7 @@ __all__ = [
 Bucket = Literal["hour", "day", "week"]
 Metric = Literal["rate", "coverage", "errors"]
 MAX_GROUPS = 500
+MAX_BUCKETS = 2000
 
 _START = {
     "hour": "toStartOfHour(at, 'UTC')",
@@ -58,15 +65,19 @@ _START = {
     "week": "toDateTime(toStartOfWeek(at, 1, 'UTC'), 'UTC')",
 }
 _RATED = """
-    sum(num) AS total,
+    sumIf(num, rated) AS total,
     sum(num_up) AS total_up,
-    sum(sum_w) AS w,
-    sum(sum_w2) AS w2,
+    sumIf(sum_w, rated) AS w,
+    sumIf(sum_w2, rated) AS w2,
     sum(sum_wy) AS wy,
     sum(sum_w2y) AS w2y,
     sum(extra_w) AS more,
     sum(extra_w2) AS more2"""
-_GIVEN = "sum(num) AS total, sum(sum_w) AS w, sum(sum_w2) AS w2"
+_GIVEN = """
+    sumIf(num, NOT rated) AS given,
+    sumIf(sum_w, NOT rated) AS given_w,
+    sumIf(sum_w2, NOT rated) AS given_w2"""
+_NO_LIMIT = 1_000_000
 
 
 def _ratings(row: Row) -> Ratings:
@@ -74,79 +85,112 @@ def _ratings(row: Row) -> Ratings:
     return Ratings(int(row["total"]), int(row["total_up"]), *sums)
 
 
-def _answers(row: Row) -> Answers:
-    return Answers(int(row["total"]), float(row["w"]), float(row["w2"]))
+def _group(row: Row) -> Group:
+    given = Answers(int(row["given"]), float(row["given_w"]), float(row["given_w2"]))
+    return Group(given, _ratings(row))
 
 
-def _columns(groups: Mapping[str, Expression]) -> tuple[set[str], set[str]]:
-    """The columns and the metadata keys that groups need."""
-    return {c for e in groups.values() for c in e.columns}, {k for e in groups.values() for k in e.keys}
-
-
-def _grouped(
-    project: ProjectStore,
-    view: View,
-    groups: Mapping[str, Expression],
-    params: dict[str, Any],
-    *,
-    values: Sequence[str] | None = None,
-    days: bool = True,
-) -> dict[tuple[Any, ...], Group]:
-    """Groups by the named expressions.
-
-    With `value0` among the names, at most `MAX_GROUPS` groups: of the given values only, or those with most answers.
-    """
-    columns, keys = _columns(groups)
-    answers = answer_source(project, view, columns, keys=keys, days=days)
-    given = {
-        k: _answers(r) for k, r in _count(project, answers, _GIVEN, groups, params, values, largest=True)
-    }
-    if "value0" in groups and values is None:
-        values = sorted({key[0] for key in given})
-    thumbs = thumb_source(project, view, columns, keys=keys, days=days)
-    rated = {k: _ratings(r) for k, r in _count(project, thumbs, _RATED, groups, params, values)}
-    kept = given.keys() if len(given) >= MAX_GROUPS else given.keys() | rated.keys()
-    return {k: Group(given.get(k, Answers()), rated.get(k, Ratings())) for k in sorted(kept, key=str)}
+Groups = dict[tuple[str, ...], Group]
+"""Groups by the values of their fields."""
 
 
 def _count(
     project: ProjectStore,
-    source: Source,
-    sums: str,
-    groups: Mapping[str, Expression],
+    view: View,
+    groupings: Mapping[str, Sequence[Expression]],
     params: Mapping[str, Any],
-    values: Sequence[str] | None,
     *,
-    largest: bool = False,
-) -> list[tuple[tuple[Any, ...], Row]]:
-    """(group, sums) of a source; of some values of the first group only, where they are given."""
-    chosen = "".join(f"{e.sql} AS {name}, " for name, e in groups.items())
-    by = f"GROUP BY {', '.join(groups)}" if groups else ""
-    only = "HAVING value0 IN {values:Array(String)}" if groups and values is not None else ""
-    limit = "ORDER BY total DESC LIMIT {limit:UInt32}" if largest and "value0" in groups else ""
+    values: Sequence[str] | None = None,
+    days: bool = True,
+    limit: int = MAX_GROUPS,
+) -> dict[str, Groups]:
+    """Several groupings of a view's answers by one query: planning a query takes longer than running it.
+
+    Args:
+        groupings: name -> the none, one or two expressions to group by.
+        values: only groups whose first value is one of these.
+        limit: most groups of a grouping, those with the most answers.
+    """
+    expressions = [e for group in groupings.values() for e in group]
+    columns = {c for e in expressions for c in e.columns}
+    keys = {k for e in expressions for k in e.keys}
+    source = group_source(project, view, columns, keys=keys, days=days)
+    unfolded = ", ".join(_unfolded(name, given) for name, given in groupings.items())
+    only = "WHERE place.2[1] IN {values:Array(String)}" if values is not None else ""
     rows = project.rows(
-        f"SELECT {chosen}{sums} FROM ({source.sql}) {by} {only} {limit}",  # noqa: S608
-        {**source.params, **params, "values": list(values or ()), "limit": MAX_GROUPS},
-        do_not_merge_across_partitions_select_final=1,
+        f"""
+        SELECT
+            place.1 AS name,
+            place.2 AS found,
+            {_GIVEN},
+            {_RATED}
+        FROM (SELECT *, arrayJoin(arrayConcat({unfolded})) AS place FROM ({source.sql}))
+        {only}
+        GROUP BY place
+        HAVING given OR total
+        ORDER BY given DESC, total DESC, found
+        LIMIT {{limit:UInt32}} BY name
+        """,  # noqa: S608
+        {**source.params, **params, "values": list(values or ()), "limit": limit},
+        **SHORT,
     )
-    return [(tuple(r[n] for n in groups), r) for r in rows if int(r["total"])]
+    out: dict[str, Groups] = {name: {} for name in groupings}
+    for row in rows:
+        out[row["name"]][tuple(row["found"])] = _group(row)
+    return out
+
+
+def _unfolded(name: str, expressions: Sequence[Expression]) -> str:
+    """An array of (name, values) of a row, one for each group that the row is in."""
+    if not expressions:
+        return f"[('{name}', emptyArrayString())]"
+    first, *others = (e.values for e in expressions)
+    if not others:
+        return f"arrayMap(a -> ('{name}', [a]), {first})"
+    return f"arrayFlatten(arrayMap(a -> arrayMap(b -> ('{name}', [a, b]), {others[0]}), {first}))"
+
+
+def _bucket(bucket: Bucket) -> Expression:
+    return Expression(f"toString(toUnixTimestamp({_START[bucket]}))", frozenset())
+
+
+def _time(value: str) -> datetime:
+    return datetime.fromtimestamp(int(value), tz=timezone.utc)
+
+
+def _ordered(groups: Groups) -> Groups:
+    """Those with the most answers first, estimated where calls were sampled."""
+    return dict(sorted(groups.items(), key=lambda g: (-g[1].num_answers, g[0]))[:MAX_GROUPS])
 
 
 def count_total(project: ProjectStore, view: View) -> Group:
     """All answers of the view."""
-    return _grouped(project, view, {}, {}).get((), Group())
+    return _count(project, view, {"total": ()}, {})["total"].get((), Group())
+
+
+def count_with_before(project: ProjectStore, view: View) -> tuple[Group, Group]:
+    """All answers of the view, and of the equal period before."""
+    since, until = view.filters.period()
+    read_prints(project, view.over(since - (until - since), until))
+    return count_total(project, view), count_total(project, before(view))
+
+
+def before(view: View) -> View:
+    """The view of the period of equal length before."""
+    since, until = view.filters.period()
+    return view.over(since - (until - since), since)
 
 
 def count_over_time(project: ProjectStore, view: View, bucket: Bucket) -> dict[datetime, Group]:
     """Groups by the start of their hour, day or week (from Monday), UTC; buckets without answers are left out."""
-    start = Expression(_START[bucket], frozenset())
-    groups = _grouped(project, view, {"bucket": start}, {}, days=bucket != "hour")
-    return {key[0]: group for key, group in groups.items()}
+    given = {"time": (_bucket(bucket),)}
+    found = _count(project, view, given, {}, days=bucket != "hour", limit=_NO_LIMIT)
+    return {_time(at): group for (at,), group in found["time"].items()}
 
 
 def count_by(
     project: ProjectStore, view: View, fields: Sequence[str], *, values: Sequence[str] | None = None
-) -> dict[tuple[str, ...], Group]:
+) -> Groups:
     """Groups by the values of one or two fields, those with the most answers first, at most `MAX_GROUPS`.
 
     With `values`, only groups whose first field holds one of them.
@@ -155,10 +199,55 @@ def count_by(
         Invalid: a field is none to group by.
     """
     params: dict[str, Any] = {}
-    groups = {f"value{i}": expression(f, params, f"key{i}") for i, f in enumerate(fields)}
-    found = _grouped(project, view, groups, params, values=values)
-    ordered = sorted(found.items(), key=lambda g: (-g[1].num_answers, g[0]))
-    return dict(ordered[:MAX_GROUPS])
+    given = [expression(f, params, f"key{i}") for i, f in enumerate(fields)]
+    return _ordered(_count(project, view, {"groups": given}, params, values=values)["groups"])
+
+
+def count_each(
+    project: ProjectStore, view: View, fields: Sequence[str]
+) -> tuple[Group, dict[str, dict[str, Group]]]:
+    """All answers of the view; and per field its groups, those with the most answers first.
+
+    Raises:
+        Invalid: a field is none to group by.
+    """
+    params: dict[str, Any] = {}
+    given = {f"field{i}": (expression(f, params, f"key{i}"),) for i, f in enumerate(fields)}
+    found = _count(project, view, {"total": (), **given}, params)
+    by = {f: {v: g for (v,), g in _ordered(found[f"field{i}"]).items()} for i, f in enumerate(fields)}
+    return found["total"].get((), Group()), by
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What the quality page counts of one period; groups with the most answers first."""
+
+    total: Group
+    over_time: dict[datetime, Group]
+    versions: Groups
+    models: Groups
+    segments: Groups
+
+
+def count_overview(project: ProjectStore, view: View, bucket: Bucket, segment: str) -> Overview:
+    """All answers, by time, by prompt version, by model, and by a field with the prompt version.
+
+    Raises:
+        Invalid: the segment is no field to group by.
+    """
+    params: dict[str, Any] = {}
+    version = expression("prompt_version", params, "")
+    given = {
+        "total": (),
+        "time": (_bucket(bucket),),
+        "versions": (version,),
+        "models": (expression("model", params, ""),),
+        "segments": (expression(segment, params, "key"), version),
+    }
+    found = _count(project, view, given, params, days=bucket != "hour", limit=MAX_BUCKETS)
+    over_time = {_time(at): group for (at,), group in found["time"].items()}
+    groups = (_ordered(found[name]) for name in ("versions", "models", "segments"))
+    return Overview(found["total"].get((), Group()), over_time, *groups)
 
 
 def count_days(
@@ -166,15 +255,26 @@ def count_days(
 ) -> dict[str, dict[date, tuple[int, int]]]:
     """Value -> day (UTC) -> (thumbs up, ratings), for the given values of a field, or for all."""
     params: dict[str, Any] = {}
-    groups = {
-        "value0": expression(field, params, "key0"),
-        "day": Expression("toDate(at, 'UTC')", frozenset()),
-    }
-    columns, keys = _columns(groups)
-    thumbs = thumb_source(project, view, columns, keys=keys)
+    value = expression(field, params, "key")
+    source = thumb_source(project, view, value.columns, keys=value.keys)
+    only = "WHERE value IN {values:Array(String)}" if values is not None else ""
+    rows = project.rows(
+        f"""
+        SELECT
+            value,
+            day,
+            sum(num) AS total,
+            sum(num_up) AS total_up
+        FROM (SELECT {value.sql} AS value, toDate(at, 'UTC') AS day, num, num_up FROM ({source.sql}))
+        {only}
+        GROUP BY value, day
+        """,  # noqa: S608
+        {**source.params, **params, "values": list(values or ())},
+        **SHORT,
+    )
     days: dict[str, dict[date, tuple[int, int]]] = {v: {} for v in values or ()}
-    for (value, day), row in _count(project, thumbs, _RATED, groups, params, values):
-        days.setdefault(value, {})[day] = (int(row["total_up"]), int(row["total"]))
+    for r in rows:
+        days.setdefault(r["value"], {})[r["day"]] = (int(r["total_up"]), int(r["total"]))
     return days
 
 
@@ -183,10 +283,9 @@ def count_grid(
 ) -> dict[tuple[datetime, str], Group]:
     """Groups by the start of their hour, day or week and the value of a field, without a limit."""
     params: dict[str, Any] = {}
-    groups = {"bucket": Expression(_START[bucket], frozenset()), "value": expression(field, params, "key0")}
-    return cast(
-        dict[tuple[datetime, str], Group], _grouped(project, view, groups, params, days=bucket != "hour")
-    )
+    given = {"grid": (_bucket(bucket), expression(field, params, "key"))}
+    found = _count(project, view, given, params, days=bucket != "hour", limit=_NO_LIMIT)
+    return {(_time(at), value): group for (at, value), group in found["grid"].items()}
 
 
 def first_seen(
@@ -243,7 +342,17 @@ def _good(group: Group, metric: Metric) -> tuple[int, int]:
     return group.ratings.num_up, group.ratings.num
 
 
-def _named(project: ProjectStore, source: Source) -> dict[str, int]:
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Kind of feedback -> how many pieces of it, from anybody; category -> how many answers were flagged with it, most first."""
+
+    kinds: dict[str, int]
+    flags: dict[str, int]
+
+
+def count_said(project: ProjectStore, view: View) -> Said:
+    """What was said of the answers of the view."""
+    source = said_source(project, view)
     rows = project.rows(
         f"""
         SELECT
@@ -251,22 +360,15 @@ def _named(project: ProjectStore, source: Source) -> dict[str, int]:
             sum(num) AS total
         FROM ({source.sql})
         GROUP BY name
-        ORDER BY total DESC, name
+        ORDER BY startsWith(name, 'kind ') DESC, total DESC, name
         LIMIT {{limit:UInt32}}
         """,  # noqa: S608
         {**source.params, "limit": MAX_GROUPS},
+        **SHORT,
     )
-    return {r["name"]: int(r["total"]) for r in rows}
-
-
-def count_kinds(project: ProjectStore, view: View) -> dict[str, int]:
-    """Kind of feedback -> how many pieces of it the answers of the view got, from anybody."""
-    return _named(project, kind_source(project, view))
-
-
-def count_flags(project: ProjectStore, view: View) -> dict[str, int]:
-    """Category -> how many answers of the view were flagged with it, most first."""
-    return _named(project, flag_source(project, view))
+    named = [(str(r["name"]).partition(" "), int(r["total"])) for r in rows]
+    kinds, flags = ({n[2]: total for n, total in named if n[0] == what} for what in ("kind", "flag"))
+    return Said(kinds, flags)
 
 
 def releases(project: ProjectStore, view: View) -> list[tuple[datetime, str, str]]:
@@ -276,9 +378,7 @@ def releases(project: ProjectStore, view: View) -> list[tuple[datetime, str, str
     the hour where the hour was counted before.
     """
     since, until = view.filters.period()
-    wide = View(
-        view.filters.model_copy(update={"since": since - (until - since), "until": until}), view.author_kind
-    )
+    wide = view.over(since - (until - since), until)
     source = answer_source(project, wide, ("model", "prompt_version"), days=False)
     rows = project.rows(
         f"""
@@ -310,7 +410,7 @@ def releases(project: ProjectStore, view: View) -> list[tuple[datetime, str, str
             field
         """,  # noqa: S608
         source.params,
-        do_not_merge_across_partitions_select_final=1,
+        **SHORT,
     )
     first_ever = {
         f: min(r["first_seen"] for r in rows if r["field"] == f) for f in {r["field"] for r in rows}
@@ -322,16 +422,15 @@ def releases(project: ProjectStore, view: View) -> list[tuple[datetime, str, str
     ]
 
 
-def count_raters(project: ProjectStore, view: View) -> dict[str, Group]:
-    """Answers of new and of returning users: `new` on the day of a user's first call of all, else `returning`."""
-    groups = count_by(project, view, ["user"])
-    return {v: groups[v,] for v in ("new", "returning") if (v,) in groups}
-
-
 def count_sample(project: ProjectStore, view: View) -> Ratings:
     """Thumbs by annotators on answers that were drawn for review with a known probability."""
-    rows = _count(project, sample_source(view), _RATED, {}, {}, None)
-    return _ratings(rows[0][1]) if rows else Ratings()
+    source = sample_source(view)
+    row = project.row(
+        f"SELECT {_RATED} FROM (SELECT *, true AS rated FROM ({source.sql}))",  # noqa: S608
+        source.params,
+        **SHORT,
+    )
+    return _ratings(row) if row else Ratings()
 
 
 def design_weights(project: ProjectStore) -> tuple[float, float] | None:
@@ -348,10 +447,3 @@ def design_weights(project: ProjectStore) -> tuple[float, float] | None:
     if row is None or row["least"] is None:
         return None
     return 1 / float(row["most"]), 1 / float(row["least"])
-
-
-def num_calls(project: ProjectStore, view: View) -> int:
-    """How many calls the lists show for a view."""
-    where, params = conditions(view.filters)
-    row = project.row(f"SELECT count() AS n FROM spans FINAL WHERE {where}", params)  # noqa: S608
-    return int(row["n"]) if row else 0

@@ -83,7 +83,7 @@ def _count_day(project: ProjectStore, prints: Prints, day: datetime, until: date
         _count_hours(project, prints, filled)
     if day + DAY > until:
         return
-    if prints.day(day) == (0, 0):
+    if prints.days.get(day, (0, 0)) == (0, 0):
         _empty(project, [("day", day)])
     else:
         _sum_day(project, day)

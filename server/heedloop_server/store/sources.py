@@ -29,24 +29,35 @@ from heedloop_server.store.filters import LANGUAGE, LANGUAGE_KEYS, cell_conditio
 
 __all__ = [
     "GROUP_FIELDS",
+    "SHORT",
     "Expression",
     "Source",
     "View",
     "answer_source",
     "expression",
-    "flag_source",
+    "group_source",
     "judged_condition",
-    "kind_source",
     "newest_thumbs",
+    "read_prints",
+    "said_source",
     "sample_source",
     "thumb_source",
 ]
 
 ANSWER_SUMS = ("num", "sum_w", "sum_w2")
 RATING_SUMS = ("num", "num_up", "sum_w", "sum_w2", "sum_wy", "sum_w2y", "extra_w", "extra_w2")
+_ZERO = {s: "toUInt64(0)" if s == "num_up" else "0." for s in RATING_SUMS}
 _RAW_FIELDS = {"user_id": ("user_id", "user_id"), "session_id": ("session_id", "session_id")}
 GROUP_FIELDS = ("model", "prompt_name", "prompt_version", "service", "environment", "user_id", "status", "tag",
                 "answer_chars", "language", "user")  # fmt: skip
+SHORT = {
+    "do_not_merge_across_partitions_select_final": 1,
+    # these queries run for milliseconds: compiling their expressions takes longer than it saves
+    "compile_expressions": 0,
+    "compile_aggregate_expressions": 0,
+    "compile_sort_description": 0,
+}
+"""Settings of a query over a source."""
 _METADATA_KEY = re.compile(r"metadata\.(.{1,128})", re.DOTALL)
 
 _COPIED = ("model", "prompt_name", "prompt_version", "service", "environment", "user_id", "session_id")
@@ -56,7 +67,7 @@ _COPIED = ("model", "prompt_name", "prompt_version", "service", "environment", "
 class View:
     """What is looked at: the calls that `filters` take, as authors of one kind rated them.
 
-    `memo` holds the prints of the periods asked about, for as long as one request lasts.
+    `memo` holds the prints of the periods asked about, for as long as one request lasts; views made by `over` share it.
     """
 
     filters: CallFilters
@@ -64,6 +75,12 @@ class View:
     memo: dict[tuple[datetime, datetime], Prints] = field(
         default_factory=dict[tuple[datetime, datetime], Prints], compare=False, repr=False
     )
+
+    def over(self, since: datetime, until: datetime) -> View:
+        """The same view of another period."""
+        return View(
+            self.filters.model_copy(update={"since": since, "until": until}), self.author_kind, self.memo
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +91,18 @@ class Expression:
         sql: the value, as text; may unfold an array, so that a row counts for each of its values.
         columns: what it needs of a source.
         keys: the metadata keys it needs.
+        array: the array that `sql` unfolds, where it does.
     """
 
     sql: str
     columns: frozenset[str]
     keys: frozenset[str] = frozenset()
+    array: str = ""
+
+    @property
+    def values(self) -> str:
+        """An array of the row's values."""
+        return self.array or f"[{self.sql}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +120,9 @@ def expression(name: str, params: dict[str, Any], bound: str) -> Expression:
         bound: name of the parameter that holds a metadata key; filled in `params`.
     """
     if name == "tag":
-        return Expression("toString(arrayJoin(tags))", frozenset({"tags"}))
+        return Expression(
+            "toString(arrayJoin(tags))", frozenset({"tags"}), array="arrayMap(t -> toString(t), tags)"
+        )
     if name == "language":
         return Expression(LANGUAGE, frozenset({"metadata"}), frozenset(LANGUAGE_KEYS))
     if name in GROUP_FIELDS:
@@ -112,25 +138,69 @@ def expression(name: str, params: dict[str, Any], bound: str) -> Expression:
 # ------------------------------------------------------------------------------------------------------------- sources
 
 
-def answer_source(
+def read_prints(project: ProjectStore, view: View) -> Prints:
+    """The prints of a view's period, read once a request: after those of a longer period, none within needs reading."""
+    since, until = view.filters.period()
+    for (first, last), prints in view.memo.items():
+        if first <= since and until <= last:
+            return prints
+    found = view.memo[since, until] = hour_prints(project, since, until)
+    return found
+
+
+def group_source(
     project: ProjectStore, view: View, columns: Iterable[str], *, keys: Iterable[str] = (), days: bool = True
 ) -> Source:
-    """Recorded answers: `num` and the sums of one over their sampling probability."""
+    """Recorded answers, and once more, as `rated` rows, those with a thumb of the view's kind of author: `RATING_SUMS`."""
     if _is_of_thumbs(view):
-        rated = thumb_source(project, view, columns, keys=keys, days=days)
+        return _twice(thumb_source(project, view, columns, keys=keys, days=days), sorted(columns))
+    asked = _Asked.of(project, view, columns, keys, days)
+    params: dict[str, Any] = {"rated": f"thumb {view.author_kind}"}
+    chosen = ", ".join(("at", "rated", *asked.columns, *RATING_SUMS))
+    no_ratings = ", ".join(f"{_ZERO[s]} AS {s}" for s in RATING_SUMS if s not in ANSWER_SUMS)
+    answers = f"SELECT *, false AS rated, {no_ratings} FROM ({_answer_rows(view, asked, params)})"  # noqa: S608
+    thumbs = _thumb_sums(newest_thumbs(view, asked.plan, asked.columns, params), asked.columns)
+    raw = f"SELECT {chosen} FROM ({answers}) UNION ALL SELECT {chosen} FROM (SELECT *, true AS rated FROM ({thumbs}))"  # noqa: S608
+    which = "(what = 'answer' OR what = {rated:String})"
+    return asked.union(raw, params, which, RATING_SUMS, more=", what != 'answer' AS rated")
+
+
+def _twice(thumbs: Source, columns: Sequence[str]) -> Source:
+    """Rated answers as answers, and once more as ratings."""
+    chosen = "".join(f", {c}" for c in columns)
+    renamed = ", ".join(f"{s} AS t_{s}" for s in RATING_SUMS)
+    # as an answer each was recorded for sure and stands for itself: its sums are its number
+    as_answer = {"num": "t_num", "sum_w": "toFloat64(t_num)", "sum_w2": "toFloat64(t_num)"}
+    sums = [f"if(rated, t_{s}, {as_answer.get(s, _ZERO[s])}) AS {s}" for s in RATING_SUMS]
+    return Source(
+        f"""
+        SELECT at, rated{chosen}, {", ".join(sums)}
+        FROM (SELECT at{chosen}, {renamed}, arrayJoin([false, true]) AS rated FROM ({thumbs.sql}))""",  # noqa: S608
+        thumbs.params,
+    )
+
+
+def answer_source(project: ProjectStore, view: View, columns: Iterable[str], *, days: bool = True) -> Source:
+    """Recorded answers alone: `num` and the sums of one over their sampling probability."""
+    if _is_of_thumbs(view):
+        rated = thumb_source(project, view, columns, days=days)
         chosen = "".join(f", {c}" for c in sorted(columns))
-        # each rated answer was recorded for sure and stands for itself
         one = f"SELECT at{chosen}, num, toFloat64(num) AS sum_w, toFloat64(num) AS sum_w2 FROM ({rated.sql})"  # noqa: S608
         return Source(one, rated.params)
-    asked = _Asked.of(project, view, columns, keys, days)
-    where, params = conditions(view.filters)
+    asked = _Asked.of(project, view, columns, (), days)
+    params: dict[str, Any] = {}
+    return asked.union(_answer_rows(view, asked, params), params, "what = 'answer'", ANSWER_SUMS)
+
+
+def _answer_rows(view: View, asked: _Asked, params: dict[str, Any]) -> str:
+    where, more = conditions(view.filters)
+    params |= more
     chosen = "".join(f", {_named(c, 1)}" for c in asked.columns)
-    raw = f"""
+    return f"""
         SELECT start_time AS at{chosen}, toUInt64(1) AS num, 1 / sampling_probability AS sum_w,
             1 / (sampling_probability * sampling_probability) AS sum_w2
         FROM spans FINAL
         WHERE {where} AND {ranges_condition(asked.plan.ranges, "start_time", params)}"""  # noqa: S608
-    return asked.union(raw, params, "answer", ANSWER_SUMS)
 
 
 def thumb_source(
@@ -142,9 +212,9 @@ def thumb_source(
         source = thumb_source(project, everyone, columns, keys=keys, days=days)
         return _only(source, str(view.filters.rating), sorted(columns))
     asked = _Asked.of(project, view, columns, keys, days)
-    params: dict[str, Any] = {}
+    params: dict[str, Any] = {"rated": f"thumb {view.author_kind}"}
     raw = _thumb_sums(newest_thumbs(view, asked.plan, asked.columns, params), asked.columns)
-    return asked.union(raw, params, f"thumb {view.author_kind}", RATING_SUMS)
+    return asked.union(raw, params, "what = {rated:String}", RATING_SUMS)
 
 
 def _is_of_thumbs(view: View) -> bool:
@@ -190,25 +260,21 @@ def sample_source(view: View) -> Source:
     return Source(_thumb_sums(newest_thumbs(annotators, everything, (), params, drawn=True), ()), params)
 
 
-def kind_source(project: ProjectStore, view: View) -> Source:
-    """Pieces of feedback on the view's calls, from anybody: `name` is their kind, `num` how many."""
+def said_source(project: ProjectStore, view: View) -> Source:
+    """What anybody said of the view's calls: `name` is `kind X` (`num` pieces of feedback) or `flag X` (`num` answers flagged so)."""
     asked = _Asked.of(project, view, (), (), True)
     params: dict[str, Any] = {}
     found = _judgements(view, asked.plan, (), "1", params)
-    raw = f"SELECT at, kind AS name, toUInt64(1) AS num FROM ({found})"  # noqa: S608
-    return asked.union(raw, params, "kind ", ("num",), prefix=True)
-
-
-def flag_source(project: ProjectStore, view: View) -> Source:
-    """Flagged answers of the view: `name` is the category, `num` how many answers have it."""
-    asked = _Asked.of(project, view, (), (), True)
-    params: dict[str, Any] = {}
-    found = _judgements(view, asked.plan, (), "kind = 'flag'", params)
     raw = f"""
-        SELECT any(at) AS at, label AS name, toUInt64(1) AS num
-        FROM ({found})
-        GROUP BY label, cityHash64(trace_id, span_id)"""  # noqa: S608
-    return asked.union(raw, params, "flag ", ("num",), prefix=True)
+        SELECT any(at) AS at, name, if(startsWith(name, 'flag '), uniqExact(answer), count()) AS num
+        FROM (
+            SELECT at, cityHash64(trace_id, span_id) AS answer,
+                arrayJoin(if(kind = 'flag', ['kind flag', concat('flag ', label)], [concat('kind ', kind)])) AS name
+            FROM ({found})
+        )
+        GROUP BY name"""  # noqa: S608
+    which = "(startsWith(what, 'kind ') OR startsWith(what, 'flag '))"
+    return asked.union(raw, params, which, ("num",), more=", what AS name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,26 +297,26 @@ class _Asked:
         period = view.filters.period()
         if over is None or not all(c in CELL_FIELDS for c in wanted):
             return cls(wanted, Plan(ranges=(period,)), "0", frozenset(), {})
-        if period not in view.memo:
-            view.memo[period] = hour_prints(project, *period)
-        plan = make_plan(view.memo[period], *period, keys={*keys, *over.keys}, days=days)
+        plan = make_plan(read_prints(project, view), *period, keys={*keys, *over.keys}, days=days)
         return cls(wanted, plan, over.sql, over.columns, params)
 
     def union(
-        self, raw: str, params: dict[str, Any], what: str, sums: Sequence[str], *, prefix: bool = False
+        self, raw: str, params: dict[str, Any], which: str, sums: Sequence[str], *, more: str = ""
     ) -> Source:
-        """The good cells and the raw rows as one source; only what there is of either."""
+        """The good cells and the raw rows as one source; only what there is of either.
+
+        Args:
+            which: the condition on `what` that says which cells.
+            more: what a row of cells has beside `at`, the columns and sums, made from `what`; the raw rows have it too.
+        """
         if not self.plan.has_cells:
             return Source(raw, params)
         wanted = (*self.columns, *sums)
         read = (*wanted, *sorted(self.filter_columns - set(wanted)))
-        kind = "startsWith(what, {what:String})" if prefix else "what = {what:String}"
-        bound = {**self.params, **params, "what": what}
-        cells = cell_rows(self.plan, read, f"{kind} AND {self.where}", bound)
-        named = f", substring(what, {len(what) + 1}) AS name" if prefix else ""
+        bound = {**self.params, **params}
+        cells = cell_rows(self.plan, read, f"{which} AND {self.where}", bound)
         chosen = "".join(f", {c}" for c in wanted)
-        cells = cells.replace("AS at", "AS at, what", 1) if prefix else cells
-        first = f"SELECT at{named}{chosen} FROM ({cells})"  # noqa: S608
+        first = f"SELECT at{more}{chosen} FROM ({cells})"  # noqa: S608
         return Source(f"{first} UNION ALL {raw}" if self.plan.ranges else first, bound)
 
 
