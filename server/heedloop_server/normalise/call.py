@@ -57,7 +57,7 @@ def call_of(span: SpanView) -> Call:
     draft = Draft()
     operation = detect.operation(span)
     if operation:
-        _read(span, draft)
+        _read(span, draft, embeds=operation == detect.EMBEDDINGS)
         if operation == detect.EMBEDDINGS:
             _texts_to_embed(draft)
         elif span.scope == "logfire.openai" or "request_data" in span.roots:
@@ -67,11 +67,13 @@ def call_of(span: SpanView) -> Call:
     return _assemble(span, draft, operation)
 
 
-def _read(span: SpanView, draft: Draft) -> None:
+def _read(span: SpanView, draft: Draft, *, embeds: bool) -> None:
     if not span.roots.isdisjoint(_FOREIGN):
         for root, reader in _READERS:
             if root in span.roots:
                 reader(span, draft)
+    if span.scope == mlflow.SCOPE and "mlflow" not in span.roots:
+        mlflow.read_arguments(span, draft, embeddings=embeds)
     genai.read(span, draft)
     if span.scope == "litellm":
         litellm.read(span, draft)

@@ -110,6 +110,7 @@ def _names_a_model(attrs: dict[str, Any]) -> bool:
     return bool(
         attrs.get("gen_ai.request.model")
         or attrs.get("gen_ai.response.model")
+        or attrs.get("model")  # MLflow's standard mode: the argument, all that a failed call has
         or as_flag(attrs.get("heedloop.answer"))
         or attrs.get("heedloop.sampling.probability")
     )

@@ -162,6 +162,9 @@ def _merged(group: list[Call]) -> Call:
     for name in _MERGED_LISTS:
         if not getattr(best, name):
             changed[name] = next((v for c in others if (v := getattr(c, name))), ())
+    if best.error_message and " " not in best.error_message:  # a type alone, where another has a sentence
+        said = (c.error_message for c in others if c.error_message and " " in c.error_message)
+        changed["error_message"] = next(said, best.error_message)
     changed["params"] = {**{k: v for c in reversed(others) for k, v in c.params.items()}, **best.params}
     if best.usage.input is None and best.usage.output is None:
         changed["usage"] = next((c.usage for c in others if c.usage.input is not None), best.usage)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from operator import attrgetter
 
 from heedloop.schema import Call, Message, ToolCall
 from heedloop_server.normalise import litellm, logfire
 from heedloop_server.normalise.duplicates import fold
-from heedloop_server.normalise.own import ANSWER
+from heedloop_server.normalise.own import ANSWER, is_own
 from heedloop_server.normalise.span import SpanView
+
+_CONTEXT_OF = attrgetter("session_id", "user_id", "tags")
+_NOBODY = (None, None, ())
 
 
 def settle(spans: list[SpanView], calls: list[Call]) -> list[Call]:
@@ -21,9 +25,36 @@ def settle(spans: list[SpanView], calls: list[Call]) -> list[Call]:
         calls = logfire.with_stream_ids(spans, calls)
     if sum(bool(c.operation) for c in calls) > 1:
         calls = fold(_with_call_ids(calls))
+    calls = in_context(calls)
     if any(c.attributes.get(ANSWER) == "true" for c in calls):
         calls = _inside_answers(calls)
     return calls
+
+
+def in_context(calls: list[Call]) -> list[Call]:
+    """Calls with the session, user and tags of the spans around them: agents' frameworks put them on the agent alone.
+
+    Spans of heedloop's own SDK carry their own, so that both roads of the loader agree on them.
+    """
+    if not any(_CONTEXT_OF(c) != _NOBODY for c in calls):
+        return calls
+    by_id = {(c.trace_id, c.span_id): c for c in calls}
+    return [_with_context(c, by_id) if c.operation and not is_own(c.attributes) else c for c in calls]
+
+
+def _with_context(call: Call, by_id: Mapping[tuple[str, str], Call]) -> Call:
+    found = _CONTEXT_OF(call)
+    seen, parent = {call.span_id}, call.parent_span_id
+    while parent and parent not in seen and not all(found):
+        seen.add(parent)
+        outer = by_id.get((call.trace_id, parent))
+        if outer is None:
+            break
+        found = tuple(own or theirs for own, theirs in zip(found, _CONTEXT_OF(outer), strict=True))
+        parent = outer.parent_span_id
+    if found == _CONTEXT_OF(call):
+        return call
+    return replace(call, session_id=found[0], user_id=found[1], tags=found[2])
 
 
 def _inside_answers(calls: list[Call]) -> list[Call]:

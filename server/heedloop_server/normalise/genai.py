@@ -96,9 +96,9 @@ def _read_usage(attrs: Mapping[str, Any], draft: Draft, shape: Shape) -> None:
 
 def _read_messages(attrs: Mapping[str, Any], draft: Draft) -> None:
     get = attrs.get
-    if not draft.input_messages:
-        messages = read_messages(get("gen_ai.input.messages"))
-        draft.input_messages = with_system(get("gen_ai.system_instructions"), messages)
+    if not has_question(draft.input_messages):
+        asked = read_messages(get("gen_ai.input.messages"))
+        _add_question(draft, with_system(get("gen_ai.system_instructions"), asked))
     if not draft.output_messages:
         output = get("gen_ai.output.messages")
         messages = read_messages(output, "assistant")
@@ -108,6 +108,18 @@ def _read_messages(attrs: Mapping[str, Any], draft: Draft) -> None:
         )
         if not draft.finish_reasons and output is not None:
             draft.finish_reasons = _reasons_in(output)
+
+
+def has_question(messages: tuple[Message, ...]) -> bool:
+    """True where there is more than system instructions, which some clients put in another place than the conversation."""
+    return any(m.role != "system" for m in messages)
+
+
+def _add_question(draft: Draft, asked: tuple[Message, ...]) -> None:
+    """Takes a conversation, after the system instructions that are known already."""
+    known = draft.input_messages
+    if not has_question(known):
+        draft.input_messages = known + tuple(m for m in asked if m not in known)
 
 
 def _reasons_in(output: Any) -> tuple[str, ...]:
@@ -174,7 +186,7 @@ def read_event_messages(events: Iterable[tuple[str, Mapping[str, Any]]], draft: 
             said = read_messages([{"role": role, **_message_of(body, role)}], role)
             # Bedrock's instrumentation sends a tool's result as an event of its own and in the user's message again
             asked += [m for m in said if not (m.tool_call_id and m.role == "tool" and m in asked)]
-    draft.input_messages = draft.input_messages or tuple(asked)
+    _add_question(draft, tuple(asked))
     draft.output_messages = draft.output_messages or tuple(answered)
     draft.finish_reasons = draft.finish_reasons or tuple(reasons)
 

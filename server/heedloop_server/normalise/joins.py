@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from heedloop.schema import Call
 from heedloop_server.normalise.duplicates import DUPLICATE_OF, fold
+from heedloop_server.normalise.family import in_context
+from heedloop_server.normalise.genai import has_question
 from heedloop_server.normalise.logs import LogContent, merge
 
 Key = tuple[str, str]
@@ -30,7 +32,7 @@ def stands_for(call: Call) -> Key | None:
 def wants_content(call: Call) -> bool:
     """True for a call that lacks its question or its answer: they may have come, or may yet come, as logs."""
     return bool(call.operation) and not (
-        call.input_messages and (call.output_messages or call.status == "error")
+        has_question(call.input_messages) and (call.output_messages or call.status == "error")
     )
 
 
@@ -43,7 +45,7 @@ def join(fresh: Sequence[Call], stored: Iterable[Call], contents: Iterable[LogCo
     new = list({key_of(c): c for c in fresh if key_of(c) not in known}.values())
     by_span = _by_span(contents, {key_of(c): c for c in [*known.values(), *new]})
     joined = [merge(c, by_span.get(key_of(c), ())) for c in [*known.values(), *new]]
-    settled = fold(joined)
+    settled = in_context(fold(joined))
     changed = [c for c in settled[: len(known)] if c != known[key_of(c)]]
     return settled[len(known) :] + changed
 

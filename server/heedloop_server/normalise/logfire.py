@@ -78,7 +78,11 @@ def with_stream_ids(spans: list[SpanView], calls: list[Call]) -> list[Call]:
         end = next((e for e in sorted(ends, key=lambda e: e.start_time) if _ends(half, e, ids)), None)
         if end is not None:
             ids[end.trace_id, end.span_id] = call.response_id
-    return [replace(c, response_id=ids.get((c.trace_id, c.span_id), c.response_id)) for c in calls] if ids else calls
+    return (
+        [replace(c, response_id=ids.get((c.trace_id, c.span_id), c.response_id)) for c in calls]
+        if ids
+        else calls
+    )
 
 
 def _key(span: SpanView) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from heedloop.schema import Call, Feedback
 from heedloop_server.normalise import context, genai
 from heedloop_server.normalise.draft import Draft
 from heedloop_server.normalise.feedback import EVALUATION_RESULT, evaluation
+from heedloop_server.normalise.messages import system_messages
 from heedloop_server.normalise.span import decode_attributes
 from heedloop_server.normalise.values import as_name, as_text, decode, read_object
 
@@ -148,6 +149,8 @@ def _without_logs(call: Call) -> Call:
     empty = Draft()
     named = read_object(call.attributes[FROM_LOGS]).get("fields", ())
     fields: dict[str, Any] = {n: getattr(empty, n) for n in named if n in _DRAFTED}
+    if "input_messages" in fields:  # what the span itself has of them
+        fields["input_messages"] = system_messages(call.attributes.get("gen_ai.system_instructions"))
     attributes = {k: v for k, v in call.attributes.items() if k != FROM_LOGS}
     return replace(call, **fields, attributes=attributes)
 

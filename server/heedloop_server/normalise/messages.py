@@ -6,11 +6,12 @@ items, Anthropic blocks, Bedrock Converse, Gemini contents, LangChain (plain, se
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from heedloop.schema import Message, ToolCall
-from heedloop_server.normalise.values import as_name, as_text, read_json
+from heedloop_server.normalise.values import as_name, as_text, read_json, read_object
 
 _ROLES = {
     "human": "user",
@@ -26,6 +27,8 @@ _ROLES = {
     "functionmessage": "tool",
     "humanmessagechunk": "user",
     "chatmessage": "user",
+    "tool-call": "assistant",
+    "tool-response": "tool",
 }
 _TEXT_TYPES = {"text", "input_text", "output_text", "refusal", "summary_text", "compaction"}
 _REASONING_TYPES = {"reasoning", "thinking", "redacted_thinking", "reasoning_content", "reasoningcontent"}
@@ -50,6 +53,10 @@ _ITEM_TYPES = {"function_call", "reasoning", "function_call_output", "computer_c
 _PLAIN_ROLES = frozenset({"system", "user", "assistant", "developer"})
 _PLAIN_KEYS = frozenset({"role", "parts", "name", "finish_reason"})
 _MEDIA_KEYS = ("mime_type", "mimeType", "media_type", "mediaType", "modality", "format", "type")
+_OBJECT = re.compile(r"<[\w.]+ object at 0x[0-9a-fA-F]+>")
+"""What Python prints of an object without words of its own: a stream that nobody looked into."""
+_THOUGHT = re.compile(r'"(?:thinking|reasoning|reasoningContent)"')
+"""What the JSON of a thought has in it, where a client wrote it into a text part."""
 
 
 class _Builder:
@@ -92,6 +99,8 @@ def read_messages(value: Any, role: str = "user") -> tuple[Message, ...]:
     """
     parsed = read_json(value)
     if isinstance(parsed, str):
+        if parsed.startswith("<") and _OBJECT.fullmatch(parsed):
+            return ()
         return (Message(role=role, text=parsed),) if parsed else ()
     if isinstance(parsed, dict):
         return tuple(_from_object(parsed, role))
@@ -115,10 +124,11 @@ def _plain(values: Sequence[Any]) -> list[Message] | None:
             if (
                 not isinstance(part, dict)
                 or part.get("type") != "text"
-                or not isinstance(part.get("content"), str)
+                or not isinstance(text := part.get("content"), str)
+                or (text.startswith("{") and _THOUGHT.search(text))
             ):
                 return None
-            texts.append(part["content"])
+            texts.append(text)
         out.append(Message(role, texts[0] if len(texts) == 1 else "\n".join(t for t in texts if t)))
     return out
 
@@ -372,7 +382,11 @@ def _add_part(builder: _Builder, part: Any) -> None:
         part = inner
     kind = str(part.get("type") or "").lower()
     if kind in _TEXT_TYPES:
-        builder.texts.append(_part_text(part))
+        text = _part_text(part)
+        if text.startswith("{") and _THOUGHT.search(text) and _is_thought(inner := read_object(text)):
+            _add_part(builder, inner)
+        else:
+            builder.texts.append(text)
     elif kind in _REASONING_TYPES:
         _add_reasoning(builder, part)
     elif kind in _CALL_TYPES:
@@ -383,6 +397,10 @@ def _add_part(builder: _Builder, part: Any) -> None:
         _add_other(builder, part)
     else:
         _add_untyped(builder, part)
+
+
+def _is_thought(part: dict[str, Any]) -> bool:
+    return part.get("type") in _REASONING_TYPES or set(part) == {"reasoningContent"}
 
 
 def _part_text(part: dict[str, Any]) -> str:
@@ -398,7 +416,8 @@ def _add_reasoning(builder: _Builder, part: dict[str, Any]) -> None:
     if isinstance(value, list):
         value = "\n".join(_part_text(v) if isinstance(v, dict) else as_text(v) for v in value)
     if isinstance(value, dict):
-        value = _part_text(value)
+        inner = value.get("reasoningText")  # Bedrock Converse, inside another part
+        value = _part_text(inner if isinstance(inner, dict) else value)
     if value:
         builder.reasoning.append(as_text(value))
 

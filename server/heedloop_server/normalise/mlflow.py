@@ -6,9 +6,11 @@ from heedloop_server.normalise.draft import Draft
 from heedloop_server.normalise.messages import read_messages
 from heedloop_server.normalise.payload import read_request, read_response
 from heedloop_server.normalise.providers import provider_id
-from heedloop_server.normalise.span import SpanView
+from heedloop_server.normalise.span import STATUS_ERROR, SpanView
 from heedloop_server.normalise.usage import read_usage
 from heedloop_server.normalise.values import as_name, as_number, read_json, read_object
+
+SCOPE = "mlflow.tracing.provider"
 
 
 def read(span: SpanView, draft: Draft) -> None:
@@ -16,21 +18,30 @@ def read(span: SpanView, draft: Draft) -> None:
     attrs = span.attrs
     embeds = str(read_json(attrs.get("mlflow.spanType"))).upper() == "EMBEDDING"
     draft.provider = draft.provider or provider_id(attrs.get("mlflow.llm.provider"))
-    draft.model_answered = draft.model_answered or as_name(attrs.get("mlflow.llm.model"))
     draft.add_usage(read_usage(attrs.get("mlflow.chat.tokenUsage")))
     cost = read_json(attrs.get("mlflow.llm.cost"))
     cost = as_number(cost.get("total_cost", cost.get("total")) if isinstance(cost, dict) else cost)
     draft.cost = draft.cost if draft.cost is not None else cost
     read_request(draft, attrs.get("mlflow.spanInputs"), embeddings=embeds)
     read_response(draft, attrs.get("mlflow.spanOutputs"), embeddings=embeds)
-    # the arguments stand beside the inputs as attributes of their own, each JSON-encoded
-    arguments = {k: read_json(v) for k, v in attrs.items() if "." not in k}
-    read_request(draft, arguments, embeddings=embeds)
+    if not draft.failed and span.status_code != STATUS_ERROR:  # some flavours name the model asked for here
+        draft.model_answered = draft.model_answered or as_name(attrs.get("mlflow.llm.model"))
+    read_arguments(span, draft, embeddings=embeds)
     _read_plain(draft, attrs.get("mlflow.spanInputs"), attrs.get("mlflow.spanOutputs"), embeds)
     prompts = read_json(attrs.get("mlflow.linkedPrompts"))
     if isinstance(prompts, list) and prompts and draft.prompt_name is None:
         first = read_object(prompts[0])
         draft.prompt_name, draft.prompt_version = as_name(first.get("name")), as_name(first.get("version"))
+
+
+def read_arguments(span: SpanView, draft: Draft, *, embeddings: bool) -> None:
+    """Fills a draft from the arguments that stand as attributes of their own, each JSON-encoded.
+
+    They come beside the standard names as well (`MLFLOW_ENABLE_OTEL_GENAI_SEMCONV`), and only they have the model asked
+    for then.
+    """
+    arguments = {k: read_json(v) for k, v in span.attrs.items() if "." not in k}
+    read_request(draft, arguments, embeddings=embeddings)
 
 
 def _read_plain(draft: Draft, inputs: object, outputs: object, embeds: bool) -> None:

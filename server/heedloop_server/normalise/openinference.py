@@ -49,16 +49,23 @@ def _read_models(attrs: dict[str, Any], draft: Draft) -> None:
     given = read_object(
         attrs.get("llm.invocation_parameters") or attrs.get("embedding.invocation_parameters")
     )
-    draft.add_params(read_params(given))
+    echo = "created_at" in given  # OpenAI Agents: what the response repeats of its request, defaults among it
+    params = read_params(given)
+    draft.add_params({k: v for k, v in params.items() if v != 1 or not echo})
     draft.stream = draft.stream or as_flag(given.get("stream")) is True
     draft.model_requested = (
         draft.model_requested
         or as_name(attrs.get("llm.request.model_name"))
-        or as_name(given.get("model"))
+        or as_name(None if echo else given.get("model"))
         or as_name(given.get("model_name"))
         or as_name(given.get("model_id") or given.get("modelId"))
     )
-    draft.model_answered = draft.model_answered or as_name(attrs.get("llm.response.model_name"))
+    draft.model_requested = draft.model_requested or as_name(attrs.get("gen_ai.request.model"))
+    draft.model_answered = (
+        draft.model_answered
+        or as_name(attrs.get("llm.response.model_name"))
+        or as_name(attrs.get("gen_ai.response.model"))
+    )
 
 
 def _read_only_name(span: SpanView, draft: Draft) -> None:

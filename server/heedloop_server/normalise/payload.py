@@ -11,7 +11,8 @@ from heedloop_server.normalise.params import read_params
 from heedloop_server.normalise.usage import read_usage
 from heedloop_server.normalise.values import as_flag, as_name, as_text, as_texts, read_object
 
-_CONVERSATIONS = ("messages", "contents", "input")
+_CONVERSATIONS = ("messages", "contents", "input", "inputText")
+_TO_EMBED = ("input", "texts", "inputs", "contents", "inputText")
 _INSTRUCTIONS = ("system", "instructions", "system_instruction", "systemInstruction")
 
 
@@ -27,7 +28,9 @@ def read_request(draft: Draft, value: Any, *, embeddings: bool = False) -> None:
         if isinstance(given, dict):
             draft.add_params(read_params(given))
     if embeddings:
-        draft.embedding_inputs = draft.embedding_inputs or embedding_texts(request.get("input"))
+        draft.embedding_inputs = draft.embedding_inputs or embedding_texts(
+            next((request[k] for k in _TO_EMBED if request.get(k)), None)
+        )
     elif not draft.input_messages:
         draft.input_messages = conversation(request)
 
