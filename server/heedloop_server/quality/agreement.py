@@ -96,7 +96,7 @@ def counts_of_ratings(
 ) -> Array:
     """(units, categories) counts from annotators x units of labels, None where one did not judge a unit.
 
-    Categories default to those that occur, sorted by value (numbers) or by text.
+    Categories default to those that occur, sorted by value (numbers, also written as text) or by text.
     """
     if len({len(r) for r in ratings}) > 1:
         raise ValueError("every annotator needs one entry per unit; use None where a unit was not judged")
@@ -116,8 +116,10 @@ def _missing(label: object) -> bool:
 
 def _categories(ratings: Sequence[Sequence[Hashable | None]]) -> list[Hashable]:
     found = {label for row in ratings for label in row if not _missing(label)}
-    numeric = all(isinstance(v, (int, float)) for v in found)
-    return sorted(found, key=(lambda v: cast(float, v)) if numeric else str)  # type: ignore[arg-type, return-value]
+    try:
+        return sorted(found, key=lambda v: float(cast(float, v)))
+    except (TypeError, ValueError):
+        return sorted(found, key=str)
 
 
 def agreement_per_unit(counts: ArrayLike) -> Array:
@@ -272,7 +274,7 @@ def _alpha(coincidences: Array, weight: Array, categories: Sequence[Hashable], m
         return np.nan
     distance = _distances(totals, categories, metric)
     expected = float((np.outer(totals, totals) * distance).sum())
-    return 1 - (n - 1) * float((o * distance).sum()) / expected if expected > 1e-12 else np.nan
+    return 1 - (n - 1) * float((o * distance).sum()) / expected if expected > 0 else np.nan
 
 
 def _distances(totals: Array, categories: Sequence[Hashable], metric: Metric) -> Array:
@@ -287,6 +289,8 @@ def _distances(totals: Array, categories: Sequence[Hashable], metric: Metric) ->
         values = np.array([float(cast(float, c)) for c in categories])
     except (TypeError, ValueError):
         raise ValueError(f"metric {metric!r} needs numbers as categories") from None
+    if not np.isfinite(values).all():
+        raise ValueError(f"metric {metric!r} needs finite numbers as categories")
     if metric == "interval":
         return np.subtract.outer(values, values) ** 2
     if metric == "ratio":
@@ -316,8 +320,8 @@ def agreement_interval(
 
     None where the coefficient is undefined, or where fewer than 20 resamples define it. Units, not judgements, are
     resampled: judgements of one unit are not independent. Where `clusters` names a cluster per unit (the answer that
-    several units are about), clusters are resampled. Where all agree everywhere a bootstrap knows nothing: the lower end
-    then allows for the share of disagreeing units that Clopper and Pearson's limit allows.
+    several units are about), clusters are resampled. Where all resamples are alike (all agree, none does, there is one
+    unit) a bootstrap knows nothing: `Interval.method` is then `clopper_pearson`, see `without_spread`.
     """
     n = _checked_counts(counts)
     cluster = _cluster_index(len(n), clusters)[n.sum(axis=1) > 0]
@@ -329,27 +333,34 @@ def agreement_interval(
     paired = int((n.sum(axis=1) > 1).sum())
     present, cluster = np.unique(cluster, return_inverse=True)
     k = len(present)
-    if _all_agree(n):
-        num_clusters = len(np.unique(cluster[n.sum(axis=1) > 1]))
-        low = _low_of_all_agreeing(coefficient, n, num_clusters, level)
-        return Interval(1.0, low, 1.0, paired, "clopper_pearson", level)
     draws = np.random.default_rng(seed).multinomial(k, np.full(k, 1 / k), size=num_samples)
     ends = percentile_interval([statistic(w[cluster].astype(float)) for w in draws], level=level)
     if ends is None:
         return None
+    if ends[1] - ends[0] < 1e-12:
+        num_clusters = len(np.unique(cluster[n.sum(axis=1) > 1]))
+        ends = without_spread(estimate, num_clusters, _chance(coefficient, n), level=level)
+        return Interval(float(estimate), *ends, paired, "clopper_pearson", level)
     return Interval(
         float(estimate), min(ends[0], estimate), max(ends[1], estimate), paired, "bootstrap", level
     )
 
 
-def _all_agree(n: Array) -> bool:
-    """True where no unit holds two different judgements."""
-    return bool(((n > 0).sum(axis=1) <= 1).all())
+def without_spread(
+    estimate: float, num_clusters: int, chance: float, *, level: float = 0.95
+) -> tuple[float, float]:
+    """The ends of a coefficient's interval where every resample gives the same value.
+
+    Clopper and Pearson's limit allows a share of other clusters that were not seen; in them nobody may agree (the lower
+    end), or everybody (the upper end).
+    """
+    unseen = float(clopper_pearson_bounds(0, num_clusters, level=level)[1])
+    high = float(1 - (1 - estimate) * (1 - unseen))
+    return high - unseen / (1 - chance), high
 
 
-def _low_of_all_agreeing(coefficient: Coefficient, n: Array, num_clusters: int, level: float) -> float:
-    """The coefficient at the lowest agreement that is likely where `num_clusters` agreed without exception."""
-    observed = float(clopper_pearson_bounds(num_clusters, num_clusters, level=level)[0])
+def _chance(coefficient: Coefficient, n: Array) -> float:
+    """The agreement by chance that a coefficient takes out, of nominal categories."""
     units = _Units(n)
     shares = units.shares(units.ones)
     chances: dict[str, float] = {
@@ -359,7 +370,7 @@ def _low_of_all_agreeing(coefficient: Coefficient, n: Array, num_clusters: int, 
         "randolph": 1 / len(shares),
         "gwet_ac1": float((shares * (1 - shares)).sum() / max(len(shares) - 1, 1)),
     }
-    return _beyond_chance(observed, chances[coefficient])
+    return chances[coefficient]
 
 
 def _cluster_index(num_units: int, clusters: Sequence[Hashable] | None) -> NDArray[np.int64]:

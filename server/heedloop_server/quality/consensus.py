@@ -29,15 +29,22 @@ class Consensus:
 
 
 class _Votes:
-    """Judgements as index arrays; a judgement by the same annotator of the same unit replaces the earlier one."""
+    """Judgements as index arrays; one without a label (None) is none.
 
-    def __init__(self, judgements: Iterable[tuple[Hashable, Hashable, Hashable]]) -> None:
-        newest = {(annotator, unit): label for annotator, unit, label in judgements}
-        self.annotators = _ordered(a for a, _ in newest)
-        self.units = _ordered(u for _, u in newest)
-        self.labels = _ordered(newest.values())
+    A judgement by the same annotator of the same unit replaces the earlier one, or counts too (`repeats`).
+    """
+
+    def __init__(
+        self, judgements: Iterable[tuple[Hashable, Hashable, Hashable]], *, repeats: bool = False
+    ) -> None:
+        said = [(a, u, v) for a, u, v in judgements if v is not None]
+        if not repeats:
+            said = [(a, u, v) for (a, u), v in {(a, u): v for a, u, v in said}.items()]
+        self.annotators = _ordered(a for a, _, _ in said)
+        self.units = _ordered(u for _, u, _ in said)
+        self.labels = _ordered(v for _, _, v in said)
         places = [{v: i for i, v in enumerate(known)} for known in (self.annotators, self.units, self.labels)]
-        rows = [(places[0][a], places[1][u], places[2][v]) for (a, u), v in newest.items()]
+        rows = [(places[0][a], places[1][u], places[2][v]) for a, u, v in said]
         table = np.array(rows, dtype=np.int64).reshape(-1, 3)
         self.annotator, self.unit, self.label = table[:, 0], table[:, 1], table[:, 2]
 
@@ -151,17 +158,19 @@ def dawid_skene(
     n_iter: int = 100,
     tolerance: float = 1e-6,
     smoothing: float = 0.01,
+    repeats: bool = False,
 ) -> DawidSkene | None:
     """Estimate true labels and annotators' confusion matrices together, by expectation maximisation.
 
     Starts from the majority, and where gold answers are known also from how annotators did on those; the likelier fit
     counts. `smoothing` is added to every count of a confusion matrix, so that an annotator with few
     judgements is not certain of anything. `known` gives the true label of some units (gold answers), which then hold
-    throughout; a gold label that nobody said is left out. None without judgements. The order of judgements changes nothing.
+    throughout; a gold label that nobody said is left out. None without judgements. The order of judgements changes nothing,
+    but that an annotator's newest judgement of a unit counts; with `repeats` all of them do, as in the paper's own data.
 
     Source: Dawid & Skene 1979, Appl. Statist. 28:20-28.
     """
-    votes = _Votes(judgements)
+    votes = _Votes(judgements, repeats=repeats)
     if not votes.units:
         return None
     gold = _known_places(votes, known or {})

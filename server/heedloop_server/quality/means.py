@@ -53,7 +53,9 @@ def _constant_mean(mean: float, n: int, scale: Sequence[float] | None, level: fl
     if scale is None:
         return None
     other = float(clopper_pearson_bounds(0, n, level=level)[1])
-    low, high = mean - (mean - scale[0]) * other, mean + (scale[1] - mean) * other
+    # a rating beyond its scale (the scale was changed) stretches it
+    lowest, highest = min(scale[0], mean), max(scale[1], mean)
+    low, high = mean - (mean - lowest) * other, mean + (highest - mean) * other
     return Interval(mean, low, high, n, "clopper_pearson", level)
 
 

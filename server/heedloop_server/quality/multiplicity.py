@@ -40,8 +40,8 @@ def bonferroni(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def num_rejected(adjusted: Sequence[float | None], *, level: float = 0.05) -> int:
-    """How many adjusted values are at most `level`."""
-    return sum(q is not None and q <= level for q in adjusted)
+    """How many adjusted values are at most `level`; one that floating point put beside it is on it."""
+    return sum(q is not None and q <= level * (1 + 1e-12) for q in adjusted)
 
 
 def e_benjamini_hochberg(e_values: Sequence[float | None], *, level: float = 0.05) -> list[bool]:

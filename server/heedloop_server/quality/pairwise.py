@@ -127,7 +127,8 @@ class Davidson:
 
 
 def davidson(wins: ArrayLike, ties: ArrayLike) -> Davidson | None:
-    """Strengths and the tie parameter by maximum likelihood; None where the wins and ties do not connect all.
+    """Strengths and the tie parameter by maximum likelihood; None where the wins and ties do not connect all, or where
+    every judgement was a tie (the tie parameter is then infinite).
 
     Args:
         wins: (n, n) decided judgements, row over column.
@@ -135,10 +136,12 @@ def davidson(wins: ArrayLike, ties: ArrayLike) -> Davidson | None:
 
     Source: Davidson 1970, JASA 65:317-328.
     """
-    w, t = _checked_wins(wins), _checked_wins(ties)
+    w, t = _checked_wins(wins).copy(), _checked_wins(ties).copy()
     if w.shape != t.shape or not np.allclose(t, t.T):
         raise ValueError("ties must be a symmetric table of the same size as wins")
-    if len(w) < 2 or not strongly_connected(w + t):
+    np.fill_diagonal(w, 0.0)
+    np.fill_diagonal(t, 0.0)
+    if len(w) < 2 or not w.any() or not strongly_connected(w + t):
         return None
     if not t.any():
         logs = bradley_terry(w)
@@ -174,7 +177,8 @@ class Standing:
     """One contender's place.
 
     Attributes:
-        log_strength: with its bootstrap interval; None where strengths do not exist.
+        log_strength: with its bootstrap interval; None where strengths do not exist, or where all resamples are alike
+            (every judgement a tie): a bootstrap then knows nothing.
         win_rate: share of its judgements won, ties half, with Wilson's interval.
     """
 
@@ -216,6 +220,7 @@ def league(duels: Sequence[Duel], *, num_samples: int = 200, seed: int = 0, leve
     """Strengths with intervals from a bootstrap over raters: the judgements of one rater are not independent."""
     names = sorted({n for d in duels for n in (d.a, d.b)}, key=str)
     table = win_table(duels, names)
+    played = (table + table.T).sum(axis=1)
     strengths = bradley_terry(table) if names else None
     spread = (
         _bootstrap(duels, names, num_samples, seed) if strengths is not None else np.empty((0, len(names)))
@@ -223,8 +228,8 @@ def league(duels: Sequence[Duel], *, num_samples: int = 200, seed: int = 0, leve
     standings = [
         Standing(
             name,
-            None if strengths is None else _strength(float(strengths[i]), spread[:, i], table[i], level),
-            wilson(float(table[i].sum()), float((table[i] + table[:, i]).sum()), level=level),
+            None if strengths is None else _strength(float(strengths[i]), spread[:, i], played[i], level),
+            wilson(float(table[i].sum()), float(played[i]), level=level),
         )
         for i, name in enumerate(names)
     ]
@@ -243,19 +248,19 @@ def _rank(standing: Standing) -> tuple[float, str]:
     return (-value.estimate if value else 0.0, str(standing.name))
 
 
-def _strength(estimate: float, samples: Array, wins: Array, level: float) -> Interval | None:
+def _strength(estimate: float, samples: Array, played: float, level: float) -> Interval | None:
     ends = percentile_interval(samples, level=level)
-    if ends is None:
+    if ends is None or ends[1] - ends[0] < 1e-9:
         return None
-    n = int(wins.sum())
-    return Interval(estimate, min(ends[0], estimate), max(ends[1], estimate), n, "bootstrap by rater", level)
+    low, high = min(ends[0], estimate), max(ends[1], estimate)
+    return Interval(estimate, low, high, round(played), "bootstrap by rater", level)
 
 
 def _bootstrap(duels: Sequence[Duel], names: Sequence[Hashable], num_samples: int, seed: int) -> Array:
     """(samples, n) log strengths; NaN where a resample does not connect all contenders."""
     by_rater: dict[Hashable, list[Duel]] = {}
-    for i, d in enumerate(duels):
-        by_rater.setdefault(("rater", d.rater) if d.rater is not None else ("judgement", i), []).append(d)
+    for d, who in zip(duels, _resampled(duels), strict=True):
+        by_rater.setdefault(who, []).append(d)
     tables = np.array([win_table(part, names) for part in by_rater.values()])
     draws = np.random.default_rng(seed).multinomial(
         len(tables), np.full(len(tables), 1 / len(tables)), size=num_samples
@@ -266,6 +271,12 @@ def _bootstrap(duels: Sequence[Duel], names: Sequence[Hashable], num_samples: in
         if found is not None:
             out[row] = found
     return out
+
+
+def _resampled(duels: Sequence[Duel]) -> list[Hashable]:
+    """What each judgement is resampled with: its rater; itself where that is unknown, or where one rater made them all."""
+    alone = len({d.rater for d in duels}) == 1
+    return [("judgement", i) if d.rater is None or alone else ("rater", d.rater) for i, d in enumerate(duels)]
 
 
 def longer_wins(duels: Iterable[Duel], *, level: float = 0.95) -> Interval | None:
@@ -311,7 +322,7 @@ def length_effect(
     design[:, -1] = lengths / unit
     results = np.array([d.result for d in known])
     fit = _logit(design, results, np.ones(len(known)))
-    raters = [("rater", d.rater) if d.rater is not None else ("duel", i) for i, d in enumerate(known)]
+    raters = _resampled(known)
     codes = {r: i for i, r in enumerate(dict.fromkeys(raters))}
     member = np.array([codes[r] for r in raters])
     draws = np.random.default_rng(seed).multinomial(

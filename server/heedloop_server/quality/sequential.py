@@ -26,9 +26,13 @@ def _log_sum(values: Array) -> float:
     return top + math.log(float(np.exp(values - top).sum()))
 
 
-_LOG_ODDS = np.linspace(-2.0, 2.0, 81)
-"""Log odds ratios that the mixture bets on."""
-_LOG_PRIOR = -0.5 * (_LOG_ODDS / 0.4) ** 2 - _log_sum(-0.5 * (_LOG_ODDS / 0.4) ** 2)
+_STEPS = np.linspace(-5.0, 5.0, 121)
+_LOG_ODDS = 2.0 * np.sinh(_STEPS) / math.sinh(5.0)
+"""Log odds ratios that the mixture bets on: close together (0.002) near 0, where a million ratings tell small ones apart."""
+_NO_EFFECT = 60
+"""Where the log odds ratio is 0."""
+_DENSITY = -0.5 * (_LOG_ODDS / 0.4) ** 2 + np.log(np.cosh(_STEPS))
+_LOG_PRIOR = _DENSITY - _log_sum(_DENSITY)
 """Normal(0, 0.4²): most product changes move the odds by less than 1.5 times."""
 
 _MAX_GROWTH = 1000.0
@@ -41,13 +45,14 @@ def e_value_half(wins: int, losses: int) -> float:
     The uniform mixture over the win probability: B(wins + 1, losses + 1) · 2^(wins + losses). 1 without any pair.
     Infinity where it exceeds the floating-point range. Source: Robbins 1970, Ann. Math. Statist. 41:1397-1409.
     """
-    if wins < 0 or losses < 0:
-        raise ValueError(f"wins {wins!r} and losses {losses!r} must not be negative")
+    if not (0 <= wins < math.inf and 0 <= losses < math.inf):
+        raise ValueError(f"wins {wins!r} and losses {losses!r} must be finite and not negative")
     return _exp(float(betaln(wins + 1, losses + 1)) + (wins + losses) * math.log(2))
 
 
 def _exp(log_value: float) -> float:
-    return math.exp(log_value) if log_value < 709 else math.inf
+    # rounded, so that no evidence is exactly 1
+    return math.exp(round(log_value, 12)) if log_value < 709 else math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,17 +125,46 @@ def _block_log_likelihoods(block: Block) -> Array:
     lowest, highest = max(0, total_up - block.num_b), min(block.num_a, total_up)
     if highest <= lowest:
         return np.zeros_like(_LOG_ODDS)
-    ups = np.arange(lowest, highest + 1, dtype=float)
+    norms = _log_norms(block.num_a, block.num_b, total_up, (lowest, highest))
+    return _LOG_ODDS * block.up_a - norms + norms[_NO_EFFECT]
+
+
+def _log_norms(num_a: int, num_b: int, total_up: int, ends: tuple[int, int]) -> Array:
+    """(len(_LOG_ODDS),) the logarithm of Fisher's normalising sum at each odds ratio.
+
+    Summed within 12 standard deviations of each ratio's own mode, and every few counts where these are many: a smooth
+    peak's sum is step times the sum of every step-th term, to 1e-15 at a quarter of its standard deviation. So a day of
+    a billion ratings costs what one of a hundred does.
+    """
+    mode = _modes(num_a, num_b, total_up)
+    cells = np.stack([mode, num_a - mode, total_up - mode, num_b - total_up + mode])
+    spread = (1 / np.maximum(cells, 0.5)).sum(axis=0) ** -0.5
+    step = np.maximum(np.floor(spread / 4), 1.0)
+    reach = np.ceil((12 * spread + 40) / step)
+    places = np.arange(-reach.max(), reach.max() + 1)[None, :]
+    ups = np.round(mode)[:, None] + step[:, None] * places
+    inside = (np.abs(places) <= reach[:, None]) & (ups >= ends[0]) & (ups <= ends[1])
+    ups = np.clip(ups, *ends)
     log_ways = -(
         gammaln(ups + 1)
-        + gammaln(block.num_a - ups + 1)
+        + gammaln(num_a - ups + 1)
         + gammaln(total_up - ups + 1)
-        + gammaln(block.num_b - total_up + ups + 1)
+        + gammaln(num_b - total_up + ups + 1)
     )
-    tilted = log_ways[None, :] + _LOG_ODDS[:, None] * ups[None, :]
+    tilted = np.where(inside, log_ways + _LOG_ODDS[:, None] * ups, -np.inf)
     top = tilted.max(axis=1)
-    norms = top + np.log(np.exp(tilted - top[:, None]).sum(axis=1))
-    return _LOG_ODDS * block.up_a - norms + _log_sum(log_ways)
+    return top + np.log(step * np.exp(tilted - top[:, None]).sum(axis=1))
+
+
+def _modes(num_a: int, num_b: int, total_up: int) -> Array:
+    """(len(_LOG_ODDS),) A's most likely thumbs up at each odds ratio: x(num_b - total_up + x) = ratio(num_a - x)(total_up - x).
+
+    The smaller root in the form that loses no digits. Source: Liao & Rosen 2001, Am. Stat. 55:366-369.
+    """
+    ratio = np.exp(_LOG_ODDS)
+    a, c = ratio - 1, ratio * num_a * total_up
+    b = -(ratio * (num_a + total_up) + num_b - total_up)
+    return 2 * c / (-b + np.sqrt(np.maximum(b * b - 4 * a * c, 0.0)))
 
 
 def _log_mixture(log_likelihoods: Array, growth: float = 1.0) -> float:
@@ -174,8 +208,8 @@ def repeated_testing_error(num_looks: int, *, level: float = 0.05, grid: int = 4
 
     The recursive integration of Armitage, McPherson & Rowe 1969, JRSS-A 132:235-244, on a grid.
     """
-    if num_looks < 1:
-        raise ValueError(f"num_looks {num_looks!r} must be 1 or more")
+    if num_looks < 1 or not 0 < level < 1:
+        raise ValueError(f"num_looks {num_looks!r} must be 1 or more, level {level!r} between 0 and 1")
     z = float(ndtri(1 - level / 2))
     # density of the running sum, over sums that no look has rejected yet
     points = np.linspace(-z, z, grid)

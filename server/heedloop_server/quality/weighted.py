@@ -32,8 +32,8 @@ def effective_n(sum_w: float, sum_w2: float, sum_wy: float, sum_w2y: float) -> f
 def wilson_from_sums(
     n: int, sum_w: float, sum_w2: float, sum_wy: float, sum_w2y: float, *, level: float = 0.95
 ) -> Interval | None:
-    """`weighted_wilson` from sums alone, as an aggregate query returns them; None where n is 0."""
-    if n == 0 or sum_w <= 0:
+    """`weighted_wilson` from sums alone, as an aggregate query returns them; None where n or the sums are 0."""
+    if n == 0 or not (0 < sum_w < math.inf and 0 < sum_w2 < math.inf):
         return None
     share = min(max(sum_wy / sum_w, 0.0), 1.0)
     m = effective_n(sum_w, sum_w2, sum_wy, sum_w2y)
@@ -107,9 +107,11 @@ def weighted_wilson(
         raise ValueError(f"outcomes {y.shape} and probabilities {pi.shape} must be two lists of one length")
     if y.size and not (np.isin(y, (0, 1)).all() and (pi > 0).all() and (pi <= 1).all()):
         raise ValueError("outcomes must be 0 or 1, probabilities above 0 and up to 1")
-    w = 1 / pi
+    # only ratios of weights count: measured by the largest, the squares of no probability overflow
+    unit = float(pi.min(initial=1.0))
+    w = unit / pi
     sums = [float(v.sum()) for v in (w, w * w, w * y, w * w * y)]
     found = wilson_from_sums(y.size, *sums, level=level)
     if found is None or design is None:
         return found
-    return widened_by_design(found, int(y.sum()), sums[0], sums[2], (1 / design[1], 1 / design[0]))
+    return widened_by_design(found, int(y.sum()), sums[0], sums[2], (unit / design[1], unit / design[0]))

@@ -164,3 +164,23 @@ def test_an_interval_where_everybody_agreed_allows_for_what_was_not_seen():
     assert kappa.low == pytest.approx((found.low - 0.5) / 0.5)
     assert agreement_interval("percent", counts, clusters=[0] * 10 + [1] * 10).low < 0.2
     assert agreement_interval("fleiss", [[3, 0]] * 10) is None
+
+
+def test_an_interval_without_spread_is_not_certain():
+    """One unit, or units on which nobody agrees, say little: the bootstrap alone would give a width of 0."""
+    none = agreement_interval("percent", [[1, 1]] * 5)
+    assert (none.estimate, none.low, none.n) == (0.0, 0.0, 5)
+    assert none.high == pytest.approx(1 - 0.025 ** (1 / 5))
+    one = agreement_interval("percent", [[2, 1]])
+    assert one.low < 0.05 < 0.95 < one.high
+    kappa = agreement_interval("fleiss", [[1, 1]] * 5)
+    assert (kappa.estimate, kappa.low) == (pytest.approx(-1.0), pytest.approx(-1.0))
+    assert kappa.high > -0.1
+
+
+def test_numbers_as_text_are_ordered_as_numbers():
+    ratings = [[9, 10, 11], [9, 10, 9]]
+    as_text = [[str(v) for v in row] for row in ratings]
+    assert krippendorff_alpha(as_text, metric="ordinal") == krippendorff_alpha(ratings, metric="ordinal")
+    with pytest.raises(ValueError, match="finite"):
+        krippendorff_alpha([[np.inf, 1], [1, 1]], metric="interval")

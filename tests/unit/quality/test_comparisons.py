@@ -5,6 +5,7 @@ from datetime import date, datetime, timedelta, timezone
 
 import numpy as np
 import pytest
+from scipy.stats import nchypergeom_fisher
 
 from heedloop_server.quality.clusters import carry_names, cluster_texts
 from heedloop_server.quality.consensus import (
@@ -77,6 +78,22 @@ def test_davidson_recovers_planted_strengths_and_ties():
     found = davidson(wins, ties)
     assert found.log_strength == pytest.approx(truth, abs=0.03)
     assert found.tie == pytest.approx(tie, abs=0.03)
+
+
+def test_strengths_need_decided_judgements():
+    ties = [[0, 4], [4, 0]]
+    assert davidson([[0, 0], [0, 0]], ties) is None
+    table = league([Duel("a", "b", 0.5)] * 3)
+    assert [s.log_strength for s in table.standings] == [None, None]
+    assert [s.win_rate.n for s in table.standings] == [3, 3]
+
+
+def test_one_rater_alone_has_an_interval_of_their_judgements():
+    """Resampled as a whole, one rater's judgements would have a width of 0."""
+    table = league([Duel("a", "b", float(i % 3 > 0), rater="ana") for i in range(30)])
+    strength = table.standings[0].log_strength
+    assert strength.n == 30
+    assert strength.low < strength.estimate - 0.2 < strength.estimate + 0.2 < strength.high
 
 
 def test_intervals_by_rater_are_wider_where_a_rater_judges_much():
@@ -211,6 +228,29 @@ def test_no_ratings_no_evidence():
     assert one_sided.e_value == pytest.approx(1)
     with pytest.raises(ValueError, match="thumbs up"):
         Block(5, 4, 0, 0)
+
+
+def test_a_block_is_fishers_noncentral_hypergeometric_law():
+    """Against scipy's, mixed over a finer grid."""
+    blocks, odds = [Block(12, 30, 20, 28), Block(3, 4, 1, 9)], np.linspace(-2, 2, 401)
+    log_e = np.zeros(odds.size)
+    for b in blocks:
+        total, up = b.num_a + b.num_b, b.up_a + b.up_b
+        at = [nchypergeom_fisher(total, b.num_a, up, math.exp(x)).logpmf(b.up_a) for x in (0.0, *odds)]
+        log_e += np.array(at[1:]) - at[0]
+    prior = np.exp(-0.5 * (odds / 0.4) ** 2)
+    assert compare_blocks(blocks).e_value == pytest.approx(
+        (prior * np.exp(log_e)).sum() / prior.sum(), rel=1e-3
+    )
+
+
+def test_a_million_ratings_a_day_tell_a_small_difference_apart():
+    """51.0% against 50.5%: nine standard errors, of odds 2% apart, which a coarse grid of odds has no place for."""
+    found = compare_blocks([Block(510_000, 1_000_000, 505_000, 1_000_000)] * 2)
+    assert found.decided == "a"
+    assert compare_blocks([Block(5 * 10**8, 10**9, 5 * 10**8, 10**9)]).e_value < 0.1
+    with pytest.raises(ValueError, match="finite"):
+        e_value_half(math.nan, 1)
 
 
 def test_swapping_sides_swaps_the_decision():

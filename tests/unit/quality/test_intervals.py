@@ -130,3 +130,13 @@ def test_an_interval_as_the_api_writes_it():
         "level": 0.95,
     }
     assert isinstance(wilson(1, 2), Interval)
+
+
+def test_weights_of_any_size_and_a_changed_scale():
+    y = [1, 0, 1]
+    assert weighted_wilson(y, [1e-200, 1e-200, 1]).estimate == pytest.approx(0.5)
+    tenth = weighted_wilson(y, [0.01, 0.01, 0.1], design=(0.01, 0.1))
+    plain = weighted_wilson(y, [0.1, 0.1, 1], design=(0.1, 1))
+    assert (tenth.low, tenth.high) == (pytest.approx(plain.low), pytest.approx(plain.high))
+    beyond = bootstrap_mean([5.0, 5.0, 5.0], scale=(1, 4))
+    assert beyond.low < beyond.estimate == beyond.high

@@ -142,6 +142,14 @@ def test_two_annotators_get_cohens_kappa():
     assert found["fleiss"] is None
 
 
+def test_two_who_always_agree_are_not_certain_to():
+    """Every resample of four agreed answers gives kappa 1: the interval allows for what was not seen."""
+    said = [judged(f"i{i}", who, {"thumb": i % 2}) for i in range(4) for who in ("ana", "ben")]
+    cohen = agreement_of_question(THUMB, said)["cohen"]
+    assert (cohen["estimate"], cohen["high"], cohen["n"]) == (1.0, 1.0, 4)
+    assert cohen["low"] == pytest.approx(1 - (1 - 0.025 ** (1 / 4)) / 0.5)
+
+
 def test_the_order_of_annotators_and_judgements_changes_nothing():
     said, *_ = crowd(7, num_items=60)
     mixed = said[:]

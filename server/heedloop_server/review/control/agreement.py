@@ -6,12 +6,12 @@ verdict ("substantial"): what is enough depends on what the labels are for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from heedloop_server.quality.agreement import Coefficient, agreement_interval, cohen_kappa
+from heedloop_server.quality.agreement import Coefficient, agreement_interval, cohen_kappa, without_spread
 from heedloop_server.quality.counts import as_json
 from heedloop_server.quality.intervals import Array, Interval
 from heedloop_server.quality.means import bootstrap_mean, percentile_interval
@@ -111,21 +111,25 @@ def cohen_interval(
             table[place[said[first, unit]], place[said[second, unit]]] += 1
     if not tables:
         return None
-    return _bootstrap(np.stack(list(tables.values())), cohen_kappa)
+    return _bootstrap(np.stack(list(tables.values())))
 
 
-def _bootstrap(tables: Array, statistic: Callable[[Array], float | None]) -> Interval | None:
-    """`tables` (items, k, k), summed over items resampled with replacement."""
-    estimate = statistic(tables.sum(axis=0))
+def _bootstrap(tables: Array) -> Interval | None:
+    """Cohen's kappa of `tables` (items, k, k), summed over items resampled with replacement."""
+    estimate = cohen_kappa(tables.sum(axis=0))
     if estimate is None:
         return None
     n = len(tables)
     draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=NUM_SAMPLES).astype(float)
-    values = [statistic(t) for t in np.tensordot(draws, tables, axes=1)]
+    values = [cohen_kappa(t) for t in np.tensordot(draws, tables, axes=1)]
     ends = percentile_interval([np.nan if v is None else v for v in values])
     if ends is None:
         return None
-    num_units = int(tables.sum())
+    table = tables.sum(axis=0)
+    num_units = int(table.sum())
+    if ends[1] - ends[0] < 1e-12:
+        chance = float(table.sum(axis=0) @ table.sum(axis=1)) / num_units**2
+        return Interval(estimate, *without_spread(estimate, n, chance), num_units, "clopper_pearson")
     return Interval(estimate, min(ends[0], estimate), max(ends[1], estimate), num_units, "bootstrap")
 
 
