@@ -1,8 +1,9 @@
-"""Which calls a page of judged calls may hold: found fast and never too few, then asked exactly.
+"""Which calls a page of judged calls, or of one user's, may hold: found fast and never too few, then asked exactly.
 
 The exact question (`store.filters`) reads the feedback of a whole period with FINAL, whose cost grows with all feedback
 there is. A page needs the newest few: their feedback is looked for in short periods, newest first, in any version of a
-feedback, which the projection by the time of the call gives at once; the page's calls alone are then asked exactly.
+feedback, which the projection by the time of the call gives at once; the page's calls alone are then asked exactly. A
+user's calls lie scattered: short periods keep most of them from being read.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from typing import Any
 from heedloop_server.filters import CallFilters
 from heedloop_server.store.filters import conditions
 
-__all__ = ["any_version", "is_judged", "of_page", "periods", "position_before"]
+__all__ = ["any_version", "is_judged", "is_scattered", "of_page", "periods", "position_before"]
 
 _SHORTEST = timedelta(hours=1)
 _PARTS = 32
-_LONGER = 8
+_LONGER = 4
 
 _WHICH = {
     "up": "is_thumb AND name = 'thumb' AND author_kind = {rated_by:String} AND score > 0.5",
@@ -29,13 +30,30 @@ _WHICH = {
     "comparison": "kind = 'comparison'",
     "comment": "has_comment",
 }
-_OF_PAGE = "trace_id IN (SELECT toFixedString(unhex(arrayJoin({page_traces:Array(String)})), 16))"
-"""The calls of a page, by the bound `page_traces`."""
+# by the projection that has feedback by the time of its call, which knows no newest version: found among the few
+_OF_PAGE = """(
+         SELECT *
+         FROM (
+             SELECT project_id, call_time, feedback_id, trace_id, span_id, kind, name, label, score, is_thumb, has_comment, author_kind,
+                 received_at, version, is_deleted
+             FROM feedback
+             WHERE project_id = {project:String} AND call_time IN {times:Array(DateTime64(6,'UTC'))}
+             ORDER BY version DESC, received_at DESC
+             LIMIT 1 BY feedback_id
+         )
+         WHERE NOT is_deleted
+     )"""
+"""The feedback on calls that started at the bound `times`, as it counts now."""
 
 
 def is_judged(filters: CallFilters) -> bool:
     """True where the calls are chosen by what people said of them (not by nobody having said anything)."""
     return filters.rating in ("up", "down", "any") or filters.has is not None or filters.flag is not None
+
+
+def is_scattered(filters: CallFilters) -> bool:
+    """True where the calls of a page may lie far apart, so that they are looked for part by part of their period."""
+    return is_judged(filters) or filters.user_id is not None
 
 
 def periods(filters: CallFilters) -> Iterator[CallFilters]:
@@ -73,8 +91,8 @@ def any_version(filters: CallFilters) -> tuple[str, dict[str, Any]]:
 
 
 def of_page(where: str) -> str:
-    """The exact condition, where the feedback it reads is only that of the page's calls."""
-    return where.replace("FROM feedback FINAL WHERE ", f"FROM feedback FINAL WHERE {_OF_PAGE} AND ")
+    """The exact condition, where the feedback it reads is only that of the page's calls, whose `times` are bound."""
+    return where.replace("FROM feedback FINAL WHERE ", f"FROM {_OF_PAGE} WHERE ")
 
 
 def position_before(filters: CallFilters, after: datetime | None) -> CallFilters:

@@ -12,7 +12,14 @@ import pyarrow as pa
 
 from heedloop.schema import Call, Message, Usage, from_json, to_json
 from heedloop_server.filters import CallFilters
-from heedloop_server.store.candidates import any_version, is_judged, of_page, periods, position_before
+from heedloop_server.store.candidates import (
+    any_version,
+    is_judged,
+    is_scattered,
+    of_page,
+    periods,
+    position_before,
+)
 from heedloop_server.store.connection import ArrowTable, ProjectStore, Row
 from heedloop_server.store.filters import conditions
 
@@ -367,7 +374,7 @@ def list_calls(
     Not FINAL over the period, which would merge all of it before the first row: candidates come from any version of a
     span, then the newest versions of those few are asked whether they still match.
     """
-    if not is_judged(filters):
+    if not is_scattered(filters):
         return _page(project, filters, limit=limit, after=after)
     found: list[Row] = []
     for part in periods(position_before(filters, after[0] if after else None)):
@@ -434,7 +441,6 @@ def _newest(project: ProjectStore, filters: CallFilters, keys: Sequence[_Positio
     where, params = conditions(filters.model_copy(update=dict.fromkeys(_OF_ALL_VERSIONS)))
     if is_judged(filters):
         where = of_page(where)
-        params["page_traces"] = sorted({trace for _, trace, _ in keys})
     return project.rows(
         f"""
         SELECT {SUMMARY_COLUMNS}
