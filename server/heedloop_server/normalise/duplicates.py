@@ -19,6 +19,7 @@ _MERGED = (
     "cost",
     "error_message",
     "http_status",
+    "response_id",
     "prompt_name",
     "prompt_version",
     "session_id",
@@ -162,6 +163,11 @@ def _merged(group: list[Call]) -> Call:
     for name in _MERGED_LISTS:
         if not getattr(best, name):
             changed[name] = next((v for c in others if (v := getattr(c, name))), ())
+    if best.model_answered == best.model_requested:  # one name for both may hide the model that answered
+        said_more = (
+            c.model_answered for c in others if c.model_answered and c.model_answered != best.model_requested
+        )
+        changed["model_answered"] = next(said_more, best.model_answered)
     if best.error_message and " " not in best.error_message:  # a type alone, where another has a sentence
         said = (c.error_message for c in others if c.error_message and " " in c.error_message)
         changed["error_message"] = next(said, best.error_message)

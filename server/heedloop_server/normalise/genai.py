@@ -101,13 +101,15 @@ def _read_messages(attrs: Mapping[str, Any], draft: Draft) -> None:
         _add_question(draft, with_system(get("gen_ai.system_instructions"), asked))
     if not draft.output_messages:
         output = get("gen_ai.output.messages")
-        messages = read_messages(output, "assistant")
         # an answer whose parts the client left out says nothing: another attribute or event may
-        draft.output_messages = (
-            messages if any(m.text or m.tool_calls or m.media or m.reasoning for m in messages) else ()
-        )
+        draft.output_messages = said(read_messages(output, "assistant"))
         if not draft.finish_reasons and output is not None:
             draft.finish_reasons = _reasons_in(output)
+
+
+def said(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The messages of an answer; none where all are empty, which is what clients send of a call that failed."""
+    return messages if any(m.text or m.tool_calls or m.media or m.reasoning for m in messages) else ()
 
 
 def has_question(messages: tuple[Message, ...]) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from heedloop_server.normalise.draft import Draft
 from heedloop_server.normalise.messages import read_messages
 from heedloop_server.normalise.params import read_params
@@ -29,7 +32,7 @@ def read(span: SpanView, draft: Draft) -> None:
     )
     draft.stream = draft.stream or as_flag(metadata.get("stream")) is True
     draft.add_params(read_params(metadata))
-    draft.add_params(read_params({k[3:]: metadata[k] for k in _LS_PARAMS if k in metadata}))
+    read_langchain(metadata, draft)
     request = read_object(attrs.get("gen_ai.prompt"))
     read_request(
         draft,
@@ -38,6 +41,12 @@ def read(span: SpanView, draft: Draft) -> None:
     )
     _read_completion(draft, attrs.get("gen_ai.completion"), embeds)
     draft.add_usage(read_usage(metadata.get("usage_metadata")))
+
+
+def read_langchain(metadata: Mapping[str, Any], draft: Draft) -> None:
+    """Fills a draft from what LangChain says of a model in a run's metadata: `ls_temperature`, `ls_provider` …"""
+    draft.add_params(read_params({k[3:]: metadata[k] for k in _LS_PARAMS if k in metadata}))
+    draft.provider = draft.provider or provider_id(metadata.get("ls_provider"))
 
 
 def _read_completion(draft: Draft, value: object, embeds: bool) -> None:

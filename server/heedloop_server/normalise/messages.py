@@ -55,8 +55,10 @@ _PLAIN_KEYS = frozenset({"role", "parts", "name", "finish_reason"})
 _MEDIA_KEYS = ("mime_type", "mimeType", "media_type", "mediaType", "modality", "format", "type")
 _OBJECT = re.compile(r"<[\w.]+ object at 0x[0-9a-fA-F]+>")
 """What Python prints of an object without words of its own: a stream that nobody looked into."""
-_THOUGHT = re.compile(r'"(?:thinking|reasoning|reasoningContent)"')
-"""What the JSON of a thought has in it, where a client wrote it into a text part."""
+_HIDDEN_PART = re.compile(
+    r'"(?:reasoningContent"|type": ?"(?:thinking|reasoning|tool_use|function_call|tool_call)")'
+)
+"""What the JSON of a thought or a tool call has in it, where a client wrote it into a text part."""
 
 
 class _Builder:
@@ -82,11 +84,21 @@ class _Builder:
             role=self.role,
             text="\n".join(t for t in self.texts if t),
             reasoning="\n".join(self.reasoning) or None,
-            tool_calls=tuple(self.tool_calls),
+            tool_calls=tuple(_each_once(self.tool_calls)),
             tool_call_id=self.tool_call_id,
             media=tuple(self.media),
         )
         return [*self.results, message]
+
+
+def _each_once(calls: list[ToolCall]) -> list[ToolCall]:
+    """Tool calls of one message, each once: clients send them as parts and beside them, there without an id as well."""
+    if len(calls) < 2:
+        return calls
+    ids = {c.id for c in calls if c.id}
+    named = {(c.name, c.arguments) for c in calls if c.id}
+    first = {c.id: c for c in reversed(calls)}
+    return [c for c in calls if (first[c.id] is c if c.id in ids else (c.name, c.arguments) not in named)]
 
 
 def read_messages(value: Any, role: str = "user") -> tuple[Message, ...]:
@@ -125,7 +137,7 @@ def _plain(values: Sequence[Any]) -> list[Message] | None:
                 not isinstance(part, dict)
                 or part.get("type") != "text"
                 or not isinstance(text := part.get("content"), str)
-                or (text.startswith("{") and _THOUGHT.search(text))
+                or _may_hide_part(text)
             ):
                 return None
             texts.append(text)
@@ -383,8 +395,9 @@ def _add_part(builder: _Builder, part: Any) -> None:
     kind = str(part.get("type") or "").lower()
     if kind in _TEXT_TYPES:
         text = _part_text(part)
-        if text.startswith("{") and _THOUGHT.search(text) and _is_thought(inner := read_object(text)):
-            _add_part(builder, inner)
+        hidden = read_object(text) if _may_hide_part(text) else {}
+        if _is_hidden_part(hidden):
+            _add_part(builder, hidden)
         else:
             builder.texts.append(text)
     elif kind in _REASONING_TYPES:
@@ -399,8 +412,16 @@ def _add_part(builder: _Builder, part: Any) -> None:
         _add_untyped(builder, part)
 
 
-def _is_thought(part: dict[str, Any]) -> bool:
-    return part.get("type") in _REASONING_TYPES or set(part) == {"reasoningContent"}
+def _may_hide_part(text: str) -> bool:
+    return text.startswith("{") and _HIDDEN_PART.search(text) is not None
+
+
+def _is_hidden_part(part: dict[str, Any]) -> bool:
+    """True for a thought, or a tool call with its id; a model's own JSON answer, which is text, is neither."""
+    kind = part.get("type")
+    if kind in _CALL_TYPES:
+        return "name" in part and ("id" in part or "call_id" in part)
+    return kind in _REASONING_TYPES or set(part) == {"reasoningContent"}
 
 
 def _part_text(part: dict[str, Any]) -> str:

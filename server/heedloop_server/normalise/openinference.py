@@ -7,6 +7,7 @@ from typing import Any
 from heedloop.schema import Message, Usage
 from heedloop_server.normalise.draft import Draft
 from heedloop_server.normalise.indexed import unflatten
+from heedloop_server.normalise.langsmith import read_langchain
 from heedloop_server.normalise.messages import read_messages
 from heedloop_server.normalise.params import read_params
 from heedloop_server.normalise.payload import conversation, read_request, read_response
@@ -36,6 +37,8 @@ def read(span: SpanView, draft: Draft) -> None:
     if not (draft.input_messages and draft.model_requested and "llm.invocation_parameters" in attrs):
         read_request(draft, attrs.get("input.value"), embeddings=embeds)
     _read_only_name(span, draft)
+    if "metadata" in attrs:
+        read_langchain(read_object(attrs["metadata"]), draft)
     if _unlinked(draft.input_messages):  # the request itself may have the ids that the attributes leave out
         raw = conversation(read_object(attrs.get("input.value")))
         if len(raw) == len(draft.input_messages) and not _unlinked(raw):

@@ -157,6 +157,7 @@ def _read_langchain_message(draft: Draft, message: dict[str, Any], info: dict[st
     reason = (
         metadata.get("finish_reason")
         or metadata.get("stop_reason")
+        or metadata.get("stopReason")
         or info.get("finish_reason")
         or info.get("stop_reason")
     )

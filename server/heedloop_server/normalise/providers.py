@@ -42,6 +42,7 @@ _SYNONYMS = {
     "aws": "aws.bedrock",
     "aws_bedrock": "aws.bedrock",
     "amazon_bedrock": "aws.bedrock",
+    "amazon": "aws.bedrock",
     "amazon-bedrock": "aws.bedrock",
     "bedrock_converse": "aws.bedrock",
     "azure": "azure.ai.openai",
