@@ -112,6 +112,7 @@ def panels(client: Client) -> dict[str, Callable[..., Any]]:
         "over-represented": lambda **f: client.quality("overrepresented", **f),
         "recent thumbs-down, list of 8": lambda **f: client.calls(limit=8, rating="down", **f),
         "traces, list of 50": lambda **f: client.calls(limit=50, **f),
+        "overview: the page's panels at once": lambda **f: client.quality("overview", **f),
         "models, facet": lambda **f: client.facets("model", **f),
     }
 
@@ -213,7 +214,7 @@ def measure(args: argparse.Namespace, root: Path) -> list[Rows]:
         with ThreadPoolExecutor(8) as pool:
             for questions in asked:
                 page = [questions[n] for n in PAGE]
-                questions["all nine of the page at once"] = lambda page=page, **f: list(
+                questions["overview and recent thumbs-down at once"] = lambda page=page, **f: list(
                     pool.map(lambda ask: ask(**f), page)
                 )
             for name in asked[0]:
@@ -233,8 +234,8 @@ def measure(args: argparse.Namespace, root: Path) -> list[Rows]:
             child.wait(30)
 
 
-PAGE = ("summary", "trend, 30 days", "by prompt version", "by model", "heatmap, tag by version", "reasons", "finding",
-        "over-represented", "recent thumbs-down, list of 8")  # fmt: skip
+PAGE = ("overview: the page's panels at once", "recent thumbs-down, list of 8")
+"""What the quality page asks."""
 
 
 def show(args: argparse.Namespace, name: str, sizes: list[list[float]]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from heedloop.client import Client, NotFound
+from heedloop.client import Client
 from heedloop.schema import format_time, parse_time
 from heedloop_dashboard import charts, components, export, filters, panels, words
 from heedloop_dashboard.chart_parts import BUCKETS
@@ -28,33 +28,24 @@ def show() -> None:
         filters.raters()
     chosen = filters.filters()
     bucket = filters.bucket(chosen)
-    answers = _read(chosen, bucket)
+    asked = read_page(
+        overview=ask(Client.quality, "overview", interval=bucket, segment=segment_field(), **chosen),
+        recent=_ask_recent(chosen),
+    )
+    overview = asked["overview"]
     with title:
-        export.button("quality", lambda: _export_rows(answers))
-    if answers["summary"].error is not None:
-        panels.problem(answers["summary"].error)
+        export.button("quality", lambda: _export_rows(overview))
+    if overview.error is not None:
+        panels.problem(overview.error)
         return
-    _cards(answers["summary"].value, answers["trend"])
-    _finding(answers)
+    answers = {name: Answer(value) for name, value in overview.value.items()}
+    _cards(answers["summary"].value, answers["trend"].value)
+    _finding(answers["finding"].value, answers["summary"].value)
     _other_kinds(answers["summary"].value, chosen)
     _over_time(answers["trend"], bucket)
     _by_group(answers)
-    _reasons_and_recent(answers)
+    _reasons_and_recent(answers, asked["recent"])
     trust.show(chosen, bucket)
-
-
-def _read(chosen: Mapping[str, Any], bucket: str) -> dict[str, Answer]:
-    return read_page(
-        summary=ask(Client.quality_summary, **chosen),
-        trend=ask(Client.quality_trend, interval=bucket, **chosen),
-        versions=ask(Client.quality_by, "prompt_version", **chosen),
-        models=ask(Client.quality_by, "model", **chosen),
-        segments=ask(Client.quality_by, segment_field(), field2="prompt_version", **chosen),
-        reasons=ask(Client.quality_reasons, **chosen),
-        finding=ask(Client.quality, "finding", **chosen),
-        patterns=ask(Client.quality, "overrepresented", **chosen),
-        recent=_ask_recent(chosen),
-    )
 
 
 def _ask_recent(chosen: Mapping[str, Any]) -> Ask:
@@ -72,9 +63,9 @@ def segment_field() -> str:
 # ------------------------------------------------------------------------------------------------------ figures
 
 
-def _cards(summary: Mapping[str, Any], trend: Answer) -> None:
+def _cards(summary: Mapping[str, Any], trend: Mapping[str, Any]) -> None:
     before: Mapping[str, Any] = summary.get("previous") or {}
-    points: list[Mapping[str, Any]] = trend.value["points"] if trend.error is None else []
+    points: list[Mapping[str, Any]] = trend["points"]
     rate = summary.get("rate")
     components.cards(
         "cards",
@@ -177,8 +168,7 @@ def _estimate(interval: Mapping[str, Any] | None) -> float | None:
     return None if interval is None else interval["estimate"]
 
 
-def _finding(answers: Mapping[str, Answer]) -> None:
-    found: Mapping[str, Any] | None = None if answers["finding"].error else answers["finding"].value
+def _finding(found: Mapping[str, Any] | None, summary: Mapping[str, Any]) -> None:
     if found and found.get("sentence"):
         where: Mapping[str, str] = found.get("filters") or {}
         components.finding(
@@ -192,7 +182,6 @@ def _finding(answers: Mapping[str, Answer]) -> None:
             open=Open("traces", filters.link_params(**where)),
         )
         return
-    summary = answers["summary"].value
     lead, text, tone = _whole_period(summary)
     components.finding(
         "finding", lead=lead, text=text, tone=tone, action=f"Show {words.count(summary['num_down'])} thumbs-down",
@@ -348,12 +337,11 @@ def _plain(text: str) -> str:
     return "".join(c for c in text if c.isalnum() or c in " .-")[:40] or "Segment"
 
 
-def _reasons_and_recent(answers: Mapping[str, Answer]) -> None:
+def _reasons_and_recent(answers: Mapping[str, Answer], recent: Answer) -> None:
     left, right = st.columns([1, 2], gap="small")
     with left:
-        patterns = answers["patterns"]
-        found = (patterns.value or {}).get("patterns") if patterns.error is None else None
-        if found or (patterns.error is not None and not isinstance(patterns.error, NotFound)):
+        patterns = answers["overrepresented"]
+        if patterns.value["patterns"]:
             panels.chart(
                 "patterns",
                 "Over-represented in thumbs-down",
@@ -384,7 +372,7 @@ def _reasons_and_recent(answers: Mapping[str, Answer]) -> None:
                 empty_text="Nobody flagged an answer in this period.",
             )
     with right, panels.panel("recent", stretch=True):
-        _recent(answers["recent"])
+        _recent(recent)
 
 
 def _recent(recent: Answer) -> None:
@@ -415,17 +403,13 @@ def _recent(recent: Answer) -> None:
 # ------------------------------------------------------------------------------------------------------- export
 
 
-def _export_rows(answers: Mapping[str, Answer]) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    trend = answers["trend"]
-    if trend.error is None:
-        rows += [export.rate_row("trend", "time", p["time"], p) for p in trend.value["points"]]
+def _export_rows(overview: Answer) -> list[dict[str, Any]]:
+    if overview.error is not None:
+        return []
+    found = overview.value
+    rows = [export.rate_row("trend", "time", p["time"], p) for p in found["trend"]["points"]]
     for name, field in (("versions", "prompt_version"), ("models", "model")):
-        if answers[name].error is None:
-            rows += [export.rate_row("by " + field, field, g.get("value"), g) for g in answers[name].value]
-    if answers["segments"].error is None:
-        for g in answers["segments"].value:
-            rows.append(
-                export.rate_row("segments", segment_field(), f"{g.get('value')} × {g.get('value2')}", g)
-            )
+        rows += [export.rate_row("by " + field, field, g["value"], g) for g in found[name]]
+    for g in found["segments"]:
+        rows.append(export.rate_row("segments", segment_field(), f"{g['value']} × {g['value2']}", g))
     return rows
