@@ -5,6 +5,7 @@ without a reader fails: nothing passes by not being looked at. Where data is not
 """
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -20,11 +21,9 @@ from heedloop_server.quality import (
     sequential,
     stratified,
 )
-from heedloop_server.quality.consensus import consensus_labels, dawid_skene
+from heedloop_server.quality.consensus import consensus_labels, dawid_skene, majority_vote
 from heedloop_server.quality.intervals import binomial_interval, exact_coverage, newcombe
 from heedloop_server.quality.patterns import Cell, overrepresented
-
-pytestmark = pytest.mark.shared
 
 
 class NotAtHand(Exception):
@@ -37,118 +36,261 @@ def _vectors():
 
 
 # ------------------------------------------------------------------------------------------------- the readers
+#
+# The file names inputs as their sources do, and others of the kind are kept: an input is read by what its name begins with
+# or by any of the names that say the same, and what an example leaves out has its usual value.
+
+
+def _input(given, *names, default=None):
+    """The input of the first of these names, or one that begins with it; the default, or KeyError where there is none."""
+    lowered = {key.lower(): value for key, value in given.items()}
+    for name in names:
+        if name in lowered:
+            return lowered[name]
+    for name in names:
+        for key, value in lowered.items():
+            if key.startswith(name):
+                return value
+    if default is None:
+        raise KeyError(f"none of {names} is in {sorted(given)}")
+    return default
+
+
+def _level(given):
+    return _input(given, "level", "confidence", default=0.95)
+
+
+def _ends(interval):
+    return None if interval is None else [interval.low, interval.high]
+
+
+def _estimate(interval):
+    return None if interval is None else interval.estimate
 
 
 def _fleiss(given):
-    counts = given["counts_items_x_categories"]
+    if any(k.lower().startswith("counts") or "items_x_categories" in k for k in given):
+        counts = _input(given, "counts", "items_x_categories", "table")
+    else:
+        counts = agreement.counts_of_ratings(_input(given, "coders_x_units", "raters_x_items", "ratings"))
     kappa = agreement.fleiss_kappa(counts)
     return {
         "kappa": kappa,
         "fleiss": kappa,
+        "fleiss_kappa": kappa,
         "randolph": agreement.randolph_kappa(counts),
         "gwet_ac1": agreement.gwet_ac1(counts),
+        "ac1": agreement.gwet_ac1(counts),
         "P_i": agreement.agreement_per_unit(counts),
         "p_o": agreement.percent_agreement(counts),
+        "percent": agreement.percent_agreement(counts),
+        "any": kappa,
     }
 
 
 def _cohen(given):
-    table = given["table_raterA_x_raterB"]
+    if any("table" in k.lower() or "confusion" in k.lower() for k in given):
+        table = _input(given, "table", "confusion")
+    else:
+        a, b = (
+            _input(given, "a", "ratera", "rater_a", "rater1"),
+            _input(given, "b", "raterb", "rater_b", "rater2"),
+        )
+        known = agreement._categories([a, b])
+        table = agreement.confusion_table(a, b, given.get("categories", known))
+    kappa = agreement.cohen_kappa(table)
+    weighted = {w: agreement.cohen_kappa(table, weights=w) for w in ("linear", "quadratic")}
+    asked = weighted.get(given.get("weights"), kappa)
     return {
-        "kappa": agreement.cohen_kappa(table),
-        "linear": agreement.cohen_kappa(table, weights="linear"),
-        "quadratic": agreement.cohen_kappa(table, weights="quadratic"),
+        "kappa": asked,
+        "cohen": asked,
+        "unweighted": kappa,
+        **weighted,
+        **{f"kappa_{w}": v for w, v in weighted.items()},
+        **{f"weighted_kappa_{w}": v for w, v in weighted.items()},
+        "weighted_kappa": weighted.get(given.get("weights"), weighted["linear"]),
         "gwet_ac1": agreement.gwet_ac1(agreement.counts_of_table(table)),
+        "ac1": agreement.gwet_ac1(agreement.counts_of_table(table)),
         "p_o": agreement.percent_agreement_table(table),
+        "percent": agreement.percent_agreement_table(table),
+        "any": asked,
     }
 
 
 def _alpha(given):
     metrics = ("nominal", "ordinal", "interval", "ratio")
-    found = {m: agreement.krippendorff_alpha(given["coders_x_units"], metric=m) for m in metrics}
-    return found | {"any": None if all(v is None for v in found.values()) else found}
+    ratings = _input(given, "coders_x_units", "raters_x_units", "raters_x_items", "ratings", "data")
+    found = {}
+    for metric in metrics:
+        try:
+            found[metric] = agreement.krippendorff_alpha(
+                ratings, metric=metric, categories=given.get("categories")
+            )
+        except ValueError:  # labels that are no numbers have no interval and no ratio
+            assert metric in ("interval", "ratio")
+    alpha = found[given.get("metric", given.get("level_of_measurement", "nominal"))]
+    undefined = all(v is None for v in found.values())
+    return found | {"alpha": alpha, "any": None if undefined else found}
 
 
 def _dawid_skene(given):
-    triples = [tuple(t) for t in given["worker_task_label"]]
-    model = dawid_skene(triples, n_iter=given.get("n_iter", 100))
-    return {"labels": None if model is None else consensus_labels(model.consensus)}
+    triples = [tuple(t) for t in _input(given, "worker_task_label", "judgements", "votes", "triples")]
+    repeats = len({(t[0], t[1]) for t in triples}) < len(triples)
+    smoothing = given.get("smoothing", 1e-9 if repeats else 0.01)
+    model = dawid_skene(triples, n_iter=given.get("n_iter", 100), repeats=repeats, smoothing=smoothing)
+    if model is None:
+        return dict.fromkeys(("labels", "any"))
+    share = dict(zip(model.labels, model.prior.tolist(), strict=True))
+    return {
+        "labels": consensus_labels(model.consensus),
+        "majority": consensus_labels(majority_vote(triples)),
+        "posterior": {
+            u: dict(zip(model.labels, p.tolist(), strict=True)) for u, p in model.posterior.items()
+        },
+        "probabilities": {
+            u: dict(zip(model.labels, p.tolist(), strict=True)) for u, p in model.posterior.items()
+        },
+        "prior": share,
+        "class_prevalence": share,
+        "error_rates": {w: q.confusion for w, q in model.annotators.items()},
+        "confusion": {w: q.confusion for w, q in model.annotators.items()},
+        "accuracy": {w: q.accuracy.estimate for w, q in model.annotators.items()},
+    }
 
 
 def _binomial(given):
+    successes, n = _input(given, "successes", "x", "k", "up"), _input(given, "n", "trials", "num")
     found = {}
-    for method in ("wilson", "clopper_pearson", "jeffreys", "agresti_coull"):
-        interval = binomial_interval(given["successes"], given["n"], method=method)
-        found[method + "95"] = None if interval is None else [interval.low, interval.high]
-    return found | {"any": found["wilson95"]}
+    for level in (0.9, 0.95, 0.99, _level(given)):
+        for method in ("wilson", "clopper_pearson", "jeffreys", "agresti_coull", "wald"):
+            ends = _ends(binomial_interval(successes, n, method=method, level=level))
+            found[f"{method}{100 * level:g}"] = ends
+            if level == _level(given):
+                found[method] = ends
+    rate = None if n == 0 else successes / n
+    return found | {"any": found["wilson"], "estimate": rate, "rate": rate, "p": rate}
 
 
 def _newcombe(given):
-    interval = newcombe(given["x1"], given["n1"], given["x2"], given["n2"])
-    return {
-        "ci95": None if interval is None else [interval.low, interval.high],
-        "difference": None if interval is None else interval.estimate,
+    pairs = [_input(given, *names) for names in (("x1",), ("n1",), ("x2",), ("n2",))]
+    found = {"ci" + f"{100 * v:g}": _ends(newcombe(*pairs, level=v)) for v in (0.9, 0.95, 0.99)}
+    interval = newcombe(*pairs, level=_level(given))
+    return found | {
+        "ci": _ends(interval),
+        "difference": _estimate(interval),
+        "estimate": _estimate(interval),
         "any": interval,
     }
 
 
 def _coverage(given):
     methods = ("wald", "wilson", "jeffreys", "clopper_pearson", "agresti_coull")
-    return {m: exact_coverage(given["n"], given["p"], method=m) for m in methods}
+    return {m: exact_coverage(given["n"], given["p"], method=m, level=_level(given)) for m in methods}
 
 
 def _bh(given):
-    adjusted = multiplicity.benjamini_hochberg(given["p"])
-    level = given.get("q", 0.05)
-    return {
-        "adjusted_bh": adjusted,
-        "rejected_bh": multiplicity.num_rejected(adjusted, level=level),
-        "rejected_bonferroni": multiplicity.num_rejected(multiplicity.bonferroni(given["p"]), level=level),
-        "adjusted_holm": multiplicity.holm(given["p"]),
+    p, level = _input(given, "p"), _input(given, "q", "alpha", "level", default=0.05)
+    found = {}
+    for name, adjust in (
+        ("bh", multiplicity.benjamini_hochberg),
+        ("holm", multiplicity.holm),
+        ("bonferroni", multiplicity.bonferroni),
+    ):
+        adjusted = adjust(p)
+        found[f"adjusted_{name}"] = adjusted
+        found[f"rejected_{name}"] = multiplicity.num_rejected(adjusted, level=level)
+    return found | {
+        "adjusted": found["adjusted_bh"],
+        "rejected": found["rejected_bh"],
+        "q": found["adjusted_bh"],
     }
 
 
 def _stratified(given):
-    strata = next(v for k, v in given.items() if k.startswith("strata"))
+    name, strata = next((k, v) for k, v in given.items() if k.startswith("strata"))
     found = stratified.stratified_comparison(strata)
-    up, num = (
-        np.array(list(strata.values())).sum(axis=0)[:, 0],
-        np.array(list(strata.values())).sum(axis=(0, 2)),
+    tables = np.array(list(strata.values()))
+    up, num = tables.sum(axis=0)[:, 0], tables.sum(axis=(0, 2))
+    sides = (
+        [part.split()[0] for part in name.rpartition("(")[2].rstrip(")").split(",")]
+        if "rows" in name
+        else "ab"
     )
-    return {
-        "crude": {
-            name: [int(up[i]), int(num[i]), up[i] / num[i]] for i, name in enumerate(("open", "percutaneous"))
-        },
-        "by_stratum": {s.name: [s.a.estimate, s.b.estimate] for s in found.strata},
-        "mantel_haenszel_odds_ratio_open_vs_perc": found.odds_ratio.estimate if found.odds_ratio else None,
-        "mantel_haenszel_odds_ratio": found.odds_ratio.estimate if found.odds_ratio else None,
-        "reversal": found.reversal,
+    crude = {
+        side: [int(up[i]), int(num[i]), up[i] / num[i] if num[i] else None] for i, side in enumerate(sides)
     }
+    ratio, common = _estimate(found.odds_ratio), _estimate(found.difference)
+    return Named(
+        {
+            "crude": crude,
+            "crude_difference": _estimate(found.crude),
+            "by_stratum": {s.name: [_estimate(s.a), _estimate(s.b)] for s in found.strata},
+            "mantel_haenszel_odds_ratio_ci95": _ends(found.odds_ratio),
+            "mantel_haenszel_odds_ratio": ratio,
+            "mantel_haenszel_difference_ci95": _ends(found.difference),
+            "mantel_haenszel_difference": common,
+            "mantel_haenszel_risk_difference": common,
+            "cmh_p": found.p_value,
+            "p_value": found.p_value,
+            "odds_ratio": ratio,
+            "reversal": found.reversal,
+            "any": found.difference,
+        }
+    )
+
+
+class Named(dict):
+    """A dictionary that also knows a name with something said behind it, such as `…_open_vs_perc`."""
+
+    def __missing__(self, name):
+        known = [k for k in self if name.startswith(k)]
+        if not known:
+            raise KeyError(name)
+        return self[max(known, key=len)]
 
 
 def _bradley_terry(given):
-    found = pairwise.bradley_terry(given["wins_row_beats_col"], reference=len(given["items"]) - 1)
-    return {f"log_ability_ref_{given['items'][-1]}": found, "log_ability": found}
+    wins = np.array(_input(given, "wins"), float)
+    items = given.get("items", list(range(len(wins))))
+    if given.get("ties"):
+        model = pairwise.davidson(wins, given["ties"])
+        logs = None if model is None else model.log_strength
+        found = {"tie": None if model is None else model.tie, "nu": None if model is None else model.tie}
+    else:
+        logs, found = pairwise.bradley_terry(wins), {}
+    for i, item in enumerate(items):
+        found[f"log_ability_ref_{item}"] = None if logs is None else logs - logs[i]
+    share = None if logs is None else np.exp(logs) / np.exp(logs).sum()
+    asked = found.get(f"log_ability_ref_{given.get('reference', items[-1])}")
+    return found | {"log_ability": asked, "centred": logs, "strength_shares": share, "any": logs}
 
 
 def _elo(given):
-    return {"after_A_then_B": pairwise.elo(given["games"], k=given["k"], start=given["start"]), "note": None}
+    found = pairwise.elo(given["games"], k=given.get("k", 32), start=given.get("start", 1500))
+    return Named({"after": found, "ratings": found, "note": None})
 
 
 def _peeking(given):
-    return {
-        "type_I": [sequential.repeated_testing_error(n, level=given["nominal_alpha"]) for n in given["looks"]]
-    }
+    level = _input(given, "nominal_alpha", "alpha", "level", default=0.05)
+    looks = given["looks"] if isinstance(given["looks"], list) else [given["looks"]]
+    return {"type_I": [sequential.repeated_testing_error(n, level=level) for n in looks]}
 
 
 def _e_value(given):
-    return {"e": [sequential.e_value_half(*pair) for pair in given["pairs_[wins,losses]"]]}
+    found = [sequential.e_value_half(*pair) for pair in _input(given, "pairs")]
+    return {"e": found, "log_e": [math.log(e) for e in found]}
 
 
 def _cusum(given):
-    found = drift.tabular_cusum(given["x"], target=given["target"], k=given["k"], h=given["h"])
+    target = _input(given, "target", "mu", default=0.0)
+    found = drift.tabular_cusum(_input(given, "x", "values"), target=target, k=given["k"], h=given["h"])
     first = None if found.alarm_index is None else found.alarm_index + 1
-    return {"S_hi": found.high, "S_lo": found.low, "first_alarm_index_1based": first}
+    return {
+        "S_hi": found.high,
+        "S_lo": found.low,
+        "first_alarm_index_1based": first,
+        "first_alarm_index_0based": found.alarm_index,
+    }
 
 
 def _selection(given):
@@ -225,9 +367,23 @@ def _not_at_hand(given):
 READERS = {
     "fleiss_kappa": _fleiss,
     "fleiss_kappa/randolph_free_marginal": _fleiss,
+    "randolph_free_marginal": _fleiss,
+    "gwet_ac1": lambda given: _cohen(given) if any("table" in k for k in given) else _fleiss(given),
+    "percent_agreement": _fleiss,
     "cohen_kappa": _cohen,
+    "weighted_kappa": _cohen,
+    "cohen_weighted_kappa": _cohen,
     "krippendorff_alpha": _alpha,
     "dawid_skene_em": _dawid_skene,
+    "dawid_skene": _dawid_skene,
+    "majority_vote": _dawid_skene,
+    "davidson": _bradley_terry,
+    "bradley_terry_with_ties": _bradley_terry,
+    "bradley_terry": _bradley_terry,
+    "holm": _bh,
+    "bonferroni": _bh,
+    "mantel_haenszel": _stratified,
+    "cusum": _cusum,
     "bradley_terry_benchmark": _not_at_hand,
     "binomial_interval": _binomial,
     "difference_of_proportions_newcombe_hybrid_score": _newcombe,
@@ -253,13 +409,13 @@ TEXTS = ("undefined", "no data")
 
 
 def _agrees(found, expected, tolerance, where):
-    if isinstance(expected, str) and expected.startswith(TEXTS):
+    if expected is None or (isinstance(expected, str) and expected.startswith(TEXTS)):
         assert found is None, f"{where}: {found!r} should be undefined"
     elif isinstance(expected, str):
         assert found in (None, expected), where
     elif isinstance(expected, dict):
         for key, value in expected.items():
-            _agrees(found[key], value, tolerance * SCALE.get(key, 1), f"{where}.{key}")
+            _agrees(_entry(found, key, where), value, tolerance * SCALE.get(key, 1), f"{where}.{key}")
     elif isinstance(expected, list):
         assert len(found) == len(expected), where
         for i, value in enumerate(expected):
@@ -268,10 +424,48 @@ def _agrees(found, expected, tolerance, where):
         assert found == pytest.approx(expected, abs=tolerance + 1e-12), where
 
 
+def _entry(found, key, where):
+    """An entry by its key; JSON has only texts as keys, and the statistic may have numbers."""
+    if found is None:
+        return None
+    by_text = {str(k): v for k, v in found.items()}
+    try:
+        return found[key] if key in found else by_text[key] if key in by_text else found[key]
+    except KeyError:
+        raise AssertionError(f"{where}: nothing is read for {key!r}, only {sorted(by_text)}") from None
+
+
+def test_variants_of_the_file_are_read():
+    """Names, levels and parts that the kept examples may have."""
+    kinds = {
+        "binomial_interval": ({"x": 0, "n": 20, "level": 0.9}, {"wilson90": [0, 0.1192], "estimate": 0.0}),
+        "difference_of_proportions_newcombe_hybrid_score": ({"x1": 0, "n1": 0, "x2": 1, "n2": 2}, {"ci95": "undefined"}),
+        "cohen_kappa": ({"raterA": ["y", "n", "y"], "raterB": ["y", "n", "n"]}, {"kappa": 0.4, "p_o": 0.6667}),
+        "weighted_kappa": ({"table": [[0, 4, 1], [0, 8, 0], [0, 1, 5]], "weights": "linear"}, {"kappa": 0.4701}),
+        "krippendorff_alpha": ({"raters_x_units": [["a", "b", None], ["a", "b", "b"]]}, {"nominal": 1.0}),
+        "gwet_ac1": ({"counts": [[2, 0], [0, 2]]}, {"gwet_ac1": 1.0}),
+        "dawid_skene": ({"judgements": [["a", 1, "x"], ["b", 1, "x"]]}, {"labels": {"1": "x"}, "prior": {"x": 1.0}}),
+        "bradley_terry_mle": ({"wins": [[0, 5], [0, 0]]}, {"log_ability": "undefined: never beaten"}),
+        "davidson": ({"wins": [[0, 2], [1, 0]], "ties": [[0, 1], [1, 0]]}, {"centred": [0.3466, -0.3466]}),
+        "stratified_comparison": (
+            {"strata[success,fail] rows=(men, women)": {"A": [[5, 5], [5, 5]]}},
+            {"crude": {"men": [5, 10, 0.5]}, "mantel_haenszel_odds_ratio_men_vs_women": 1.0, "reversal": False},
+        ),
+        "holm": ({"p_values": [0.01, 0.04, 0.03, 0.005]}, {"adjusted_holm": [0.03, 0.06, 0.06, 0.02]}),
+        "elo": ({"games": [["A", "B"]]}, {"after_one": {"A": 1516, "B": 1484}}),
+    }  # fmt: skip
+    for statistic, (given, expected) in kinds.items():
+        _agrees(READERS[statistic](given), expected, 1e-4, statistic)
+    with pytest.raises(AssertionError, match="nothing is read"):
+        _agrees({"a": 1}, {"b": 1}, 0, "unknown")
+
+
+@pytest.mark.shared
 def test_the_file_is_there():
     assert len(_vectors()) >= 39
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize("vector", [pytest.param(v, id=v["id"]) for v in _vectors()])
 def test_worked_example(vector):
     assert vector["statistic"] in READERS, f"no reader for {vector['statistic']}"
