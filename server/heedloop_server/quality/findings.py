@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from heedloop_server.quality.intervals import Interval, newcombe, wilson
-from heedloop_server.quality.patterns import Attribute, Cell, Pattern, overrepresented
+from heedloop_server.quality.patterns import Attribute, Cell, Pattern, PatternReport, overrepresented
 
 # What a team can change comes last in a pair, so that the sentence reads "refunds are worse on v13".
 _CHANGEABLE = ("prompt_version", "model", "prompt_name", "service", "environment")
@@ -37,14 +37,18 @@ class Finding:
 
 
 def most_important(cells: Iterable[Cell], *, min_ratings: int = 30, q: float = 0.05) -> Finding | None:
-    """The over-represented failure pattern that is surely worse, by the most; None where nothing is significant.
+    """The over-represented failure pattern that is surely worse, by the most; None where nothing is significant."""
+    given = list(cells)
+    return worst_of(given, overrepresented(given, min_ratings=min_ratings, q=q))
+
+
+def worst_of(cells: Sequence[Cell], report: PatternReport) -> Finding | None:
+    """As `most_important`, of a report over the cells.
 
     Of the patterns that survive multiplicity control, the one with the most thumbs down beyond what the rest of the
     answers would have given: a small corner that is very bad matters less than a large part that is bad.
     """
-    given = list(cells)
-    report = overrepresented(given, min_ratings=min_ratings, q=q)
-    found = [f for p in report.patterns if (f := _finding(p, given, report.num_tested)) and f.change.high < 0]
+    found = [f for p in report.patterns if (f := _finding(p, cells, report.num_tested)) and f.change.high < 0]
     return max(found, key=_harm, default=None)
 
 

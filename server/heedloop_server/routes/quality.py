@@ -30,9 +30,9 @@ from heedloop_server.filters import CallFilters, Filters
 from heedloop_server.openapi import answers
 from heedloop_server.quality.counts import Group, as_json
 from heedloop_server.quality.drift import AlarmRule, watch
-from heedloop_server.quality.findings import Finding, most_important
+from heedloop_server.quality.findings import Finding, most_important, worst_of
 from heedloop_server.quality.intervals import difference, wilson
-from heedloop_server.quality.patterns import Attribute, Cell, Pattern, overrepresented
+from heedloop_server.quality.patterns import Attribute, Cell, Pattern, PatternReport, overrepresented
 from heedloop_server.quality.selection import nonresponse_bounds
 from heedloop_server.quality.sentences import compare_sentence, finding_sentence, group_name
 from heedloop_server.quality.stratified import StratifiedComparison, stratified_comparison
@@ -90,13 +90,13 @@ def _summary_json(now: Group, before: Group, kinds: dict[str, int]) -> dict[str,
 def overview(project: Reader, view: Chosen, interval: Bucket = "day", segment: str = "tag") -> dict[str, Any]:
     """A page's worth at once: the other routes' answers, from a few queries that they share."""
     starts = _starts(view.filters, interval)
-    # looks back furthest: what is learnt about the hours is good for all that follows
-    found = store.releases(project, view)
+    store.look_back(project, view)
     with ThreadPoolExecutor(1) as beside:
-        patterns = beside.submit(pattern_cells, project, view)
+        others = beside.submit(_others_of_overview, project, view)
         counted = store.count_overview(project, view, interval, segment)
-        said, before = store.count_said(project, view), store.count_total(project, store.before(view))
-        cells = patterns.result()
+        found = store.releases(project, view)
+    said, before, cells = others.result()
+    report = overrepresented(cells, min_ratings=FEW, q=FALSE_SHARE)
     return {
         "summary": _summary_json(counted.total, before, said.kinds),
         "trend": _trend_json(starts, counted.over_time, found),
@@ -104,9 +104,15 @@ def overview(project: Reader, view: Chosen, interval: Bucket = "day", segment: s
         "models": _groups_json(counted.models),
         "segments": _groups_json(counted.segments),
         "reasons": _flags_json(said.flags),
-        "finding": _finding_json(view, most_important(cells, min_ratings=FEW)),
-        "overrepresented": _overrepresented_json(view, cells),
+        "finding": _finding_json(view, worst_of(cells, report)),
+        "overrepresented": _overrepresented_json(view, report, FEW, FALSE_SHARE),
     }
+
+
+def _others_of_overview(project: ProjectStore, view: View) -> tuple[store.Said, Group, list[Cell]]:
+    """What was said, all answers of the period before, and the cells of patterns: half the work of an overview."""
+    said, before = store.count_said(project, view), store.count_total(project, store.before(view))
+    return said, before, pattern_cells(project, view)
 
 
 @router.get("/v1/quality/trend")
@@ -114,9 +120,9 @@ def overview(project: Reader, view: Chosen, interval: Bucket = "day", segment: s
 def trend(project: Reader, view: Chosen, interval: Bucket = "day") -> dict[str, Any]:
     """The rate per hour, day or week; every bucket of the period is there, without ratings its rate is null."""
     starts = _starts(view.filters, interval)
-    # the releases look back furthest: what they learn about the hours is good for the counts
-    found = store.releases(project, view)
-    return _trend_json(starts, store.count_over_time(project, view, interval), found)
+    store.look_back(project, view)
+    groups = store.count_over_time(project, view, interval)
+    return _trend_json(starts, groups, store.releases(project, view))
 
 
 def _trend_json(
@@ -263,13 +269,11 @@ def over_represented(
     q: Annotated[float, Query(gt=0, lt=1)] = FALSE_SHARE,
 ) -> dict[str, Any]:
     """Groups of one or two attributes that are more common among thumbs-down than among rated answers."""
-    return _overrepresented_json(view, pattern_cells(project, view), min_ratings=min_ratings, q=q)
+    report = overrepresented(pattern_cells(project, view), min_ratings=min_ratings, q=q)
+    return _overrepresented_json(view, report, min_ratings, q)
 
 
-def _overrepresented_json(
-    view: View, cells: list[Cell], *, min_ratings: int = FEW, q: float = FALSE_SHARE
-) -> dict[str, Any]:
-    report = overrepresented(cells, min_ratings=min_ratings, q=q)
+def _overrepresented_json(view: View, report: PatternReport, min_ratings: int, q: float) -> dict[str, Any]:
     return {
         "patterns": [_pattern_json(view, p) for p in report.patterns],
         "explained": [_pattern_json(view, p) for p in report.explained],

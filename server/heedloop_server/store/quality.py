@@ -49,6 +49,7 @@ __all__ = [
     "count_with_before",
     "design_weights",
     "first_seen",
+    "look_back",
     "measured",
     "measured_total",
     "releases",
@@ -170,9 +171,18 @@ def count_total(project: ProjectStore, view: View) -> Group:
 
 def count_with_before(project: ProjectStore, view: View) -> tuple[Group, Group]:
     """All answers of the view, and of the equal period before."""
-    since, until = view.filters.period()
-    read_prints(project, view.over(since - (until - since), until))
+    look_back(project, view)
     return count_total(project, view), count_total(project, before(view))
+
+
+def look_back(project: ProjectStore, view: View) -> None:
+    """Learn at once what was counted before of the view's period and of the one before it, for all that follows."""
+    read_prints(project, _with_before(view))
+
+
+def _with_before(view: View) -> View:
+    since, until = view.filters.period()
+    return view.over(since - (until - since), until)
 
 
 def before(view: View) -> View:
@@ -377,9 +387,8 @@ def releases(project: ProjectStore, view: View) -> list[tuple[datetime, str, str
     A value is new where the equal period before does not have it; those of the first hour ever are no releases. The time is that of
     the hour where the hour was counted before.
     """
-    since, until = view.filters.period()
-    wide = view.over(since - (until - since), until)
-    source = answer_source(project, wide, ("model", "prompt_version"), days=False)
+    since, _ = view.filters.period()
+    source = answer_source(project, _with_before(view), ("model", "prompt_version"), days=False)
     rows = project.rows(
         f"""
         SELECT
