@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import re
 import secrets
 import threading
@@ -19,11 +20,12 @@ from datetime import datetime
 from typing import Any, cast
 
 from fastapi import Depends, Request
+from starlette.concurrency import run_in_threadpool
 
 from heedloop.schema import SchemaError, utc_now
-from heedloop_server.errors import Forbidden, Unauthorized
+from heedloop_server.errors import Forbidden, ServerError, Unauthorized
 from heedloop_server.rates import AddressLimit, RateLimit
-from heedloop_server.store.connection import ProjectStore, Store
+from heedloop_server.store.connection import ProjectStore, Store, StoreError
 from heedloop_server.store.keys import StoredKey, find_key, insert_key
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "KeyRing",
     "Principal",
     "caller",
+    "caller_with",
     "check_scopes",
     "counted",
     "make_key",
@@ -41,6 +44,8 @@ __all__ = [
     "scoped",
     "scopes_of_role",
 ]
+
+log = logging.getLogger("heedloop.auth")
 
 SCOPES = ("ingest", "feedback", "read", "annotate", "review", "train", "admin", "instance")
 PROJECT_SCOPES = SCOPES[:-1]
@@ -58,6 +63,8 @@ _MAX_AUTHOR_CHARS = 256
 
 _KEY = re.compile(r"hl_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 _CACHE_S = 5.0
+_REFRESH_S = 2.5
+"""Age from which the key of a request is looked up again beside it."""
 _CACHE_KEYS = 10_000
 
 
@@ -150,6 +157,7 @@ class KeyRing:
         self._known: dict[str, tuple[float, StoredKey | None]] = {}
         self._lock = threading.Lock()
         self._uses: dict[str, datetime] = {}
+        self._refreshing: set[str] = set()
 
     def principal(self, text: str) -> Principal:
         """Whom a key's text names; raises `Unauthorized` with the same words whatever was wrong with it."""
@@ -194,14 +202,38 @@ class KeyRing:
         now = self._clock()
         with self._lock:
             hit = self._known.get(key_id)
-            if hit is not None and now - hit[0] < _CACHE_S:
-                return hit[1]
+        if hit is not None and now - hit[0] < _CACHE_S:
+            if now - hit[0] > _REFRESH_S:
+                self._refresh(key_id, hit)
+            return hit[1]
         key = find_key(self._store, key_id)
         with self._lock:
             if len(self._known) >= _CACHE_KEYS:  # made-up key ids must not fill the memory
                 self._known.clear()
             self._known[key_id] = (now, key)
         return key
+
+    def _refresh(self, key_id: str, hit: tuple[float, StoredKey | None]) -> None:
+        """Look a key that is in use up before it is too old, on the side, so that nobody's request waits for it."""
+        with self._lock:
+            if key_id in self._refreshing:
+                return
+            self._refreshing.add(key_id)
+
+        def look() -> None:
+            try:
+                now = self._clock()
+                key = find_key(self._store, key_id)
+                with self._lock:
+                    if self._known.get(key_id) is hit:  # not forgotten meanwhile
+                        self._known[key_id] = (now, key)
+            except (ServerError, StoreError) as err:
+                log.debug("key %s was not looked up ahead: %s", key_id, err)
+            finally:
+                with self._lock:
+                    self._refreshing.discard(key_id)
+
+        threading.Thread(target=look, name="key-refresh", daemon=True).start()
 
     def forget(self, key_id: str) -> None:
         """Read this key anew at its next use, because it was changed here."""
@@ -254,6 +286,20 @@ def caller(request: Request) -> Principal:
     return who
 
 
+async def caller_with(request: Request, scope: str) -> Principal:
+    """Who sent this request and has the scope, without a thread where the key was found lately.
+
+    Raises:
+        Unauthorized, Forbidden, TooMany: as by `caller` and `check_scope`.
+    """
+    text, ring = key_text(request), cast(KeyRing, request.app.state.keys)
+    with counted(request, known=ring.was_good(text)):
+        who = ring.cached(text) or await run_in_threadpool(ring.principal, text)
+    check_scope(who, scope)
+    cast(RateLimit, request.app.state.rates).check(who.key_id)
+    return who
+
+
 def require(*scopes: str) -> Callable[[Request], Principal]:
     """A dependency: the caller, who must have the scope, or one of several.
 
@@ -263,9 +309,13 @@ def require(*scopes: str) -> Callable[[Request], Principal]:
         if scope not in SCOPES:
             raise ValueError(f"{scope!r} is no scope; there are {', '.join(SCOPES)}")
 
+    only_sends = {"ingest", "feedback"}.issuperset(scopes)
+
     def principal(request: Request) -> Principal:
         who = caller(request)
         check_scope(who, *scopes)
+        if not only_sends:
+            request.app.state.intake.settle()  # whoever reads sees the feedback that was answered before
         return who
 
     principal.heedloop_scope = scopes  # type: ignore[attr-defined]  # read by the walk over all routes

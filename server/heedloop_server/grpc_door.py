@@ -17,8 +17,9 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-not-found]
 from google.rpc.status_pb2 import Status  # type: ignore[import-not-found]
 
+from heedloop_server.auth import caller_with
 from heedloop_server.errors import ServerError
-from heedloop_server.routes.otlp import Handler, ingest_caller, logs, metrics, traces
+from heedloop_server.routes.otlp import Handler, logs, metrics, traces
 
 __all__ = ["GrpcDoor", "GrpcMissing", "check_grpc"]
 
@@ -78,7 +79,7 @@ class GrpcDoor:
         async def export(body: bytes, context: Grpc) -> bytes:
             request = _as_request(self._app, context)
             try:
-                who = await ingest_caller(request)
+                who = await caller_with(request, "ingest")
                 return await handler(request, who, "protobuf", body)
             except ServerError as err:
                 return await self._refuse(context, err)

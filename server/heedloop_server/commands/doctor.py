@@ -68,11 +68,13 @@ def _folder_problems(data: Path) -> list[str]:
     for name, what in (
         ("damaged", "tails cut from damaged log files"),
         ("refused", "records the store refused"),
+        ("feedback/damaged", "tails cut from damaged files of the feedback log"),
+        ("feedback/refused", "feedbacks the store refused"),
     ):
         kept = list((data / "log" / name).glob("*"))
         if kept:
             wrong.append(f"{len(kept)} {what} are kept in {data / 'log' / name}")
-    waiting = sum(p.stat().st_size for p in (data / "log").glob("*.log"))
+    waiting = sum(p.stat().st_size for p in (data / "log").rglob("*.log"))
     if waiting:
         wrong.append(f"{waiting / 1e6:.1f} MB wait in the log; the next start stores them")
     return wrong

@@ -13,7 +13,7 @@ __all__ = ["purge_aside"]
 
 log = logging.getLogger("heedloop.intake")
 
-FOLDERS = ("refused", "damaged")
+FOLDERS = ("refused", "damaged", "feedback/refused", "feedback/damaged")
 
 
 def purge_aside(log_folder: Path, words: Iterable[str | bytes]) -> int:

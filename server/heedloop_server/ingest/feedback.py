@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
@@ -31,7 +32,7 @@ from heedloop_server.store.feedback import (
     unbound_feedback,
 )
 
-__all__ = ["FeedbackDesk", "Outcome"]
+__all__ = ["FeedbackDesk", "Outcome", "StoreRefuses", "traces_of"]
 
 log = logging.getLogger("heedloop.feedback")
 
@@ -50,11 +51,16 @@ class Outcome:
     feedback_id: UUID
 
 
+class StoreRefuses(Unavailable):
+    """The store answers, and does not take this feedback."""
+
+
 @dataclass(slots=True)
 class _Post:
     project: str
     entries: Sequence[Feedback]
     key_id: str
+    received_at: datetime | None
     done: Future[list[Outcome]]
 
 
@@ -81,15 +87,26 @@ class FeedbackDesk:
         self._thread.join()
         self._hands.shutdown()
 
-    def submit(self, project: str, entries: Sequence[Feedback], *, key_id: str = "") -> Future[list[Outcome]]:
+    def submit(
+        self,
+        project: str,
+        entries: Sequence[Feedback],
+        *,
+        key_id: str = "",
+        received_at: datetime | None = None,
+    ) -> Future[list[Outcome]]:
         """Store some feedback; the future gives one outcome per entry, in order.
+
+        Args:
+            received_at: when it came, where that is not now.
 
         Raises:
             Unavailable: too much waits already.
         """
         if self._waiting > _MAX_WAITING:
             raise Unavailable("too much feedback waits for the store; send again later", retry_after_s=1)
-        post = _Post(project, entries, key_id, Future())
+        post = _Post(project, entries, key_id, received_at, Future())
+        post.done.set_running_or_notify_cancel()  # whoever waits may go away; what was begun is not cancelled
         self._waiting += len(entries)
         self._queue.put(post)
         return post.done
@@ -131,7 +148,7 @@ class FeedbackDesk:
                     self._settle(project, [post])
                 return
             log.exception("feedback of project %s is refused by the store", project)
-            self._finish(posts, Unavailable(f"the store refuses the feedback: {str(err)[:300]}"))
+            self._finish(posts, StoreRefuses(f"the store refuses the feedback: {str(err)[:300]}"))
         except ServerError as err:
             self._finish(posts, err)
         except Exception as err:  # the desk must outlive any error: the posts are answered with it
@@ -151,12 +168,16 @@ class FeedbackDesk:
 
     def _store_posts(self, project: ProjectStore, posts: list[_Post]) -> list[Outcome]:
         now = utc_now()
-        entries = [StoredFeedback.of(project.project, f, now, p.key_id) for p in posts for f in p.entries]
+        entries = [
+            StoredFeedback.of(project.project, f, p.received_at or now, p.key_id)
+            for p in posts
+            for f in p.entries
+        ]
         if not entries:
             return []
         num_binds = self._num_binds
         calls = self._hands.submit(find_calls, project, [e.feedback.target for e in entries])
-        gone = erased_among(project, sorted({t for e in entries for t in _traces(e.feedback)}))
+        gone = erased_among(project, sorted({t for e in entries for t in traces_of(e.feedback)}))
         outcomes, new = _decide(entries, *self._known(project, entries), gone)
         found = calls.result()
         if new:
@@ -249,7 +270,7 @@ def _decide(
     new: list[StoredFeedback] = []
     for entry in entries:
         client_id, identity = entry.feedback.id, entry.feedback_id
-        if gone and not gone.isdisjoint(_traces(entry.feedback)):
+        if gone and not gone.isdisjoint(traces_of(entry.feedback)):
             outcomes.append(Outcome("erased", identity))
             continue
         if client_id in known:
@@ -263,7 +284,7 @@ def _decide(
     return outcomes, new
 
 
-def _traces(feedback: Feedback) -> set[str]:
+def traces_of(feedback: Feedback) -> set[str]:
     """The traces it names."""
     ranked = feedback.ranking.answers if feedback.ranking is not None else ()
     return {t.trace_id for t in (feedback.target, *ranked) if t.trace_id is not None}

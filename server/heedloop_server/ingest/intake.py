@@ -15,6 +15,7 @@ from pathlib import Path
 from heedloop.schema import Feedback
 from heedloop_server.errors import ServerError
 from heedloop_server.ingest.feedback import FeedbackDesk, Outcome
+from heedloop_server.ingest.feedback_log import FeedbackLog
 from heedloop_server.ingest.log import RequestLog, Segment, read_segment
 from heedloop_server.ingest.record import LoggedRequest, pack, unpack
 from heedloop_server.ingest.spans import SpanLoader
@@ -31,6 +32,7 @@ _HOUSEKEEPING_S = 15.0
 _FIRST_ROUND_S = 1.0
 _SWEEP_ROUNDS = 4
 _RETENTION_ROUNDS = 240
+_SETTLE_S = 5.0
 
 
 @dataclass(slots=True)
@@ -64,6 +66,11 @@ class Intake:
         self._housekeeping = housekeeping
         self.server_id = _server_id(settings.data)
         self.desk = FeedbackDesk(store)
+        self.feedback_log = (
+            FeedbackLog(self.desk, settings.log_folder / "feedback", on_refused=self.count_feedback)
+            if store.is_embedded
+            else None
+        )
         self._loader = SpanLoader(
             store,
             server_id=self.server_id,
@@ -97,6 +104,8 @@ class Intake:
             LogInUse: another server uses the data folder.
         """
         self.desk.start()
+        if self.feedback_log is not None:
+            self.feedback_log.start(self._store)
         for path in sorted(self._settings.log_folder.glob("*.log")):
             self._pending.add(_counts(path))
         self.log.start()
@@ -106,9 +115,15 @@ class Intake:
         """Store what waits, as far as the store allows, and stop. What is left is in the log for the next start."""
         self._stopping.set()
         self.log.stop()
+        if self.feedback_log is not None:
+            self.feedback_log.stop()
         self.desk.stop()
         self._keeper.join()
         self._flush_tallies()
+
+    def wait_until_loaded(self, timeout_s: float) -> bool:
+        """Wait until everything that was answered before now is in the store; False where that takes longer."""
+        return self.log.wait_until_loaded(timeout_s) and self.settle(timeout_s)
 
     # ----------------------------------------------------------------------------------------------------- spans
 
@@ -148,11 +163,28 @@ class Intake:
 
     # -------------------------------------------------------------------------------------------------- feedback
 
+    def take(self, project: str, given: Sequence[Feedback], *, key_id: str) -> Future[list[Outcome]]:
+        """Keep feedback; the future gives one outcome per entry, in order, once they are safe.
+
+        It, or this call, raises `Unavailable` where they cannot be kept now.
+        """
+        if self.feedback_log is not None:
+            return self.feedback_log.submit(project, given, key_id=key_id)
+        return self.desk.submit(project, given, key_id=key_id)
+
+    def settle(self, timeout_s: float = _SETTLE_S) -> bool:
+        """Wait until the feedback that was answered before now can be read; False where that takes longer."""
+        return self.feedback_log is None or self.feedback_log.settle(timeout_s)
+
     def count_feedback(self, project: str, outcomes: Counter[str]) -> None:
-        """Add what was not stored to the feedback ledger: `duplicate`, `rejected` (wrong) and `erased`; what was stored is counted where it is."""
+        """Add what was not stored to the feedback ledger: `duplicate`, `rejected` (wrong), `erased` and `not_stored`; what was stored is counted where it is."""
         num_duplicate = outcomes["duplicate"]
         tally = Tally(received=num_duplicate, duplicate=num_duplicate)
-        for reason, num in (("invalid", outcomes["rejected"]), ("erased", outcomes["erased"])):
+        for reason, num in (
+            ("invalid", outcomes["rejected"]),
+            ("erased", outcomes["erased"]),
+            ("not_stored", outcomes["not_stored"]),
+        ):
             if num:
                 tally.reject(reason, num)
         if not tally.received:
@@ -161,8 +193,8 @@ class Intake:
             self._tallies.setdefault(project, Tally()).add(tally)
 
     def record(self, project: str, given: Sequence[Feedback], key_id: str) -> Future[list[Outcome]]:
-        """Store feedback made by this server and count it; the future gives one outcome per entry."""
-        done = self.desk.submit(project, given, key_id=key_id)
+        """Keep feedback made by this server and count it; the future gives one outcome per entry."""
+        done = self.take(project, given, key_id=key_id)
         done.add_done_callback(lambda f: self._count_outcomes(project, f))
         return done
 
@@ -184,7 +216,7 @@ class Intake:
 
     def _take_feedback(self, project: str, given: list[Feedback]) -> None:
         """Feedback that came inside spans or logs; waits, so that a segment is done only when its feedback is stored too."""
-        outcomes = self.desk.submit(project, given, key_id="otlp").result()
+        outcomes = self.take(project, given, key_id="otlp").result()
         self.count_feedback(project, Counter(o.status for o in outcomes))
 
     def _flush_tallies(self) -> None:
@@ -213,7 +245,7 @@ class Intake:
                 self._flush_tallies()
                 if rounds % _SWEEP_ROUNDS == 1:
                     self.desk.sweep()
-                if rounds % _RETENTION_ROUNDS == 2:
+                if rounds % _RETENTION_ROUNDS == 2 and self.settle():  # a judgement on its way keeps its call
                     drop_old_calls(self._store, self._settings.retention_days)
                 if self._housekeeping is not None:
                     self._housekeeping()

@@ -20,7 +20,8 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,9 +95,11 @@ def _is_whole(data: bytes, at: int, end: int) -> bool:
 
 @dataclass(slots=True)
 class _Waiting:
+    """A record on its way; `loop` is None where a thread waits for it and no event loop."""
+
     body: bytes
-    loop: asyncio.AbstractEventLoop
-    done: asyncio.Future[None]
+    loop: asyncio.AbstractEventLoop | None
+    done: asyncio.Future[None] | Future[None]
 
 
 class RequestLog:
@@ -132,7 +135,8 @@ class RequestLog:
         self._backlog_bytes = 0
         self._backlog_lock = threading.Lock()
         self._last_number = 0
-        self._loaded_number = 0
+        self._filled_number = self._loaded_number = 0
+        self._loaded = threading.Condition()
         self._fd = -1
         self._size = 0
         self._opened_at = 0.0
@@ -155,11 +159,9 @@ class RequestLog:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._lock_file = take_lock(self._folder)
         for segment in self._recover():
-            self._last_number = max(self._last_number, segment.number)
+            self._filled_number = self._last_number = max(self._last_number, segment.number)
             self._seal(segment)
         self._open_segment()
-        if not self._backlog_bytes:
-            self._loaded_number = self._last_number - 1
         for name, work in (("log-writer", self._write_forever), ("log-loader", self._load_forever)):
             thread = threading.Thread(target=work, name=name, daemon=True)
             thread.start()
@@ -185,13 +187,9 @@ class RequestLog:
 
     def wait_until_loaded(self, timeout_s: float) -> bool:
         """Wait until everything logged before now is in the store; False where that takes longer."""
-        number = self._last_number if self._size else self._last_number - 1
-        end = time.monotonic() + timeout_s
-        while self._loaded_number < number:
-            if time.monotonic() > end:
-                return False
-            time.sleep(0.01)
-        return True
+        number = self._filled_number
+        with self._loaded:
+            return self._loaded.wait_for(lambda: self._loaded_number >= number, timeout_s)
 
     @property
     def is_full(self) -> bool:
@@ -215,9 +213,16 @@ class RequestLog:
                 f"{self._backlog_bytes >> 20} MiB wait for the store, more than max_backlog_bytes allows; send again later"
             )
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(body, loop, loop.create_future())
-        self._queue.put(waiting)
-        await waiting.done
+        done = loop.create_future()
+        self._queue.put(_Waiting(body, loop, done))
+        await done
+
+    def submit(self, body: bytes) -> Future[None]:
+        """Like `append` for callers that are threads, full or not: the future is done when the record is on disk."""
+        done: Future[None] = Future()
+        done.set_running_or_notify_cancel()
+        self._queue.put(_Waiting(body, None, done))
+        return done
 
     # ---------------------------------------------------------------------------------------------- writing
 
@@ -262,6 +267,7 @@ class RequestLog:
             return
         self.num_syncs += 1
         self._size += written
+        self._filled_number = self._last_number
         with self._backlog_lock:
             self._backlog_bytes += written
         _answer(group, None)
@@ -317,7 +323,9 @@ class RequestLog:
             if segment is None or not self._load_until_done(segment):
                 return
             segment.path.unlink(missing_ok=True)
-            self._loaded_number = segment.number
+            with self._loaded:
+                self._loaded_number = segment.number
+                self._loaded.notify_all()
             with self._backlog_lock:
                 self._backlog_bytes -= segment.num_bytes
 
@@ -395,13 +403,16 @@ def _answer(group: list[_Waiting], failed: Exception | None) -> None:
     """Answer all waiting requests, with one wake-up per event loop."""
     by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
     for w in group:
-        by_loop.setdefault(w.loop, []).append(w.done)
+        if isinstance(w.done, Future):
+            _resolve([w.done], failed)
+        elif w.loop is not None:
+            by_loop.setdefault(w.loop, []).append(w.done)
     for loop, futures in by_loop.items():
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(_resolve, futures, failed)
 
 
-def _resolve(futures: list[asyncio.Future[None]], failed: Exception | None) -> None:
+def _resolve(futures: Sequence[asyncio.Future[None] | Future[None]], failed: Exception | None) -> None:
     for future in futures:
         if future.done():  # the client went away
             continue

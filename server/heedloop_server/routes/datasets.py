@@ -78,7 +78,7 @@ def create_snapshot(
     as_of = _as_of(body.get("as_of"))
     started = utc_now()
     # Calls that were acknowledged before this request are in it, also those that only the request log has.
-    if not cast(Intake, request.app.state.intake).log.wait_until_loaded(LOADED_WITHIN_S):
+    if not cast(Intake, request.app.state.intake).wait_until_loaded(LOADED_WITHIN_S):
         raise Unavailable("calls that came before still wait for the store; send the snapshot again")
     judgements = read_judgements(project, filters, as_of)
     calls = list(read_calls(project, filters, as_of))

@@ -50,7 +50,7 @@ def post_erasure(
         raise Invalid("give exactly one of user_id, session_id, trace_id", field="user_id")
     by, value = chosen[0]
     intake = cast(Intake, request.app.state.intake)
-    if not intake.log.wait_until_loaded(_DRAIN_S):
+    if not intake.wait_until_loaded(_DRAIN_S):
         raise Unavailable(
             "what is still in the request log must be stored before it can be erased; send again later"
         )
@@ -61,7 +61,9 @@ def post_erasure(
     settings = cast(Settings, request.app.state.settings)
     erased = erase(project, by, value, erasure_id=erasure_id, old_parts_s=settings.erased_parts_s)
     traces = [bytes.fromhex(t) for t in erased.trace_ids]
-    num_files = purge_aside(settings.log_folder, [value, *traces])
+    num_files = purge_aside(settings.log_folder, [value, *traces, *erased.trace_ids])
+    if intake.feedback_log is not None:
+        intake.feedback_log.forget(who.project, erased.trace_ids)
     request.app.state.review.forget(who.project)
     users |= {s.id: s for s in _users(project, erased.trace_ids, [str(f) for f in erased.feedback_ids])}
     counts = {

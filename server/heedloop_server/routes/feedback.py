@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -23,7 +25,7 @@ from heedloop_server.answers.feedback import (
     FeedbackResults,
 )
 from heedloop_server.answers.records import FeedbackSent
-from heedloop_server.auth import KeyRing, Principal, counted, require, scoped
+from heedloop_server.auth import KeyRing, Principal, caller_with, counted, scoped
 from heedloop_server.cursors import read_cursor, write_cursor
 from heedloop_server.errors import (
     Forbidden,
@@ -51,6 +53,11 @@ router = APIRouter()
 
 Reader = Annotated[ProjectStore, Depends(scoped("read"))]
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_INLINE_BYTES = 16 << 10
+"""Posts up to this size are read on the event loop: a thread costs more."""
 MAX_BATCH = 10_000
 """Entries of one post."""
 MAX_TOKEN_BATCH = 100
@@ -83,11 +90,15 @@ class FeedbackQuery(FeedbackFilters):
     cursor: str | None = None
 
 
-def _author(request: Request) -> tuple[Principal, Grant | None]:
+async def _author(request: Request) -> tuple[Principal, Grant | None]:
     """Who posts: a feedback token's subject, or a key with the scope `feedback`."""
     token = request.headers.get("x-heedloop-token", "").strip()
     if not token:
-        return _by_key(request), None
+        return await caller_with(request, "feedback"), None
+    return await run_in_threadpool(_by_token, request, token)
+
+
+def _by_token(request: Request, token: str) -> tuple[Principal, Grant]:
     ring = cast(KeyRing, request.app.state.keys)
     key_id = key_id_of(token)
     with counted(request, known=ring.found_lately(key_id) is not None):
@@ -101,7 +112,6 @@ def _author(request: Request) -> tuple[Principal, Grant | None]:
     return Principal(key.project_id, frozenset({"feedback"}), key.key_id, key.name), grant
 
 
-_by_key = require("feedback")
 _author.heedloop_scope = "feedback"  # type: ignore[attr-defined]  # the walk over all routes reads it
 
 
@@ -122,7 +132,7 @@ async def post_feedback(
         raise UnsupportedMedia(
             f"Content-Type {kind!r:.80} is not read here; send application/json or {MEDIA_TYPE}"
         )
-    return await run_in_threadpool(_store, request, who, grant, _json(await request.body()))
+    return await _store(request, who, grant, await request.body())
 
 
 def _json(body: bytes) -> Any:
@@ -132,17 +142,17 @@ def _json(body: bytes) -> Any:
         raise Unreadable(f"the body is no JSON: {err}") from None
 
 
-def _store(request: Request, who: Principal, grant: Grant | None, body: Any) -> JSONResponse:
-    raw, single = _entries(body)
-    use = _token_use(request, grant, body, len(raw)) if grant else None
-    parsed = [_parse(entry, i, grant, use, single=single) for i, entry in enumerate(raw)]
-    if who.author_id:
-        parsed = [by_person(p, who.author_id) if isinstance(p, Feedback) else p for p in parsed]
-    if use is not None and any(isinstance(p, Feedback) for p in parsed):
-        cast(TokenClaims, request.app.state.claims).claim(who.project, use)
-    intake = cast(Intake, request.app.state.intake)
+async def _store(request: Request, who: Principal, grant: Grant | None, body: bytes) -> JSONResponse:
+    """A small post with a key never leaves the event loop but to wait for the disk; a token is looked up in the store."""
+    small = grant is None and len(body) <= _INLINE_BYTES
+    run = _inline if small else run_in_threadpool
+    raw, parsed = await run(_read, request, who, grant, body)
     good = [p for p in parsed if isinstance(p, Feedback)]
-    outcomes = intake.desk.submit(who.project, good, key_id=who.key_id).result() if good else []
+    intake = cast(Intake, request.app.state.intake)
+    outcomes: list[Outcome] = []
+    if good:
+        taken = await run(intake.take, who.project, good, key_id=who.key_id)
+        outcomes = await asyncio.wrap_future(taken)
     results = _results(raw, parsed, outcomes)
     counts = Counter(str(r["status"]) for r in results)
     intake.count_feedback(who.project, without_erased(counts, outcomes))
@@ -152,6 +162,25 @@ def _store(request: Request, who: Principal, grant: Grant | None, body: Any) -> 
         return JSONResponse(answer)
     first = cast(SchemaError, parsed[0])
     raise Invalid(str(first), field=first.field, body=answer)
+
+
+async def _inline(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    return work(*args, **kwargs)
+
+
+def _read(
+    request: Request, who: Principal, grant: Grant | None, body: bytes
+) -> tuple[list[Any], list[Feedback | SchemaError]]:
+    """The entries of a post as they came, and as they were understood; a token is used from now on."""
+    whole = _json(body)
+    raw, single = _entries(whole)
+    use = _token_use(request, grant, whole, len(raw)) if grant else None
+    parsed = [_parse(entry, i, grant, use, single=single) for i, entry in enumerate(raw)]
+    if who.author_id:
+        parsed = [by_person(p, who.author_id) if isinstance(p, Feedback) else p for p in parsed]
+    if use is not None and any(isinstance(p, Feedback) for p in parsed):
+        cast(TokenClaims, request.app.state.claims).claim(who.project, use)
+    return raw, parsed
 
 
 def _entries(body: Any) -> tuple[list[Any], bool]:

@@ -88,7 +88,7 @@ async def _store(
 ) -> tuple[list[Json], list[Outcome]]:
     parsed = [_parse(line, first + i + 1, who.author_id) for i, line in enumerate(lines)]
     good = [p for p in parsed if isinstance(p, Feedback)]
-    submitted = intake.desk.submit(who.project, good, key_id=who.key_id) if good else None
+    submitted = intake.take(who.project, good, key_id=who.key_id) if good else None
     outcomes = await asyncio.wrap_future(submitted) if submitted else []
     left = iter(outcomes)
     answers: list[Json] = []

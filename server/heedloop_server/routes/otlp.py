@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from heedloop_server.answers.otlp import OtlpAnswer, RpcStatus
-from heedloop_server.auth import KeyRing, Principal, check_scope, counted, key_text, open_route
+from heedloop_server.auth import Principal, caller_with, open_route
 from heedloop_server.errors import ServerError, TooLarge
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.ingest.record import LOGS, TRACES
@@ -48,7 +48,7 @@ def _otlp_route(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
     async def route(request: Request) -> Response:
         encoding: Encoding = "json" if "json" in request.headers.get("content-type", "") else "protobuf"
         try:
-            who = await ingest_caller(request)
+            who = await caller_with(request, "ingest")
             encoding = encoding_of(request.headers.get("content-type", ""))
             body = await _body(request)
             answer = await handler(request, who, encoding, body)
@@ -63,17 +63,6 @@ def _otlp_route(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
     route.heedloop_error = {MEDIA_TYPES["protobuf"]: _BYTES, MEDIA_TYPES["json"]: RpcStatus}  # type: ignore[attr-defined]
     bodies = {MEDIA_TYPES["protobuf"]: _BYTES}
     return accepts(_OTLP, media=bodies)(answers(OtlpAnswer, media=bodies)(route))
-
-
-async def ingest_caller(request: Request) -> Principal:
-    """Who sends telemetry; raises `Unauthorized`, `Forbidden` or `TooMany`."""
-    ring = cast(KeyRing, request.app.state.keys)
-    text = key_text(request)
-    with counted(request, known=ring.was_good(text)):
-        who = ring.cached(text) or await run_in_threadpool(ring.principal, text)
-    check_scope(who, "ingest")
-    request.app.state.rates.check(who.key_id)
-    return who
 
 
 async def _body(request: Request) -> bytes:

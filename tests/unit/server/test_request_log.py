@@ -203,3 +203,27 @@ def test_stopping_with_the_store_away_keeps_everything_for_the_next_start(tmp_pa
     again = Loader()
     start(tmp_path, again).stop()
     assert again.bodies == [b"kept"]
+
+
+def test_nobody_waits_for_the_empty_segment_that_a_crash_left_behind_a_full_one(tmp_path: Path) -> None:
+    loader = Loader()
+    loader.open.clear()
+    one = start(tmp_path, loader)
+    append(one, b"x")
+    abandon(one)
+    (tmp_path / "000000000009.log").touch()
+    loader.open.set()
+    again = start(tmp_path, loader)
+    assert again.wait_until_loaded(20)
+    assert b"x" in loader.bodies
+    again.stop()
+
+
+def test_a_thread_may_append_too(tmp_path: Path) -> None:
+    loader = Loader()
+    one = start(tmp_path, loader)
+    for done in [one.submit(b"one"), one.submit(b"two")]:
+        done.result(20)
+    assert one.wait_until_loaded(20)
+    assert loader.bodies == [b"one", b"two"]
+    one.stop()

@@ -1,0 +1,215 @@
+"""Feedback's fast road, where the store is this process's own: in the log on disk, answered, and then stored by the desk.
+
+A new feedback needs no look into the store: `Seen` knows every id, every feedback and every erased trace of the store, and what it has
+never seen is new. What it may have seen (somebody changes their mind, a resend, an erased trace) takes the desk's own road, after
+everything logged before it is stored. So the answer says what it always said, and the desk stays the one place that decides what is
+stored: whatever it is given twice, after a crash, it knows.
+
+A store that other servers share has no such log: there the desk's road is the only one, and 200 means "in the store", as everybody
+must see it. Readers wait for what was logged before they came (`settle`), so that whoever has an answer sees what they said.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from heedloop.schema import Feedback, format_time, from_json, parse_time, to_json, utc_now
+from heedloop_server.errors import Unavailable
+from heedloop_server.ingest.feedback import FeedbackDesk, Outcome, StoreRefuses, traces_of
+from heedloop_server.ingest.log import RequestLog, Segment, read_segment
+from heedloop_server.ingest.seen import Seen, digest
+from heedloop_server.store.connection import Store
+from heedloop_server.store.seen import seen_names
+
+__all__ = ["FeedbackLog"]
+
+log = logging.getLogger("heedloop.feedback")
+
+_AT_ONCE = 2_000
+"""Entries that are given to the desk at once."""
+_BACKLOG_BYTES = 16 << 20
+"""Bytes waiting for the desk from which posts wait for it too."""
+_SETTLE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Post:
+    """A record of the log."""
+
+    project: str
+    key_id: str
+    received_at: datetime
+    entries: Sequence[Feedback]
+
+    def packed(self) -> bytes:
+        record = {
+            "project": self.project,
+            "key_id": self.key_id,
+            "at": format_time(self.received_at),
+            "feedback": [to_json(f) for f in self.entries],
+        }
+        return json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+    @classmethod
+    def of(cls, body: bytes) -> _Post:
+        record: dict[str, Any] = json.loads(body.decode("utf-8", "surrogatepass"))
+        entries = [from_json(Feedback, f) for f in record["feedback"]]
+        return cls(record["project"], record["key_id"], parse_time(record["at"]), entries)
+
+
+class FeedbackLog:
+    """The log before a desk; `submit` may be called from any thread.
+
+    Args:
+        folder: of the log; belongs to this process.
+        on_refused: told (project, reason -> count) of what was answered and cannot be stored after all.
+    """
+
+    def __init__(
+        self, desk: FeedbackDesk, folder: Path, *, on_refused: Callable[[str, Counter[str]], None]
+    ) -> None:
+        self._desk = desk
+        self._folder = folder
+        self._on_refused = on_refused
+        self._seen = Seen()
+        self._lock = threading.Lock()
+        self._writing: set[Future[list[Outcome]]] = set()
+        self._hands = ThreadPoolExecutor(8, thread_name_prefix="feedback-late")
+        self.log = RequestLog(folder, self._load, seal_after_s=0.0, max_backlog_bytes=_BACKLOG_BYTES)
+
+    def start(self, store: Store) -> None:
+        """Learn what the store and the log hold, store what a crash left, and take posts."""
+        for names in seen_names(store):
+            self._seen.add_all(names)
+        for path in sorted(self._folder.glob("*.log")):
+            for body in read_segment(path):
+                post = _Post.of(body)
+                ids = [f.identity(post.project) for f in post.entries]
+                for name in _names(post.project, post.entries, ids):
+                    self._seen.add(name)
+        self.log.start()
+
+    def stop(self) -> None:
+        """Store what waits, as far as the store allows; the rest is stored at the next start."""
+        self._hands.shutdown()
+        self.log.stop()
+
+    def settle(self, timeout_s: float) -> bool:
+        """Wait until everything answered before now is stored; False where that takes longer."""
+        return self.log.wait_until_loaded(timeout_s)
+
+    def forget(self, project: str, trace_ids: Iterable[str]) -> None:
+        """From now on nothing on these traces is new: they were erased."""
+        with self._lock:
+            for trace_id in trace_ids:
+                self._seen.add(digest("erased", project, trace_id))
+
+    def submit(self, project: str, entries: Sequence[Feedback], *, key_id: str = "") -> Future[list[Outcome]]:
+        """Keep some feedback; the future gives one outcome per entry, in order, once they are on disk.
+
+        The future raises `Unavailable` where the disk or the store does not take them.
+        """
+        body = _Post(project, key_id, utc_now(), entries).packed()
+        ids = [f.identity(project) for f in entries]
+        erased = {digest("erased", project, t) for f in entries for t in traces_of(f)}
+        names = _names(project, entries, ids)
+        told: Future[list[Outcome]] = Future()
+        told.set_running_or_notify_cancel()  # whoever waits may go away
+        with self._lock:
+            is_new = self._are_new(names, erased) and not self.log.is_full
+            if is_new:
+                self._writing.add(told)
+        if not is_new:
+            return self._hands.submit(self._late, project, entries, key_id)
+
+        def answer(written: Future[None]) -> None:
+            if (err := written.exception()) is not None:
+                told.set_exception(err)
+            else:
+                told.set_result([Outcome("stored", i) for i in ids])
+            with self._lock:
+                self._writing.discard(told)
+
+        self.log.submit(body).add_done_callback(answer)
+        return told
+
+    def _are_new(self, names: Sequence[bytes], erased: Iterable[bytes]) -> bool:
+        """True where nothing of this was ever said; from now on it was."""
+        seen = self._seen
+        are_new = len(set(names)) == len(names) and not any(n in seen for n in (*names, *erased))
+        for name in names:
+            seen.add(name)
+        return are_new
+
+    def _late(self, project: str, entries: Sequence[Feedback], key_id: str) -> list[Outcome]:
+        """The desk's own road, behind everything that was new before."""
+        with self._lock:
+            before = list(self._writing)
+        wait(before)
+        if not self.settle(_SETTLE_S):
+            raise Unavailable("feedback waits for the store; send again later")
+        return self._desk.submit(project, entries, key_id=key_id).result()
+
+    # ---------------------------------------------------------------------------------------------- the loader
+
+    def _load(self, segment: Segment) -> None:
+        """Store a segment's feedback; again after a crash, when the desk knows what it has already."""
+        posts = [_Post.of(body) for body in read_segment(segment.path)]
+        for some in _groups(posts):
+            waiting = [
+                self._desk.submit(p.project, p.entries, key_id=p.key_id, received_at=p.received_at)
+                for p in some
+            ]
+            for post, done in zip(some, waiting, strict=True):
+                try:
+                    self._note(post, done.result())
+                except StoreRefuses:
+                    self._one_by_one(post, segment)
+
+    def _note(self, post: _Post, outcomes: Sequence[Outcome]) -> None:
+        if gone := sum(o.status == "erased" for o in outcomes):
+            self._on_refused(post.project, Counter(erased=gone))
+
+    def _one_by_one(self, post: _Post, segment: Segment) -> None:
+        """Store what the store takes of a post, and keep the rest aside for a person."""
+        for entry in post.entries:
+            done = self._desk.submit(post.project, [entry], key_id=post.key_id, received_at=post.received_at)
+            try:
+                self._note(post, done.result())
+            except StoreRefuses:
+                folder = self._folder / "refused"
+                folder.mkdir(exist_ok=True)
+                kept = _Post(post.project, post.key_id, post.received_at, [entry]).packed()
+                (folder / f"{segment.number}-{entry.identity(post.project)}.json").write_bytes(kept)
+                log.exception(
+                    "feedback of project %s is refused by the store; kept in %s", post.project, folder
+                )
+                self._on_refused(post.project, Counter(not_stored=1))
+
+
+def _names(project: str, entries: Iterable[Feedback], ids: Iterable[UUID]) -> list[bytes]:
+    """What makes each entry new: its sender's id and its identity."""
+    return [digest("id", project, f.id) for f in entries] + [digest("feedback", str(i)) for i in ids]
+
+
+def _groups(posts: list[_Post]) -> Iterator[list[_Post]]:
+    some: list[_Post] = []
+    size = 0
+    for post in posts:
+        some.append(post)
+        size += len(post.entries)
+        if size >= _AT_ONCE:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
