@@ -204,39 +204,10 @@ def dots(
         {"field": "num_rated", "title": "Ratings", "format": ","},
         {"field": "num_answers", "title": "Answers", "format": ","},
     ]
-    spec = chart_spec(
-        {"values": values},
-        layer=[
-            {
-                "mark": {"type": "rule", "strokeWidth": 2, "opacity": 0.5, "clip": True},
-                "encoding": {
-                    "y": y,
-                    "x": {**x, "field": "low"},
-                    "x2": {"field": "high"},
-                    "color": grey_few(colours),
-                },
-            },
-            {
-                "params": [
-                    {"name": "group", "select": {"type": "point", "fields": ["value"], "on": "click"}}
-                ],
-                "mark": {
-                    "type": "point",
-                    "filled": True,
-                    "size": 80,
-                    "opacity": 1,
-                    "cursor": "pointer",
-                    "clip": True,
-                },
-                "encoding": {"y": y, "x": x, "color": grey_few(colours), "tooltip": tooltip},
-            },
-        ],
-    )
-    if not few:
-        for layer in spec["layer"]:
-            layer["encoding"]["color"] = {"value": colours.primary}
-    if rule is not None:
-        spec["layer"].insert(0, rule_layer(rule, colours))
+    colour = grey_few(colours) if few else {"value": colours.primary}
+    layers = [] if rule is None else [rule_layer(rule, colours)]
+    layers += _dot_layers({"x": x, "y": y, "color": colour}, tooltip)
+    spec = chart_spec({"values": values}, layer=layers)
     alt = f"{measure} by {what.lower()}: " + "; ".join(f"{v['value']} {v['shown']}" for v in values) + "."
     columns = {
         "value": what,
@@ -251,6 +222,26 @@ def dots(
         values,
         max_height=60 + 60 * len(values),
     )
+
+
+def _dot_layers(encoding: dict[str, Any], tooltip: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The intervals, and upon them the dots, which can be selected."""
+    whole = {**encoding, "x": {**encoding["x"], "field": "low"}, "x2": {"field": "high"}}
+    return [
+        {"mark": {"type": "rule", "strokeWidth": 2, "opacity": 0.5, "clip": True}, "encoding": whole},
+        {
+            "params": [{"name": "group", "select": {"type": "point", "fields": ["value"], "on": "click"}}],
+            "mark": {
+                "type": "point",
+                "filled": True,
+                "size": 80,
+                "opacity": 1,
+                "cursor": "pointer",
+                "clip": True,
+            },
+            "encoding": {**encoding, "tooltip": tooltip},
+        },
+    ]
 
 
 def heatmap(groups: Sequence[Group], colours: Palette, *, rows: str, columns: str) -> Chart:
@@ -277,54 +268,9 @@ def heatmap(groups: Sequence[Group], colours: Palette, *, rows: str, columns: st
         {"field": "shown", "title": "Thumbs-up rate"},
         {"field": "num_rated", "title": "Ratings", "format": ","},
     ]
-    colour = {
-        "field": "rate",
-        "type": "quantitative",
-        "scale": {
-            "domain": [middle - spread, middle, middle + spread],
-            "range": ["#c2410c", "#f1ece8", "#5b7cf0"],
-            "clamp": True,
-            "interpolate": "rgb",
-        },
-        "legend": None,
-    }
-    spec = chart_spec(
-        {"values": shown},
-        layer=[
-            {
-                "params": [
-                    {
-                        "name": "cell",
-                        "select": {"type": "point", "fields": ["value", "value2"], "on": "click"},
-                    }
-                ],
-                "mark": {
-                    "type": "rect",
-                    "cornerRadius": 3,
-                    "stroke": colours.background,
-                    "strokeWidth": 2,
-                    "cursor": "pointer",
-                },
-                "encoding": {"x": x, "y": y, "color": colour, "tooltip": tooltip},
-            },
-            {
-                "mark": {"type": "text", "fontSize": 11, "fontWeight": 500, "cursor": "pointer"},
-                "encoding": {
-                    "x": x,
-                    "y": y,
-                    "text": {"field": "rate", "type": "quantitative", "format": ".0%"},
-                    "color": {
-                        "condition": {
-                            "test": f"datum.rate < {middle - 0.62 * spread:.5f}",
-                            "value": "#ffffff",
-                        },
-                        "value": "#111827",
-                    },
-                    "tooltip": tooltip,
-                },
-            },
-        ],
-    )
+    place = {"x": x, "y": y, "tooltip": tooltip}
+    layers = [_cells(place, middle, spread, colours), _cell_texts(place, middle, spread)]
+    spec = chart_spec({"values": shown}, layer=layers)
     worst = min(shown, key=lambda v: v["rate"], default=None)
     alt = f"Thumbs-up rate by {rows.lower()} and {columns.lower()}, {len(shown)} cells with {FEW} ratings or more."
     if worst is not None:
@@ -336,6 +282,43 @@ def heatmap(groups: Sequence[Group], colours: Palette, *, rows: str, columns: st
         "num_rated": "Ratings",
     }
     return Chart(spec, alt, heads, values, max_height=40 + 27 * len({v["value"] for v in shown}))
+
+
+def _cells(place: dict[str, Any], middle: float, spread: float, colours: Palette) -> dict[str, Any]:
+    """The squares of a heatmap: the further a rate is from the middle, the stronger the colour."""
+    scale = {
+        "domain": [middle - spread, middle, middle + spread],
+        "range": ["#c2410c", "#f1ece8", "#5b7cf0"],
+        "clamp": True,
+        "interpolate": "rgb",
+    }
+    colour = {"field": "rate", "type": "quantitative", "scale": scale, "legend": None}
+    return {
+        "params": [
+            {"name": "cell", "select": {"type": "point", "fields": ["value", "value2"], "on": "click"}}
+        ],
+        "mark": {
+            "type": "rect",
+            "cornerRadius": 3,
+            "stroke": colours.background,
+            "strokeWidth": 2,
+            "cursor": "pointer",
+        },
+        "encoding": {**place, "color": colour},
+    }
+
+
+def _cell_texts(place: dict[str, Any], middle: float, spread: float) -> dict[str, Any]:
+    """The rates in the squares, white where a square is dark."""
+    dark = {"test": f"datum.rate < {middle - 0.62 * spread:.5f}", "value": "#ffffff"}
+    return {
+        "mark": {"type": "text", "fontSize": 11, "fontWeight": 500, "cursor": "pointer"},
+        "encoding": {
+            **place,
+            "text": {"field": "rate", "type": "quantitative", "format": ".0%"},
+            "color": {"condition": dark, "value": "#111827"},
+        },
+    }
 
 
 def bars(
