@@ -62,6 +62,8 @@ def call_of(span: SpanView) -> Call:
             _texts_to_embed(draft)
         elif span.scope == "logfire.openai" or "request_data" in span.roots:
             operation = "" if logfire.is_request_half(span, draft) else operation
+        elif "openinference" in span.roots and openinference.answers_nothing(span, draft):
+            operation = ""
     context.read(span.attrs, span.roots, draft)
     failure.read(span, draft)
     return _assemble(span, draft, operation)

@@ -82,12 +82,14 @@ def _groups(calls: list[Call]) -> list[list[Call]]:
         return [[c] for c in calls]
     leader: dict[tuple[str, str], int] = {}
     group_of = list(range(len(calls)))
-    responses: dict[str, int] = {}
+    responses: dict[str, list[int]] = {}
     for i, call in enumerate(calls):
         if call.operation:
             leader[call.trace_id, call.span_id] = i
             if call.response_id:
-                group_of[i] = responses.setdefault(call.response_id, i)
+                leaders = responses.setdefault(call.response_id, [])
+                group_of[i] = next((j for j in leaders if not _contradict(call, calls[j])), i)
+                leaders += [i] if group_of[i] == i else []
     children: dict[int, list[int]] = {}
     for i, call in enumerate(calls):
         parent = leader.get((call.trace_id, call.parent_span_id or "")) if call.operation else None
@@ -110,6 +112,20 @@ def _all_apart(calls: list[Call]) -> bool:
     responses = [c.response_id for c in asked if c.response_id]
     spans = {c.span_id for c in asked}
     return len(set(responses)) == len(responses) and not any(c.parent_span_id in spans for c in asked)
+
+
+def _contradict(a: Call, b: Call) -> bool:
+    """True where two spans with one response id are two calls: some servers give few ids (Ollama has 1,000) or one.
+
+    Two clients may count or cut one answer differently; they do not differ in its text and in both counts.
+    """
+    return (
+        bool(a.output_text and b.output_text)
+        and a.output_text != b.output_text
+        and None not in (a.usage.input, b.usage.input, a.usage.output, b.usage.output)
+        and a.usage.input != b.usage.input
+        and a.usage.output != b.usage.output
+    )
 
 
 def _same_call(child: Call, parent: Call) -> bool:

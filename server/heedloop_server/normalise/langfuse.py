@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from heedloop_server.normalise.draft import Draft
-from heedloop_server.normalise.messages import one_turn, read_messages
+from heedloop_server.normalise.messages import one_turn, read_messages, with_system
 from heedloop_server.normalise.params import read_params
 from heedloop_server.normalise.payload import answer_messages, embedding_texts, read_response
 from heedloop_server.normalise.providers import provider_id
@@ -75,6 +75,9 @@ def _read_messages(attrs: dict[str, Any], draft: Draft) -> None:
         if isinstance(value, dict) and "messages" not in value and "input" in value:
             value = value["input"]
         draft.input_messages = read_messages(value)
+        if draft.input_messages and _METADATA + "tools" in attrs:  # the rest of a Responses request
+            instructions = as_name(attrs.get(_METADATA + "instructions"))
+            draft.input_messages = with_system(instructions, draft.input_messages)
     if draft.output_messages:
         return
     value = read_json(attrs.get(_NAME + "output"))

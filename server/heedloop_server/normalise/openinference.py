@@ -52,9 +52,8 @@ def _read_models(attrs: dict[str, Any], draft: Draft) -> None:
     given = read_object(
         attrs.get("llm.invocation_parameters") or attrs.get("embedding.invocation_parameters")
     )
-    echo = "created_at" in given  # OpenAI Agents: what the response repeats of its request, defaults among it
-    params = read_params(given)
-    draft.add_params({k: v for k, v in params.items() if v != 1 or not echo})
+    echo = "created_at" in given  # OpenAI Agents: what the response says of itself
+    draft.add_params(read_params(given))
     draft.stream = draft.stream or as_flag(given.get("stream")) is True
     draft.model_requested = (
         draft.model_requested
@@ -104,7 +103,7 @@ def _read_messages(attrs: dict[str, Any], draft: Draft) -> None:
         draft.output_messages = read_messages(unflatten(attrs, "llm.output_messages."), "assistant")
     draft.finish_reasons = draft.finish_reasons or as_texts(attrs.get("llm.finish_reason"))
     if not draft.input_messages:  # completions: texts without roles
-        prompts = unflatten(attrs, "llm.prompts.")
+        prompts = unflatten(attrs, "llm.prompts.") or as_texts(attrs.get("llm.prompts"))
         draft.input_messages = read_messages(
             [p.get("prompt", p) if isinstance(p, dict) else p for p in prompts]
         )
@@ -126,6 +125,16 @@ def _read_embeddings(attrs: dict[str, Any], draft: Draft) -> None:
     ]
     texts = [e["text"] for e in entries if isinstance(e, dict) and isinstance(e.get("text"), str)]
     draft.embedding_inputs = draft.embedding_inputs or tuple(texts)
+
+
+def answers_nothing(span: SpanView, draft: Draft) -> bool:
+    """True for a span of the kind LLM whose output is an object without an answer: a step before the call."""
+    return (
+        span.status_code != STATUS_ERROR
+        and not (draft.output_messages or draft.finish_reasons or draft.response_id)
+        and draft.usage == Usage()
+        and bool(read_object(span.attrs.get("output.value")))
+    )
 
 
 def _read_plain_values(attrs: dict[str, Any], draft: Draft) -> None:

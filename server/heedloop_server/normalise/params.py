@@ -36,6 +36,8 @@ _TEXTS = {
     "service_tier": "service_tier",
 }
 _FORMATS = ("response_format", "responseFormat", "response_mime_type", "responseMimeType")
+_ECHO = frozenset({"truncation", "parallel_tool_calls"})
+"""Fields that tell a Responses API answer, whose fields some clients send as parameters, from a request."""
 _STOPS = ("stop", "stop_sequences", "stopSequences", "stop_tokens")
 
 
@@ -59,7 +61,12 @@ def read_params(given: Mapping[str, Any]) -> dict[str, Any]:
             add_format(params, value)
         elif key == "reasoning" and isinstance(value, dict) and isinstance(value.get("effort"), str):
             params.setdefault("reasoning_effort", value["effort"])
-    return params
+    return _without_defaults(params) if _ECHO.issubset(given) else params
+
+
+def _without_defaults(params: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of a Responses API answer, which repeats the request's and fills in what nobody set."""
+    return {k: v for k, v in params.items() if not (k in ("temperature", "top_p") and v == 1)}
 
 
 def add_format(params: dict[str, Any], value: Any) -> None:

@@ -9,10 +9,12 @@ from heedloop_server.normalise.draft import Draft
 from heedloop_server.normalise.messages import one_turn, read_messages, with_system
 from heedloop_server.normalise.params import read_params
 from heedloop_server.normalise.usage import read_usage
-from heedloop_server.normalise.values import as_flag, as_name, as_text, as_texts, read_object
+from heedloop_server.normalise.values import as_flag, as_name, as_text, as_texts, read_json, read_object
 
 _CONVERSATIONS = ("messages", "contents", "input", "inputText")
 _TO_EMBED = ("input", "texts", "inputs", "contents", "inputText")
+_NO_ID = "__fake_id__"
+"""OpenAI Agents' word in the place of an id, for responses that it made itself of another API's."""
 _INSTRUCTIONS = ("system", "instructions", "system_instruction", "systemInstruction")
 
 
@@ -56,7 +58,7 @@ def embedding_texts(value: Any) -> tuple[str, ...]:
 
 def read_response(draft: Draft, value: Any, *, embeddings: bool = False) -> None:
     """Fills a draft from a provider's response: id, model, answer, finish reasons, usage."""
-    response = read_object(value)
+    response = _response_in(value)
     if set(response) == {"data"}:  # an event of Mistral's stream
         response = read_object(response["data"])
     if not response:
@@ -64,9 +66,8 @@ def read_response(draft: Draft, value: Any, *, embeddings: bool = False) -> None
     if "generations" in response:
         _read_langchain(draft, response)
         return
-    draft.response_id = draft.response_id or as_name(
-        response.get("id") or response.get("responseId") or response.get("response_id")
-    )
+    own = as_name(response.get("id") or response.get("responseId") or response.get("response_id"))
+    draft.response_id = draft.response_id or (own if own != _NO_ID else None)
     draft.model_answered = draft.model_answered or as_name(
         response.get("model") or response.get("modelVersion") or response.get("model_version")
     )
@@ -77,6 +78,19 @@ def read_response(draft: Draft, value: Any, *, embeddings: bool = False) -> None
         return
     draft.output_messages = draft.output_messages or answer_messages(response)
     draft.finish_reasons = draft.finish_reasons or _finish_reasons(response)
+
+
+def _response_in(value: Any) -> dict[str, Any]:
+    """The response that a value holds, also as a list of one; an empty one where it holds none."""
+    parsed = read_json(value)
+    if (
+        isinstance(parsed, list)
+        and len(parsed) == 1
+        and isinstance(parsed[0], dict)
+        and "object" in parsed[0]
+    ):
+        return parsed[0]
+    return parsed if isinstance(parsed, dict) else {}
 
 
 def answer_messages(response: dict[str, Any]) -> tuple[Message, ...]:

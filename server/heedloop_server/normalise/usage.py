@@ -83,8 +83,8 @@ def read_usage(value: Any) -> Usage:
 def including_cache(usage: Usage, *, total: int | None = None, excludes: bool = False) -> Usage:
     """The same usage with `input` counted the one way: cached tokens included.
 
-    Clients differ and do not say. Where the total is known it decides; a cached part greater than its whole shows that
-    the whole leaves it out; else the form's habit (`excludes`) does.
+    `output` is counted the one way too: thoughts included. Clients differ and do not say. Where the total is known it
+    decides; a part greater than its whole shows that the whole leaves it out; else the form's habit (`excludes`) does.
 
     Returns:
         The usage; all fields None where neither input nor output were counted (zeros for both are what clients send
@@ -92,30 +92,30 @@ def including_cache(usage: Usage, *, total: int | None = None, excludes: bool = 
     """
     if not usage.input and not usage.output:
         return Usage()
-    usage = _including_thoughts(usage, total)
     cached = (usage.cache_read_input or 0) + (usage.cache_write_input or 0)
-    if usage.input is None or not cached or not _leaves_out(usage, cached, total, excludes):
+    thoughts = usage.reasoning_output or 0
+    if not cached and not thoughts:
         return usage
-    return replace(usage, input=usage.input + cached)
+    without_cached, without_thoughts = _left_out(usage, cached, thoughts, total, excludes)
+    return replace(
+        usage,
+        input=usage.input + cached if without_cached and usage.input is not None else usage.input,
+        output=usage.output + thoughts if without_thoughts and usage.output is not None else usage.output,
+    )
 
 
-def _including_thoughts(usage: Usage, total: int | None) -> Usage:
-    """The same usage with `output` counted the one way: Google's leaves the thoughts out, which the total shows."""
-    thoughts = usage.reasoning_output
-    if not thoughts or usage.output is None:
-        return usage
-    if thoughts <= usage.output and total != (usage.input or 0) + usage.output + thoughts:
-        return usage
-    return replace(usage, output=usage.output + thoughts)
-
-
-def _leaves_out(usage: Usage, cached: int, total: int | None, excludes: bool) -> bool:
-    counted = (usage.input or 0) + (usage.output or 0)
-    if cached > (usage.input or 0):
-        return True
-    if total is not None:
-        return total == counted + cached
-    return excludes
+def _left_out(
+    usage: Usage, cached: int, thoughts: int, total: int | None, excludes: bool
+) -> tuple[bool, bool]:
+    """Whether `input` leaves the cached tokens out, and `output` the thoughts."""
+    inputs, outputs = usage.input or 0, usage.output or 0
+    sure = cached > inputs, thoughts > outputs
+    if total is None:
+        return sure[0] or excludes, sure[1]
+    for left_out in (sure, (True, sure[1]), (sure[0], True), (True, True)):
+        if total == inputs + outputs + cached * left_out[0] + thoughts * left_out[1]:
+            return left_out
+    return sure
 
 
 def _find(counts: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
