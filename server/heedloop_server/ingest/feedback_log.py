@@ -11,6 +11,7 @@ must see it. Readers wait for what was logged before they came (`settle`), so th
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import threading
@@ -92,8 +93,7 @@ class FeedbackLog:
         for names in seen_names(store):
             self._seen.add_all(names)
         for path in sorted(self._folder.glob("*.log")):
-            for body in read_segment(path):
-                post = _Post.of(body)
+            for post in self._read(path):
                 ids = [f.identity(post.project) for f in post.entries]
                 for name in _names(post.project, post.entries, ids):
                     self._seen.add(name)
@@ -101,7 +101,7 @@ class FeedbackLog:
 
     def stop(self) -> None:
         """Store what waits, as far as the store allows; the rest is stored at the next start."""
-        self._hands.shutdown()
+        self._hands.shutdown(cancel_futures=True)
         self.log.stop()
 
     def settle(self, timeout_s: float) -> bool:
@@ -164,8 +164,7 @@ class FeedbackLog:
 
     def _load(self, segment: Segment) -> None:
         """Store a segment's feedback; again after a crash, when the desk knows what it has already."""
-        posts = [_Post.of(body) for body in read_segment(segment.path)]
-        for some in _groups(posts):
+        for some in _groups(self._read(segment.path)):
             waiting = [
                 self._desk.submit(p.project, p.entries, key_id=p.key_id, received_at=p.received_at)
                 for p in some
@@ -174,25 +173,40 @@ class FeedbackLog:
                 try:
                     self._note(post, done.result())
                 except StoreRefuses:
-                    self._one_by_one(post, segment)
+                    self._one_by_one(post)
+
+    def _read(self, path: Path) -> Iterator[_Post]:
+        """The posts of a segment; one that this version cannot read is kept aside and holds nothing up."""
+        for body in read_segment(path):
+            try:
+                yield _Post.of(body)
+            except (ValueError, KeyError, TypeError):
+                kept = self._set_aside(hashlib.sha256(body).hexdigest()[:32], body)
+                log.exception("a record of %s cannot be read; kept in %s", path.name, kept)
+
+    def _set_aside(self, name: str, body: bytes) -> Path:
+        folder = self._folder / "refused"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.json").write_bytes(body)
+        return folder
 
     def _note(self, post: _Post, outcomes: Sequence[Outcome]) -> None:
         if gone := sum(o.status == "erased" for o in outcomes):
             self._on_refused(post.project, Counter(erased=gone))
 
-    def _one_by_one(self, post: _Post, segment: Segment) -> None:
+    def _one_by_one(self, post: _Post) -> None:
         """Store what the store takes of a post, and keep the rest aside for a person."""
         for entry in post.entries:
             done = self._desk.submit(post.project, [entry], key_id=post.key_id, received_at=post.received_at)
             try:
                 self._note(post, done.result())
             except StoreRefuses:
-                folder = self._folder / "refused"
-                folder.mkdir(exist_ok=True)
-                kept = _Post(post.project, post.key_id, post.received_at, [entry]).packed()
-                (folder / f"{segment.number}-{entry.identity(post.project)}.json").write_bytes(kept)
+                kept = self._set_aside(
+                    str(entry.identity(post.project)),
+                    _Post(post.project, post.key_id, post.received_at, [entry]).packed(),
+                )
                 log.exception(
-                    "feedback of project %s is refused by the store; kept in %s", post.project, folder
+                    "feedback of project %s is refused by the store; kept in %s", post.project, kept
                 )
                 self._on_refused(post.project, Counter(not_stored=1))
 
@@ -202,7 +216,7 @@ def _names(project: str, entries: Iterable[Feedback], ids: Iterable[UUID]) -> li
     return [digest("id", project, f.id) for f in entries] + [digest("feedback", str(i)) for i in ids]
 
 
-def _groups(posts: list[_Post]) -> Iterator[list[_Post]]:
+def _groups(posts: Iterable[_Post]) -> Iterator[list[_Post]]:
     some: list[_Post] = []
     size = 0
     for post in posts:

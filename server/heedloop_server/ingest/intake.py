@@ -146,6 +146,19 @@ class Intake:
                 return tally, pending
             time.sleep(0.005)
 
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes that are safe in a log and not in the store yet."""
+        return sum(one.backlog_bytes for one in self._logs())
+
+    @property
+    def is_failing(self) -> bool:
+        """True while the store refuses what a log holds."""
+        return any(one.failure is not None for one in self._logs())
+
+    def _logs(self) -> list[RequestLog]:
+        return [self.log] if self.feedback_log is None else [self.log, self.feedback_log.log]
+
     def lag_s(self) -> float:
         """Seconds that the oldest request in the log has waited for the store."""
         return self.log.oldest_age_s()

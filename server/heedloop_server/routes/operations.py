@@ -81,7 +81,7 @@ def metrics(request: Request) -> PlainTextResponse:
         "gauge",
         "bytes in the log that wait for the store",
         {},
-        intake.log.backlog_bytes,
+        intake.backlog_bytes,
     )
     lines.add("heedloop_log_lag_seconds", "gauge", "how long the oldest of them waits", {}, intake.lag_s())
     lines.add("heedloop_log_syncs_total", "counter", "fdatasync calls of the log", {}, intake.log.num_syncs)
@@ -90,7 +90,7 @@ def metrics(request: Request) -> PlainTextResponse:
         "gauge",
         "1 while the store refuses the log",
         {},
-        int(intake.log.failure is not None),
+        int(intake.is_failing),
     )
     return PlainTextResponse(lines.text(), media_type="text/plain; version=0.0.4")
 

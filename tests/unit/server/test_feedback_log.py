@@ -177,6 +177,14 @@ def test_what_the_store_refuses_is_kept_aside_and_does_not_hold_up_the_rest(
     assert place.refused == [("p", Counter(not_stored=1))]
 
 
+def test_a_record_that_this_version_cannot_read_is_kept_and_holds_nothing_up(place: Place) -> None:
+    place.log.log.submit(b'{"project": "p", "from": "another version"}').result(30)
+    assert place.say(said()) == ["stored"]
+    assert len(place.stored()) == 1
+    (kept,) = (place.folder / "refused").iterdir()
+    assert "another version" in kept.read_text()
+
+
 def test_a_store_that_is_away_for_a_while_loses_nothing(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
