@@ -1,6 +1,6 @@
 """How many spans a second are acknowledged and stored, how long an answer takes, and what it costs.
 
-    python benchmarks/ingest.py [--seconds 5] [--phoenix VENV] [--mlflow VENV] [--soak MINUTES] [--out FILE]
+    python benchmarks/ingest.py [--seconds 5] [--phoenix VENV] [--mlflow VENV] [--minutes MINUTES] [--out FILE]
 
 Starts a real server on a temporary folder and loads it from this process over keep-alive connections, with request bodies made
 beforehand, on the same machine. "Stored" counts until the ledger says that every acknowledged span is in the table. In the same
@@ -9,13 +9,15 @@ Phoenix and MLflow under the same load, each from its own environment:
 
     uv venv phoenix && uv pip install --python phoenix/bin/python arize-phoenix
 
-The whole takes about four minutes, with both peers. `--soak 10` adds ten minutes at 10,000 spans/s with the memory every half minute.
+The whole takes about four minutes, with both peers. `--minutes 10` runs nothing but ten minutes at 10,000 spans/s with ten judgements a
+second, and samples the server's memory every half minute.
 """
 
 import argparse
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -73,16 +75,25 @@ def run(
 
 
 def soak(server: ServerProcess, minutes: float) -> list[str]:
-    """Memory every half minute at 10,000 spans/s."""
-    lines = [f"Memory (MB) every 30 s of {minutes:g} min at 10,000 spans/s, and p99 of the answers (ms):", ""]
-    for _ in range(round(minutes * 2)):
-        load = run(server, "soak", connections=8, spans=50, seconds=30, rate=10_000)[0]
-        ordered = sorted(load.latencies_ms)
-        lines.append(
-            f"- {load.rss_mb:,.0f} MB, p99 {ordered[int(len(ordered) * 0.99)]:.1f}, {load.acknowledged / load.stored_s:,.0f} stored/s"
-        )
-        print(lines[-1], file=sys.stderr)
-    return lines
+    """One load of 10,000 spans/s with ten judgements a second, and the server's memory every half minute of it."""
+    sizes: list[float] = []
+    over = threading.Event()
+
+    def sample() -> None:
+        while not over.wait(30):
+            sizes.append(rss_mb(server.process.pid))
+            print(f"{len(sizes) / 2:g} min: {sizes[-1]:,.0f} MB", file=sys.stderr)
+
+    watch = threading.Thread(target=sample)
+    watch.start()
+    try:
+        shape = {"connections": 8, "spans": 50, "rate": 10_000, "judged": True}
+        loads = run(server, f"{minutes:g} min at 10,000 spans/s", seconds=minutes * 60, **shape)
+    finally:
+        over.set()
+        watch.join()
+    listed = ", ".join(f"{s:,.0f}" for s in sizes)
+    return [HEAD, *(load.row() for load in loads), "", f"Memory of the server every 30 s (MB): {listed}"]
 
 
 def floor(seconds: float) -> list[str]:
@@ -141,12 +152,19 @@ def measure(args: argparse.Namespace) -> list[str]:
             say(*(load.row() for load in run(server, name, seconds=args.seconds, **shape)))
         name = "8 exporters, 50 spans a request, all by the Python normaliser"
         say(run(server, name, connections=8, spans=50, seconds=args.seconds, scope="another")[0].row())
-        soaked = soak(server, args.soak) if args.soak else []
         server.stop()
     for name in PEERS:
         if environment := getattr(args, name):
             say(run_peer(name, environment, seconds=args.seconds).row())
-    say("", *soaked)
+    return lines
+
+
+def measure_soak(minutes: float) -> list[str]:
+    """The soak alone, on a server of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = ServerProcess(Path(folder), env={"HEEDLOOP_SEAL_AFTER_S": "0.3"}).start()
+        lines = soak(server, minutes)
+        server.stop()
     return lines
 
 
@@ -157,14 +175,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--phoenix", type=Path, metavar="VENV", help="environment with arize-phoenix")
     parser.add_argument("--mlflow", type=Path, metavar="VENV", help="environment with mlflow")
-    parser.add_argument("--soak", type=float, default=0.0, metavar="MINUTES")
+    parser.add_argument("--minutes", type=float, default=0.0, help="only the load of this many minutes")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--floor", type=float, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.floor:
         _floor(args.floor)
         return
-    report = "\n".join(measure(args)) + "\n"
+    report = "\n".join(measure_soak(args.minutes) if args.minutes else measure(args)) + "\n"
     print(report)
     if args.out:
         args.out.write_text(report)
