@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import dashboard_world as worlds
@@ -30,111 +31,113 @@ SHORT = f"![m](http://{HOST}/m.png)<img src=http://{HOST}/i.png onerror=window.p
 ANSWER = "\n".join(ATTACKS) + "\n" + "W" * 200_000
 
 
+TRACE, SPAN = worlds.hexid("hostile trace", 32), worlds.hexid("hostile span", 16)
+NUM_OTHERS = 80
+
+
 @pytest.fixture(scope="module")
 def hostile(api: Client, server: tuple[str, str]) -> dict[str, str]:
     """A project in which everything that can be named is named by an attacker."""
     url, key = server[0], api.create_project("hostile")["key"]
     client = Client(url, key)
-    now = datetime.now(timezone.utc) - timedelta(minutes=10)
-    trace, id = worlds.hexid("hostile trace", 32), worlds.hexid("hostile span", 16)
-    more = {f"heedloop.metadata.{SHORT[:60]}": SHORT, "user.id": SHORT, "gen_ai.conversation.id": SHORT}
-    spans = [
-        worlds.answer_span(
-            now,
-            trace=trace,
-            id=id,
-            question=ATTACKS[1],
-            answer=ANSWER,
-            model=SHORT,
-            version=SHORT,
-            topic=SHORT,
-            **more,
-        )
-    ]
-    for i in range(80):
-        version = SHORT if i % 2 else SHORT + " 2"
-        spans.append(
-            worlds.answer_span(
-                now - timedelta(seconds=i),
-                trace=worlds.hexid(f"h{i}", 32),
-                id=worlds.hexid(f"hs{i}", 16),
-                question=ATTACKS[i % 7],
-                answer=ATTACKS[(i + 1) % 7],
-                model=SHORT,
-                version=version,
-                topic=SHORT,
-            )
-        )
+    spans = _spans(datetime.now(timezone.utc) - timedelta(minutes=10))
     worlds.post(url, key, spans)
     worlds.wait_until(lambda: client.ledger()["stored"] >= len(spans), "the hostile spans are stored")
-    target = Target(trace_id=trace, span_id=id)
-    author = Author("end_user", SHORT)
-    feedback = [
-        Feedback(kind="rating", target=target, value=0, comment=ATTACKS[0], author=author),
-        Feedback(
-            kind="flag",
-            target=Target(trace_id=trace, span_id=id, range=CharRange(0, 40, answer_hash(ANSWER))),
-            category=SHORT,
-            comment=ATTACKS[1],
-            author=author,
-        ),
-        Feedback(kind="correction", target=target, correction=ATTACKS[1] + ATTACKS[2], author=author),
-        Feedback(kind="comment", target=target, comment=ATTACKS[3], author=author),
-    ]
-    feedback += [
-        Feedback(
-            kind="rating",
-            target=Target(trace_id=worlds.hexid(f"h{i}", 32), span_id=worlds.hexid(f"hs{i}", 16)),
-            value=i % 2,
-            comment=f"{ATTACKS[i % 7]} wrong answer {i}" if i % 2 == 0 else None,
-            author=Author("end_user", f"u{i}"),
-        )
-        for i in range(80)
-    ]
-    feedback += [_comparison(i) for i in range(0, 60, 2)]
-    answer = client.send_feedback(feedback)
+    answer = client.send_feedback([*_judgements(), *(_comparison(i) for i in range(0, 60, 2))])
     assert answer["rejected"] == 0
     snapshot = client.create_snapshot(SHORT)
-    watched = {"model": SHORT, "tag": [SHORT], f"metadata.{SHORT[:60]}": SHORT}
-    alert = client.create_alert(
-        {
-            "name": SHORT,
-            "metric": "rate",
-            "filters": watched,
-            "kind": "threshold",
-            "threshold": 0.9,
-            "min_count": 1,
-        }
-    )
-    client.acknowledge_alert(alert["id"], ATTACKS[1], comment=ATTACKS[0])
-    client.create_run(
-        Run(
-            id="hostile-run",
-            method="sft",
-            name=SHORT,
-            model_name=SHORT,
-            snapshot_id=snapshot.id,
-            parent=SHORT,
-            config={SHORT: SHORT},
-            error=ATTACKS[1],
-        )
-    )
-    client.add_run_history("hostile-run", [{"step": s, SHORT: float(s)} for s in range(3)])
+    _run(client, snapshot.id)
     return {
         "key": key,
-        "trace": trace,
+        "trace": TRACE,
         "feedback": answer["results"][0]["feedback_id"],
         "correction": answer["results"][2]["feedback_id"],
         "snapshot": snapshot.id,
-        "alert": alert["id"],
+        "alert": _alert(client),
     }
+
+
+def _spans(now: datetime) -> list[dict[str, Any]]:
+    """One answer with all that an attacker can write, and others beside it."""
+    names = {"model": SHORT, "topic": SHORT}
+    more = {f"heedloop.metadata.{SHORT[:60]}": SHORT, "user.id": SHORT, "gen_ai.conversation.id": SHORT}
+    first = worlds.answer_span(
+        now, trace=TRACE, id=SPAN, question=ATTACKS[1], answer=ANSWER, version=SHORT, **names, **more
+    )
+    others = [
+        worlds.answer_span(
+            now - timedelta(seconds=i),
+            trace=worlds.hexid(f"h{i}", 32),
+            id=worlds.hexid(f"hs{i}", 16),
+            question=ATTACKS[i % 7],
+            answer=ATTACKS[(i + 1) % 7],
+            version=SHORT if i % 2 else SHORT + " 2",
+            **names,
+        )
+        for i in range(NUM_OTHERS)
+    ]
+    return [first, *others]
+
+
+def _judgements() -> list[Feedback]:
+    """Every kind of word about the first answer, then thumbs with comments on the others."""
+    target, author = Target(trace_id=TRACE, span_id=SPAN), Author("end_user", SHORT)
+    part = Target(trace_id=TRACE, span_id=SPAN, range=CharRange(0, 40, answer_hash(ANSWER)))
+    return [
+        Feedback(kind="rating", target=target, value=0, comment=ATTACKS[0], author=author),
+        Feedback(kind="flag", target=part, category=SHORT, comment=ATTACKS[1], author=author),
+        Feedback(kind="correction", target=target, correction=ATTACKS[1] + ATTACKS[2], author=author),
+        Feedback(kind="comment", target=target, comment=ATTACKS[3], author=author),
+        *(
+            Feedback(
+                kind="rating",
+                target=_other(i),
+                value=i % 2,
+                comment=f"{ATTACKS[i % 7]} wrong answer {i}" if i % 2 == 0 else None,
+                author=Author("end_user", f"u{i}"),
+            )
+            for i in range(NUM_OTHERS)
+        ),
+    ]
+
+
+def _other(i: int) -> Target:
+    return Target(trace_id=worlds.hexid(f"h{i}", 32), span_id=worlds.hexid(f"hs{i}", 16))
+
+
+def _alert(client: Client) -> str:
+    """An acknowledged alert's id."""
+    rule = {
+        "name": SHORT,
+        "metric": "rate",
+        "filters": {"model": SHORT, "tag": [SHORT], f"metadata.{SHORT[:60]}": SHORT},
+        "kind": "threshold",
+        "threshold": 0.9,
+        "min_count": 1,
+    }
+    alert = client.create_alert(rule)
+    client.acknowledge_alert(alert["id"], ATTACKS[1], comment=ATTACKS[0])
+    return str(alert["id"])
+
+
+def _run(client: Client, snapshot_id: str) -> None:
+    run = Run(
+        id="hostile-run",
+        method="sft",
+        name=SHORT,
+        model_name=SHORT,
+        snapshot_id=snapshot_id,
+        parent=SHORT,
+        config={SHORT: SHORT},
+        error=ATTACKS[1],
+    )
+    client.create_run(run)
+    client.add_run_history("hostile-run", [{"step": s, SHORT: float(s)} for s in range(3)])
 
 
 def _comparison(i: int) -> Feedback:
     """Two answers of two hostile versions, side by side."""
-    targets = tuple(
-        Target(trace_id=worlds.hexid(f"h{n}", 32), span_id=worlds.hexid(f"hs{n}", 16)) for n in (i, i + 1)
-    )
+    targets = (_other(i), _other(i + 1))
     return Feedback(
         kind="comparison",
         target=targets[0],
