@@ -24,6 +24,7 @@ __all__ = [
     "Unavailable",
     "Unreachable",
     "drop_none",
+    "json_entries",
 ]
 
 DEFAULT_URL = "http://127.0.0.1:8321"
@@ -169,6 +170,17 @@ class Rest:
 
 def drop_none(params: Mapping[str, Any]) -> Json:
     return {k: v for k, v in params.items() if v is not None}
+
+
+def json_entries(file: bytes) -> list[Any]:
+    """The entries of a JSON array, or of JSON Lines; raises ValueError where it is neither, or no UTF-8."""
+    try:
+        text = file.decode("utf-8-sig")
+        if text.lstrip().startswith("["):
+            return cast(list[Any], json.loads(text))
+        return [json.loads(line) for line in text.split("\n") if line.strip()]
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as err:
+        raise ValueError(f"the file is neither a JSON array nor an object a line: {str(err)[:200]}") from None
 
 
 def _cause(err: requests.RequestException) -> str:

@@ -37,6 +37,7 @@ from heedloop._rest import (
     Unavailable,
     Unreachable,
     drop_none,
+    json_entries,
 )
 from heedloop.schema import (
     ROW_CLASSES,
@@ -64,6 +65,7 @@ __all__ = [
 ]
 
 ReviewMethod = Literal["GET", "POST", "PUT", "PATCH"]
+ReviewFormat = Literal["jsonl", "label_studio", "argilla"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -105,8 +107,10 @@ class Client(Rest):
         Raises:
             Unreachable: the transfer broke; what came so far is no whole file.
         """
-        params = drop_none({"format": fmt, **filters})
-        with self._request("GET", f"/v1/{what}/export", params=params, stream=True) as answer:
+        yield from self._pieces(f"/v1/{what}/export", drop_none({"format": fmt, **filters}))
+
+    def _pieces(self, path: str, params: Mapping[str, Any]) -> Iterator[bytes]:
+        with self._request("GET", path, params=params, stream=True) as answer:
             try:
                 yield from answer.iter_content(1 << 16)
             except requests.RequestException as err:
@@ -336,6 +340,40 @@ class Client(Rest):
     def change_review_queue(self, queue_id: str, **settings: Any) -> Json:
         """Change settings of a review queue."""
         return self._send("PATCH", f"/v1/review/queues/{queue_id}", settings)
+
+    def export_review(
+        self, queue_id: str, *, fmt: ReviewFormat = "jsonl", pseudonyms: bool = False
+    ) -> Iterator[bytes]:
+        """A queue's items with everybody's judgements as one file in pieces, in this tool's format.
+
+        Raises:
+            Unreachable: the transfer broke; what came so far is no whole file.
+        """
+        params = {"format": fmt, "pseudonyms": str(pseudonyms).lower()}
+        yield from self._pieces(f"/v1/review/queues/{queue_id}/export", params)
+
+    def import_review(self, queue_id: str, file: bytes, *, fmt: ReviewFormat = "jsonl") -> Json:
+        """Judgements made elsewhere, a file of that tool: `results`, one per judgement, and how many of each `status`.
+
+        Sent 500 entries at a time; the same file again is safe, since what was stored already is a `duplicate`.
+
+        Raises:
+            ValueError: the file is neither a JSON array nor an object a line.
+        """
+        entries = json_entries(file)
+        whole: Json = {"results": [], "stored": 0, "duplicate": 0, "rejected": 0}
+        for first in range(0, len(entries), 500):
+            part = self._send(
+                "POST", f"/v1/review/queues/{queue_id}/import?format={fmt}", entries[first : first + 500]
+            )
+            for result in part["results"]:
+                if result.get("error"):  # the server counts within what it was sent
+                    number, _, rest = result["error"]["field"][1:].partition("]")
+                    result["error"]["field"] = f"[{int(number) + first}]{rest}"
+            whole["results"] += part["results"]
+            for status in ("stored", "duplicate", "rejected"):
+                whole[status] += part[status]
+        return whole
 
     def set_guideline(
         self, queue_id: str, text: str, *, examples: Sequence[Mapping[str, str]] = (), send_back: bool = False

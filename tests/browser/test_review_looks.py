@@ -182,7 +182,7 @@ def test_the_reviewers_pages(
         one = queues["one"]
         pages = {
             "queues": "", "new": "?new=1&tag=refunds&fill=filter", "items": f"?queue={one}", "agreement": f"?queue={one}&part=agreement",
-            "annotators": f"?queue={one}&part=annotators", "fill": f"?queue={one}&fill=sample&tag=refunds",
+            "annotators": f"?queue={one}&part=annotators", "exchange": f"?queue={one}&part=exchange", "fill": f"?queue={one}&fill=sample&tag=refunds",
         }  # fmt: skip
         for name, query in pages.items():
             page.goto(f"{dashboard}/review-queues{query}")

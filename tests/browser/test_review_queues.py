@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import review_world as worlds
 from dashboard_browser import settled
@@ -128,3 +131,37 @@ def test_training_says_what_was_expected_and_gold_says_nothing(
         worlds.all_saved(page)
     counts = project.api.review("GET", f"queues/{queue}/annotators")["annotators"]
     assert [(a["author_id"], a["gold"]["n"]) for a in counts if a["gold"]] != []
+
+
+def test_judgements_go_to_another_tool_and_come_back(
+    admin: Page, browser: Browser, dashboard: str, project: worlds.Project, tmp_path: Path
+) -> None:
+    """A vendor gets a Label Studio file with pseudonyms, and sends one back in which one judgement is wrong."""
+    targets = project.answers(2, prefix="vendor", text="Two lines\u2028and a half.")
+    queue = project.queue("vendor", [worlds.THUMB], [[t] for t in targets], judgements_per_item=2)
+    worlds.judge_all(project.url, project.annotator("gail"), queue, lambda _: {"thumb": 1})
+    admin.goto(f"{dashboard}/review-queues?queue={queue}&part=exchange")
+    settled(admin)
+    admin.get_by_text("Pseudonyms instead").click()
+    with admin.expect_download() as download:
+        admin.get_by_role("button", name="Export with pseudonyms").click()
+    file = tmp_path / "theirs.jsonl"
+    download.value.save_as(file)
+    entries = [json.loads(line) for line in file.read_bytes().decode().split("\n") if line]
+    assert len(entries) == 2
+    assert "gail" not in str(entries)
+    for entry in entries:
+        entry["judgements"] = [entry["judgements"][0] | {"annotator": "vendor-7", "answers": {"thumb": 0}}]
+    entries[1]["judgements"][0]["answers"] = {"thumb": 7}
+    file.write_text("\n".join(json.dumps(e, ensure_ascii=False) for e in entries), encoding="utf-8")
+    admin.locator("input[type=file]").set_input_files(file)
+    admin.get_by_role("button", name="Import").click()
+    said = admin.locator(".finding").filter(has_text="1 judgement stored; 0 were there already, 1 refused.")
+    expect(said).to_be_visible()
+    expect(admin.get_by_role("region", name="Refused judgements")).to_contain_text("[1].answers.thumb")
+    assert {f["author"]["id"] for f in project.said(name="thumb")} >= {"gail", "vendor-7"}
+    reviewer = str(project.api.create_key("rhea", role="reviewer")["key"])
+    with worlds.signed_in_as(browser, dashboard, reviewer) as (_, page):
+        page.goto(f"{dashboard}/review-queues?queue={queue}&part=exchange")
+        expect(page.get_by_role("button", name="Export with names")).to_be_visible()
+        assert page.get_by_role("button", name="Import").count() == 0

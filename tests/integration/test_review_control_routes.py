@@ -243,6 +243,22 @@ def test_out_to_another_tool_and_back_into_another_queue(server: World, format: 
     assert {f["created_at"] for f in said} == {f["created_at"] for f in server.admin.feedback(author_id=who)}
 
 
+def test_lines_are_cut_at_newlines_only(server: World) -> None:
+    """JSON leaves U+2028, U+2029 and U+0085 as they are; our own export of such an answer has to come back in."""
+    [call] = server.calls(1)
+    queue = server.queue([*FULL, {"name": "note", "kind": "text"}], fill=False)
+    items = [[{"trace_id": call.trace_id, "span_id": call.span_id}]]
+    server.admin.ask("POST", f"/review/queues/{queue}/items", {"source": "targets", "items": items})
+    note = "one\u2028two\u2029three\u0085four"
+    judge_all(server.person("lines"), queue, lambda _: {"thumb": 1, "note": note})
+    text = read(server.admin, f"/review/queues/{queue}/export")
+    assert "\u2028" in text
+    body = text.replace('"lines"', '"lines-2"').encode()
+    done = post(server.admin, f"/review/queues/{queue}/import", body)
+    assert (done["stored"], done["rejected"]) == (1, 0)
+    assert {f["comment"] for f in server.admin.feedback(author_id="lines-2") if f["name"] == "note"} == {note}
+
+
 def test_an_import_answers_for_each_judgement_and_nothing_wrong_is_taken(server: World) -> None:
     [c] = server.calls(1)
     queue = server.queue(FULL, fill=False)

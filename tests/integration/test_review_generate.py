@@ -168,3 +168,30 @@ def test_fill_gold_guideline_and_progress(server: ServerProcess, tmp_path: Path,
     text.write_text("{")
     assert command(server, "create", "x", "--questions", str(text)) == 2
     assert "is no JSON" in capsys.readouterr().err
+
+
+def test_export_and_import(server: ServerProcess, tmp_path: Path, capsys) -> None:
+    questions, out = tmp_path / "q.json", tmp_path / "theirs.json"
+    questions.write_text(json.dumps([{"name": "thumb", "kind": "thumb"}]))
+    assert command(server, "create", "vendor", "--questions", str(questions)) == 0
+    assert command(server, "fill", "vendor", "--source", "filter", "--limit", "3", "--model", "model-a") == 0
+    assert command(server, "export", "vendor", "--out", str(out), "--format", "jsonl") == 0
+    entries = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [p.name for p in tmp_path.iterdir() if p.name.endswith(".part")] == []
+    said = {"annotator": "vendor-1", "submitted_at": "2026-01-01T00:00:00Z"}
+    # 501 entries are two posts; what is refused is named by its place in the file
+    wrong = {"item_id": entries[0]["item_id"], "judgements": [{**said, "answers": {"thumb": 7}}]}
+    good = [{"item_id": e["item_id"], "judgements": [{**said, "answers": {"thumb": 1}}]} for e in entries]
+    out.write_text(json.dumps([*good, *[wrong] * 500]), encoding="utf-8")
+    capsys.readouterr()
+    assert command(server, "import", "vendor", str(out)) == 1
+    told = capsys.readouterr()
+    assert f"{len(good)} stored, 0 there already, 500 refused" in told.out
+    assert told.err.startswith(f"[{len(good)}].answers.thumb by vendor-1: ")
+    assert "and 480 more" in told.err
+    out.write_text(json.dumps(good), encoding="utf-8")
+    assert command(server, "import", "vendor", str(out)) == 0
+    assert f"0 stored, {len(good)} there already" in capsys.readouterr().out
+    out.write_text("{", encoding="utf-8")
+    assert command(server, "import", "vendor", str(out)) == 2
+    assert "neither a JSON array nor an object a line" in capsys.readouterr().err

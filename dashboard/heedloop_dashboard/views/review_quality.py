@@ -148,26 +148,26 @@ def annotators(queue: Mapping[str, Any]) -> None:
 def _people(people: Sequence[Mapping[str, Any]]) -> None:
     heads = [
         {"key": "who", "label": "Annotator", "kind": ""},
+        {"key": "careless", "label": "Careless", "kind": ""},
         {"key": "items", "label": "Answers", "kind": "number"},
         {"key": "gold", "label": "Right on gold", "kind": "number"},
         {"key": "reliability", "label": "Reliability", "kind": "number"},
         {"key": "severity", "label": "Milder or harsher", "kind": "number"},
         {"key": "speed", "label": "Median", "kind": "number"},
         {"key": "drift", "label": "Drift", "kind": "number"},
-        {"key": "careless", "label": "Careless", "kind": ""},
     ]
     rows = [
         {
             "key": p["author_id"],
             "cells": [
                 p["author_id"],
+                "Suspected" if p.get("careless") else "",
                 words.count(p.get("num_items")),
                 words.interval(p["gold"]) if p.get("gold") else None,
                 _lowest(p.get("reliability") or {}),
                 _severity(p.get("severity") or {}),
                 words.duration(None if p.get("median_s") is None else p["median_s"] * 1e9),
                 words.change(p.get("drift")),
-                "Suspected" if p.get("careless") else "",
             ],
         }
         for p in people
@@ -181,7 +181,8 @@ def _lowest(reliability: Mapping[str, Mapping[str, Any]]) -> str | None:
     if not known:
         return None
     value, question = min(known, key=lambda k: k[0]["estimate"])
-    return f"{words.percent(value['estimate'])} ({100 * value['low']:.0f} to {100 * value['high']:.0f}) {question}"
+    estimate, low, high = (100 * value[n] for n in ("estimate", "low", "high"))
+    return f"{estimate:.0f}% ({low:.0f} to {high:.0f}) {question}"
 
 
 def _severity(severity: Mapping[str, Interval | None]) -> str | None:
@@ -252,11 +253,13 @@ def _bias(tendencies: Sequence[Mapping[str, Any]], queue: Mapping[str, Any]) -> 
 
 
 def _flat(name: str, value: Any) -> list[tuple[str, Interval]]:
-    """An interval by name, or several by the values of a field."""
+    """An interval by name, or several by the values of a field; one value alone goes along with nothing."""
     if not isinstance(value, Mapping):
         return []
     if "estimate" in value:
         return [(name.replace("_", " "), value)]
+    if len(value) < 2:
+        return []
     return [
         (f"{name} {key or '(none)'}", v)
         for key, v in value.items()

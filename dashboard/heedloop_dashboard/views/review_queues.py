@@ -12,7 +12,7 @@ from heedloop_dashboard import components, panels, words
 from heedloop_dashboard.fetch import ask, current, read_page
 from heedloop_dashboard.navigation import Open
 from heedloop_dashboard.state import query, view_of
-from heedloop_dashboard.views import review_fill, review_form, review_item, review_quality
+from heedloop_dashboard.views import review_exchange, review_fill, review_form, review_item, review_quality
 
 __all__ = ["show"]
 
@@ -21,6 +21,7 @@ PARTS = {
     "agreement": "Agreement",
     "annotators": "Annotators",
     "fill": "Add answers",
+    "exchange": "Exchange",
     "guideline": "Guideline",
     "settings": "Settings",
 }
@@ -169,6 +170,7 @@ def _part(queue: Mapping[str, Any]) -> None:
         "agreement": review_quality.agreement,
         "annotators": review_quality.annotators,
         "fill": review_fill.show,
+        "exchange": review_exchange.show,
         "guideline": review_form.guideline_form,
         "settings": review_form.settings_form,
     }

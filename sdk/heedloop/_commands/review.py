@@ -1,4 +1,4 @@
-"""`heedloop review create | fill | gold | guideline | progress | generate`: review queues from the command line."""
+"""`heedloop review create | fill | gold | guideline | progress | generate | export | import`: review queues from the command line."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import json
 from pathlib import Path
 from typing import Any, cast
 
-from heedloop._commands import review_generate
+from heedloop._commands import review_exchange, review_generate
 from heedloop._commands.call_filters import add_filters, filters_of
 from heedloop._commands.connection import add_connection, client_of, said_plainly
+from heedloop._rest import json_entries
 from heedloop.client import Client
 
 __all__ = ["HELP", "add_arguments", "find_queue", "run"]
 
-HELP = "make, fill and follow review queues; generate answers to compare"
+HELP = (
+    "make, fill and follow review queues; generate answers to compare; exchange judgements with other tools"
+)
 
 SOURCES = ("filter", "sample", "disagreement", "low_confidence", "same_prompt", "targets")
 
@@ -22,7 +25,9 @@ SOURCES = ("filter", "sample", "disagreement", "low_confidence", "same_prompt", 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The sub-commands' arguments."""
     commands = parser.add_subparsers(
-        dest="what", required=True, metavar="create | fill | gold | guideline | progress | generate"
+        dest="what",
+        required=True,
+        metavar="create | fill | gold | guideline | progress | generate | export | import",
     )
     _add_create(commands.add_parser("create", help="make a queue from a file of questions"))
     _add_fill(commands.add_parser("fill", help="add items to a queue"))
@@ -44,6 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_filters(generate, model="of_model")
     review_generate.add_arguments(generate)
     add_connection(generate)
+    review_exchange.add_export(commands.add_parser("export", help=review_exchange.EXPORT_HELP))
+    review_exchange.add_import(commands.add_parser("import", help=review_exchange.IMPORT_HELP))
 
 
 def _add_create(parser: argparse.ArgumentParser) -> None:
@@ -90,6 +97,8 @@ def run(args: argparse.Namespace) -> int:
         "guideline": _guideline,
         "progress": _progress,
         "generate": _generate,
+        "export": _export,
+        "import": _import,
     }
     return said_plainly(args, work[args.what])
 
@@ -133,8 +142,7 @@ def _fill(args: argparse.Namespace) -> int:
 
 def _gold(args: argparse.Namespace) -> int:
     client = client_of(args)
-    lines = [line for line in args.file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    done = client.add_gold(find_queue(client, args.queue), [json.loads(line) for line in lines])
+    done = client.add_gold(find_queue(client, args.queue), json_entries(args.file.read_bytes()))
     print(f"{done['added']:,} added, {done['known']:,} items that were there are gold now")
     return 0
 
@@ -173,6 +181,16 @@ def _line(queue: dict[str, Any]) -> str:
 def _generate(args: argparse.Namespace) -> int:
     client = client_of(args)
     return review_generate.run(args, client, find_queue(client, args.queue), filters_of(args))
+
+
+def _export(args: argparse.Namespace) -> int:
+    client = client_of(args)
+    return review_exchange.export(args, client, find_queue(client, args.queue))
+
+
+def _import(args: argparse.Namespace) -> int:
+    client = client_of(args)
+    return review_exchange.import_file(args, client, find_queue(client, args.queue))
 
 
 def find_queue(client: Client, given: str) -> str:

@@ -150,7 +150,8 @@ def _parsed(body: bytes) -> list[Any]:
         found = (
             json.loads(text)
             if text.lstrip()[:1] == "["
-            else [json.loads(t) for t in text.splitlines() if t.strip()]
+            # not splitlines(): an answer may hold U+2028, which JSON leaves as it is
+            else [json.loads(t) for t in text.split("\n") if t.strip()]
         )
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as err:
         raise Invalid(f"the body is neither a JSON array nor an object a line: {str(err)[:200]}") from None

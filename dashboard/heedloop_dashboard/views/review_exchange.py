@@ -1,0 +1,103 @@
+"""A queue's judgements as another tool's file, and judgements that were made in another tool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from heedloop.client import Client
+from heedloop_dashboard import components, panels, words
+from heedloop_dashboard.fetch import current, write
+from heedloop_dashboard.navigation import Open
+
+__all__ = ["show"]
+
+FORMATS = {"jsonl": "JSON Lines", "label_studio": "Label Studio", "argilla": "Argilla"}
+_SHOWN = 50
+_TAKEN = "heedloop_judgements_taken"
+
+
+def show(queue: Mapping[str, Any]) -> None:
+    """Draw both ways; taking judgements in is for admins."""
+    taken = st.session_state.pop(_TAKEN, None)
+    if taken is not None:
+        _said(queue, taken)
+    with panels.panel("export"):
+        panels.header("To another tool", "Every answer with everybody's judgements")
+        _export(queue)
+    if current().can("admin"):
+        with panels.panel("import"):
+            panels.header(
+                "From another tool",
+                "Judgements under their own annotators and times; the same file again changes nothing",
+            )
+            _import(queue)
+
+
+def _format(key: str) -> str:
+    return st.selectbox("Format", list(FORMATS), format_func=lambda f: FORMATS[f], key=key, width=260)
+
+
+def _export(queue: Mapping[str, Any]) -> None:
+    chosen = _format("exchange_export")
+    hidden = st.checkbox(
+        "Pseudonyms instead of annotators' names", help="The same within a queue; they tell nobody who it is"
+    )
+    client, queue_id = current().client, queue["queue_id"]
+    ending = "jsonl" if chosen == "jsonl" else "json"
+    st.download_button(
+        "Export with pseudonyms" if hidden else "Export with names",
+        data=lambda: b"".join(client.export_review(queue_id, fmt=chosen, pseudonyms=hidden)),
+        file_name=f"heedloop-review-{queue_id}.{ending}",
+        mime="application/octet-stream",
+        on_click="ignore",
+        icon=":material/download:",
+    )
+
+
+def _import(queue: Mapping[str, Any]) -> None:
+    with st.form("import", border=False, clear_on_submit=True):
+        chosen = _format("exchange_import")
+        file = st.file_uploader("File", type=["json", "jsonl", "ndjson"])
+        if not st.form_submit_button("Import", type="primary"):
+            return
+    if file is None:
+        st.text("Choose a file first.")
+        return
+    try:
+        answer = write(Client.import_review, queue["queue_id"], file.getvalue(), fmt=chosen)
+    except ValueError as err:
+        st.text(str(err))
+        return
+    if answer.error is not None:
+        panels.problem(answer.error)
+        return
+    st.session_state[_TAKEN] = answer.value
+    st.rerun()
+
+
+def _said(queue: Mapping[str, Any], done: Mapping[str, Any]) -> None:
+    refused = [r for r in done["results"] if r["status"] == "rejected"]
+    components.finding(
+        "imported",
+        lead=words.plural(done["stored"], "judgement"),
+        text=f" stored; {done['duplicate']:,} were there already, {len(refused):,} refused.",
+        tone="bad" if refused else "good",
+        action="See them",
+        open=Open("review-queues", {"queue": queue["queue_id"]}),
+    )
+    if not refused:
+        return
+    heads = [
+        {"key": "where", "label": "Entry", "kind": "mono"},
+        {"key": "who", "label": "Annotator", "kind": ""},
+        {"key": "why", "label": "Why not", "kind": "wrap"},
+    ]
+    rows = [
+        {"cells": [r["error"]["field"], r.get("annotator"), r["error"]["message"]]} for r in refused[:_SHOWN]
+    ]
+    with panels.panel("refused"):
+        panels.header("Refused", f"{min(len(refused), _SHOWN):,} of {len(refused):,}")
+        components.table("refused_rows", heads, rows, caption="Refused judgements", link=-1)
