@@ -228,7 +228,8 @@ def test_from_file_to_dataset_to_other_trainers(client, tmp_path, capsys):
             ),
         ]
     )
-    assert main(["dataset", "create", "mine", "--rule", "seed=3", "--rule", "test_fraction=0.2"]) == 0
+    rules = ("--rule", "seed=3", "--rule", "test_fraction=0.2")
+    assert main(["dataset", "create", "mine", "--since", "2000-01-01", *rules]) == 0
     capsys.readouterr()
     assert main(["dataset", "show", "mine"]) == 0
     shown = capsys.readouterr().out

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from heedloop.schema import Call, Feedback, Message, Target, canonical_json
 
-__all__ = ["Answer", "AnswerIndex", "Judgement", "question_text"]
+__all__ = ["TRUNCATED", "Answer", "AnswerIndex", "Judgement", "question_text"]
 
 TRUNCATED = "heedloop.truncated"
 """Span attribute that names the attributes which the SDK cut to its size limit."""

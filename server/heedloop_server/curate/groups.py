@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ SHINGLE = 5
 NUM_HASHES = 64
 BAND_ROWS = 4
 """16 bands of 4 rows: a pair of similarity 0.8 becomes a candidate with probability 0.9998, one of 0.3 with 0.12."""
+DOUBT = 0.25
+"""Candidates whose signatures agree in so much less than the threshold are not looked at: four standard deviations or more."""
 MAX_COMPARED = 16
 """A bucket's newcomer is compared with this many of its members: near-copies are found without a square of pairs."""
 MAX_CHARS = 20_000
@@ -34,6 +36,10 @@ BOILERPLATE_SHARE = 0.2
 """5-grams in more than this share of the distinct prompts are an app's template and say nothing about likeness."""
 BOILERPLATE_FROM = 50
 """Templates are looked for from this many distinct prompts on."""
+BOILERPLATE_SAMPLE = 200
+"""Templates are looked for in this many of the distinct prompts at most: enough to tell a share of 0.2."""
+SHINGLES_KEPT = 256
+"""Texts whose shingles are kept for the next comparison; others are made again."""
 
 Hashes = NDArray[np.uint64]
 
@@ -165,16 +171,35 @@ def _normal(text: str) -> str:
 
 
 def _join_similar(texts: Sequence[str], threshold: float, sets: _Sets) -> None:
-    shingles = _without_boilerplate([_shingles(t) for t in texts])
-    buckets: dict[tuple[int, bytes], list[int]] = {}
-    for i, own in enumerate(shingles):
-        signature = _signature(own)
-        for band in range(0, NUM_HASHES, BAND_ROWS):
-            members = buckets.setdefault((band, signature[band : band + BAND_ROWS].tobytes()), [])
-            for j in members[-MAX_COMPARED:]:
-                if sets.find(i) != sets.find(j) and _jaccard(own, shingles[j]) >= threshold:
+    """Join what is alike. Of each text only its signature is kept: shingles are eight times as large as the text."""
+    boilerplate = _boilerplate(texts)
+
+    @lru_cache(SHINGLES_KEPT)
+    def shingles(i: int) -> Hashes:
+        own = _shingles(texts[i])
+        kept = np.setdiff1d(own, boilerplate, assume_unique=True)
+        return kept if len(kept) else own
+
+    signatures = np.stack([_signature(shingles(i)) for i in range(len(texts))])
+    for band in range(0, NUM_HASHES, BAND_ROWS):
+        for i, members in _bucketed(signatures[:, band : band + BAND_ROWS]):
+            recent = np.array(members[-MAX_COMPARED:])
+            agreeing = (signatures[recent] == signatures[i]).mean(axis=1)
+            for j in recent[agreeing >= threshold - DOUBT].tolist():
+                if sets.find(i) != sets.find(j) and _jaccard(shingles(i), shingles(j)) >= threshold:
                     sets.join(i, j)
-            members.append(i)
+
+
+def _bucketed(band: NDArray[np.uint32]) -> Iterator[tuple[int, list[int]]]:
+    """Each row that shares its band with an earlier one, with the earlier ones, in the order of rows."""
+    _, bucket, sizes = np.unique(band, axis=0, return_inverse=True, return_counts=True)
+    bucket = bucket.reshape(-1)
+    members: dict[int, list[int]] = {}
+    for i in np.flatnonzero(sizes[bucket] > 1).tolist():
+        of_bucket = members.setdefault(int(bucket[i]), [])
+        if of_bucket:
+            yield i, of_bucket
+        of_bucket.append(i)
 
 
 def _shingles(text: str) -> Hashes:
@@ -207,16 +232,13 @@ def _signature(shingles: Hashes) -> NDArray[np.uint32]:
     return hashed.min(axis=1).astype(np.uint32)
 
 
-def _without_boilerplate(shingles: list[Hashes]) -> list[Hashes]:
-    if len(shingles) < BOILERPLATE_FROM:
-        return shingles
-    counts = Counter[int]()
-    for s in shingles:
-        counts.update(s.tolist())
-    limit = BOILERPLATE_SHARE * len(shingles)
-    common = np.array(sorted(h for h, c in counts.items() if c > limit), dtype=np.uint64)
-    kept = [np.setdiff1d(s, common, assume_unique=True) for s in shingles]
-    return [k if len(k) else s for k, s in zip(kept, shingles, strict=True)]
+def _boilerplate(texts: Sequence[str]) -> Hashes:
+    """The 5-grams that too many of the texts share, from an even sample of them."""
+    if len(texts) < BOILERPLATE_FROM:
+        return np.zeros(0, dtype=np.uint64)
+    sample = texts[:: -(-len(texts) // BOILERPLATE_SAMPLE)]
+    found, counts = np.unique(np.concatenate([_shingles(t) for t in sample]), return_counts=True)
+    return found[counts > BOILERPLATE_SHARE * len(sample)]
 
 
 def _jaccard(a: Hashes, b: Hashes) -> float:

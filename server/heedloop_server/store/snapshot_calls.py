@@ -8,9 +8,10 @@ from typing import Any
 
 from heedloop.schema import Call
 from heedloop_server.curate import Judgement
+from heedloop_server.curate.answers import TRUNCATED
 from heedloop_server.errors import TooLarge
 from heedloop_server.filters import CallFilters
-from heedloop_server.store.connection import ProjectStore
+from heedloop_server.store.connection import ProjectStore, Row
 from heedloop_server.store.filters import conditions
 from heedloop_server.store.spans import CALL_COLUMNS, call_from_row
 
@@ -71,6 +72,12 @@ def read_compared(
     return found
 
 
+def _call(row: Row) -> Call:
+    """A call without its raw attributes, but the one that curate reads: half a million calls must fit into memory."""
+    cut = row["attributes"].get(TRUNCATED)
+    return call_from_row({**row, "attributes": {} if cut is None else {TRUNCATED: cut}})
+
+
 def _pages(
     project: ProjectStore, where: str, params: Mapping[str, Any], as_of: datetime
 ) -> Iterator[Sequence[Call]]:
@@ -89,7 +96,7 @@ def _pages(
     bound = {**params, "as_of": as_of, "limit": PAGE_ROWS}
     bound |= {"after_time": _FIRST, "after_trace": "0" * 32, "after_span": "0" * 16}
     while True:
-        page = [call_from_row(row) for row in project.rows(sql, bound)]
+        page = [_call(row) for row in project.rows(sql, bound)]
         yield page
         if len(page) < PAGE_ROWS:
             return
