@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 __all__ = ["add_filters", "filters_of"]
 
@@ -29,9 +30,19 @@ def add_filters(parser: argparse.ArgumentParser, *, model: str = "model") -> Non
     """Add the filters of `GET /v1/calls`; the filter by model may need another flag."""
     for name in FILTERS:
         flag = model if name == "model" else name
+        moment = name in ("since", "until")
         parser.add_argument(
-            f"--{flag.replace('_', '-')}", dest=f"filter_{name}", help=f"{name}, as in GET /v1/calls"
+            f"--{flag.replace('_', '-')}",
+            dest=f"filter_{name}",
+            metavar="TIME" if moment else name.upper(),
+            type=_moment if moment else str,
+            help=f"{name}, as in GET /v1/calls" + (", or a day of UTC, such as 2026-03-01" if moment else ""),
         )
+
+
+def _moment(text: str) -> str:
+    """A day alone is its beginning."""
+    return f"{text}T00:00:00Z" if re.fullmatch(r"\d{4}-\d\d-\d\d", text) else text
 
 
 def filters_of(args: argparse.Namespace) -> dict[str, str]:
