@@ -1,7 +1,7 @@
 """How good a model really is: held-out judgements beside the baselines, and new against parent.
 
 Every number comes with a 95% interval. Comparisons of one judge are not independent, so their intervals resample judges,
-not rows. Two baselines stand in every report: "the longer answer wins", and a logistic regression on TF-IDF differences;
+not rows, and prompt groups where the judges have no name. Two baselines stand in every report: "the longer answer wins", and a logistic regression on TF-IDF differences;
 a reward model that does not beat them has learned nothing worth running PPO against.
 """
 
@@ -86,7 +86,12 @@ def reward_margins(
 def _accuracy(rows: Sequence[Comparison], margins: np.ndarray) -> Estimate:
     right = np.where(margins == 0, 0.5, margins > 0).astype(float)
     weights = np.array([r.weight for r in rows])
-    return cluster_bootstrap(right, [r.author for r in rows], weights)
+    return cluster_bootstrap(right, _clusters(rows), weights)
+
+
+def _clusters(rows: Sequence[Comparison]) -> list[Any]:
+    """What goes together: a judge's rows; those of nobody by name (also a majority's) by their prompt group."""
+    return [r.author if r.author is not None else ("group", r.group) if r.group else None for r in rows]
 
 
 def evaluate_comparisons(
@@ -140,7 +145,7 @@ def _calibration_and_slices(
     rows: Sequence[Comparison], margins: np.ndarray, attributes: Attributes
 ) -> dict[str, Any]:
     right = np.where(margins == 0, 0.5, margins > 0).astype(float)
-    slices = slice_estimates(rows, right, [r.author for r in rows], attributes)
+    slices = slice_estimates(rows, right, _clusters(rows), attributes)
     return {
         "calibration_error": calibration_error(margins),
         "log_loss": log_loss(margins),

@@ -56,6 +56,24 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     assert 88 <= hits <= 99
 
 
+def test_rows_of_nobody_go_with_their_prompt_group():
+    """Fifty unnamed votes on each of two prompts are two pieces of evidence; of fifty prompts, fifty."""
+
+    def width(num_groups):
+        rows = [
+            comparison(
+                "longer answer" if i % num_groups < num_groups / 2 else "x",
+                "short",
+                group=f"g{i % num_groups}",
+            )
+            for i in range(100)
+        ]
+        found = evaluate_comparisons(rows, rows)["accuracy"]["longer answer wins"]
+        return found["high"] - found["low"]
+
+    assert width(2) > 3 * width(50)
+
+
 def test_one_cluster_and_agreement_are_not_certainty():
     """Wilson's interval of 1 of 1 and of 32 of 32, by hand; a mean that is no share reaches over its values."""
     one = cluster_bootstrap(np.ones(60), ["only"] * 60)

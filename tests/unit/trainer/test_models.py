@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -21,6 +22,7 @@ from transformers import (
 from heedloop_trainer import models
 from heedloop_trainer.models import (
     Policy,
+    PolicyWithValues,
     RewardModel,
     ValueModel,
     load_policy,
@@ -157,13 +159,18 @@ def test_a_fresh_critic_values_everything_at_zero_from_the_rewards_body(classifi
     assert classifier.score.weight.any()
 
 
-def test_values_belong_to_the_state_before_each_token(classifier):
-    """The value before token t must not see token t."""
-    critic = ValueModel(classifier)
-    a, _ = critic(collate([TokenSequence([2, 3], [4, 5, 6])]))
-    b, _ = critic(collate([TokenSequence([2, 3], [4, 7, 6])]))
-    assert torch.allclose(a[:2], b[:2])
-    assert not torch.allclose(a[2], b[2])
+def test_values_belong_to_the_state_before_each_token(classifier, policy):
+    """The value before token t must not see token t; the one after the last token sees all."""
+    critic, shared = ValueModel(classifier), PolicyWithValues(policy)
+    nn.init.normal_(shared.value_head.weight)
+    batches = [collate([TokenSequence([2, 3], [4, token, 6])]) for token in (5, 7)]
+    for first, second in (
+        [critic(b) for b in batches],
+        [(out.values, out.final_values) for out in map(shared, batches)],
+    ):
+        assert torch.allclose(first[0][:2], second[0][:2])
+        assert not torch.allclose(first[0][2], second[0][2])
+        assert not torch.allclose(first[1], second[1])
 
 
 def test_a_classifier_takes_the_policys_body(policy):

@@ -193,6 +193,10 @@ def test_the_kl_stop_ends_the_updates_and_takes_no_step(policy, tokenizer):
     row = train(policy, tokenizer, given).history[0]
     assert row["policy/stopped_early"] == 1.0
     assert 1 <= row["policy/num_updates"] < 12
+    assert row["policy/num_steps"] == row["policy/num_updates"], (
+        "the minibatch that went too far is not stepped on"
+    )
+    assert all(p.grad is None for p in policy.parameters()), "nor added to the next rollout's first one"
     assert row["policy/kl"] > 1e-4
 
 
