@@ -7,6 +7,8 @@ import review_world as worlds
 from dashboard_world import wait_until
 from playwright.sync_api import Browser, Page, expect
 
+from heedloop.client import Client
+
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
@@ -91,8 +93,12 @@ def test_skip_undo_and_looking_back(ana: Page, dashboard: str, project: worlds.P
     worlds.save(ana)
     press(ana, "s")
     expect(ana.get_by_role("dialog")).to_contain_text("Why skip")
-    press(ana, "2")
+    ana.keyboard.type("Spam 2")  # letters go into the reason in own words, without a Tab to it
+    press(ana, "Enter")
     expect(question).to_contain_text("Case undo2:")
+    worlds.all_saved(ana)
+    found = Client(project.url, project.annotator("ana")).my_assignments(queue)["assignments"]
+    assert [a["reason"] for a in found if a["state"] == "skipped"] == ["Spam 2"]
     press(ana, "u")
     expect(question).to_contain_text("Case undo1:")
     press(ana, "1")

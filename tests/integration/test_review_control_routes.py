@@ -132,6 +132,9 @@ def test_a_reviewer_settles_a_disagreement_and_everything_stays(server: World, q
     path = f"/review/items/{item['item_id']}/adjudicate"
     whole = boss.ask("GET", f"/review/items/{item['item_id']}")
     assert whole["answers"][0]["text"].startswith("Answer ")
+    asked = [i["asked"] for i in page["items"]]
+    assert asked[0] == whole["messages"][-1]["text"]
+    assert len(set(asked)) == 5
     boss.ask("POST", path, {"answers": {"thumb": 1, "helpfulness": 2}}, status=422)
     boss.ask("POST", path, {"answers": {"thumb": 7}, "reason": "x"}, status=422)
     boss.ask("POST", path, {"answers": {"thumb": 0, "helpfulness": 2}, "reason": "first thought"})

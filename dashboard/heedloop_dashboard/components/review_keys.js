@@ -134,6 +134,7 @@ function skipDialog(app) {
     field.maxLength = 500;
   }, { key: (event) => {
     if (event.key === "Enter" && event.target === field) { if (field.value.trim()) skip(field.value.trim()); return true; }
+    if (!isTyping(event.target) && event.key.length === 1 && /\p{L}/u.test(event.key) && !event.ctrlKey && !event.metaKey && !event.altKey) { field.focus(); return false; }
     if (isTyping(event.target) || !/^[1-9]$/.test(event.key) || Number(event.key) > SKIP_REASONS.length) return false;
     choose(Number(event.key) - 1);
     return true;

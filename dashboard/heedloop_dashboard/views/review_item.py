@@ -60,7 +60,7 @@ def show_list(queue: Mapping[str, Any]) -> None:
 def _table(queue: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> None:
     asked = [q for q in queue["questions"] if q["kind"] not in ("text", "correction")][:4]
     heads = [
-        {"key": "item", "label": "Answer", "kind": "mono"},
+        {"key": "item", "label": "Asked", "kind": "wide"},
         {"key": "state", "label": "State", "kind": ""},
         {"key": "num", "label": "Judgements", "kind": "number"},
         *(
@@ -73,7 +73,7 @@ def _table(queue: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> None
         {
             "key": item["item_id"],
             "cells": [
-                " + ".join(t["trace_id"][:8] for t in item["targets"]),
+                item.get("asked") or " + ".join(t["trace_id"][:8] for t in item["targets"]),
                 _state(item),
                 words.count(len(item.get("judgements") or [])),
                 *(_said(q, item) for q in asked),

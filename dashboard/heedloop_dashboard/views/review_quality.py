@@ -167,7 +167,7 @@ def _people(people: Sequence[Mapping[str, Any]]) -> None:
                 _lowest(p.get("reliability") or {}),
                 _severity(p.get("severity") or {}),
                 words.duration(None if p.get("median_s") is None else p["median_s"] * 1e9),
-                words.change(p.get("drift")),
+                _drift(p.get("drift")),
             ],
         }
         for p in people
@@ -183,6 +183,14 @@ def _lowest(reliability: Mapping[str, Mapping[str, Any]]) -> str | None:
     value, question = min(known, key=lambda k: k[0]["estimate"])
     estimate, low, high = (100 * value[n] for n in ("estimate", "low", "high"))
     return f"{estimate:.0f}% ({low:.0f} to {high:.0f}) {question}"
+
+
+def _drift(value: Interval | None) -> str | None:
+    """How much more often an annotator was right lately, in whole points: the table has many columns."""
+    if value is None:
+        return None
+    estimate, low, high = (round(100 * value[n]) for n in ("estimate", "low", "high"))
+    return f"{estimate:+d} pts ({low:+d} to {high:+d})"
 
 
 def _severity(severity: Mapping[str, Interval | None]) -> str | None:

@@ -201,10 +201,16 @@ class Item(TypedDict):
     adjudicated: Adjudicated | None
 
 
+class ListedItem(Item):
+    """An item in a list, with the beginning of what was asked (empty where its answer is not stored any more)."""
+
+    asked: str
+
+
 class ItemsAnswer(TypedDict):
     """A page of items, in the queue's order."""
 
-    items: list[Item]
+    items: list[ListedItem]
     next_cursor: str | None
 
 

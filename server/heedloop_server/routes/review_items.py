@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query, Request
@@ -20,7 +21,7 @@ from heedloop_server.review.shown import facts_of
 from heedloop_server.routes.review_control import reviewed
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.review import ReviewItem, find_item
-from heedloop_server.store.review_content import calls_at
+from heedloop_server.store.review_content import asked_at, calls_at
 from heedloop_server.store.review_control import Adjudication, adjudications_of, insert_adjudication
 
 __all__ = ["router"]
@@ -55,10 +56,19 @@ def get_items(
 ) -> dict[str, Any]:
     """Items in the queue's order, with everybody's judgements; `state` chooses open, done, disagreement or adjudicated ones."""
     start = _start(cursor)
-    found = list(reviewed(project, queue_id).items_json(state))
+    queue = reviewed(project, queue_id)
+    found = list(queue.items_json(state))
     page = found[start : start + limit]
     more = start + limit < len(found)
+    firsts = {e["item_id"]: _first(queue.items[e["item_id"]]) for e in page}
+    asked = asked_at(project, firsts.values())
+    page = [e | {"asked": asked.get(firsts[e["item_id"]][0], "")} for e in page]
     return {"items": page, "next_cursor": str(start + limit) if more else None}
+
+
+def _first(item: ReviewItem) -> tuple[tuple[str, str], datetime]:
+    """The item's first answer and when it was given; all its answers answer the same question."""
+    return item.targets[0], item.call_times[0]
 
 
 def _start(cursor: str | None) -> int:

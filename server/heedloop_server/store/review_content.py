@@ -10,7 +10,7 @@ from heedloop.schema import Call, Feedback, from_json
 from heedloop_server.store.connection import ProjectStore, Row
 from heedloop_server.store.spans import CALL_COLUMNS, call_from_row
 
-__all__ = ["calls_at", "find_targets", "model_feedback"]
+__all__ = ["asked_at", "calls_at", "find_targets", "model_feedback"]
 
 Key = tuple[str, str]
 """Trace id and span id, hexadecimal."""
@@ -25,12 +25,26 @@ def calls_at(project: ProjectStore, wanted: Iterable[tuple[Key, datetime]]) -> d
     return found | (_calls(project, "1", missing) if missing else {})
 
 
+def asked_at(project: ProjectStore, wanted: Iterable[tuple[Key, datetime]]) -> dict[Key, str]:
+    """Key -> the beginning of what was asked, of the calls that are stored, for lists of them."""
+    columns = (
+        "lower(hex(trace_id)) AS trace, lower(hex(span_id)) AS span, substringUTF8(question, 1, 200) AS asked"
+    )
+    rows = _rows(project, columns, "start_time IN {times:Array(DateTime64(6,'UTC'))}", dict(wanted))
+    return {(r["trace"], r["span"]): r["asked"] for r in rows}
+
+
 def _calls(project: ProjectStore, when: str, times: dict[Key, datetime]) -> dict[Key, Call]:
+    calls = (call_from_row(r) for r in _rows(project, CALL_COLUMNS, when, times))
+    return {(c.trace_id, c.span_id): c for c in calls if (c.trace_id, c.span_id) in times}
+
+
+def _rows(project: ProjectStore, columns: str, when: str, times: dict[Key, datetime]) -> list[Row]:
     if not times:
-        return {}
-    rows = project.rows(
+        return []
+    return project.rows(
         f"""
-        SELECT {CALL_COLUMNS}
+        SELECT {columns}
         FROM spans FINAL
         WHERE project_id = {{project:String}}
           AND {when}
@@ -44,8 +58,6 @@ def _calls(project: ProjectStore, when: str, times: dict[Key, datetime]) -> dict
             "spans": sorted({s for _, s in times}),
         },
     )
-    calls = (call_from_row(r) for r in rows)
-    return {(c.trace_id, c.span_id): c for c in calls if (c.trace_id, c.span_id) in times}
 
 
 def find_targets(project: ProjectStore, keys: Sequence[Key]) -> dict[Key, datetime]:
