@@ -60,7 +60,7 @@ def call_of(span: SpanView) -> Call:
         _read(span, draft, embeds=operation == detect.EMBEDDINGS)
         if operation == detect.EMBEDDINGS:
             _texts_to_embed(draft)
-        elif span.scope == "logfire.openai" or "request_data" in span.roots:
+        elif span.resource.scope == "logfire.openai" or "request_data" in span.roots:
             operation = "" if logfire.is_request_half(span, draft) else operation
         elif "openinference" in span.roots and openinference.answers_nothing(span, draft):
             operation = ""
@@ -74,10 +74,11 @@ def _read(span: SpanView, draft: Draft, *, embeds: bool) -> None:
         for root, reader in _READERS:
             if root in span.roots:
                 reader(span, draft)
-    if span.scope == mlflow.SCOPE and "mlflow" not in span.roots:
+    scope = span.resource.scope
+    if scope == mlflow.SCOPE and "mlflow" not in span.roots:
         mlflow.read_arguments(span, draft, embeddings=embeds)
     genai.read(span, draft)
-    if span.scope == "litellm":
+    if scope == "litellm":
         litellm.read(span, draft)
     if "llm.request.type" in span.attrs or not _NUMBERED.isdisjoint(span.attrs):
         genai.read_indexed(span, draft)

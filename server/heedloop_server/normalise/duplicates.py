@@ -26,8 +26,8 @@ _MERGED = (
     "user_id",
 )
 _MERGED_LISTS = ("input_messages", "output_messages", "finish_reasons", "embedding_inputs", "tags")
-
-
+_MAX_CALLS_OF_ID = 8
+"""Calls with one response id that others are compared with: an id that more have says nothing, and costs their square."""
 DUPLICATE_OF = "heedloop.duplicate_of"
 """Attribute of a span whose provider call another span stands for: `<trace id>:<span id>` of that span."""
 
@@ -87,9 +87,9 @@ def _groups(calls: list[Call]) -> list[list[Call]]:
         if call.operation:
             leader[call.trace_id, call.span_id] = i
             if call.response_id:
-                leaders = responses.setdefault(call.response_id, [])
-                group_of[i] = next((j for j in leaders if not _contradict(call, calls[j])), i)
-                leaders += [i] if group_of[i] == i else []
+                responses.setdefault(call.response_id, []).append(i)
+    for same in responses.values():
+        _join_same(calls, same, group_of)
     children: dict[int, list[int]] = {}
     for i, call in enumerate(calls):
         parent = leader.get((call.trace_id, call.parent_span_id or "")) if call.operation else None
@@ -114,18 +114,29 @@ def _all_apart(calls: list[Call]) -> bool:
     return len(set(responses)) == len(responses) and not any(c.parent_span_id in spans for c in asked)
 
 
+def _join_same(calls: list[Call], same: list[int], group_of: list[int]) -> None:
+    """Joins the spans of one response id, those with an answer first, so that their order decides nothing."""
+    if len(same) < 2:
+        return
+    same.sort(key=lambda i: (not calls[i].output_messages, calls[i].trace_id, calls[i].span_id))
+    leaders: list[int] = []
+    for i in same:
+        leader = next((j for j in leaders if not _contradict(calls[i], calls[j])), None)
+        if leader is not None:
+            _join(group_of, i, leader)
+        elif len(leaders) < _MAX_CALLS_OF_ID:
+            leaders.append(i)
+
+
 def _contradict(a: Call, b: Call) -> bool:
     """True where two spans with one response id are two calls: some servers give few ids (Ollama has 1,000) or one.
 
     Two clients may count or cut one answer differently; they do not differ in its text and in both counts.
     """
-    return (
-        bool(a.output_text and b.output_text)
-        and a.output_text != b.output_text
-        and None not in (a.usage.input, b.usage.input, a.usage.output, b.usage.output)
-        and a.usage.input != b.usage.input
-        and a.usage.output != b.usage.output
-    )
+    counts, others = (a.usage.input, a.usage.output), (b.usage.input, b.usage.output)
+    if counts[0] == others[0] or counts[1] == others[1] or None in counts or None in others:
+        return False
+    return bool(a.output_text and b.output_text) and a.output_text != b.output_text
 
 
 def _same_call(child: Call, parent: Call) -> bool:

@@ -14,14 +14,13 @@ from heedloop_server.normalise.own import ANSWER, is_own
 from heedloop_server.normalise.span import SpanView
 
 _CONTEXT_OF = attrgetter("session_id", "user_id", "tags")
-_NOBODY = (None, None, ())
 
 
 def settle(spans: list[SpanView], calls: list[Call]) -> list[Call]:
     """The calls (one per span, in the spans' order) after their relatives have been asked."""
-    if any(s.name == litellm.RAW_REQUEST for s in spans):
+    if litellm.RAW_REQUEST in {s.name for s in spans}:
         calls = _with_raw_requests(spans, calls)
-    if any(s.attrs.get("logfire.span_type") == "log" for s in spans):
+    if any(scope.startswith("logfire") for scope in {s.resource.scope for s in spans}):
         calls = logfire.with_stream_ids(spans, calls)
     if sum(bool(c.operation) for c in calls) > 1:
         calls = fold(_with_call_ids(calls))
@@ -36,14 +35,16 @@ def in_context(calls: list[Call]) -> list[Call]:
 
     Spans of heedloop's own SDK carry their own, so that both roads of the loader agree on them.
     """
-    if not any(_CONTEXT_OF(c) != _NOBODY for c in calls):
+    if not any(not c.operation and (c.session_id or c.user_id or c.tags) for c in calls):
         return calls
     by_id = {(c.trace_id, c.span_id): c for c in calls}
-    return [_with_context(c, by_id) if c.operation and not is_own(c.attributes) else c for c in calls]
+    return [_with_context(c, by_id) if c.operation and c.parent_span_id else c for c in calls]
 
 
 def _with_context(call: Call, by_id: Mapping[tuple[str, str], Call]) -> Call:
     found = _CONTEXT_OF(call)
+    if all(found) or is_own(call.attributes):
+        return call
     seen, parent = {call.span_id}, call.parent_span_id
     while parent and parent not in seen and not all(found):
         seen.add(parent)

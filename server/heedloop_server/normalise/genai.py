@@ -96,9 +96,10 @@ def _read_usage(attrs: Mapping[str, Any], draft: Draft, shape: Shape) -> None:
 
 def _read_messages(attrs: Mapping[str, Any], draft: Draft) -> None:
     get = attrs.get
-    if not has_question(draft.input_messages):
-        asked = read_messages(get("gen_ai.input.messages"))
-        _add_question(draft, with_system(get("gen_ai.system_instructions"), asked))
+    known = draft.input_messages
+    if not known or not has_question(known):
+        asked = with_system(get("gen_ai.system_instructions"), read_messages(get("gen_ai.input.messages")))
+        draft.input_messages = _with_question(known, asked) if known else asked
     if not draft.output_messages:
         output = get("gen_ai.output.messages")
         # an answer whose parts the client left out says nothing: another attribute or event may
@@ -109,6 +110,8 @@ def _read_messages(attrs: Mapping[str, Any], draft: Draft) -> None:
 
 def said(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     """The messages of an answer; none where all are empty, which is what clients send of a call that failed."""
+    if not messages or messages[0].text:
+        return messages
     return messages if any(m.text or m.tool_calls or m.media or m.reasoning for m in messages) else ()
 
 
@@ -117,11 +120,9 @@ def has_question(messages: tuple[Message, ...]) -> bool:
     return any(m.role != "system" for m in messages)
 
 
-def _add_question(draft: Draft, asked: tuple[Message, ...]) -> None:
-    """Takes a conversation, after the system instructions that are known already."""
-    known = draft.input_messages
-    if not has_question(known):
-        draft.input_messages = known + tuple(m for m in asked if m not in known)
+def _with_question(known: tuple[Message, ...], asked: tuple[Message, ...]) -> tuple[Message, ...]:
+    """A conversation after the system instructions that are known already; what is known where that is more."""
+    return known if has_question(known) else known + tuple(m for m in asked if m not in known)
 
 
 def _reasons_in(output: Any) -> tuple[str, ...]:
@@ -188,7 +189,7 @@ def read_event_messages(events: Iterable[tuple[str, Mapping[str, Any]]], draft: 
             said = read_messages([{"role": role, **_message_of(body, role)}], role)
             # Bedrock's instrumentation sends a tool's result as an event of its own and in the user's message again
             asked += [m for m in said if not (m.tool_call_id and m.role == "tool" and m in asked)]
-    _add_question(draft, tuple(asked))
+    draft.input_messages = _with_question(draft.input_messages, tuple(asked))
     draft.output_messages = draft.output_messages or tuple(answered)
     draft.finish_reasons = draft.finish_reasons or tuple(reasons)
 

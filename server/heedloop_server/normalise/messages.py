@@ -84,21 +84,21 @@ class _Builder:
             role=self.role,
             text="\n".join(t for t in self.texts if t),
             reasoning="\n".join(self.reasoning) or None,
-            tool_calls=tuple(_each_once(self.tool_calls)),
+            tool_calls=_each_once(self.tool_calls) if len(self.tool_calls) > 1 else tuple(self.tool_calls),
             tool_call_id=self.tool_call_id,
             media=tuple(self.media),
         )
         return [*self.results, message]
 
 
-def _each_once(calls: list[ToolCall]) -> list[ToolCall]:
+def _each_once(calls: list[ToolCall]) -> tuple[ToolCall, ...]:
     """Tool calls of one message, each once: clients send them as parts and beside them, there without an id as well."""
-    if len(calls) < 2:
-        return calls
     ids = {c.id for c in calls if c.id}
     named = {(c.name, c.arguments) for c in calls if c.id}
     first = {c.id: c for c in reversed(calls)}
-    return [c for c in calls if (first[c.id] is c if c.id in ids else (c.name, c.arguments) not in named)]
+    return tuple(
+        c for c in calls if (first[c.id] is c if c.id in ids else (c.name, c.arguments) not in named)
+    )
 
 
 def read_messages(value: Any, role: str = "user") -> tuple[Message, ...]:
@@ -137,7 +137,7 @@ def _plain(values: Sequence[Any]) -> list[Message] | None:
                 not isinstance(part, dict)
                 or part.get("type") != "text"
                 or not isinstance(text := part.get("content"), str)
-                or _may_hide_part(text)
+                or (text.startswith("{") and _HIDDEN_PART.search(text))
             ):
                 return None
             texts.append(text)
@@ -395,7 +395,7 @@ def _add_part(builder: _Builder, part: Any) -> None:
     kind = str(part.get("type") or "").lower()
     if kind in _TEXT_TYPES:
         text = _part_text(part)
-        hidden = read_object(text) if _may_hide_part(text) else {}
+        hidden = read_object(text) if text.startswith("{") and _HIDDEN_PART.search(text) else {}
         if _is_hidden_part(hidden):
             _add_part(builder, hidden)
         else:
@@ -410,10 +410,6 @@ def _add_part(builder: _Builder, part: Any) -> None:
         _add_other(builder, part)
     else:
         _add_untyped(builder, part)
-
-
-def _may_hide_part(text: str) -> bool:
-    return text.startswith("{") and _HIDDEN_PART.search(text) is not None
 
 
 def _is_hidden_part(part: dict[str, Any]) -> bool:

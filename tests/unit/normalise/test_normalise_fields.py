@@ -76,6 +76,12 @@ def test_params_have_one_name_and_no_inventions() -> None:
     }
 
 
+def test_the_defaults_in_a_response_are_no_parameters() -> None:
+    echo = {"temperature": 1.0, "top_p": 1, "max_output_tokens": 9, "truncation": "disabled"}
+    assert read_params({**echo, "parallel_tool_calls": True}) == {"max_tokens": 9}
+    assert read_params(echo) == {"temperature": 1.0, "top_p": 1, "max_tokens": 9}
+
+
 def test_langfuse_s_defaults_are_no_parameters(call: Normalise) -> None:
     wrapped = '{"temperature": 1, "max_tokens": "Infinity", "top_p": 1, "frequency_penalty": 0, "presence_penalty": 0}'
     by_hand = '{"temperature": 1, "max_tokens": 64}'
@@ -433,3 +439,38 @@ def test_vercel_before_version_4(call: Normalise) -> None:
         {"ai.operationId": "ai.generateText.doGenerate", "ai.result.text": "Yo", "ai.finishReason": "stop"}
     )
     assert (found.output_text, found.finish_reasons) == ("Yo", ("stop",))
+
+
+OI = {"openinference.span.kind": "LLM", "llm.model_name": "m"}
+
+
+def test_one_model_name_is_both_unless_the_response_says_more(call: Normalise) -> None:
+    def models(**more: Any) -> tuple[str | None, str | None]:
+        found = call({**OI, **more})
+        return found.model_requested, found.model_answered
+
+    assert models() == ("m", "m")
+    assert models(**{"output.value": '{"model": "m-0901", "content": "Hi"}'}) == ("m", "m-0901")
+    assert models(**{"output.value": '{"model": "m", "content": "Hi"}'}) == (None, "m")
+    assert models(**{"gen_ai.request.model": "a", "gen_ai.response.model": "b"}) == ("a", "b")
+    failed = call(OI, status=(2, "429"))
+    assert (failed.model_requested, failed.model_answered) == ("m", None)
+
+
+def test_a_step_before_the_call_is_no_call(call: Normalise) -> None:
+    step = {**OI, "output.value": '{"messages": ["..."], "tools": []}'}
+    assert call(step).operation == ""
+    assert call({**step, "llm.token_count.prompt": 3}).operation == "chat"
+    assert call(step, status=(2, "boom")).operation == "chat"
+    assert call({**OI, "output.value": "__REDACTED__"}).operation == "chat"
+
+
+def test_openai_agents_placeholder_is_no_response_id(call: Normalise) -> None:
+    response = '[{"id": "__fake_id__", "object": "response", "model": "m", "output": [{"type": "message", '
+    response += '"role": "assistant", "content": [{"type": "output_text", "text": "Hi"}]}]}]'
+    found = call({**OI, "output.value": response})
+    assert (found.response_id, found.output_text) == (None, "Hi")
+
+
+def test_an_empty_answer_says_nothing(call: Normalise) -> None:
+    assert call({**OI, "llm.output_messages.0.message.role": "assistant"}).output_messages == ()

@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from heedloop.schema import Call, Message, ToolCall, Usage
 from heedloop_server.normalise import LogContent, dedupe, merge, normalise_logs
 from heedloop_server.normalise.duplicates import fold
-from heedloop_server.normalise.joins import join
+from heedloop_server.normalise.joins import join, wants_content
 
 START = datetime(2026, 11, 21, tzinfo=timezone.utc)
 TRACE, SPAN = "ab" * 16, "cd" * 8
@@ -81,6 +81,21 @@ def test_details_as_structured_attributes() -> None:
     assert merged.user_id == "u"
 
 
+def test_system_instructions_of_the_span_come_before_the_logs_question() -> None:
+    system = '[{"type": "text", "content": "Be terse."}]'
+    told = make(
+        input_messages=(Message("system", "Be terse."),), attributes={"gen_ai.system_instructions": system}
+    )
+    asked = event("gen_ai.user.message", 2, {"content": "Weather?"})
+    details = event(
+        "gen_ai.client.inference.operation.details", 3, None, **{"gen_ai.system_instructions": system}
+    )
+    assert wants_content(replace(told, output_messages=(Message("assistant", "Cloudy."),)))
+    once = merge(told, [asked])
+    for merged in (once, merge(once, [asked]), merge(once, [asked, details])):
+        assert merged.input_messages == (Message("system", "Be terse."), Message("user", "Weather?"))
+
+
 def test_a_span_that_is_no_call_takes_no_content() -> None:
     agent = make(operation="")
     assert merge(agent, CONTENTS) is agent
@@ -139,6 +154,34 @@ def test_one_response_is_one_call(calls: tuple[Call, ...]) -> None:
     )
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_server_that_gives_an_id_twice_made_two_calls(order: int) -> None:
+    """Ollama's OpenAI door has 999 ids."""
+    again = replace(FULL, span_id="23" * 8, output_messages=(Message("assistant", "5"),), usage=Usage(20, 17))
+    assert len(dedupe([FULL, again, BARE][::order])) == 2
+
+
+def test_clients_that_count_one_answer_differently_saw_one_call() -> None:
+    counted = replace(FULL, span_id="23" * 8, usage=Usage(19, 17))
+    cut = replace(FULL, span_id="24" * 8, output_messages=(Message("assistant", "4 or so"),))
+    assert len(dedupe([FULL, counted, cut])) == 1
+
+
+def test_the_inner_span_s_id_and_models_are_kept() -> None:
+    outer = make(
+        "33" * 8, model_requested="m", model_answered="m", output_messages=(Message("assistant", "4"),)
+    )
+    inner = make("44" * 8, parent_span_id="33" * 8, response_id="msg_3", model_answered="m-0901")
+    (found,) = dedupe([outer, inner])
+    assert (found.response_id, found.model_requested, found.model_answered) == ("msg_3", "m", "m-0901")
+
+
+def test_an_error_s_sentence_is_kept_before_its_type() -> None:
+    typed = replace(OUTER, error_message="rate_limit_error")
+    (found,) = dedupe([typed, replace(INNER, error_message="Rate limit reached for m.")])
+    assert found.error_message == "Rate limit reached for m."
+
+
 def test_a_call_inside_a_call_is_the_same_call() -> None:
     for calls in ([OUTER, INNER], [INNER, OUTER]):
         (found,) = dedupe(calls)
@@ -183,3 +226,33 @@ def test_folding_leaves_one_call_and_its_tokens_once() -> None:
 def test_a_stored_span_that_comes_again_is_left_out() -> None:
     grown = replace(FULL, attributes={"more": "x"})
     assert join([FULL], [grown], []) == []
+
+
+def test_content_of_a_folded_span_joins_the_one_that_stands_for_it() -> None:
+    """Two clients see one call, and the log names the poorer span."""
+    poor = replace(BARE, trace_id=TRACE)
+    told = LogContent(TRACE, poor.span_id, "gen_ai.user.message", 1, body={"content": "2 + 2?"})
+    for fresh in ([poor, FULL], [FULL, poor]):
+        (found,) = [c for c in join(fold(fresh), [], [told]) if c.operation]
+        assert found.input_messages == (Message("user", "2 + 2?"),)
+
+
+# ------------------------------------------------------------------------------------------------------- context
+
+AGENT = make("66" * 8, operation="", session_id="s", user_id="u", tags=("a",))
+
+
+def test_a_call_has_the_context_of_the_spans_around_it() -> None:
+    step = make("67" * 8, operation="", parent_span_id=AGENT.span_id)
+    call = make(parent_span_id=step.span_id, user_id="own")
+    for calls in ([AGENT, step, call], [call, step, AGENT]):
+        (found,) = [c for c in join(calls, [], []) if c.operation]
+        assert (found.session_id, found.user_id, found.tags) == ("s", "own", ("a",))
+
+
+def test_context_does_not_cross_traces_nor_loops_nor_our_own_spans() -> None:
+    elsewhere = make(trace_id="ef" * 16, parent_span_id=AGENT.span_id)
+    looped = make("68" * 8, parent_span_id="68" * 8)
+    own = make("69" * 8, parent_span_id=AGENT.span_id, attributes={"otel.scope.name": "heedloop"})
+    for found in join([AGENT, elsewhere, looped, own], [], [])[1:]:
+        assert (found.session_id, found.user_id, found.tags) == (None, None, ())

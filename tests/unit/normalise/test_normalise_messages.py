@@ -295,3 +295,72 @@ def test_anything_becomes_messages_of_texts(value: object) -> None:
     for message in read_messages(value):
         assert isinstance(message.role, str) and isinstance(message.text, str)
         assert all(isinstance(c.name, str) and isinstance(c.arguments, str) for c in message.tool_calls)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        # OpenLLMetry's LangChain writes parts it does not know into text, and the tool calls once more
+        (
+            [
+                {
+                    "type": "text",
+                    "content": json.dumps({"type": "tool_use", "name": "f", "input": {}, "id": "1"}),
+                },
+                {"type": "tool_call", "id": "1", "name": "f", "arguments": {}},
+            ],
+            Message("assistant", tool_calls=(ToolCall("f", "{}", "1"),)),
+        ),
+        (
+            [
+                {
+                    "type": "text",
+                    "content": json.dumps({"type": "thinking", "thinking": "Hm.", "signature": "c"}),
+                }
+            ],
+            Message("assistant", reasoning="Hm."),
+        ),
+        (
+            [{"type": "text", "content": '{"reasoningContent": {"reasoningText": {"text": "Hm."}}}'}],
+            Message("assistant", reasoning="Hm."),
+        ),
+        (
+            [{"type": "reasoningContent", "content": {"reasoningText": {"text": "Hm."}}}],
+            Message("assistant", reasoning="Hm."),
+        ),
+        (
+            [{"type": "reasoning", "content": '[{"type": "summary_text", "text": "Hm."}]'}],
+            Message("assistant", reasoning="Hm."),
+        ),
+        # LangChain's Gemini: the last call without an id beside all of them
+        (
+            [
+                {"type": "tool_call", "id": "", "name": "f", "arguments": {"a": 2}},
+                {"type": "tool_call", "id": "1", "name": "f", "arguments": {"a": 1}},
+                {"type": "tool_call", "id": "2", "name": "f", "arguments": {"a": 2}},
+            ],
+            Message("assistant", tool_calls=(ToolCall("f", '{"a": 1}', "1"), ToolCall("f", '{"a": 2}', "2"))),
+        ),
+        # without ids two equal calls are two
+        (
+            [{"type": "tool_call", "name": "f", "arguments": {}}] * 2,
+            Message("assistant", tool_calls=(ToolCall("f", "{}"),) * 2),
+        ),
+        # a model's own JSON is its answer
+        (
+            [{"type": "text", "content": '{"type": "function_call", "name": "f"}'}],
+            Message("assistant", '{"type": "function_call", "name": "f"}'),
+        ),
+        (
+            [{"type": "text", "content": '{"thinking": "aloud", "answer": 4}'}],
+            Message("assistant", '{"thinking": "aloud", "answer": 4}'),
+        ),
+    ],
+)
+def test_parts_that_clients_hide_or_repeat(parts: list[Any], message: Message) -> None:
+    assert read_messages([{"role": "assistant", "parts": parts}], "assistant") == (message,)
+
+
+def test_python_s_word_for_an_object_is_no_message() -> None:
+    assert read_messages("<anthropic.Stream object at 0x7f52f4252550>", "assistant") == ()
+    assert read_messages("<b>bold</b>") == (Message("user", "<b>bold</b>"),)

@@ -87,6 +87,27 @@ from heedloop_server.normalise.usage import including_cache, read_usage
             Usage(37, 17, 0),
         ),
         ({"prompt_tokens": 12, "total_tokens": 12}, Usage(12)),
+        # Langfuse's JavaScript takes the details out of both
+        (
+            {
+                "input": 318,
+                "output": 18,
+                "total": 2148,
+                "input_cached_tokens": 1801,
+                "output_reasoning_tokens": 11,
+            },
+            Usage(2119, 29, 1801, None, 11),
+        ),
+        # Google's answer leaves the thoughts out
+        (
+            {
+                "promptTokenCount": 127,
+                "candidatesTokenCount": 18,
+                "thoughtsTokenCount": 11,
+                "totalTokenCount": 156,
+            },
+            Usage(127, 29, None, None, 11),
+        ),
         # nothing was counted
         ({"input": 0, "output": 0, "total": 0}, Usage()),
         ({}, Usage()),
@@ -106,3 +127,8 @@ def test_a_part_greater_than_its_whole_is_beside_it() -> None:
 
 def test_without_a_hint_the_standard_holds() -> None:
     assert including_cache(Usage(127, 14, 64)) == Usage(127, 14, 64)
+
+
+def test_a_part_greater_than_its_whole_is_beside_it_whatever_the_total() -> None:
+    assert including_cache(Usage(11, 23, 1801, 307), total=34) == Usage(2119, 23, 1801, 307)
+    assert including_cache(Usage(12, 5, None, None, 40), total=99) == Usage(12, 45, None, None, 40)
