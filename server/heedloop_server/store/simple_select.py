@@ -220,7 +220,6 @@ SELECT
         has_input, concat('[{{"role":"user","text":', toJSONString(sent_input), '}}]'),
         ''
     ) AS input_messages,
-    if(has_output AND sent_output = '', '[{{"role":"assistant","text":""}}]', '') AS output_messages,
     CAST(
         (
             arrayConcat(ks, arrayMap(k -> concat('resource.', k), resource_keys), ['otel.scope.name'], if(version = '', [], ['otel.scope.version'])),
@@ -228,7 +227,6 @@ SELECT
         ), 'Map(String, String)'
     ) AS attributes,
     fromUnixTimestamp64Micro(received_us, 'UTC') AS ingested_at,
-    is_call AND NOT ((has_asked OR has_input) AND (has_answered OR has_output)) AS wants_content,
     is_plain
         AND word NOT IN {_list(_OTHER_WORDS)} AND lower(word) = word
         AND (NOT is_call OR sent_provider = '' OR sent_provider IN {_list(_PROVIDERS)})
