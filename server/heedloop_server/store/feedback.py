@@ -262,18 +262,23 @@ def newest_versions(project: ProjectStore, feedback_ids: Iterable[UUID]) -> dict
 def feedback_of_trace(
     project: ProjectStore, trace_id: str, session_ids: Sequence[str] = ()
 ) -> list[StoredFeedback]:
-    """All feedback on a trace, its spans, the comparisons it takes part in, and its sessions; newest first."""
+    """All feedback on a trace, its spans, the comparisons it takes part in, and its sessions; newest first.
+
+    Found in any version without FINAL, which would merge all feedback there is; then the newest of those few is asked.
+    """
+    about = """(
+              trace_id = unhex({trace_id:String})
+              OR target_trace_id = unhex({trace_id:String})
+              OR has(other_trace_ids, unhex({trace_id:String}))
+              OR (target_session_id != '' AND target_session_id IN {sessions:Array(String)})
+          )"""
     rows = project.rows(
         f"""
         SELECT {FEEDBACK_COLUMNS}
         FROM feedback FINAL
+        PREWHERE feedback_id IN (SELECT feedback_id FROM feedback WHERE project_id = {{project:String}} AND {about})
         WHERE project_id = {{project:String}}
-          AND (
-              trace_id = unhex({{trace_id:String}})
-              OR target_trace_id = unhex({{trace_id:String}})
-              OR has(other_trace_ids, unhex({{trace_id:String}}))
-              OR (target_session_id != '' AND target_session_id IN {{sessions:Array(String)}})
-          )
+          AND {about}
         ORDER BY created_at DESC, feedback_id
         """,  # noqa: S608
         {"trace_id": trace_id, "sessions": list(session_ids)},
