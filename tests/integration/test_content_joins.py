@@ -11,6 +11,7 @@ import pytest
 from heedloop.schema import Call, Message, Usage
 from heedloop_server.filters import CallFilters
 from heedloop_server.normalise import LogContent
+from heedloop_server.normalise.duplicates import fold
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.joins import Arrived, insert_contents, settle
 from heedloop_server.store.spans import calls_to_arrow, list_calls, trace_calls
@@ -162,3 +163,32 @@ def test_a_list_shows_the_newest_version_before_any_merge() -> None:
             )
         ]
     assert [[r["span_id_hex"] for r in page] for page in pages] == [["11" * 8], ["33" * 8]]
+
+
+def test_a_log_that_came_before_its_span_was_folded_joins_the_span_that_stands_for_it() -> None:
+    """Two clients see one call; the one whose log comes first is the poorer."""
+    told = replace(QUESTION, span_id="22" * 8)
+    poor = _call("22" * 8, response_id="r", parent_span_id="11" * 8)
+    rich = _call(response_id="r", output_messages=(Message("assistant", "Because."),))
+    with temporary_store() as store:
+        project = store.project("p")
+        _load(project, told)
+        _load(project, *fold([poor, rich]))
+        (call,) = [c for c in trace_calls(project, TRACE) if c.operation]
+    assert call.input_messages == (Message("user", "Why?"),)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_an_agent_s_session_reaches_the_calls_that_were_stored_before_it(together: bool) -> None:
+    agent = _call("aa" * 8, operation="", session_id="s", user_id="u", tags=("t",), duration_ns=10**9)
+    step = _call("bb" * 8, operation="", parent_span_id="aa" * 8)
+    call = _call(parent_span_id="bb" * 8, response_id="r")
+    elsewhere = _call("cc" * 8, trace_id=OTHER_TRACE)
+    with temporary_store() as store:
+        project = store.project("p")
+        for parts in [(call, step, elsewhere, agent)] if together else [(call, elsewhere), (step,), (agent,)]:
+            _load(project, *parts)
+        stored = [*trace_calls(project, TRACE), *trace_calls(project, OTHER_TRACE)]
+    found = {c.span_id: (c.session_id, c.user_id, c.tags) for c in stored}
+    assert found["11" * 8] == ("s", "u", ("t",))
+    assert found["cc" * 8] == (None, None, ())

@@ -124,6 +124,7 @@ def _relatives(project: ProjectStore, fresh: Sequence[Call], contents: Sequence[
         found |= _standing_for(project, found)
     found |= _same_responses(project, fresh)
     found |= _families(project, fresh)
+    found |= _inside(project, fresh)
     return list(found.values())
 
 
@@ -168,6 +169,46 @@ def _families(project: ProjectStore, fresh: Sequence[Call]) -> dict[Key, Call]:
         for k, c in near.items()
         if k in own or (c.operation and (k in parents or (c.trace_id, c.parent_span_id) in own))
     }
+
+
+def _inside(project: ProjectStore, fresh: Sequence[Call]) -> dict[Key, Call]:
+    """The stored spans of traces with calls that lack the session or user which a fresh span around them may have.
+
+    An agent's span ends after its calls, often in another request, and is the only one to name them.
+    """
+    around = [
+        c for c in fresh if not c.operation and (c.session_id or c.user_id) and not is_own(c.attributes)
+    ]
+    if not around:
+        return {}
+    first = min(c.start_time for c in around)
+    last = max(c.start_time + timedelta(microseconds=c.duration_ns // 1000) for c in around)
+    sessions = {c.trace_id for c in around if c.session_id}
+    users = {c.trace_id for c in around if c.user_id}
+    hits: set[str] = set()
+    for ids in _batches(sessions | users):
+        rows = project.rows(
+            """
+            SELECT lower(hex(trace_id)) AS trace
+            FROM spans
+            WHERE project_id = {project:String}
+              AND start_time BETWEEN {first:DateTime64(6,'UTC')} AND {last:DateTime64(6,'UTC')}
+              AND trace_id IN (SELECT toFixedString(unhex(arrayJoin({ids:Array(String)})), 16))
+              AND operation != ''
+            GROUP BY trace_id
+            HAVING countIf(session_id = '' AND trace IN {sessions:Array(String)}) > 0
+                OR countIf(user_id = '' AND trace IN {users:Array(String)}) > 0
+            """,
+            {
+                "ids": ids,
+                "first": first,
+                "last": last,
+                "sessions": sorted(sessions.intersection(ids)),
+                "users": sorted(users.intersection(ids)),
+            },
+        )
+        hits |= {r["trace"] for r in rows}
+    return _of_traces(project, hits, first, last) if hits else {}
 
 
 def _standing_for(project: ProjectStore, found: dict[Key, Call]) -> dict[Key, Call]:
