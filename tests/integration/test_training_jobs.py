@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from heedloop._cli import main
 from heedloop.client import Client
 from heedloop.schema import Message, PromptRow
+from heedloop_trainer.jobs import run_id_of
 from heedloop_trainer.judges import load_judge
 from heedloop_trainer.models import load_policy, load_reward_model, load_tokenizer
 from heedloop_trainer.people import put_to_review, win_rate_by_people
@@ -163,6 +164,8 @@ def test_a_reward_model_from_scratch_then_rloo_then_an_evaluation(server, runs_f
     parent = json.loads((runs_folder / "dpo" / "run.json").read_text())
     assert manifest["parent"] == parent["id"]
     assert manifest["snapshot_id"] == parent["snapshot_id"] == snapshot.id
+    reward_run = json.loads((reward / "run.json").read_text())["id"]
+    assert client.run(manifest["id"])["config"]["reward_models"] == [reward_run], "lineage goes by it"
     assert len(client.run_history(manifest["id"])) == 2
     assert client.run(manifest["id"])["model_name"] == "support-2"
     AutoModelForCausalLM.from_pretrained(better / "checkpoint")
@@ -189,7 +192,9 @@ def test_a_reward_model_from_scratch_then_rloo_then_an_evaluation(server, runs_f
         assert "Where it comes from" in (run / "report.html").read_text()
     promoted = ("--evaluation", runs_folder / "evaluation", "--to", runs_folder / "production")
     assert train(server, "promote", *promoted) == 1
-    assert "held-out prompts; 50 are needed" in capsys.readouterr().out
+    refused = capsys.readouterr().out
+    assert "held-out prompts; 50 are needed" in refused
+    assert "the judge is the reward model that it was trained for" in refused
     assert not (runs_folder / "production").exists()
 
 
@@ -406,6 +411,20 @@ def test_what_cannot_be_done_says_why(server, tmp_path, capsys, args, sentence):
     out = () if args[0] == "promote" else ("--out", tmp_path / "run")
     assert train(server, *args, *out) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_a_run_folder_is_no_model_but_says_where_its_model_is(server, tmp_path, capsys):
+    inside = tmp_path / "run" / "checkpoint"
+    inside.mkdir(parents=True)
+    (inside / "config.json").write_text("{}")
+    args = ("reward", "--model", tmp_path / "run", "--out", tmp_path / "out", "--no-memory-check")
+    assert train(server, *args) == 2
+    assert f"the run's model is in {inside}" in capsys.readouterr().err
+
+
+def test_a_promoted_model_is_still_its_runs_model(tmp_path):
+    (tmp_path / "promoted.json").write_text(json.dumps({"run": "abc"}))
+    assert run_id_of(tmp_path) == "abc"
 
 
 def test_a_wrong_key_and_a_missing_server_say_so(server, tmp_path, capsys):

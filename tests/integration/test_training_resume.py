@@ -121,6 +121,18 @@ def test_a_folder_goes_on_only_with_its_own_run(tmp_path):
         RunFolder.create(tmp_path, "sft", snapshot_id="b" * 16)
     with pytest.raises(ValueError, match="method"):
         RunFolder.create(tmp_path, "ppo", snapshot_id="a" * 16)
+    with pytest.raises(ValueError, match="reward_models is None"):
+        RunFolder.create(tmp_path, "sft", config={"reward_models": ["x"]}, snapshot_id="a" * 16)
     again.finish()
     with pytest.raises(ValueError, match="finished run"):
         RunFolder.create(tmp_path, "sft", snapshot_id="a" * 16)
+
+
+def test_a_run_that_never_began_is_begun_anew_with_what_was_missing(tmp_path):
+    RunFolder.create(tmp_path, "sft").fail(ValueError("give --model"))
+    run = RunFolder.create(tmp_path, "sft", parent="base")
+    assert run.record.parent == "base"
+    run.log(0, loss=1.0)
+    run.fail(ValueError("the power went"))
+    with pytest.raises(ValueError, match="parent is 'base'"):
+        RunFolder.create(tmp_path, "sft", parent="another")

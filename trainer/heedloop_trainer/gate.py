@@ -43,8 +43,8 @@ def decide(win_rate: Mapping[str, Any], config: GateConfig = GateConfig()) -> De
 
     Args:
         win_rate: `win_rate`, `length_controlled` (each with estimate, low, high), `length_ratio`, `num_prompts`, `new`
-            (with `ended_share`), and optionally `slices`: name -> {estimate, low, high}, and `people`: the win rate by people's
-            own comparisons, which no reward model overrules.
+            (with `ended_share`), and optionally `judge_is_the_reward`, `slices`: name -> {estimate, low, high}, and `people`: the
+            win rate by people's own comparisons, which no reward model overrules.
     """
     reasons = [
         *_gain(win_rate, config),
@@ -58,6 +58,10 @@ def decide(win_rate: Mapping[str, Any], config: GateConfig = GateConfig()) -> De
 def _gain(found: Mapping[str, Any], config: GateConfig) -> list[str]:
     rate = found["win_rate"]
     reasons = []
+    if found.get("judge_is_the_reward"):
+        reasons.append(
+            "the judge is the reward model that it was trained for: give another one as --held-out-reward"
+        )
     if found["num_prompts"] < config.num_prompts:
         reasons.append(
             f"only {found['num_prompts']} held-out prompts; {config.num_prompts} are needed to decide anything"

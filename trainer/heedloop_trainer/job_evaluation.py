@@ -20,7 +20,7 @@ from heedloop_trainer.evaluate import (
 )
 from heedloop_trainer.gate import decide
 from heedloop_trainer.job_held_out import comparison_report
-from heedloop_trainer.jobs import JobError, Working, held_out
+from heedloop_trainer.jobs import JobError, Working, held_out, run_id_of
 from heedloop_trainer.judges import Judge, load_judge, margins_of
 from heedloop_trainer.models import load_policy, load_tokenizer
 from heedloop_trainer.people import put_to_review, win_rate_by_people
@@ -79,6 +79,7 @@ def _policies_report(working: Working, judge_path: Path) -> dict[str, Any]:
         "new": response_table(new),
         "parent": response_table(parent),
         "judge": str(judge_path),
+        "judge_is_the_reward": _was_its_reward(job.model, judge_path),
         "model": str(job.model),
         "model_files": file_hashes(sorted(job.model.glob("*.safetensors"))),
     }
@@ -93,6 +94,15 @@ def _policies_report(working: Working, judge_path: Path) -> dict[str, Any]:
         evaluation["people"] = win_rate_by_people(working.client, evaluation["review"]["pairs"])
     gate = decide({**win_rate, "people": evaluation.get("people")})
     return {**evaluation, "gate": dataclasses.asdict(gate)}
+
+
+def _was_its_reward(model: Path, judge: Path) -> bool:
+    """True where the new model was trained against this very judge."""
+    manifest = model.resolve().parent / "run.json"
+    if not manifest.exists():
+        return False
+    rewards = json.loads(manifest.read_text(encoding="utf-8")).get("config", {}).get("reward_models", [])
+    return bool({run_id_of(judge), str(judge)} & set(rewards))
 
 
 def _answers(working: Working, path: Path, prompts: Sequence[PromptRow]) -> list[Response]:

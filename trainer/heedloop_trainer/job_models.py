@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -64,8 +65,21 @@ def policy_for(
     else:
         if job.model is None:
             raise JobError("give --model FOLDER, or --from-scratch tiny where no model can be had")
-        tokenizer, model = load_tokenizer(job.model), load_policy(job.model)
+        tokenizer, model = _tokenizer(job.model), load_policy(job.model)
     return _prepared(working, model, job.config.seed, num_trained, num_frozen), tokenizer
+
+
+def _tokenizer(model: Path) -> Any:
+    """The tokenizer in a model's folder.
+
+    Raises:
+        JobError: the folder holds no model.
+    """
+    if model.is_dir() and not (model / "config.json").exists():
+        inside = model / "checkpoint"
+        hint = f"; the run's model is in {inside}" if (inside / "config.json").exists() else ""
+        raise JobError(f"{model} holds no model (there is no config.json){hint}")
+    return load_tokenizer(model)
 
 
 def classifier_for(working: Working, rows: Sequence[Any], *, seed: int) -> tuple[Any, Any]:
@@ -79,7 +93,7 @@ def classifier_for(working: Working, rows: Sequence[Any], *, seed: int) -> tuple
     else:
         if job.model is None:
             raise JobError("give --model FOLDER, or --from-scratch tiny where no model can be had")
-        tokenizer, policy = load_tokenizer(job.model), load_policy(job.model)
+        tokenizer, policy = _tokenizer(job.model), load_policy(job.model)
         own_pad_token(policy, tokenizer)
         torch.manual_seed(seed)
         model = sequence_classifier_from(policy, num_labels=num_labels)
@@ -152,6 +166,11 @@ def generator_for(working: Working, model: Any, tokenizer: Any) -> Generator | N
 
 def watch_for(job: Job) -> Watch | None:
     """What looks out for reward hacking, where that is wanted."""
+    if job.held_out_reward in job.reward_models:
+        raise JobError(
+            f"{job.held_out_reward} is the reward that is trained for: --held-out-reward must be another model, of another seed or "
+            "of other judgements"
+        )
     if not job.alarms:
         return None
     return Watch(judges=[load_judge(job.held_out_reward, device=job.device)] if job.held_out_reward else [])

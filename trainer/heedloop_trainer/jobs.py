@@ -6,6 +6,7 @@ it can be called from Python just as well. What each method does with its job is
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -205,10 +206,10 @@ def _open(job: Job, client: Client, world: World) -> RunFolder:
         return RunFolder.create(
             job.out,
             method,
-            config=job.config if job.config is not None else job.sampling,
+            config=_settings(job),
             name=job.name,
             snapshot_id=job.snapshot_id,
-            parent=None if job.model is None else run_id_of(job.model) or str(job.model),
+            parent=None if job.model is None else _named(job.model),
             model_name=job.model_name,
             client=client,
             extra=_model_files(job.model),
@@ -218,6 +219,34 @@ def _open(job: Job, client: Client, world: World) -> RunFolder:
         world.barrier()
 
 
+_RECORDED = (
+    "from_scratch", "reward_function", "lora_rank", "thumbs", "dimensions", "ensemble", "cross_validate", "best_of",
+    "review_queue", "generator", "alarms",
+)  # fmt: skip
+"""What a job is asked for beside its configuration, and what decides what comes out."""
+
+
+def _settings(job: Job) -> dict[str, Any]:
+    """The run's configuration: the method's own, what was asked beside it, and the models that took part.
+
+    A model that a run made is named by that run's id: that is how the server finds, from a person's erasure, also the run whose
+    reward model learned from their words. What is at its default is left out.
+    """
+    settings = dataclasses.asdict(job.config if job.config is not None else job.sampling)
+    defaults = {f.name: f.default for f in dataclasses.fields(Job)}
+    settings |= {n: getattr(job, n) for n in _RECORDED if getattr(job, n) != defaults[n]}
+    beside = {
+        "reference": job.reference and _named(job.reference),
+        "reward_models": [_named(p) for p in job.reward_models],
+        "held_out_reward": job.held_out_reward and _named(job.held_out_reward),
+    }
+    return {**settings, **{n: v for n, v in beside.items() if v}}
+
+
+def _named(model: Path) -> str:
+    return run_id_of(model) or str(model)
+
+
 def _model_files(model: Path | None) -> dict[str, Any]:
     if model is None or not model.is_dir():
         return {}
@@ -225,11 +254,12 @@ def _model_files(model: Path | None) -> dict[str, Any]:
 
 
 def run_id_of(model: Path) -> str | None:
-    """The run that wrote a checkpoint, from the manifest beside it."""
-    manifest = model.parent / "run.json"
-    if model.name != "checkpoint" or not manifest.exists():
-        return None
-    return json.loads(manifest.read_text(encoding="utf-8")).get("id")
+    """The run that wrote a checkpoint: from the manifest beside it, or from the note in a folder that it was promoted to."""
+    model = model.resolve()
+    for manifest, name in ((model / "promoted.json", "run"), (model.parent / "run.json", "id")):
+        if manifest.exists() and (name == "run" or model.name == "checkpoint"):
+            return json.loads(manifest.read_text(encoding="utf-8")).get(name)
+    return None
 
 
 def read_rows(working: Working, form: DatasetForm, split: Any = "train") -> list[Any]:
@@ -242,7 +272,10 @@ def read_rows(working: Working, form: DatasetForm, split: Any = "train") -> list
     rows = list(working.client.snapshot_rows(snapshot_id, form, split))
     if split == "train" and not rows:
         counts = working.client.snapshot(snapshot_id).get("num_rows", {})
-        raise JobError(f"snapshot {snapshot_id} has no {form} to train on; it has {counts}")
+        there = [f"{n['train']:,} {name}" for name, n in counts.items() if n.get("train")]
+        raise JobError(
+            f"snapshot {snapshot_id} has no {form} to train on; it has {', '.join(there) or 'nothing'}"
+        )
     return rows
 
 

@@ -115,7 +115,7 @@ class RunFolder:
         """Start a run, or go on with the one in `folder`.
 
         Args:
-            config: the method's configuration dataclass.
+            config: the method's configuration, a dataclass or a mapping.
             parent: run id or path of the checkpoint that this one starts from.
             model_name: the name under which the model will serve.
             extra: further facts for the manifest, such as file hashes.
@@ -334,7 +334,7 @@ class RunFolder:
 def _plain_config(config: Any) -> dict[str, Any]:
     if config is None:
         return {}
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    return json.loads(json.dumps(dataclasses.asdict(config) if dataclasses.is_dataclass(config) else config))
 
 
 def _record_of(manifest: Mapping[str, Any]) -> Run:
@@ -346,8 +346,12 @@ def _same_run(folder: Path, record: Run) -> Run:
     """The run already in the folder, to be gone on with; refused where it is another one."""
     stored = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     before = _record_of(stored)
-    for name in ("method", "snapshot_id", "parent", "config"):
-        old, new = getattr(before, name), getattr(record, name)
+    if before.status == "failed" and not any((folder / n).exists() for n in ("metrics.jsonl", "resume")):
+        return record  # it never began: what was wrong with it may be what is now different
+    pairs = {n: (getattr(before, n), getattr(record, n)) for n in ("method", "snapshot_id", "parent")}
+    names = sorted(set(before.config) | set(record.config))
+    pairs |= {n: (before.config.get(n), record.config.get(n)) for n in names}
+    for name, (old, new) in pairs.items():
         if old != new:
             raise ValueError(
                 f"{folder} holds a run whose {name} is {old!r}, not {new!r}; give another folder, or remove this one"

@@ -2,11 +2,14 @@
 
 import copy
 import itertools
+from pathlib import Path
 
 import pytest
 
 from heedloop.schema import Message, PromptRow
 from heedloop_trainer.alarms import AlarmConfig, Watch
+from heedloop_trainer.job_models import watch_for
+from heedloop_trainer.jobs import Job, JobError
 from heedloop_trainer.optimiser import OptimiserConfig
 from heedloop_trainer.ppo import PPOConfig, train_ppo
 from heedloop_trainer.runs import RunFolder
@@ -103,6 +106,13 @@ def test_a_sampler_that_is_not_the_policy_stops_the_run_at_once(policy, tokenize
     )
     assert result.stopped is not None
     assert "at rollout 1 the sampler's log-probabilities differ" in result.stopped
+
+
+def test_the_reward_is_no_held_out_judge_of_itself():
+    reward = Path("runs/reward/checkpoint")
+    job = Job("ppo", Path("runs/ppo"), "", reward_models=[reward], held_out_reward=reward, alarms=True)
+    with pytest.raises(JobError, match="must be another model"):
+        watch_for(job)
 
 
 def test_a_run_that_goes_on_after_a_crash_is_held_to_its_first_rollouts(policy, tokenizer, tmp_path):

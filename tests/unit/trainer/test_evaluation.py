@@ -179,6 +179,7 @@ GOOD = {
         ({"length_controlled": {"estimate": 0.45, "low": 0.4, "high": 0.5}}, "one of length"),
         ({"length_ratio": 2.0}, "times as long"),
         ({"num_prompts": 10}, "only 10"),
+        ({"judge_is_the_reward": True}, "the judge is the reward model that it was trained for"),
         ({"new": {"ended_share": 0.3}}, "end by themselves"),
         ({"people": {"estimate": 0.4, "low": 0.3, "high": 0.5, "n": 80}}, "people prefer the parent"),
         ({"slices": {"refunds": {"estimate": 0.3, "low": 0.2, "high": 0.4}}}, "slice 'refunds'"),
