@@ -81,6 +81,7 @@ def questions(project: ProjectStore) -> dict[str, Callable[[], Any]]:
     one_model = View(CallFilters(since=SINCE, until=UNTIL, model="small-2"))
     return {
         "summary (one period)": lambda: quality.count_total(project, view),
+        "overview: time, versions, models, tags": lambda: quality.count_overview(project, view, "day", "tag"),
         "trend by day": lambda: quality.count_over_time(project, view, "day"),
         "trend by hour": lambda: quality.count_over_time(project, view, "hour"),
         "trend by day, one model": lambda: quality.count_over_time(project, one_model, "day"),
@@ -92,7 +93,7 @@ def questions(project: ProjectStore) -> dict[str, Callable[[], Any]]:
         "compare: days of two models": lambda: quality.count_days(
             project, view, "model", ["small-2", "large-2"]
         ),
-        "reasons": lambda: quality.count_flags(project, view),
+        "reasons": lambda: quality.count_said(project, view),
         "failure patterns, cells": lambda: pattern_cells(project, view),
         "finding, whole": lambda: most_important(pattern_cells(project, view)),
     }
