@@ -23,6 +23,7 @@ _SESSION = (
     "metadata.session_id",
     "thread_id",
     "thread.id",
+    "gcp.vertex.agent.session_id",
 )
 _USER = (
     "user.id",
@@ -95,7 +96,7 @@ _FOREIGN = frozenset(
         "tag",
         "tags",
     }
-    | {"logfire", "prompt", "enduser", "thread_id", "thread", "operation"}
+    | {"logfire", "prompt", "enduser", "thread_id", "thread", "operation", "gcp"}
 )
 
 

@@ -78,6 +78,7 @@ _FRAMEWORKS = frozenset(
         "openai_agents",
         "autogen",
         "traceloop",
+        "gcp.vertex.agent",
         "_other",
         "none",
         "unknown",
