@@ -266,9 +266,20 @@ def test_kto_moves_towards_the_liked(policy, tokenizer):
 
 
 def test_kto_pairs_completions_with_other_prompts():
-    rows = unpaired()
+    rows = [dataclasses.replace(r, prompt=asked(i % 2)) for i, r in enumerate(unpaired())]
     for row, k in zip(rows, mismatched_prompts(rows, 0), strict=True):
         assert rows[k].prompt != row.prompt
+
+
+def test_kto_weighs_a_gain_against_the_kl(policy, tokenizer):
+    """At a small beta the loss of liked rows is 1/2 - beta/4 (log-ratio - KL), the KL from completions under other prompts."""
+    rows = [Unpaired(asked(i), f"w{20 + i % 2}", True) for i in range(8)]
+    config = KTOConfig(epochs=6, batch_size=8, beta=0.01, optimiser=OptimiserConfig(3e-3))
+    history = train_kto(config, rows, policy, tokenizer).history
+    assert history[-1]["kl"] > 0.5
+    for row in history:
+        expected = 0.5 - 0.01 / 4 * (row["liked_shift"] - row["kl"])
+        assert row["loss"] == pytest.approx(expected, abs=2e-5)
 
 
 def test_one_metrics_row_per_step_and_minibatch(policy, tokenizer):

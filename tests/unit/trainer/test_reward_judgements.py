@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from heedloop_trainer.judges import load_judge, margins_of, write_ensemble
 from heedloop_trainer.models import RewardModel, name_outputs, save_model
 from heedloop_trainer.optimiser import OptimiserConfig
 from heedloop_trainer.ppo import PPOConfig, train_ppo
-from heedloop_trainer.reward import RewardConfig, train_reward
+from heedloop_trainer.reward import RewardConfig, judged_losses, train_reward
 from heedloop_trainer.reward_ensemble import RewardEnsemble
 from heedloop_trainer.sampling import SamplingConfig
 from heedloop_trainer.scratch import SmallShape, small_classifier
@@ -45,6 +46,31 @@ def test_planted_thumbs_are_recovered_with_how_readily_people_put_them_up(classi
     assert spearmanr(truth, found).statistic > 0.99
     assert np.std(found) == pytest.approx(np.std(truth), rel=0.15)
     assert float(np.mean(found)) + result.metrics["thumb_intercept"] == pytest.approx(1.5, abs=0.2)
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("tie_parameter", [None, torch.tensor([0.3])])
+def test_margins_smoothing_and_centring_by_hand(smoothing, tie_parameter):
+    """Rewards 1.2 and 0.2, a margin of 0.5 on the scale 2: the decided row's loss, with ties fitted and without."""
+    config = RewardConfig(margin_scale=2.0, label_smoothing=smoothing, centring=0.25)
+    rows = [Comparison(PROMPT, "a", "b", margin=0.5)]
+    found = judged_losses(
+        config, rows, torch.tensor([[1.2], [0.2]]), tie_parameter, torch.zeros(1), ("reward",)
+    )
+
+    def loss(gap: float) -> float:
+        if tie_parameter is None:
+            return -math.log(sigmoid(gap))
+        nu = math.exp(0.3)
+        return math.log(math.exp(gap / 2) + nu + math.exp(-gap / 2)) - gap / 2
+
+    expected = (1 - smoothing) * loss(1.0 - 1.0) + smoothing * loss(-1.0 - 1.0) + 0.25 * (1.2 + 0.2) ** 2
+    assert found.losses.item() == pytest.approx(expected, abs=1e-5)
+    assert (found.right.item(), found.decided.item()) == (1.0, 1.0)
 
 
 def test_every_name_has_an_output_of_its_own(tokenizer):
