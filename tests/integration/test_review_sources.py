@@ -83,6 +83,40 @@ def test_a_random_sample_stores_its_probability_with_every_judgement(server: Wor
     assert server.admin.feedback(author_id="ada")[0]["sampling_probability"] == 0.25
 
 
+def test_what_was_in_the_queue_already_belongs_to_the_sample_that_draws_it(server: World) -> None:
+    """The queue is filled with what users disliked, half of it is judged, then all is drawn: the rate is of all."""
+    calls = server.calls(20)
+    for bad in calls[:8]:
+        rate(server, bad, 0, "end_user", "u")
+    queue = server.queue(fill=False)
+    assert fill(server, queue, source="filter", filters={"rating": "down"})["added"] == 8
+    worse = {c.trace_id for c in calls[:8]}
+    ada = server.person("ada")
+
+    def judge(num: int) -> None:
+        for _ in range(num):
+            one = ada.take(queue)
+            ada.submit(one, {"thumb": 0 if one["messages"][-1]["text"] in asked_badly else 1})
+
+    asked_badly = {c.input_messages[-1].text for c in calls if c.trace_id in worse}
+    judge(4)
+    before = {f["target"]["trace_id"]: f for f in server.admin.feedback(author_id="ada")}
+    drawn = fill(server, queue, source="sample", size=20, filters={})
+    assert (drawn["added"], drawn["known"]) == (12, 8)
+    judge(16)
+    found = server.admin.feedback(author_id="ada")
+    assert len(found) == 20
+    assert {f["sampling_probability"] for f in found} == {1.0}
+    for one in found:
+        if one["target"]["trace_id"] in before:
+            assert one["created_at"][:19] == before[one["target"]["trace_id"]]["created_at"][:19]
+    rates = server.admin.ask("GET", "/quality/sample", since="2020-01-01T00:00:00Z")
+    assert rates["random_sample"]["n"] == 20
+    assert rates["random_sample"]["estimate"] == pytest.approx(0.6)
+    fill(server, queue, source="sample", size=20, filters={})
+    assert len(server.admin.feedback(author_id="ada")) == 20
+
+
 def test_disagreements_are_found_by_kind_widest_first(server: World) -> None:
     a, b, c, d = server.calls(4)
     scale = Scale(1, 5)

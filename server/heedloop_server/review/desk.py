@@ -184,7 +184,9 @@ class ReviewDesk:
                     return queue_id
         found = find_assignment(self._store.project(project), assignment_id)
         if found is None:
-            raise NotFound(f"there is no assignment {assignment_id!r} in this project")
+            raise NotFound(
+                f"there is no assignment {assignment_id!r} in this project; where an answer is erased, so is the work on it"
+            )
         return found[0]
 
     def forget(self, project: str) -> None:

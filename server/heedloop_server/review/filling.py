@@ -72,21 +72,26 @@ def _target(given: object, where: str) -> Key:
 
 
 def add_items(opened: OpenQueue, source: str, drawn: Drawn, *, missing: Sequence[Key] = ()) -> Filled:
-    """Add what a source found; an item that is there already stays as it is."""
+    """Add what a source found; an item that is there already stays as it is, but has a sample's probability from now on."""
     queue_id, work = opened.queue.queue_id, opened.work
     position = time.time_ns()
     new: dict[str, ReviewItem] = {}
+    drawn_now: dict[str, ReviewItem] = {}
     for n, proposed in enumerate(drawn.items):
         item = _item(queue_id, source, position + n, proposed, drawn.probability)
-        if item.item_id not in work.items:
+        known = work.items.get(item.item_id)
+        if known is None:
             new.setdefault(item.item_id, item)
+        elif drawn.probability is not None and known.sampling_probability is None:
+            drawn_now[item.item_id] = replace(known, sampling_probability=drawn.probability)
     _check_askable(opened, new.values())
     if len(work.items) + len(new) > MAX_ITEMS:
         raise Conflict(
             f"the queue would hold {len(work.items) + len(new):,} items; at most {MAX_ITEMS:,} fit. Make a second queue"
         )
-    insert_items(opened.project, queue_id, new.values())
-    work.take_items(new.values())
+    changed = [*new.values(), *drawn_now.values()]
+    insert_items(opened.project, queue_id, changed)
+    work.take_items(changed)
     return Filled(len(new), len(drawn.items) - len(new), drawn.matching, list(missing))
 
 

@@ -17,8 +17,19 @@ from heedloop_server.review.judgement import feedback_of, judged, taken_back
 from heedloop_server.review.training import Feedforward, compare
 from heedloop_server.store.review import REOPENED, Assignment
 
-__all__ = ["Submitted", "keep_draft", "own", "record", "reopen", "skip", "submit"]
+__all__ = [
+    "Submitted",
+    "judged_anew",
+    "keep_draft",
+    "own",
+    "record",
+    "record_all",
+    "reopen",
+    "skip",
+    "submit",
+]
 
+_FEEDBACK_AT_ONCE = 2_000
 _TICK = timedelta(microseconds=1)
 
 
@@ -145,6 +156,16 @@ def record(desk: ReviewDesk, project: str, submitted: Submitted) -> Future[list[
         raise
 
 
+def record_all(desk: ReviewDesk, project: str, queue_id: str, said: Sequence[Feedback], key_id: str) -> None:
+    """Store the feedback of many judgements; what the store refuses now is stored later from the assignments."""
+    try:
+        for first in range(0, len(said), _FEEDBACK_AT_ONCE):
+            desk.record(project, said[first : first + _FEEDBACK_AT_ONCE], key_id).result()
+    except ServerError:
+        desk.repair_later(project, queue_id)
+        raise
+
+
 def skip(desk: ReviewDesk, opened: OpenQueue, a: Assignment, reason: str) -> Assignment:
     """The annotator will not judge it; somebody else may. Again: only the reason changes."""
     _still_taken(opened)
@@ -156,6 +177,23 @@ def skip(desk: ReviewDesk, opened: OpenQueue, a: Assignment, reason: str) -> Ass
     skipped = desk.whole(opened, a).moved(state="skipped", reason=reason, judged_at=now, expires_at=now)
     desk.keep(opened, [skipped])
     return skipped
+
+
+def judged_anew(desk: ReviewDesk, opened: OpenQueue, item_ids: Sequence[str]) -> list[Feedback]:
+    """Store the judgements of these items again, as of a moment later, and say their feedback: it depends on the item.
+
+    An item that was in the queue when a random sample drew it has a probability from then on. What was said of it
+    before belongs to the sample as well: without it, the sample would leave out whatever the queue was filled with first.
+    """
+    done = [a for i in item_ids for a in opened.work.of_item(i) if a.state == "done"]
+    calls = desk.contents(opened, sorted({a.item_id for a in done}))
+    said: list[Feedback] = []
+    for a in desk.all_whole(opened, done):
+        if a.item_id in calls and a.answers is not None:
+            again = dict(a.answers)
+            about = calls[a.item_id]
+            said += _store(desk, opened, a, again, about, a.key_id, a.duration_ms, None, a.judged_at).feedback
+    return said
 
 
 def reopen(

@@ -110,6 +110,10 @@ class Work:
         """An annotator's assignment of an item."""
         return self._by_item.get(item_id, {}).get(annotator)
 
+    def of_item(self, item_id: str) -> list[Assignment]:
+        """Everybody's assignments of an item."""
+        return list(self._by_item.get(item_id, {}).values())
+
     def counts(self, a: Assignment) -> bool:
         """True for a judgement that still counts: done, and not sent back by a newer guideline."""
         return a.state == "done" and a.guideline >= self.queue.judged_from

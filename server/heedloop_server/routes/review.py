@@ -29,6 +29,7 @@ from heedloop_server.review import queue as settings
 from heedloop_server.review.desk import OpenQueue, ReviewDesk
 from heedloop_server.review.filling import add_gold, add_items, stored_targets, targets_of
 from heedloop_server.review.queue import Guideline, changed, new_queue, read_guideline
+from heedloop_server.review.submission import judged_anew, record_all
 from heedloop_server.store.audit import write_audit
 from heedloop_server.store.connection import ProjectStore, Store
 from heedloop_server.store.review_queues import guidelines_of, insert_guideline, insert_queue, list_queues
@@ -280,7 +281,7 @@ NewItems = Annotated[
 def post_items(
     request: Request, who: Admin, queue_id: str, body: Annotated[NewItems, Body()]
 ) -> dict[str, Any]:
-    """Fill a queue; items that are in it already stay as they are."""
+    """Fill a queue; items that are in it already stay as they are, but those that a sample draws have its probability from then on."""
     desk = desk_of(request)
     project = cast(Store, request.app.state.store).project(who.project)
     with desk.working(who.project, queue_id):
@@ -295,8 +296,12 @@ def post_items(
         drawn, missing = stored_targets(project, named)
     else:
         drawn = _drawn(project, body)
-    with desk.working(who.project, queue_id) as opened:
+    with desk.working(who.project, queue_id) as opened, desk.together(opened):
+        undrawn = [i for i, item in opened.work.items.items() if item.sampling_probability is None]
         filled = add_items(opened, body.source, drawn, missing=missing)
+        drawn_now = [i for i in undrawn if opened.work.items[i].sampling_probability is not None]
+        said = judged_anew(desk, opened, drawn_now)
+    record_all(desk, who.project, queue_id, said, who.key_id)
     write_audit(project.store, who, "fill_queue", queue_id, {"source": body.source, "added": filled.added})
     return filled.to_json()
 

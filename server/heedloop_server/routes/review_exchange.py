@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from heedloop.schema import Call, Feedback, SchemaError
 from heedloop_server.answers.review_control import ImportAnswer
 from heedloop_server.auth import Principal, require, scoped
-from heedloop_server.errors import Conflict, Invalid, NotFound, ServerError, TooLarge
+from heedloop_server.errors import Conflict, Invalid, NotFound, TooLarge
 from heedloop_server.openapi import accepts, answers
 from heedloop_server.review.control.labels import Judged
 from heedloop_server.review.control.pseudonyms import pseudonym
@@ -21,7 +21,7 @@ from heedloop_server.review.control.reviewed import ReviewedQueue
 from heedloop_server.review.desk import OpenQueue, ReviewDesk
 from heedloop_server.review.formats import Format, Reviewed, read_entry, write_entry
 from heedloop_server.review.shown import facts_of
-from heedloop_server.review.submission import Submitted
+from heedloop_server.review.submission import Submitted, record_all
 from heedloop_server.review.taken_in import take_in
 from heedloop_server.routes.review import desk_of
 from heedloop_server.routes.review_control import reviewed
@@ -38,7 +38,6 @@ Reviewer = Annotated[ProjectStore, Depends(scoped("review"))]
 Admin = Annotated[Principal, Depends(require("admin"))]
 MAX_ENTRIES = 10_000
 _AT_ONCE = 500
-_FEEDBACK_AT_ONCE = 2_000
 _TEXT = {"type": "string"}
 _ENTRIES: dict[str, Any] = {"type": "array", "items": {"type": "object"}}
 _GIVEN: dict[str, Any] = {
@@ -129,19 +128,9 @@ def import_judgements(
             for result, judgement in _take_entry(desk, opened, format, entry, number, who.key_id):
                 results.append(result)
                 said += judgement.feedback if judgement is not None else []
-    _record(desk, who, queue_id, said)
+    record_all(desk, who.project, queue_id, said, who.key_id)
     counts = Counter(str(r["status"]) for r in results)
     return {"results": results, **{n: counts[n] for n in ("stored", "duplicate", "rejected")}}
-
-
-def _record(desk: ReviewDesk, who: Principal, queue_id: str, said: Sequence[Feedback]) -> None:
-    """Store the feedback; what the store refuses now is stored later from the assignments, as for any judgement."""
-    try:
-        for first in range(0, len(said), _FEEDBACK_AT_ONCE):
-            desk.record(who.project, said[first : first + _FEEDBACK_AT_ONCE], who.key_id).result()
-    except ServerError:
-        desk.repair_later(who.project, queue_id)
-        raise
 
 
 def _parsed(body: bytes) -> list[Any]:
