@@ -40,11 +40,11 @@ def _known(module: str, openinference: str, contrib: str = "", traceloop: str = 
 LIBRARIES: dict[str, Library] = {
     "openai": Library(
         "openai",
-        _known(
-            "openai",
-            "OpenAIInstrumentor",
+        (
+            "openinference.instrumentation.openai:OpenAIInstrumentor",
+            "opentelemetry.instrumentation.genai.openai:OpenAIInstrumentor",
             "opentelemetry.instrumentation.openai_v2:OpenAIInstrumentor",
-            "OpenAIInstrumentor",
+            "opentelemetry.instrumentation.openai:OpenAIInstrumentor",
         ),
     ),
     "anthropic": Library(
@@ -61,6 +61,7 @@ LIBRARIES: dict[str, Library] = {
         (
             "openinference.instrumentation.google_genai:GoogleGenAIInstrumentor",
             "opentelemetry.instrumentation.google_genai:GoogleGenAiSdkInstrumentor",
+            "opentelemetry.instrumentation.google_generativeai:GoogleGenerativeAiInstrumentor",
         ),
     ),
     "vertexai": Library("vertexai", _known("vertexai", "VertexAIInstrumentor", "", "VertexAIInstrumentor")),
@@ -72,14 +73,26 @@ LIBRARIES: dict[str, Library] = {
     "cohere": Library("cohere", ("opentelemetry.instrumentation.cohere:CohereInstrumentor",)),
     "ollama": Library("ollama", ("opentelemetry.instrumentation.ollama:OllamaInstrumentor",)),
     "openai-agents": Library(
-        "agents", ("openinference.instrumentation.openai_agents:OpenAIAgentsInstrumentor",), ("openai",)
+        "agents",
+        _known(
+            "openai_agents",
+            "OpenAIAgentsInstrumentor",
+            "opentelemetry.instrumentation.genai.openai_agents:OpenAIAgentsInstrumentor",
+            "OpenAIAgentsInstrumentor",
+        ),
+        ("openai",),
     ),
     "litellm": Library(
         "litellm", ("openinference.instrumentation.litellm:LiteLLMInstrumentor",), ("openai",)
     ),
     "langchain": Library(
         "langchain_core",
-        _known("langchain", "LangChainInstrumentor", "", "LangchainInstrumentor"),
+        _known(
+            "langchain",
+            "LangChainInstrumentor",
+            "opentelemetry.instrumentation.genai.langchain:LangChainInstrumentor",
+            "LangchainInstrumentor",
+        ),
         ("openai", "anthropic", "google-genai", "mistralai", "groq", "bedrock"),
     ),
     "llama-index": Library(
