@@ -87,6 +87,8 @@ def test_one_cluster_and_agreement_are_not_certainty():
 def test_weights_count():
     found = cluster_bootstrap(np.array([1.0, 0.0]), ["a", "b"], np.array([3.0, 1.0]))
     assert found.estimate == 0.75
+    rows = [comparison("longer", "x", weight=3.0), comparison("x", "longer", weight=1.0)]
+    assert evaluate_comparisons(rows, rows)["accuracy"]["longer answer wins"]["estimate"] == 0.75
 
 
 def test_the_report_names_all_baselines_and_leaves_ties_out():
