@@ -25,6 +25,7 @@ _OPERATIONS = {
     "completion": "chat",
     "generate_content": "generate_content",
     "text_completion": "text_completion",
+    "text.completions": "text_completion",
     "embeddings": EMBEDDINGS,
     "embedding": EMBEDDINGS,
     "aembedding": EMBEDDINGS,

@@ -98,10 +98,11 @@ def _read_messages(attrs: Mapping[str, Any], draft: Draft) -> None:
     get = attrs.get
     known = draft.input_messages
     if not known or not has_question(known):
-        asked = with_system(get("gen_ai.system_instructions"), read_messages(get("gen_ai.input.messages")))
+        question = get("gen_ai.input.messages") or get("gen_ai.prompt") or get("gen_ai.content.prompt")
+        asked = with_system(get("gen_ai.system_instructions"), read_messages(question))
         draft.input_messages = _with_question(known, asked) if known else asked
     if not draft.output_messages:
-        output = get("gen_ai.output.messages")
+        output = get("gen_ai.output.messages") or get("gen_ai.completion") or get("gen_ai.content.completion")
         # an answer whose parts the client left out says nothing: another attribute or event may
         draft.output_messages = said(read_messages(output, "assistant"))
         if not draft.finish_reasons and output is not None:

@@ -474,3 +474,10 @@ def test_openai_agents_placeholder_is_no_response_id(call: Normalise) -> None:
 
 def test_an_empty_answer_says_nothing(call: Normalise) -> None:
     assert call({**OI, "llm.output_messages.0.message.role": "assistant"}).output_messages == ()
+
+
+@pytest.mark.parametrize("name", ["gen_ai.prompt", "gen_ai.content.prompt"])
+def test_whole_conversations_under_older_names(call: Normalise, name: str) -> None:
+    sent = {name: '[{"role": "user", "content": "Hi"}]', name.replace("prompt", "completion"): "Ho"}
+    found = call({**CHAT, **sent})
+    assert (found.input_messages, found.output_text) == ((Message("user", "Hi"),), "Ho")
