@@ -161,8 +161,8 @@ def _tags(attrs: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _cost(attrs: Mapping[str, Any]) -> float | None:
     for name in _COST:
-        number = as_number(attrs.get(name))
-        if number is not None:
+        value = attrs.get(name)
+        if value is not None and (number := as_number(value)) is not None:
             return number
     details = read_object(attrs.get("langfuse.observation.cost_details"))
     return as_number(details.get("total")) or None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from operator import attrgetter
 
 from heedloop.schema import Call, Message, Usage
 from heedloop_server.normalise.own import ANSWER, is_own
@@ -25,6 +26,7 @@ _MERGED = (
     "session_id",
     "user_id",
 )
+_KNOWN = attrgetter(*_MERGED)
 _MERGED_LISTS = ("input_messages", "output_messages", "finish_reasons", "embedding_inputs", "tags")
 _MAX_CALLS_OF_ID = 8
 """Calls with one response id that others are compared with: an id that more have says nothing, and costs their square."""
@@ -118,6 +120,13 @@ def _join_same(calls: list[Call], same: list[int], group_of: list[int]) -> None:
     """Joins the spans of one response id, those with an answer first, so that their order decides nothing."""
     if len(same) < 2:
         return
+    known = next(
+        (calls[i] for i in same if calls[i].output_messages and calls[i].usage.input), calls[same[0]]
+    )
+    if not any(_contradict(known, calls[i]) for i in same):  # as good as always
+        for i in same:
+            group_of[i] = same[0]
+        return
     same.sort(key=lambda i: (not calls[i].output_messages, calls[i].trace_id, calls[i].span_id))
     leaders: list[int] = []
     for i in same:
@@ -133,8 +142,10 @@ def _contradict(a: Call, b: Call) -> bool:
 
     Two clients may count or cut one answer differently; they do not differ in its text and in both counts.
     """
-    counts, others = (a.usage.input, a.usage.output), (b.usage.input, b.usage.output)
-    if counts[0] == others[0] or counts[1] == others[1] or None in counts or None in others:
+    one, other = a.usage, b.usage
+    if one.input == other.input or one.output == other.output:
+        return False
+    if None in (one.input, one.output, other.input, other.output):
         return False
     return bool(a.output_text and b.output_text) and a.output_text != b.output_text
 
@@ -169,7 +180,7 @@ def richness(call: Call) -> tuple[bool, bool, int, int, str, str]:
     decide the rest, so that every reader picks the same.
     """
     size = _size(call.input_messages) + _size(call.output_messages)
-    known = sum(getattr(call, n) is not None for n in _MERGED) + len(call.params)
+    known = len(_MERGED) - _KNOWN(call).count(None) + len(call.params)
     marked = call.attributes.get(ANSWER) == "true"
     return marked, bool(call.output_messages), size, known, call.trace_id, call.span_id
 

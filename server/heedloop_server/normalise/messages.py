@@ -396,7 +396,7 @@ def _add_part(builder: _Builder, part: Any) -> None:
     if kind in _TEXT_TYPES:
         text = _part_text(part)
         hidden = read_object(text) if text.startswith("{") and _HIDDEN_PART.search(text) else {}
-        if _is_hidden_part(hidden):
+        if hidden and _is_hidden_part(hidden):
             _add_part(builder, hidden)
         else:
             builder.texts.append(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from heedloop.schema import Usage
@@ -97,10 +96,14 @@ def including_cache(usage: Usage, *, total: int | None = None, excludes: bool = 
     if not cached and not thoughts:
         return usage
     without_cached, without_thoughts = _left_out(usage, cached, thoughts, total, excludes)
-    return replace(
-        usage,
-        input=usage.input + cached if without_cached and usage.input is not None else usage.input,
-        output=usage.output + thoughts if without_thoughts and usage.output is not None else usage.output,
+    if not (without_cached or without_thoughts):
+        return usage
+    return Usage(
+        usage.input + cached if without_cached and usage.input is not None else usage.input,
+        usage.output + thoughts if without_thoughts and usage.output is not None else usage.output,
+        usage.cache_read_input,
+        usage.cache_write_input,
+        usage.reasoning_output,
     )
 
 
