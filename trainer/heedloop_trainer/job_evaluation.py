@@ -32,6 +32,7 @@ from heedloop_trainer.slices import read_attributes
 __all__ = ["evaluate"]
 
 MAX_WIN_RATE_PROMPTS = 200
+"""Held-out prompts that both models answer at most, evenly spread over those that there are."""
 NUM_SAMPLE_PAIRS = 12
 
 
@@ -64,7 +65,8 @@ def _judge_report(working: Working, judges: Sequence[Path]) -> dict[str, Any]:
 
 def _policies_report(working: Working, judge_path: Path) -> dict[str, Any]:
     job = working.job
-    prompts: list[PromptRow] = held_out(working, "prompts")[:MAX_WIN_RATE_PROMPTS]
+    prompts: list[PromptRow] = held_out(working, "prompts")
+    prompts = prompts[:: max(1, math.ceil(len(prompts) / MAX_WIN_RATE_PROMPTS))]  # old and new ones alike
     if not prompts:
         raise JobError(f"snapshot {job.snapshot_id} holds out no prompts to compare the models on")
     if job.model is None or job.reference is None:
