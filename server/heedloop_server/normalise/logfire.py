@@ -8,9 +8,10 @@ from typing import Any
 
 from heedloop.schema import Call, Message
 from heedloop_server.normalise.draft import Draft
-from heedloop_server.normalise.messages import read_messages, read_tool_calls
+from heedloop_server.normalise.messages import read_messages
 from heedloop_server.normalise.payload import read_request, read_response
 from heedloop_server.normalise.span import SpanView
+from heedloop_server.normalise.tool_calls import read_tool_calls
 from heedloop_server.normalise.usage import read_usage
 from heedloop_server.normalise.values import as_number, as_text, read_object
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from heedloop.schema import Message, ToolCall
+from heedloop_server.normalise.tool_calls import each_once, first_of, read_tool_calls
 from heedloop_server.normalise.values import as_name, as_text, read_json, read_object
 
 _ROLES = {
@@ -84,21 +85,11 @@ class _Builder:
             role=self.role,
             text="\n".join(t for t in self.texts if t),
             reasoning="\n".join(self.reasoning) or None,
-            tool_calls=_each_once(self.tool_calls) if len(self.tool_calls) > 1 else tuple(self.tool_calls),
+            tool_calls=each_once(self.tool_calls) if len(self.tool_calls) > 1 else tuple(self.tool_calls),
             tool_call_id=self.tool_call_id,
             media=tuple(self.media),
         )
         return [*self.results, message]
-
-
-def _each_once(calls: list[ToolCall]) -> tuple[ToolCall, ...]:
-    """Tool calls of one message, each once: clients send them as parts and beside them, there without an id as well."""
-    ids = {c.id for c in calls if c.id}
-    named = {(c.name, c.arguments) for c in calls if c.id}
-    first = {c.id: c for c in reversed(calls)}
-    return tuple(
-        c for c in calls if (first[c.id] is c if c.id in ids else (c.name, c.arguments) not in named)
-    )
 
 
 def read_messages(value: Any, role: str = "user") -> tuple[Message, ...]:
@@ -307,45 +298,6 @@ def _set_tool_call_id(builder: _Builder, value: dict[str, Any]) -> None:
             builder.tool_call_id = as_name(value[key])
 
 
-def read_tool_calls(value: Any) -> list[ToolCall]:
-    """Tool calls of any form; entries without a name are left out."""
-    parsed = read_json(value)
-    if isinstance(parsed, dict):
-        parsed = [parsed]
-    if not isinstance(parsed, (list, tuple)):
-        return []
-    calls = (_tool_call(read_json(v)) for v in parsed)
-    return [c for c in calls if c is not None]
-
-
-def _tool_call(value: Any) -> ToolCall | None:
-    if not isinstance(value, dict):
-        return None
-    inner = value.get("tool_call")
-    if isinstance(inner, dict):
-        value = inner
-    function = value.get("function")
-    function = function if isinstance(function, dict) else value
-    name = as_name(_first(function, "name", "toolName", "tool_name")) or as_name(value.get("function"))
-    if name is None:
-        return None
-    arguments = _first(function, "arguments", "args", "input", "parameters")
-    if arguments is None:
-        arguments = _first(value, "arguments", "args", "input", "server_tool_call")
-    return ToolCall(
-        name, as_text(arguments), as_name(_first(value, "call_id", "id", "toolCallId", "toolUseId"))
-    )
-
-
-def _first(value: dict[str, Any], *keys: str) -> Any:
-    """The value of the first key that is there and not None."""
-    for key in keys:
-        found = value.get(key)
-        if found is not None:
-            return found
-    return None
-
-
 def _add_content(builder: _Builder, content: Any) -> None:
     """A message's content: text, one part or a list of parts, also as JSON text of parts."""
     if isinstance(content, str):
@@ -421,14 +373,14 @@ def _is_hidden_part(part: dict[str, Any]) -> bool:
 
 
 def _part_text(part: dict[str, Any]) -> str:
-    value = _first(part, "content", "text", "refusal")
+    value = first_of(part, "content", "text", "refusal")
     if isinstance(value, dict):  # AnyValue-like {"value": ...}
         value = value.get("value")
     return as_text(value)
 
 
 def _add_reasoning(builder: _Builder, part: dict[str, Any]) -> None:
-    value = _first(part, "content", "thinking", "text", "summary", "reasoningText", "reasoning")
+    value = first_of(part, "content", "thinking", "text", "summary", "reasoningText", "reasoning")
     value = read_json(value) if isinstance(value, str) and value.startswith("[{") else value
     if isinstance(value, list):
         value = "\n".join(_part_text(v) if isinstance(v, dict) else as_text(v) for v in value)
@@ -470,14 +422,14 @@ def _add_untyped(builder: _Builder, part: dict[str, Any]) -> None:
     """A part that names its kind by its key: Bedrock Converse and Gemini."""
     if isinstance(part.get("text"), str):
         (builder.reasoning if part.get("thought") is True else builder.texts).append(part["text"])
-    elif isinstance(call := _first(part, "toolUse", "functionCall", "function_call", "tool_call"), dict):
+    elif isinstance(call := first_of(part, "toolUse", "functionCall", "function_call", "tool_call"), dict):
         builder.tool_calls.extend(read_tool_calls([call]))
-    elif isinstance(result := _first(part, "toolResult", "functionResponse", "function_response"), dict):
+    elif isinstance(result := first_of(part, "toolResult", "functionResponse", "function_response"), dict):
         builder.results.append(_result(result))
     elif isinstance(thought := part.get("reasoningContent"), dict):
         _add_reasoning(builder, thought)
     elif isinstance(
-        media := _first(
+        media := first_of(
             part, "inlineData", "inline_data", "fileData", "file_data", "image", "video", "document"
         ),
         dict,
@@ -493,12 +445,12 @@ def _add_untyped(builder: _Builder, part: dict[str, Any]) -> None:
 
 def _result(part: dict[str, Any]) -> Message:
     """A tool's result as a message of the role `tool`."""
-    value = _first(part, "response", "result", "output", "content", "server_tool_call_response")
+    value = first_of(part, "response", "result", "output", "content", "server_tool_call_response")
     return Message(
         role="tool",
         text=_result_text(value),
         tool_call_id=as_name(
-            _first(part, "tool_use_id", "toolUseId", "toolCallId", "tool_call_id", "call_id", "id")
+            first_of(part, "tool_use_id", "toolUseId", "toolCallId", "tool_call_id", "call_id", "id")
         ),
     )
 

@@ -6,10 +6,11 @@ from typing import Any
 
 from heedloop.schema import Message, Usage
 from heedloop_server.normalise.draft import Draft
-from heedloop_server.normalise.messages import read_messages, read_tool_calls
+from heedloop_server.normalise.messages import read_messages
 from heedloop_server.normalise.params import read_params
 from heedloop_server.normalise.providers import provider_id
 from heedloop_server.normalise.span import SpanView
+from heedloop_server.normalise.tool_calls import read_tool_calls
 from heedloop_server.normalise.usage import including_cache
 from heedloop_server.normalise.values import as_count, as_name, as_text, as_texts, read_json
 
