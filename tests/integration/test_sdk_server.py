@@ -53,11 +53,15 @@ def answer(question):
     return f"answer to {question}"
 
 
-def find(api, handle):
+def find(api, handle, *, judged=False):
+    """The call, once it is stored; with the feedback that came before it, where that is waited for."""
     trace_id = handle.split("-")[1]
-    return wait_for(
-        lambda: next((c for c in api.calls()["calls"] if c["trace_id"] == trace_id), None), what="the call"
-    )
+
+    def stored():
+        calls = (c for c in api.calls()["calls"] if c["trace_id"] == trace_id)
+        return next((c for c in calls if not judged or c["thumb"] is not None), None)
+
+    return wait_for(stored, what="the call")
 
 
 def test_a_call_and_all_that_is_said_about_it(api, start):
@@ -69,7 +73,7 @@ def test_a_call_and_all_that_is_said_about_it(api, start):
     heedloop.flag(handle, "incomplete")
     how = heedloop.flush(10)
     assert how.complete and not how.feedback.dropped and not how.spans.dropped
-    call = find(api, handle)
+    call = find(api, handle, judged=True)
     assert (call["model"], call["prompt_name"], call["prompt_version"]) == ("m-1", "help", "3")
     assert (call["user_id"], call["session_id"], call["tags"]) == ("u-1", "s-1", ["t"])
     assert (call["service"], call["environment"], call["cost"]) == ("app", "test", 0.5)
