@@ -40,8 +40,16 @@ def test_a_shared_template_does_not_make_prompts_alike():
     template = (
         "You are given a document of our company. Answer from it alone, cite the section, be brief. " * 4
     )
-    texts = [template + sentence(n, 8) for n in range(80)]
-    assert near_duplicate_groups(texts, 0.8) == list(range(80))
+    texts = [template + sentence(n, 4) for n in range(80)]
+    assert near_duplicate_groups(texts, 0.5) == list(range(80))
+    assert len(set(near_duplicate_groups(texts[:40], 0.5))) < 40, "too few prompts to know a template by"
+
+
+def test_texts_that_are_somewhat_alike_stay_apart():
+    """Four of thirty words differ: a Jaccard similarity of about 0.65, which signatures alone would not tell from 0.8."""
+    texts = [sentence(n) for n in range(40)]
+    others = [" ".join(f"other{i}" if i % 8 == 4 else w for i, w in enumerate(t.split())) for t in texts]
+    assert near_duplicate_groups(texts + others, 0.8) == list(range(80))
 
 
 def test_grouping_keeps_signatures_not_shingles():
@@ -63,6 +71,15 @@ def test_no_near_copy_of_a_training_prompt_is_in_the_test_set():
         sides.setdefault(row.prompt[0].text.removesuffix(" please"), set()).add(row.split)
     assert all(len(s) == 1 for s in sides.values())
     assert {s for v in sides.values() for s in v} == {"train", "validation", "test"}
+
+
+def test_a_users_questions_stay_on_one_side_where_asked():
+    calls = [call(n, sentence(n), user_id=f"u{n % 10}") for n in range(1, 101)]
+    judged = [thumb(n, True, f"u{n % 10}") for n in range(1, 101)]
+    rows = curate(calls, judged, Rules(group_by=("user",), test_fraction=0.3)).rows["unpaired"]
+    sides = {u: {r.split for r in rows if r.author == u} for u in {r.author for r in rows}}
+    assert all(len(s) == 1 for s in sides.values())
+    assert len({s for v in sides.values() for s in v}) > 1
 
 
 def test_a_conversation_stays_on_one_side():
