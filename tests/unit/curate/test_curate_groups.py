@@ -76,7 +76,7 @@ def test_no_near_copy_of_a_training_prompt_is_in_the_test_set():
 def test_a_users_questions_stay_on_one_side_where_asked():
     calls = [call(n, sentence(n), user_id=f"u{n % 10}") for n in range(1, 101)]
     judged = [thumb(n, True, f"u{n % 10}") for n in range(1, 101)]
-    rows = curate(calls, judged, Rules(group_by=("user",), test_fraction=0.3)).rows["unpaired"]
+    rows = curate(calls, judged, Rules(group_by=("prompt", "user"), test_fraction=0.3)).rows["unpaired"]
     sides = {u: {r.split for r in rows if r.author == u} for u in {r.author for r in rows}}
     assert all(len(s) == 1 for s in sides.values())
     assert len({s for v in sides.values() for s in v}) > 1
