@@ -151,7 +151,11 @@ class FeedbackDesk:
             self._finish(posts, StoreRefuses(f"the store refuses the feedback: {str(err)[:300]}"))
         except ServerError as err:
             self._finish(posts, err)
-        except Exception as err:  # the desk must outlive any error: the posts are answered with it
+        except Exception as err:  # the desk must outlive any error: the post is answered with it
+            if len(posts) > 1:
+                for post in posts:
+                    self._settle(project, [post])
+                return
             log.exception("feedback of project %s failed", project)
             self._finish(posts, err)
         else:

@@ -15,7 +15,8 @@ import hashlib
 import json
 import logging
 import threading
-from collections import Counter
+import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -41,6 +42,9 @@ _AT_ONCE = 2_000
 _BACKLOG_BYTES = 16 << 20
 """Bytes waiting for the desk from which posts wait for it too."""
 _SETTLE_S = 60.0
+"""Seconds that a post waits for the store at most."""
+_MAX_LATE = 20_000
+"""Entries that wait behind the log, above which more are refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,7 @@ class FeedbackLog:
         self._seen = Seen()
         self._lock = threading.Lock()
         self._writing: set[Future[list[Outcome]]] = set()
+        self._num_late = 0
         self._hands = ThreadPoolExecutor(8, thread_name_prefix="feedback-late")
         self.log = RequestLog(folder, self._load, seal_after_s=0.0, max_backlog_bytes=_BACKLOG_BYTES)
 
@@ -110,14 +115,14 @@ class FeedbackLog:
 
     def forget(self, project: str, trace_ids: Iterable[str]) -> None:
         """From now on nothing on these traces is new: they were erased."""
-        with self._lock:
-            for trace_id in trace_ids:
-                self._seen.add(digest("erased", project, trace_id))
+        names = b"".join(digest("erased", project, t) for t in trace_ids)
+        with self._lock:  # for a moment: posts on the event loop wait for it
+            self._seen.add_all(names)
 
     def submit(self, project: str, entries: Sequence[Feedback], *, key_id: str = "") -> Future[list[Outcome]]:
         """Keep some feedback; the future gives one outcome per entry, in order, once they are on disk.
 
-        The future raises `Unavailable` where the disk or the store does not take them.
+        It, or this call, raises `Unavailable` where the disk or the store does not take them.
         """
         body = _Post(project, key_id, utc_now(), entries).packed()
         ids = [f.identity(project) for f in entries]
@@ -130,7 +135,7 @@ class FeedbackLog:
             if is_new:
                 self._writing.add(told)
         if not is_new:
-            return self._hands.submit(self._late, project, entries, key_id)
+            return self._submit_late(project, entries, key_id)
 
         def answer(written: Future[None]) -> None:
             if (err := written.exception()) is not None:
@@ -151,12 +156,27 @@ class FeedbackLog:
             seen.add(name)
         return are_new
 
-    def _late(self, project: str, entries: Sequence[Feedback], key_id: str) -> list[Outcome]:
-        """The desk's own road, behind everything that was new before."""
+    def _submit_late(self, project: str, entries: Sequence[Feedback], key_id: str) -> Future[list[Outcome]]:
+        """The desk's own road; raises `Unavailable` where too much waits for it."""
+        with self._lock:
+            if self._num_late > _MAX_LATE:
+                raise Unavailable("too much feedback waits for the store; send again later", retry_after_s=1)
+            self._num_late += len(entries)
+
+        def leave(_: Future[list[Outcome]]) -> None:
+            with self._lock:
+                self._num_late -= len(entries)
+
+        done = self._hands.submit(self._late, project, entries, key_id, time.monotonic() + _SETTLE_S)
+        done.add_done_callback(leave)
+        return done
+
+    def _late(self, project: str, entries: Sequence[Feedback], key_id: str, until: float) -> list[Outcome]:
+        """Store behind everything that was new before; whoever waited for a hand until the time is over is sent away at once."""
         with self._lock:
             before = list(self._writing)
-        wait(before)
-        if not self.settle(_SETTLE_S):
+        left_s = max(0.0, until - time.monotonic())
+        if wait(before, left_s).not_done or not self.settle(left_s):
             raise Unavailable("feedback waits for the store; send again later")
         return self._desk.submit(project, entries, key_id=key_id).result()
 
@@ -164,6 +184,7 @@ class FeedbackLog:
 
     def _load(self, segment: Segment) -> None:
         """Store a segment's feedback; again after a crash, when the desk knows what it has already."""
+        refused: dict[str, Counter[str]] = defaultdict(Counter)
         for some in _groups(self._read(segment.path)):
             waiting = [
                 self._desk.submit(p.project, p.entries, key_id=p.key_id, received_at=p.received_at)
@@ -171,9 +192,15 @@ class FeedbackLog:
             ]
             for post, done in zip(some, waiting, strict=True):
                 try:
-                    self._note(post, done.result())
-                except StoreRefuses:
-                    self._one_by_one(post)
+                    outcomes = done.result()
+                except Exception as err:
+                    if not _is_lasting(err):
+                        raise
+                    outcomes = self._one_by_one(post, refused[post.project])
+                refused[post.project]["erased"] += sum(o.status == "erased" for o in outcomes)
+        for project, counts in refused.items():  # at the end: what fails half-way is loaded and counted again
+            if counts.total():
+                self._on_refused(project, +counts)
 
     def _read(self, path: Path) -> Iterator[_Post]:
         """The posts of a segment; one that this version cannot read is kept aside and holds nothing up."""
@@ -190,17 +217,16 @@ class FeedbackLog:
         (folder / f"{name}.json").write_bytes(body)
         return folder
 
-    def _note(self, post: _Post, outcomes: Sequence[Outcome]) -> None:
-        if gone := sum(o.status == "erased" for o in outcomes):
-            self._on_refused(post.project, Counter(erased=gone))
-
-    def _one_by_one(self, post: _Post) -> None:
+    def _one_by_one(self, post: _Post, refused: Counter[str]) -> list[Outcome]:
         """Store what the store takes of a post, and keep the rest aside for a person."""
+        outcomes: list[Outcome] = []
         for entry in post.entries:
             done = self._desk.submit(post.project, [entry], key_id=post.key_id, received_at=post.received_at)
             try:
-                self._note(post, done.result())
-            except StoreRefuses:
+                outcomes += done.result()
+            except Exception as err:
+                if not _is_lasting(err):
+                    raise
                 kept = self._set_aside(
                     str(entry.identity(post.project)),
                     _Post(post.project, post.key_id, post.received_at, [entry]).packed(),
@@ -208,7 +234,13 @@ class FeedbackLog:
                 log.exception(
                     "feedback of project %s is refused by the store; kept in %s", post.project, kept
                 )
-                self._on_refused(post.project, Counter(not_stored=1))
+                refused["not_stored"] += 1
+        return outcomes
+
+
+def _is_lasting(err: Exception) -> bool:
+    """True where trying again is of no use: the store refuses it, or our own code fails at it. It must not hold up what comes after."""
+    return isinstance(err, (StoreRefuses, ValueError, TypeError, LookupError, ArithmeticError))
 
 
 def _names(project: str, entries: Iterable[Feedback], ids: Iterable[UUID]) -> list[bytes]:

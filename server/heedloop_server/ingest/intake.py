@@ -68,9 +68,10 @@ class Intake:
         self.desk = FeedbackDesk(store)
         self.feedback_log = (
             FeedbackLog(self.desk, settings.log_folder / "feedback", on_refused=self.count_feedback)
-            if store.is_embedded
+            if store.is_embedded or any((settings.log_folder / "feedback").glob("*.log"))
             else None
         )
+        """Before an embedded store; and where a log is left of a time when the store was one."""
         self._loader = SpanLoader(
             store,
             server_id=self.server_id,
@@ -160,8 +161,8 @@ class Intake:
         return [self.log] if self.feedback_log is None else [self.log, self.feedback_log.log]
 
     def lag_s(self) -> float:
-        """Seconds that the oldest request in the log has waited for the store."""
-        return self.log.oldest_age_s()
+        """Seconds that the oldest request in a log has waited for the store."""
+        return max(one.oldest_age_s() for one in self._logs())
 
     def _load(self, segment: Segment) -> None:
         counts = _counts(segment.path)
@@ -181,7 +182,7 @@ class Intake:
 
         It, or this call, raises `Unavailable` where they cannot be kept now.
         """
-        if self.feedback_log is not None:
+        if self.feedback_log is not None and self._store.is_embedded:
             return self.feedback_log.submit(project, given, key_id=key_id)
         return self.desk.submit(project, given, key_id=key_id)
 

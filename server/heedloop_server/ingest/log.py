@@ -140,7 +140,7 @@ class RequestLog:
         self._fd = -1
         self._size = 0
         self._opened_at = 0.0
-        self._loading_since = 0.0
+        self._loading_since = self._failing_since = 0.0
         self._path = folder
         self._lock_file = -1
         self._threads: list[threading.Thread] = []
@@ -186,8 +186,13 @@ class RequestLog:
         return self._backlog_bytes
 
     def wait_until_loaded(self, timeout_s: float) -> bool:
-        """Wait until everything logged before now is in the store; False where that takes longer."""
+        """Wait until everything logged before now is in the store; False where that takes longer.
+
+        A store that has refused for that long already is not waited for again: else everybody would wait while it is away.
+        """
         number = self._filled_number
+        if self.failure is not None:
+            timeout_s = min(timeout_s, max(0.0, self._failing_since + timeout_s - time.monotonic()))
         with self._loaded:
             return self._loaded.wait_for(lambda: self._loaded_number >= number, timeout_s)
 
@@ -338,6 +343,8 @@ class RequestLog:
                 self.failure = None
                 return True
             except Exception as err:  # noqa: BLE001  # the loader must outlive whatever the store does; it says so and tries again
+                if self.failure is None:
+                    self._failing_since = time.monotonic()
                 self.failure = f"{type(err).__name__}: {err}"
                 log.warning(
                     "segment %d not loaded, again in %.1f s: %s", segment.number, pause_s, self.failure

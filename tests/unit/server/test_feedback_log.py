@@ -2,15 +2,18 @@
 
 import os
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from server_process import wait_for
 
 from heedloop.schema import Author, Feedback, Target, utc_now
 from heedloop_server.errors import Unavailable
 from heedloop_server.ingest import feedback as desk_module
+from heedloop_server.ingest import feedback_log as log_module
 from heedloop_server.ingest.feedback import FeedbackDesk
 from heedloop_server.ingest.feedback_log import FeedbackLog
 from heedloop_server.ingest.log import read_segment
@@ -199,6 +202,85 @@ def test_a_store_that_is_away_for_a_while_loses_nothing(
     monkeypatch.setattr(desk_module, "insert_feedback", insert)
     assert place.say(said()) == ["stored"]
     assert len(place.stored()) == num_history(place.project) == 1
+
+
+def test_what_our_own_code_fails_at_is_kept_aside_too(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = desk_module.insert_feedback
+
+    def insert(project, entries) -> None:
+        if any(e.feedback.author.id == "poison" for e in entries):
+            raise ValueError("surrogates not allowed")
+        real(project, entries)
+
+    monkeypatch.setattr(desk_module, "insert_feedback", insert)
+    assert place.say(said(author="ada"), said(author="poison"), said(author="bob")) == ["stored"] * 3
+    assert sorted(f.author.id for f in place.stored()) == ["ada", "bob"]
+    assert place.refused == [("p", Counter(not_stored=1))]
+
+
+def test_what_was_refused_is_counted_once_however_often_the_rest_is_tried(
+    place: Place, held: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.say(said(author="first"))  # until it is stored, the others wait for one another in the next segment
+    erase(place.project, "trace_id", "cd" * 16, erasure_id="e1")
+    assert place.say(said(trace="cd" * 16)) == ["stored"]  # the log was not told yet
+    place.say(said(author="last"))
+    real, left = desk_module.insert_feedback, [3]
+
+    def insert(project, entries) -> None:
+        if left[0] and any(e.feedback.author.id == "last" for e in entries):
+            left[0] -= 1
+            raise Unavailable("away")
+        real(project, entries)
+
+    monkeypatch.setattr(desk_module, "insert_feedback", insert)
+    monkeypatch.setattr(desk_module, "_GROUP", 1)
+    held.set()
+    assert sorted(f.author.id for f in place.stored()) == ["first", "last"]
+    assert left == [0]
+    assert place.refused == [("p", Counter(erased=1))]
+
+
+def test_nobody_waits_again_for_a_store_that_is_away_for_longer(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back, real = threading.Event(), desk_module.insert_feedback
+
+    def insert(project, entries) -> None:
+        if not back.is_set():
+            raise Unavailable("away")
+        real(project, entries)
+
+    monkeypatch.setattr(desk_module, "insert_feedback", insert)
+    place.say(said())
+    wait_for(lambda: place.log.log.failure is not None, what="the loader's word of it")
+    assert not place.log.settle(0.5)
+    began = time.monotonic()
+    for _ in range(20):
+        assert not place.log.settle(0.5)
+    assert time.monotonic() - began < 5, "each of twenty readers waited half a second"
+    back.set()
+    assert len(place.stored()) == 1
+
+
+def test_what_is_said_again_does_not_pile_up_behind_a_store_that_is_away(
+    place: Place, held: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "_SETTLE_S", 0.3)
+    monkeypatch.setattr(log_module, "_MAX_LATE", 40)
+    one = said()
+    place.say(one)
+    waiting = [place.log.submit("p", [one]) for _ in range(41)]
+    with pytest.raises(Unavailable, match="too much"):
+        place.log.submit("p", [one])
+    began = time.monotonic()
+    for again in waiting:
+        with pytest.raises(Unavailable):
+            again.result(30)
+    assert time.monotonic() - began < 1.5, "they waited one after the other"
+    held.set()
+    assert len(place.stored()) == 1
+    assert place.say(one) == ["duplicate"]
 
 
 def test_a_full_disk_is_told_and_the_same_feedback_is_taken_later(
