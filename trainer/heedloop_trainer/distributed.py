@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import gc
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -74,7 +74,7 @@ class World:
 
 
 @contextmanager
-def joined() -> Iterator[World]:
+def joined() -> Generator[World]:
     """The world that `torchrun` started, joined and left again; a process alone without it.
 
     A process that ends without leaving may abort: gloo's threads then let go of their last tensors while the interpreter is

@@ -7,14 +7,14 @@ from typing import Any
 
 import streamlit as st
 
-from heedloop.client import Client
+from heedloop.client import Client, ReviewFormat
 from heedloop_dashboard import components, panels, words
 from heedloop_dashboard.fetch import current, write
 from heedloop_dashboard.navigation import Open
 
 __all__ = ["show"]
 
-FORMATS = {"jsonl": "JSON Lines", "label_studio": "Label Studio", "argilla": "Argilla"}
+FORMATS: dict[ReviewFormat, str] = {"jsonl": "JSON Lines", "label_studio": "Label Studio", "argilla": "Argilla"}
 _SHOWN = 50
 _TAKEN = "heedloop_judgements_taken"
 
@@ -36,7 +36,7 @@ def show(queue: Mapping[str, Any]) -> None:
             _import(queue)
 
 
-def _format(key: str) -> str:
+def _format(key: str) -> ReviewFormat:
     return st.selectbox("Format", list(FORMATS), format_func=lambda f: FORMATS[f], key=key, width=260)
 
 
