@@ -14,7 +14,11 @@ from heedloop_dashboard.navigation import Open
 
 __all__ = ["show"]
 
-FORMATS: dict[ReviewFormat, str] = {"jsonl": "JSON Lines", "label_studio": "Label Studio", "argilla": "Argilla"}
+FORMATS: dict[ReviewFormat, str] = {
+    "jsonl": "JSON Lines",
+    "label_studio": "Label Studio",
+    "argilla": "Argilla",
+}
 _SHOWN = 50
 _TAKEN = "heedloop_judgements_taken"
 
