@@ -247,3 +247,20 @@ def test_another_project_s_cells_are_not_read(place):
     roll_up_project(project, now=NOW)
     other = View(CallFilters(since=START, until=NOW))
     assert quality.count_total(project.store.project("q"), other).num_answers == 0
+
+
+def test_an_overview_has_every_hour_of_the_longest_period():
+    """2,000 hours that begin within one lie in 2,001, each of which counts."""
+    since = START + timedelta(minutes=30)
+    calls = [
+        Call(trace_id=f"{i:032x}", span_id=f"{i:016x}", start_time=since + timedelta(minutes=60 * i - (i == 2000)),
+             model_requested="small", is_answer=True)
+        for i in range(2001)
+    ]  # fmt: skip
+    with temporary_store() as store:
+        project = store.project("p")
+        insert_calls(project, calls, received_at=NOW)
+        view = _view(since, since + timedelta(hours=quality.MAX_BUCKETS), {"answers_only": False})
+        found = quality.count_overview(project, view, "hour", "tag").over_time
+        assert len(found) == 2001
+        assert found == quality.count_over_time(project, view, "hour")

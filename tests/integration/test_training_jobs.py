@@ -24,7 +24,7 @@ from heedloop_trainer.reward_ensemble import RewardEnsemble
 from heedloop_trainer.reward_linear import LinearReward
 from heedloop_trainer.rollout import Response
 from heedloop_trainer.sequences import Encoder
-from heedloop_trainer.slices import read_attributes
+from heedloop_trainer.slices import FIRST, read_attributes
 
 POLITE, RUDE = "Thank you, gladly: {} is here.", "No. Go away, {} is not my job."
 NOUNS = [
@@ -312,7 +312,17 @@ def test_sft_and_kto_say_how_much_better_they_know_what_was_held_out(server, tmp
     assert found["accuracy"]["policy (implicit reward)"]["estimate"] > 0.9
     assert "| policy (implicit reward) |" in (tmp_path / "kto" / "checkpoint" / "README.md").read_text()
     rows = list(client.snapshot_rows(snapshot, "comparisons"))
-    slices = read_attributes(client, [t for r in rows for t in r.trace_ids])
+    asked: list[dict[str, object]] = []
+
+    class Noting(Client):
+        def iter_calls(self, **filters: object):
+            asked.append(filters)
+            return super().iter_calls(**filters)
+
+    slices = read_attributes(Noting(server.url, key[0]), [t for r in rows for t in r.trace_ids])
+    oldest = min(c["start_time"] for c in client.iter_calls(since=FIRST) if c["trace_id"] in slices)
+    assert [f["since"] for f in asked] == [FIRST] + [oldest] * (len(asked) - 1), "read more than it must"
+    assert read_attributes(client, ["ee" * 16]) == read_attributes(client, []) == {}
     german = {t for t, names in slices.items() if "language=de" in names}
     assert german == {
         t for r in rows for t in r.trace_ids if int(r.prompt[0].text.rstrip("?").split()[-1]) % 2

@@ -30,23 +30,24 @@ def read_attributes(client: Client, trace_ids: Iterable[str]) -> Attributes:
     """The prompt, model, language, tags and flags of these traces' calls, from the project's newest 100,000 calls."""
     wanted = set(trace_ids)
     found: dict[str, frozenset[str]] = {}
-    if not wanted:
-        return found
-    for call in islice(client.iter_calls(since=FIRST), MAX_CALLS):
+    oldest = FIRST
+    for call in islice(client.iter_calls(since=FIRST), MAX_CALLS if wanted else 0):
         if call["trace_id"] in wanted:
+            oldest = call["start_time"]  # they come newest first
             found[call["trace_id"]] = found.get(call["trace_id"], frozenset()) | _slices_of(call)
         if len(found) == len(wanted):
             break
-    for language in _languages(client):
-        for call in islice(client.iter_calls(since=FIRST, language=language), MAX_CALLS):
+    for language in _languages(client, oldest) if found else ():
+        # back to the oldest found alone: all languages together then have no more calls than were read above
+        for call in islice(client.iter_calls(since=oldest, language=language), MAX_CALLS):
             if call["trace_id"] in found:
                 found[call["trace_id"]] |= {f"language={language}"}
     return found
 
 
-def _languages(client: Client) -> list[str]:
+def _languages(client: Client, since: str) -> list[str]:
     """What apps said in the metadata key `language`, `lang` or `locale`, the most frequent first."""
-    groups = client.quality_by("language", since=FIRST)
+    groups = client.quality_by("language", since=since)
     return [str(g["value"]) for g in groups if g["value"]][:MAX_LANGUAGES]
 
 

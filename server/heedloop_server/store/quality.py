@@ -59,6 +59,7 @@ Bucket = Literal["hour", "day", "week"]
 Metric = Literal["rate", "coverage", "errors"]
 MAX_GROUPS = 500
 MAX_BUCKETS = 2000
+"""Whole buckets of a period; one that begins within a bucket touches one more."""
 
 _START = {
     "hour": "toStartOfHour(at, 'UTC')",
@@ -254,7 +255,7 @@ def count_overview(project: ProjectStore, view: View, bucket: Bucket, segment: s
         "models": (expression("model", params, ""),),
         "segments": (expression(segment, params, "key"), version),
     }
-    found = _count(project, view, given, params, days=bucket != "hour", limit=MAX_BUCKETS)
+    found = _count(project, view, given, params, days=bucket != "hour", limit=MAX_BUCKETS + 1)
     over_time = {_time(at): group for (at,), group in found["time"].items()}
     groups = (_ordered(found[name]) for name in ("versions", "models", "segments"))
     return Overview(found["total"].get((), Group()), over_time, *groups)
