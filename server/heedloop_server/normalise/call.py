@@ -112,7 +112,7 @@ def _assemble(span: SpanView, draft: Draft, operation: str) -> Call:
         model_answered=draft.model_answered,
         params=draft.params,
         input_messages=draft.input_messages,
-        output_messages=genai.said(draft.output_messages) if draft.output_messages else (),
+        output_messages=genai.said(draft.output_messages) if draft.failed else draft.output_messages,
         finish_reasons=_lower(draft.finish_reasons),
         usage=draft.usage,
         cost=draft.cost,

@@ -37,7 +37,7 @@ KNOWN_ROOTS = (
     "inputTokens", "input_token_details", "input_tokens_details", "langfuse", "langsmith", "litellm", "llm", "logfire", "metadata",
     "mlflow", "model", "model_request_parameters", "openai", "openinference", "operation", "otel", "output", "outputTokenDetails",
     "output_token_details", "output_tokens_details", "prompt", "prompt_details", "prompt_tokens_details", "reasoning", "request_data",
-    "resource", "response_data", "retrieval", "service", "session", "session_id", "span", "tag", "tags", "thread", "thread_id", "tool",
+    "resource", "response_data", "retrieval", "service", "session", "session_id", "span", "tag", "tags", "text", "thread", "thread_id", "tool",
     "trace", "traceloop", "user", "user_id", "vercel",
 )  # fmt: skip
 """First words of the attributes that some reader of `normalise` looks at. Attributes under other words are the app's own."""
@@ -220,6 +220,7 @@ SELECT
         has_input, concat('[{{"role":"user","text":', toJSONString(sent_input), '}}]'),
         ''
     ) AS input_messages,
+    if(has_output AND sent_output = '', '[{{"role":"assistant","text":""}}]', '') AS output_messages,
     CAST(
         (
             arrayConcat(ks, arrayMap(k -> concat('resource.', k), resource_keys), ['otel.scope.name'], if(version = '', [], ['otel.scope.version'])),

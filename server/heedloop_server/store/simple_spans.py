@@ -34,7 +34,7 @@ _COLUMNS = """
     project_id, trace_id, span_id, parent_span_id, start_time, duration_ns, name, service, environment, operation, is_answer, status,
     provider, model, model_requested, model_answered, response_id, stream, finish_reasons, params, prompt_name, prompt_version, user_id,
     session_id, tags, metadata, input_tokens, output_tokens, cache_read_input_tokens, cache_write_input_tokens, reasoning_output_tokens,
-    cost, sampling_probability, question, answer, input_messages, attributes, ingested_at
+    cost, sampling_probability, question, answer, input_messages, output_messages, attributes, ingested_at
 """
 """The columns of `spans` that a simple span fills; the others have their defaults."""
 

@@ -472,8 +472,14 @@ def test_openai_agents_placeholder_is_no_response_id(call: Normalise) -> None:
     assert (found.response_id, found.output_text) == (None, "Hi")
 
 
-def test_an_empty_answer_says_nothing(call: Normalise) -> None:
+def test_an_answer_without_any_part_says_nothing(call: Normalise) -> None:
     assert call({**OI, "llm.output_messages.0.message.role": "assistant"}).output_messages == ()
+
+
+def test_an_empty_answer_is_an_answer_but_of_a_call_that_failed(call: Normalise) -> None:
+    sent = {**CHAT, "heedloop.output": ""}
+    assert call(sent).output_messages == (Message("assistant", ""),)
+    assert call({**sent, "error.type": "TimeoutError"}).output_messages == ()
 
 
 @pytest.mark.parametrize("name", ["gen_ai.prompt", "gen_ai.content.prompt"])
