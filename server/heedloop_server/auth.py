@@ -162,7 +162,9 @@ class KeyRing:
     def principal(self, text: str) -> Principal:
         """Whom a key's text names; raises `Unauthorized` with the same words whatever was wrong with it."""
         match = _KEY.fullmatch(text)
-        key = self.find(match[1]) if match else None
+        return self._principal(text, self.find(match[1]) if match else None)
+
+    def _principal(self, text: str, key: StoredKey | None) -> Principal:
         if key is None or not hmac.compare_digest(key.secret_hash, hash_key(text)):
             raise Unauthorized(
                 "the key is unknown; send `Authorization: Bearer hl_…` with a key of this server"
@@ -188,23 +190,14 @@ class KeyRing:
         """Like `principal`, but None where the store would have to be asked: for callers on the event loop."""
         match = _KEY.fullmatch(text)
         if match is None:
-            raise Unauthorized(
-                "the key is unknown; send `Authorization: Bearer hl_…` with a key of this server"
-            )
-        with self._lock:
-            hit = self._known.get(match[1])
-        if hit is None or self._clock() - hit[0] >= _CACHE_S:
-            return None
-        return self.principal(text)
+            return self._principal(text, None)
+        hit = self._fresh(match[1])
+        return None if hit is None else self._principal(text, hit[1])
 
     def find(self, key_id: str) -> StoredKey | None:
         """The stored key of this id."""
         now = self._clock()
-        with self._lock:
-            hit = self._known.get(key_id)
-        if hit is not None and now - hit[0] < _CACHE_S:
-            if now - hit[0] > _REFRESH_S:
-                self._refresh(key_id, hit)
+        if (hit := self._fresh(key_id)) is not None:
             return hit[1]
         key = find_key(self._store, key_id)
         with self._lock:
@@ -212,6 +205,17 @@ class KeyRing:
                 self._known.clear()
             self._known[key_id] = (now, key)
         return key
+
+    def _fresh(self, key_id: str) -> tuple[float, StoredKey | None] | None:
+        """What was found lately, and when; None where that is too long ago. Never asks the store itself."""
+        now = self._clock()
+        with self._lock:
+            hit = self._known.get(key_id)
+        if hit is None or now - hit[0] >= _CACHE_S:
+            return None
+        if now - hit[0] > _REFRESH_S:
+            self._refresh(key_id, hit)
+        return hit
 
     def _refresh(self, key_id: str, hit: tuple[float, StoredKey | None]) -> None:
         """Look a key that is in use up before it is too old, on the side, so that nobody's request waits for it."""

@@ -12,6 +12,7 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import IO, Any, cast
 
@@ -86,10 +87,8 @@ async def import_lines(request: Request, who: Principal) -> StreamingResponse:
 async def _store(
     intake: Intake, who: Principal, lines: list[bytes], first: int
 ) -> tuple[list[Json], list[Outcome]]:
-    parsed = [_parse(line, first + i + 1, who.author_id) for i, line in enumerate(lines)]
-    good = [p for p in parsed if isinstance(p, Feedback)]
-    submitted = intake.take(who.project, good, key_id=who.key_id) if good else None
-    outcomes = await asyncio.wrap_future(submitted) if submitted else []
+    parsed, taken = await run_in_threadpool(_take, intake, who, lines, first)
+    outcomes = await asyncio.wrap_future(taken) if taken else []
     left = iter(outcomes)
     answers: list[Json] = []
     for number, entry in enumerate(parsed, first + 1):
@@ -99,6 +98,15 @@ async def _store(
             error = {"field": entry.field, "message": str(entry)}
             answers.append({"line": number, "id": None, "status": "rejected", "error": error})
     return answers, outcomes
+
+
+def _take(
+    intake: Intake, who: Principal, lines: list[bytes], first: int
+) -> tuple[list[Feedback | SchemaError], Future[list[Outcome]] | None]:
+    """The lines as they were understood, and what becomes of those that are feedback; for a thread, as it computes for long."""
+    parsed = [_parse(line, first + i + 1, who.author_id) for i, line in enumerate(lines)]
+    good = [p for p in parsed if isinstance(p, Feedback)]
+    return parsed, intake.take(who.project, good, key_id=who.key_id) if good else None
 
 
 def _parse(line: bytes, number: int, author_id: str) -> Feedback | SchemaError:

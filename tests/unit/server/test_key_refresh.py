@@ -49,6 +49,21 @@ def test_a_key_in_use_never_waits_for_the_store_again(made) -> None:
     assert set(looked[1:]) == {"key-refresh"}
 
 
+def test_a_key_that_becomes_too_old_at_that_moment_does_not_hold_up_the_event_loop(made, monkeypatch) -> None:
+    ring, clock, text, _, _, looked = made
+    ring.principal(text)
+    clock.now += 2
+
+    def slow(self: Clock) -> float:
+        self.now += 2  # between any two looks at the clock
+        return self.now
+
+    monkeypatch.setattr(Clock, "__call__", slow)
+    assert ring.cached(text) is not None
+    wait_for(lambda: not ring._refreshing, what="the look beside the request")
+    assert set(looked[1:]) <= {"key-refresh"}
+
+
 def test_a_key_that_nobody_used_for_a_while_is_looked_up_before_it_counts(made) -> None:
     ring, clock, text, *_ = made
     ring.principal(text)
