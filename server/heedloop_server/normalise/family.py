@@ -14,6 +14,7 @@ from heedloop_server.normalise.own import ANSWER, is_own
 from heedloop_server.normalise.span import SpanView
 
 _CONTEXT_OF = attrgetter("session_id", "user_id", "tags")
+_Context = tuple[str | None, str | None, tuple[str, ...]]
 
 
 def settle(spans: list[SpanView], calls: list[Call]) -> list[Call]:
@@ -38,22 +39,27 @@ def in_context(calls: list[Call]) -> list[Call]:
     if not any(not c.operation and (c.session_id or c.user_id or c.tags) for c in calls):
         return calls
     by_id = {(c.trace_id, c.span_id): c for c in calls}
-    return [_with_context(c, by_id) if c.operation and c.parent_span_id else c for c in calls]
+    known: dict[tuple[str, str], _Context] = {}
+    return [_with_context(c, by_id, known) if c.operation and c.parent_span_id else c for c in calls]
 
 
-def _with_context(call: Call, by_id: Mapping[tuple[str, str], Call]) -> Call:
-    found = _CONTEXT_OF(call)
-    if all(found) or is_own(call.attributes):
+def _with_context(
+    call: Call, by_id: Mapping[tuple[str, str], Call], known: dict[tuple[str, str], _Context]
+) -> Call:
+    """`known`: what was found for spans before; with it, ten thousand spans within each other are walked through once."""
+    own = _CONTEXT_OF(call)
+    if all(own) or is_own(call.attributes):
         return call
-    seen, parent = {call.span_id}, call.parent_span_id
-    while parent and parent not in seen and not all(found):
-        seen.add(parent)
-        outer = by_id.get((call.trace_id, parent))
-        if outer is None:
-            break
-        found = tuple(own or theirs for own, theirs in zip(found, _CONTEXT_OF(outer), strict=True))
-        parent = outer.parent_span_id
-    if found == _CONTEXT_OF(call):
+    path: dict[tuple[str, str], Call] = {}
+    place = (call.trace_id, call.span_id)
+    while place not in known and place not in path and (span := by_id.get(place)) is not None:
+        path[place] = span
+        place = (call.trace_id, span.parent_span_id or "")
+    found: _Context = known.get(place, (None, None, ()))
+    for inner, span in reversed(path.items()):
+        session, user, tags = _CONTEXT_OF(span)
+        found = known[inner] = (session or found[0], user or found[1], tags or found[2])
+    if found == own:
         return call
     return replace(call, session_id=found[0], user_id=found[1], tags=found[2])
 

@@ -1,6 +1,7 @@
 """Logs and duplicates, as pure functions: order and number of arrivals do not matter."""
 
 import itertools
+import time
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
@@ -13,6 +14,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from heedloop.schema import Call, Message, ToolCall, Usage
 from heedloop_server.normalise import LogContent, dedupe, merge, normalise_logs
 from heedloop_server.normalise.duplicates import fold
+from heedloop_server.normalise.family import in_context
 from heedloop_server.normalise.joins import join, wants_content
 
 START = datetime(2026, 11, 21, tzinfo=timezone.utc)
@@ -256,3 +258,24 @@ def test_context_does_not_cross_traces_nor_loops_nor_our_own_spans() -> None:
     own = make("69" * 8, parent_span_id=AGENT.span_id, attributes={"otel.scope.name": "heedloop"})
     for found in join([AGENT, elsewhere, looped, own], [], [])[1:]:
         assert (found.session_id, found.user_id, found.tags) == (None, None, ())
+
+
+def test_ten_thousand_spans_within_each_other_are_settled_in_no_time() -> None:
+    """A request may hold them; walking from each to the outermost took a minute."""
+    at = datetime(2026, 11, 1, tzinfo=timezone.utc)
+    calls = [
+        Call(
+            trace_id="ab" * 16,
+            span_id=f"{i + 1:016x}",
+            parent_span_id=f"{i:016x}" if i else None,
+            start_time=at,
+            operation="chat" if i else "",
+            user_id=None if i else "ada",
+        )
+        for i in range(10_000)
+    ]
+    began = time.process_time()
+    found = in_context(calls)
+    assert time.process_time() - began < 5
+    assert {c.user_id for c in found} == {"ada"}
+    assert found == in_context(found[::-1])[::-1]
