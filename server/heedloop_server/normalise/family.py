@@ -68,18 +68,21 @@ def _inside_answers(calls: list[Call]) -> list[Call]:
     """A call inside a decorated answer is a part of that answer: a person rates the whole."""
     by_id = {(c.trace_id, c.span_id): c for c in calls}
 
+    known: dict[tuple[str, str], bool] = {}
+
     def enclosed(call: Call) -> bool:
-        seen = {call.span_id}
-        parent = call.parent_span_id
-        while parent and parent not in seen:
-            seen.add(parent)
-            found = by_id.get((call.trace_id, parent))
-            if found is None:
-                return False
-            if found.attributes.get(ANSWER) == "true":
-                return True
-            parent = found.parent_span_id
-        return False
+        path: list[tuple[str, str]] = []
+        own, place = (call.trace_id, call.span_id), (call.trace_id, call.parent_span_id or "")
+        passed = {own}
+        while place not in known and place not in passed and (outer := by_id.get(place)) is not None:
+            if outer.attributes.get(ANSWER) == "true":
+                known[place] = True
+                break
+            passed.add(place)
+            path.append(place)
+            place = (call.trace_id, outer.parent_span_id or "")
+        known.update(dict.fromkeys(path, known.get(place, False)))
+        return known.get(place, False)
 
     return [replace(c, is_answer=False) if c.is_answer and enclosed(c) else c for c in calls]
 

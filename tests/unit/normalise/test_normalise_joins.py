@@ -14,8 +14,9 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from heedloop.schema import Call, Message, ToolCall, Usage
 from heedloop_server.normalise import LogContent, dedupe, merge, normalise_logs
 from heedloop_server.normalise.duplicates import fold
-from heedloop_server.normalise.family import in_context
+from heedloop_server.normalise.family import _inside_answers, in_context
 from heedloop_server.normalise.joins import join, wants_content
+from heedloop_server.normalise.own import ANSWER
 
 START = datetime(2026, 11, 21, tzinfo=timezone.utc)
 TRACE, SPAN = "ab" * 16, "cd" * 8
@@ -271,11 +272,15 @@ def test_ten_thousand_spans_within_each_other_are_settled_in_no_time() -> None:
             start_time=at,
             operation="chat" if i else "",
             user_id=None if i else "ada",
+            is_answer=True,
         )
         for i in range(10_000)
     ]
     began = time.process_time()
     found = in_context(calls)
+    answer = replace(calls[5_000], attributes={ANSWER: "true"})
+    rated = _inside_answers([*calls[:5_000], answer, *calls[5_001:]])
     assert time.process_time() - began < 5
     assert {c.user_id for c in found} == {"ada"}
+    assert [c.is_answer for c in rated] == [True] * 5_001 + [False] * 4_999
     assert found == in_context(found[::-1])[::-1]
