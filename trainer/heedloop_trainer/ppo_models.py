@@ -43,6 +43,7 @@ class Models:
 
     @property
     def trained(self) -> dict[str, nn.Module]:
+        """The modules whose weights change, by the names of their optimisers."""
         return {"actor": self.actor, **({} if self.critic is None else {"critic": self.critic})}
 
 
@@ -55,6 +56,13 @@ def ppo_models(
     tokenizer: Any,
     world: World,
 ) -> Models:
+    """The models of a run, sharded over the ranks where there are several.
+
+    Args:
+        reference: the frozen policy of the KL penalty; a copy of `policy` where None.
+        reward_model: what a fresh critic begins as, where it reads the same tokens.
+        value_model: the critic, where it is not made here; none is made for RLOO or a shared body.
+    """
     anchor = reference_policy(policy, reference, bfloat16=config.bfloat16)
     critic = None
     shared = config.estimator == "ppo" and config.critic_body == "shared"
