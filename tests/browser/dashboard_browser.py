@@ -14,7 +14,7 @@ from pathlib import Path
 from queue import Empty, Queue
 
 import requests
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 START_S = 60
 expect.set_options(timeout=20_000)
@@ -97,9 +97,19 @@ def fill_demo(url: str, key: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def _list_title(page: Page) -> Locator:
+    return page.locator(".st-key-panel_calls h2, .st-key-panel_calls .hl-title").first
+
+
+def expect_count(page: Page, number: int) -> None:
+    """Wait until the list of a page says that it has so many answers, in all."""
+    said = "One" if number == 1 else f"{number:,}"
+    expect(_list_title(page)).to_have_text(re.compile(rf"^\s*{said} (answer|call)"))
+
+
 def exact_count(page: Page) -> int:
-    """How many answers the list of a page says it has, in all."""
-    title = page.locator(".st-key-panel_calls h2, .st-key-panel_calls .hl-title").first
+    """How many answers the list of a page that was just opened says it has, in all."""
+    title = _list_title(page)
     expect(title).to_be_visible()
     text = title.inner_text()
     found = re.match(r"([\d,]+|One) (answer|call)", text)

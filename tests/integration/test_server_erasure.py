@@ -4,6 +4,7 @@ It must be found before, in the files of every table that holds a person's words
 """
 
 import json
+import os
 import struct
 import uuid
 from collections.abc import Iterator
@@ -51,10 +52,12 @@ def _blocks(raw: bytes) -> Iterator[bytes]:
 def _files_with(folder: Path, needle: bytes) -> set[Path]:
     """Every file of a folder that holds the word, as it lies there or decompressed."""
     found = set()
-    for path in folder.rglob("*"):
+    for path in (
+        Path(at, name) for at, _, names in os.walk(folder) for name in names
+    ):  # which skips folders that leave
         try:
             raw = path.read_bytes()
-        except (FileNotFoundError, IsADirectoryError):
+        except FileNotFoundError:
             continue  # a part that is leaving
         if needle in raw or any(needle in block for block in _blocks(raw)):
             found.add(path)
