@@ -68,6 +68,17 @@ def server(tmp_path_factory):
     server.kill()
 
 
+def imported(server, capsys, folder: Path, rows: list[dict[str, object]], *, project: str) -> str:
+    """Import rows into a project of their own; its key."""
+    file = folder / f"{project}.jsonl"
+    file.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    place = ("--url", server.url, "--api-key", server.key)
+    assert main(["import", str(file), "--project", project, *place]) == 0
+    key = re.search(r"hl_\w{12}_[\w-]+", capsys.readouterr().out)
+    assert key is not None
+    return key[0]
+
+
 @pytest.fixture(scope="module")
 def runs_folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("runs")
@@ -136,18 +147,8 @@ def test_a_reward_model_from_scratch_then_rloo_then_an_evaluation(server, runs_f
     preferred = json.loads((runs_folder / "dpo" / "run.json").read_text())["evaluation"]["accuracy"]
     assert preferred["policy (implicit reward)"]["estimate"] > 0.9
     assert "longer answer wins" in preferred
-    rloo = (
-        "--rollouts",
-        2,
-        "--batch-size",
-        8,
-        "--max-response-tokens",
-        8,
-        "--learning-rate",
-        "1e-3",
-        "--minibatches",
-        2,
-    )
+    rollouts = ("--rollouts", 2, "--batch-size", 8, "--minibatches", 2)
+    rloo = (*rollouts, "--max-response-tokens", 8, "--learning-rate", "1e-3")
     dpo = runs_folder / "dpo" / "checkpoint"
     given = (
         "--model",
@@ -231,12 +232,7 @@ def rated_rows() -> list[dict[str, object]]:
 
 
 def test_thumbs_alone_and_names_of_their_own_make_an_ensemble(server, tmp_path, capsys):
-    file = tmp_path / "rated.jsonl"
-    file.write_text("".join(json.dumps(r) + "\n" for r in rated_rows()))
-    place = ("--url", server.url, "--api-key", server.key)
-    assert main(["import", str(file), "--project", "rated", *place]) == 0
-    key = re.search(r"hl_\w{12}_[\w-]+", capsys.readouterr().out)
-    assert key is not None
+    key = imported(server, capsys, tmp_path, rated_rows(), project="rated")
     out = tmp_path / "reward"
     given = (
         "--from-scratch",
@@ -251,7 +247,7 @@ def test_thumbs_alone_and_names_of_their_own_make_an_ensemble(server, tmp_path, 
         "--out",
         out,
     )
-    command = ["train", "reward", *map(str, (*given, *QUICK)), "--url", server.url, "--api-key", key[0]]
+    command = ["train", "reward", *map(str, (*given, *QUICK)), "--url", server.url, "--api-key", key]
     assert main(command) == 0
     judge = load_judge(out / "checkpoint")
     assert isinstance(judge, RewardEnsemble)
@@ -291,18 +287,13 @@ def liked_rows() -> list[dict[str, object]]:
 
 
 def test_sft_and_kto_say_how_much_better_they_know_what_was_held_out(server, tmp_path, capsys):
-    file = tmp_path / "liked.jsonl"
-    file.write_text("".join(json.dumps(r) + "\n" for r in liked_rows()))
-    place = ("--url", server.url, "--api-key", server.key)
-    assert main(["import", str(file), "--project", "liked", *place]) == 0
-    key = re.search(r"hl_\w{12}_[\w-]+", capsys.readouterr().out)
-    assert key is not None
-    client = Client(server.url, key[0])
+    key = imported(server, capsys, tmp_path, liked_rows(), project="liked")
+    client = Client(server.url, key)
     snapshot = client.create_snapshot("liked", filters={"since": "2000-01-01T00:00:00Z"}).id
 
     def run(method: str, *args: object) -> dict[str, dict]:
         given = ("--snapshot", snapshot, "--out", tmp_path / method, *args, *QUICK)
-        assert main(["train", method, *map(str, given), "--url", server.url, "--api-key", key[0]]) == 0
+        assert main(["train", method, *map(str, given), "--url", server.url, "--api-key", key]) == 0
         return json.loads((tmp_path / method / "run.json").read_text())
 
     learned = run("sft", "--from-scratch", "tiny", "--epochs", 4)["metrics"]
@@ -319,7 +310,7 @@ def test_sft_and_kto_say_how_much_better_they_know_what_was_held_out(server, tmp
             asked.append(filters)
             return super().iter_calls(**filters)
 
-    slices = read_attributes(Noting(server.url, key[0]), [t for r in rows for t in r.trace_ids])
+    slices = read_attributes(Noting(server.url, key), [t for r in rows for t in r.trace_ids])
     oldest = min(c["start_time"] for c in client.iter_calls(since=FIRST) if c["trace_id"] in slices)
     assert [f["since"] for f in asked] == [FIRST] + [oldest] * (len(asked) - 1), "read more than it must"
     assert read_attributes(client, ["ee" * 16]) == read_attributes(client, []) == {}

@@ -162,14 +162,21 @@ def test_an_erasure_between_answer_and_table_is_counted(
     assert place.refused == [("p", Counter(erased=1))]
 
 
-def test_what_the_store_refuses_is_kept_aside_and_does_not_hold_up_the_rest(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(StoreError("no such column"), id="the store refuses it"),
+        pytest.param(ValueError("surrogates not allowed"), id="our own code fails at it"),
+    ],
+)
+def test_what_cannot_be_stored_is_kept_aside_and_does_not_hold_up_the_rest(
+    place: Place, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
     real = desk_module.insert_feedback
 
     def insert(project, entries) -> None:
         if any(e.feedback.author.id == "poison" for e in entries):
-            raise StoreError("no such column")
+            raise fault
         real(project, entries)
 
     monkeypatch.setattr(desk_module, "insert_feedback", insert)
@@ -202,20 +209,6 @@ def test_a_store_that_is_away_for_a_while_loses_nothing(
     monkeypatch.setattr(desk_module, "insert_feedback", insert)
     assert place.say(said()) == ["stored"]
     assert len(place.stored()) == num_history(place.project) == 1
-
-
-def test_what_our_own_code_fails_at_is_kept_aside_too(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = desk_module.insert_feedback
-
-    def insert(project, entries) -> None:
-        if any(e.feedback.author.id == "poison" for e in entries):
-            raise ValueError("surrogates not allowed")
-        real(project, entries)
-
-    monkeypatch.setattr(desk_module, "insert_feedback", insert)
-    assert place.say(said(author="ada"), said(author="poison"), said(author="bob")) == ["stored"] * 3
-    assert sorted(f.author.id for f in place.stored()) == ["ada", "bob"]
-    assert place.refused == [("p", Counter(not_stored=1))]
 
 
 def test_what_was_refused_is_counted_once_however_often_the_rest_is_tried(
