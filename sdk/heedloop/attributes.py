@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from typing import Any
 
-from heedloop.schema import Message
+from heedloop.schema import Message, ToolDefinition
 
 OPERATION_NAME = "gen_ai.operation.name"
 PROVIDER_NAME = "gen_ai.provider.name"
@@ -31,6 +32,7 @@ REASONING_TOKENS = "gen_ai.usage.reasoning.output_tokens"
 INPUT_MESSAGES = "gen_ai.input.messages"
 OUTPUT_MESSAGES = "gen_ai.output.messages"
 SYSTEM_INSTRUCTIONS = "gen_ai.system_instructions"
+TOOL_DEFINITIONS = "gen_ai.tool.definitions"
 
 PROMPT_NAME = "gen_ai.prompt.name"
 PROMPT_VERSION = "gen_ai.prompt.version"
@@ -128,6 +130,27 @@ def message_parts(message: Message) -> dict[str, Any]:
         parts.append({"type": "tool_call", "id": call.id, "name": call.name, "arguments": call.arguments})
     parts.extend({"type": "uri", "modality": kind.split("/")[0], "uri": ""} for kind in message.media)
     return {"role": message.role, "parts": parts}
+
+
+def tool_definition_parts(tools: Iterable[ToolDefinition]) -> list[dict[str, Any]]:
+    """The value of `gen_ai.tool.definitions`, before it is written as JSON."""
+    return [
+        {
+            "type": tool.type,
+            "name": tool.name,
+            **({"description": tool.description} if tool.description else {}),
+            **({"parameters": _parsed(tool.parameters)} if tool.parameters else {}),
+        }
+        for tool in tools
+    ]
+
+
+def _parsed(text: str) -> Any:
+    """What a JSON text holds; the text itself where it is none."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def messages_parts(messages: Iterable[Message]) -> list[dict[str, Any]]:

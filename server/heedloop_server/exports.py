@@ -47,6 +47,7 @@ CALLS: Schema = pa.schema(
         ("params", _text),
         ("input_messages", _text),
         ("output_messages", _text),
+        ("tool_definitions", _text),
         ("embedding_inputs", _list),
         *((f"{n}_tokens", pa.int64()) for n in ("input", "output", "cache_read_input", "cache_write_input")),
         ("reasoning_output_tokens", pa.int64()),
@@ -153,6 +154,9 @@ class _Sink(io.RawIOBase):
         return b"".join(parts)
 
 
+_NESTED = ("params", "input_messages", "output_messages", "tool_definitions")
+
+
 def call_rows(calls: Sequence[ExportedCall]) -> list[Json]:
     """Calls as rows of `CALLS`."""
     return [_call_row(call, said) for call, said in calls]
@@ -160,7 +164,7 @@ def call_rows(calls: Sequence[ExportedCall]) -> list[Json]:
 
 def _call_row(call: Any, said: Any) -> Json:
     usage = {f"{n}_tokens": getattr(call.usage, n) for n in type(call.usage).__dataclass_fields__}
-    texts = {n: _json(to_json(call).get(n)) for n in ("params", "input_messages", "output_messages")}
+    texts = {n: _json(to_json(call).get(n)) for n in _NESTED}
     plain = {n: getattr(call, n) for n in CALLS.names if hasattr(call, n) and n not in texts}
     return {**plain, **usage, **texts, "attributes": list(call.attributes.items()), **said}
 

@@ -60,9 +60,12 @@ def _attributes(call: Call) -> Iterable[KeyValue]:
     yield _text(
         names.OUTPUT_MESSAGES, json.dumps(names.messages_parts(call.output_messages), ensure_ascii=False)
     )
-    if not call.output_text:
+    if call.output_messages and not call.output_text:
         # Messages without a text are read as "not recorded"; this says that the answer was empty.
         yield _text(names.OUTPUT, "")
+    if call.tool_definitions:
+        tools = names.tool_definition_parts(call.tool_definitions)
+        yield _text(names.TOOL_DEFINITIONS, json.dumps(tools, ensure_ascii=False))
     optional = {
         names.RESPONSE_MODEL: call.model_answered,
         names.CONVERSATION_ID: call.session_id,

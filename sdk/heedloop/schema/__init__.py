@@ -8,7 +8,7 @@ Conventions: ids are lower-case hexadecimal; times are aware UTC `datetime`s, in
 "not said", which is never the same as zero, false or an empty string.
 """
 
-from heedloop.schema._call import Call, Message, ToolCall, Usage
+from heedloop.schema._call import Call, Message, ToolCall, ToolDefinition, Usage
 from heedloop.schema._checks import SchemaError, answer_hash, format_time, parse_time, utc_now
 from heedloop.schema._dataset import (
     ROW_CLASSES,
@@ -18,6 +18,7 @@ from heedloop.schema._dataset import (
     RatedCompletion,
     Snapshot,
     Unpaired,
+    answer_messages,
 )
 from heedloop.schema._feedback import THUMB, Author, CharRange, Feedback, Ranking, Scale, Target
 from heedloop.schema._json import canonical_json, from_json, to_json
@@ -78,9 +79,11 @@ __all__ = [
     "Split",
     "Target",
     "ToolCall",
+    "ToolDefinition",
     "Unpaired",
     "Usage",
     "answer_hash",
+    "answer_messages",
     "canonical_json",
     "format_time",
     "from_json",

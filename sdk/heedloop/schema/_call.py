@@ -18,6 +18,21 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolDefinition:
+    """A tool that the model could call.
+
+    Attributes:
+        parameters: its JSON Schema as JSON text; empty where none was given.
+        type: `function` for the app's own tools, else the provider's word for one of theirs, such as `web_search` or `mcp`.
+    """
+
+    name: str
+    description: str = ""
+    parameters: str = ""
+    type: str = "function"
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One message of a conversation.
 
@@ -55,6 +70,7 @@ class Call:
         duration_ns: from start to end, in nanoseconds.
         is_answer: True where this is what a person would rate: the outermost decorated call, or an LLM call
             that no decorated call encloses.
+        tool_definitions: the tools that the request offered to the model.
         status: `ok` or `error`.
         cost: in US dollars, as the client said or None.
         sampling_probability: the probability with which this call was recorded, above 0 and up to 1.
@@ -77,6 +93,7 @@ class Call:
     params: Mapping[str, Any] = field(default_factory=dict)
     input_messages: tuple[Message, ...] = ()
     output_messages: tuple[Message, ...] = ()
+    tool_definitions: tuple[ToolDefinition, ...] = ()
     finish_reasons: tuple[str, ...] = ()
     usage: Usage = Usage()
     cost: float | None = None

@@ -1,4 +1,10 @@
-"""Rows that models are trained on, and the snapshot that freezes them."""
+"""Rows that models are trained on, and the snapshot that freezes them.
+
+A completion is text and messages. `completion`, `chosen` and `rejected` are the text alone. Where the model wrote more than
+one message of plain text (tool calls, the tools' results between them, reasoning), `completion_messages` and its like hold
+all of it; where they are empty, the completion is one assistant message with the text. `answer_messages` gives the messages
+of either. `tools` are the function tools that the request offered.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from heedloop.schema._call import Message
+from heedloop.schema._call import Message, ToolDefinition
 from heedloop.schema._kinds import DatasetForm, Split
 
 
@@ -17,6 +23,8 @@ class Demonstration:
 
     prompt: tuple[Message, ...]
     completion: str
+    completion_messages: tuple[Message, ...] = ()
+    tools: tuple[ToolDefinition, ...] = ()
     source: str = "correction"
     weight: float = 1.0
     group: str = ""
@@ -40,6 +48,9 @@ class Comparison:
     prompt: tuple[Message, ...]
     chosen: str
     rejected: str
+    chosen_messages: tuple[Message, ...] = ()
+    rejected_messages: tuple[Message, ...] = ()
+    tools: tuple[ToolDefinition, ...] = ()
     margin: float | None = None
     weight: float = 1.0
     tie: bool = False
@@ -58,6 +69,8 @@ class Unpaired:
     prompt: tuple[Message, ...]
     completion: str
     label: bool
+    completion_messages: tuple[Message, ...] = ()
+    tools: tuple[ToolDefinition, ...] = ()
     weight: float = 1.0
     author: str | None = None
     group: str = ""
@@ -68,9 +81,10 @@ class Unpaired:
 
 @dataclass(frozen=True, slots=True)
 class PromptRow:
-    """A prompt that was really asked, once per prompt group. For PPO and for evaluation."""
+    """A prompt that was really asked, once per distinct prompt. For PPO and for evaluation."""
 
     prompt: tuple[Message, ...]
+    tools: tuple[ToolDefinition, ...] = ()
     weight: float = 1.0
     group: str = ""
     split: Split = "train"
@@ -84,12 +98,22 @@ class RatedCompletion:
     prompt: tuple[Message, ...]
     completion: str
     ratings: Mapping[str, float] = field(default_factory=dict)
+    completion_messages: tuple[Message, ...] = ()
+    tools: tuple[ToolDefinition, ...] = ()
     weight: float = 1.0
     author: str | None = None
     group: str = ""
     split: Split = "train"
     feedback_ids: tuple[str, ...] = ()
     trace_ids: tuple[str, ...] = ()
+
+
+def answer_messages(text: str, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The messages of a completion: `messages`, or one assistant message of `text` where there are none.
+
+    Such as `answer_messages(row.chosen, row.chosen_messages)`.
+    """
+    return messages or (Message("assistant", text),)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, TypeVar, cast
 
-from heedloop.schema._call import Message, ToolCall, Usage
+from heedloop.schema._call import Message, ToolCall, ToolDefinition, Usage
 from heedloop.schema._checks import SchemaError, format_time, parse_time, show
 from heedloop.schema._dataset import ROW_CLASSES
 from heedloop.schema._feedback import Author, CharRange, Ranking, Scale, Target
@@ -27,8 +27,14 @@ _NESTED: dict[tuple[str, str], tuple[type[Any], bool]] = {
     ("Message", "tool_calls"): (ToolCall, True),
     ("Call", "input_messages"): (Message, True),
     ("Call", "output_messages"): (Message, True),
+    ("Call", "tool_definitions"): (ToolDefinition, True),
     ("Call", "usage"): (Usage, False),
-    **{(cls.__name__, "prompt"): (Message, True) for cls in ROW_CLASSES.values()},
+    **{
+        (cls.__name__, name): (Message, True)
+        for cls in ROW_CLASSES.values()
+        for name in ("prompt", "completion_messages", "chosen_messages", "rejected_messages")
+    },
+    **{(cls.__name__, "tools"): (ToolDefinition, True) for cls in ROW_CLASSES.values()},
 }
 """(record, field) -> (record inside, many of them?)"""
 

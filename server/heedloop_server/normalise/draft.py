@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from heedloop.schema import Message, Usage
+from heedloop.schema import Message, ToolDefinition, Usage
 
 
 class Draft:
@@ -31,6 +31,7 @@ class Draft:
         "session_id",
         "stream",
         "tags",
+        "tool_definitions",
         "usage",
         "user_id",
     )
@@ -56,6 +57,7 @@ class Draft:
         self.session_id: str | None = None
         self.user_id: str | None = None
         self.tags: tuple[str, ...] = ()
+        self.tool_definitions: tuple[ToolDefinition, ...] = ()
         self.duration_ns: int | None = None
 
     def add_params(self, params: Mapping[str, Any]) -> None:

@@ -27,7 +27,14 @@ _MERGED = (
     "user_id",
 )
 _KNOWN = attrgetter(*_MERGED)
-_MERGED_LISTS = ("input_messages", "output_messages", "finish_reasons", "embedding_inputs", "tags")
+_MERGED_LISTS = (
+    "input_messages",
+    "output_messages",
+    "tool_definitions",
+    "finish_reasons",
+    "embedding_inputs",
+    "tags",
+)
 _MAX_CALLS_OF_ID = 8
 """Calls with one response id that others are compared with: an id that more have says nothing, and costs their square."""
 DUPLICATE_OF = "heedloop.duplicate_of"
@@ -68,6 +75,7 @@ def _folded(call: Call, best: Call) -> Call:
         is_answer=False,
         input_messages=(),
         output_messages=(),
+        tool_definitions=(),
         usage=Usage(),
         cost=None,
         attributes={**call.attributes, DUPLICATE_OF: f"{best.trace_id}:{best.span_id}"},

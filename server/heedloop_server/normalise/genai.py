@@ -16,6 +16,7 @@ from heedloop_server.normalise.params import add_format, read_params
 from heedloop_server.normalise.providers import provider_id
 from heedloop_server.normalise.shape import Shape, shape_of
 from heedloop_server.normalise.span import SpanView
+from heedloop_server.normalise.tool_definitions import definitions_in_attributes
 from heedloop_server.normalise.usage import including_cache
 from heedloop_server.normalise.values import (
     as_count,
@@ -63,6 +64,8 @@ def read_attributes(attrs: Mapping[str, Any], draft: Draft, shape: Shape | None 
     _read_params(attrs, draft, shape)
     _read_usage(attrs, draft, shape)
     _read_messages(attrs, draft)
+    if shape.has_tools and not draft.tool_definitions:
+        draft.tool_definitions = definitions_in_attributes(attrs)
 
 
 def _streams(attrs: Mapping[str, Any]) -> bool:

@@ -10,6 +10,7 @@ from heedloop_server.normalise.params import read_params
 from heedloop_server.normalise.payload import answer_messages, embedding_texts, read_response
 from heedloop_server.normalise.providers import provider_id
 from heedloop_server.normalise.span import SpanView
+from heedloop_server.normalise.tool_definitions import definitions_in_request, read_definitions
 from heedloop_server.normalise.usage import read_usage
 from heedloop_server.normalise.values import as_name, as_number, as_text, as_texts, read_json, read_object
 
@@ -69,11 +70,25 @@ def _asked(params: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _is_definition(message: Any) -> bool:
+    """True for a tool that LangChain's handler writes as a message after the conversation."""
+    content = message.get("content") if isinstance(message, dict) and message.get("role") == "tool" else None
+    return isinstance(content, dict) and content.get("type") == "function" and "function" in content
+
+
 def _read_messages(attrs: dict[str, Any], draft: Draft) -> None:
     if not draft.input_messages:
         value = read_json(attrs.get(_NAME + "input"))
+        if isinstance(value, dict):
+            draft.tool_definitions = draft.tool_definitions or definitions_in_request(value)
         if isinstance(value, dict) and "messages" not in value and "input" in value:
             value = value["input"]
+        if isinstance(value, list):
+            offered = [v for v in value if _is_definition(v)]
+            value = [v for v in value if not _is_definition(v)]
+            draft.tool_definitions = draft.tool_definitions or read_definitions(
+                [v["content"] for v in offered]
+            )
         draft.input_messages = read_messages(value)
         if draft.input_messages and _METADATA + "tools" in attrs:  # the rest of a Responses request
             instructions = as_name(attrs.get(_METADATA + "instructions"))

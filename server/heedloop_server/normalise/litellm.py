@@ -8,6 +8,7 @@ from heedloop.schema import Call
 from heedloop_server.normalise.draft import Draft
 from heedloop_server.normalise.payload import read_response
 from heedloop_server.normalise.span import SpanView
+from heedloop_server.normalise.tool_definitions import definitions_in_request
 from heedloop_server.normalise.usage import read_usage
 from heedloop_server.normalise.values import as_name, read_json
 
@@ -32,11 +33,13 @@ def with_raw_request(call: Call, raw: SpanView) -> Call:
         return call
     payload = {k[len(prefix) :]: read_json(v) for k, v in raw.attrs.items() if k.startswith(prefix)}
     draft = Draft()
+    tools = call.tool_definitions or definitions_in_request(payload)
     read_response(draft, payload, embeddings=call.operation == "embeddings")
     said_more = any(m.tool_calls for m in draft.output_messages) or not call.output_messages
     return replace(
         call,
         response_id=draft.response_id or call.response_id,
         output_messages=draft.output_messages if said_more else call.output_messages,
+        tool_definitions=tools,
         usage=call.usage if call.usage.input is not None else draft.usage,
     )

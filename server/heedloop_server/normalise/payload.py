@@ -8,6 +8,7 @@ from heedloop.schema import Message
 from heedloop_server.normalise.draft import Draft
 from heedloop_server.normalise.messages import one_turn, read_messages, with_system
 from heedloop_server.normalise.params import read_params
+from heedloop_server.normalise.tool_definitions import definitions_in_request
 from heedloop_server.normalise.usage import read_usage
 from heedloop_server.normalise.values import as_flag, as_name, as_text, as_texts, read_json, read_object
 
@@ -33,8 +34,9 @@ def read_request(draft: Draft, value: Any, *, embeddings: bool = False) -> None:
         draft.embedding_inputs = draft.embedding_inputs or embedding_texts(
             next((request[k] for k in _TO_EMBED if request.get(k)), None)
         )
-    elif not draft.input_messages:
-        draft.input_messages = conversation(request)
+        return
+    draft.input_messages = draft.input_messages or conversation(request)
+    draft.tool_definitions = draft.tool_definitions or definitions_in_request(request)
 
 
 def conversation(request: dict[str, Any]) -> tuple[Message, ...]:

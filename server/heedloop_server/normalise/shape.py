@@ -11,6 +11,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
+from heedloop_server.normalise.tool_definitions import HOLDERS, NUMBERED
+
 _REQUEST_PREFIXES = ("gen_ai.request.", "gen_ai.openai.request.", "openai.request.")
 _TOKENS = (
     ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.usage.prompt_tokens"),
@@ -50,12 +52,14 @@ class Shape:
         roots: the names' first words.
         request: (attribute, field) for each request parameter, such as `gen_ai.request.top_p` and `top_p`.
         judgements: prefixes of OpenInference's numbered annotations and evaluations, such as `session.evaluations.`.
+        has_tools: True where an attribute may hold the tools that the request offered.
         tokens: the best attribute for each field of `Usage`, in its order; empty where there is none.
     """
 
     roots: frozenset[str]
     request: tuple[tuple[str, str], ...]
     judgements: tuple[str, ...]
+    has_tools: bool
     tokens: tuple[str, str, str, str, str]
 
 
@@ -72,6 +76,7 @@ def _shape(names: tuple[str, ...]) -> Shape:
         frozenset(n.partition(".")[0] for n in names),
         tuple(request),
         tuple(sorted({m[0] for n in names if (m := _JUDGEMENT.match(n))})),
+        not present.isdisjoint(HOLDERS) or any(n.startswith(NUMBERED) for n in names),
         (tokens[0], tokens[1], tokens[2], tokens[3], tokens[4]),
     )
 

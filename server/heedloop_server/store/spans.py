@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 
-from heedloop.schema import Call, Message, Usage, from_json, to_json
+from heedloop.schema import Call, Message, ToolDefinition, Usage, from_json, to_json
 from heedloop_server.filters import CallFilters
 from heedloop_server.store.candidates import (
     any_version,
@@ -78,6 +78,7 @@ ARROW_SCHEMA = pa.schema(
         ("answer", _text),
         ("input_messages", _text),
         ("output_messages", _text),
+        ("tool_definitions", _text),
         ("embedding_inputs", pa.list_(_text)),
         ("attributes", pa.map_(_low, _text)),
         ("ingested_at", pa.timestamp("us", "UTC")),
@@ -157,6 +158,7 @@ def _values(project: str, call: Call, received_at: datetime) -> tuple[Any, ...]:
         answer,
         _messages_json(call.input_messages) if call.input_messages else "",
         _output_json(call.output_messages, answer),
+        _json([to_json(t) for t in call.tool_definitions]) if call.tool_definitions else "",
         call.embedding_inputs,
         list(call.attributes.items()),
         received_at,
@@ -255,6 +257,7 @@ CALL_COLUMNS = """
     answer,
     input_messages,
     output_messages,
+    tool_definitions,
     embedding_inputs,
     attributes
 """
@@ -281,6 +284,7 @@ def call_from_row(row: Row) -> Call:
         params=cast(dict[str, Any], json.loads(row["params"])) if row["params"] else {},
         input_messages=_messages(row["input_messages"]),
         output_messages=_output_messages(row["output_messages"], row["answer"]),
+        tool_definitions=_tool_definitions(row["tool_definitions"]),
         finish_reasons=tuple(row["finish_reasons"]),
         usage=Usage(
             row["input_tokens"],
@@ -308,6 +312,10 @@ def call_from_row(row: Row) -> Call:
 
 def _messages(text: str) -> tuple[Message, ...]:
     return tuple(from_json(Message, m) for m in json.loads(text)) if text else ()
+
+
+def _tool_definitions(text: str) -> tuple[ToolDefinition, ...]:
+    return tuple(from_json(ToolDefinition, t) for t in json.loads(text)) if text else ()
 
 
 def _output_messages(text: str, answer: str) -> tuple[Message, ...]:
