@@ -74,7 +74,7 @@ def _columns(calls: int) -> dict[str, str]:
 def fill(dsn: str, calls: int, rated: float) -> float:
     """Write the calls and their ratings, and count what is over, as the server's caretaker does; seconds it took."""
     from heedloop_server.store.connection import open_store
-    from heedloop_server.store.rollup import roll_up_project
+    from heedloop_server.store.quality.rollup import roll_up_project
 
     begin = time.perf_counter()
     store = open_store(dsn, num_clients=2, threads=2)
@@ -136,8 +136,8 @@ def page_rounds(url: str, key: str, rounds: int) -> tuple[list[float], list[floa
     from streamlit.testing.v1 import AppTest
 
     import heedloop_dashboard.fetch as fetch
+    from heedloop_dashboard.auth.sessions import SESSIONS
     from heedloop_dashboard.server import SCRIPT
-    from heedloop_dashboard.sessions import SESSIONS
 
     SESSIONS.configure(url, local_key=key)
     app = AppTest.from_file(str(SCRIPT), default_timeout=300).run()
@@ -166,7 +166,7 @@ def serve(folder: Path, key_file: Path) -> tuple[subprocess.Popen[str], str]:
     command = [
         sys.executable,
         "-m",
-        "heedloop._cli",
+        "heedloop_cli.main",
         "serve",
         "--port",
         "0",

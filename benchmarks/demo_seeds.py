@@ -41,7 +41,7 @@ def report_of(seed: int, folder: Path) -> dict[str, Any]:
     path = folder / f"demo-seed-{seed}.json"
     if not path.exists():
         started = time.perf_counter()
-        command = [sys.executable, "-m", "heedloop._cli", "demo", "--no-serve", "--seed", str(seed)]
+        command = [sys.executable, "-m", "heedloop_cli.main", "demo", "--no-serve", "--seed", str(seed)]
         subprocess.run([*command, "--report", str(path)], check=True, stdout=sys.stderr)
         report = json.loads(path.read_text())
         report["command_s"] = time.perf_counter() - started

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from heedloop_server.ingest.otlp_json import traces_from_json
 from heedloop_server.normalise import normalise_request
-from heedloop_server.normalise.otlp_json import traces_from_json
 from heedloop_server.normalise.span import span_views
 
 NUM_SPANS = 50

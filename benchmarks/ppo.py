@@ -110,11 +110,11 @@ def even_share(ids: list[int]) -> float:
 
 def ours(task: str, seed: int, steps: int, minibatches: int, epochs: int) -> dict:
     from heedloop.schema import Message, PromptRow
-    from heedloop_trainer.models import RewardModel
-    from heedloop_trainer.optimiser import OptimiserConfig
-    from heedloop_trainer.ppo import PPOConfig, train_ppo
-    from heedloop_trainer.runs import RunFolder
-    from heedloop_trainer.sampling import CachedGenerator, SamplingConfig
+    from heedloop_trainer.generation.cached import CachedGenerator, SamplingConfig
+    from heedloop_trainer.nn.models import RewardModel
+    from heedloop_trainer.nn.optimiser import OptimiserConfig
+    from heedloop_trainer.ppo.train import PPOConfig, train_ppo
+    from heedloop_trainer.runs.folder import RunFolder
 
     shape = COST if task == "cost" else OPTIMUM
     tokenizer, policy = make_tokenizer(shape["vocab"]), make_model(shape, seed)

@@ -17,12 +17,12 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
 from heedloop.schema import Message, PromptRow, Run
-from heedloop_trainer.models import RewardModel, checkpoint_activations
-from heedloop_trainer.optimiser import OptimiserConfig
-from heedloop_trainer.ppo import PPOConfig, train_ppo
-from heedloop_trainer.runs import RunFolder
-from heedloop_trainer.sampling import CachedGenerator, SamplingConfig
-from heedloop_trainer.sampling_static import StaticGenerator
+from heedloop_trainer.generation.cached import CachedGenerator, SamplingConfig
+from heedloop_trainer.generation.static import StaticGenerator
+from heedloop_trainer.nn.models import RewardModel, checkpoint_activations
+from heedloop_trainer.nn.optimiser import OptimiserConfig
+from heedloop_trainer.ppo.train import PPOConfig, train_ppo
+from heedloop_trainer.runs.folder import RunFolder
 from ppo import make_prompts, make_tokenizer
 
 SHAPES = {

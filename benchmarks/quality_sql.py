@@ -17,12 +17,12 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from heedloop_server.filters import CallFilters
-from heedloop_server.quality.findings import most_important
-from heedloop_server.store import quality
+from heedloop_server.statistics.findings import most_important
 from heedloop_server.store.connection import ProjectStore, Store, open_store
-from heedloop_server.store.patterns import pattern_cells
-from heedloop_server.store.quality import View
-from heedloop_server.store.rollup import roll_up_project
+from heedloop_server.store.quality import counts
+from heedloop_server.store.quality.counts import View
+from heedloop_server.store.quality.patterns import pattern_cells
+from heedloop_server.store.quality.rollup import roll_up_project
 
 PROJECT = "bench"
 BATCH = 1_000_000
@@ -80,20 +80,20 @@ def questions(project: ProjectStore) -> dict[str, Callable[[], Any]]:
     view = View(CallFilters(since=SINCE, until=UNTIL))
     one_model = View(CallFilters(since=SINCE, until=UNTIL, model="small-2"))
     return {
-        "summary (one period)": lambda: quality.count_total(project, view),
-        "overview: time, versions, models, tags": lambda: quality.count_overview(project, view, "day", "tag"),
-        "trend by day": lambda: quality.count_over_time(project, view, "day"),
-        "trend by hour": lambda: quality.count_over_time(project, view, "hour"),
-        "trend by day, one model": lambda: quality.count_over_time(project, one_model, "day"),
-        "releases": lambda: quality.releases(project, view),
-        "by prompt version": lambda: quality.count_by(project, view, ["prompt_version"]),
-        "tag by prompt version": lambda: quality.count_by(project, view, ["tag", "prompt_version"]),
-        "by user, counted from the rows": lambda: quality.count_by(project, view, ["user_id"]),
-        "by a metadata key": lambda: quality.count_by(project, view, ["metadata.language"]),
-        "compare: days of two models": lambda: quality.count_days(
+        "summary (one period)": lambda: counts.count_total(project, view),
+        "overview: time, versions, models, tags": lambda: counts.count_overview(project, view, "day", "tag"),
+        "trend by day": lambda: counts.count_over_time(project, view, "day"),
+        "trend by hour": lambda: counts.count_over_time(project, view, "hour"),
+        "trend by day, one model": lambda: counts.count_over_time(project, one_model, "day"),
+        "releases": lambda: counts.releases(project, view),
+        "by prompt version": lambda: counts.count_by(project, view, ["prompt_version"]),
+        "tag by prompt version": lambda: counts.count_by(project, view, ["tag", "prompt_version"]),
+        "by user, counted from the rows": lambda: counts.count_by(project, view, ["user_id"]),
+        "by a metadata key": lambda: counts.count_by(project, view, ["metadata.language"]),
+        "compare: days of two models": lambda: counts.count_days(
             project, view, "model", ["small-2", "large-2"]
         ),
-        "reasons": lambda: quality.count_said(project, view),
+        "reasons": lambda: counts.count_said(project, view),
         "failure patterns, cells": lambda: pattern_cells(project, view),
         "finding, whole": lambda: most_important(pattern_cells(project, view)),
     }

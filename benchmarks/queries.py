@@ -22,15 +22,15 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from heedloop_server.filters import CallFilters
+from heedloop_server.ingest.loader import SpanLoader
 from heedloop_server.ingest.log import Segment
 from heedloop_server.ingest.record import TRACES, LoggedRequest, pack
-from heedloop_server.ingest.spans import SpanLoader
 from heedloop_server.store.connection import Store, open_store
 from heedloop_server.store.feedback import feedback_of_trace, list_feedback
-from heedloop_server.store.quality import View, count_over_time
-from heedloop_server.store.rollup import roll_up_project
+from heedloop_server.store.quality.counts import View, count_over_time
+from heedloop_server.store.quality.rollup import roll_up_project
+from heedloop_server.store.quality.summaries import facet_values, judgements_of
 from heedloop_server.store.spans import list_calls, trace_calls
-from heedloop_server.store.summaries import facet_values, judgements_of
 from ingest_load import Patched, bodies
 
 END = datetime(2026, 11, 1, tzinfo=timezone.utc)

@@ -34,8 +34,8 @@ import numpy as np
 
 from heedloop.client import Client
 from heedloop.schema import Comparison
-from heedloop_trainer.calibration import calibration_error
-from heedloop_trainer.estimates import cluster_bootstrap
+from heedloop_trainer.evaluation.calibration import calibration_error
+from heedloop_trainer.evaluation.estimates import cluster_bootstrap
 
 SETS = ("oasst_sample", "tulu1_human_eval", "hh_harmless_pairs", "ukpconvarg1_args", "ukpconvarg1_pairs")
 RULES = {
@@ -43,7 +43,7 @@ RULES = {
     "ukpconvarg1_pairs": {"near_duplicate": 1, "consensus": "majority"},
 }
 BASELINES = ("chance", "longer answer wins", "bag of words")
-HEEDLOOP = [sys.executable, "-m", "heedloop._cli"]
+HEEDLOOP = [sys.executable, "-m", "heedloop_cli.main"]
 
 
 @contextmanager

@@ -63,7 +63,7 @@ WATCH = """() => {
 def start(*args: str, says: str) -> tuple[subprocess.Popen[str], str]:
     """A `heedloop` command and the address that it prints after `says`."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("HEEDLOOP_")} | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "heedloop._cli", *args]
+    command = [sys.executable, "-m", "heedloop_cli.main", *args]
     child = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert child.stdout is not None
     said = ""

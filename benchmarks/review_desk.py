@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "integration"))
 
 from server_process import ServerProcess, wait_for
 
-from heedloop._commands.answer_spans import otlp_request
+from heedloop._call_spans import otlp_request
 from heedloop.client import Client
 from heedloop.schema import Call, Message, utc_now
 

@@ -49,8 +49,8 @@ def make_pairs(count: int) -> list[tuple[str, str, str]]:
 
 def ours(pairs: int) -> dict[str, float]:
     from heedloop.schema import Comparison, Message
-    from heedloop_trainer.optimiser import OptimiserConfig
-    from heedloop_trainer.reward import RewardConfig, train_reward
+    from heedloop_trainer.methods.reward import RewardConfig, train_reward
+    from heedloop_trainer.nn.optimiser import OptimiserConfig
 
     tokenizer = make_tokenizer(COST["vocab"])
     model = make_model(COST, 0, classifier=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 import streamlit as st
 
 from heedloop_dashboard import navigation, pages
+from heedloop_dashboard.auth.sessions import SESSIONS
 from heedloop_dashboard.fetch import current
-from heedloop_dashboard.sessions import SESSIONS
 from heedloop_dashboard.theme import palette
 
 ICON = Path(__file__).parent / "icon.svg"

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from heedloop.client import DEFAULT_URL
-from heedloop_dashboard.access import Access, AccessError, OpenIdProvider, People, networks
+from heedloop_dashboard.auth.access import Access, AccessError, OpenIdProvider, People, networks
 
 HELP = "serve the quality dashboard"
 
@@ -120,8 +120,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _serve(url: str, address: str, port: int, access: Access) -> None:
+    from heedloop_dashboard.auth.sessions import SESSIONS
     from heedloop_dashboard.server import build, options
-    from heedloop_dashboard.sessions import SESSIONS
 
     local = is_loopback(address)
     vouched = bool(access.proxy_header or access.provider)

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import streamlit as st
 
 from heedloop.client import ApiError, Client, Unauthorized
-from heedloop_dashboard.sessions import COOKIE, SESSIONS, Session
+from heedloop_dashboard.auth.sessions import COOKIE, SESSIONS, Session
 
 __all__ = [
     "Answer",

@@ -8,8 +8,8 @@ from typing import Any
 
 import streamlit as st
 
+from heedloop_dashboard.auth.sessions import Session
 from heedloop_dashboard.navigation import Open, go
-from heedloop_dashboard.sessions import Session
 from heedloop_dashboard.views import (
     alerts,
     compare,
@@ -18,12 +18,12 @@ from heedloop_dashboard.views import (
     failures,
     feedback,
     quality,
-    review,
-    review_queues,
     runs,
     trace,
     traces,
 )
+from heedloop_dashboard.views.review import page as review
+from heedloop_dashboard.views.review import queues as review_queues
 
 __all__ = ["PAGES", "PageEntry", "streamlit_pages", "visible"]
 

@@ -10,7 +10,7 @@ import streamlit as st
 
 from heedloop.client import ApiError, Forbidden, NotFound, Unavailable, Unreachable
 from heedloop_dashboard import components
-from heedloop_dashboard.charts import Chart
+from heedloop_dashboard.charts.plots import Chart
 from heedloop_dashboard.fetch import Answer
 from heedloop_dashboard.theme import Palette, palette
 

@@ -9,11 +9,12 @@ from typing import Any
 import streamlit as st
 from starlette.middleware import Middleware
 
-from heedloop_dashboard import oidc, review_api
-from heedloop_dashboard.proxy import TrustedProxy
+from heedloop_dashboard.auth import oidc
+from heedloop_dashboard.auth.proxy import TrustedProxy
+from heedloop_dashboard.auth.sessions import SESSIONS
+from heedloop_dashboard.auth.sign_in import RequireSignIn, routes
+from heedloop_dashboard.review import api as review_api
 from heedloop_dashboard.security import SecurityHeaders
-from heedloop_dashboard.sessions import SESSIONS
-from heedloop_dashboard.signin import RequireSignIn, routes
 from heedloop_dashboard.theme import streamlit_options
 
 __all__ = ["build", "options"]

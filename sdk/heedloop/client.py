@@ -255,7 +255,7 @@ class Client(Rest):
 
     def send_calls(self, calls: Iterable[Call]) -> None:
         """Store calls that were made elsewhere, such as a model's answers that people shall judge."""
-        from heedloop._commands.answer_spans import otlp_request
+        from heedloop._call_spans import otlp_request
 
         self.send_otlp(otlp_request(calls))
 

@@ -14,21 +14,21 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
-from heedloop_server.alerts.caretaker import Caretaker
-from heedloop_server.auth import KeyRing
+from heedloop_server.alerts.scheduler import Caretaker
 from heedloop_server.errors import answer_errors
-from heedloop_server.grpc_door import GrpcDoor
-from heedloop_server.ingest.claims import TokenClaims
+from heedloop_server.http.auth import KeyRing
+from heedloop_server.http.limits import BodyLimit
+from heedloop_server.http.openapi import describe
+from heedloop_server.http.own_traces import NATIVE_TELEMETRY_OFF, RequestSpans, make_provider
+from heedloop_server.http.parameters import known_parameters
+from heedloop_server.http.rates import AddressLimit, RateLimit
 from heedloop_server.ingest.intake import Intake
-from heedloop_server.limits import BodyLimit
-from heedloop_server.openapi import describe
-from heedloop_server.own_traces import NATIVE_TELEMETRY_OFF, RequestSpans, make_provider
-from heedloop_server.parameters import known_parameters
-from heedloop_server.rates import AddressLimit, RateLimit
-from heedloop_server.review.desk import ReviewDesk
+from heedloop_server.ingest.token_claims import TokenClaims
+from heedloop_server.review.queue_service import ReviewDesk
+from heedloop_server.routes.otlp_grpc import GrpcDoor
 from heedloop_server.settings import Settings
+from heedloop_server.store.admin.keys import insert_key_uses
 from heedloop_server.store.connection import Store, open_store
-from heedloop_server.store.keys import insert_key_uses
 
 __all__ = ["ROUTERS", "all_routes", "create_app", "scopes_of"]
 
@@ -51,11 +51,11 @@ ROUTERS = (
     "alerts",
     "datasets",
     "runs",
-    "review",
-    "review_work",
-    "review_control",
-    "review_items",
-    "review_exchange",
+    "review.queues",
+    "review.work",
+    "review.control",
+    "review.items",
+    "review.exchange",
 )
 """Modules of `heedloop_server.routes`, each with a `router`."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from heedloop_server.log_lines import LogFormat
+from heedloop_server.http.log_lines import LogFormat
 
 __all__ = ["Settings"]
 

@@ -28,7 +28,7 @@ def process(*args: str, says: str, **environment: str) -> Iterator[str]:
         | {"OMP_NUM_THREADS": "1"}
         | environment
     )
-    command = [sys.executable, "-m", "heedloop._cli", *args]
+    command = [sys.executable, "-m", "heedloop_cli.main", *args]
     child = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     lines: Queue[str] = Queue()
     reader = threading.Thread(target=lambda: [lines.put(line) for line in child.stdout], daemon=True)  # type: ignore[union-attr]

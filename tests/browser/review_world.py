@@ -164,7 +164,7 @@ class Server:
 
     def start(self) -> None:
         command = [
-            sys.executable, "-m", "heedloop._cli", "serve", "--port", str(self.port), "--data", str(self.folder / "data"),
+            sys.executable, "-m", "heedloop_cli.main", "serve", "--port", str(self.port), "--data", str(self.folder / "data"),
             "--key-file", str(self.folder / "key"),
         ]  # fmt: skip
         with (self.folder / "log").open("ab") as log:

@@ -22,8 +22,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 import heedloop
 from heedloop.client import Client
-from heedloop_trainer.models import load_policy, load_reward_model, save_model
-from heedloop_trainer.scratch import SmallShape, small_policy, train_tokenizer
+from heedloop_trainer.nn.models import load_policy, load_reward_model, save_model
+from heedloop_trainer.nn.scratch import SmallShape, small_policy, train_tokenizer
 
 NUM_QUESTIONS = 30
 
@@ -101,7 +101,7 @@ def _base_model(folder: Path) -> Path:
 
 def _train(road: Road, method: str, *args: str | Path) -> Path:
     out = road.folder / method
-    command = [sys.executable, "-m", "heedloop._cli", "train", method, "--snapshot", road.snapshot_id]
+    command = [sys.executable, "-m", "heedloop_cli.main", "train", method, "--snapshot", road.snapshot_id]
     command += ["--project", "default", "--out", str(out), "--seed", "1", *map(str, args)]
     env = {**os.environ, "HEEDLOOP_URL": road.url, "HEEDLOOP_API_KEY": road.key, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=env, capture_output=True, text=True)

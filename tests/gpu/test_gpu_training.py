@@ -6,16 +6,16 @@ import pytest
 import torch
 
 from heedloop.schema import Demonstration, Message, PromptRow
-from heedloop_trainer.jobs import is_out_of_memory
-from heedloop_trainer.memory import estimate_memory
-from heedloop_trainer.models import Policy, checkpoint_activations
-from heedloop_trainer.optimiser import OptimiserConfig
-from heedloop_trainer.ppo import PPOConfig, train_ppo
-from heedloop_trainer.sampling import CachedGenerator, SamplingConfig
-from heedloop_trainer.sampling_static import StaticGenerator
-from heedloop_trainer.scratch import SmallShape, small_policy, train_tokenizer
-from heedloop_trainer.sequences import Encoder, TokenSequence, collate
-from heedloop_trainer.sft import SFTConfig, train_sft
+from heedloop_trainer.generation.cached import CachedGenerator, SamplingConfig
+from heedloop_trainer.generation.static import StaticGenerator
+from heedloop_trainer.jobs.run_job import is_out_of_memory
+from heedloop_trainer.methods.sft import SFTConfig, train_sft
+from heedloop_trainer.nn.memory import estimate_memory
+from heedloop_trainer.nn.models import Policy, checkpoint_activations
+from heedloop_trainer.nn.optimiser import OptimiserConfig
+from heedloop_trainer.nn.scratch import SmallShape, small_policy, train_tokenizer
+from heedloop_trainer.nn.sequences import Encoder, TokenSequence, collate
+from heedloop_trainer.ppo.train import PPOConfig, train_ppo
 
 pytestmark = pytest.mark.gpu
 

@@ -52,7 +52,7 @@ class ForkedServer(ServerProcess):
 
 def serve(arguments: list[str], env: dict[str, str], stdout: Path, stderr: Path) -> None:
     """`heedloop` with these arguments, in a process that is only just forked."""
-    from heedloop._cli import main
+    from heedloop_cli.main import main
 
     os.environ.update(env)
     for number, path in ((1, stdout), (2, stderr)):

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 
 from heedloop.schema import Call, Message, utc_now
 from heedloop_server.app import create_app
-from heedloop_server.auth import PROJECT_SCOPES, make_key
+from heedloop_server.http.auth import PROJECT_SCOPES, make_key
 from heedloop_server.settings import Settings
 from heedloop_server.store.connection import Store
 from heedloop_server.store.spans import insert_calls

@@ -45,7 +45,7 @@ class ServerProcess:
         command = [
             sys.executable,
             "-m",
-            "heedloop._cli",
+            "heedloop_cli.main",
             "serve",
             "--data",
             str(self.folder / "data"),

@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 import uvicorn
 
-from heedloop._cli import main
 from heedloop.client import Client
+from heedloop_cli.main import main
 from heedloop_server.app import create_app
-from heedloop_server.auth import SCOPES, make_key
+from heedloop_server.http.auth import SCOPES, make_key
 from heedloop_server.settings import Settings
 from heedloop_server.store.connection import Store
 from heedloop_server.testing import temporary_store
@@ -165,7 +165,7 @@ def test_a_server_that_goes_away_leaves_a_balance_and_a_way_on(client, tmp_path,
                 self.url = "http://127.0.0.1:9"
             return super().send_feedback(feedback)
 
-    monkeypatch.setattr("heedloop._commands.connection.Client", Leaving)
+    monkeypatch.setattr("heedloop_cli.commands.connection.Client", Leaving)
     assert main(["import", path]) == 2
     out, err = capsys.readouterr()
     assert "666 read = 666 stored" in out

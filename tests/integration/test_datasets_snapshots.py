@@ -12,11 +12,11 @@ from fastapi.testclient import TestClient
 
 from heedloop.schema import THUMB, Author, Call, Feedback, Message, Ranking, Target
 from heedloop_server.app import create_app
-from heedloop_server.auth import SCOPES, make_key
+from heedloop_server.http.auth import SCOPES, make_key
 from heedloop_server.settings import Settings
 from heedloop_server.store.connection import ProjectStore
+from heedloop_server.store.datasets.snapshots import drop_erased
 from heedloop_server.store.feedback import StoredFeedback, insert_feedback, insert_history
-from heedloop_server.store.snapshots import drop_erased
 from heedloop_server.store.spans import insert_calls
 from heedloop_server.testing import temporary_store
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 @pytest.mark.slow
 def test_the_loop_closes(tmp_path: Path) -> None:
     report_file, data = tmp_path / "report.json", tmp_path / "demo"
-    command = [sys.executable, "-m", "heedloop._cli", "demo", "--fast", "--no-serve", "--seed", "3"]
+    command = [sys.executable, "-m", "heedloop_cli.main", "demo", "--fast", "--no-serve", "--seed", "3"]
     done = subprocess.run(
         [*command, "--data", str(data), "--report", str(report_file)],
         capture_output=True,
@@ -41,7 +41,7 @@ def test_the_loop_closes(tmp_path: Path) -> None:
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("mine")
-    command = [sys.executable, "-m", "heedloop._cli", "demo", "--no-serve", "--data", str(tmp_path)]
+    command = [sys.executable, "-m", "heedloop_cli.main", "demo", "--no-serve", "--data", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert "is not empty" in done.stdout

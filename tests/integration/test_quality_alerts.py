@@ -15,14 +15,14 @@ from fastapi.testclient import TestClient
 
 from heedloop.schema import Author, Call, Feedback, Message, Target, format_time
 from heedloop_server.alerts import webhooks
-from heedloop_server.alerts.caretaker import Caretaker, tell
 from heedloop_server.alerts.evaluate import evaluate
 from heedloop_server.alerts.rules import parse_rule
+from heedloop_server.alerts.scheduler import Caretaker, tell
 from heedloop_server.app import create_app
-from heedloop_server.auth import make_key
-from heedloop_server.ingest.feedback import FeedbackDesk
+from heedloop_server.http.auth import make_key
+from heedloop_server.ingest.feedback_writer import FeedbackDesk
 from heedloop_server.settings import Settings
-from heedloop_server.store.alerts import (
+from heedloop_server.store.admin.alerts import (
     StoredAlert,
     find_alert,
     pending_deliveries,

@@ -8,13 +8,13 @@ import pytest
 
 from heedloop.schema import Author, Call, Feedback, Message, Target
 from heedloop_server.filters import CallFilters
-from heedloop_server.ingest.feedback import FeedbackDesk
-from heedloop_server.store import quality
-from heedloop_server.store.cells import Prints, hour_prints, make_plan
-from heedloop_server.store.erasure import erase
-from heedloop_server.store.patterns import pattern_cells
-from heedloop_server.store.quality import View
-from heedloop_server.store.rollup import roll_up, roll_up_project
+from heedloop_server.ingest.feedback_writer import FeedbackDesk
+from heedloop_server.store.admin.erasure import erase
+from heedloop_server.store.quality import counts
+from heedloop_server.store.quality.counts import View
+from heedloop_server.store.quality.hourly import Prints, hour_prints, make_plan
+from heedloop_server.store.quality.patterns import pattern_cells
+from heedloop_server.store.quality.rollup import roll_up, roll_up_project
 from heedloop_server.store.spans import insert_calls
 from heedloop_server.testing import temporary_store
 
@@ -95,19 +95,19 @@ def _view(since, until, filters, kind="end_user", cells=True, project=None):
 def _everything(project, since, until, filters, kind, *, cells):
     view = _view(since, until, filters, kind, cells, project)
     fields = ("tag", "metadata.language", "metadata.request", "answer_chars", "user_id", "user")
-    found = {f: quality.count_by(project, view, [f]) for f in fields}
-    found |= {b: quality.count_over_time(project, view, b) for b in ("hour", "day")}
-    found["pair"] = quality.count_by(project, view, ["tag", "prompt_version"])
-    found["total"] = quality.count_total(project, view)
-    said = quality.count_said(project, view)
+    found = {f: counts.count_by(project, view, [f]) for f in fields}
+    found |= {b: counts.count_over_time(project, view, b) for b in ("hour", "day")}
+    found["pair"] = counts.count_by(project, view, ["tag", "prompt_version"])
+    found["total"] = counts.count_total(project, view)
+    said = counts.count_said(project, view)
     found |= {"kinds": said.kinds, "flags": said.flags}
-    total, each = quality.count_each(project, view, fields)
+    total, each = counts.count_each(project, view, fields)
     found |= {"each": total} | {f"each {f}": groups for f, groups in each.items()}
-    whole = quality.count_overview(project, view, "day", "tag")
+    whole = counts.count_overview(project, view, "day", "tag")
     found |= {n: getattr(whole, n) for n in ("over_time", "versions", "models", "segments")}
     assert whole.total == found["total"]
     assert whole.segments == found["pair"]
-    found["days"] = quality.count_days(project, view, "model", ["small", "large"])
+    found["days"] = counts.count_days(project, view, "model", ["small", "large"])
     found["patterns"] = _sorted(pattern_cells(project, view))
     return found
 
@@ -136,10 +136,10 @@ def _assert_same_totals(project):
     for since, until in PERIODS:
         for chosen in FILTERS:
             fast, slow = (_view(since, until, chosen, "end_user", c, project) for c in (True, False))
-            assert _near(quality.count_total(project, fast)) == _near(quality.count_total(project, slow)), (
+            assert _near(counts.count_total(project, fast)) == _near(counts.count_total(project, slow)), (
                 chosen
             )
-            assert quality.count_said(project, fast) == quality.count_said(project, slow), chosen
+            assert counts.count_said(project, fast) == counts.count_said(project, slow), chosen
 
 
 WHOLE, PART = (PERIODS[0], {}, "end_user"), (PERIODS[1], {"tag": ["billing"]}, "end_user")
@@ -149,7 +149,7 @@ def _near(value):
     """Sums of floats differ in their last digits by the order in which they are added."""
     if isinstance(value, dict):
         return {k: _near(v) for k, v in value.items()}
-    if isinstance(value, quality.Group):
+    if isinstance(value, counts.Group):
         parts = (value.answers, value.ratings)
         return [[round(getattr(p, n), 6) for n in p.__slots__] for p in parts]
     return value
@@ -246,7 +246,7 @@ def test_another_project_s_cells_are_not_read(place):
     project = place[0]
     roll_up_project(project, now=NOW)
     other = View(CallFilters(since=START, until=NOW))
-    assert quality.count_total(project.store.project("q"), other).num_answers == 0
+    assert counts.count_total(project.store.project("q"), other).num_answers == 0
 
 
 def test_an_overview_has_every_hour_of_the_longest_period():
@@ -260,7 +260,7 @@ def test_an_overview_has_every_hour_of_the_longest_period():
     with temporary_store() as store:
         project = store.project("p")
         insert_calls(project, calls, received_at=NOW)
-        view = _view(since, since + timedelta(hours=quality.MAX_BUCKETS), {"answers_only": False})
-        found = quality.count_overview(project, view, "hour", "tag").over_time
+        view = _view(since, since + timedelta(hours=counts.MAX_BUCKETS), {"answers_only": False})
+        found = counts.count_overview(project, view, "hour", "tag").over_time
         assert len(found) == 2001
-        assert found == quality.count_over_time(project, view, "hour")
+        assert found == counts.count_over_time(project, view, "hour")

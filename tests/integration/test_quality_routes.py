@@ -10,8 +10,8 @@ from fastapi.testclient import TestClient
 
 from heedloop.schema import Author, Call, Feedback, Message, Target, format_time
 from heedloop_server.app import create_app
-from heedloop_server.auth import make_key
-from heedloop_server.ingest.feedback import FeedbackDesk
+from heedloop_server.http.auth import make_key
+from heedloop_server.ingest.feedback_writer import FeedbackDesk
 from heedloop_server.settings import Settings
 from heedloop_server.store.spans import insert_calls
 from heedloop_server.testing import temporary_store

@@ -12,7 +12,7 @@ import pytest
 from review_people import THUMB_ONLY, World, call, review_server
 from server_process import ServerProcess, ShimProcess, wait_for
 
-from heedloop._commands.answer_spans import otlp_request
+from heedloop._call_spans import otlp_request
 from heedloop.client import ApiError, Client, Invalid
 
 KILLS = int(os.environ.get("HEEDLOOP_KILLS", "3"))

@@ -10,8 +10,8 @@ import pytest
 from review_people import call
 from server_process import ServerProcess, wait_for
 
-from heedloop._commands import review
-from heedloop._commands.answer_spans import otlp_request
+from heedloop._call_spans import otlp_request
+from heedloop_cli.commands import review
 
 RANK = [{"name": "best", "kind": "ranking"}]
 

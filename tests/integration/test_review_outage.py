@@ -5,8 +5,8 @@ from review_people import QUESTIONS, World, review_server
 
 from heedloop.schema import Author, Feedback, Target
 from heedloop_server.errors import Unavailable
-from heedloop_server.review import desk as desk_module
-from heedloop_server.review.desk import ReviewDesk
+from heedloop_server.review import queue_service as desk_module
+from heedloop_server.review.queue_service import ReviewDesk
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from review_people import THUMB_ONLY, World, call, review_server
 from server_world import furnish
 
 from heedloop_server.app import scopes_of
-from heedloop_server.auth import PROJECT_SCOPES, make_key
+from heedloop_server.http.auth import PROJECT_SCOPES, make_key
 from heedloop_server.store.spans import insert_calls
 
 SECRET = "what-others-said"

@@ -15,10 +15,10 @@ from fastapi.testclient import TestClient
 
 from heedloop._tokens import sign_token
 from heedloop_server.app import create_app
-from heedloop_server.auth import make_key
-from heedloop_server.ingest.claims import TokenClaims
+from heedloop_server.http.auth import make_key
+from heedloop_server.ingest.token_claims import TokenClaims
 from heedloop_server.settings import Settings
-from heedloop_server.store.token_uses import insert_token_uses, uses_of_tokens
+from heedloop_server.store.admin.token_uses import insert_token_uses, uses_of_tokens
 from heedloop_server.testing import temporary_store
 
 TRACE, SPAN = "a" * 32, "b" * 16

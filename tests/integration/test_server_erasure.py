@@ -19,7 +19,7 @@ from server_requests import span, traces_request
 
 from heedloop.client import Client, NotFound
 from heedloop.schema import Author, Feedback, Target
-from heedloop_server.store.erasure import KEPT, erased_tables
+from heedloop_server.store.admin.erasure import KEPT, erased_tables
 from heedloop_server.testing import temporary_store
 
 try:

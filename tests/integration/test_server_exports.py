@@ -12,10 +12,10 @@ import pyarrow.parquet as parquet
 import pytest
 from fastapi.testclient import TestClient
 
-import heedloop_server.store.exports as pages
+import heedloop_server.store.datasets.exports as pages
 from heedloop.schema import Author, Call, Feedback, Message, Target, Usage, to_json
 from heedloop_server.app import create_app
-from heedloop_server.auth import SCOPES, make_key
+from heedloop_server.http.auth import SCOPES, make_key
 from heedloop_server.settings import Settings
 from heedloop_server.store.spans import insert_calls
 from heedloop_server.testing import temporary_store

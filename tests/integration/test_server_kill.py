@@ -191,7 +191,7 @@ def test_a_second_server_on_the_folder_says_so(tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
-        "heedloop._cli",
+        "heedloop_cli.main",
         "serve",
         "--data",
         str(tmp_path / "data"),

@@ -399,7 +399,7 @@ def test_lines_go_in_and_come_out_through_the_client_and_the_command(server, tmp
     results = list(client.import_feedback(said))
     assert [r["id"] for r in results] == [f.id for f in said]
     assert {r["status"] for r in results} == {"stored"}
-    from heedloop._cli import main
+    from heedloop_cli.main import main
 
     where = ["--where", f"trace_id={trace_id}", "--out", str(tmp_path)]
     assert main(["export", "feedback", *where, "--url", server.url, "--api-key", server.key]) == 0

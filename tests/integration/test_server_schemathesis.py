@@ -19,10 +19,10 @@ from server_world import furnish
 
 from heedloop.schema import Call, Message, utc_now
 from heedloop_server.app import create_app
-from heedloop_server.auth import SCOPES, make_key
 from heedloop_server.filters import CallFilters
+from heedloop_server.http.auth import SCOPES, make_key
 from heedloop_server.settings import Settings
-from heedloop_server.store.keys import insert_project
+from heedloop_server.store.admin.keys import insert_project
 from heedloop_server.store.spans import insert_calls
 from heedloop_server.testing import temporary_store
 

@@ -13,18 +13,18 @@ from safetensors.torch import load_file
 from server_process import ServerProcess
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from heedloop._cli import main
 from heedloop.client import Client
 from heedloop.schema import Message, PromptRow
-from heedloop_trainer.jobs import run_id_of
-from heedloop_trainer.judges import load_judge
-from heedloop_trainer.models import load_policy, load_reward_model, load_tokenizer
-from heedloop_trainer.people import put_to_review, win_rate_by_people
-from heedloop_trainer.reward_ensemble import RewardEnsemble
-from heedloop_trainer.reward_linear import LinearReward
-from heedloop_trainer.rollout import Response
-from heedloop_trainer.sequences import Encoder
-from heedloop_trainer.slices import FIRST, read_attributes
+from heedloop_cli.main import main
+from heedloop_trainer.evaluation.human_judgements import put_to_review, win_rate_by_people
+from heedloop_trainer.evaluation.judges import load_judge
+from heedloop_trainer.evaluation.slices import FIRST, read_attributes
+from heedloop_trainer.jobs.run_job import run_id_of
+from heedloop_trainer.methods.reward_ensemble import RewardEnsemble
+from heedloop_trainer.methods.reward_linear import LinearReward
+from heedloop_trainer.nn.models import load_policy, load_reward_model, load_tokenizer
+from heedloop_trainer.nn.sequences import Encoder
+from heedloop_trainer.ppo.rollout import Response
 
 POLITE, RUDE = "Thank you, gladly: {} is here.", "No. Go away, {} is not my job."
 NOUNS = [
@@ -352,7 +352,7 @@ def test_torchrun_trains_what_one_process_trains(server, tmp_path):
     """The command itself over two processes: the same checkpoint within 1e-5, one run registered, one folder."""
     snapshot = server.client().create_snapshot("two processes", rules={"like_from": 0.5}).id
     command = [
-        "-m", "heedloop._cli", "train", "reward", "--snapshot", snapshot, "--from-scratch", "tiny", "--epochs", "1",
+        "-m", "heedloop_cli.main", "train", "reward", "--snapshot", snapshot, "--from-scratch", "tiny", "--epochs", "1",
         *QUICK, "--url", server.url, "--api-key", server.key, "--device", "cpu",
     ]  # fmt: skip
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -380,7 +380,7 @@ def test_torchrun_trains_what_one_process_trains(server, tmp_path):
 
 def scratch_policy(classifier: Path, folder: Path) -> None:
     """A policy with random weights and the reward model's tokenizer."""
-    from heedloop_trainer.scratch import SmallShape, small_policy
+    from heedloop_trainer.nn.scratch import SmallShape, small_policy
 
     tokenizer = load_tokenizer(classifier)
     model = small_policy(tokenizer, SmallShape(32, 2, 2, 64))
@@ -437,7 +437,7 @@ def test_a_wrong_key_and_a_missing_server_say_so(server, tmp_path, capsys):
 
 
 def test_help_does_not_load_torch():
-    code = "import sys; from heedloop._cli import main; main(['--help']); print('torch' in sys.modules)"
+    code = "import sys; from heedloop_cli.main import main; main(['--help']); print('torch' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "train" in out
     assert out.splitlines()[-1] == "False"
@@ -445,7 +445,7 @@ def test_help_does_not_load_torch():
 
 def test_metrics_wait_for_a_server_that_is_away(tmp_path):
     """Training goes on; the manifest says how many rows never arrived."""
-    from heedloop_trainer.runs import RunFolder
+    from heedloop_trainer.runs.folder import RunFolder
 
     run = RunFolder.create(tmp_path, "sft", client=Client("http://127.0.0.1:9", "x", timeout_s=1))
     run.log(0, loss=1.0)

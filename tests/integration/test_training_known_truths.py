@@ -10,13 +10,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from heedloop.schema import Comparison, Message, PromptRow, Unpaired
-from heedloop_trainer.models import stop_ids
-from heedloop_trainer.optimiser import OptimiserConfig
-from heedloop_trainer.ppo import PPOConfig, train_ppo
-from heedloop_trainer.preference import DPOConfig, KTOConfig, train_dpo, train_kto
-from heedloop_trainer.sampling import CachedGenerator, SamplingConfig
-from heedloop_trainer.scratch import SmallShape, small_policy
-from heedloop_trainer.sequences import Encoder
+from heedloop_trainer.generation.cached import CachedGenerator, SamplingConfig
+from heedloop_trainer.methods.preference import DPOConfig, KTOConfig, train_dpo, train_kto
+from heedloop_trainer.nn.models import stop_ids
+from heedloop_trainer.nn.optimiser import OptimiserConfig
+from heedloop_trainer.nn.scratch import SmallShape, small_policy
+from heedloop_trainer.nn.sequences import Encoder
+from heedloop_trainer.ppo.train import PPOConfig, train_ppo
 
 torch.set_num_threads(1)
 PROMPT = PromptRow((Message("user", "w0"),))

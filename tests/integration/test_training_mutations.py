@@ -10,17 +10,21 @@ import pytest
 import torch
 
 from heedloop.schema import Demonstration, Message, PromptRow
-from heedloop_trainer import models, optimiser, ppo, sampling, sequences, sft, supervised, targets
-from heedloop_trainer.models import Policy
-from heedloop_trainer.optimiser import OptimiserConfig, shared_groups
-from heedloop_trainer.policy_math import TokenLogProbs, selective_log_probs, token_rewards
-from heedloop_trainer.ppo import PPOConfig, train_ppo
-from heedloop_trainer.rollout import Response, Rollout
-from heedloop_trainer.sampling import CachedGenerator, SamplingConfig
-from heedloop_trainer.scratch import SmallShape, small_policy, train_tokenizer
-from heedloop_trainer.sequences import Batch, Encoder, TokenSequence, collate
-from heedloop_trainer.sft import SFTConfig, train_sft
-from heedloop_trainer.targets import make_targets
+from heedloop_trainer.generation import cached as sampling
+from heedloop_trainer.generation.cached import CachedGenerator, SamplingConfig
+from heedloop_trainer.methods import sft, supervised
+from heedloop_trainer.methods.sft import SFTConfig, train_sft
+from heedloop_trainer.nn import models, optimiser, sequences
+from heedloop_trainer.nn.models import Policy
+from heedloop_trainer.nn.optimiser import OptimiserConfig, shared_groups
+from heedloop_trainer.nn.scratch import SmallShape, small_policy, train_tokenizer
+from heedloop_trainer.nn.sequences import Batch, Encoder, TokenSequence, collate
+from heedloop_trainer.ppo import advantages as targets
+from heedloop_trainer.ppo import train as ppo
+from heedloop_trainer.ppo.advantages import make_targets
+from heedloop_trainer.ppo.losses import TokenLogProbs, selective_log_probs, token_rewards
+from heedloop_trainer.ppo.rollout import Response, Rollout
+from heedloop_trainer.ppo.train import PPOConfig, train_ppo
 
 torch.set_num_threads(1)
 WORDS = ["yes", "no", "the cat", "a dog sits", "why not", "thanks"]

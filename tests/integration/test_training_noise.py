@@ -11,7 +11,7 @@ import pytest
 
 from heedloop.schema import Author, Call, Comparison, Feedback, Message, Ranking, Target
 from heedloop_server.curate import Judgement, Rules, curate
-from heedloop_trainer.reward_linear import LinearRewardConfig, train_reward_linear
+from heedloop_trainer.methods.reward_linear import LinearRewardConfig, train_reward_linear
 
 START = datetime(2026, 3, 1, tzinfo=timezone.utc)
 PROMPT = (Message("user", "Which answer is better?"),)

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from server_process import ServerProcess
 
-from heedloop._cli import main
 from heedloop.schema import Comparison, Message
-from heedloop_trainer.calibration import calibration_error
-from heedloop_trainer.estimates import cluster_bootstrap
-from heedloop_trainer.evaluate import bag_of_words_margins, length_margins
-from heedloop_trainer.reward_linear import LinearRewardConfig, train_reward_linear
+from heedloop_cli.main import main
+from heedloop_trainer.evaluation.calibration import calibration_error
+from heedloop_trainer.evaluation.estimates import cluster_bootstrap
+from heedloop_trainer.evaluation.evaluate import bag_of_words_margins, length_margins
+from heedloop_trainer.methods.reward_linear import LinearRewardConfig, train_reward_linear
 
 
 def lines(path: Path) -> list[dict]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from heedloop_trainer.runs import RunFolder
+from heedloop_trainer.runs.folder import RunFolder
 
 PROGRAM = Path(__file__).with_name("training_program.py")
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -76,7 +76,7 @@ def test_two_processes_equal_one(method, tmp_path):
 
 def test_a_crash_while_saving_leaves_the_old_point_whole(tmp_path, monkeypatch):
     """The disk fills up during the second save: the first resume point is still there, and the error says what to do."""
-    from heedloop_trainer import runs
+    from heedloop_trainer.runs import folder as runs
 
     run = RunFolder.create(tmp_path, "sft", save_every=1)
     run.save_state(1, {"w": torch.ones(3)}, {"note": "first"})

@@ -13,15 +13,15 @@ import torch
 from safetensors.torch import save_file
 
 from heedloop.schema import Comparison, Demonstration, Message, PromptRow
-from heedloop_trainer.distributed import World, joined
-from heedloop_trainer.models import RewardModel
-from heedloop_trainer.optimiser import OptimiserConfig
-from heedloop_trainer.ppo import PPOConfig, train_ppo
-from heedloop_trainer.reward import RewardConfig, train_reward
-from heedloop_trainer.runs import RunFolder
-from heedloop_trainer.sampling import SamplingConfig
-from heedloop_trainer.scratch import SmallShape, small_classifier, small_policy, train_tokenizer
-from heedloop_trainer.sft import SFTConfig, train_sft
+from heedloop_trainer.generation.cached import SamplingConfig
+from heedloop_trainer.methods.reward import RewardConfig, train_reward
+from heedloop_trainer.methods.sft import SFTConfig, train_sft
+from heedloop_trainer.nn.distributed import World, joined
+from heedloop_trainer.nn.models import RewardModel
+from heedloop_trainer.nn.optimiser import OptimiserConfig
+from heedloop_trainer.nn.scratch import SmallShape, small_classifier, small_policy, train_tokenizer
+from heedloop_trainer.ppo.train import PPOConfig, train_ppo
+from heedloop_trainer.runs.folder import RunFolder
 
 SHAPE = SmallShape(16, 2, 2, 32)
 WORDS = ["yes", "no", "the cat", "a dog sits", "why not", "thanks a lot"]
@@ -90,7 +90,7 @@ def rloo_config() -> PPOConfig:
 
 
 def run_sft(config, model, tokenizer, run, world):
-    from heedloop_trainer.distributed import full_state
+    from heedloop_trainer.nn.distributed import full_state
 
     rows = [Demonstration(asked(i), WORDS[(i + 1) % 6] * (1 + i % 3)) for i in range(13)]
     train_sft(config, rows, model, tokenizer, run, world=world)
@@ -98,7 +98,7 @@ def run_sft(config, model, tokenizer, run, world):
 
 
 def run_reward(config, model, tokenizer, run, world):
-    from heedloop_trainer.distributed import full_state
+    from heedloop_trainer.nn.distributed import full_state
 
     rows = [Comparison(asked(i), WORDS[i % 6], WORDS[(i + 1) % 6] * 2, tie=i == 4) for i in range(13)]
     train_reward(config, rows, model, tokenizer, run, world=world)
@@ -106,7 +106,7 @@ def run_reward(config, model, tokenizer, run, world):
 
 
 def run_ppo(config, model, tokenizer, run, world):
-    from heedloop_trainer.distributed import full_state
+    from heedloop_trainer.nn.distributed import full_state
 
     torch.manual_seed(3)
     reward = RewardModel(small_classifier(tokenizer, SHAPE, seed=3), tokenizer)

@@ -18,6 +18,11 @@ ROOMS = {
         {"heedloop"},
         {"opentelemetry", "requests", "urllib3"},
     ),
+    "cli": (
+        "sdk/heedloop_cli",
+        {"heedloop", "heedloop_cli"},
+        {"opentelemetry", "requests", "pyarrow", "tqdm"},
+    ),
     "server": (
         "server/heedloop_server",
         {"heedloop.schema", "heedloop.attributes", "heedloop_server"},
@@ -110,7 +115,7 @@ def test_the_command_names_a_missing_extra() -> None:
     """A sub-command whose part cannot be imported says which extra to install, and ends with status 2."""
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['transformers'] = None\n"
-        "from heedloop._cli import main\n"
+        "from heedloop_cli.main import main\n"
         "sys.exit(main(['train', 'sft', '--snapshot', 'x', '--model', 'y', '--out', 'z']))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -119,7 +124,7 @@ def test_the_command_names_a_missing_extra() -> None:
 
 
 def test_an_unknown_command_is_refused_with_the_list() -> None:
-    done = subprocess.run([sys.executable, "-m", "heedloop._cli", "serv"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "heedloop_cli.main", "serv"], capture_output=True, text=True)
     assert done.returncode == 2
     assert "'serv'" in done.stderr
     assert "serve" in done.stderr

@@ -10,7 +10,7 @@ import streamlit as st
 from heedloop.client import Client
 from heedloop.schema import format_time, parse_time
 from heedloop_dashboard import components, export, panels, rules, words
-from heedloop_dashboard.chart_parts import BUCKETS
+from heedloop_dashboard.charts.parts import BUCKETS
 from heedloop_dashboard.fetch import Answer, ask, current, read_page, write
 from heedloop_dashboard.navigation import Open, go
 from heedloop_dashboard.state import chosen_filters

@@ -8,7 +8,8 @@ from typing import Any
 import streamlit as st
 
 from heedloop.client import Client
-from heedloop_dashboard import charts, components, export, filters, panels, words
+from heedloop_dashboard import components, export, filters, panels, words
+from heedloop_dashboard.charts import plots
 from heedloop_dashboard.fetch import Answer, Ask, ask, read, read_page
 from heedloop_dashboard.navigation import go
 from heedloop_dashboard.views import league, versions
@@ -222,7 +223,7 @@ def _overview(groups: Answer, field: str) -> None:
         f"All of them by {FIELDS[field].lower()}",
         "95% intervals; grey under 30 ratings",
         groups,
-        lambda v: charts.dots(v, panels.colours(), what=FIELDS[field]),
+        lambda v: plots.dots(v, panels.colours(), what=FIELDS[field]),
         height=60 + 30 * min(12, max(3, len(groups.value))),
         select="group",
         on_select=lambda row: _open(field, row["value"]),

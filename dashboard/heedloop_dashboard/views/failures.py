@@ -8,7 +8,8 @@ from typing import Any
 import streamlit as st
 
 from heedloop.client import Client, NotFound
-from heedloop_dashboard import charts, components, export, filters, panels
+from heedloop_dashboard import components, export, filters, panels
+from heedloop_dashboard.charts import plots
 from heedloop_dashboard.fetch import Answer, ask, read_page
 from heedloop_dashboard.navigation import Open, go
 from heedloop_dashboard.views import calls_table, clusters
@@ -61,7 +62,7 @@ def _reasons(answer: Answer) -> None:
         "What people flag",
         "Flags by category; select a bar for its answers",
         answer,
-        lambda v: charts.bars(
+        lambda v: plots.bars(
             v["flags"], panels.colours(), label="category", value="count", title="Category", unit="flags"
         ),
         height=220,
@@ -82,7 +83,7 @@ def _patterns(answer: Answer) -> None:
         "Over-represented in thumbs-down",
         caption,
         answer,
-        lambda v: charts.bars(
+        lambda v: plots.bars(
             v.get("patterns") or [],
             panels.colours(),
             label="label",

@@ -7,7 +7,8 @@ from typing import Any
 
 import streamlit as st
 
-from heedloop_dashboard import charts, components, filters, panels, words
+from heedloop_dashboard import components, filters, panels, words
+from heedloop_dashboard.charts import plots
 from heedloop_dashboard.fetch import Answer
 from heedloop_dashboard.navigation import go
 
@@ -33,7 +34,7 @@ def show(answer: Answer, field: str, title: str) -> None:
             f"Wins by {title.lower()}",
             "Share of comparisons won, ties as half, with 95% intervals; the dashed line is a draw",
             answer,
-            lambda v: charts.dots(
+            lambda v: plots.dots(
                 _groups(v["standings"]), panels.colours(), what=title, measure="Won", few=False, rule=0.5
             ),
             height=240,

@@ -9,8 +9,9 @@ import streamlit as st
 
 from heedloop.client import Client
 from heedloop.schema import format_time, parse_time
-from heedloop_dashboard import charts, components, export, filters, panels, words
-from heedloop_dashboard.chart_parts import BUCKETS
+from heedloop_dashboard import components, export, filters, panels, words
+from heedloop_dashboard.charts import plots
+from heedloop_dashboard.charts.parts import BUCKETS
 from heedloop_dashboard.fetch import Answer, Ask, ask, read_page
 from heedloop_dashboard.navigation import Open, go
 from heedloop_dashboard.state import narrower
@@ -241,7 +242,7 @@ def _over_time(trend: Answer, bucket: str) -> None:
             "Thumbs-up rate",
             "Share of rated answers marked good; the band is the 95% interval. Dashed lines are releases.",
             trend,
-            lambda v: charts.trend(
+            lambda v: plots.trend(
                 v["points"] if _any_rated(v) else [], v.get("releases") or [], panels.colours(), bucket=bucket
             ),
             select="bucket",
@@ -253,7 +254,7 @@ def _over_time(trend: Answer, bucket: str) -> None:
             "Who rates",
             f"Share of answers that got a rating each {bucket}.",
             trend,
-            lambda v: charts.coverage(
+            lambda v: plots.coverage(
                 v["points"] if any(p["num_answers"] for p in v["points"]) else [],
                 panels.colours(),
                 bucket=bucket,
@@ -287,9 +288,9 @@ def _by_group(answers: Mapping[str, Answer]) -> None:
         panels.chart(
             "segments",
             f"{_plain(name)} by version",
-            f"Cells under {charts.FEW} ratings are left blank",
+            f"Cells under {plots.FEW} ratings are left blank",
             answers["segments"],
-            lambda v: charts.heatmap(v, panels.colours(), rows=name, columns="Version"),
+            lambda v: plots.heatmap(v, panels.colours(), rows=name, columns="Version"),
             height=200,
             select="cell",
             on_select=lambda row: _open_cell(field, row),
@@ -305,7 +306,7 @@ def _dots(key: str, title: str, field: str, what: str, answer: Answer) -> None:
         title,
         "95% intervals; grey under 30 ratings",
         answer,
-        lambda v: charts.dots(_in_order(v, field), panels.colours(), what=what),
+        lambda v: plots.dots(_in_order(v, field), panels.colours(), what=what),
         height=200,
         select="group",
         on_select=lambda row: open_group(field, row["value"]),
@@ -328,7 +329,7 @@ def _open_cell(field: str, row: Mapping[str, Any]) -> None:
 
 def _in_order(groups: list[dict[str, Any]], field: str) -> list[dict[str, Any]]:
     """The largest groups; versions by their name, because one follows the other."""
-    largest = groups[: charts.MAX_GROUPS]
+    largest = groups[: plots.MAX_GROUPS]
     return sorted(largest, key=lambda g: str(g["value"])) if field == "prompt_version" else largest
 
 
@@ -347,7 +348,7 @@ def _reasons_and_recent(answers: Mapping[str, Answer], recent: Answer) -> None:
                 "Over-represented in thumbs-down",
                 "Times more common than in rated answers; false-discovery rate under 5%",
                 patterns,
-                lambda v: charts.bars(
+                lambda v: plots.bars(
                     v["patterns"], panels.colours(), label="label", value="lift", title="Group", unit="times"
                 ),
                 select="bar",
@@ -359,7 +360,7 @@ def _reasons_and_recent(answers: Mapping[str, Answer], recent: Answer) -> None:
                 "What people flag",
                 "Flags by category in this period",
                 answers["reasons"],
-                lambda v: charts.bars(
+                lambda v: plots.bars(
                     v["flags"],
                     panels.colours(),
                     label="category",

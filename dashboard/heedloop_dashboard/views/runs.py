@@ -8,7 +8,8 @@ from typing import Any
 import streamlit as st
 
 from heedloop.client import Client
-from heedloop_dashboard import charts, components, panels, words
+from heedloop_dashboard import components, panels, words
+from heedloop_dashboard.charts import plots
 from heedloop_dashboard.fetch import ask, read
 from heedloop_dashboard.navigation import Open
 from heedloop_dashboard.views import trace
@@ -168,7 +169,7 @@ def _curves(run_id: str) -> None:
 
 
 def _curve(name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    drawn = charts.curves(rows, name, panels.colours())
+    drawn = plots.curves(rows, name, panels.colours())
     st.text(name)
     st.vega_lite_chart(
         None, {**drawn.spec, "height": 150}, key=f"curve_{name}", theme=None, alt=drawn.alt, width="stretch"

@@ -8,7 +8,8 @@ from typing import Any
 import streamlit as st
 
 from heedloop.client import Client
-from heedloop_dashboard import charts, components, filters, panels, words
+from heedloop_dashboard import components, filters, panels, words
+from heedloop_dashboard.charts import plots
 from heedloop_dashboard.fetch import Answer, ask, current, read
 from heedloop_dashboard.navigation import Open, go
 
@@ -64,7 +65,7 @@ def _raters(answer: Answer) -> None:
         "Who rates",
         "Share of answers that got a rating, with its 95% interval; select a dot for its ratings",
         answer,
-        lambda v: charts.dots(
+        lambda v: plots.dots(
             _segments(v["segments"]), panels.colours(), what="Group", measure="Share rated", few=False
         ),
         height=330,
@@ -104,7 +105,7 @@ def _sample(answer: Answer) -> None:
             panels.problem(answer.error)
             return
         found: Mapping[str, Any] = answer.value
-        drawn = charts.dots(_both(found), panels.colours(), what="Who judged", few=False)
+        drawn = plots.dots(_both(found), panels.colours(), what="Who judged", few=False)
         if drawn.rows:
             st.vega_lite_chart(
                 None,

@@ -10,12 +10,11 @@ from typing import Any
 
 from heedloop.schema import format_time, parse_time
 from heedloop_server.alerts.rules import Rule
+from heedloop_server.alerts.state import AlertState, Change, after_periods, after_window
 from heedloop_server.filters import CallFilters
-from heedloop_server.quality.alerts import AlertState, Change, after_periods, after_window
-from heedloop_server.quality.counts import as_json
-from heedloop_server.quality.intervals import Interval, wilson
-from heedloop_server.store import quality as counts
-from heedloop_server.store.alerts import (
+from heedloop_server.statistics.counts import as_json
+from heedloop_server.statistics.intervals import Interval, wilson
+from heedloop_server.store.admin.alerts import (
     Delivery,
     HistoryRow,
     StoredAlert,
@@ -24,7 +23,8 @@ from heedloop_server.store.alerts import (
     save_state,
 )
 from heedloop_server.store.connection import ProjectStore
-from heedloop_server.store.quality import View
+from heedloop_server.store.quality import counts
+from heedloop_server.store.quality.counts import View
 
 __all__ = ["alert_json", "evaluate", "history_json", "observe"]
 

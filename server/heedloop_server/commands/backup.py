@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it; every file is read back and compared with the manifest."""
-    from heedloop_server.commands.opening import CommandError, chosen_settings, stopped_server
+    from heedloop_server.commands.store_option import CommandError, chosen_settings, stopped_server
 
     settings = chosen_settings(args)
     try:
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _create(data: Path, copy: Path) -> None:
-    from heedloop_server.commands.opening import CommandError
+    from heedloop_server.commands.store_option import CommandError
 
     if copy.exists() and any(copy.iterdir()):
         raise CommandError(f"{copy} is not empty")
@@ -59,7 +59,7 @@ def _create(data: Path, copy: Path) -> None:
 
 
 def _restore(copy: Path, data: Path) -> None:
-    from heedloop_server.commands.opening import CommandError
+    from heedloop_server.commands.store_option import CommandError
 
     if data.exists() and any(data.iterdir()):
         raise CommandError(f"{data} is not empty; move it away first")
@@ -69,7 +69,7 @@ def _restore(copy: Path, data: Path) -> None:
 
 def _verify(folder: Path, manifest: Path) -> int:
     """How many files were compared; raises `CommandError` at the first that is missing or differs."""
-    from heedloop_server.commands.opening import CommandError
+    from heedloop_server.commands.store_option import CommandError
 
     try:
         sums = json.loads(manifest.read_text())

@@ -16,17 +16,17 @@ MANY_PARTS = 300
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where to look."""
-    from heedloop_server.commands.opening import add_store_arguments
+    from heedloop_server.commands.store_option import add_store_arguments
 
     add_store_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print what was found; 1 where something needs a person."""
-    from heedloop_server.commands.opening import CommandError, chosen_settings, opened_store
+    from heedloop_server.commands.store_option import CommandError, chosen_settings, opened_store
     from heedloop_server.errors import ServerError
+    from heedloop_server.store.admin.health import read_health
     from heedloop_server.store.connection import StoreError
-    from heedloop_server.store.health import read_health
 
     settings = chosen_settings(args)
     print(_versions())

@@ -20,7 +20,7 @@ class _CommandLine:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to do, and where."""
-    from heedloop_server.commands.opening import add_store_arguments
+    from heedloop_server.commands.store_option import add_store_arguments
 
     parser.add_argument("action", choices=("list", "create", "revoke"))
     parser.add_argument("key_id", nargs="?", help="which key to revoke")
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do it; the text of a new key goes to the standard output, once."""
     from heedloop.schema import SchemaError
-    from heedloop_server.commands.opening import CommandError, chosen_settings, opened_store
+    from heedloop_server.commands.store_option import CommandError, chosen_settings, opened_store
     from heedloop_server.errors import ServerError
     from heedloop_server.store.connection import StoreError
 
@@ -55,9 +55,9 @@ def run(args: argparse.Namespace) -> int:
 def _list(store: object, args: argparse.Namespace) -> int:
     from typing import cast
 
-    from heedloop_server.auth import role_of
+    from heedloop_server.http.auth import role_of
+    from heedloop_server.store.admin.keys import list_keys
     from heedloop_server.store.connection import Store
-    from heedloop_server.store.keys import list_keys
 
     for row in list_keys(cast(Store, store).project(args.project)):
         state = (
@@ -77,11 +77,11 @@ def _list(store: object, args: argparse.Namespace) -> int:
 def _create(store: object, args: argparse.Namespace) -> int:
     from typing import cast
 
-    from heedloop_server.auth import make_key
-    from heedloop_server.commands.opening import CommandError
-    from heedloop_server.store.audit import write_audit
+    from heedloop_server.commands.store_option import CommandError
+    from heedloop_server.http.auth import make_key
+    from heedloop_server.store.admin.audit import write_audit
+    from heedloop_server.store.admin.keys import list_projects
     from heedloop_server.store.connection import Store
-    from heedloop_server.store.keys import list_projects
 
     opened = cast(Store, store)
     if args.project not in list_projects(opened):
@@ -96,8 +96,8 @@ def _create(store: object, args: argparse.Namespace) -> int:
 
 
 def _chosen_scopes(args: argparse.Namespace) -> Sequence[str]:
-    from heedloop_server.auth import scopes_of_role
-    from heedloop_server.commands.opening import CommandError
+    from heedloop_server.commands.store_option import CommandError
+    from heedloop_server.http.auth import scopes_of_role
 
     if args.role and args.scopes:
         raise CommandError("give either --role or --scopes")
@@ -109,10 +109,10 @@ def _chosen_scopes(args: argparse.Namespace) -> Sequence[str]:
 def _revoke(store: object, args: argparse.Namespace) -> int:
     from typing import cast
 
-    from heedloop_server.commands.opening import CommandError
-    from heedloop_server.store.audit import write_audit
+    from heedloop_server.commands.store_option import CommandError
+    from heedloop_server.store.admin.audit import write_audit
+    from heedloop_server.store.admin.keys import find_key, revoke_key
     from heedloop_server.store.connection import Store
-    from heedloop_server.store.keys import find_key, revoke_key
 
     opened = cast(Store, store)
     key = find_key(opened, args.key_id or "")

@@ -47,10 +47,10 @@ def run(args: argparse.Namespace) -> int:
 
     from heedloop_server.app import create_app
     from heedloop_server.errors import ServerError
-    from heedloop_server.grpc_door import GrpcMissing, check_grpc
+    from heedloop_server.http.log_lines import set_up_logging
+    from heedloop_server.http.own_traces import check_endpoint
     from heedloop_server.ingest.log import LogInUse
-    from heedloop_server.log_lines import set_up_logging
-    from heedloop_server.own_traces import check_endpoint
+    from heedloop_server.routes.otlp_grpc import GrpcMissing, check_grpc
     from heedloop_server.settings import Settings
     from heedloop_server.store.connection import StoreError, open_store
 
@@ -153,9 +153,9 @@ def _first_key(store: object, project: str, key_file: Path | None) -> None:
     """A new store gets its first key; it is shown once, here, or written to the file."""
     from typing import cast
 
-    from heedloop_server.auth import SCOPES, make_key
+    from heedloop_server.http.auth import SCOPES, make_key
+    from heedloop_server.store.admin.keys import insert_project, num_keys
     from heedloop_server.store.connection import Store
-    from heedloop_server.store.keys import insert_project, num_keys
 
     opened = cast(Store, store)
     if num_keys(opened):

@@ -14,13 +14,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from heedloop.schema import Call, DatasetForm, PromptRow
-from heedloop_server.curate.answers import AnswerIndex, Judgement
 from heedloop_server.curate.caps import capped_scales
 from heedloop_server.curate.comparisons import from_corrections, from_thumbs, from_votes
 from heedloop_server.curate.completions import demonstrations, prompts, rated, unpaired
 from heedloop_server.curate.drafts import Draft, Row
 from heedloop_server.curate.evidence import Evidence, gather
 from heedloop_server.curate.groups import Placement, place
+from heedloop_server.curate.judged_calls import AnswerIndex, Judgement
 from heedloop_server.curate.propensity import Exposure, exposure_of
 from heedloop_server.curate.reliability import judge_accuracies, judge_weights
 from heedloop_server.curate.rules import Rules

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heedloop.schema import Comparison
-from heedloop_server.curate.answers import Judgement
+from heedloop_server.curate.judged_calls import Judgement
 from heedloop_server.curate.votes import PairVote
-from heedloop_server.quality.intervals import Interval
+from heedloop_server.statistics.intervals import Interval
 
 __all__ = [
     "Agreement",

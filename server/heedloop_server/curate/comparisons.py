@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import product
 
 from heedloop.schema import Comparison
-from heedloop_server.curate.answers import Answer, Judgement
 from heedloop_server.curate.drafts import Draft, sole_author
 from heedloop_server.curate.evidence import Evidence
+from heedloop_server.curate.judged_calls import Answer, Judgement
 from heedloop_server.curate.rules import Rules
 from heedloop_server.curate.votes import PairVote, majority
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from heedloop.schema import Demonstration, Message, PromptRow, RatedCompletion, Unpaired
-from heedloop_server.curate.answers import Answer, Judgement
 from heedloop_server.curate.drafts import Draft, sole_author
 from heedloop_server.curate.evidence import Evidence, Said, rescaled
 from heedloop_server.curate.groups import Placement
+from heedloop_server.curate.judged_calls import Answer, Judgement
 from heedloop_server.curate.rules import Rules
 from heedloop_server.curate.votes import majority
 

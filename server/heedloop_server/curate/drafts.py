@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from heedloop.schema import Comparison, Demonstration, PromptRow, RatedCompletion, Unpaired
-from heedloop_server.curate.answers import Answer, Judgement
+from heedloop_server.curate.judged_calls import Answer, Judgement
 
 __all__ = ["Draft", "Row", "sole_author"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from heedloop.schema import Feedback, Scale
-from heedloop_server.curate.answers import Answer, AnswerIndex, Judgement
+from heedloop_server.curate.judged_calls import Answer, AnswerIndex, Judgement
 from heedloop_server.curate.rules import Rules
 
 ADJUDICATION = "adjudication"

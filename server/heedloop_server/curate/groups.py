@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heedloop.schema import Split
-from heedloop_server.curate.answers import Answer, question_text
+from heedloop_server.curate.judged_calls import Answer, question_text
 from heedloop_server.curate.rules import Rules
 
 __all__ = ["Placement", "near_duplicate_groups", "place", "split_of"]

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heedloop.schema import Call
-from heedloop_server.curate.answers import Answer
 from heedloop_server.curate.evidence import Evidence
+from heedloop_server.curate.judged_calls import Answer
 from heedloop_server.curate.rules import Rules
 
 __all__ = ["Exposure", "Rate", "effective_size", "exposure_of", "inverse_weights", "sensitivity_bounds"]

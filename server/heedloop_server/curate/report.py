@@ -11,7 +11,6 @@ import numpy as np
 
 from heedloop.schema import Comparison, DatasetForm, Demonstration, PromptRow, RatedCompletion, Unpaired
 from heedloop_server.curate import Curated, Row, count_rows
-from heedloop_server.curate.answers import Judgement
 from heedloop_server.curate.baselines import (
     DecidedPair,
     agreement,
@@ -20,8 +19,9 @@ from heedloop_server.curate.baselines import (
     first_shown_wins,
     longer_wins,
 )
+from heedloop_server.curate.judged_calls import Judgement
 from heedloop_server.curate.propensity import Exposure
-from heedloop_server.quality.intervals import Interval
+from heedloop_server.statistics.intervals import Interval
 
 __all__ = ["describe", "supported_methods"]
 

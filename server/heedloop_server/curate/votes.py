@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from heedloop_server.curate.answers import Answer, Judgement
 from heedloop_server.curate.evidence import Ranked
+from heedloop_server.curate.judged_calls import Answer, Judgement
 from heedloop_server.curate.rules import Rules
 
 __all__ = ["PairVote", "Verdict", "majority", "pair_votes"]

@@ -27,11 +27,11 @@ from uuid import UUID
 
 from heedloop.schema import Feedback, format_time, from_json, parse_time, to_json, utc_now
 from heedloop_server.errors import Unavailable
-from heedloop_server.ingest.feedback import FeedbackDesk, Outcome, StoreRefuses, traces_of
+from heedloop_server.ingest.bloom_filter import Seen, digest
+from heedloop_server.ingest.feedback_writer import FeedbackDesk, Outcome, StoreRefuses, traces_of
 from heedloop_server.ingest.log import RequestLog, Segment, read_segment
-from heedloop_server.ingest.seen import Seen, digest
 from heedloop_server.store.connection import Store
-from heedloop_server.store.seen import seen_names
+from heedloop_server.store.known_ids import seen_names
 
 __all__ = ["FeedbackLog"]
 

@@ -14,15 +14,15 @@ from pathlib import Path
 
 from heedloop.schema import Feedback
 from heedloop_server.errors import ServerError
-from heedloop_server.ingest.feedback import FeedbackDesk, Outcome
 from heedloop_server.ingest.feedback_log import FeedbackLog
+from heedloop_server.ingest.feedback_writer import FeedbackDesk, Outcome
+from heedloop_server.ingest.loader import SpanLoader
 from heedloop_server.ingest.log import RequestLog, Segment, read_segment
 from heedloop_server.ingest.record import LoggedRequest, pack, unpack
-from heedloop_server.ingest.spans import SpanLoader
 from heedloop_server.settings import Settings
+from heedloop_server.store.admin.ledger import Tally, insert_tallies, read_feedback_tally, read_tally
+from heedloop_server.store.admin.retention import drop_old_calls
 from heedloop_server.store.connection import ProjectStore, Store
-from heedloop_server.store.ledger import Tally, insert_tallies, read_feedback_tally, read_tally
-from heedloop_server.store.retention import drop_old_calls
 
 __all__ = ["Intake"]
 

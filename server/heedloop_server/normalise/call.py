@@ -13,13 +13,13 @@ from heedloop_server.normalise import (
     detect,
     failure,
     genai,
+    heedloop_sdk,
     langfuse,
     langsmith,
     litellm,
     logfire,
     mlflow,
     openinference,
-    own,
     pydantic_ai,
     vercel,
 )
@@ -83,7 +83,7 @@ def _read(span: SpanView, draft: Draft, *, embeds: bool) -> None:
     if "llm.request.type" in span.attrs or not _NUMBERED.isdisjoint(span.attrs):
         genai.read_indexed(span, draft)
     if "heedloop" in span.roots:
-        own.read(span, draft)
+        heedloop_sdk.read(span, draft)
 
 
 def _texts_to_embed(draft: Draft) -> None:
@@ -94,7 +94,7 @@ def _texts_to_embed(draft: Draft) -> None:
 
 
 def _assemble(span: SpanView, draft: Draft, operation: str) -> Call:
-    flag = own.answer_flag(span.attrs)
+    flag = heedloop_sdk.answer_flag(span.attrs)
     duration = max(0, span.end_ns - span.start_ns) if span.end_ns else 0
     return Call(
         trace_id=span.trace_id,
@@ -128,7 +128,7 @@ def _assemble(span: SpanView, draft: Draft, operation: str) -> Call:
         session_id=draft.session_id,
         user_id=draft.user_id,
         tags=draft.tags,
-        sampling_probability=own.sampling_probability(span),
+        sampling_probability=heedloop_sdk.sampling_probability(span),
         attributes=span.texts(),
     )
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from operator import attrgetter
 
 from heedloop.schema import Call, Message, Usage
-from heedloop_server.normalise.own import ANSWER, is_own
+from heedloop_server.normalise.heedloop_sdk import ANSWER, is_own
 
 _MERGED = (
     "provider",

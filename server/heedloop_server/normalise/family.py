@@ -10,7 +10,7 @@ from operator import attrgetter
 from heedloop.schema import Call, Message, ToolCall
 from heedloop_server.normalise import litellm, logfire
 from heedloop_server.normalise.duplicates import fold
-from heedloop_server.normalise.own import ANSWER, is_own
+from heedloop_server.normalise.heedloop_sdk import ANSWER, is_own
 from heedloop_server.normalise.span import SpanView
 
 _CONTEXT_OF = attrgetter("session_id", "user_id", "tags")

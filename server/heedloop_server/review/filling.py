@@ -10,13 +10,13 @@ from typing import Any, cast
 
 from heedloop.schema import SchemaError, Target, from_json
 from heedloop_server.errors import Conflict, Invalid
-from heedloop_server.review.answers import check_judgement, to_stored
-from heedloop_server.review.desk import OpenQueue
 from heedloop_server.review.questions import asked
+from heedloop_server.review.queue_service import OpenQueue
+from heedloop_server.review.responses import check_judgement, to_stored
 from heedloop_server.store.connection import ProjectStore
-from heedloop_server.store.review import ReviewItem, insert_items
-from heedloop_server.store.review_content import calls_at, find_targets
-from heedloop_server.store.review_sources import Drawn, Place, Source
+from heedloop_server.store.review.assignments import ReviewItem, insert_items
+from heedloop_server.store.review.content import calls_at, find_targets
+from heedloop_server.store.review.sources import Drawn, Place, Source
 
 __all__ = ["MAX_ITEMS", "Filled", "add_gold", "add_items", "item_id_of", "stored_targets", "targets_of"]
 

@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from heedloop.schema import THUMB, Author, Call, CharRange, Feedback, Ranking, Scale, Target, answer_hash
-from heedloop_server.review.answers import Judgement
 from heedloop_server.review.questions import Question
-from heedloop_server.store.review import Assignment, ReviewItem
+from heedloop_server.review.responses import Judgement
+from heedloop_server.store.review.assignments import Assignment, ReviewItem
 
 __all__ = ["CLIENT_ID_PREFIX", "Judged", "feedback_of", "judged", "taken_back"]
 

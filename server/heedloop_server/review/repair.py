@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from heedloop.schema import Feedback, utc_now
 from heedloop_server.review.judgement import feedback_of, judged, taken_back
-from heedloop_server.store.review import Assignment, standing_feedback, unrecorded
+from heedloop_server.store.review.assignments import Assignment, standing_feedback, unrecorded
 
 if TYPE_CHECKING:
-    from heedloop_server.review.desk import OpenQueue, ReviewDesk
+    from heedloop_server.review.queue_service import OpenQueue, ReviewDesk
 
 __all__ = ["repair"]
 

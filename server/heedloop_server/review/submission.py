@@ -10,12 +10,12 @@ from typing import Any
 
 from heedloop.schema import Call, Feedback, answer_hash, utc_now
 from heedloop_server.errors import Conflict, NotFound, ServerError
-from heedloop_server.ingest.feedback import Outcome
-from heedloop_server.review.answers import Judgement, check_judgement, to_stored
-from heedloop_server.review.desk import OpenQueue, ReviewDesk, as_shown
+from heedloop_server.ingest.feedback_writer import Outcome
 from heedloop_server.review.judgement import feedback_of, judged, taken_back
+from heedloop_server.review.queue_service import OpenQueue, ReviewDesk, as_shown
+from heedloop_server.review.responses import Judgement, check_judgement, to_stored
 from heedloop_server.review.training import Feedforward, compare
-from heedloop_server.store.review import REOPENED, Assignment
+from heedloop_server.store.review.assignments import REOPENED, Assignment
 
 __all__ = [
     "Submitted",

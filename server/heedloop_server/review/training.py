@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from heedloop.schema import utc_now
-from heedloop_server.review.answers import Judgement, to_shown
 from heedloop_server.review.control.labels import Judged, labels
 from heedloop_server.review.questions import Question
-from heedloop_server.store.review import ReviewItem
+from heedloop_server.review.responses import Judgement, to_shown
+from heedloop_server.store.review.assignments import ReviewItem
 
 __all__ = ["Feedforward", "compare"]
 

@@ -9,16 +9,16 @@ from typing import Annotated, Any, cast
 from fastapi import APIRouter, Body, Depends, Query, Request
 
 from heedloop.schema import SchemaError, format_time, utc_now
-from heedloop_server.alerts.caretaker import message_of
 from heedloop_server.alerts.evaluate import alert_json, evaluate, history_json
 from heedloop_server.alerts.rules import Rule, parse_rule
+from heedloop_server.alerts.scheduler import message_of
 from heedloop_server.alerts.webhooks import post
 from heedloop_server.answers.alerts import Alert, Alerts, DeletedAlert, History, NewAlert, Tried
-from heedloop_server.auth import Principal, require, scoped
 from heedloop_server.errors import Conflict, NotFound
-from heedloop_server.openapi import accepts, answers
+from heedloop_server.http.auth import Principal, require, scoped
+from heedloop_server.http.openapi import accepts, answers
 from heedloop_server.settings import Settings
-from heedloop_server.store.alerts import (
+from heedloop_server.store.admin.alerts import (
     HistoryRow,
     StoredAlert,
     delete_alert,
@@ -29,7 +29,7 @@ from heedloop_server.store.alerts import (
     save_history,
     save_state,
 )
-from heedloop_server.store.audit import write_audit
+from heedloop_server.store.admin.audit import write_audit
 from heedloop_server.store.connection import ProjectStore, Store
 
 __all__ = ["router"]

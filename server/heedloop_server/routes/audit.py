@@ -8,11 +8,11 @@ from fastapi import APIRouter, Depends, Query
 
 from heedloop.schema import format_time
 from heedloop_server.answers.projects import AuditPage
-from heedloop_server.auth import scoped
-from heedloop_server.cursors import read_cursor, write_cursor
 from heedloop_server.filters import Time
-from heedloop_server.openapi import answers
-from heedloop_server.store.audit import read_audit
+from heedloop_server.http.auth import scoped
+from heedloop_server.http.cursors import read_cursor, write_cursor
+from heedloop_server.http.openapi import answers
+from heedloop_server.store.admin.audit import read_audit
 from heedloop_server.store.connection import ProjectStore
 
 router = APIRouter()

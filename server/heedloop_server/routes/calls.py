@@ -9,13 +9,13 @@ from fastapi import APIRouter, Depends, Query
 
 from heedloop.schema import SchemaError, Usage, format_time, to_json
 from heedloop_server.answers.calls import CallsPage
-from heedloop_server.auth import scoped
-from heedloop_server.cursors import read_cursor, write_cursor
 from heedloop_server.filters import CallFilters
-from heedloop_server.openapi import answers
+from heedloop_server.http.auth import scoped
+from heedloop_server.http.cursors import read_cursor, write_cursor
+from heedloop_server.http.openapi import answers
 from heedloop_server.store.connection import ProjectStore, Row
+from heedloop_server.store.quality.summaries import judgements_of
 from heedloop_server.store.spans import list_calls
-from heedloop_server.store.summaries import judgements_of
 
 router = APIRouter()
 

@@ -27,17 +27,17 @@ from heedloop.schema import (
 )
 from heedloop_server.answers.datasets import NewSnapshot, SnapshotList
 from heedloop_server.answers.records import SnapshotAnswer
-from heedloop_server.auth import scoped
 from heedloop_server.curate import Curated, Rules, count_rows, curate
 from heedloop_server.curate.report import describe
 from heedloop_server.errors import Invalid, NotFound, Unavailable
 from heedloop_server.filters import CallFilters
+from heedloop_server.http.auth import scoped
+from heedloop_server.http.openapi import accepts, answers
 from heedloop_server.ingest.intake import Intake
-from heedloop_server.openapi import accepts, answers
 from heedloop_server.store.connection import ProjectStore
-from heedloop_server.store.runs import run_summary, runs_of_snapshots
-from heedloop_server.store.snapshot_calls import read_calls, read_compared
-from heedloop_server.store.snapshots import (
+from heedloop_server.store.datasets.runs import run_summary, runs_of_snapshots
+from heedloop_server.store.datasets.snapshot_calls import read_calls, read_compared
+from heedloop_server.store.datasets.snapshots import (
     StoredSnapshot,
     drop_erased,
     find_snapshot,

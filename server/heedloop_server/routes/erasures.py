@@ -10,17 +10,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from heedloop.schema import format_time, utc_now
 from heedloop_server.answers.projects import ErasureCheck, ErasureReceipt
-from heedloop_server.auth import Principal, require
 from heedloop_server.errors import Invalid, NotFound, Unavailable
-from heedloop_server.ingest.aside import purge_aside
+from heedloop_server.http.auth import Principal, require
+from heedloop_server.http.openapi import answers
 from heedloop_server.ingest.intake import Intake
-from heedloop_server.openapi import answers
+from heedloop_server.ingest.quarantine import purge_aside
 from heedloop_server.settings import Settings
-from heedloop_server.store.audit import erased_at, write_audit
+from heedloop_server.store.admin.audit import erased_at, write_audit
+from heedloop_server.store.admin.erasure import erase, old_parts, verify
 from heedloop_server.store.connection import ProjectStore, Store
-from heedloop_server.store.erasure import erase, old_parts, verify
-from heedloop_server.store.runs import run_summary, runs_of_snapshots
-from heedloop_server.store.snapshots import SnapshotUse, snapshots_of_feedback, snapshots_of_traces
+from heedloop_server.store.datasets.runs import run_summary, runs_of_snapshots
+from heedloop_server.store.datasets.snapshots import SnapshotUse, snapshots_of_feedback, snapshots_of_traces
 
 router = APIRouter()
 

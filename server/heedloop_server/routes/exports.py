@@ -9,13 +9,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
 
-from heedloop_server.auth import scoped
-from heedloop_server.exports import MEDIA_TYPES, ExportFormat, write_calls, write_feedback
 from heedloop_server.filters import CallFilters
-from heedloop_server.openapi import answers
+from heedloop_server.http.auth import scoped
+from heedloop_server.http.openapi import answers
+from heedloop_server.routes.export_formats import MEDIA_TYPES, ExportFormat, write_calls, write_feedback
 from heedloop_server.routes.feedback import FeedbackFilters
 from heedloop_server.store.connection import ProjectStore
-from heedloop_server.store.exports import pages_of_calls, pages_of_feedback
+from heedloop_server.store.datasets.exports import pages_of_calls, pages_of_feedback
 
 __all__ = ["router"]
 

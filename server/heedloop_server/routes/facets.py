@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query
 
 from heedloop_server.answers.calls import FacetValues
-from heedloop_server.auth import scoped
 from heedloop_server.filters import CallFilters
-from heedloop_server.openapi import answers
+from heedloop_server.http.auth import scoped
+from heedloop_server.http.openapi import answers
 from heedloop_server.store.connection import ProjectStore
-from heedloop_server.store.summaries import facet_values
+from heedloop_server.store.quality.summaries import facet_values
 
 router = APIRouter()
 

@@ -25,8 +25,6 @@ from heedloop_server.answers.feedback import (
     FeedbackResults,
 )
 from heedloop_server.answers.records import FeedbackSent
-from heedloop_server.auth import KeyRing, Principal, caller_with, counted, scoped
-from heedloop_server.cursors import read_cursor, write_cursor
 from heedloop_server.errors import (
     Forbidden,
     Invalid,
@@ -37,17 +35,19 @@ from heedloop_server.errors import (
     UnsupportedMedia,
 )
 from heedloop_server.filters import Time
-from heedloop_server.ingest.claims import TokenClaims
-from heedloop_server.ingest.feedback import Outcome
+from heedloop_server.http.auth import KeyRing, Principal, caller_with, counted, scoped
+from heedloop_server.http.cursors import read_cursor, write_cursor
+from heedloop_server.http.openapi import accepts, answers
+from heedloop_server.ingest.feedback_writer import Outcome
 from heedloop_server.ingest.intake import Intake
-from heedloop_server.openapi import accepts, answers
+from heedloop_server.ingest.token_claims import TokenClaims
+from heedloop_server.ingest.tokens import Grant, judge, key_id_of, read_token, token_use
 from heedloop_server.routes.feedback_lines import MEDIA_TYPE, by_person, import_lines, said, without_erased
+from heedloop_server.store.admin.token_uses import TokenUse
 from heedloop_server.store.connection import ProjectStore
+from heedloop_server.store.datasets.runs import run_summary, runs_of_snapshots
+from heedloop_server.store.datasets.snapshots import snapshots_of_feedback
 from heedloop_server.store.feedback import get_feedback, list_feedback, stored_json
-from heedloop_server.store.runs import run_summary, runs_of_snapshots
-from heedloop_server.store.snapshots import snapshots_of_feedback
-from heedloop_server.store.token_uses import TokenUse
-from heedloop_server.tokens import Grant, judge, key_id_of, read_token, token_use
 
 router = APIRouter()
 
@@ -205,7 +205,7 @@ def _entries(body: Any) -> tuple[list[Any], bool]:
 
 
 def _token_use(request: Request, grant: Grant, body: Any, num_entries: int) -> TokenUse:
-    """What this post uses the token for; see `heedloop_server.tokens`."""
+    """What this post uses the token for; see `heedloop_server.ingest.tokens`."""
     if num_entries > MAX_TOKEN_BATCH:
         raise TooLarge(
             f"{num_entries:,} entries; at most {MAX_TOKEN_BATCH} are accepted with a feedback token"

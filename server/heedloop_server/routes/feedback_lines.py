@@ -21,9 +21,9 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from heedloop.schema import Author, Feedback, SchemaError, from_json
-from heedloop_server.auth import Principal
 from heedloop_server.errors import TooLarge, UnsupportedMedia
-from heedloop_server.ingest.feedback import Outcome
+from heedloop_server.http.auth import Principal
+from heedloop_server.ingest.feedback_writer import Outcome
 from heedloop_server.ingest.intake import Intake
 
 __all__ = ["MEDIA_TYPE", "by_person", "import_lines", "said", "without_erased"]

@@ -12,28 +12,28 @@ from fastapi import APIRouter, Depends, Query
 
 from heedloop.schema import AuthorKind, format_time, parse_time, utc_now
 from heedloop_server.answers.insights import Clusters, LeagueTable, Releases, SimilarCalls, Versions
-from heedloop_server.auth import scoped
 from heedloop_server.errors import Invalid, NotFound
-from heedloop_server.openapi import answers
-from heedloop_server.quality.clusters import Cluster, carry_names, cluster_texts
-from heedloop_server.quality.counts import Group, as_json
-from heedloop_server.quality.intervals import wilson
-from heedloop_server.quality.multiplicity import e_benjamini_hochberg
-from heedloop_server.quality.pairwise import League, LengthEffect, first_shown_wins, league, length_effect
-from heedloop_server.quality.releases import ReleaseComparison, compare_release
-from heedloop_server.quality.sentences import league_sentence, release_sentence, versions_sentence
-from heedloop_server.quality.similar import most_similar, telling_words
-from heedloop_server.quality.versions import VersionComparison, compare_versions
+from heedloop_server.http.auth import scoped
+from heedloop_server.http.openapi import answers
 from heedloop_server.routes.calls import UNJUDGED, call_summary
 from heedloop_server.routes.quality import Chosen
-from heedloop_server.store import low_rated
-from heedloop_server.store import quality as store
-from heedloop_server.store.comparisons import Judged, pair_counts, read_duels
+from heedloop_server.statistics.clusters import Cluster, carry_names, cluster_texts
+from heedloop_server.statistics.counts import Group, as_json
+from heedloop_server.statistics.intervals import wilson
+from heedloop_server.statistics.multiplicity import e_benjamini_hochberg
+from heedloop_server.statistics.pairwise import League, LengthEffect, first_shown_wins, league, length_effect
+from heedloop_server.statistics.releases import ReleaseComparison, compare_release
+from heedloop_server.statistics.sentences import league_sentence, release_sentence, versions_sentence
+from heedloop_server.statistics.similar import most_similar, telling_words
+from heedloop_server.statistics.versions import VersionComparison, compare_versions
 from heedloop_server.store.connection import ProjectStore
-from heedloop_server.store.low_rated import Clustering, LowRatedText
-from heedloop_server.store.quality import View
-from heedloop_server.store.runs import list_runs, run_summary
-from heedloop_server.store.summaries import judgements_of
+from heedloop_server.store.datasets.runs import list_runs, run_summary
+from heedloop_server.store.quality import counts as store
+from heedloop_server.store.quality import low_rated
+from heedloop_server.store.quality.comparisons import Judged, pair_counts, read_duels
+from heedloop_server.store.quality.counts import View
+from heedloop_server.store.quality.low_rated import Clustering, LowRatedText
+from heedloop_server.store.quality.summaries import judgements_of
 
 __all__ = ["router"]
 

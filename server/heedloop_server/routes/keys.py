@@ -9,7 +9,8 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from heedloop.schema import SchemaError, format_time
 from heedloop_server.answers.projects import KeyList, Me, NewKeyAnswer, RevokedKey
-from heedloop_server.auth import (
+from heedloop_server.errors import Forbidden, NotFound
+from heedloop_server.http.auth import (
     KeyRing,
     Principal,
     caller,
@@ -20,11 +21,10 @@ from heedloop_server.auth import (
     role_of,
     scopes_of_role,
 )
-from heedloop_server.errors import Forbidden, NotFound
-from heedloop_server.openapi import answers
-from heedloop_server.store.audit import write_audit
+from heedloop_server.http.openapi import answers
+from heedloop_server.store.admin.audit import write_audit
+from heedloop_server.store.admin.keys import StoredKey, list_keys, revoke_key
 from heedloop_server.store.connection import Row, Store
-from heedloop_server.store.keys import StoredKey, list_keys, revoke_key
 
 router = APIRouter()
 

@@ -9,12 +9,12 @@ from fastapi import APIRouter, Body, Depends, Request
 
 from heedloop.schema import utc_now
 from heedloop_server.answers.projects import Delivered, Ledger
-from heedloop_server.auth import scoped
 from heedloop_server.errors import Invalid
+from heedloop_server.http.auth import scoped
+from heedloop_server.http.openapi import answers
 from heedloop_server.ingest.intake import Intake
-from heedloop_server.openapi import answers
+from heedloop_server.store.admin.ledger import insert_delivery, newest_arrival, read_deliveries
 from heedloop_server.store.connection import ProjectStore
-from heedloop_server.store.ledger import insert_delivery, newest_arrival, read_deliveries
 
 router = APIRouter()
 

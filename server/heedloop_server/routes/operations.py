@@ -8,12 +8,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from heedloop_server.answers.projects import Health
-from heedloop_server.auth import caller, check_scope, open_route
+from heedloop_server.http.auth import caller, check_scope, open_route
+from heedloop_server.http.openapi import answers
 from heedloop_server.ingest.intake import Intake
-from heedloop_server.openapi import answers
 from heedloop_server.settings import Settings
+from heedloop_server.store.admin.keys import list_projects
 from heedloop_server.store.connection import Store
-from heedloop_server.store.keys import list_projects
 
 router = APIRouter()
 

@@ -10,12 +10,11 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from heedloop_server.answers.otlp import OtlpAnswer, RpcStatus
-from heedloop_server.auth import Principal, caller_with, open_route
 from heedloop_server.errors import ServerError, TooLarge
+from heedloop_server.http.auth import Principal, caller_with, open_route
+from heedloop_server.http.openapi import accepts, answers
 from heedloop_server.ingest.intake import Intake
-from heedloop_server.ingest.record import LOGS, TRACES
-from heedloop_server.openapi import accepts, answers
-from heedloop_server.otlp import (
+from heedloop_server.ingest.otlp import (
     MEDIA_TYPES,
     Encoding,
     check_metrics,
@@ -27,6 +26,7 @@ from heedloop_server.otlp import (
     parse_logs,
     parse_traces,
 )
+from heedloop_server.ingest.record import LOGS, TRACES
 from heedloop_server.settings import Settings
 
 router = APIRouter()

@@ -10,14 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from heedloop.schema import format_time
 from heedloop_server.answers.projects import NewProjectAnswer, Project, ProjectList
-from heedloop_server.auth import PROJECT_SCOPES, Principal, make_key, require, scoped
 from heedloop_server.errors import Conflict, Invalid
-from heedloop_server.openapi import answers
+from heedloop_server.http.auth import PROJECT_SCOPES, Principal, make_key, require, scoped
+from heedloop_server.http.openapi import answers
 from heedloop_server.settings import Settings
-from heedloop_server.store.audit import write_audit
+from heedloop_server.store.admin.audit import write_audit
+from heedloop_server.store.admin.keys import insert_project, list_projects
+from heedloop_server.store.admin.project_settings import made_at, project_settings, save_project_settings
 from heedloop_server.store.connection import ProjectStore, Store
-from heedloop_server.store.keys import insert_project, list_projects
-from heedloop_server.store.project_settings import made_at, project_settings, save_project_settings
 
 router = APIRouter()
 

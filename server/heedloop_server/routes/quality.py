@@ -24,23 +24,23 @@ from heedloop_server.answers.quality import (
     Summary,
     Trend,
 )
-from heedloop_server.auth import scoped
 from heedloop_server.errors import Invalid
 from heedloop_server.filters import CallFilters, Filters
-from heedloop_server.openapi import answers
-from heedloop_server.quality.counts import Group, as_json
-from heedloop_server.quality.drift import AlarmRule, watch
-from heedloop_server.quality.findings import Finding, most_important, worst_of
-from heedloop_server.quality.intervals import difference, wilson
-from heedloop_server.quality.patterns import Attribute, Cell, Pattern, PatternReport, overrepresented
-from heedloop_server.quality.selection import nonresponse_bounds
-from heedloop_server.quality.sentences import compare_sentence, finding_sentence, group_name
-from heedloop_server.quality.stratified import StratifiedComparison, stratified_comparison
-from heedloop_server.quality.versions import compare_versions
-from heedloop_server.store import quality as store
+from heedloop_server.http.auth import scoped
+from heedloop_server.http.openapi import answers
+from heedloop_server.statistics.counts import Group, as_json
+from heedloop_server.statistics.drift import AlarmRule, watch
+from heedloop_server.statistics.findings import Finding, most_important, worst_of
+from heedloop_server.statistics.intervals import difference, wilson
+from heedloop_server.statistics.patterns import Attribute, Cell, Pattern, PatternReport, overrepresented
+from heedloop_server.statistics.selection import nonresponse_bounds
+from heedloop_server.statistics.sentences import compare_sentence, finding_sentence, group_name
+from heedloop_server.statistics.stratified import StratifiedComparison, stratified_comparison
+from heedloop_server.statistics.versions import compare_versions
 from heedloop_server.store.connection import ProjectStore
-from heedloop_server.store.patterns import pattern_cells
-from heedloop_server.store.quality import Bucket, Metric, View
+from heedloop_server.store.quality import counts as store
+from heedloop_server.store.quality.counts import Bucket, Metric, View
+from heedloop_server.store.quality.patterns import pattern_cells
 
 __all__ = ["router"]
 

@@ -14,12 +14,12 @@ from fastapi.responses import JSONResponse
 from heedloop.schema import Run, SchemaError, from_json, to_json
 from heedloop_server.answers.datasets import HistoryRows, NewHistory, RunChanges, RunList, StoredRows
 from heedloop_server.answers.records import RunRecord, RunSent
-from heedloop_server.auth import scoped
 from heedloop_server.errors import Conflict, Invalid, NotFound
-from heedloop_server.openapi import accepts, answers
+from heedloop_server.http.auth import scoped
+from heedloop_server.http.openapi import accepts, answers
 from heedloop_server.store.connection import ProjectStore
-from heedloop_server.store.runs import add_history, find_run, list_runs, read_history, save_run
-from heedloop_server.store.snapshots import find_snapshot
+from heedloop_server.store.datasets.runs import add_history, find_run, list_runs, read_history, save_run
+from heedloop_server.store.datasets.snapshots import find_snapshot
 
 __all__ = ["router"]
 

@@ -8,8 +8,8 @@ from importlib import resources
 
 from fastapi import APIRouter, Request, Response
 
-from heedloop_server.auth import open_route
-from heedloop_server.openapi import answers
+from heedloop_server.http.auth import open_route
+from heedloop_server.http.openapi import answers
 
 router = APIRouter()
 

@@ -8,13 +8,13 @@ from fastapi import APIRouter, Depends, Path
 
 from heedloop.schema import to_json
 from heedloop_server.answers.calls import Trace
-from heedloop_server.auth import scoped
 from heedloop_server.errors import NotFound
-from heedloop_server.openapi import answers
+from heedloop_server.http.auth import scoped
+from heedloop_server.http.openapi import answers
 from heedloop_server.store.connection import ProjectStore
+from heedloop_server.store.datasets.runs import run_summary, runs_of_snapshots
+from heedloop_server.store.datasets.snapshots import snapshots_of_traces
 from heedloop_server.store.feedback import feedback_of_trace, stored_json
-from heedloop_server.store.runs import run_summary, runs_of_snapshots
-from heedloop_server.store.snapshots import snapshots_of_traces
 from heedloop_server.store.spans import trace_calls
 
 router = APIRouter()

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from heedloop.schema import Feedback, Target, format_time, from_json, to_json
 from heedloop_server.store.connection import ProjectStore, Row, Store
-from heedloop_server.store.judged import COPIED_OF_CALL, copied_columns
+from heedloop_server.store.judged_calls import COPIED_OF_CALL, copied_columns
 
 __all__ = [
     "FEEDBACK_COLUMNS",

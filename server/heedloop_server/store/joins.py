@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from heedloop.schema import Call
 from heedloop_server.normalise import LogContent, duplicate_key, log_spans
+from heedloop_server.normalise.heedloop_sdk import is_own
 from heedloop_server.normalise.joins import Key, join, key_of, stands_for, wants_content
-from heedloop_server.normalise.own import is_own
 from heedloop_server.store.connection import ProjectStore, Store
 from heedloop_server.store.spans import CALL_COLUMNS, call_from_row
 

@@ -12,7 +12,9 @@ import pyarrow as pa
 
 from heedloop.schema import Call, Message, ToolDefinition, Usage, from_json, to_json
 from heedloop_server.filters import CallFilters
-from heedloop_server.store.candidates import (
+from heedloop_server.store.connection import ArrowTable, ProjectStore, Row
+from heedloop_server.store.filters import conditions
+from heedloop_server.store.quality.candidates import (
     any_version,
     is_judged,
     is_scattered,
@@ -20,8 +22,6 @@ from heedloop_server.store.candidates import (
     periods,
     position_before,
 )
-from heedloop_server.store.connection import ArrowTable, ProjectStore, Row
-from heedloop_server.store.filters import conditions
 
 __all__ = [
     "ARROW_SCHEMA",

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from heedloop_dashboard import command
-from heedloop_dashboard.access import Access, AccessError, OpenIdProvider, People, networks
-from heedloop_dashboard.oidc import person_of
-from heedloop_dashboard.proxy import PERSON, _judged
-from heedloop_dashboard.sessions import SESSIONS, role_of
+from heedloop_dashboard.auth.access import Access, AccessError, OpenIdProvider, People, networks
+from heedloop_dashboard.auth.oidc import person_of
+from heedloop_dashboard.auth.proxy import PERSON, _judged
+from heedloop_dashboard.auth.sessions import SESSIONS, role_of
 
 KEY = "hl_000000000000_" + "x" * 43
 

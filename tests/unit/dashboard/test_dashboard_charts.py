@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from heedloop_dashboard import charts
+from heedloop_dashboard.charts import plots
 from heedloop_dashboard.theme import DARK, LIGHT, palette, streamlit_options
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "dashboard"
@@ -17,7 +17,7 @@ def recorded(name: str):
 
 def test_the_trend_has_a_gap_where_nobody_rated() -> None:
     trend = recorded("trend")
-    drawn = charts.trend(trend["points"], trend["releases"], LIGHT)
+    drawn = plots.trend(trend["points"], trend["releases"], LIGHT)
     unrated = [v for v in drawn.rows if v["num_rated"] == 0]
     assert len(drawn.rows) == 30
     assert [v["rate"] for v in unrated] == [None]
@@ -29,7 +29,7 @@ def test_the_trend_has_a_gap_where_nobody_rated() -> None:
 def test_the_trend_says_its_first_and_last_value() -> None:
     trend = recorded("trend")
     first = trend["points"][0]["rate"]
-    alt = charts.trend(trend["points"], [], LIGHT).alt
+    alt = plots.trend(trend["points"], [], LIGHT).alt
     assert f"{100 * first['estimate']:.1f}%" in alt
     assert "Lowest" not in alt.split(".")[0]
 
@@ -45,7 +45,7 @@ def test_no_ratings_at_all_is_no_chart_of_zeros() -> None:
             "coverage": None,
         }
     ]
-    drawn = charts.trend(points, [], LIGHT)
+    drawn = plots.trend(points, [], LIGHT)
     assert drawn.alt == "No ratings in this period."
     assert drawn.rows[0]["rate"] is None
 
@@ -63,14 +63,14 @@ def test_an_isolated_bucket_is_visible() -> None:
         }
         for d in (1, 2, 3)
     ]
-    assert [v["lone"] for v in charts.trend(points, [], LIGHT).rows] == [False, True, False]
+    assert [v["lone"] for v in plots.trend(points, [], LIGHT).rows] == [False, True, False]
 
 
 def test_a_cell_with_few_ratings_is_left_blank_but_stays_in_the_table() -> None:
     groups = recorded("by_topic_version")["groups"]
-    few = [g for g in groups if g["num_rated"] < charts.FEW]
+    few = [g for g in groups if g["num_rated"] < plots.FEW]
     assert few, "the recording holds a cell with few ratings"
-    drawn = charts.heatmap(groups, LIGHT, rows="Topic", columns="Version")
+    drawn = plots.heatmap(groups, LIGHT, rows="Topic", columns="Version")
     assert len(drawn.spec["data"]["values"]) == len(groups) - len(few)
     assert len(drawn.rows) == len(groups)
     assert "refunds with support-v13, 36.0%" in drawn.alt
@@ -78,27 +78,25 @@ def test_a_cell_with_few_ratings_is_left_blank_but_stays_in_the_table() -> None:
 
 def test_a_group_with_two_ratings_does_not_flatten_the_others() -> None:
     groups = recorded("by_prompt_version")["groups"]
-    low, high = charts.dots(groups, LIGHT, what="Version").spec["layer"][0]["encoding"]["x"]["scale"][
-        "domain"
-    ]
+    low, high = plots.dots(groups, LIGHT, what="Version").spec["layer"][0]["encoding"]["x"]["scale"]["domain"]
     assert 0.3 < low < high < 0.8
 
 
 def test_a_group_without_ratings_is_not_drawn_as_zero() -> None:
     groups = [{"value": "new", "num_answers": 4, "num_rated": 0, "num_up": 0, "rate": None, "coverage": None}]
-    assert charts.dots(groups, LIGHT, what="Version").rows == []
+    assert plots.dots(groups, LIGHT, what="Version").rows == []
 
 
 @pytest.mark.parametrize("colours", [LIGHT, DARK])
 def test_no_chart_loads_anything(colours) -> None:
     """Specs hold their data: no `url`, no `href`, no image mark could ask another host for anything."""
     drawn = [
-        charts.trend(recorded("trend")["points"], recorded("trend")["releases"], colours),
-        charts.coverage(recorded("trend")["points"], colours),
-        charts.dots(recorded("by_model")["groups"], colours, what="Model"),
-        charts.heatmap(recorded("by_topic_version")["groups"], colours, rows="Topic", columns="Version"),
-        charts.bars(recorded("reasons")["flags"], colours, label="category", value="count", title="Category"),
-        charts.curves(recorded("run_history")["rows"], "objective/kl", colours),
+        plots.trend(recorded("trend")["points"], recorded("trend")["releases"], colours),
+        plots.coverage(recorded("trend")["points"], colours),
+        plots.dots(recorded("by_model")["groups"], colours, what="Model"),
+        plots.heatmap(recorded("by_topic_version")["groups"], colours, rows="Topic", columns="Version"),
+        plots.bars(recorded("reasons")["flags"], colours, label="category", value="count", title="Category"),
+        plots.curves(recorded("run_history")["rows"], "objective/kl", colours),
     ]
     for chart in drawn:
         text = json.dumps({**chart.spec, "$schema": ""})

@@ -9,9 +9,10 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from heedloop_dashboard import command, signin
+from heedloop_dashboard import command
+from heedloop_dashboard.auth import sign_in
+from heedloop_dashboard.auth.sessions import COOKIE, SESSIONS
 from heedloop_dashboard.security import POLICY, SecurityHeaders
-from heedloop_dashboard.sessions import COOKIE, SESSIONS
 
 
 @pytest.fixture
@@ -19,8 +20,8 @@ def browser():
     """A browser on our routes and our middleware, with a page behind them; the server it reads from is away."""
     page = Route("/{path:path}", lambda _: PlainTextResponse("the page"))
     app = Starlette(
-        routes=[*signin.routes(), page],
-        middleware=[Middleware(SecurityHeaders), Middleware(signin.RequireSignIn)],
+        routes=[*sign_in.routes(), page],
+        middleware=[Middleware(SecurityHeaders), Middleware(sign_in.RequireSignIn)],
     )
     SESSIONS.configure("http://127.0.0.1:9")
     with TestClient(app, base_url="http://dash.example", follow_redirects=False) as client:
@@ -82,11 +83,11 @@ def test_no_key_and_a_huge_one_are_asked_for_again(browser, key: str) -> None:
     ],
 )
 def test_sign_in_never_leads_to_another_host(target) -> None:
-    assert signin.local_path(target) == "/"
+    assert sign_in.local_path(target) == "/"
 
 
 def test_sign_in_leads_back_to_the_page_with_its_filters() -> None:
-    assert signin.local_path("/traces?rating=down&model=a%20b") == "/traces?rating=down&model=a%20b"
+    assert sign_in.local_path("/traces?rating=down&model=a%20b") == "/traces?rating=down&model=a%20b"
 
 
 def test_the_next_page_cannot_break_out_of_the_form(browser) -> None:

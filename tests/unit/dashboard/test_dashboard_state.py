@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from heedloop_dashboard import export, rules
-from heedloop_dashboard.charts import coverage, dots
+from heedloop_dashboard.charts.plots import coverage, dots
 from heedloop_dashboard.fetch import Ask, ask
 from heedloop_dashboard.state import chosen_filters, merged, narrower, view_of, window
 from heedloop_dashboard.theme import LIGHT

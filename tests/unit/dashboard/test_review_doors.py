@@ -9,9 +9,9 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from heedloop.client import Client
-from heedloop_dashboard import review_api
-from heedloop_dashboard.proxy import PERSON
-from heedloop_dashboard.sessions import COOKIE, SESSIONS, Session
+from heedloop_dashboard.auth.proxy import PERSON
+from heedloop_dashboard.auth.sessions import COOKIE, SESSIONS, Session
+from heedloop_dashboard.review import api as review_api
 
 OURS = {"x-heedloop-review": "1"}
 ID = "ab" * 16

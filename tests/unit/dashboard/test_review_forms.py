@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from heedloop_dashboard import review_questions
-from heedloop_dashboard.review_templates import TEMPLATES
-from heedloop_dashboard.views.review_fill import body_of
+from heedloop_dashboard.review import questions as review_questions
+from heedloop_dashboard.review.templates import TEMPLATES
+from heedloop_dashboard.views.review.fill import body_of
 from heedloop_server.review.questions import read_questions
 from heedloop_server.review.queue import new_queue
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from heedloop._commands.peer_columns import PEERS, forms_for, peer_row
 from heedloop.schema import (
     ROW_CLASSES,
     Comparison,
@@ -15,6 +14,7 @@ from heedloop.schema import (
     Unpaired,
     from_json,
 )
+from heedloop_cli.commands.peer_columns import PEERS, forms_for, peer_row
 
 PROMPT = (Message("system", "Be brief."), Message("user", "Hi"))
 WRITTEN = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]

@@ -12,9 +12,9 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from heedloop.schema import Call, from_json, to_json
+from heedloop_server.ingest.otlp import decompress, encoding_of, parse_logs, parse_traces
+from heedloop_server.ingest.scored import records
 from heedloop_server.normalise import normalise_logs, normalise_request
-from heedloop_server.normalise.scored import records
-from heedloop_server.otlp import decompress, encoding_of, parse_logs, parse_traces
 
 pytestmark = pytest.mark.shared
 
@@ -47,7 +47,7 @@ def traces_of(bodies: list[Body]) -> Iterator[ExportTraceServiceRequest]:
 
 
 def test_the_scorer_finds_nothing_to_improve(shared: Path) -> None:
-    command = [sys.executable, "score.py", "-v", "heedloop_server.normalise.scored:records"]
+    command = [sys.executable, "score.py", "-v", "heedloop_server.ingest.scored:records"]
     said = subprocess.run(command, cwd=shared / "otlp", capture_output=True, text=True, check=True).stdout
     last = said.strip().splitlines()[-1]
     assert "= 100.0%   scenarios" in last and last.count("100.0%") == 2 and last.endswith("inventions 0"), (

@@ -15,8 +15,8 @@ from heedloop.schema import Call, Message, ToolCall, Usage
 from heedloop_server.normalise import LogContent, dedupe, merge, normalise_logs
 from heedloop_server.normalise.duplicates import fold
 from heedloop_server.normalise.family import _inside_answers, in_context
+from heedloop_server.normalise.heedloop_sdk import ANSWER
 from heedloop_server.normalise.joins import join, wants_content
-from heedloop_server.normalise.own import ANSWER
 
 START = datetime(2026, 11, 21, tzinfo=timezone.utc)
 TRACE, SPAN = "ab" * 16, "cd" * 8

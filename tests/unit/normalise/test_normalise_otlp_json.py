@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from heedloop_server.normalise.otlp_json import MalformedJson, logs_from_json, traces_from_json
+from heedloop_server.ingest.otlp_json import MalformedJson, logs_from_json, traces_from_json
 
 
 def to_otlp_json(request: Any) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from heedloop_server.normalise.scored import records
+from heedloop_server.ingest.scored import records
 
 SEEN = Path(__file__).parent / "seen"
 

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heedloop.schema import SchemaError, Target, answer_hash
-from heedloop_server.review.answers import check_judgement, to_shown, to_stored
 from heedloop_server.review.judgement import Judged, feedback_of, taken_back
 from heedloop_server.review.questions import asked, read_questions
+from heedloop_server.review.responses import check_judgement, to_shown, to_stored
 
 QUESTIONS = read_questions(
     [

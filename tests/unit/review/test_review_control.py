@@ -9,8 +9,6 @@ from datetime import datetime, timedelta, timezone
 import numpy as np
 import pytest
 
-from heedloop_server.quality.agreement import krippendorff_alpha
-from heedloop_server.quality.consensus import dawid_skene, majority_vote
 from heedloop_server.review.control.agreement import agreement_by_slice, agreement_of_question
 from heedloop_server.review.control.annotators import annotators
 from heedloop_server.review.control.bias import AnswerFacts, bias
@@ -18,6 +16,8 @@ from heedloop_server.review.control.confusion import as_labels, confusion, confu
 from heedloop_server.review.control.consensus import consensus_of_question
 from heedloop_server.review.control.labels import Judged, labels
 from heedloop_server.review.questions import Question
+from heedloop_server.statistics.agreement import krippendorff_alpha
+from heedloop_server.statistics.consensus import dawid_skene, majority_vote
 
 START = datetime(2026, 3, 1, tzinfo=timezone.utc)
 THUMB = Question("thumb", "thumb")

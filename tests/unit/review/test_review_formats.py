@@ -9,10 +9,10 @@ from datetime import datetime, timezone
 import pytest
 
 from heedloop.schema import SchemaError
-from heedloop_server.review.answers import check_judgement
 from heedloop_server.review.control.labels import Judged
 from heedloop_server.review.formats import FORMATS, Reviewed, read_entry, write_entry
 from heedloop_server.review.questions import read_questions
+from heedloop_server.review.responses import check_judgement
 
 AT = datetime(2026, 5, 4, 12, 30, tzinfo=timezone.utc)
 TEXT = "Paris 🗼 is the capital of France."

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from heedloop_server.review.assignments import GRACE, Work
 from heedloop_server.review.gold import GoldPlan
 from heedloop_server.review.questions import read_questions
 from heedloop_server.review.queue import Queue
-from heedloop_server.review.work import GRACE, Work
-from heedloop_server.store.review import Assignment, ReviewItem
+from heedloop_server.store.review.assignments import Assignment, ReviewItem
 
 NOW = datetime(2026, 5, 5, 12, tzinfo=timezone.utc)
 LEASE = timedelta(minutes=30)

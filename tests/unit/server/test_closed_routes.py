@@ -10,7 +10,7 @@ from server_world import furnish
 
 import heedloop_server.app as app_module
 from heedloop_server.app import all_routes, create_app, scopes_of
-from heedloop_server.auth import PROJECT_SCOPES, SCOPES, make_key
+from heedloop_server.http.auth import PROJECT_SCOPES, SCOPES, make_key
 from heedloop_server.settings import Settings
 from heedloop_server.testing import temporary_store
 

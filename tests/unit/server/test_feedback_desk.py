@@ -8,10 +8,10 @@ import pytest
 
 from heedloop.schema import Author, Call, Feedback, Target, utc_now
 from heedloop_server.errors import Unavailable
-from heedloop_server.ingest.feedback import FeedbackDesk
+from heedloop_server.ingest.feedback_writer import FeedbackDesk
 from heedloop_server.store import feedback as feedback_store
+from heedloop_server.store.admin.retention import drop_old_calls
 from heedloop_server.store.feedback import list_feedback, num_history
-from heedloop_server.store.retention import drop_old_calls
 from heedloop_server.store.spans import insert_calls, trace_calls
 from heedloop_server.testing import temporary_store
 

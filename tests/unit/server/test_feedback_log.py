@@ -12,14 +12,14 @@ from server_process import wait_for
 
 from heedloop.schema import Author, Feedback, Target, utc_now
 from heedloop_server.errors import Unavailable
-from heedloop_server.ingest import feedback as desk_module
 from heedloop_server.ingest import feedback_log as log_module
-from heedloop_server.ingest.feedback import FeedbackDesk
+from heedloop_server.ingest import feedback_writer as desk_module
+from heedloop_server.ingest.bloom_filter import Seen, digest
 from heedloop_server.ingest.feedback_log import FeedbackLog
+from heedloop_server.ingest.feedback_writer import FeedbackDesk
 from heedloop_server.ingest.log import read_segment
-from heedloop_server.ingest.seen import Seen, digest
+from heedloop_server.store.admin.erasure import erase
 from heedloop_server.store.connection import StoreError
-from heedloop_server.store.erasure import erase
 from heedloop_server.store.feedback import list_feedback, num_history
 from heedloop_server.testing import temporary_store
 
@@ -325,7 +325,7 @@ def test_names_that_were_never_added_are_never_taken_for_known() -> None:
 
 
 def test_the_engine_makes_the_same_names(place: Place) -> None:
-    from heedloop_server.store.seen import seen_names
+    from heedloop_server.store.known_ids import seen_names
 
     one = said()
     place.say(one)

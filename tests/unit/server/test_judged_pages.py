@@ -7,7 +7,7 @@ import pytest
 
 from heedloop.schema import Author, Call, Feedback, Target
 from heedloop_server.filters import CallFilters
-from heedloop_server.ingest.feedback import FeedbackDesk
+from heedloop_server.ingest.feedback_writer import FeedbackDesk
 from heedloop_server.store.filters import conditions
 from heedloop_server.store.spans import insert_calls, list_calls, trace_calls
 from heedloop_server.testing import temporary_store

@@ -5,8 +5,8 @@ import threading
 import pytest
 from server_process import wait_for
 
-from heedloop_server import auth
-from heedloop_server.auth import KeyRing, make_key
+from heedloop_server.http import auth
+from heedloop_server.http.auth import KeyRing, make_key
 from heedloop_server.testing import temporary_store
 
 

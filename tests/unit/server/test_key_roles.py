@@ -9,9 +9,9 @@ from fastapi.testclient import TestClient
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from heedloop_server.app import create_app
-from heedloop_server.auth import PROJECT_SCOPES, ROLES, SCOPES, make_key, role_of, scopes_of_role
 from heedloop_server.errors import TooMany
-from heedloop_server.rates import AddressLimit
+from heedloop_server.http.auth import PROJECT_SCOPES, ROLES, SCOPES, make_key, role_of, scopes_of_role
+from heedloop_server.http.rates import AddressLimit
 from heedloop_server.settings import Settings
 from heedloop_server.testing import temporary_store
 

@@ -8,9 +8,9 @@ import pytest
 
 from heedloop.schema import Author, Feedback, Target, format_time, to_json, utc_now
 from heedloop_server.errors import Unavailable
-from heedloop_server.ingest.aside import purge_aside
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.ingest.log import RequestLog, Segment
+from heedloop_server.ingest.quarantine import purge_aside
 from heedloop_server.settings import Settings
 from heedloop_server.store.connection import Store
 from heedloop_server.store.feedback import list_feedback

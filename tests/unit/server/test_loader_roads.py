@@ -9,10 +9,10 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from test_simple_spans import NOW_US, PLAIN, messages, request_of
 
+from heedloop_server.ingest.loader import SpanLoader
 from heedloop_server.ingest.log import Segment
 from heedloop_server.ingest.record import LOGS, TRACES, LoggedRequest, pack
-from heedloop_server.ingest.spans import SpanLoader
-from heedloop_server.store.ledger import Tally, read_tally
+from heedloop_server.store.admin.ledger import Tally, read_tally
 from heedloop_server.testing import temporary_store
 
 ERASED = b"e" * 16

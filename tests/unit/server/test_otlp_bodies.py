@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from heedloop_server.errors import ServerError, TooLarge, Unavailable, Unreadable, UnsupportedMedia
-from heedloop_server.otlp import (
+from heedloop_server.ingest.otlp import (
     check_spans,
     decompress,
     encode_error,

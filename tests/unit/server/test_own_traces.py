@@ -9,9 +9,9 @@ from fastapi.testclient import TestClient
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import heedloop_server.app as app_module
-from heedloop_server.auth import SCOPES, make_key
-from heedloop_server.log_lines import JsonLines
-from heedloop_server.own_traces import check_endpoint, make_provider
+from heedloop_server.http.auth import SCOPES, make_key
+from heedloop_server.http.log_lines import JsonLines
+from heedloop_server.http.own_traces import check_endpoint, make_provider
 from heedloop_server.settings import Settings
 from heedloop_server.testing import temporary_store
 

@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from heedloop_server.app import create_app
-from heedloop_server.auth import SCOPES, make_key
+from heedloop_server.http.auth import SCOPES, make_key
 from heedloop_server.settings import Settings
 from heedloop_server.testing import temporary_store
 

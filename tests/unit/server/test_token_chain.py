@@ -4,8 +4,8 @@ from datetime import datetime, timezone
 
 import pytest
 
-from heedloop_server.store.token_uses import TokenUse
-from heedloop_server.tokens import may_use
+from heedloop_server.ingest.tokens import may_use
+from heedloop_server.store.admin.token_uses import TokenUse
 
 
 def use(link: str, digest: str, following: str = "") -> TokenUse:

@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from heedloop_trainer.scratch import SmallShape, small_classifier, small_policy
+from heedloop_trainer.nn.scratch import SmallShape, small_classifier, small_policy
 
 torch.set_num_threads(1)
 

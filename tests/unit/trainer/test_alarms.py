@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from heedloop.schema import Message, PromptRow
-from heedloop_trainer.alarms import AlarmConfig, Watch
-from heedloop_trainer.job_models import watch_for
-from heedloop_trainer.jobs import Job, JobError
-from heedloop_trainer.optimiser import OptimiserConfig
-from heedloop_trainer.ppo import PPOConfig, train_ppo
-from heedloop_trainer.runs import RunFolder
-from heedloop_trainer.sampling import CachedGenerator, SamplingConfig
+from heedloop_trainer.evaluation.alarms import AlarmConfig, Watch
+from heedloop_trainer.generation.cached import CachedGenerator, SamplingConfig
+from heedloop_trainer.jobs.models import watch_for
+from heedloop_trainer.jobs.run_job import Job, JobError
+from heedloop_trainer.nn.optimiser import OptimiserConfig
+from heedloop_trainer.ppo.train import PPOConfig, train_ppo
+from heedloop_trainer.runs.folder import RunFolder
 
 PROMPT = (Message("user", "w1"),)
 

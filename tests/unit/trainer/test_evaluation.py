@@ -8,20 +8,20 @@ import pytest
 import torch
 
 from heedloop.schema import Comparison, Message, PromptRow
-from heedloop_trainer.calibration import calibration_error, fit_temperature, reliability
-from heedloop_trainer.estimates import cluster_bootstrap
-from heedloop_trainer.evaluate import (
+from heedloop_trainer.evaluation.calibration import calibration_error, fit_temperature, reliability
+from heedloop_trainer.evaluation.estimates import cluster_bootstrap
+from heedloop_trainer.evaluation.evaluate import (
     best_of,
     compare_policies,
     evaluate_comparisons,
     reward_margins,
     score_responses,
 )
-from heedloop_trainer.gate import decide
-from heedloop_trainer.models import RewardModel
-from heedloop_trainer.reward_linear import LinearReward, LinearRewardConfig, train_reward_linear
-from heedloop_trainer.rollout import Response
-from heedloop_trainer.sampling import SamplingConfig
+from heedloop_trainer.evaluation.gate import decide
+from heedloop_trainer.generation.cached import SamplingConfig
+from heedloop_trainer.methods.reward_linear import LinearReward, LinearRewardConfig, train_reward_linear
+from heedloop_trainer.nn.models import RewardModel
+from heedloop_trainer.ppo.rollout import Response
 
 PROMPT = (Message("user", "w1"),)
 

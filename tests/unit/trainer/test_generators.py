@@ -8,12 +8,12 @@ import pytest
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
-from heedloop_trainer.models import Policy
-from heedloop_trainer.sampling import CachedGenerator, SamplingConfig
-from heedloop_trainer.sampling_batching import ContinuousGenerator
-from heedloop_trainer.sampling_static import StaticGenerator
-from heedloop_trainer.sampling_vllm import VLLMGenerator
-from heedloop_trainer.sequences import TokenSequence, collate
+from heedloop_trainer.generation.cached import CachedGenerator, SamplingConfig
+from heedloop_trainer.generation.continuous import ContinuousGenerator
+from heedloop_trainer.generation.static import StaticGenerator
+from heedloop_trainer.generation.vllm import VLLMGenerator
+from heedloop_trainer.nn.models import Policy
+from heedloop_trainer.nn.sequences import TokenSequence, collate
 
 PROMPTS = [[2, 3, 4, 5, 6], [7], [8, 9], [2, 2, 2]] * 2
 

@@ -11,14 +11,14 @@ import torch
 from scipy.stats import spearmanr
 
 from heedloop.schema import Comparison, Demonstration, Message, Unpaired
-from heedloop_trainer.losses import davidson, rao_kupper
-from heedloop_trainer.models import Policy, RewardModel
-from heedloop_trainer.optimiser import OptimiserConfig
-from heedloop_trainer.preference import DPOConfig, KTOConfig, mismatched_prompts, train_dpo, train_kto
-from heedloop_trainer.reward import RewardConfig, train_reward
-from heedloop_trainer.runs import RunFolder
-from heedloop_trainer.sequences import Encoder, collate
-from heedloop_trainer.sft import SFTConfig, train_sft
+from heedloop_trainer.methods.losses import davidson, rao_kupper
+from heedloop_trainer.methods.preference import DPOConfig, KTOConfig, mismatched_prompts, train_dpo, train_kto
+from heedloop_trainer.methods.reward import RewardConfig, train_reward
+from heedloop_trainer.methods.sft import SFTConfig, train_sft
+from heedloop_trainer.nn.models import Policy, RewardModel
+from heedloop_trainer.nn.optimiser import OptimiserConfig
+from heedloop_trainer.nn.sequences import Encoder, collate
+from heedloop_trainer.runs.folder import RunFolder
 
 FAST = OptimiserConfig(3e-3)
 ONE_STEP = OptimiserConfig(1e-3, max_grad_norm=1e9)

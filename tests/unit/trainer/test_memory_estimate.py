@@ -7,11 +7,11 @@ import sys
 import pytest
 import torch
 
-from heedloop_trainer.jobs import is_out_of_memory
-from heedloop_trainer.memory import available_bytes, estimate_memory, what_to_change
-from heedloop_trainer.models import checkpoint_activations
-from heedloop_trainer.ppo import PPOConfig
-from heedloop_trainer.scratch import SmallShape, small_policy
+from heedloop_trainer.jobs.run_job import is_out_of_memory
+from heedloop_trainer.nn.memory import available_bytes, estimate_memory, what_to_change
+from heedloop_trainer.nn.models import checkpoint_activations
+from heedloop_trainer.nn.scratch import SmallShape, small_policy
+from heedloop_trainer.ppo.train import PPOConfig
 
 
 def test_weights_gradients_and_states_are_counted_exactly(policy):
@@ -35,9 +35,9 @@ PROGRAM = """
 import re, torch
 from pathlib import Path
 from heedloop.schema import Demonstration, Message
-from heedloop_trainer.scratch import SmallShape, small_policy, train_tokenizer
-from heedloop_trainer.sequences import Encoder
-from heedloop_trainer.sft import SFTConfig, train_sft
+from heedloop_trainer.nn.scratch import SmallShape, small_policy, train_tokenizer
+from heedloop_trainer.nn.sequences import Encoder
+from heedloop_trainer.methods.sft import SFTConfig, train_sft
 torch.set_num_threads(1)
 
 

@@ -19,8 +19,8 @@ from transformers import (
     GraniteForCausalLM,
 )
 
-from heedloop_trainer import models
-from heedloop_trainer.models import (
+from heedloop_trainer.nn import models
+from heedloop_trainer.nn.models import (
     Policy,
     PolicyWithValues,
     RewardModel,
@@ -35,8 +35,8 @@ from heedloop_trainer.models import (
     value_model_from,
     with_lora,
 )
-from heedloop_trainer.scratch import SmallShape, small_classifier, small_policy
-from heedloop_trainer.sequences import TokenSequence, collate
+from heedloop_trainer.nn.scratch import SmallShape, small_classifier, small_policy
+from heedloop_trainer.nn.sequences import TokenSequence, collate
 
 SEQUENCES = [
     TokenSequence([2, 3, 4], [5, 6, 7, 1]),

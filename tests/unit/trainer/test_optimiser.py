@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from heedloop_trainer.optimiser import Optimiser, OptimiserConfig, minibatches, num_steps
+from heedloop_trainer.nn.optimiser import Optimiser, OptimiserConfig, minibatches, num_steps
 
 
 def moved(config: OptimiserConfig, gradient: list[float]) -> list[float]:

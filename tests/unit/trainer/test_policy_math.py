@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heedloop_trainer.policy_math import (
+from heedloop_trainer.ppo.losses import (
     KLController,
     generalised_advantages,
     kl_k1,

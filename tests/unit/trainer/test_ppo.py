@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from heedloop.schema import Message, PromptRow
-from heedloop_trainer.models import Policy, RewardModel, checkpoint_activations
-from heedloop_trainer.optimiser import OptimiserConfig
-from heedloop_trainer.policy_math import length_mask
-from heedloop_trainer.ppo import PPOConfig, rollout_prompts, train_ppo
-from heedloop_trainer.rollout import Response, Rollout
-from heedloop_trainer.rollout_metrics import describe_rollout, distinct_bigrams
-from heedloop_trainer.sampling import CachedGenerator, Generation, SamplingConfig
-from heedloop_trainer.scratch import SmallShape, small_classifier
-from heedloop_trainer.sequences import TokenSequence
-from heedloop_trainer.targets import make_targets
+from heedloop_trainer.generation.cached import CachedGenerator, Generation, SamplingConfig
+from heedloop_trainer.nn.models import Policy, RewardModel, checkpoint_activations
+from heedloop_trainer.nn.optimiser import OptimiserConfig
+from heedloop_trainer.nn.scratch import SmallShape, small_classifier
+from heedloop_trainer.nn.sequences import TokenSequence
+from heedloop_trainer.ppo.advantages import make_targets
+from heedloop_trainer.ppo.losses import length_mask
+from heedloop_trainer.ppo.metrics import describe_rollout, distinct_bigrams
+from heedloop_trainer.ppo.rollout import Response, Rollout
+from heedloop_trainer.ppo.train import PPOConfig, rollout_prompts, train_ppo
 
 PROMPTS = [PromptRow((Message("user", f"w{i} w{i + 1}"),)) for i in range(6)]
 

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from heedloop_trainer.gate import GateConfig
-from heedloop_trainer.promotion import PromotionError, promote
-from heedloop_trainer.runs import file_hashes
+from heedloop_trainer.evaluation.gate import GateConfig
+from heedloop_trainer.evaluation.promotion import PromotionError, promote
+from heedloop_trainer.runs.folder import file_hashes
 
 GOOD = {
     "win_rate": {"estimate": 0.62, "low": 0.55, "high": 0.69},

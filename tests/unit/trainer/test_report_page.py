@@ -3,8 +3,8 @@
 import re
 from html.parser import HTMLParser
 
-from heedloop_trainer.report_page import report_page, write_report
-from heedloop_trainer.runs import RunFolder
+from heedloop_trainer.runs.folder import RunFolder
+from heedloop_trainer.runs.report_page import report_page, write_report
 
 NASTY = '<script>alert(1)</script><img src=x onerror=alert(2)> & "quotes" \''
 

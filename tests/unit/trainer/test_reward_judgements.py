@@ -10,15 +10,15 @@ import torch
 from scipy.stats import spearmanr
 
 from heedloop.schema import Comparison, Message, PromptRow, RatedCompletion, Unpaired
-from heedloop_trainer.judges import load_judge, margins_of, write_ensemble
-from heedloop_trainer.models import RewardModel, name_outputs, save_model
-from heedloop_trainer.optimiser import OptimiserConfig
-from heedloop_trainer.ppo import PPOConfig, train_ppo
-from heedloop_trainer.reward import RewardConfig, judged_losses, train_reward
-from heedloop_trainer.reward_ensemble import RewardEnsemble
-from heedloop_trainer.sampling import SamplingConfig
-from heedloop_trainer.scratch import SmallShape, small_classifier
-from heedloop_trainer.sequences import Encoder
+from heedloop_trainer.evaluation.judges import load_judge, margins_of, write_ensemble
+from heedloop_trainer.generation.cached import SamplingConfig
+from heedloop_trainer.methods.reward import RewardConfig, judged_losses, train_reward
+from heedloop_trainer.methods.reward_ensemble import RewardEnsemble
+from heedloop_trainer.nn.models import RewardModel, name_outputs, save_model
+from heedloop_trainer.nn.optimiser import OptimiserConfig
+from heedloop_trainer.nn.scratch import SmallShape, small_classifier
+from heedloop_trainer.nn.sequences import Encoder
+from heedloop_trainer.ppo.train import PPOConfig, train_ppo
 
 SHAPE = SmallShape(32, 2, 2, 64)
 PROMPT = (Message("user", "w29"),)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from heedloop_trainer.models import Policy
-from heedloop_trainer.sampling import CachedGenerator, SamplingConfig, choose_tokens, row_uniforms
-from heedloop_trainer.sequences import TokenSequence, collate
+from heedloop_trainer.generation.cached import CachedGenerator, SamplingConfig, choose_tokens, row_uniforms
+from heedloop_trainer.nn.models import Policy
+from heedloop_trainer.nn.sequences import TokenSequence, collate
 
 PROMPTS = [[2, 3, 4, 5, 6], [7], [8, 9], [2, 2, 2]] * 3
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heedloop.schema import Message, ToolCall
-from heedloop_trainer.sequences import (
+from heedloop_trainer.nn.sequences import (
     MAX_PADDING,
     Encoder,
     TokenSequence,

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from heedloop_trainer.losses import bradley_terry, davidson, dpo, kto, pointwise_logistic, rao_kupper
+from heedloop_trainer.methods.losses import bradley_terry, davidson, dpo, kto, pointwise_logistic, rao_kupper
 
 
 def sigmoid(x: float) -> float:

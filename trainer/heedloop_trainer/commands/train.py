@@ -1,6 +1,6 @@
 """`heedloop train`: SFT, reward models, DPO, KTO, PPO, RLOO, their evaluation and promotion, from a project's feedback.
 
-Under `torchrun -m heedloop._cli train …` every process does its share of one run; only the first talks and writes.
+Under `torchrun -m heedloop_cli.main train …` every process does its share of one run; only the first talks and writes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from heedloop_trainer.distributed import World
+    from heedloop_trainer.nn.distributed import World
 
 HELP = "train a model or a reward model on a project's feedback, or evaluate one"
 
@@ -255,8 +255,8 @@ def run(args: argparse.Namespace) -> int:
     from transformers.utils import logging as transformers_logging
 
     from heedloop.client import ApiError
-    from heedloop_trainer.jobs import JobError
-    from heedloop_trainer.promotion import PromotionError
+    from heedloop_trainer.evaluation.promotion import PromotionError
+    from heedloop_trainer.jobs.run_job import JobError
 
     transformers_logging.disable_progress_bar()  # a bar for each file that is written says nothing here
     try:
@@ -267,7 +267,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from heedloop_trainer.distributed import joined
+    from heedloop_trainer.nn.distributed import joined
 
     with joined() as world:
         return _train_together(args, world)
@@ -275,7 +275,7 @@ def _train(args: argparse.Namespace) -> int:
 
 def _train_together(args: argparse.Namespace, world: World) -> int:
     from heedloop.client import Client
-    from heedloop_trainer.jobs import Job, find_snapshot, run_job
+    from heedloop_trainer.jobs.run_job import Job, find_snapshot, run_job
 
     client = Client(args.url, args.api_key)
     _check_project(client, args.project)
@@ -311,8 +311,8 @@ def _say_nothing(text: str) -> None:
 
 def _promote(args: argparse.Namespace) -> int:
     from heedloop.client import Client
-    from heedloop_trainer.gate import GateConfig
-    from heedloop_trainer.promotion import promote
+    from heedloop_trainer.evaluation.gate import GateConfig
+    from heedloop_trainer.evaluation.promotion import promote
 
     limits = {
         n: v
@@ -355,7 +355,7 @@ _JOB_FIELDS = (
 
 
 def _check_project(client: Any, project: str | None) -> None:
-    from heedloop_trainer.jobs import JobError
+    from heedloop_trainer.jobs.run_job import JobError
 
     own = client.me()["project"]
     if project is not None and project != own:
@@ -371,7 +371,7 @@ def _device(asked: str | None) -> str:
 
 
 def _sampling(args: argparse.Namespace) -> Any:
-    from heedloop_trainer.sampling import SamplingConfig
+    from heedloop_trainer.generation.cached import SamplingConfig
 
     wanted = {
         "max_new_tokens": args.max_response_tokens,
@@ -383,7 +383,7 @@ def _sampling(args: argparse.Namespace) -> Any:
 
 def _config(method: str, args: argparse.Namespace) -> Any:
     """The method's configuration: defaults, then the file, then the options."""
-    from heedloop_trainer.jobs import CONFIGS
+    from heedloop_trainer.jobs.run_job import CONFIGS
 
     values: dict[str, Any] = {}
     if method == "rloo":
@@ -399,7 +399,7 @@ def _config(method: str, args: argparse.Namespace) -> Any:
 
 def _nested(cls: type[Any], values: dict[str, Any]) -> Any:
     """A configuration from plain values; those of its optimisers and sampling may be objects."""
-    from heedloop_trainer.jobs import JobError
+    from heedloop_trainer.jobs.run_job import JobError
 
     base = cls()
     out: dict[str, Any] = {}
@@ -447,7 +447,7 @@ def _print_cross_validation(found: dict[str, Any]) -> None:
 
 
 def _report(run: Any) -> int:
-    from heedloop_trainer.cards import accuracy_table
+    from heedloop_trainer.runs.cards import accuracy_table
 
     record = run.record
     for name, value in record.metrics.items():

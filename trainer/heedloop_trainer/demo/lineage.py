@@ -14,9 +14,9 @@ from heedloop.client import Client
 from heedloop.schema import PromptRow
 from heedloop_trainer.demo.plan import MODEL_NAMES
 from heedloop_trainer.demo.report import StageQuality, Thread
-from heedloop_trainer.models import Policy, load_policy, load_tokenizer, stop_ids
-from heedloop_trainer.sampling import CachedGenerator, SamplingConfig
-from heedloop_trainer.sequences import Encoder, TokenSequence, collate
+from heedloop_trainer.generation.cached import CachedGenerator, SamplingConfig
+from heedloop_trainer.nn.models import Policy, load_policy, load_tokenizer, stop_ids
+from heedloop_trainer.nn.sequences import Encoder, TokenSequence, collate
 
 __all__ = ["follow_one_thumb", "leaked", "read_quality", "response_kl", "wait_until_stored"]
 

@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 
 from heedloop_trainer.demo.pretrain import FAST, Size
 from heedloop_trainer.demo.visits import Period
-from heedloop_trainer.optimiser import OptimiserConfig
-from heedloop_trainer.ppo import PPOConfig
-from heedloop_trainer.reward import RewardConfig
-from heedloop_trainer.sampling import SamplingConfig
-from heedloop_trainer.sft import SFTConfig
+from heedloop_trainer.generation.cached import SamplingConfig
+from heedloop_trainer.methods.reward import RewardConfig
+from heedloop_trainer.methods.sft import SFTConfig
+from heedloop_trainer.nn.optimiser import OptimiserConfig
+from heedloop_trainer.ppo.train import PPOConfig
 
 __all__ = ["FULL_MINUTES", "MODEL_NAMES", "Days", "Plan", "fast_plan", "full_plan"]
 

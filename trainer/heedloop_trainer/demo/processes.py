@@ -29,7 +29,7 @@ class Process:
         self.log = log
         with log.open("ab") as out:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "heedloop._cli", *arguments],
+                [sys.executable, "-m", "heedloop_cli.main", *arguments],
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **environment},

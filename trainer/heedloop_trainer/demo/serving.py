@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heedloop.schema import Message
-from heedloop_trainer.models import load_policy, load_tokenizer, stop_ids
-from heedloop_trainer.sampling import CachedGenerator, SamplingConfig
-from heedloop_trainer.sequences import Encoder
+from heedloop_trainer.generation.cached import CachedGenerator, SamplingConfig
+from heedloop_trainer.nn.models import load_policy, load_tokenizer, stop_ids
+from heedloop_trainer.nn.sequences import Encoder
 
 __all__ = ["Completion", "ServedModel"]
 

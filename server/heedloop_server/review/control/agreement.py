@@ -11,11 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from heedloop_server.quality.agreement import Coefficient, agreement_interval, cohen_kappa, without_spread
-from heedloop_server.quality.counts import as_json
-from heedloop_server.quality.intervals import Array, Interval
-from heedloop_server.quality.means import bootstrap_mean, percentile_interval
-from heedloop_server.quality.ranges import mean_range_overlap
 from heedloop_server.review.control.labels import (
     Judged,
     Label,
@@ -27,6 +22,11 @@ from heedloop_server.review.control.labels import (
     unit_item,
 )
 from heedloop_server.review.questions import Question
+from heedloop_server.statistics.agreement import Coefficient, agreement_interval, cohen_kappa, without_spread
+from heedloop_server.statistics.counts import as_json
+from heedloop_server.statistics.intervals import Array, Interval
+from heedloop_server.statistics.means import bootstrap_mean, percentile_interval
+from heedloop_server.statistics.ranges import mean_range_overlap
 
 __all__ = ["agreement_by_slice", "agreement_of_question", "cohen_interval"]
 

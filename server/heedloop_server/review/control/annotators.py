@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from heedloop_server.quality.consensus import AnnotatorQuality
-from heedloop_server.quality.counts import as_json
-from heedloop_server.quality.intervals import Interval, newcombe, wilson
-from heedloop_server.quality.means import bootstrap_mean
 from heedloop_server.review.control.consensus import fit, gold_units
 from heedloop_server.review.control.labels import Judged, Label, Unit, labels
 from heedloop_server.review.questions import Question
+from heedloop_server.statistics.consensus import AnnotatorQuality
+from heedloop_server.statistics.counts import as_json
+from heedloop_server.statistics.intervals import Interval, newcombe, wilson
+from heedloop_server.statistics.means import bootstrap_mean
 
 __all__ = ["Annotator", "annotators", "scaled"]
 

@@ -13,12 +13,12 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from heedloop_server.quality.counts import as_json
-from heedloop_server.quality.intervals import Interval, wilson
-from heedloop_server.quality.means import bootstrap_mean, percentile_interval
 from heedloop_server.review.control.annotators import scaled
 from heedloop_server.review.control.labels import Judged, Label, Unit, labels
 from heedloop_server.review.questions import Question
+from heedloop_server.statistics.counts import as_json
+from heedloop_server.statistics.intervals import Interval, wilson
+from heedloop_server.statistics.means import bootstrap_mean, percentile_interval
 
 __all__ = ["AnswerFacts", "bias", "rank_correlation"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from heedloop_server.quality.agreement import confusion_table
-from heedloop_server.quality.counts import as_json
-from heedloop_server.quality.intervals import wilson
 from heedloop_server.review.control.agreement import cohen_interval
 from heedloop_server.review.control.labels import Label, Unit, known_categories
 from heedloop_server.review.questions import Question
+from heedloop_server.statistics.agreement import confusion_table
+from heedloop_server.statistics.counts import as_json
+from heedloop_server.statistics.intervals import wilson
 
 __all__ = ["confusion", "confusion_by_slice"]
 

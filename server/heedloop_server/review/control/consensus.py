@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Literal, cast
 
-from heedloop_server.quality.consensus import (
+from heedloop_server.review.control.labels import Judged, Label, Unit, labels
+from heedloop_server.review.questions import Question
+from heedloop_server.statistics.consensus import (
     Consensus,
     DawidSkene,
     dawid_skene,
@@ -18,8 +20,6 @@ from heedloop_server.quality.consensus import (
     reliability_weights,
     weighted_vote,
 )
-from heedloop_server.review.control.labels import Judged, Label, Unit, labels
-from heedloop_server.review.questions import Question
 
 __all__ = ["METHODS", "Method", "consensus_of_question", "fit", "gold_units"]
 

@@ -13,8 +13,8 @@ from datetime import datetime
 from itertools import combinations
 from typing import Any, Literal, cast
 
-from heedloop_server.quality.agreement import Metric
 from heedloop_server.review.questions import Question
+from heedloop_server.statistics.agreement import Metric
 
 __all__ = [
     "Judged",

@@ -12,9 +12,9 @@ from heedloop_server.review.control.labels import Judged, labels, unit_item
 from heedloop_server.review.questions import Question
 from heedloop_server.review.queue import Queue
 from heedloop_server.store.connection import ProjectStore
-from heedloop_server.store.review import Assignment, ReviewItem, changed_items, judgements_of
-from heedloop_server.store.review_control import Adjudication, adjudications_of
-from heedloop_server.store.review_queues import find_queue
+from heedloop_server.store.review.assignments import Assignment, ReviewItem, changed_items, judgements_of
+from heedloop_server.store.review.control import Adjudication, adjudications_of
+from heedloop_server.store.review.queues import find_queue
 
 __all__ = ["LABELLED", "ReviewedQueue", "State", "read_queue"]
 

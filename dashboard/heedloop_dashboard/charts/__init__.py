@@ -1,0 +1,1 @@
+"""Charts: marks and axes as Vega-Lite."""

@@ -1,0 +1,1 @@
+"""What the review pages have in common: forwarded requests, questions, templates."""

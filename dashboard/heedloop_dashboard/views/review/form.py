@@ -1,0 +1,311 @@
+"""The form of a review queue: its questions, its guideline and its settings; to make one, and to change one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime, time, timezone
+from typing import Any
+
+import streamlit as st
+
+from heedloop.client import Client
+from heedloop.schema import format_time, parse_time
+from heedloop_dashboard import components, panels
+from heedloop_dashboard.fetch import current, write
+from heedloop_dashboard.navigation import Open, go
+from heedloop_dashboard.review.questions import KINDS, from_fields, lines, to_fields
+from heedloop_dashboard.review.templates import TEMPLATES
+from heedloop_dashboard.state import query, view_of
+
+__all__ = ["guideline_form", "settings_form", "show_new"]
+
+_DRAFT = "heedloop_queue_draft"
+FACTS = {
+    "model": "Model", "provider": "Provider", "prompt_name": "Prompt", "prompt_version": "Version", "service": "Service",
+    "environment": "Environment", "tags": "Tags", "start_time": "Time", "duration_ms": "Duration",
+    "input_tokens": "Tokens in", "output_tokens": "Tokens out", "cost": "Cost", "status": "Status",
+}  # fmt: skip
+STATUSES = {"open": "Open", "paused": "Paused", "closed": "Closed"}
+
+
+def show_new() -> None:
+    """A page with a queue to be made; the URL's filters go along to filling it."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader("New review queue", anchor=False, width="stretch")
+        components.links("up", [("All queues", Open("review-queues"))], label="Queues")
+    if not current().can("admin"):
+        panels.empty("Your key may not make queues: that takes the scope admin.")
+        return
+    draft = _draft()
+    with panels.panel("begin"):
+        panels.header("Begin with", "Questions and a guideline that can all be changed")
+        chosen = st.segmented_control(
+            "Begin with",
+            list(TEMPLATES),
+            format_func=lambda t: TEMPLATES[t].title,
+            default=draft["template"],
+            label_visibility="collapsed",
+            key="queue_template",
+        )
+        if chosen and chosen != draft["template"]:
+            st.session_state[_DRAFT] = draft = _fresh(chosen)
+    left, right = st.columns([1.25, 1], gap="small")
+    with left:
+        _questions(draft)
+    with right:
+        settings = _settings(draft["key"], {"judgements_per_item": draft["judgements_per_item"]})
+        guideline = _guideline(draft["key"], draft["guideline"], [])
+        if st.button("Make the queue", type="primary", width="stretch"):
+            _make(draft, settings, guideline)
+
+
+def _draft() -> dict[str, Any]:
+    if _DRAFT not in st.session_state:
+        st.session_state[_DRAFT] = _fresh("support")
+    return st.session_state[_DRAFT]
+
+
+def _fresh(template: str) -> dict[str, Any]:
+    begin = TEMPLATES[template]
+    return {
+        "template": template,
+        "key": f"new_{template}",
+        "next": len(begin.questions),
+        "questions": [{"id": i, **to_fields(q)} for i, q in enumerate(begin.questions)],
+        "guideline": begin.guideline,
+        "judgements_per_item": begin.judgements_per_item,
+    }
+
+
+def _make(draft: Mapping[str, Any], settings: Mapping[str, Any], guideline: Mapping[str, Any]) -> None:
+    try:
+        questions = [from_fields(_asked(draft["key"], q)) for q in draft["questions"]]
+        body = {**_checked(settings), "questions": questions}
+    except ValueError as err:
+        st.text(str(err))
+        return
+    if guideline["text"].strip():
+        body["guideline"] = guideline
+    answer = write(Client.review, "POST", "queues", body)
+    if answer.error is not None:
+        panels.problem(answer.error)
+        return
+    st.session_state.pop(_DRAFT, None)
+    made = answer.value.get("queue", answer.value)
+    go(
+        Open(
+            "review-queues",
+            {**view_of(query()), "queue": made["queue_id"], "fill": st.query_params.get("fill", "filter")},
+        )
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- questions
+
+
+def _questions(draft: dict[str, Any]) -> None:
+    with panels.panel("questions"):
+        panels.header("Questions", "Asked in this order; once something was judged they stay as they are")
+        for place, question in enumerate(draft["questions"]):
+            _question(draft, place, question)
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            kind = st.selectbox(
+                "Another question", list(KINDS), format_func=lambda k: KINDS[k], key=f"{draft['key']}_kind"
+            )
+            if st.button("Add", key=f"{draft['key']}_add", icon=":material/add:"):
+                draft["questions"].append({"id": draft["next"], **to_fields({"kind": kind, "title": ""})})
+                draft["next"] += 1
+                st.rerun()
+
+
+def _question(draft: dict[str, Any], place: int, question: dict[str, Any]) -> None:
+    key = f"{draft['key']}_{question['id']}"
+    with st.expander(_label(place, question), expanded=not question["title"], key=f"{key}_box"):
+        st.text_input("Title", value=question["title"], max_chars=256, key=f"{key}_title")
+        st.text_input(
+            "Help", value=question["help"], max_chars=1000, key=f"{key}_help", placeholder="Optional"
+        )
+        _specific(key, question)
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.checkbox("Must be answered", value=question["required"], key=f"{key}_required")
+            st.text_input(
+                "Name in the feedback",
+                value=question["name"],
+                max_chars=64,
+                key=f"{key}_name",
+                placeholder="From the title",
+                help="The name under which the answers are counted and exported; thumb counts in the rates.",
+            )
+        with st.container(horizontal=True):
+            if st.button("Up", key=f"{key}_up", disabled=place == 0, icon=":material/arrow_upward:"):
+                _swap(draft, place, place - 1)
+            if st.button(
+                "Down",
+                key=f"{key}_down",
+                disabled=place == len(draft["questions"]) - 1,
+                icon=":material/arrow_downward:",
+            ):
+                _swap(draft, place, place + 1)
+            if st.button(
+                "Remove", key=f"{key}_away", disabled=len(draft["questions"]) == 1, icon=":material/delete:"
+            ):
+                del draft["questions"][place]
+                st.rerun()  # fmt: skip
+
+
+def _label(place: int, question: Mapping[str, Any]) -> str:
+    """A heading that no title can turn into markup: letters, digits, blanks, commas and hyphens of it."""
+    title = "".join(c for c in question["title"] if c.isalnum() or c in " ,-")[:60].strip()
+    return f"{place + 1}. {KINDS[question['kind']]}" + (f", {title}" if title else "")
+
+
+def _specific(key: str, question: Mapping[str, Any]) -> None:
+    kind = question["kind"]
+    if kind in ("category", "flags", "ranges"):
+        label = {
+            "category": "Categories, the worst first, one a line",
+            "flags": "Categories, one a line",
+        }.get(kind, "Labels, one a line")
+        st.text_area(label, value=question["choices"], key=f"{key}_choices", height=120)
+    if kind in ("flags", "ranges"):
+        st.checkbox("Ask how severe", value=question["severity"], key=f"{key}_severity")
+    if kind == "comparison":
+        st.checkbox("Ask how clear the preference is", value=question["strength"], key=f"{key}_strength")
+    if kind == "scale":
+        low, high = st.columns(2)
+        low.number_input("From", value=int(question["min"]), step=1, key=f"{key}_min")
+        high.number_input("To", value=int(question["max"]), step=1, key=f"{key}_max")
+        st.text_area("What the steps mean", value=question["anchors"], key=f"{key}_anchors", height=110,
+                     placeholder="1 = Wrong: would mislead the customer\n5 = Right: every statement holds")  # fmt: skip
+
+
+def _asked(key: str, question: Mapping[str, Any]) -> dict[str, Any]:
+    """The question's fields as they stand on the page."""
+    state = st.session_state
+    return {
+        name: state.get(f"{key}_{question['id']}_{name}", value)
+        for name, value in question.items()
+        if name != "id"
+    }
+
+
+def _swap(draft: dict[str, Any], a: int, b: int) -> None:
+    questions = draft["questions"]
+    questions[a], questions[b] = questions[b], questions[a]
+    st.rerun()
+
+
+# ----------------------------------------------------------------------------------------------------- settings
+
+
+def _settings(key: str, queue: Mapping[str, Any]) -> dict[str, Any]:
+    with panels.panel("settings"):
+        panels.header("Settings", "Who judges how much, and what they see")
+        due: str | None = queue.get("due_at")
+        shown = [f for f in queue.get("show") or [] if f in FACTS]
+        return {
+            "name": st.text_input("Name", value=queue.get("name", ""), max_chars=256, key=f"{key}_name"),
+            "description": st.text_input("Description", value=queue.get("description", ""), max_chars=1000, key=f"{key}_about", placeholder="Optional"),
+            "judgements_per_item": st.number_input("Annotators per answer", 1, 1000, int(queue.get("judgements_per_item", 1)), key=f"{key}_num"),
+            "gold_share": st.slider("Gold answers among them (%)", 0, 50, round(100 * queue.get("gold_share", 0)), key=f"{key}_gold",
+                                    help="Answers whose right judgement is known, mixed in unknown to the annotator."),
+            "lease_min": st.number_input("Minutes before an untouched answer goes to somebody else", 1, 43_200, max(1, queue.get("lease_s", 1800) // 60), key=f"{key}_lease"),
+            "due": st.date_input("Due", value=parse_time(due).date() if due else None, key=f"{key}_due"),
+            "show": st.multiselect("Shown of the call", list(FACTS), default=shown, format_func=lambda f: FACTS[f], key=f"{key}_show",
+                                   help="Nothing, unless it is needed to judge: names of models bias."),
+            "suggestions": st.checkbox("Show what models suggest (never filled in)", value=bool(queue.get("suggestions")), key=f"{key}_suggest"),
+            "annotators": st.text_area("Only these annotators, one a line", value="\n".join(queue.get("annotators") or []), key=f"{key}_who", height=80,
+                                       placeholder="Everyone whose key may annotate"),
+        }  # fmt: skip
+
+
+def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings as the API takes them; raises ValueError."""
+    if not settings["name"].strip():
+        raise ValueError("Give the queue a name.")
+    due: date | None = settings["due"]
+    return {
+        "name": settings["name"].strip(),
+        "description": settings["description"].strip(),
+        "judgements_per_item": int(settings["judgements_per_item"]),
+        "gold_share": settings["gold_share"] / 100,
+        "lease_s": int(settings["lease_min"]) * 60,
+        "due_at": format_time(datetime.combine(due, time(23, 59), timezone.utc)) if due else None,
+        "show": list(settings["show"]),
+        "suggestions": settings["suggestions"],
+        "annotators": lines(settings["annotators"]),
+    }
+
+
+def settings_form(queue: Mapping[str, Any]) -> None:
+    """The settings of a queue that is there."""
+    key = f"queue_{queue['queue_id']}"
+    settings = _settings(key, queue)
+    status = st.segmented_control(
+        "Status",
+        list(STATUSES),
+        default=queue["status"],
+        format_func=lambda s: STATUSES[s],
+        key=f"{key}_status",
+    )
+    if not st.button("Save the settings", type="primary", key=f"{key}_save"):
+        return
+    try:
+        body: dict[str, Any] = {**_checked(settings), "status": status or queue["status"]}
+    except ValueError as err:
+        st.text(str(err))
+        return
+    kept = [f for f in queue.get("show") or [] if f not in FACTS]
+    body["show"] = [*body["show"], *kept]
+    _said(write(Client.review, "PATCH", f"queues/{queue['queue_id']}", body))
+
+
+def _said(answer: Any) -> None:
+    if answer.error is not None:
+        panels.problem(answer.error)
+    else:
+        st.rerun()
+
+
+# ---------------------------------------------------------------------------------------------------- guideline
+
+
+def _guideline(key: str, text: str, examples: list[Mapping[str, str]]) -> dict[str, Any]:
+    with panels.panel("guideline"):
+        panels.header(
+            "Guideline", "Shown beside every answer; a line with # is a heading, one with - a point"
+        )
+        written = st.text_area(
+            "Guideline",
+            value=text,
+            height=170,
+            key=f"{key}_rules",
+            label_visibility="collapsed",
+            max_chars=200_000,
+        )
+        count = st.number_input("Examples", 0, 20, len(examples), key=f"{key}_examples")
+        return {"text": written, "examples": [_example(key, i, examples) for i in range(int(count))]}
+
+
+def _example(key: str, i: int, examples: list[Mapping[str, str]]) -> dict[str, str]:
+    given = examples[i] if i < len(examples) else {}
+    fields = {"input": "Asked", "output": "Answered", "verdict": "Verdict", "why": "Why"}
+    with st.container(border=True):
+        return {
+            name: st.text_input(
+                f"{label} ({i + 1})", value=given.get(name, ""), key=f"{key}_ex{i}_{name}", max_chars=10_000
+            )
+            for name, label in fields.items()
+        }
+
+
+def guideline_form(queue: Mapping[str, Any]) -> None:
+    """A new version of a queue's guideline."""
+    now: Mapping[str, Any] = queue.get("guideline") or {}
+    key = f"rules_{queue['queue_id']}_{now.get('version', 0)}"
+    new = _guideline(key, now.get("text") or "", list(now.get("examples") or []))
+    back = st.checkbox("Ask again for what was judged under older versions", key=f"{key}_back")
+    if st.button(f"Save as version {int(now.get('version') or 0) + 1}", type="primary", key=f"{key}_save"):
+        _said(
+            write(Client.review, "PUT", f"queues/{queue['queue_id']}/guideline", {**new, "send_back": back})
+        )

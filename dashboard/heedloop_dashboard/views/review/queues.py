@@ -1,0 +1,191 @@
+"""Review queues, for those who make them and those who review: progress, filling, items, agreement, annotators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from heedloop.client import Client
+from heedloop_dashboard import components, panels, words
+from heedloop_dashboard.fetch import ask, current, read_page
+from heedloop_dashboard.navigation import Open
+from heedloop_dashboard.state import query, view_of
+from heedloop_dashboard.views.review import exchange as review_exchange
+from heedloop_dashboard.views.review import fill as review_fill
+from heedloop_dashboard.views.review import form as review_form
+from heedloop_dashboard.views.review import item as review_item
+from heedloop_dashboard.views.review import quality as review_quality
+
+__all__ = ["show"]
+
+PARTS = {
+    "items": "Answers",
+    "agreement": "Agreement",
+    "annotators": "Annotators",
+    "fill": "Add answers",
+    "exchange": "Exchange",
+    "guideline": "Guideline",
+    "settings": "Settings",
+}
+ADMIN = ("fill", "guideline", "settings")
+
+
+def show() -> None:
+    """Draw the form of a new queue, one item, one queue, or the list, as the URL says."""
+    queue_id = (st.query_params.get("queue") or "").strip()
+    if "new" in st.query_params:
+        review_form.show_new()
+    elif st.query_params.get("item"):
+        review_item.show(queue_id, st.query_params["item"])
+    elif queue_id:
+        _one(queue_id)
+    else:
+        _list()
+
+
+# --------------------------------------------------------------------------------------------------------- list
+
+
+def _list() -> None:
+    sending = view_of(query()) if st.query_params.get("fill") else None
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.subheader(
+            "Send to review" if sending is not None else "Review queues", anchor=False, width="stretch"
+        )
+        if current().can("admin"):
+            target = Open("review-queues", {"new": "1", **_filling(sending)})
+            components.links("new", [("New queue", target)], label="Queues", framed=True)
+    answer = read_page(queues=ask(Client.review, "GET", "queues"))["queues"]
+    if answer.error is not None:
+        panels.problem(answer.error)
+        return
+    queues: Sequence[Mapping[str, Any]] = answer.value["queues"]
+    with panels.panel("queues"):
+        panels.header(
+            "Into which queue" if sending is not None else "Queues",
+            "Choose one, or make a new one; the filters go along" if sending is not None
+            else "An answer is done when it has all its judgements",
+        )  # fmt: skip
+        if queues:
+            _table(queues, sending)
+        else:
+            panels.empty("There is no queue yet. A queue asks its questions about answers that you choose.")
+
+
+def _filling(sending: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {} if sending is None else {**sending, "fill": st.query_params["fill"]}
+
+
+def _table(queues: Sequence[Mapping[str, Any]], sending: Mapping[str, Any] | None) -> None:
+    heads = [
+        {"key": "name", "label": "Name", "kind": ""},
+        {"key": "status", "label": "Status", "kind": ""},
+        {"key": "done", "label": "Done", "kind": "number"},
+        {"key": "items", "label": "Answers", "kind": "number"},
+        {"key": "judgements", "label": "Judgements", "kind": "number"},
+        {"key": "leased", "label": "In hand", "kind": "number"},
+        {"key": "skipped", "label": "Skipped", "kind": "number"},
+        {"key": "each", "label": "Each", "kind": "number"},
+        {"key": "due", "label": "Due", "kind": ""},
+    ]
+    rows = [
+        {
+            "key": q["queue_id"],
+            "cells": [
+                q["name"],
+                str(q["status"]).capitalize(),
+                *(words.count(_counts(q).get(n)) for n in ("done", "items", "judgements", "leased", "skipped")),
+                words.count(q.get("judgements_per_item")),
+                words.clock(q["due_at"]) if q.get("due_at") else None,
+            ],
+            "open": Open("review-queues", {**_filling(sending), "queue": q["queue_id"]}).to_json(),
+        }
+        for q in queues
+    ]  # fmt: skip
+    components.table("queue_rows", heads, rows, caption="Review queues")
+
+
+def _counts(queue: Mapping[str, Any]) -> Mapping[str, Any]:
+    return queue.get("counts") or {}
+
+
+# ---------------------------------------------------------------------------------------------------------- one
+
+
+def _one(queue_id: str) -> None:
+    answer = read_page(queue=ask(Client.review, "GET", f"queues/{queue_id}"))["queue"]
+    if answer.error is not None:
+        st.subheader("Review queue", anchor=False)
+        panels.problem(answer.error)
+        return
+    queue: Mapping[str, Any] = answer.value.get("queue", answer.value)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader("Review queue", anchor=False, width="stretch")
+        links = [("All queues", Open("review-queues")), ("Work in it", Open("review", {"queue": queue_id}))]
+        components.links("up", links, label="Queues")
+    _verdict(queue)
+    _figures(queue)
+    _part(queue)
+
+
+def _verdict(queue: Mapping[str, Any]) -> None:
+    counts = _counts(queue)
+    left = (counts.get("items") or 0) - (counts.get("done") or 0)
+    text = f" is {queue['status']}. "
+    if not counts.get("items"):
+        text += "It holds no answers yet: add some."
+    elif left:
+        text += f"{words.plural(left, 'answer')} still to be judged."
+    else:
+        text += "Every answer has its judgements."
+    tone = "good" if counts.get("items") and not left else ""
+    components.finding("queue_state", lead=str(queue["name"]), text=text, tone=tone)
+
+
+def _figures(queue: Mapping[str, Any]) -> None:
+    counts, each = _counts(queue), queue.get("judgements_per_item") or 1
+    entries = [
+        ("items", "Answers", counts.get("items"), f"{each} judgement{'s' if each > 1 else ''} each"),
+        ("done", "Done", counts.get("done"), "have all their judgements"),
+        ("judgements", "Judgements", counts.get("judgements"), "by all annotators"),
+        ("leased", "In hand", counts.get("leased"), f"{words.count(counts.get('skipped'))} skipped"),
+    ]
+    components.cards(
+        "figures",
+        [
+            {"key": key, "label": label, "value": words.count(value), "tone": "", "note": note}
+            for key, label, value, note in entries
+        ],
+    )
+
+
+def _part(queue: Mapping[str, Any]) -> None:
+    parts = [p for p in PARTS if p not in ADMIN or current().can("admin")]
+    asked = "fill" if st.query_params.get("fill") else st.query_params.get("part", "items")
+    part = asked if asked in parts else "items"
+    st.session_state["queue_part"] = part
+    st.segmented_control(
+        "Part", parts, format_func=lambda p: PARTS[p], required=True, key="queue_part", label_visibility="collapsed", on_change=_choose
+    )  # fmt: skip
+    shown = {
+        "items": review_item.show_list,
+        "agreement": review_quality.agreement,
+        "annotators": review_quality.annotators,
+        "fill": review_fill.show,
+        "exchange": review_exchange.show,
+        "guideline": review_form.guideline_form,
+        "settings": review_form.settings_form,
+    }
+    shown[part](queue)
+
+
+def _choose() -> None:
+    part = st.session_state["queue_part"]
+    st.query_params.pop("cursor", None)
+    if part == "fill":
+        st.query_params["fill"] = st.query_params.get("fill") or "filter"
+    else:
+        st.query_params.pop("fill", None)
+        st.query_params["part"] = part

@@ -1,0 +1,79 @@
+"""`heedloop review export | import`: a queue's judgements out to another tool's file, and back in under their own annotators."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from heedloop.client import Client
+from heedloop_cli.commands.connection import add_connection
+
+__all__ = ["EXPORT_HELP", "IMPORT_HELP", "add_export", "add_import", "export", "import_file"]
+
+EXPORT_HELP = "write items with their judgements for another tool"
+IMPORT_HELP = "store judgements that were made in another tool"
+FORMATS = ("jsonl", "label_studio", "argilla")
+_SHOWN = 20
+"""Refused judgements that are printed; the rest is counted."""
+
+
+def add_export(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `export`."""
+    _add_common(parser)
+    parser.add_argument("--out", type=Path, help="the file (default: standard output)")
+    parser.add_argument(
+        "--pseudonyms", action="store_true", help="name annotators by what tells nobody who they are"
+    )
+    add_connection(parser)
+
+
+def add_import(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `import`."""
+    _add_common(parser)
+    parser.add_argument("file", type=Path, help="a JSON array, or an object a line")
+    add_connection(parser)
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("queue", help="a queue's id, the beginning of one, or its name")
+    parser.add_argument("--format", choices=FORMATS, default="jsonl")
+
+
+def export(args: argparse.Namespace, client: Client, queue_id: str) -> int:
+    """0 where the whole file is written; what breaks off leaves no file."""
+    pieces = client.export_review(queue_id, fmt=args.format, pseudonyms=args.pseudonyms)
+    if args.out is None:
+        for piece in pieces:
+            sys.stdout.buffer.write(piece)
+        return 0
+    part = args.out.with_name(args.out.name + ".part")
+    try:
+        with part.open("wb") as file:
+            file.writelines(pieces)
+        part.replace(args.out)
+    finally:
+        part.unlink(missing_ok=True)
+    print(args.out)
+    return 0
+
+
+def import_file(args: argparse.Namespace, client: Client, queue_id: str) -> int:
+    """0 where every judgement was taken, 1 where one was refused; each refused one is named."""
+    done = client.import_review(queue_id, args.file.read_bytes(), fmt=args.format)
+    refused = [r for r in done["results"] if r["status"] == "rejected"]
+    for result in refused[:_SHOWN]:
+        print(_refused(result), file=sys.stderr)
+    if len(refused) > _SHOWN:
+        print(f"and {len(refused) - _SHOWN:,} more", file=sys.stderr)
+    print(
+        f"{done['stored']:,} stored, {done['duplicate']:,} there already, {done['rejected']:,} refused, "
+        f"of {len(done['results']):,} judgements"
+    )
+    return 1 if refused else 0
+
+
+def _refused(result: dict[str, Any]) -> str:
+    who = f" by {result['annotator']}" if result.get("annotator") else ""
+    return f"{result['error']['field']}{who}: {result['error']['message']}"

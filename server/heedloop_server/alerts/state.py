@@ -1,0 +1,129 @@
+"""The state of an alert: what one more observation makes of it. Pure; counts come in, a state and its change come out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Literal
+
+from heedloop_server.statistics.drift import LIMIT, Alarm, AlarmRule, State, next_alarm
+from heedloop_server.statistics.intervals import Interval, wilson
+
+__all__ = ["AlertState", "Change", "after_periods", "after_window"]
+
+Worse = Literal["lower", "higher"]
+
+
+@dataclass(frozen=True, slots=True)
+class AlertState:
+    """Where an alert stands.
+
+    Attributes:
+        evidence: of a drift, the cumulative sum over its alarm limit; of a threshold, 1 where the whole interval is beyond it.
+        num: ratings (or calls) that were looked at since the state began anew.
+        calm: periods in a row that spoke against a drift.
+        seen_until: end of the last period that was looked at.
+        changed_at: when the state was entered.
+    """
+
+    state: State = "ok"
+    evidence: float = 0.0
+    num: int = 0
+    calm: int = 0
+    seen_until: datetime | None = None
+    changed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One step from a state to another."""
+
+    at: datetime
+    before: State
+    after: State
+    evidence: float
+    num: int
+
+
+def after_periods(
+    state: AlertState,
+    periods: Sequence[tuple[datetime, int, int]],
+    *,
+    baseline: float,
+    worse: Worse,
+    odds_ratio: float,
+    min_count: int,
+) -> tuple[AlertState, list[Change]]:
+    """The state after some periods (end, successes, number), each looked at once: the CUSUM of `quality.drift`.
+
+    A metric that is worse when it is higher is watched by its failures.
+    """
+    normal = baseline if worse == "lower" else 1 - baseline
+    rule = AlarmRule(baseline=normal, odds_ratio=odds_ratio, min_ratings=min_count)
+    alarm = Alarm("", state.state, state.evidence * LIMIT, state.num, state.calm)
+    changes: list[Change] = []
+    for end, successes, number in periods:
+        good = successes if worse == "lower" else number - successes
+        alarm = next_alarm(replace(alarm, history=()), rule, end, good, number)
+        changes += [
+            Change(c.at, c.before, c.after, c.evidence / LIMIT, alarm.num_ratings) for c in alarm.history
+        ]
+        state = replace(state, seen_until=end)
+    last = changes[-1].at if changes else state.changed_at
+    return (
+        AlertState(
+            alarm.state, alarm.evidence / LIMIT, alarm.num_ratings, alarm.calm, state.seen_until, last
+        ),
+        changes,
+    )
+
+
+def after_window(
+    state: AlertState,
+    at: datetime,
+    successes: int,
+    number: int,
+    *,
+    threshold: float,
+    worse: Worse,
+    min_count: int,
+    rest: timedelta,
+) -> tuple[AlertState, list[Change]]:
+    """The state after the newest window: warning where the estimate is beyond the threshold, alarm where all of its interval is.
+
+    Below `min_count` nothing is said. An alarm stays while the estimate is beyond; a resolved one is ok again after `rest`.
+    """
+    found = wilson(successes, number)
+    if found is None or number < min_count:
+        return replace(state, num=number, seen_until=at), []
+    after = _beyond(state, at, found, threshold, worse, rest)
+    evidence = (
+        1.0
+        if _is_beyond(found, threshold, worse, "all")
+        else 0.5 * _is_beyond(found, threshold, worse, "estimate")
+    )
+    stays = replace(state, evidence=evidence, num=number, seen_until=at)
+    if after == state.state:
+        return stays, []
+    return replace(stays, state=after, changed_at=at), [Change(at, state.state, after, evidence, number)]
+
+
+def _beyond(
+    state: AlertState, at: datetime, found: Interval, threshold: float, worse: Worse, rest: timedelta
+) -> State:
+    if _is_beyond(found, threshold, worse, "all"):
+        return "alarm"
+    if _is_beyond(found, threshold, worse, "estimate"):
+        return "alarm" if state.state == "alarm" else "warning"
+    if state.state == "alarm":
+        return "resolved"
+    if state.state == "resolved" and state.changed_at is not None and at < state.changed_at + rest:
+        return "resolved"
+    return "ok"
+
+
+def _is_beyond(found: Interval, threshold: float, worse: Worse, part: Literal["all", "estimate"]) -> bool:
+    if worse == "lower":
+        return (found.high if part == "all" else found.estimate) < threshold
+    return (found.low if part == "all" else found.estimate) > threshold

@@ -1,0 +1,1 @@
+"""HTTP: authentication, limits, parameters, cursors, the OpenAPI description."""

@@ -1,0 +1,294 @@
+"""The feedback desk: judgements in, durable and decided before the answer.
+
+One thread takes everything that waits (group commit), asks the store once which of it is known, binds it to its calls and
+inserts it. Order among the posts of one group is kept. Nothing is answered before the store has it on disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from heedloop.schema import Feedback, Target, utc_now
+from heedloop_server.errors import ServerError, Unavailable
+from heedloop_server.store.admin.erasure import erased_among
+from heedloop_server.store.connection import ProjectStore, Store, StoreError
+from heedloop_server.store.feedback import (
+    StoredFeedback,
+    find_calls,
+    insert_feedback,
+    insert_history,
+    known_client_ids,
+    newest_versions,
+    projects_with_unbound,
+    rebind_feedback,
+    unbound_feedback,
+)
+
+__all__ = ["FeedbackDesk", "Outcome", "StoreRefuses", "traces_of"]
+
+log = logging.getLogger("heedloop.feedback")
+
+_GROUP = 2_000
+_MAX_WAITING = 20_000
+
+Status = Literal["stored", "replaced", "duplicate", "erased"]
+"""`erased`: it is about a trace that was erased, so that it is not stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one feedback."""
+
+    status: Status
+    feedback_id: UUID
+
+
+class StoreRefuses(Unavailable):
+    """The store answers, and does not take this feedback."""
+
+
+@dataclass(slots=True)
+class _Post:
+    project: str
+    entries: Sequence[Feedback]
+    key_id: str
+    received_at: datetime | None
+    done: Future[list[Outcome]]
+
+
+class FeedbackDesk:
+    """Stores feedback in groups; `submit` may be called from any thread."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._queue: queue.Queue[_Post | None] = queue.Queue()
+        self._waiting = 0
+        self._thread = threading.Thread(target=self._work_forever, name="feedback-desk", daemon=True)
+        self._unbound: dict[str, set[str]] = {}
+        self._unbound_lock = threading.Lock()
+        self._num_binds = 0
+        self._hands = ThreadPoolExecutor(2, thread_name_prefix="feedback-hand")
+
+    def start(self) -> None:
+        """Begin to take posts."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Store what waits, then end."""
+        self._queue.put(None)
+        self._thread.join()
+        self._hands.shutdown()
+
+    def submit(
+        self,
+        project: str,
+        entries: Sequence[Feedback],
+        *,
+        key_id: str = "",
+        received_at: datetime | None = None,
+    ) -> Future[list[Outcome]]:
+        """Store some feedback; the future gives one outcome per entry, in order.
+
+        Args:
+            received_at: when it came, where that is not now.
+
+        Raises:
+            Unavailable: too much waits already.
+        """
+        if self._waiting > _MAX_WAITING:
+            raise Unavailable("too much feedback waits for the store; send again later", retry_after_s=1)
+        post = _Post(project, entries, key_id, received_at, Future())
+        post.done.set_running_or_notify_cancel()  # whoever waits may go away; what was begun is not cancelled
+        self._waiting += len(entries)
+        self._queue.put(post)
+        return post.done
+
+    # ---------------------------------------------------------------------------------------------- the thread
+
+    def _work_forever(self) -> None:
+        stopping = False
+        while not stopping:
+            group, stopping = self._next_group()
+            by_project: dict[str, list[_Post]] = {}
+            for post in group:
+                by_project.setdefault(post.project, []).append(post)
+            for project, posts in by_project.items():
+                self._settle(project, posts)
+
+    def _next_group(self) -> tuple[list[_Post], bool]:
+        entry = self._queue.get()
+        group: list[_Post] = []
+        size = 0
+        try:
+            while entry is not None:
+                group.append(entry)
+                size += len(entry.entries)
+                if size >= _GROUP:
+                    return group, False
+                entry = self._queue.get_nowait()
+        except queue.Empty:
+            return group, False
+        return group, True
+
+    def _settle(self, project: str, posts: list[_Post]) -> None:
+        """Store the posts of one project together; where the store refuses that, one by one."""
+        try:
+            outcomes = self._store_posts(self._store.project(project), posts)
+        except StoreError as err:
+            if len(posts) > 1:
+                for post in posts:
+                    self._settle(project, [post])
+                return
+            log.exception("feedback of project %s is refused by the store", project)
+            self._finish(posts, StoreRefuses(f"the store refuses the feedback: {str(err)[:300]}"))
+        except ServerError as err:
+            self._finish(posts, err)
+        except Exception as err:  # the desk must outlive any error: the post is answered with it
+            if len(posts) > 1:
+                for post in posts:
+                    self._settle(project, [post])
+                return
+            log.exception("feedback of project %s failed", project)
+            self._finish(posts, err)
+        else:
+            at = 0
+            for post in posts:
+                self._waiting -= len(post.entries)
+                post.done.set_result(outcomes[at : at + len(post.entries)])
+                at += len(post.entries)
+
+    def _finish(self, posts: list[_Post], err: Exception) -> None:
+        for post in posts:
+            self._waiting -= len(post.entries)
+            post.done.set_exception(err)
+
+    def _store_posts(self, project: ProjectStore, posts: list[_Post]) -> list[Outcome]:
+        now = utc_now()
+        entries = [
+            StoredFeedback.of(project.project, f, p.received_at or now, p.key_id)
+            for p in posts
+            for f in p.entries
+        ]
+        if not entries:
+            return []
+        num_binds = self._num_binds
+        calls = self._hands.submit(find_calls, project, [e.feedback.target for e in entries])
+        gone = erased_among(project, sorted({t for e in entries for t in traces_of(e.feedback)}))
+        outcomes, new = _decide(entries, *self._known(project, entries), gone)
+        found = calls.result()
+        if new:
+            bound = [replace(e, call=found.get(_target_key(e.feedback))) for e in new]
+            self._insert(project, bound)
+            self._note_unbound(project.project, bound)
+            if self._num_binds != num_binds:
+                self._look_again(project, [e.feedback.target for e in bound if e.call is None])
+        return outcomes
+
+    def _known(
+        self, project: ProjectStore, entries: list[StoredFeedback]
+    ) -> tuple[dict[str, UUID], dict[UUID, int]]:
+        """(sender's id -> feedback, feedback -> newest version) of what is stored.
+
+        The history alone proves nothing: a crash may have stored its row and not the one that counts.
+        """
+        asked = {e.feedback_id for e in entries}
+        versions = self._hands.submit(newest_versions, project, asked)
+        told = known_client_ids(project, {e.feedback.id for e in entries})
+        newest = versions.result()
+        others = {identity for identity, _ in told.values()} - asked
+        counts = newest | newest_versions(project, others) if others else newest
+        known = {
+            i: identity for i, (identity, version) in told.items() if counts.get(identity, -1) >= version
+        }
+        return known, newest
+
+    def _insert(self, project: ProjectStore, entries: list[StoredFeedback]) -> None:
+        """Both tables at once: `_known` tells a history row whose feedback a crash lost."""
+        history = self._hands.submit(insert_history, project, entries)
+        try:
+            insert_feedback(project, entries)
+        finally:
+            history.result()
+
+    def _look_again(self, project: ProjectStore, targets: Sequence[Target]) -> None:
+        """Bind what the loader stored between our search for the calls and our note that they are missing."""
+        if targets and find_calls(project, targets):
+            self.rebind(project.project)
+
+    # ----------------------------------------------------------------------------------------------- binding
+
+    def _note_unbound(self, project: str, entries: list[StoredFeedback]) -> None:
+        targets = [e.feedback.target for e in entries if e.call is None]
+        keys = {t.trace_id or t.response_id for t in targets}
+        with self._unbound_lock:
+            self._unbound.setdefault(project, set()).update(k for k in keys if k)
+
+    def bind(self, project: str, names: Callable[[], set[str]]) -> None:
+        """Bind feedback that came before the spans with these trace and response ids, which are in the store now."""
+        with self._unbound_lock:
+            self._num_binds += 1
+            if not self._unbound.get(project):
+                return
+        come = names()
+        with self._unbound_lock:
+            waiting = self._unbound.get(project, set())
+            hit = waiting & come
+            waiting -= hit
+        if hit:
+            self.rebind(project)
+
+    def rebind(self, project: str) -> int:
+        """Look for the calls of all feedback without one; returns how many were bound."""
+        view = self._store.project(project)
+        waiting = unbound_feedback(view)
+        if not waiting:
+            return 0
+        calls = find_calls(view, [e.feedback.target for e in waiting])
+        bound = [replace(e, call=calls[k]) for e in waiting if (k := _target_key(e.feedback)) in calls]
+        rebind_feedback(view, bound)
+        self._note_unbound(project, [e for e in waiting if _target_key(e.feedback) not in calls])
+        return len(bound)
+
+    def sweep(self) -> int:
+        """Bind what came before its call was stored by another server, or before a restart; returns how many were bound."""
+        return sum(self.rebind(project) for project in projects_with_unbound(self._store))
+
+
+def _target_key(feedback: Feedback) -> str:
+    return replace(feedback.target, range=None).key
+
+
+def _decide(
+    entries: list[StoredFeedback], known: dict[str, UUID], newest: dict[UUID, int], gone: set[str]
+) -> tuple[list[Outcome], list[StoredFeedback]]:
+    """What becomes of each entry, and which of them are new, in order."""
+    outcomes: list[Outcome] = []
+    new: list[StoredFeedback] = []
+    for entry in entries:
+        client_id, identity = entry.feedback.id, entry.feedback_id
+        if gone and not gone.isdisjoint(traces_of(entry.feedback)):
+            outcomes.append(Outcome("erased", identity))
+            continue
+        if client_id in known:
+            outcomes.append(Outcome("duplicate", known[client_id]))
+            continue
+        known[client_id] = identity
+        replaces = identity in newest and newest[identity] <= entry.version
+        newest[identity] = max(newest.get(identity, 0), entry.version)
+        outcomes.append(Outcome("replaced" if replaces else "stored", identity))
+        new.append(entry)
+    return outcomes, new
+
+
+def traces_of(feedback: Feedback) -> set[str]:
+    """The traces it names."""
+    ranked = feedback.ranking.answers if feedback.ranking is not None else ()
+    return {t.trace_id for t in (feedback.target, *ranked) if t.trace_id is not None}

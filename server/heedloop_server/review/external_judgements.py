@@ -1,0 +1,62 @@
+"""Judgements that were made in another tool, taken in as if they had been made here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from heedloop.schema import MAX_LABEL_CHARS, SchemaError, utc_now
+from heedloop_server.review.formats import External
+from heedloop_server.review.queue_service import OpenQueue, ReviewDesk
+from heedloop_server.review.responses import check_judgement, to_shown
+from heedloop_server.review.submission import Submitted, submit
+
+__all__ = ["take_in"]
+
+_DAY_MS = 86_400_000
+
+
+def take_in(desk: ReviewDesk, opened: OpenQueue, external: External, *, key_id: str) -> Submitted | None:
+    """Store a judgement under its own annotator, time and guideline; None where the same is there already.
+
+    It counts beside those made here, also where an item then has more than were asked for.
+
+    Raises:
+        SchemaError: an answer is wrong, or the annotator's name, time or guideline is.
+        Conflict: the queue is closed, or the answer is not in the store any more.
+    """
+    _check(opened, external)
+    item = opened.work.items[external.item_id]
+    calls = desk.contents(opened, [item.item_id])[item.item_id]
+    texts = [c.output_text for c in calls]
+    judgement = check_judgement(opened.queue.questions, external.answers, texts)
+    known = opened.work.of(item.item_id, external.annotator)
+    if known is not None and known.state == "done":
+        known = desk.whole(opened, known)
+        if known.answers == judgement:
+            return None
+    elif known is None or known.state != "leased":
+        known = desk.hold(opened, external.annotator, item.item_id, key_id=key_id)
+    if external.guideline_version is not None:
+        known = replace(known, guideline=external.guideline_version)
+    return submit(
+        desk,
+        opened,
+        known,
+        to_shown(opened.queue.questions, judgement, known.shown_order),
+        key_id=key_id,
+        duration_ms=min(external.duration_ms or 0, _DAY_MS),
+        at=external.submitted_at,
+    )
+
+
+def _check(opened: OpenQueue, external: External) -> None:
+    if not external.annotator.strip() or len(external.annotator) > MAX_LABEL_CHARS:
+        raise SchemaError("annotator", f"must be a name of 1 to {MAX_LABEL_CHARS} characters")
+    if external.submitted_at is not None and external.submitted_at > utc_now():
+        raise SchemaError("submitted_at", "is in the future")
+    version = external.guideline_version
+    if version is not None and not 0 <= version <= opened.guideline.number:
+        raise SchemaError(
+            "guideline_version",
+            f"{version} is no version of the guideline; there are 0 to {opened.guideline.number}",
+        )

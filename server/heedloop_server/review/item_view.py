@@ -1,0 +1,117 @@
+"""What an annotator sees of an item: the prompt, the answers in the order shown, the facts that the queue shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from heedloop.schema import Call, Feedback, answer_hash, format_time, to_json
+from heedloop_server.review.questions import Question, asked
+from heedloop_server.review.queue import Queue
+from heedloop_server.review.responses import Judgement, to_shown
+from heedloop_server.store.review.assignments import Assignment
+
+__all__ = ["assignment_json", "facts_of", "suggestions_of"]
+
+METADATA = "heedloop.metadata."
+
+
+def assignment_json(
+    queue: Queue, a: Assignment, calls: Sequence[Call], suggestions: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The Assignment of docs/api.md; `calls` in the item's own order."""
+    shown = [calls[i] for i in a.shown_order]
+    submitted = to_shown(queue.questions, dict(a.answers), a.shown_order) if a.answers is not None else None
+    return {
+        "assignment_id": a.assignment_id,
+        "queue_id": queue.queue_id,
+        "item_id": a.item_id,
+        "expires_at": format_time(a.expires_at),
+        "guideline_version": a.guideline,
+        "state": a.state,
+        "reason": a.reason if a.state == "skipped" else "",
+        "questions": [q.name for q in asked(queue.questions, len(calls))],
+        "messages": [to_json(m) for m in calls[0].input_messages],
+        "answers": [_answer_json(queue, call) for call in shown],
+        "suggestions": dict(suggestions),
+        "draft": dict(a.draft or {}),
+        "submitted": submitted if a.state == "done" else None,
+    }
+
+
+def _answer_json(queue: Queue, call: Call) -> dict[str, Any]:
+    text = call.output_text
+    return {
+        "text": text,
+        "hash": answer_hash(text),
+        "facts": facts_of(call, queue.show),
+        "tool_calls": [to_json(t) for m in call.output_messages for t in m.tool_calls],
+    }
+
+
+def facts_of(call: Call, show: Iterable[str]) -> dict[str, Any]:
+    """Those facts of a call that are to be shown and known."""
+    known: dict[str, Any] = {
+        "model": call.model,
+        "provider": call.provider,
+        "prompt_name": call.prompt_name,
+        "prompt_version": call.prompt_version,
+        "service": call.service or None,
+        "environment": call.environment or None,
+        "tags": list(call.tags) or None,
+        "user_id": call.user_id,
+        "session_id": call.session_id,
+        "start_time": format_time(call.start_time),
+        "duration_ms": call.duration_ns // 1_000_000,
+        "input_tokens": call.usage.input,
+        "output_tokens": call.usage.output,
+        "cost": call.cost,
+        "status": call.status,
+    }
+    found: dict[str, Any] = {}
+    for name in show:
+        key = name.removeprefix("metadata.")
+        value = call.attributes.get(METADATA + key) if key != name else known.get(name)
+        if value is not None:
+            found[name] = value
+    return found
+
+
+def suggestions_of(
+    questions: Sequence[Question], targets: Sequence[tuple[str, str]], said: Iterable[tuple[tuple[str, str], Feedback]],
+    shown_order: Sequence[int],
+) -> dict[str, Any]:  # fmt: skip
+    """Question -> what a model or a rule said under its name; the newest word counts. Lists in the order shown."""
+    by_name = {q.name: q for q in asked(questions, len(targets))}
+    found: Judgement = {}
+    for target, feedback in said:
+        question = by_name.get(feedback.name)
+        value = _suggested(question, feedback) if question is not None else None
+        if question is None or value is None:
+            continue
+        if not question.listed(len(targets)):
+            found[question.name] = _joined(question, found.get(question.name), value)
+            continue
+        entries = found.setdefault(question.name, [None] * len(targets))
+        place = targets.index(target)
+        entries[place] = _joined(question, entries[place], value)
+    return to_shown(questions, found, shown_order)
+
+
+def _joined(question: Question, before: Any, value: Any) -> Any:
+    """Flags stand beside one another; of everything else the newest word counts."""
+    if question.kind != "flags" or not before:
+        return value
+    return [*(f for f in before if f["category"] != value[0]["category"]), *value]
+
+
+def _suggested(question: Question, feedback: Feedback) -> Any:
+    if question.kind in ("thumb", "scale") and isinstance(feedback.value, float):
+        return feedback.value
+    if question.kind == "category" and isinstance(feedback.value, str):
+        return feedback.value
+    if question.kind == "flags" and feedback.category:
+        return [{"category": feedback.category}]
+    if question.kind == "text":
+        return feedback.comment
+    return feedback.correction if question.kind == "correction" else None

@@ -1,0 +1,188 @@
+"""Judgements out to other tools and back in, with their annotators' identities."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, cast
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import StreamingResponse
+
+from heedloop.schema import Call, Feedback, SchemaError
+from heedloop_server.answers.review_control import ImportAnswer
+from heedloop_server.errors import Conflict, Invalid, NotFound, TooLarge
+from heedloop_server.http.auth import Principal, require, scoped
+from heedloop_server.http.openapi import accepts, answers
+from heedloop_server.review.control.labels import Judged
+from heedloop_server.review.control.pseudonyms import pseudonym
+from heedloop_server.review.control.reviewed import ReviewedQueue
+from heedloop_server.review.external_judgements import take_in
+from heedloop_server.review.formats import Format, Reviewed, read_entry, write_entry
+from heedloop_server.review.item_view import facts_of
+from heedloop_server.review.queue_service import OpenQueue, ReviewDesk
+from heedloop_server.review.submission import Submitted, record_all
+from heedloop_server.routes.review.control import reviewed
+from heedloop_server.routes.review.items import SHOWN_FACTS
+from heedloop_server.routes.review.queues import desk_of
+from heedloop_server.store.connection import ProjectStore
+from heedloop_server.store.review.assignments import ReviewItem
+from heedloop_server.store.review.content import calls_at
+
+__all__ = ["router"]
+
+router = APIRouter()
+
+Reviewer = Annotated[ProjectStore, Depends(scoped("review"))]
+Admin = Annotated[Principal, Depends(require("admin"))]
+MAX_ENTRIES = 10_000
+_AT_ONCE = 500
+_TEXT = {"type": "string"}
+_ENTRIES: dict[str, Any] = {"type": "array", "items": {"type": "object"}}
+_GIVEN: dict[str, Any] = {
+    "description": "a list of entries, or lines of them; one that is none is answered as that"
+}
+
+
+@router.get("/v1/review/queues/{queue_id}/export")
+@answers(None, media={"application/x-ndjson": _TEXT, "application/json": _ENTRIES})
+def export(
+    project: Reviewer, queue_id: str, format: Format = "jsonl", pseudonyms: bool = False
+) -> StreamingResponse:
+    """Items with their judgements: JSON Lines, or the JSON array that Label Studio and Argilla read.
+
+    With `pseudonyms` annotators' ids are replaced by stable ones.
+    """
+    found = reviewed(project, queue_id)
+    entries = (json.dumps(e, ensure_ascii=False) for e in _entries(project, found, format, pseudonyms))
+    if format == "jsonl":
+        return StreamingResponse((e + "\n" for e in entries), media_type="application/x-ndjson")
+    return StreamingResponse(_array(entries), media_type="application/json")
+
+
+def _array(entries: Iterator[str]) -> Iterator[str]:
+    between = "[\n"
+    for entry in entries:
+        yield between + entry
+        between = ",\n"
+    yield "[]\n" if between == "[\n" else "\n]\n"
+
+
+def _entries(
+    project: ProjectStore, found: ReviewedQueue, format: Format, pseudonyms: bool
+) -> Iterator[dict[str, Any]]:
+    judged = found.by_item()
+    items = sorted(found.items.values(), key=lambda i: (i.position, i.item_id))
+    for first in range(0, len(items), _AT_ONCE):
+        part = items[first : first + _AT_ONCE]
+        calls = calls_at(project, [w for i in part for w in zip(i.targets, i.call_times, strict=True)])
+        for item in part:
+            if all(t in calls for t in item.targets):
+                said = [_named(j, found, pseudonyms) for j in judged.get(item.item_id, [])]
+                entry = _reviewed(item, [calls[t] for t in item.targets], said)
+                yield write_entry(format, found.queue.questions, entry)
+
+
+def _named(one: Judged, found: ReviewedQueue, pseudonyms: bool) -> Judged:
+    return pseudonym(one, found.queue.seed or found.queue.queue_id) if pseudonyms else one
+
+
+def _reviewed(item: ReviewItem, calls: Sequence[Call], judged: Sequence[Judged]) -> Reviewed:
+    return Reviewed(
+        item.item_id,
+        [{"trace_id": t, "span_id": s} for t, s in item.targets],
+        [{"role": m.role, "text": m.text} for m in calls[0].input_messages],
+        [c.output_text for c in calls],
+        [{k: str(v) for k, v in facts_of(c, SHOWN_FACTS).items()} for c in calls],
+        judged,
+        item.sampling_probability,
+        item.expected,
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------- import
+
+
+async def _body(request: Request) -> bytes:
+    return await request.body()
+
+
+@router.post("/v1/review/queues/{queue_id}/import")
+@answers(ImportAnswer)
+@accepts(_GIVEN, media={"application/x-ndjson": _TEXT})
+def import_judgements(
+    request: Request,
+    who: Admin,
+    queue_id: str,
+    body: Annotated[bytes, Depends(_body)],
+    format: Format = "jsonl",
+) -> dict[str, Any]:
+    """Judgements made elsewhere: a JSON array, or an object a line. An answer per judgement; the same again is a duplicate."""
+    entries = _parsed(body)
+    desk = desk_of(request)
+    results: list[dict[str, Any]] = []
+    said: list[Feedback] = []
+    with desk.working(who.project, queue_id) as opened, desk.together(opened):
+        for number, entry in enumerate(entries):
+            for result, judgement in _take_entry(desk, opened, format, entry, number, who.key_id):
+                results.append(result)
+                said += judgement.feedback if judgement is not None else []
+    record_all(desk, who.project, queue_id, said, who.key_id)
+    counts = Counter(str(r["status"]) for r in results)
+    return {"results": results, **{n: counts[n] for n in ("stored", "duplicate", "rejected")}}
+
+
+def _parsed(body: bytes) -> list[Any]:
+    try:
+        text = body.decode("utf-8")
+        found = (
+            json.loads(text)
+            if text.lstrip()[:1] == "["
+            # not splitlines(): an answer may hold U+2028, which JSON leaves as it is
+            else [json.loads(t) for t in text.split("\n") if t.strip()]
+        )
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as err:
+        raise Invalid(f"the body is neither a JSON array nor an object a line: {str(err)[:200]}") from None
+    if not found:
+        raise Invalid("the body holds no entries: send a JSON array, or an object a line")
+    if len(found) > MAX_ENTRIES:
+        raise TooLarge(f"{len(found):,} entries; at most {MAX_ENTRIES:,} are accepted in one post")
+    return found
+
+
+def _take_entry(
+    desk: ReviewDesk, opened: OpenQueue, format: Format, entry: Any, number: int, key_id: str
+) -> Iterator[tuple[dict[str, Any], Submitted | None]]:
+    """(what is answered, what was stored) for every judgement of an entry."""
+    try:
+        if not isinstance(entry, Mapping):
+            raise SchemaError("", f"must be an object, not {str(entry)[:80]!r}")
+        given = cast(Mapping[str, Any], entry)
+        found = read_entry(format, opened.queue.questions, given, lambda item: _known(desk, opened, item))
+    except (SchemaError, NotFound, Conflict) as err:
+        yield _rejected(None, None, err, number), None
+        return
+    for external in found:
+        try:
+            judgement = take_in(desk, opened, external, key_id=key_id)
+        except (SchemaError, Conflict) as err:
+            yield _rejected(external.item_id, external.annotator, err, number), None
+        else:
+            status = "duplicate" if judgement is None else "stored"
+            answer = {"item_id": external.item_id, "annotator": external.annotator, "status": status}
+            yield answer, judgement
+
+
+def _rejected(item_id: str | None, annotator: str | None, err: Exception, number: int) -> dict[str, Any]:
+    field = f"[{number}]" + (f".{err.field}" if isinstance(err, SchemaError) and err.field else "")
+    error = {"field": field, "message": str(err)}
+    return {"item_id": item_id, "annotator": annotator, "status": "rejected", "error": error}
+
+
+def _known(desk: ReviewDesk, opened: OpenQueue, item_id: str) -> Reviewed:
+    item = opened.work.items.get(item_id)
+    calls = desk.contents(opened, [item_id]).get(item_id) if item is not None else None
+    if item is None or calls is None:
+        raise NotFound(f"there is no item {item_id[:80]!r} in this queue")
+    return _reviewed(item, calls, [])

@@ -1,0 +1,159 @@
+"""Items of a review queue for those who settle them: every judgement, the reviewer's own word, and exchange with other tools."""
+
+from __future__ import annotations
+
+import threading
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, Query, Request
+from typing_extensions import TypedDict
+
+from heedloop.schema import Call, SchemaError, answer_hash, to_json, utc_now
+from heedloop_server.answers.review_control import ItemAnswer, ItemsAnswer
+from heedloop_server.errors import Conflict, NotFound
+from heedloop_server.http.auth import Principal, require, scoped
+from heedloop_server.http.openapi import accepts, answers
+from heedloop_server.review.control.adjudication import adjudication_feedback
+from heedloop_server.review.control.reviewed import ReviewedQueue, State, read_queue
+from heedloop_server.review.item_view import facts_of
+from heedloop_server.review.responses import check_judgement
+from heedloop_server.routes.review.control import reviewed
+from heedloop_server.store.connection import ProjectStore
+from heedloop_server.store.review.assignments import ReviewItem, find_item
+from heedloop_server.store.review.content import asked_at, calls_at
+from heedloop_server.store.review.control import Adjudication, adjudications_of, insert_adjudication
+
+__all__ = ["router"]
+
+router = APIRouter()
+
+Reviewer = Annotated[ProjectStore, Depends(scoped("review"))]
+Who = Annotated[Principal, Depends(require("review"))]
+SHOWN_FACTS = ("model", "prompt_name", "prompt_version", "service", "environment")
+MAX_REASON = 10_000
+_AT_ONCE = 500
+
+_settling = threading.Lock()
+"""Two words on one item at once must have two revisions; between servers the later one of the same revision counts."""
+
+
+class NewAdjudication(TypedDict):
+    """A reviewer's word on an item, answers in the item's own order."""
+
+    answers: dict[str, Any]
+    reason: str
+
+
+@router.get("/v1/review/queues/{queue_id}/items")
+@answers(ItemsAnswer)
+def get_items(
+    project: Reviewer,
+    queue_id: str,
+    state: State | None = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    cursor: str | None = None,
+) -> dict[str, Any]:
+    """Items in the queue's order, with everybody's judgements; `state` chooses open, done, disagreement or adjudicated ones."""
+    start = _start(cursor)
+    queue = reviewed(project, queue_id)
+    found = list(queue.items_json(state))
+    page = found[start : start + limit]
+    more = start + limit < len(found)
+    firsts = {e["item_id"]: _first(queue.items[e["item_id"]]) for e in page}
+    asked = asked_at(project, firsts.values())
+    page = [e | {"asked": asked.get(firsts[e["item_id"]][0], "")} for e in page]
+    return {"items": page, "next_cursor": str(start + limit) if more else None}
+
+
+def _first(item: ReviewItem) -> tuple[tuple[str, str], datetime]:
+    """The item's first answer and when it was given; all its answers answer the same question."""
+    return item.targets[0], item.call_times[0]
+
+
+def _start(cursor: str | None) -> int:
+    if cursor is None:
+        return 0
+    if not cursor.isascii() or not cursor.isdecimal() or len(cursor) > 9:
+        raise SchemaError("cursor", "is no cursor of items")
+    return int(cursor)
+
+
+@router.get("/v1/review/items/{item_id}")
+@answers(ItemAnswer)
+def get_item(project: Reviewer, item_id: str) -> dict[str, Any]:
+    """One item: the prompt, the answers, and every judgement of them."""
+    queue_id, item = _item(project, item_id)
+    return _whole(project, reviewed(project, queue_id), item)
+
+
+def _item(project: ProjectStore, item_id: str) -> tuple[str, ReviewItem]:
+    found = find_item(project, item_id)
+    if found is None:
+        raise NotFound(f"there is no review item {item_id[:80]!r} in this project")
+    return found
+
+
+def _whole(project: ProjectStore, found: ReviewedQueue, item: ReviewItem) -> dict[str, Any]:
+    calls = _calls(project, item)
+    [entry] = [i for i in found.items_json() if i["item_id"] == item.item_id]
+    return entry | {
+        "queue_id": found.queue.queue_id,
+        "messages": [to_json(m) for m in calls[0].input_messages],
+        "answers": [
+            {"text": c.output_text, "hash": answer_hash(c.output_text), "facts": facts_of(c, SHOWN_FACTS)}
+            for c in calls
+        ],
+    }
+
+
+def _calls(project: ProjectStore, item: ReviewItem) -> list[Call]:
+    """The item's answers in its own order."""
+    found = calls_at(project, zip(item.targets, item.call_times, strict=True))
+    if any(t not in found for t in item.targets):
+        raise Conflict("an answer of this item is not in the store any more: erased, or past its retention")
+    return [found[t] for t in item.targets]
+
+
+@router.post("/v1/review/items/{item_id}/adjudicate")
+@answers(ItemAnswer)
+@accepts(NewAdjudication)
+def adjudicate(
+    request: Request, who: Who, item_id: str, body: Annotated[dict[str, Any], Body()]
+) -> dict[str, Any]:
+    """The reviewer's word on an item: it stands over the annotators' judgements, which stay; a later one replaces it."""
+    project: ProjectStore = request.app.state.store.project(who.project)
+    queue_id, item = _item(project, item_id)
+    found = reviewed(project, queue_id)
+    texts = [c.output_text for c in _calls(project, item)]
+    given = check_judgement(found.queue.questions, body.get("answers"), texts)
+    reason = _reason(body)
+    with _settling:
+        before = adjudications_of(project, queue_id, [item_id]).get(item_id)
+        word = Adjudication(
+            item_id,
+            who.author,
+            given,
+            reason,
+            max((j.guideline_version for j in found.judged), default=0),
+            utc_now(),
+            1 if before is None else before.revision + 1,
+            tuple(t for t, _ in item.targets),
+        )
+        if before is None or (before.answers, before.reason, before.reviewer) != (given, reason, who.author):
+            said = adjudication_feedback(who.project, found.queue.questions, item, texts, word, before)
+            request.app.state.review.record(who.project, said, who.key_id).result()
+            insert_adjudication(project, queue_id, word)
+    again = read_queue(project, queue_id)
+    assert again is not None  # noqa: S101  queues are closed, never deleted
+    return _whole(project, again, item)
+
+
+def _reason(body: dict[str, Any]) -> str:
+    unknown = sorted(set(body) - {"answers", "reason"})
+    if unknown:
+        raise SchemaError(unknown[0][:80], "is no field of an adjudication; it has answers and reason")
+    reason = body.get("reason")
+    if not isinstance(reason, str) or not reason.strip() or len(reason) > MAX_REASON:
+        raise SchemaError("reason", f"must say why, in 1 to {MAX_REASON:,} characters")
+    return reason

@@ -1,0 +1,356 @@
+"""Review queues: made, changed, filled, looked at. What annotators do in them is in `review_work`."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any, Literal, cast
+
+from fastapi import APIRouter, Body, Depends, Request
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from heedloop.schema import utc_now
+from heedloop_server.answers.review import (
+    Filled,
+    Guidelines,
+    NewGuideline,
+    NewQueue,
+    Queue,
+    QueueChanges,
+    QueueList,
+)
+from heedloop_server.errors import Conflict, Invalid, NotFound, TooLarge
+from heedloop_server.filters import CallFilters
+from heedloop_server.http.auth import Principal, require
+from heedloop_server.http.openapi import accepts, answers
+from heedloop_server.normalise.values import scrub
+from heedloop_server.review import queue as settings
+from heedloop_server.review.filling import add_gold, add_items, stored_targets, targets_of
+from heedloop_server.review.queue import Guideline, changed, new_queue, read_guideline
+from heedloop_server.review.queue_service import OpenQueue, ReviewDesk
+from heedloop_server.review.submission import judged_anew, record_all
+from heedloop_server.store.admin.audit import write_audit
+from heedloop_server.store.connection import ProjectStore, Store
+from heedloop_server.store.review.queues import guidelines_of, insert_guideline, insert_queue, list_queues
+from heedloop_server.store.review.sources import (
+    Disagreement,
+    Drawn,
+    disagreements,
+    low_confidence,
+    matching,
+    same_prompt,
+    sample,
+)
+
+router = APIRouter()
+
+Admin = Annotated[Principal, Depends(require("admin"))]
+Viewer = Annotated[Principal, Depends(require("annotate", "review", "admin"))]
+Json = Annotated[dict[str, Any], AfterValidator(scrub), Body()]
+
+MAX_AT_ONCE = 50_000
+"""Items of one request."""
+
+
+# -------------------------------------------------------------------------------------------------------------- queues
+
+
+@router.get("/v1/review/queues")
+@answers(QueueList)
+def get_queues(request: Request, who: Viewer) -> dict[str, Any]:
+    """The queues that the caller may work in; all of them for reviewers and admins."""
+    store = cast(Store, request.app.state.store).project(who.project)
+    seen = [q for q in list_queues(store) if may_see(who, q)]
+    desk = desk_of(request)
+    found: list[dict[str, Any]] = []
+    for queue in seen:
+        with desk.working(who.project, queue.queue_id) as opened:
+            found.append(queue_json(opened, who))
+    return {"queues": found}
+
+
+@router.get("/v1/review/queues/{queue_id}")
+@answers(Queue)
+def get_queue(request: Request, who: Viewer, queue_id: str) -> dict[str, Any]:
+    """One queue with its guideline and the caller's own progress."""
+    with desk_of(request).working(who.project, queue_id) as opened:
+        if not may_see(who, opened.queue):
+            raise NotFound(f"there is no queue {queue_id!r} in this project")
+        return queue_json(opened, who)
+
+
+@router.post("/v1/review/queues", status_code=201)
+@answers(Queue, status=201)
+@accepts(NewQueue)
+def post_queue(request: Request, who: Admin, body: Json) -> dict[str, Any]:
+    """Make a queue; `guideline` may come with it."""
+    store = cast(Store, request.app.state.store)
+    project = store.project(who.project)
+    queue = new_queue(
+        body,
+        queue_id=secrets.token_hex(8),
+        created_by=who.author,
+        created_at=utc_now(),
+        seed=secrets.token_hex(16),
+    )
+    guideline = _guideline(body.get("guideline"), 1, who, field="guideline")
+    if guideline is not None:
+        insert_guideline(project, queue.queue_id, guideline)
+    insert_queue(project, queue)
+    write_audit(store, who, "create_queue", queue.queue_id, {"name": queue.name})
+    return get_queue(request, who, queue.queue_id)
+
+
+@router.patch("/v1/review/queues/{queue_id}")
+@answers(Queue, also=[409])
+@accepts(QueueChanges)
+def patch_queue(request: Request, who: Admin, queue_id: str, body: Json) -> dict[str, Any]:
+    """Change settings; the questions only while nothing was judged."""
+    with desk_of(request).working(who.project, queue_id) as opened:
+        queue = changed(opened.queue, body)
+        if queue.questions != opened.queue.questions and opened.work.was_judged():
+            raise Conflict(
+                "the questions cannot change any more: answers to them are stored. Make a new queue",
+                field="questions",
+            )
+        insert_queue(opened.project, queue)
+        opened.work.set_queue(queue)
+        write_audit(opened.project.store, who, "change_queue", queue_id, {"changed": sorted(body)})
+        return queue_json(opened, who)
+
+
+def may_see(who: Principal, queue: settings.Queue) -> bool:
+    """True for reviewers and admins, and for the annotators of the queue."""
+    return bool(who.scopes & {"review", "admin"}) or queue.admits(who.author)
+
+
+def queue_json(opened: OpenQueue, who: Principal) -> dict[str, Any]:
+    """The Queue of docs/api.md, as far as the caller may know it."""
+    now = utc_now()
+    mine = opened.work.progress(who.author, now)
+    out: dict[str, Any] = {"guideline": opened.guideline.to_json()}
+    if who.scopes & {"review", "admin"}:
+        out |= opened.queue.for_reviewer() | {"counts": opened.work.totals(now)}
+    else:
+        out |= opened.queue.for_annotator()
+    out["mine"] = {
+        "done": mine.done,
+        "done_today": mine.done_today,
+        "skipped": mine.skipped,
+        "remaining": mine.remaining,
+    }
+    return out
+
+
+def desk_of(request: Request) -> ReviewDesk:
+    """The review desk of this server."""
+    return cast(ReviewDesk, request.app.state.review)
+
+
+# ----------------------------------------------------------------------------------------------------------- guideline
+
+
+@router.put("/v1/review/queues/{queue_id}/guideline")
+@answers(Queue)
+@accepts(NewGuideline)
+def put_guideline(request: Request, who: Admin, queue_id: str, body: Json) -> dict[str, Any]:
+    """A new version of the guideline; `send_back` asks again for what was judged under older ones."""
+    send_back = body.get("send_back", False)
+    if not isinstance(send_back, bool):
+        raise Invalid(f"send_back must be true or false, not {send_back!r}", field="send_back")
+    with desk_of(request).working(who.project, queue_id) as opened:
+        made = _guideline(
+            {k: v for k, v in body.items() if k != "send_back"}, opened.guideline.number + 1, who
+        )
+        guideline = replace(cast(Guideline, made), send_back=send_back)
+        insert_guideline(opened.project, queue_id, guideline)
+        opened.guideline = guideline
+        if send_back:
+            queue = replace(opened.queue, judged_from=guideline.number)
+            insert_queue(opened.project, queue)
+            opened.work.set_queue(queue)
+        write_audit(
+            opened.project.store, who, "change_guideline", queue_id, {"version": guideline.number, "send_back": send_back}
+        )  # fmt: skip
+        return queue_json(opened, who)
+
+
+@router.get("/v1/review/queues/{queue_id}/guidelines")
+@answers(Guidelines)
+def get_guidelines(request: Request, who: Viewer, queue_id: str) -> dict[str, Any]:
+    """Every version of the guideline, the newest first."""
+    with desk_of(request).working(who.project, queue_id) as opened:
+        if not may_see(who, opened.queue):
+            raise NotFound(f"there is no queue {queue_id!r} in this project")
+    return {"guidelines": [g.to_json() for g in guidelines_of(opened.project, queue_id) if g.number]}
+
+
+def _guideline(given: Any, number: int, who: Principal, *, field: str = "") -> Guideline | None:
+    if given is None:
+        return None
+    if not isinstance(given, Mapping):
+        raise Invalid("guideline must be an object with text and examples", field=field)
+    entry = cast(Mapping[str, Any], given)
+    unknown = sorted(set(entry) - {"text", "examples"})
+    if unknown:
+        raise Invalid(f"{unknown[0]!r} is no field of a guideline; it has text, examples", field=unknown[0])
+    text, examples = read_guideline(entry, field=field)
+    return Guideline(number, text, examples, created_at=utc_now(), created_by=who.author)
+
+
+# -------------------------------------------------------------------------------------------------------------- filling
+
+
+class _Body(BaseModel):
+    """A body; lone surrogates, legal in JSON and in no UTF-8, are replaced, because the store could not take them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _storable(cls, given: Any) -> Any:
+        return scrub(given)
+
+
+Limit = Annotated[int, Field(ge=1, le=MAX_AT_ONCE)]
+Text = Annotated[str, Field(max_length=1024)]
+FilterJson = dict[str, Any]
+
+
+class FromFilter(_Body):
+    """The newest answers that filters take."""
+
+    source: Literal["filter"]
+    filters: FilterJson = {}
+    limit: Limit = 1_000
+
+
+class FromSample(_Body):
+    """A uniform random sample of them."""
+
+    source: Literal["sample"]
+    filters: FilterJson = {}
+    size: Limit
+    seed: Text | None = None
+
+
+class FromDisagreement(_Body):
+    """Answers on which two kinds of authors disagree."""
+
+    source: Literal["disagreement"]
+    kind: Disagreement
+    filters: FilterJson = {}
+    limit: Limit = 1_000
+    judge: Text = ""
+
+
+class FromLowConfidence(_Body):
+    """Answers that a judge could not decide on."""
+
+    source: Literal["low_confidence"]
+    filters: FilterJson = {}
+    limit: Limit = 1_000
+    judge: Text = ""
+
+
+class FromSamePrompt(_Body):
+    """Several answers to one prompt."""
+
+    source: Literal["same_prompt"]
+    filters: FilterJson = {}
+    answers_per_item: Annotated[int, Field(ge=2, le=8)] = 2
+    limit: Limit = 1_000
+
+
+class FromTargets(_Body):
+    """Named answers: a list of items, each a list of answers."""
+
+    source: Literal["targets"]
+    items: Annotated[list[Any], Field(min_length=1)]
+
+
+NewItems = Annotated[
+    FromFilter | FromSample | FromDisagreement | FromLowConfidence | FromSamePrompt | FromTargets,
+    Field(discriminator="source"),
+]
+
+
+@router.post("/v1/review/queues/{queue_id}/items")
+@answers(Filled, also=[409, 413])
+def post_items(
+    request: Request, who: Admin, queue_id: str, body: Annotated[NewItems, Body()]
+) -> dict[str, Any]:
+    """Fill a queue; items that are in it already stay as they are, but those that a sample draws have its probability from then on."""
+    desk = desk_of(request)
+    project = cast(Store, request.app.state.store).project(who.project)
+    with desk.working(who.project, queue_id):
+        pass  # the queue is there; looking for items must not keep its annotators waiting
+    missing: list[tuple[str, str]] = []
+    if isinstance(body, FromTargets):
+        if len(body.items) > MAX_AT_ONCE:
+            raise TooLarge(
+                f"{len(body.items):,} items; at most {MAX_AT_ONCE:,} are taken at once", field="items"
+            )
+        named = [targets_of(item, field=f"items[{i}]") for i, item in enumerate(body.items)]
+        drawn, missing = stored_targets(project, named)
+    else:
+        drawn = _drawn(project, body)
+    with desk.working(who.project, queue_id) as opened, desk.together(opened):
+        undrawn = [i for i, item in opened.work.items.items() if item.sampling_probability is None]
+        filled = add_items(opened, body.source, drawn, missing=missing)
+        drawn_now = [i for i in undrawn if opened.work.items[i].sampling_probability is not None]
+        said = judged_anew(desk, opened, drawn_now)
+    record_all(desk, who.project, queue_id, said, who.key_id)
+    write_audit(project.store, who, "fill_queue", queue_id, {"source": body.source, "added": filled.added})
+    return filled.to_json()
+
+
+def _drawn(
+    project: ProjectStore,
+    body: FromFilter | FromSample | FromDisagreement | FromLowConfidence | FromSamePrompt,
+) -> Drawn:
+    filters = _filters(body.filters)
+    match body:
+        case FromFilter():
+            return matching(project, filters, limit=body.limit)
+        case FromSample():
+            return sample(project, filters, size=body.size, seed=body.seed)
+        case FromDisagreement():
+            return disagreements(project, body.kind, filters, limit=body.limit, judge=body.judge)
+        case FromLowConfidence():
+            return low_confidence(project, filters, limit=body.limit, judge=body.judge)
+        case FromSamePrompt():
+            return same_prompt(project, filters, answers_per_item=body.answers_per_item, limit=body.limit)
+
+
+def _filters(given: dict[str, Any]) -> CallFilters:
+    try:
+        return CallFilters.parse(given)
+    except ValidationError as err:
+        first = err.errors()[0]
+        where = ".".join(["filters", *(str(p) for p in first["loc"])])
+        raise Invalid(f"{where}: {first['msg']}", field=where) from None
+
+
+class NewGold(_Body):
+    """Items whose right answers are known."""
+
+    items: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=10_000)]
+
+
+@router.post("/v1/review/queues/{queue_id}/gold")
+@answers(Filled)
+def post_gold(request: Request, who: Admin, queue_id: str, body: NewGold) -> dict[str, Any]:
+    """Add gold and training items; only training ones tell what was right, after the annotator has answered."""
+    for i, entry in enumerate(body.items):
+        unknown = sorted(set(entry) - {"targets", "answers", "training", "why"})
+        if unknown:
+            raise Invalid(
+                f"items[{i}].{unknown[0]} is no field of a gold item; it has targets, answers, training, why",
+                field=f"items[{i}].{unknown[0]}",
+            )
+    with desk_of(request).working(who.project, queue_id) as opened:
+        filled = add_gold(opened, body.items)
+        write_audit(opened.project.store, who, "add_gold", queue_id, {"num": len(body.items)})
+        return filled.to_json()

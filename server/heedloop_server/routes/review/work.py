@@ -1,0 +1,262 @@
+"""An annotator's work: the next items, drafts, judgements, skips, and taking them back."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from heedloop.schema import SchemaError, format_time, utc_now
+from heedloop_server.answers.review import DraftKept, Mine, NextAssignments, ReviewAssignment, Worked
+from heedloop_server.errors import NotFound, ServerError
+from heedloop_server.http.auth import Principal, require
+from heedloop_server.http.cursors import read_cursor, write_cursor
+from heedloop_server.http.openapi import answers
+from heedloop_server.ingest.feedback_writer import Outcome
+from heedloop_server.normalise.values import scrub
+from heedloop_server.review.item_view import assignment_json, suggestions_of
+from heedloop_server.review.queue_service import OpenQueue, ReviewDesk
+from heedloop_server.review.submission import Submitted, keep_draft, own, record, reopen, skip, submit
+from heedloop_server.routes.review.queues import desk_of
+from heedloop_server.store.connection import StoreError
+from heedloop_server.store.review.assignments import Assignment
+from heedloop_server.store.review.content import model_feedback
+
+router = APIRouter()
+
+Worker = Annotated[Principal, Depends(require("annotate"))]
+
+Ids = Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=100)]
+Answers = dict[str, Any]
+_DAY_MS = 86_400_000
+
+
+class _Body(BaseModel):
+    """A body; lone surrogates, legal in JSON and in no UTF-8, are replaced, because the store could not take them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _storable(cls, given: Any) -> Any:
+        return scrub(given)
+
+
+class Next(_Body):
+    """How many items the caller wants, besides those that they work on already."""
+
+    count: Annotated[int, Field(ge=1, le=3)] = 1
+    holding: Ids = []
+
+
+class Draft(_Body):
+    """Unfinished answers."""
+
+    answers: Answers
+
+
+class Submission(_Body):
+    """A judgement, and how many further items to answer with."""
+
+    answers: Answers
+    duration_ms: Annotated[int, Field(ge=0)] = 0
+    guideline_version: int | None = None
+    answer_hashes: Annotated[list[str], Field(max_length=100)] | None = None
+    next: Annotated[int, Field(ge=0, le=3, strict=True)] = 0
+    holding: Ids = []
+
+
+class Skip(_Body):
+    """Why the caller will not judge it."""
+
+    reason: Annotated[str, Field(max_length=10_000)] = ""
+    next: Annotated[int, Field(ge=0, le=3, strict=True)] = 0
+    holding: Ids = []
+
+
+@router.post("/v1/review/queues/{queue_id}/next")
+@answers(NextAssignments)
+def post_next(request: Request, who: Worker, queue_id: str, body: Next) -> dict[str, Any]:
+    """What the caller holds already, the oldest first, then new leases; fewer where nothing is left."""
+    desk = desk_of(request)
+    with desk.working(who.project, queue_id) as opened:
+        if not opened.queue.admits(who.author):
+            raise NotFound(f"there is no queue {queue_id!r} for you in this project")
+        return _further(desk, opened, who, body.count, body.holding)
+
+
+@router.put("/v1/review/assignments/{assignment_id}/draft")
+@answers(DraftKept, also=[409])
+def put_draft(request: Request, who: Worker, assignment_id: str, body: Draft) -> dict[str, Any]:
+    """Keep unfinished answers; the lease begins anew."""
+    desk = desk_of(request)
+    with _queue(desk, who, assignment_id) as opened:
+        a = own(opened, assignment_id, who.author)
+        kept = keep_draft(desk, opened, a, body.answers, key_id=who.key_id)
+    return {
+        "assignment_id": kept.assignment_id,
+        "state": kept.state,
+        "expires_at": format_time(kept.expires_at),
+    }
+
+
+@router.post("/v1/review/assignments/{assignment_id}/submit")
+@answers(Worked, also=[409])
+def post_submit(request: Request, who: Worker, assignment_id: str, body: Submission) -> dict[str, Any]:
+    """Store a judgement; it is feedback, on disk, when this answers. The same again changes nothing."""
+    desk = desk_of(request)
+    with _queue(desk, who, assignment_id) as opened:
+        a = own(opened, assignment_id, who.author)
+        with desk.together(opened):
+            done = submit(
+                desk,
+                opened,
+                a,
+                body.answers,
+                key_id=who.key_id,
+                duration_ms=min(body.duration_ms, _DAY_MS),
+                guideline=body.guideline_version,
+                hashes=body.answer_hashes,
+            )
+            try:
+                further = _further(desk, opened, who, body.next, body.holding)
+            except (ServerError, StoreError):
+                desk.repair_later(
+                    who.project, queue_id=done.queue_id
+                )  # where the judgement is stored already
+                raise
+        recorded = record(desk, who.project, done)
+    _wait(desk, who, done, recorded)
+    return {"state": "done", "feedback": done.feedback_ids, "training": done.training, **further}
+
+
+@router.post("/v1/review/assignments/{assignment_id}/skip")
+@answers(Worked, also=[409])
+def post_skip(request: Request, who: Worker, assignment_id: str, body: Skip) -> dict[str, Any]:
+    """Leave an item to others."""
+    desk = desk_of(request)
+    with _queue(desk, who, assignment_id) as opened, desk.together(opened):
+        skip(desk, opened, own(opened, assignment_id, who.author), body.reason)
+        further = _further(desk, opened, who, body.next, body.holding)
+    return {"state": "skipped", "feedback": [], "training": None, **further}
+
+
+@router.post("/v1/review/assignments/{assignment_id}/reopen")
+@answers(ReviewAssignment, also=[409])
+def post_reopen(request: Request, who: Worker, assignment_id: str) -> dict[str, Any]:
+    """Take a judgement or a skip back; the item is the caller's again, with the old answers as draft."""
+    desk = desk_of(request)
+    with _queue(desk, who, assignment_id) as opened:
+        a, taken_back = reopen(desk, opened, own(opened, assignment_id, who.author), key_id=who.key_id)
+        shown = _shown(desk, opened, [a])
+        recorded = record(desk, who.project, taken_back) if taken_back is not None else None
+    if taken_back is not None:
+        _wait(desk, who, taken_back, recorded)
+    return shown[0]
+
+
+@router.get("/v1/review/queues/{queue_id}/mine")
+@answers(Mine)
+def get_mine(
+    request: Request,
+    who: Worker,
+    queue_id: str,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: str | None = None,
+) -> dict[str, Any]:
+    """The caller's own assignments that are done or skipped, newest first."""
+    desk = desk_of(request)
+    with desk.working(who.project, queue_id) as opened:
+        if not opened.queue.admits(who.author):
+            raise NotFound(f"there is no queue {queue_id!r} for you in this project")
+        after = _after(cursor)
+        mine = [a for a in opened.work.of_annotator(who.author) if a.item_id in opened.work.items]
+        mine = [a for a in mine if after is None or (a.judged_at, a.item_id) < after][:limit]
+        whole = desk.all_whole(opened, mine)
+        last = mine[-1] if len(mine) == limit else None
+        return {
+            "assignments": _shown(desk, opened, whole),
+            "next_cursor": write_cursor(last.judged_at, last.item_id) if last else None,
+        }
+
+
+# ------------------------------------------------------------------------------------------------------------- details
+
+
+def _queue(desk: ReviewDesk, who: Principal, assignment_id: str) -> Any:
+    """The open queue of an assignment, for a `with`."""
+    if len(assignment_id) != 32 or not set(assignment_id) <= set("0123456789abcdef"):
+        raise NotFound(f"there is no assignment {assignment_id[:80]!r} in this project")
+    return desk.working(who.project, desk.queue_of(who.project, assignment_id))
+
+
+def _further(
+    desk: ReviewDesk, opened: OpenQueue, who: Principal, count: int, holding: list[str]
+) -> dict[str, Any]:
+    """`assignments` that the caller should work on next, besides those they say they hold, and their `progress`."""
+    now = utc_now()
+    held = opened.work.held(who.author, now)
+    others = [a for a in held if a.assignment_id not in holding]
+    chosen = [] if opened.queue.status == "closed" else others[:count]
+    desk.renew(opened, [*chosen, *(a for a in held if a.assignment_id in holding)])
+    chosen = [opened.work.assignment(a.assignment_id) or a for a in chosen]
+    if len(chosen) < count and opened.queue.status == "open":
+        chosen += desk.lease(opened, who.author, count - len(chosen), key_id=who.key_id)
+    mine = opened.work.progress(who.author, utc_now())
+    return {
+        "assignments": _shown(desk, opened, chosen),
+        "progress": {
+            "done": mine.done,
+            "done_today": mine.done_today,
+            "skipped": mine.skipped,
+            "remaining": mine.remaining,
+            "items": mine.done + mine.remaining,
+        },
+    }
+
+
+def _shown(desk: ReviewDesk, opened: OpenQueue, assignments: list[Assignment]) -> list[dict[str, Any]]:
+    """Assignments with their content, without those whose answers are gone."""
+    calls = desk.contents(opened, [a.item_id for a in assignments])
+    there = [desk.whole(opened, a) for a in assignments if a.item_id in calls]
+    suggestions = _suggestions(opened, there) if opened.queue.suggestions else {}
+    return [
+        assignment_json(opened.queue, a, calls[a.item_id], suggestions.get(a.assignment_id, {}))
+        for a in there
+    ]
+
+
+def _suggestions(opened: OpenQueue, assignments: list[Assignment]) -> dict[str, dict[str, Any]]:
+    items = {a.assignment_id: opened.work.items[a.item_id] for a in assignments}
+    keys = [t for i in items.values() for t in i.targets]
+    said = model_feedback(opened.project, keys) if keys else []
+    questions = opened.queue.questions
+    return {
+        a.assignment_id: suggestions_of(
+            questions, t := items[a.assignment_id].targets, [s for s in said if s[0] in t], a.shown_order
+        )
+        for a in assignments
+    }
+
+
+def _wait(desk: ReviewDesk, who: Principal, done: Submitted, recorded: Future[list[Outcome]] | None) -> None:
+    """Until the feedback is stored; where the store refuses it now, it is stored later from the assignment's row."""
+    if recorded is None:
+        return
+    try:
+        recorded.result()
+    except ServerError:
+        desk.repair_later(who.project, done.queue_id)
+        raise
+
+
+def _after(cursor: str | None) -> tuple[datetime, str] | None:
+    if cursor is None:
+        return None
+    at, (item_id,) = read_cursor(cursor, 1)
+    if len(item_id) != 32:
+        raise SchemaError("cursor", "is no cursor of assignments")
+    return at, item_id

@@ -1,0 +1,182 @@
+"""Clusters of low-rated answers and comments: what do the complaints have in common?"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from heedloop_server.statistics.intervals import Array
+
+MAX_TEXTS = 20_000
+MAX_CHARS = 4_000
+_COMPONENTS = 50
+_MIN_TEXTS = 10
+TOKEN = r"(?u)\b[^\W\d_][\w'’-]+\b"  # noqa: S105
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Texts that are alike.
+
+    Attributes:
+        name: the three words that set it apart, the most telling first; stable while the words are.
+        words: up to ten words by class-based TF-IDF.
+        members: indices into the texts, the most central first.
+        examples: the first of `members`.
+        cohesion: mean cosine of members and centre, 0 to 1.
+        key: short hash of `words`, to find the cluster again after the next run.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    members: tuple[int, ...]
+    examples: tuple[int, ...]
+    cohesion: float
+    key: str
+
+
+def cluster_texts(
+    texts: Sequence[str], *, num_clusters: int | None = None, embeddings: Array | None = None, seed: int = 0
+) -> list[Cluster]:
+    """Clusters of texts, the largest first; empty where there are fewer than ten texts or they share no words.
+
+    TF-IDF, reduced by SVD to 50 dimensions of unit length, k-means; the number of clusters is the one of 2 to 12 with the
+    best silhouette. `embeddings` (n, d), of a model the user runs, take the place of TF-IDF and SVD; words are counted all
+    the same.
+
+    Source: Deerwester et al. 1990 (latent semantic analysis); Rousseeuw 1987 (silhouette); Grootendorst 2022,
+    arXiv:2203.05794 (class-based TF-IDF).
+    """
+    given = [t[:MAX_CHARS] for t in texts[:MAX_TEXTS]]
+    if embeddings is not None and len(embeddings) != len(texts):
+        raise ValueError(f"{len(embeddings)} embeddings for {len(texts)} texts")
+    if len(given) < _MIN_TEXTS:
+        return []
+    points = _points(given, embeddings, seed)
+    if points is None:
+        return []
+    labels, centres = _partition(points, num_clusters, seed)
+    words = _class_words(given, labels, int(labels.max()) + 1)
+    found = [
+        _cluster(points, labels == i, centres[i], words[i])
+        for i in range(len(centres))
+        if (labels == i).any()
+    ]
+    return sorted(found, key=lambda c: (-len(c.members), c.name))
+
+
+def _points(texts: Sequence[str], embeddings: Array | None, seed: int) -> Array | None:
+    """(n, d) unit vectors; None where the texts share no words."""
+    from sklearn.decomposition import (
+        TruncatedSVD,  # scikit-learn takes two seconds to import, which a starting server shall not wait for
+    )
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    if embeddings is not None:
+        return _unit(np.asarray(embeddings, float)[: len(texts)])
+    try:
+        table = TfidfVectorizer(
+            token_pattern=TOKEN,
+            min_df=2,
+            max_df=0.8,
+            sublinear_tf=True,
+            max_features=20_000,
+            stop_words="english",
+        ).fit_transform(texts)
+    except ValueError:  # no word is left
+        return None
+    if min(table.shape) < 3:
+        return None
+    size = min(_COMPONENTS, table.shape[1] - 1, table.shape[0] - 1)
+    return _unit(TruncatedSVD(size, random_state=seed).fit_transform(table))
+
+
+def _unit(rows: object) -> Array:
+    from sklearn.preprocessing import normalize
+
+    return np.asarray(cast(Any, normalize)(rows), float)
+
+
+def _partition(points: Array, num_clusters: int | None, seed: int) -> tuple[Array, Array]:
+    """Labels (n,) and unit centres (k, d)."""
+    from sklearn.cluster import KMeans
+    from sklearn.metrics import silhouette_score
+
+    most = min(12, len(points) // 3)
+    choices = [num_clusters] if num_clusters else range(2, max(3, most + 1))
+    sample = np.random.default_rng(seed).permutation(len(points))[:2000]
+    best: tuple[float, Any] | None = None
+    for k in choices:
+        fit = cast(Any, KMeans)(min(k, len(points)), n_init=4, random_state=seed).fit(points)
+        num_found = len(set(fit.labels_[sample].tolist()))
+        score = (
+            float(silhouette_score(points[sample], fit.labels_[sample]))
+            if 1 < num_found < len(sample)
+            else -1.0
+        )
+        if best is None or score > best[0]:
+            best = (score, fit)
+    if best is None:
+        raise ValueError("num_clusters must be 1 or more")
+    return best[1].labels_, _unit(best[1].cluster_centers_)
+
+
+def _class_words(texts: Sequence[str], labels: Array, num_clusters: int) -> list[list[str]]:
+    """The ten words of each cluster by class-based TF-IDF: frequent in it, rare in the others."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    joined = [
+        " ".join(t for t, at in zip(texts, labels, strict=True) if at == i) for i in range(num_clusters)
+    ]
+    try:
+        counter = CountVectorizer(token_pattern=TOKEN, stop_words="english", max_features=20_000)
+        counts = np.asarray(cast(Any, counter.fit_transform(joined)).todense(), float)
+    except ValueError:
+        return [[] for _ in joined]
+    words = counter.get_feature_names_out()
+    frequency = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    weight = np.log1p(counts.sum(axis=1).mean() / counts.sum(axis=0))
+    scores = frequency * weight
+    return [[str(words[j]) for j in np.argsort(-row, kind="stable")[:10] if row[j] > 0] for row in scores]
+
+
+def _cluster(points: Array, mask: Array, centre: Array, words: Sequence[str]) -> Cluster:
+    members = np.flatnonzero(mask)
+    nearness = points[members] @ centre
+    ordered = members[np.argsort(-nearness, kind="stable")]
+    return Cluster(
+        name=", ".join(words[:3]) or "other",
+        words=tuple(words),
+        members=tuple(int(i) for i in ordered),
+        examples=tuple(int(i) for i in ordered[:3]),
+        cohesion=float(np.clip(nearness.mean(), 0, 1)),
+        key=hashlib.sha256(" ".join(sorted(words[:5])).encode()).hexdigest()[:12],
+    )
+
+
+def carry_names(now: Sequence[Cluster], before: Iterable[Cluster], *, least: float = 0.3) -> dict[str, str]:
+    """Key of a cluster of today -> name of the one of before that it continues, so that a name lasts over runs.
+
+    Two clusters are the same where their words overlap by `least` (Jaccard) or more; each earlier one is continued once,
+    by the one most like it.
+    """
+    pairs = sorted(
+        ((_likeness(a, b), a.key, b.key, b.name) for a in now for b in before),
+        key=lambda p: (-p[0], p[1], p[2]),
+    )
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for likeness, key, old_key, name in pairs:
+        if likeness >= least and key not in names and old_key not in taken:
+            names[key] = name
+            taken.add(old_key)
+    return names
+
+
+def _likeness(a: Cluster, b: Cluster) -> float:
+    either = set(a.words) | set(b.words)
+    return len(set(a.words) & set(b.words)) / len(either) if either else 0.0

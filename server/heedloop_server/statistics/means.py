@@ -1,0 +1,72 @@
+"""Means of numeric ratings with bootstrap intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import ndtr, stdtrit
+
+from heedloop_server.statistics.intervals import Array, Interval, clopper_pearson_bounds, tail_of
+
+
+def percentile_interval(samples: ArrayLike, *, level: float = 0.95) -> tuple[float, float] | None:
+    """The middle `level` of the finite bootstrap samples; None where fewer than 20 are finite."""
+    values = np.asarray(samples, float)
+    values = values[np.isfinite(values)]
+    if values.size < 20:
+        return None
+    low, high = np.quantile(values, [tail_of(level), 1 - tail_of(level)])
+    return float(low), float(high)
+
+
+def bootstrap_mean(
+    values: ArrayLike,
+    *,
+    scale: Sequence[float] | None = None,
+    num_samples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval | None:
+    """The mean of numeric ratings with an expanded percentile bootstrap interval.
+
+    The percentiles are widened so that small samples cover (Hesterberg 2015, Am. Stat. 69:371-386, section 4.3): the
+    plain percentile bootstrap of 5 ratings covers 83%. Where all ratings are equal the bootstrap knows nothing; with
+    `scale` = (lowest, highest possible rating) the interval then allows for the share of other ratings that
+    Clopper and Pearson's upper limit allows, without it the answer is None, as for fewer than 2 ratings.
+    """
+    x = np.asarray(values, float)
+    if x.ndim != 1 or not np.isfinite(x).all():
+        raise ValueError("values must be a flat list of finite numbers")
+    if x.size < 2:
+        return None
+    mean = float(x.mean())
+    if np.ptp(x) == 0:
+        return _constant_mean(mean, x.size, scale, level)
+    low, high = np.quantile(_bootstrap_means(x, num_samples, seed), _expanded_tails(x.size, level))
+    return Interval(mean, float(low), float(high), x.size, "bootstrap", level)
+
+
+def _constant_mean(mean: float, n: int, scale: Sequence[float] | None, level: float) -> Interval | None:
+    if scale is None:
+        return None
+    other = float(clopper_pearson_bounds(0, n, level=level)[1])
+    # a rating beyond its scale (the scale was changed) stretches it
+    lowest, highest = min(scale[0], mean), max(scale[1], mean)
+    low, high = mean - (mean - lowest) * other, mean + (highest - mean) * other
+    return Interval(mean, low, high, n, "clopper_pearson", level)
+
+
+def _expanded_tails(n: int, level: float) -> list[float]:
+    t = float(stdtrit(n - 1, 0.5 + level / 2))
+    tail = float(ndtr(-math.sqrt(n / (n - 1)) * t))
+    return [tail, 1 - tail]
+
+
+def _bootstrap_means(x: Array, num_samples: int, seed: int) -> Array:
+    """(num_samples,) means of resamples, drawn as multinomial counts of the distinct values: ratings repeat."""
+    distinct, counts = np.unique(x, return_counts=True)
+    draws = np.random.default_rng(seed).multinomial(x.size, counts / x.size, size=num_samples)
+    return draws @ distinct / x.size

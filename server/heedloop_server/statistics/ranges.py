@@ -1,0 +1,88 @@
+"""Agreement of annotators who mark character ranges in the same text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+
+import numpy as np
+
+from heedloop_server.statistics.agreement import alpha_from_counts
+from heedloop_server.statistics.intervals import Array
+
+Range = tuple[int, int]
+"""(start, end): characters from start up to, not including, end."""
+
+
+def _checked(ranges: Iterable[Range]) -> list[Range]:
+    found = sorted((int(start), int(end)) for start, end in ranges)
+    for start, end in found:
+        if not 0 <= start < end:
+            raise ValueError(f"range {start} to {end}: start must be 0 or more and end greater")
+    return found
+
+
+def merged(ranges: Iterable[Range]) -> list[Range]:
+    """The ranges without overlaps, in order; touching ones are one."""
+    out: list[Range] = []
+    for start, end in _checked(ranges):
+        if out and start <= out[-1][1]:
+            out[-1] = (out[-1][0], max(out[-1][1], end))
+        else:
+            out.append((start, end))
+    return out
+
+
+def _num_chars(ranges: Iterable[Range]) -> int:
+    return sum(end - start for start, end in ranges)
+
+
+def _num_common(a: Sequence[Range], b: Sequence[Range]) -> int:
+    return sum(max(0, min(x[1], y[1]) - max(x[0], y[0])) for x in a for y in b)
+
+
+def range_overlap(a: Iterable[Range], b: Iterable[Range]) -> float | None:
+    """Jaccard's index of the marked characters: common over marked by either; None where neither marked any."""
+    first, second = merged(a), merged(b)
+    common = _num_common(first, second)
+    either = _num_chars(first) + _num_chars(second) - common
+    return common / either if either else None
+
+
+def range_f1(a: Iterable[Range], b: Iterable[Range]) -> float | None:
+    """F1 (Dice) of the marked characters: twice the common over the sum of both; None where neither marked any.
+
+    Source: Hripcsak & Rothschild 2005, JAMIA 12:296-298: pairwise F1 is the limit of kappa as the unmarked text grows.
+    """
+    first, second = merged(a), merged(b)
+    total = _num_chars(first) + _num_chars(second)
+    return 2 * _num_common(first, second) / total if total else None
+
+
+def mean_range_overlap(annotators: Sequence[Iterable[Range]]) -> float | None:
+    """The mean of `range_overlap` over pairs of annotators of one text; None without a pair of which either marked."""
+    marks = [merged(a) for a in annotators]
+    found = [v for a, b in combinations(marks, 2) if (v := range_overlap(a, b)) is not None]
+    return float(np.mean(found)) if found else None
+
+
+def range_alpha(texts: Sequence[tuple[int, Sequence[Iterable[Range]]]]) -> float | None:
+    """Krippendorff's nominal alpha over characters, marked or not, of texts that several annotators read.
+
+    Args:
+        texts: (length in characters, ranges per annotator) of each text.
+
+    None where no character is marked, or all are: nobody then showed that they can tell the two apart.
+    """
+    return alpha_from_counts(np.concatenate([_marks(n, a) for n, a in texts]) if texts else np.empty((0, 2)))
+
+
+def _marks(length: int, annotators: Sequence[Iterable[Range]]) -> Array:
+    """(length, 2) how many annotators left each character unmarked and marked it."""
+    marked = np.zeros(length)
+    for ranges in annotators:
+        for start, end in merged(ranges):
+            if end > length:
+                raise ValueError(f"range {start} to {end} ends beyond the text's {length} characters")
+            marked[start:end] += 1
+    return np.column_stack([len(annotators) - marked, marked])

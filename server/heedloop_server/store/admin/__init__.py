@@ -1,0 +1,1 @@
+"""Keys, audit log, erasures, retention, settings, ledger, alerts."""

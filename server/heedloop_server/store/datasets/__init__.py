@@ -1,0 +1,1 @@
+"""Snapshots, exports and training runs."""

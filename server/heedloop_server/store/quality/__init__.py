@@ -1,0 +1,1 @@
+"""Counts of answers and ratings, from hourly aggregates and rows."""

@@ -1,0 +1,119 @@
+"""Pairwise judgements with the calls that were compared: what a league is made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from heedloop.schema import AuthorKind, Feedback, Target, from_json
+from heedloop_server.statistics.pairwise import Duel
+from heedloop_server.store.connection import ProjectStore
+from heedloop_server.store.feedback import JudgedCall, find_calls
+from heedloop_server.store.quality.rows import View, judged_condition
+
+__all__ = ["Judged", "read_duels"]
+
+MAX_COMPARISONS = 20_000
+_AT_ONCE = 1_000
+
+
+@dataclass(slots=True)
+class Judged:
+    """The duels of a view, and what was left out.
+
+    Attributes:
+        shown: each duel that says in which order the two were shown, with whether A was first.
+        num_unknown: pairs of answers whose call is not known, or that have one and the same value.
+    """
+
+    duels: list[Duel]
+    shown: list[tuple[Duel, bool]]
+    num_all_bad: int = 0
+    num_unknown: int = 0
+    num_raters: int = 0
+
+
+def read_duels(project: ProjectStore, view: View, field: str, judge: AuthorKind | None) -> Judged:
+    """The newest 20,000 comparisons of the view, answer against answer, by the answers' values of a field."""
+    comparisons = _comparisons(project, view, judge)
+    targets = list({a.key: a for f in comparisons if f.ranking for a in f.ranking.answers}.values())
+    calls: dict[str, JudgedCall] = {}
+    for first in range(0, len(targets), _AT_ONCE):
+        calls |= find_calls(project, targets[first : first + _AT_ONCE])
+    found = Judged([], [])
+    raters = {f.author.id for f in comparisons if f.author.id}
+    found.num_raters = len(raters)
+    for feedback in comparisons:
+        found.num_all_bad += bool(feedback.ranking and feedback.ranking.all_bad)
+        for duel, first in _duels(feedback, field, calls):
+            if duel is None:
+                found.num_unknown += 1
+                continue
+            found.duels.append(duel)
+            if first is not None:
+                found.shown.append((duel, first))
+    return found
+
+
+def _comparisons(project: ProjectStore, view: View, judge: AuthorKind | None) -> list[Feedback]:
+    params: dict[str, object] = {"judge": judge or "", "limit": MAX_COMPARISONS}
+    where = judged_condition(view, params)
+    rows = project.rows(
+        f"""
+        SELECT record
+        FROM feedback FINAL
+        WHERE {where}
+          AND kind = 'comparison'
+          AND ({{judge:String}} = '' OR author_kind = {{judge:String}})
+        ORDER BY created_at DESC
+        LIMIT {{limit:UInt32}}
+        """,  # noqa: S608
+        params,
+    )
+    return [from_json(Feedback, json.loads(r["record"])) for r in rows]
+
+
+def _duels(
+    feedback: Feedback, field: str, calls: dict[str, JudgedCall]
+) -> Iterator[tuple[Duel | None, bool | None]]:
+    ranking = feedback.ranking
+    if ranking is None:
+        return
+    order = {answer: place for place, answer in enumerate(ranking.shown_order or ())}
+    for i, j in combinations(range(len(ranking.answers)), 2):
+        a, b = (_call(ranking.answers[k], calls) for k in (i, j))
+        name_a, name_b = _value(a, field), _value(b, field)
+        if a is None or b is None or not name_a or not name_b or name_a == name_b:
+            yield None, None
+            continue
+        result = 0.5 if ranking.ranks[i] == ranking.ranks[j] else float(ranking.ranks[i] < ranking.ranks[j])
+        length = float(a.copied["call_answer_chars"] - b.copied["call_answer_chars"])
+        duel = Duel(name_a, name_b, result, feedback.author.id, length)
+        yield duel, order[i] < order[j] if order else None
+
+
+def _call(target: Target, calls: dict[str, JudgedCall]) -> JudgedCall | None:
+    return calls.get(target.key)
+
+
+def _value(call: JudgedCall | None, field: str) -> str:
+    if call is None:
+        return ""
+    if field.startswith("metadata."):
+        return str(call.copied["call_metadata"].get(field.removeprefix("metadata."), ""))
+    return str(getattr(call, field))
+
+
+def pair_counts(duels: Sequence[Duel]) -> dict[tuple[str, str], tuple[int, int, int]]:
+    """(a, b), a before b -> (wins of a, wins of b, ties)."""
+    found: dict[tuple[str, str], tuple[int, int, int]] = {}
+    for duel in duels:
+        a, b = str(duel.a), str(duel.b)
+        result = duel.result
+        if b < a:
+            a, b, result = b, a, 1 - result
+        had = found.get((a, b), (0, 0, 0))
+        found[a, b] = (had[0] + (result == 1), had[1] + (result == 0), had[2] + (result == 0.5))
+    return found

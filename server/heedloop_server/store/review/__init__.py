@@ -1,0 +1,1 @@
+"""Review queues, items, assignments and judgements."""

@@ -1,0 +1,476 @@
+"""Every worked example with a known answer, read from the shared file: statistic name -> our function.
+
+An example whose expected value is a text that begins with "undefined" or "no data" must come back as None. A statistic
+without a reader fails: nothing passes by not being looked at. Where data is not at hand, the example is skipped by name.
+"""
+
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from heedloop_server.statistics import (
+    agreement,
+    drift,
+    multiplicity,
+    pairwise,
+    selection,
+    sequential,
+    stratified,
+)
+from heedloop_server.statistics.consensus import consensus_labels, dawid_skene, majority_vote
+from heedloop_server.statistics.intervals import binomial_interval, exact_coverage, newcombe
+from heedloop_server.statistics.patterns import Cell, overrepresented
+
+
+class NotAtHand(Exception):
+    """The example needs data that is not in the shared folder."""
+
+
+def _vectors():
+    path = Path(os.environ.get("HEEDLOOP_SHARED", "/nonexistent"), "stats", "vectors.json")
+    return json.loads(path.read_text())["vectors"] if path.is_file() else []
+
+
+# ------------------------------------------------------------------------------------------------- the readers
+#
+# The file names inputs as their sources do, and others of the kind are kept: an input is read by what its name begins with
+# or by any of the names that say the same, and what an example leaves out has its usual value.
+
+
+def _input(given, *names, default=None):
+    """The input of the first of these names, or one that begins with it; the default, or KeyError where there is none."""
+    lowered = {key.lower(): value for key, value in given.items()}
+    for name in names:
+        if name in lowered:
+            return lowered[name]
+    for name in names:
+        for key, value in lowered.items():
+            if key.startswith(name):
+                return value
+    if default is None:
+        raise KeyError(f"none of {names} is in {sorted(given)}")
+    return default
+
+
+def _level(given):
+    return _input(given, "level", "confidence", default=0.95)
+
+
+def _ends(interval):
+    return None if interval is None else [interval.low, interval.high]
+
+
+def _estimate(interval):
+    return None if interval is None else interval.estimate
+
+
+def _fleiss(given):
+    if any(k.lower().startswith("counts") or "items_x_categories" in k for k in given):
+        counts = _input(given, "counts", "items_x_categories", "table")
+    else:
+        counts = agreement.counts_of_ratings(_input(given, "coders_x_units", "raters_x_items", "ratings"))
+    kappa = agreement.fleiss_kappa(counts)
+    return {
+        "kappa": kappa,
+        "fleiss": kappa,
+        "fleiss_kappa": kappa,
+        "randolph": agreement.randolph_kappa(counts),
+        "gwet_ac1": agreement.gwet_ac1(counts),
+        "ac1": agreement.gwet_ac1(counts),
+        "P_i": agreement.agreement_per_unit(counts),
+        "p_o": agreement.percent_agreement(counts),
+        "percent": agreement.percent_agreement(counts),
+        "any": kappa,
+    }
+
+
+def _cohen(given):
+    if any("table" in k.lower() or "confusion" in k.lower() for k in given):
+        table = _input(given, "table", "confusion")
+    else:
+        a, b = (
+            _input(given, "a", "ratera", "rater_a", "rater1"),
+            _input(given, "b", "raterb", "rater_b", "rater2"),
+        )
+        known = agreement._categories([a, b])
+        table = agreement.confusion_table(a, b, given.get("categories", known))
+    kappa = agreement.cohen_kappa(table)
+    weighted = {w: agreement.cohen_kappa(table, weights=w) for w in ("linear", "quadratic")}
+    asked = weighted.get(given.get("weights"), kappa)
+    return {
+        "kappa": asked,
+        "cohen": asked,
+        "unweighted": kappa,
+        **weighted,
+        **{f"kappa_{w}": v for w, v in weighted.items()},
+        **{f"weighted_kappa_{w}": v for w, v in weighted.items()},
+        "weighted_kappa": weighted.get(given.get("weights"), weighted["linear"]),
+        "gwet_ac1": agreement.gwet_ac1(agreement.counts_of_table(table)),
+        "ac1": agreement.gwet_ac1(agreement.counts_of_table(table)),
+        "p_o": agreement.percent_agreement_table(table),
+        "percent": agreement.percent_agreement_table(table),
+        "any": asked,
+    }
+
+
+def _alpha(given):
+    metrics = ("nominal", "ordinal", "interval", "ratio")
+    ratings = _input(given, "coders_x_units", "raters_x_units", "raters_x_items", "ratings", "data")
+    found = {}
+    for metric in metrics:
+        try:
+            found[metric] = agreement.krippendorff_alpha(
+                ratings, metric=metric, categories=given.get("categories")
+            )
+        except ValueError:  # labels that are no numbers have no interval and no ratio
+            assert metric in ("interval", "ratio")
+    alpha = found[given.get("metric", given.get("level_of_measurement", "nominal"))]
+    undefined = all(v is None for v in found.values())
+    return found | {"alpha": alpha, "any": None if undefined else found}
+
+
+def _dawid_skene(given):
+    triples = [tuple(t) for t in _input(given, "worker_task_label", "judgements", "votes", "triples")]
+    repeats = len({(t[0], t[1]) for t in triples}) < len(triples)
+    smoothing = given.get("smoothing", 1e-9 if repeats else 0.01)
+    model = dawid_skene(triples, n_iter=given.get("n_iter", 100), repeats=repeats, smoothing=smoothing)
+    if model is None:
+        return dict.fromkeys(("labels", "any"))
+    share = dict(zip(model.labels, model.prior.tolist(), strict=True))
+    return {
+        "labels": consensus_labels(model.consensus),
+        "majority": consensus_labels(majority_vote(triples)),
+        "posterior": {
+            u: dict(zip(model.labels, p.tolist(), strict=True)) for u, p in model.posterior.items()
+        },
+        "probabilities": {
+            u: dict(zip(model.labels, p.tolist(), strict=True)) for u, p in model.posterior.items()
+        },
+        "prior": share,
+        "class_prevalence": share,
+        "error_rates": {w: q.confusion for w, q in model.annotators.items()},
+        "confusion": {w: q.confusion for w, q in model.annotators.items()},
+        "accuracy": {w: q.accuracy.estimate for w, q in model.annotators.items()},
+    }
+
+
+def _binomial(given):
+    successes, n = _input(given, "successes", "x", "k", "up"), _input(given, "n", "trials", "num")
+    found = {}
+    for level in (0.9, 0.95, 0.99, _level(given)):
+        for method in ("wilson", "clopper_pearson", "jeffreys", "agresti_coull", "wald"):
+            ends = _ends(binomial_interval(successes, n, method=method, level=level))
+            found[f"{method}{100 * level:g}"] = ends
+            if level == _level(given):
+                found[method] = ends
+    rate = None if n == 0 else successes / n
+    return found | {"any": found["wilson"], "estimate": rate, "rate": rate, "p": rate}
+
+
+def _newcombe(given):
+    pairs = [_input(given, *names) for names in (("x1",), ("n1",), ("x2",), ("n2",))]
+    found = {"ci" + f"{100 * v:g}": _ends(newcombe(*pairs, level=v)) for v in (0.9, 0.95, 0.99)}
+    interval = newcombe(*pairs, level=_level(given))
+    return found | {
+        "ci": _ends(interval),
+        "difference": _estimate(interval),
+        "estimate": _estimate(interval),
+        "any": interval,
+    }
+
+
+def _coverage(given):
+    methods = ("wald", "wilson", "jeffreys", "clopper_pearson", "agresti_coull")
+    return {m: exact_coverage(given["n"], given["p"], method=m, level=_level(given)) for m in methods}
+
+
+def _bh(given):
+    p, level = _input(given, "p"), _input(given, "q", "alpha", "level", default=0.05)
+    found = {}
+    for name, adjust in (
+        ("bh", multiplicity.benjamini_hochberg),
+        ("holm", multiplicity.holm),
+        ("bonferroni", multiplicity.bonferroni),
+    ):
+        adjusted = adjust(p)
+        found[f"adjusted_{name}"] = adjusted
+        found[f"rejected_{name}"] = multiplicity.num_rejected(adjusted, level=level)
+    return found | {
+        "adjusted": found["adjusted_bh"],
+        "rejected": found["rejected_bh"],
+        "q": found["adjusted_bh"],
+    }
+
+
+def _stratified(given):
+    name, strata = next((k, v) for k, v in given.items() if k.startswith("strata"))
+    found = stratified.stratified_comparison(strata)
+    tables = np.array(list(strata.values()))
+    up, num = tables.sum(axis=0)[:, 0], tables.sum(axis=(0, 2))
+    sides = (
+        [part.split()[0] for part in name.rpartition("(")[2].rstrip(")").split(",")]
+        if "rows" in name
+        else "ab"
+    )
+    crude = {
+        side: [int(up[i]), int(num[i]), up[i] / num[i] if num[i] else None] for i, side in enumerate(sides)
+    }
+    ratio, common = _estimate(found.odds_ratio), _estimate(found.difference)
+    return Named(
+        {
+            "crude": crude,
+            "crude_difference": _estimate(found.crude),
+            "by_stratum": {s.name: [_estimate(s.a), _estimate(s.b)] for s in found.strata},
+            "mantel_haenszel_odds_ratio_ci95": _ends(found.odds_ratio),
+            "mantel_haenszel_odds_ratio": ratio,
+            "mantel_haenszel_difference_ci95": _ends(found.difference),
+            "mantel_haenszel_difference": common,
+            "mantel_haenszel_risk_difference": common,
+            "cmh_p": found.p_value,
+            "p_value": found.p_value,
+            "odds_ratio": ratio,
+            "reversal": found.reversal,
+            "any": found.difference,
+        }
+    )
+
+
+class Named(dict):
+    """A dictionary that also knows a name with something said behind it, such as `…_open_vs_perc`."""
+
+    def __missing__(self, name):
+        known = [k for k in self if name.startswith(k)]
+        if not known:
+            raise KeyError(name)
+        return self[max(known, key=len)]
+
+
+def _bradley_terry(given):
+    wins = np.array(_input(given, "wins"), float)
+    items = given.get("items", list(range(len(wins))))
+    if given.get("ties"):
+        model = pairwise.davidson(wins, given["ties"])
+        logs = None if model is None else model.log_strength
+        found = {"tie": None if model is None else model.tie, "nu": None if model is None else model.tie}
+    else:
+        logs, found = pairwise.bradley_terry(wins), {}
+    for i, item in enumerate(items):
+        found[f"log_ability_ref_{item}"] = None if logs is None else logs - logs[i]
+    share = None if logs is None else np.exp(logs) / np.exp(logs).sum()
+    asked = found.get(f"log_ability_ref_{given.get('reference', items[-1])}")
+    return found | {"log_ability": asked, "centred": logs, "strength_shares": share, "any": logs}
+
+
+def _elo(given):
+    found = pairwise.elo(given["games"], k=given.get("k", 32), start=given.get("start", 1500))
+    return Named({"after": found, "ratings": found, "note": None})
+
+
+def _peeking(given):
+    level = _input(given, "nominal_alpha", "alpha", "level", default=0.05)
+    looks = given["looks"] if isinstance(given["looks"], list) else [given["looks"]]
+    return {"type_I": [sequential.repeated_testing_error(n, level=level) for n in looks]}
+
+
+def _e_value(given):
+    found = [sequential.e_value_half(*pair) for pair in _input(given, "pairs")]
+    return {"e": found, "log_e": [math.log(e) for e in found]}
+
+
+def _cusum(given):
+    target = _input(given, "target", "mu", default=0.0)
+    found = drift.tabular_cusum(_input(given, "x", "values"), target=target, k=given["k"], h=given["h"])
+    first = None if found.alarm_index is None else found.alarm_index + 1
+    return {
+        "S_hi": found.high,
+        "S_lo": found.low,
+        "first_alarm_index_1based": first,
+        "first_alarm_index_0based": found.alarm_index,
+    }
+
+
+def _selection(given):
+    """The simulation that the example describes: 120,000 answers; ups rated with 5.5%, downs with 11%; the mean of 20."""
+    runs = [_one_selection(np.random.default_rng(seed)) for seed in range(20)]
+    return {k: np.mean([r[k] for r in runs], axis=0) for k in runs[0]}
+
+
+def _one_selection(rng):
+    up = rng.random(120_000) < 0.7719
+    propensity = np.where(up, 0.055, 0.11)
+    rated = rng.random(up.size) < propensity
+    plain = selection.rater_bias(int(up[rated].sum()), int(rated.sum()), up.size, [], [])
+    weighted = selection.inverse_propensity_rate(up[rated].astype(float), propensity[rated])
+    return {
+        "true_up_rate": float(up.mean()),
+        "rate_among_rated": plain.self_selected.estimate,
+        "coverage": float(rated.mean()),
+        "manski_bounds": list(plain.bounds),
+        "ipw_with_known_propensity": weighted.estimate,
+    }
+
+
+def _shuffled_patterns(given):
+    """143 groups of five attributes, outcome shuffled 200 times: how many runs discover anything."""
+    rng = np.random.default_rng(3)
+    sizes, n = (6, 3, 2, 4, 3), 8000
+    values = np.stack([rng.integers(k, size=n) for k in sizes], axis=1)
+    code = np.ravel_multi_index(values.T, sizes)
+    rated = np.bincount(code, minlength=int(np.prod(sizes)))
+    places = np.array(np.unravel_index(np.arange(rated.size), sizes)).T
+    attributes = [frozenset((f"f{i}", str(v)) for i, v in enumerate(row)) for row in places]
+    bad, runs = np.zeros(n), 0
+    bad[: int(0.37 * n)] = 1
+    for _ in range(200):
+        counts = np.bincount(code, weights=rng.permutation(bad), minlength=rated.size)
+        cells = [Cell(a, int(m), int(b)) for a, m, b in zip(attributes, rated, counts, strict=True) if m]
+        report = overrepresented(cells)
+        assert report.num_tested == 143
+        runs += bool(report.patterns or report.explained)
+    return {"runs_with_any_discovery": runs, "of": 200, "limit": runs / 200 if runs / 200 > 0.05 else 0.05}
+
+
+def _e_process(given):
+    """4,000 runs of 1,000 paired comparisons, looked at after every one (the z-test from the 20th on)."""
+    rng, steps = np.random.default_rng(11), np.arange(1, 1001)
+    from scipy.special import betaln
+
+    def run(p, runs=4000):
+        wins = (rng.random((runs, 1000)) < p).cumsum(axis=1)
+        log_e = betaln(wins + 1, steps - wins + 1) + steps * np.log(2)
+        return wins, log_e >= np.log(20)
+
+    null_wins, null = run(0.5)
+    z = (null_wins - steps / 2) / np.sqrt(steps / 4)
+    weak, strong = run(0.55), run(0.6)
+    z_fixed = (weak[0][:, -1] - 500) / np.sqrt(250)
+    stops = np.where(strong[1].any(axis=1), strong[1].argmax(axis=1) + 1, np.inf)
+    assert sequential.e_value_half(60, 40) == pytest.approx(np.exp(betaln(61, 41)) * 2.0**100)
+    return {
+        "type_I_p=.5": null.any(axis=1).mean(),
+        "naive_z_peeking_type_I": (np.abs(z[:, 19:]) > 1.96).any(axis=1).mean(),
+        "power_p=.55_evalue": weak[1].any(axis=1).mean(),
+        "power_p=.55_fixed_n": (np.abs(z_fixed) > 1.96).mean(),
+        "power_p=.6_evalue": strong[1].any(axis=1).mean(),
+        "median_stop_p=.6": np.median(stops),
+    }
+
+
+def _not_at_hand(given):
+    raise NotAtHand(f"{given['dataset']} is not in the shared folder")
+
+
+READERS = {
+    "fleiss_kappa": _fleiss,
+    "fleiss_kappa/randolph_free_marginal": _fleiss,
+    "randolph_free_marginal": _fleiss,
+    "gwet_ac1": lambda given: _cohen(given) if any("table" in k for k in given) else _fleiss(given),
+    "percent_agreement": _fleiss,
+    "cohen_kappa": _cohen,
+    "weighted_kappa": _cohen,
+    "cohen_weighted_kappa": _cohen,
+    "krippendorff_alpha": _alpha,
+    "dawid_skene_em": _dawid_skene,
+    "dawid_skene": _dawid_skene,
+    "majority_vote": _dawid_skene,
+    "davidson": _bradley_terry,
+    "bradley_terry_with_ties": _bradley_terry,
+    "bradley_terry": _bradley_terry,
+    "holm": _bh,
+    "bonferroni": _bh,
+    "mantel_haenszel": _stratified,
+    "cusum": _cusum,
+    "bradley_terry_benchmark": _not_at_hand,
+    "binomial_interval": _binomial,
+    "difference_of_proportions_newcombe_hybrid_score": _newcombe,
+    "exact_coverage_of_95pct_interval": _coverage,
+    "benjamini_hochberg": _bh,
+    "stratified_comparison": _stratified,
+    "bradley_terry_mle": _bradley_terry,
+    "elo": _elo,
+    "repeated_testing_type_I_error": _peeking,
+    "e_value_H0_p_half": _e_value,
+    "tabular_cusum": _cusum,
+    "non-response bias": _selection,
+    "subgroup lift + BH-FDR": _shuffled_patterns,
+    "always-valid binomial test": _e_process,
+}
+
+
+# ---------------------------------------------------------------------------------------------- the comparison
+
+# counts of runs, not rates: the example's tolerance is meant per run
+SCALE = {"runs_with_any_discovery": 200, "median_stop_p=.6": 210}
+TEXTS = ("undefined", "no data")
+
+
+def _agrees(found, expected, tolerance, where):
+    if expected is None or (isinstance(expected, str) and expected.startswith(TEXTS)):
+        assert found is None, f"{where}: {found!r} should be undefined"
+    elif isinstance(expected, str):
+        assert found in (None, expected), where
+    elif isinstance(expected, dict):
+        for key, value in expected.items():
+            _agrees(_entry(found, key, where), value, tolerance * SCALE.get(key, 1), f"{where}.{key}")
+    elif isinstance(expected, list):
+        assert len(found) == len(expected), where
+        for i, value in enumerate(expected):
+            _agrees(found[i], value, tolerance, f"{where}[{i}]")
+    else:
+        assert found == pytest.approx(expected, abs=tolerance + 1e-12), where
+
+
+def _entry(found, key, where):
+    """An entry by its key; JSON has only texts as keys, and the statistic may have numbers."""
+    if found is None:
+        return None
+    by_text = {str(k): v for k, v in found.items()}
+    try:
+        return found[key] if key in found else by_text[key] if key in by_text else found[key]
+    except KeyError:
+        raise AssertionError(f"{where}: nothing is read for {key!r}, only {sorted(by_text)}") from None
+
+
+def test_variants_of_the_file_are_read():
+    """Names, levels and parts that the kept examples may have."""
+    kinds = {
+        "binomial_interval": ({"x": 0, "n": 20, "level": 0.9}, {"wilson90": [0, 0.1192], "estimate": 0.0}),
+        "difference_of_proportions_newcombe_hybrid_score": ({"x1": 0, "n1": 0, "x2": 1, "n2": 2}, {"ci95": "undefined"}),
+        "cohen_kappa": ({"raterA": ["y", "n", "y"], "raterB": ["y", "n", "n"]}, {"kappa": 0.4, "p_o": 0.6667}),
+        "weighted_kappa": ({"table": [[0, 4, 1], [0, 8, 0], [0, 1, 5]], "weights": "linear"}, {"kappa": 0.4701}),
+        "krippendorff_alpha": ({"raters_x_units": [["a", "b", None], ["a", "b", "b"]]}, {"nominal": 1.0}),
+        "gwet_ac1": ({"counts": [[2, 0], [0, 2]]}, {"gwet_ac1": 1.0}),
+        "dawid_skene": ({"judgements": [["a", 1, "x"], ["b", 1, "x"]]}, {"labels": {"1": "x"}, "prior": {"x": 1.0}}),
+        "bradley_terry_mle": ({"wins": [[0, 5], [0, 0]]}, {"log_ability": "undefined: never beaten"}),
+        "davidson": ({"wins": [[0, 2], [1, 0]], "ties": [[0, 1], [1, 0]]}, {"centred": [0.3466, -0.3466]}),
+        "stratified_comparison": (
+            {"strata[success,fail] rows=(men, women)": {"A": [[5, 5], [5, 5]]}},
+            {"crude": {"men": [5, 10, 0.5]}, "mantel_haenszel_odds_ratio_men_vs_women": 1.0, "reversal": False},
+        ),
+        "holm": ({"p_values": [0.01, 0.04, 0.03, 0.005]}, {"adjusted_holm": [0.03, 0.06, 0.06, 0.02]}),
+        "elo": ({"games": [["A", "B"]]}, {"after_one": {"A": 1516, "B": 1484}}),
+    }  # fmt: skip
+    for statistic, (given, expected) in kinds.items():
+        _agrees(READERS[statistic](given), expected, 1e-4, statistic)
+    with pytest.raises(AssertionError, match="nothing is read"):
+        _agrees({"a": 1}, {"b": 1}, 0, "unknown")
+
+
+@pytest.mark.shared
+def test_the_file_is_there():
+    assert len(_vectors()) >= 39
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("vector", [pytest.param(v, id=v["id"]) for v in _vectors()])
+def test_worked_example(vector):
+    assert vector["statistic"] in READERS, f"no reader for {vector['statistic']}"
+    try:
+        found = READERS[vector["statistic"]](vector["input"])
+    except NotAtHand as why:
+        pytest.skip(str(why))
+    _agrees(found, vector["expected"], vector["abs_tol"], vector["id"])

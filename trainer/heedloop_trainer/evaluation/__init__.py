@@ -1,0 +1,1 @@
+"""Evaluation: held-out rows, intervals, the promotion gate."""

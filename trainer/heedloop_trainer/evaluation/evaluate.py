@@ -1,0 +1,277 @@
+"""How good a model really is: held-out judgements beside the baselines, and new against parent.
+
+Every number comes with a 95% interval. Comparisons of one judge are not independent, so their intervals resample judges,
+not rows, and prompt groups where the judges have no name. Two baselines stand in every report: "the longer answer wins", and a logistic regression on TF-IDF differences;
+a reward model that does not beat them has learned nothing worth running PPO against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+
+from heedloop.schema import Comparison, PromptRow
+from heedloop_trainer.evaluation.calibration import calibration_error, log_loss, reliability
+from heedloop_trainer.evaluation.estimates import Estimate, cluster_bootstrap, row_bootstrap
+from heedloop_trainer.evaluation.slices import Attributes, slice_estimates
+from heedloop_trainer.generation.cached import CachedGenerator, SamplingConfig
+from heedloop_trainer.nn.models import RewardModel, evaluating, stop_ids
+from heedloop_trainer.nn.sequences import Encoder
+from heedloop_trainer.ppo.rollout import Response, RewardFunction
+
+__all__ = [
+    "WinRate",
+    "bag_of_words_margins",
+    "best_of",
+    "compare_policies",
+    "evaluate_comparisons",
+    "length_margins",
+    "reward_margins",
+    "sample_responses",
+    "score_responses",
+]
+
+# ----------------------------------------------------------------------------------------- margins of comparisons
+
+
+def length_margins(rows: Sequence[Comparison]) -> np.ndarray:
+    """Characters of chosen minus rejected: "the longer answer wins"."""
+    return np.array([len(r.chosen) - len(r.rejected) for r in rows], dtype=float)
+
+
+def bag_of_words_margins(train: Sequence[Comparison], test: Sequence[Comparison]) -> np.ndarray:
+    """Log-odds that `chosen` wins from a logistic regression on TF-IDF differences (words and pairs of words).
+
+    Each training pair enters both ways round, so that the model has no side to prefer.
+    """
+    decided = [r for r in train if not r.tie]
+    if not decided:
+        return np.zeros(len(test))
+    vectors = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
+    try:
+        vectors.fit([t for r in decided for t in (r.chosen, r.rejected)])
+    except ValueError:  # nothing occurs twice in so few rows
+        vectors = TfidfVectorizer().fit([t for r in decided for t in (r.chosen, r.rejected)])
+
+    def differences(rows: Sequence[Comparison]) -> Any:
+        return vectors.transform([r.chosen for r in rows]) - vectors.transform([r.rejected for r in rows])
+
+    gaps = differences(decided)
+    from scipy.sparse import vstack
+
+    weights = np.array([r.weight for r in decided])
+    model = LogisticRegression(C=1.0, max_iter=1000, fit_intercept=False)
+    labels = np.r_[np.ones(gaps.shape[0]), np.zeros(gaps.shape[0])]
+    model.fit(vstack([gaps, -gaps]), labels, sample_weight=np.r_[weights, weights])
+    return model.decision_function(differences(test))
+
+
+def reward_margins(
+    reward_model: RewardModel, rows: Sequence[Comparison], *, max_tokens: int = 16_384
+) -> np.ndarray:
+    """Log-odds that `chosen` wins: the raw rewards' difference, divided by the model's calibration temperature."""
+    encoder = Encoder(reward_model.tokenizer)
+    prompts = [r.prompt for r in rows]
+    sequences = encoder.sequences(prompts + prompts, [r.chosen for r in rows] + [r.rejected for r in rows])
+    with evaluating(reward_model):
+        raw = reward_model.outputs(sequences, max_tokens=max_tokens)[:, 0].double().numpy()
+    return (raw[: len(rows)] - raw[len(rows) :]) / reward_model.temperature
+
+
+def _accuracy(rows: Sequence[Comparison], margins: np.ndarray) -> Estimate:
+    right = np.where(margins == 0, 0.5, margins > 0).astype(float)
+    weights = np.array([r.weight for r in rows])
+    return cluster_bootstrap(right, _clusters(rows), weights)
+
+
+def _clusters(rows: Sequence[Comparison]) -> list[Any]:
+    """What goes together: a judge's rows; those of nobody by name (also a majority's) by their prompt group."""
+    return [r.author if r.author is not None else ("group", r.group) if r.group else None for r in rows]
+
+
+def evaluate_comparisons(
+    test: Sequence[Comparison],
+    train: Sequence[Comparison],
+    *,
+    models: Mapping[str, np.ndarray] | None = None,
+    ceiling: float | None = None,
+    attributes: Attributes | None = None,
+) -> dict[str, Any]:
+    """Held-out pairwise accuracy of reward models beside chance, length and bag of words, as JSON.
+
+    Args:
+        test: held-out comparisons; ties are counted but decide nothing.
+        train: what the bag-of-words baseline is fitted on.
+        models: log-odds that `chosen` wins by a model's name, one per row of `test`. The first is the one in question:
+            calibration and slices are its.
+        ceiling: the accuracy that no model can exceed on single votes, from how far judges agree.
+        attributes: which slices each trace is in.
+
+    Raises:
+        ValueError: no decided comparison is held out.
+    """
+    keep = [i for i, r in enumerate(test) if not r.tie]
+    decided = [test[i] for i in keep]
+    if not decided:
+        raise ValueError(
+            f"none of the {len(test)} held-out comparisons is decided; there is nothing to measure accuracy on"
+        )
+    margins = {
+        "longer answer wins": length_margins(decided),
+        "bag of words": bag_of_words_margins(train, decided),
+        **{name: values[keep] for name, values in (models or {}).items()},
+    }
+    accuracies: dict[str, Any] = {"chance": {"estimate": 0.5}}
+    accuracies |= {name: asdict(_accuracy(decided, values)) for name, values in margins.items()}
+    report: dict[str, Any] = {
+        "num_comparisons": len(decided),
+        "num_ties": len(test) - len(decided),
+        "num_judges": len({r.author for r in decided if r.author is not None}),
+        "num_train": len(train),
+        "accuracy": accuracies,
+        "agreement_ceiling": ceiling,
+    }
+    if models:
+        report |= _calibration_and_slices(decided, margins[next(iter(models))], attributes or {})
+    return report
+
+
+def _calibration_and_slices(
+    rows: Sequence[Comparison], margins: np.ndarray, attributes: Attributes
+) -> dict[str, Any]:
+    right = np.where(margins == 0, 0.5, margins > 0).astype(float)
+    slices = slice_estimates(rows, right, _clusters(rows), attributes)
+    return {
+        "calibration_error": calibration_error(margins),
+        "log_loss": log_loss(margins),
+        "reliability": [asdict(b) for b in reliability(margins)],
+        "slices": {name: asdict(found) for name, found in slices.items()},
+    }
+
+
+# ----------------------------------------------------------------------------------------------- new against parent
+
+
+def sample_responses(
+    policy: Any,
+    tokenizer: Any,
+    prompts: Sequence[PromptRow],
+    config: SamplingConfig,
+    *,
+    max_prompt_tokens: int = 1024,
+) -> list[Response]:
+    """One response of a policy per prompt."""
+    encoder = Encoder(tokenizer, max_prompt_tokens, config.max_new_tokens)
+    generate = CachedGenerator(policy, stop_ids(policy, tokenizer))
+    out = generate(encoder.prompts([p.prompt for p in prompts]), config)
+    return [
+        Response(p, encoder.decode(g.response_ids), g.response_ids, g.ended)
+        for p, g in zip(prompts, out, strict=True)
+    ]
+
+
+def score_responses(
+    responses: Sequence[Response], judge: RewardModel | RewardFunction, *, max_tokens: int = 16_384
+) -> np.ndarray:
+    """A judge's number for each response, float64 [n]."""
+    if not isinstance(judge, RewardModel):
+        return np.array([float(v) for v in judge(responses)])
+    encoder = Encoder(judge.tokenizer)
+    sequences = encoder.sequences([r.prompt.prompt for r in responses], [r.text for r in responses])
+    return judge.score(sequences, max_tokens=max_tokens).double().numpy()
+
+
+def best_of(
+    policy: Any,
+    tokenizer: Any,
+    prompts: Sequence[PromptRow],
+    judge: RewardModel | RewardFunction,
+    config: SamplingConfig,
+    *,
+    num_candidates: int,
+    max_prompt_tokens: int = 1024,
+) -> list[Response]:
+    """The response per prompt that the judge scores highest of `num_candidates`: a reward model's gain without training.
+
+    Its KL to the policy is at most log n - (n - 1) / n nats (arXiv 2112.09332, section 3.2).
+    """
+    if num_candidates < 1:
+        raise ValueError(f"num_candidates must be 1 or more, not {num_candidates}")
+    repeated = [p for p in prompts for _ in range(num_candidates)]
+    candidates = sample_responses(policy, tokenizer, repeated, config, max_prompt_tokens=max_prompt_tokens)
+    scores = score_responses(candidates, judge).reshape(len(prompts), num_candidates)
+    return [candidates[i * num_candidates + int(k)] for i, k in enumerate(scores.argmax(1))]
+
+
+@dataclass(frozen=True, slots=True)
+class WinRate:
+    """New against parent on the same prompts.
+
+    Attributes:
+        win_rate: share of prompts on which the new answer scores higher, ties half.
+        gain: mean difference of scores.
+        length_controlled: win rate expected at equal length, by a logistic regression on the length difference.
+        length_ratio: mean characters of new answers over those of the parent.
+        slices: win rates by slice.
+    """
+
+    win_rate: Estimate
+    gain: Estimate
+    length_controlled: Estimate
+    length_ratio: float
+    slices: Mapping[str, Estimate] = field(default_factory=dict)
+
+
+def compare_policies(
+    new: Sequence[Response],
+    parent: Sequence[Response],
+    judge: RewardModel | RewardFunction,
+    *,
+    attributes: Attributes | None = None,
+) -> WinRate:
+    """Win rate of `new` over `parent`, prompt by prompt, clustered by prompt group."""
+    gaps = score_responses(new, judge) - score_responses(parent, judge)
+    groups = [r.prompt.group or None for r in new]
+    wins = np.where(gaps == 0, 0.5, gaps > 0).astype(float)
+    lengths = np.array([len(a.text) - len(b.text) for a, b in zip(new, parent, strict=True)], dtype=float)
+    before = max(1, sum(len(r.text) for r in parent))
+    return WinRate(
+        cluster_bootstrap(wins, groups),
+        cluster_bootstrap(gaps, groups, share=False),
+        _length_controlled(wins, lengths),
+        sum(len(r.text) for r in new) / before,
+        slice_estimates([r.prompt for r in new], wins, groups, attributes or {}),
+    )
+
+
+def _length_controlled(wins: np.ndarray, lengths: np.ndarray) -> Estimate:
+    """Win rate at equal length: the intercept of a logistic regression on the (bounded) length difference.
+
+    After "Length-Controlled AlpacaEval" (arXiv 2404.04475): tanh of the standardised difference, so that one huge answer
+    does not decide the slope.
+    """
+    features = np.tanh(lengths / max(float(lengths.std()), 1e-9))[:, None]
+
+    def fit(rows: np.ndarray) -> float:
+        won, x = wins[rows], features[rows]
+        both = np.r_[np.ones(len(rows)), np.zeros(len(rows))]
+        weights = np.r_[won, 1 - won]
+        if weights[both == 1].sum() == 0 or weights[both == 0].sum() == 0:
+            return float(won.mean())
+        model = LogisticRegression(C=10.0).fit(np.r_[x, x], both, sample_weight=weights)
+        return float(1 / (1 + np.exp(-model.intercept_[0])))
+
+    return row_bootstrap(fit, len(wins))
+
+
+def response_table(responses: Sequence[Response]) -> dict[str, float]:
+    """Mean length in characters and the share that ended."""
+    return {
+        "length": float(np.mean([len(r.text) for r in responses])),
+        "ended_share": float(np.mean([r.ended for r in responses])),
+    }

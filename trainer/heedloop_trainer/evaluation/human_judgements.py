@@ -1,0 +1,96 @@
+"""People as judges: a new model's answers and its parent's, side by side in a review queue, and what was said of them."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from heedloop.client import Client
+from heedloop.schema import Call, Message, utc_now
+from heedloop_trainer.evaluation.estimates import cluster_bootstrap
+from heedloop_trainer.ppo.rollout import Response
+
+__all__ = ["put_to_review", "win_rate_by_people"]
+
+ENVIRONMENT = "evaluation"
+"""Of calls that no user saw: rates of production filter by another one."""
+STORED_WITHIN_S = 60.0
+
+
+def put_to_review(
+    client: Client, queue_id: str, new: Sequence[Response], parent: Sequence[Response], run_id: str
+) -> dict[str, Any]:
+    """Send both models' answers as calls and put each pair into the queue; equal answers are left out.
+
+    Sending it again adds nothing: ids are made from the run and the row. The judge sees neither which model is new nor its
+    name, unless the queue shows it; the order shown is the queue's.
+
+    Raises:
+        TimeoutError: the server has not stored the calls after a minute.
+    """
+    pairs = [i for i, (a, b) in enumerate(zip(new, parent, strict=True)) if a.text != b.text]
+    sides = {"new": new, "parent": parent}
+    calls = {(i, side): _call(run_id, i, side, sides[side][i]) for i in pairs for side in sides}
+    client.send_calls(calls.values())
+    _wait_until_stored(client)
+    targets = [{side: _target(calls[i, side]) for side in sides} for i in pairs]
+    body = {"source": "targets", "items": [[t["new"], t["parent"]] for t in targets]}
+    added = client.review("POST", f"queues/{queue_id}/items", body)
+    return {"queue_id": queue_id, "num_equal": len(new) - len(pairs), "pairs": targets, **added}
+
+
+def _call(run_id: str, row: int, side: str, response: Response) -> Call:
+    digest = hashlib.sha256(f"{run_id}|{row}|{side}".encode()).hexdigest()
+    return Call(
+        trace_id=digest[:32],
+        span_id=digest[32:48],
+        start_time=utc_now(),
+        name="evaluation",
+        service="heedloop.evaluation",
+        environment=ENVIRONMENT,
+        model_answered=f"{side} of {run_id[:12]}",
+        input_messages=response.prompt.prompt,
+        output_messages=(Message("assistant", response.text),),
+        tags=(f"evaluation:{run_id[:12]}",),
+    )
+
+
+def _target(call: Call) -> dict[str, str]:
+    return {"trace_id": call.trace_id, "span_id": call.span_id}
+
+
+def _wait_until_stored(client: Client) -> None:
+    deadline = time.monotonic() + STORED_WITHIN_S
+    while client.ledger()["pending"]:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the server has not stored the answers within {STORED_WITHIN_S:g} s")
+        time.sleep(0.2)
+
+
+def win_rate_by_people(
+    client: Client, pairs: Iterable[Mapping[str, Mapping[str, str]]]
+) -> dict[str, Any] | None:
+    """Share of people's comparisons that the new answer won, ties half, clustered by judge; None before the first one.
+
+    Args:
+        pairs: targets of the `new` and the `parent` answer, as `put_to_review` gave them.
+    """
+    sides = {(t["trace_id"], t["span_id"]): side for pair in pairs for side, t in pair.items()}
+    wins: list[float] = []
+    judges: list[str | None] = []
+    for said in client.iter_feedback(kind="comparison"):
+        ranking = said["ranking"]
+        ranks = {
+            sides.get((a.get("trace_id"), a.get("span_id"))): rank
+            for a, rank in zip(ranking["answers"], ranking["ranks"], strict=True)
+        }
+        if "new" in ranks and "parent" in ranks:
+            gap = ranks["parent"] - ranks["new"]
+            wins.append(0.5 if gap == 0 else float(gap > 0))
+            judges.append((said.get("author") or {}).get("id"))
+    return asdict(cluster_bootstrap(np.array(wins), judges)) if wins else None

@@ -1,0 +1,1 @@
+"""Training jobs: from a command's configuration to a finished run."""

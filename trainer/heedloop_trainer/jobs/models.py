@@ -1,0 +1,209 @@
+"""What a training job needs before it can start: the model it trains, on its device, and everything beside it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from heedloop_trainer.evaluation.alarms import Watch
+from heedloop_trainer.evaluation.judges import load_judge
+from heedloop_trainer.generation.cached import Generator
+from heedloop_trainer.generation.continuous import ContinuousGenerator
+from heedloop_trainer.generation.static import StaticGenerator
+from heedloop_trainer.generation.vllm import VLLMGenerator
+from heedloop_trainer.jobs.run_job import Job, JobError, Working
+from heedloop_trainer.methods.reward_linear import LinearReward
+from heedloop_trainer.nn.memory import available_bytes, estimate_memory, what_to_change
+from heedloop_trainer.nn.models import (
+    RewardModel,
+    checkpoint_activations,
+    load_policy,
+    load_tokenizer,
+    name_outputs,
+    own_pad_token,
+    sequence_classifier_from,
+    stop_ids,
+    with_lora,
+)
+from heedloop_trainer.nn.scratch import SmallShape, small_classifier, small_policy, train_tokenizer
+from heedloop_trainer.ppo.rollout import RewardFunction
+
+__all__ = [
+    "SCRATCH_SHAPES",
+    "classifier_for",
+    "generator_for",
+    "policy_for",
+    "reference_for",
+    "rewards_for",
+    "watch_for",
+]
+
+SCRATCH_SHAPES = {"tiny": SmallShape(128, 4, 4, 384), "small": SmallShape(256, 6, 8, 768)}
+"""Shapes of `--from-scratch`: about 1 and 6 million parameters with a vocabulary of 2,048."""
+
+
+def _texts(rows: Sequence[Any]) -> list[str]:
+    out: list[str] = []
+    for r in rows:
+        out += [m.text for m in r.prompt]
+        out += [getattr(r, n) for n in ("completion", "chosen", "rejected") if hasattr(r, n)]
+    return out
+
+
+def policy_for(
+    working: Working, rows: Sequence[Any], *, num_trained: int = 1, num_frozen: int = 0
+) -> tuple[Any, Any]:
+    """The policy to train with its tokenizer, on its device; refused where it will not fit into memory."""
+    job = working.job
+    if job.from_scratch is not None:
+        tokenizer = train_tokenizer(_texts(rows))
+        model: Any = small_policy(tokenizer, SCRATCH_SHAPES[job.from_scratch], seed=job.config.seed)
+    else:
+        if job.model is None:
+            raise JobError("give --model FOLDER, or --from-scratch tiny where no model can be had")
+        tokenizer, model = _tokenizer(job.model), load_policy(job.model)
+    return _prepared(working, model, job.config.seed, num_trained, num_frozen), tokenizer
+
+
+def _tokenizer(model: Path) -> Any:
+    """The tokenizer in a model's folder.
+
+    Raises:
+        JobError: the folder holds no model.
+    """
+    if model.is_dir() and not (model / "config.json").exists():
+        inside = model / "checkpoint"
+        hint = f"; the run's model is in {inside}" if (inside / "config.json").exists() else ""
+        raise JobError(f"{model} holds no model (there is no config.json){hint}")
+    return load_tokenizer(model)
+
+
+def classifier_for(working: Working, rows: Sequence[Any], *, seed: int) -> tuple[Any, Any]:
+    """The reward model to train with its tokenizer: one output, and one more for each rating that was named."""
+    job = working.job
+    num_labels = 1 + len(job.dimensions)
+    if job.from_scratch is not None:
+        tokenizer = train_tokenizer(_texts(rows))
+        shape = SCRATCH_SHAPES[job.from_scratch]
+        model: Any = small_classifier(tokenizer, shape, num_labels=num_labels, seed=seed)
+    else:
+        if job.model is None:
+            raise JobError("give --model FOLDER, or --from-scratch tiny where no model can be had")
+        tokenizer, policy = _tokenizer(job.model), load_policy(job.model)
+        own_pad_token(policy, tokenizer)
+        torch.manual_seed(seed)
+        model = sequence_classifier_from(policy, num_labels=num_labels)
+    if job.dimensions:
+        name_outputs(model, ("reward", *job.dimensions))
+    return _prepared(working, model, seed, 1, 0), tokenizer
+
+
+def _prepared(working: Working, model: Any, seed: int, num_trained: int, num_frozen: int) -> Any:
+    job = working.job
+    if job.lora_rank:
+        model = with_lora(model, rank=job.lora_rank, seed=seed)
+    if job.checkpointed:
+        checkpoint_activations(model)
+    if job.check_memory:
+        _refuse_what_does_not_fit(working, model, num_trained, num_frozen)
+    return model.to(job.device)
+
+
+def _refuse_what_does_not_fit(working: Working, model: Any, num_trained: int, num_frozen: int) -> None:
+    job, config = working.job, working.job.config
+    sampling = getattr(config, "sampling", None)
+    decoded = 0
+    if sampling is not None:
+        together = min(sampling.batch_size, config.batch_size)
+        decoded = together * (config.max_prompt_tokens + sampling.max_new_tokens)
+    found = estimate_memory(
+        model,
+        max_tokens=config.max_tokens,
+        num_trained=num_trained,
+        num_frozen=num_frozen,
+        num_whole=int(sampling is not None and working.world.size > 1),
+        decoded_tokens=decoded,
+        bfloat16=config.bfloat16,
+        world_size=working.world.size,
+    )
+    free = available_bytes(job.device)
+    if free is None or found.total <= free:
+        return
+    advice = what_to_change(config, checkpointed=job.checkpointed, lora=job.lora_rank > 0, device=job.device)
+    raise JobError(
+        f"this run would take about {found.text} and {job.device} has {free / 2**30:.1f} GiB free. What makes it smaller: "
+        f"{advice}. --no-memory-check starts it all the same"
+    )
+
+
+def reference_for(job: Job) -> Any:
+    """The frozen policy, where it is not the trained one as it comes in."""
+    return None if job.reference is None else load_policy(job.reference, device=job.device)
+
+
+def generator_for(working: Working, model: Any, tokenizer: Any) -> Generator | None:
+    """What writes the responses; None for the cached decoder, which PPO makes itself."""
+    name, stops = working.job.generator, stop_ids(model, tokenizer)
+    if name == "cached":
+        return None
+    if working.world.size > 1:
+        raise JobError("over several processes each samples with the cached generator; leave --generator out")
+    if name == "static":
+        return StaticGenerator(model, stops, bfloat16=working.job.config.bfloat16)
+    if name == "continuous":
+        return ContinuousGenerator(model, stops)
+    if name.startswith(("http://", "https://")):
+        folder = working.run.path / "vllm"
+        return VLLMGenerator(name, str(folder), stops, policy=model, folder=folder)
+    raise JobError(
+        f"there is no generator {name!r}; there is cached, static, continuous, or a vLLM server's http address"
+    )
+
+
+def watch_for(job: Job) -> Watch | None:
+    """What looks out for reward hacking, where that is wanted."""
+    if job.held_out_reward in job.reward_models:
+        raise JobError(
+            f"{job.held_out_reward} is the reward that is trained for: --held-out-reward must be another model, of another seed or "
+            "of other judgements"
+        )
+    if not job.alarms:
+        return None
+    return Watch(judges=[load_judge(job.held_out_reward, device=job.device)] if job.held_out_reward else [])
+
+
+def rewards_for(job: Job) -> tuple[RewardModel | None, RewardFunction | None]:
+    """The reward model that PPO climbs and the function beside it; linear models count as functions."""
+    functions: list[RewardFunction] = []
+    neural: RewardModel | None = None
+    for path in job.reward_models:
+        judge = load_judge(path, device=job.device)
+        if isinstance(judge, LinearReward):
+            functions.append(judge)
+        elif neural is None:
+            neural = judge
+        else:
+            raise JobError(
+                "give one neural reward model; further ones can be linear, members of an ensemble, or judge as --held-out-reward"
+            )
+    if job.reward_function is not None:
+        functions.append(_function(job.reward_function))
+    if neural is None and not functions:
+        raise JobError("PPO needs --reward-model FOLDER, --reward-function MODULE:FUNCTION, or both")
+    if not functions:
+        return neural, None
+    return neural, lambda responses: [sum(v) for v in zip(*(f(responses) for f in functions), strict=True)]
+
+
+def _function(place: str) -> RewardFunction:
+    module, _, name = place.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as err:
+        raise JobError(
+            f"no reward function at {place!r} ({err}); write MODULE:FUNCTION, importable from here"
+        ) from err

@@ -1,0 +1,267 @@
+"""What each training method does with its job: read its rows, make its model, train, evaluate, write everything down."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heedloop.schema import Comparison, RatedCompletion, Unpaired
+from heedloop_trainer.evaluation.calibration import fit_temperature
+from heedloop_trainer.evaluation.cross_validation import cross_validate
+from heedloop_trainer.evaluation.evaluate import reward_margins
+from heedloop_trainer.evaluation.judges import load_judge, margins_of, write_ensemble
+from heedloop_trainer.jobs.held_out import HeldOutComparisons, HeldOutDemonstrations, comparison_report
+from heedloop_trainer.jobs.models import (
+    classifier_for,
+    generator_for,
+    policy_for,
+    reference_for,
+    rewards_for,
+    watch_for,
+)
+from heedloop_trainer.jobs.run_job import FORMS, JobError, Working, held_out, read_rows
+from heedloop_trainer.methods.preference import train_dpo, train_kto
+from heedloop_trainer.methods.reward import JudgedRow, train_reward
+from heedloop_trainer.methods.reward_linear import train_reward_linear
+from heedloop_trainer.methods.sft import train_sft
+from heedloop_trainer.nn.distributed import unsharded
+from heedloop_trainer.nn.models import RewardModel, save_model
+from heedloop_trainer.ppo.train import train_ppo
+from heedloop_trainer.runs.cards import model_card
+from heedloop_trainer.runs.folder import RunFolder, TrainingResult
+from heedloop_trainer.runs.report_page import write_report
+
+__all__ = ["METHODS"]
+
+
+# ------------------------------------------------------------------------------------------------- the methods
+
+
+def _from_rows(working: Working) -> None:
+    """SFT, DPO or KTO: a policy learns from rows that are there; DPO and KTO hold on to a frozen reference."""
+    job = working.job
+    train, noun = ROW_METHODS[job.method]
+    rows = read_rows(working, FORMS[job.method])
+    anchored = job.method != "sft"
+    model, tokenizer = policy_for(working, rows, num_frozen=int(anchored))
+    working.say(f"{job.method.upper()} on {len(rows):,} {noun}")
+    frozen = {"reference": reference_for(job)} if anchored else {}
+    asked = _ask_held_out(working, frozen.get("reference") or model, tokenizer)
+    result = train(
+        job.config, rows, model, tokenizer, working.run, progress=_bar(working), world=working.world, **frozen
+    )
+    _close(working, model, tokenizer, result, facts={noun.capitalize(): len(rows)}, asked=asked)
+
+
+def _ask_held_out(
+    working: Working, before: Any, tokenizer: Any
+) -> HeldOutDemonstrations | HeldOutComparisons | None:
+    """What the model knows of the held-out rows before it is trained; None where there are none."""
+    if not working.world.is_first:
+        return None
+    kind = HeldOutDemonstrations if working.job.method == "sft" else HeldOutComparisons
+    return kind.ask(working, before, tokenizer)
+
+
+ROW_METHODS: dict[str, tuple[Callable[..., TrainingResult], str]] = {
+    "sft": (train_sft, "demonstrations"),
+    "dpo": (train_dpo, "comparisons"),
+    "kto": (train_kto, "judged completions"),
+}
+"""What trains, and what its rows are called."""
+
+
+def _ppo(working: Working) -> None:
+    job, rows, config = working.job, read_rows(working, "prompts"), working.job.config
+    if job.lora_rank and working.world.size > 1:
+        raise JobError(
+            "PPO trains adapters (--lora) in one process only; leave --lora out, or start it without torchrun"
+        )
+    separate = config.estimator == "ppo" and config.critic_body == "separate"
+    model, tokenizer = policy_for(
+        working, rows, num_trained=2 if separate else 1, num_frozen=1 + len(job.reward_models)
+    )
+    reward_model, function = rewards_for(job)
+    working.say(
+        f"{job.method.upper()} on {len(rows):,} prompts, {config.num_rollouts} rollouts of {config.batch_size}"
+    )
+    result = train_ppo(
+        config,
+        rows,
+        model,
+        tokenizer,
+        reference=reference_for(job),
+        reward_model=reward_model,
+        reward_function=function,
+        generator=generator_for(working, model, tokenizer),
+        run=working.run,
+        progress=_bar(working),
+        watch=watch_for(job),
+        world=working.world,
+    )
+    if result.stopped:
+        working.say(f"stopped: {result.stopped}")
+    _close(working, model, tokenizer, result, facts={"Prompts": len(rows)})
+
+
+def _reward(working: Working) -> None:
+    """One reward model, or several that differ in their seed; judged on what was held out."""
+    job = working.job
+    rows = _judged_rows(working)
+    members: list[tuple[Any, Any, TrainingResult]] = []
+    for k in range(job.ensemble):
+        config = dataclasses.replace(job.config, seed=job.config.seed + k)
+        model, tokenizer = classifier_for(working, rows, seed=config.seed)
+        working.say(
+            f"reward model{_of(k, job.ensemble)} of {sum(p.numel() for p in model.parameters()):,} parameters on {len(rows):,} "
+            "judgements"
+        )
+        run = working.run if job.ensemble == 1 else RunFolder.in_memory("reward")
+        result = train_reward(
+            config, rows, model, tokenizer, run, progress=_bar(working), world=working.world
+        )
+        members.append((_whole(working, model), tokenizer, result))
+    if not working.world.is_first:
+        return
+    _close_reward(working, members, rows)
+
+
+def _judged_rows(working: Working) -> list[JudgedRow]:
+    job = working.job
+    needed = not job.thumbs  # thumbs alone can train it, too
+    rows: list[JudgedRow] = read_rows(working, "comparisons", "train" if needed else None)
+    rows = [r for r in rows if r.split == "train"]
+    if job.thumbs:
+        rows += read_rows(working, "unpaired")
+    if job.dimensions:
+        rows += read_rows(working, "rated")
+        named = {n for r in rows if isinstance(r, RatedCompletion) for n in r.ratings}
+        missing = sorted(set(job.dimensions) - named)
+        if missing:
+            raise JobError(
+                f"no rating of the snapshot is named {missing[0]!r}; there is {', '.join(sorted(named))}"
+            )
+    return rows
+
+
+def _close_reward(
+    working: Working, members: list[tuple[Any, Any, TrainingResult]], rows: Sequence[Any]
+) -> None:
+    run = working.run
+    validation = [r for r in read_rows(working, "comparisons", "validation") if not r.tie]
+    names = [f"member-{k}" for k in range(len(members))]
+    for (model, tokenizer, result), name in zip(members, names, strict=True):
+        reward = RewardModel(model, tokenizer)
+        margins = reward_margins(reward, validation) if validation else np.zeros(0)
+        reward.calibrate(fit_temperature(margins, np.array([r.weight for r in validation])))
+        save_model(model, tokenizer, run.checkpoint / name if len(members) > 1 else run.checkpoint)
+        if len(members) > 1:
+            for row in result.history:
+                run.log(int(row["step"]), **{f"{name}/{k}": v for k, v in row.items() if k != "step"})
+    if len(members) > 1:
+        write_ensemble(run.checkpoint, names)
+    result = members[0][2]
+    evaluation = _judge_held_out(working, "reward model", run.checkpoint)
+    facts = {"Comparisons": sum(isinstance(r, Comparison) for r in rows)}
+    facts |= {"Single thumbs": sum(isinstance(r, Unpaired) for r in rows), "Members": len(members)}
+    _finish(working, members[0][0], result, evaluation=evaluation, facts=facts)
+
+
+def _reward_linear(working: Working) -> None:
+    job, run = working.job, working.run
+    rows: list[Comparison] = read_rows(working, "comparisons")
+    working.say(f"linear reward model on {len(rows):,} comparisons")
+    model = train_reward_linear(job.config, rows)
+    model.save(run.checkpoint)
+    evaluation = _judge_held_out(working, "linear reward model", run.checkpoint)
+    if job.cross_validate:
+        every = read_rows(working, "comparisons", None)
+        working.say(f"cross-validating over {len({r.group for r in every}):,} prompt groups")
+        found = cross_validate(every, job.config)
+        evaluation["cross_validation"] = found.report
+        found.save(run.path / "cross_validation.csv", every)
+    metrics = {"num_rows": float(len(rows)), "num_features": float(len(model.weights))}
+    run.log(0, **metrics)
+    facts = {"Strongest features": ", ".join(f"{n!r} {w:+.2f}" for n, w in model.strongest(12))}
+    result = TrainingResult(metrics, run.history)
+    _finish(working, None, result, evaluation=evaluation, facts=facts, num_parameters=len(model.weights))
+
+
+METHODS: dict[str, Callable[[Working], None]] = {
+    "sft": _from_rows,
+    "reward": _reward,
+    "reward_linear": _reward_linear,
+    "dpo": _from_rows,
+    "kto": _from_rows,
+    "ppo": _ppo,
+    "rloo": _ppo,
+}
+
+
+def _bar(working: Working) -> str | None:
+    return working.job.method if working.world.is_first else None
+
+
+def _of(k: int, total: int) -> str:
+    return "" if total == 1 else f" {k + 1} of {total}"
+
+
+# ------------------------------------------------------------------------------------------------- writing down
+
+
+def _judge_held_out(working: Working, name: str, path: Path) -> dict[str, Any]:
+    """Held-out accuracy of the reward model in a folder, beside its baselines; empty where nothing is held out."""
+    rows: list[Comparison] = held_out(working, "comparisons")
+    judge = load_judge(path, device=working.job.device)
+    return comparison_report(working, rows, {name: margins_of(judge, rows)})
+
+
+def _whole(working: Working, model: Any) -> Any:
+    """The model itself, or over several processes its weights gathered into one."""
+    return model if working.world.size == 1 else unsharded(model)
+
+
+def _close(
+    working: Working,
+    model: Any,
+    tokenizer: Any,
+    result: TrainingResult,
+    *,
+    facts: dict[str, Any],
+    asked: HeldOutDemonstrations | HeldOutComparisons | None = None,
+) -> None:
+    """Write the checkpoint, its card and report, and close the run."""
+    model = _whole(working, model)
+    if not working.world.is_first:
+        return
+    save_model(model, tokenizer, working.run.checkpoint)
+    evaluation: dict[str, Any] = {}
+    if isinstance(asked, HeldOutDemonstrations):
+        result = dataclasses.replace(result, metrics=result.metrics | asked.metrics(working, model))
+    elif asked is not None:
+        evaluation = asked.report(working, model)
+    _finish(working, model, result, facts=facts, evaluation=evaluation)
+
+
+def _finish(
+    working: Working,
+    model: Any,
+    result: TrainingResult,
+    *,
+    facts: dict[str, Any],
+    evaluation: dict[str, Any] | None = None,
+    num_parameters: int | None = None,
+) -> None:
+    job, run = working.job, working.run
+    status = "finished" if result.stopped is None else "stopped"
+    record = run.finish(metrics=result.metrics, evaluation=evaluation, status=status, error=result.stopped)
+    if job.from_scratch is not None:
+        facts = {"Made from nothing": "random weights and a tokenizer trained on the same rows", **facts}
+    count = sum(p.numel() for p in model.parameters()) if num_parameters is None else num_parameters
+    card = model_card(record, num_parameters=count, facts=facts, metrics=result.metrics)
+    (run.checkpoint / "README.md").write_text(card, encoding="utf-8")
+    write_report(run)

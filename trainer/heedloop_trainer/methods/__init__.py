@@ -1,0 +1,1 @@
+"""Training from rows: SFT, preference methods, reward models."""

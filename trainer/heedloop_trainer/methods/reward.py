@@ -1,0 +1,327 @@
+"""Reward models: one number per answer, learned from which of two answers people found better."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from heedloop.schema import Comparison, RatedCompletion, Unpaired
+from heedloop_trainer.methods.losses import bradley_terry, davidson, pointwise_logistic, rao_kupper
+from heedloop_trainer.methods.supervised import Epochs, learn
+from heedloop_trainer.nn.distributed import World, full_state, shard, unsharded
+from heedloop_trainer.nn.models import RewardModel, evaluating
+from heedloop_trainer.nn.optimiser import OptimiserConfig, Sums
+from heedloop_trainer.nn.sequences import Encoder, TokenSequence, collate, micro_batches
+from heedloop_trainer.runs.folder import RunFolder, TrainingResult
+
+__all__ = ["RewardConfig", "fit_gain_and_bias", "train_reward"]
+
+
+NORMALISING_SEQUENCES = 256
+"""Answers that gain and bias are fitted on, as in OpenAI's own code (the N implementation details of RLHF)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RewardConfig:
+    """Settings of a reward model.
+
+    Attributes:
+        epochs: passes over the comparisons; one is usual, since reward models overfit quickly.
+        batch_size: comparisons per optimiser step.
+        ties: what a tie says: `davidson` or `rao_kupper` fit it with a likelihood of its own; `drop` leaves ties out.
+        tie_learning_rate: of the two numbers that say how readily people call a tie and put thumbs up; the model's own rate
+            would be far too slow for them.
+        label_smoothing: share of judgements expected to be the wrong way round, 0 up to 0.5. Decided pairs only.
+        margin_scale: factor on the rows' margins; 0 ignores them.
+        centring: weight of (chosen + rejected)^2, which keeps rewards near 0 (arXiv 2312.09244).
+        max_tokens: tokens per micro-batch, padding included; lower it when memory runs out, the result stays the same.
+        max_prompt_tokens: longer prompts lose their oldest tokens.
+        max_response_tokens: longer completions lose their end.
+        bfloat16: compute in bfloat16 over float32 weights.
+        seed: decides the order of the rows.
+    """
+
+    epochs: int = 1
+    batch_size: int = 32
+    optimiser: OptimiserConfig = field(
+        default_factory=lambda: OptimiserConfig(1e-5, warmup_share=0.05, schedule="cosine")
+    )
+    ties: Literal["davidson", "rao_kupper", "drop"] = "davidson"
+    tie_learning_rate: float = 0.02
+    label_smoothing: float = 0.0
+    margin_scale: float = 1.0
+    centring: float = 0.01
+    max_tokens: int = 8192
+    max_prompt_tokens: int = 1024
+    max_response_tokens: int = 1024
+    bfloat16: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 0.5:
+            raise ValueError(f"label_smoothing must be 0 or more and below 0.5, not {self.label_smoothing}")
+
+
+class _Judge(nn.Module):
+    """A reward model and the numbers that are fitted with it: how readily people call a tie, and put thumbs up."""
+
+    def __init__(self, reward: RewardModel, tie_parameter: float, *, max_tokens: int | None) -> None:
+        super().__init__()
+        self.reward, self.max_tokens = reward, max_tokens
+        self.tie_parameter = nn.Parameter(torch.full((1,), tie_parameter, device=reward.device))
+        self.thumb_intercept = nn.Parameter(torch.zeros(1, device=reward.device))
+
+    def forward(self, sequences: list[TokenSequence]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Outputs of each sequence, [len(sequences), num_outputs], the tie parameter and the intercept of thumbs, [1] each."""
+        device = next(self.parameters()).device
+        groups = [list(range(len(sequences)))]
+        if self.max_tokens is not None:  # chosen and rejected differ in length: less padding apart
+            groups = micro_batches([len(s) for s in sequences], self.max_tokens)
+        outputs = torch.cat([self.reward(collate([sequences[i] for i in g], device)) for g in groups])
+        place = torch.tensor([i for g in groups for i in g], device=device)
+        # The parameters are given back from here, since over several ranks they are only whole inside forward.
+        return (
+            torch.zeros_like(outputs).index_copy(0, place, outputs),
+            self.tie_parameter * 1.0,
+            self.thumb_intercept * 1.0,
+        )
+
+
+JudgedRow = Comparison | Unpaired | RatedCompletion
+"""What a reward model can learn from: which of two is better, a thumb alone, ratings by name."""
+
+
+def train_reward(
+    config: RewardConfig,
+    rows: Sequence[JudgedRow],
+    model: nn.Module,
+    tokenizer: Any,
+    run: RunFolder | None = None,
+    *,
+    progress: str | None = None,
+    world: World = World(),  # noqa: B008
+) -> TrainingResult:
+    """Train `model` in place on judgements, then store the gain and bias that normalise its rewards.
+
+    Comparisons and thumbs train the first output, the reward; ratings train the outputs that bear their names
+    (`models.name_outputs`), each a logistic regression on the rating as a share. The loss is the weighted mean over the
+    minibatch's rows, so that weight 2 equals the row twice.
+
+    Args:
+        rows: comparisons (ties are fitted as `config.ties` says), thumbs alone, rated completions; ratings whose name no
+            output has are left out.
+        model: a sequence classifier of transformers with one label, and one more for each rating's name.
+        tokenizer: its tokenizer.
+        run: where metrics, resume points and lineage go; in memory where None.
+
+    Raises:
+        ValueError: there are no rows, or the tokenizer pads with its end token and the saved model would therefore read
+            its reward at another token than `from_pretrained` does.
+    """
+    run = run or RunFolder.in_memory("reward")
+    check_padding(model, tokenizer)
+    reward = RewardModel(model, tokenizer, bfloat16=config.bfloat16)
+    rows = [r for r in rows if _usable(r, config, reward.dimensions)]
+    if not rows:
+        raise ValueError(
+            "there are no comparisons to learn from; pairs come from comparisons, corrections and thumbs"
+        )
+    encoder = Encoder(tokenizer, config.max_prompt_tokens, config.max_response_tokens)
+    sequences = _sequences(encoder, rows)
+    weights = torch.tensor([r.weight for r in rows])
+    compared = [r for r in rows if isinstance(r, Comparison)]
+    # Ranks must forward equally often, since they gather each block together: there, all of a micro-batch at once.
+    budget = config.max_tokens if world.size == 1 else None
+    first = first_tie_parameter(compared, config.ties)
+    judge = shard(_Judge(reward, first, max_tokens=budget).train(), world)
+    # Without a tie anywhere, Bradley-Terry is the whole model.
+    any_ties = any(r.tie for r in compared)
+
+    def loss_sums(group: list[int]) -> tuple[torch.Tensor, Sums]:
+        outputs, tie_parameter, intercept = judge([s for i in group for s in sequences[i]])
+        picked = [rows[i] for i in group]
+        found = judged_losses(
+            config, picked, outputs, tie_parameter if any_ties else None, intercept, reward.dimensions
+        )
+        weight = weights[group].to(outputs.device)
+        right, decided = weight * found.right, weight * found.decided
+        return (weight * found.losses).sum(), {"right": right.sum(), "decided": decided.sum()}
+
+    def describe(sums: dict[str, float], total: float) -> dict[str, float]:
+        return {"loss": sums["loss"], "accuracy": sums["right"] / max(sums["decided"], 1e-9), "weight": total}
+
+    learn(
+        Epochs.of(config, [len(s) * max(map(len, s)) for s in sequences]),
+        judge,
+        config.optimiser,
+        run,
+        denominator=lambda group: float(weights[group].sum()),
+        loss_sums=loss_sums,
+        describe=describe,
+        own_rates=dict.fromkeys(("tie_parameter", "thumb_intercept"), config.tie_learning_rate),
+        progress=progress,
+        world=world,
+    )
+    settled = reward if world.size == 1 else RewardModel(unsharded(model), tokenizer)
+    fit_gain_and_bias(settled, [s for of_row in sequences for s in of_row], max_tokens=config.max_tokens)
+    reward.normalise(gain=settled.gain, bias=settled.bias)
+    return TrainingResult(_metrics(config, run, rows, encoder.num_cut, full_state(judge)), run.history)
+
+
+def _metrics(
+    config: RewardConfig,
+    run: RunFolder,
+    rows: Sequence[JudgedRow],
+    num_cut: int,
+    state: Mapping[str, torch.Tensor],
+) -> dict[str, float]:
+    metrics = {
+        **_last_epoch(run, config.epochs),
+        "num_rows": float(len(rows)),
+        "num_cut": float(num_cut),
+    }
+    if any(isinstance(r, Comparison) and r.tie for r in rows):
+        metrics["tie_parameter"] = float(state["tie_parameter"])
+    if any(isinstance(r, Unpaired) for r in rows):
+        metrics["thumb_intercept"] = float(state["thumb_intercept"])
+    return metrics
+
+
+def _usable(row: JudgedRow, config: RewardConfig, dimensions: Sequence[str]) -> bool:
+    if row.weight <= 0:
+        return False
+    if isinstance(row, Comparison):
+        return not (row.tie and config.ties == "drop")
+    return isinstance(row, Unpaired) or any(n in dimensions[1:] for n in row.ratings)
+
+
+def _sequences(encoder: Encoder, rows: Sequence[JudgedRow]) -> list[list[TokenSequence]]:
+    """The token sequences of each row: two of a comparison, one of everything else."""
+    texts = [[r.chosen, r.rejected] if isinstance(r, Comparison) else [r.completion] for r in rows]
+    prompts = [r.prompt for r, of_row in zip(rows, texts, strict=True) for _ in of_row]
+    flat = iter(encoder.sequences(prompts, [t for of_row in texts for t in of_row]))
+    return [[next(flat) for _ in of_row] for of_row in texts]
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedLosses:
+    """Per row, [B]: the loss, and for decided comparisons whether the model agrees."""
+
+    losses: torch.Tensor
+    right: torch.Tensor
+    decided: torch.Tensor
+
+
+def judged_losses(
+    config: RewardConfig,
+    rows: Sequence[JudgedRow],
+    outputs: torch.Tensor,
+    tie_parameter: torch.Tensor | None,
+    thumb_intercept: torch.Tensor,
+    dimensions: Sequence[str],
+) -> JudgedLosses:
+    """The negative log-likelihood of each judgement.
+
+    Args:
+        outputs: [N, num_outputs], the rows' sequences one after another: two of a comparison, one of the others.
+        tie_parameter: of the tie model; None where plain Bradley-Terry is fitted.
+        dimensions: names of the outputs.
+    """
+    losses = outputs.new_zeros(len(rows))
+    right, decided = torch.zeros_like(losses), torch.zeros_like(losses)
+    counts = [2 if isinstance(r, Comparison) else 1 for r in rows]
+    place = list(itertools.accumulate(counts, initial=0))
+    kinds: dict[type, list[int]] = {}
+    for i, row in enumerate(rows):
+        kinds.setdefault(type(row), []).append(i)
+    if pairs := kinds.get(Comparison):
+        first, second = (outputs[[place[i] + k for i in pairs], 0] for k in (0, 1))
+        found = _pair_losses(config, tie_parameter, first, second, [rows[i] for i in pairs])
+        losses[pairs] = found + config.centring * (first + second).square()
+        decided[pairs] = torch.tensor([float(not rows[i].tie) for i in pairs], device=outputs.device)
+        right[pairs] = (first > second) * decided[pairs]
+    if thumbs := kinds.get(Unpaired):
+        scores = outputs[[place[i] for i in thumbs], 0]
+        labels = torch.tensor([rows[i].label for i in thumbs], device=outputs.device)
+        losses[thumbs] = pointwise_logistic(scores, labels, thumb_intercept)
+    for i in kinds.get(RatedCompletion, []):
+        named = {n: v for n, v in rows[i].ratings.items() if n in dimensions[1:]}
+        wanted = torch.tensor(list(named.values()), device=outputs.device)
+        given = outputs[place[i], [dimensions.index(n) for n in named]]
+        losses[i] = F.binary_cross_entropy_with_logits(given, wanted.to(given.dtype))
+    return JudgedLosses(losses, right, decided)
+
+
+def _pair_losses(
+    config: RewardConfig,
+    tie_parameter: torch.Tensor | None,
+    first: torch.Tensor,
+    second: torch.Tensor,
+    rows: Sequence[Comparison],
+) -> torch.Tensor:
+    """Negative log-likelihood of each judgement, [B]; of Bradley-Terry where there is no tie parameter."""
+    margin = config.margin_scale * torch.tensor([r.margin or 0.0 for r in rows], device=first.device)
+    if tie_parameter is None:
+        return bradley_terry(first, second, margin=margin, label_smoothing=config.label_smoothing)
+    tie = torch.tensor([r.tie for r in rows], device=first.device)
+    likelihood = davidson if config.ties == "davidson" else rao_kupper
+    gap = first - second
+    losses = likelihood(gap - margin, tie, tie_parameter)
+    if not config.label_smoothing:
+        return losses
+    turned = likelihood(-gap - margin, tie, tie_parameter)
+    smoothed = (1 - config.label_smoothing) * losses + config.label_smoothing * turned
+    return torch.where(tie, losses, smoothed)
+
+
+def first_tie_parameter(rows: Sequence[Comparison], ties: str) -> float:
+    """The tie parameter that explains the share of ties between answers of equal reward, in logarithms."""
+    total = sum(r.weight for r in rows) or 1.0
+    share = min(0.95, max(1e-3, sum(r.weight for r in rows if r.tie) / total))
+    if ties == "rao_kupper":
+        # P(tie | equal) = tanh(eta / 2)
+        return math.log(2 * math.atanh(share))
+    return math.log(2 * share / (1 - share))
+
+
+def _last_epoch(run: RunFolder, epochs: int) -> dict[str, float]:
+    tail = run.history[-max(1, len(run.history) // epochs) :]
+    weight = sum(r["weight"] for r in tail)
+    return {name: sum(r[name] * r["weight"] for r in tail) / weight for name in ("loss", "accuracy")}
+
+
+def check_padding(model: nn.Module, tokenizer: Any) -> None:
+    """Refuse a classifier that, once saved, would read its number at another token than we trained.
+
+    `transformers` finds the last token by comparing ids with the pad id. Ours ends every sequence with the end token, so a
+    pad equal to it (or none) makes `from_pretrained` users read the token before it.
+    """
+    pad = model.config.pad_token_id
+    if pad is None or pad == tokenizer.eos_token_id:
+        raise ValueError(
+            f"the classifier's pad token id is {pad} and the end token's {tokenizer.eos_token_id}: give the tokenizer a pad "
+            "token of its own (`models.own_pad_token` adds one and makes room for it) before training a reward model"
+        )
+
+
+@torch.no_grad()
+def fit_gain_and_bias(
+    reward: RewardModel, sequences: Sequence[TokenSequence], *, max_tokens: int = 16_384
+) -> None:
+    """Set gain and bias so that rewards of `sequences` have mean 0 and variance 1, and store them with the model.
+
+    At most `NORMALISING_SEQUENCES` of them are read, evenly spread: more would cost a third of an epoch and change little.
+    """
+    sequences = sequences[:: math.ceil(len(sequences) / NORMALISING_SEQUENCES)]
+    with evaluating(reward):
+        raw = reward.outputs(sequences, max_tokens=max_tokens)[:, 0].double()
+    deviation = float(raw.std(unbiased=False))
+    gain = 1.0 / deviation if deviation > 1e-8 and math.isfinite(deviation) else 1.0
+    reward.normalise(gain=gain, bias=-float(raw.mean()) * gain)

@@ -1,0 +1,1 @@
+"""Models, token sequences, the optimiser, distribution over processes."""

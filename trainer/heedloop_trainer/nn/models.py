@@ -1,0 +1,415 @@
+"""Models: what a policy, a reward model and a value model compute, over `transformers` classes.
+
+A policy is an `AutoModelForCausalLM`, a reward or value model an `AutoModelForSequenceClassification`; both are saved
+with `save_pretrained` as safetensors and load anywhere with `from_pretrained`. The wrappers here call the model's body
+once and its head only where a response is predicted, which is most of the saving at real vocabulary sizes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+)
+
+from heedloop_trainer.nn.sequences import Batch, TokenSequence, collate, micro_batches
+from heedloop_trainer.ppo.losses import TokenLogProbs, selective_log_probs
+
+__all__ = [
+    "Policy",
+    "PolicyWithValues",
+    "RewardModel",
+    "ValueModel",
+    "checkpoint_activations",
+    "checkpoint_like",
+    "frozen_copy",
+    "load_policy",
+    "load_reward_model",
+    "load_tokenizer",
+    "name_outputs",
+    "no_dropout",
+    "own_pad_token",
+    "reference_policy",
+    "save_model",
+    "sequence_classifier_from",
+    "stop_ids",
+    "value_model_from",
+    "with_lora",
+]
+
+HEAD_CHUNK = 1 << 26
+"""Logits held at once, in numbers: 2^26 float32 are 256 MiB. Above this the head works in chunks that are recomputed."""
+
+
+def plain_model(model: nn.Module) -> Any:
+    """The `transformers` model itself, without a LoRA wrapper around it."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def body(model: nn.Module) -> nn.Module:
+    """The decoder without its head."""
+    plain = plain_model(model)
+    return getattr(plain, plain.base_model_prefix)
+
+
+def no_dropout(model: nn.Module) -> nn.Module:
+    """Set every dropout probability to 0, in modules and in the attention's own settings.
+
+    Dropout makes the log-probabilities of the very same weights differ between rollout and update, so the first ratio
+    would not be 1.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name in ("attention_dropout", "attn_dropout", "dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+    config = getattr(plain_model(model), "config", None)
+    for name in list(vars(config)) if config is not None else []:
+        if (name.endswith(("dropout", "pdrop"))) and isinstance(getattr(config, name), (int, float)):
+            setattr(config, name, 0.0)
+    return model
+
+
+def frozen_copy(model: nn.Module) -> nn.Module:
+    """A copy that is never trained: the reference policy."""
+    twin = copy.deepcopy(model).eval()
+    return twin.requires_grad_(False)
+
+
+def with_lora(model: nn.Module, *, rank: int, alpha: float | None = None, seed: int = 0) -> nn.Module:
+    """Low-rank adapters (arXiv 2106.09685) on every linear layer of the body; only they are trained.
+
+    A classifier's head is trained whole. Needs the `lora` extra.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
+    settings = LoraConfig(
+        r=rank,
+        lora_alpha=2 * rank if alpha is None else alpha,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+        modules_to_save=["score"] if hasattr(model, "score") else None,
+        task_type="SEQ_CLS" if hasattr(model, "score") else "CAUSAL_LM",
+    )
+    return get_peft_model(model, settings)
+
+
+def reference_policy(
+    model: nn.Module, reference: nn.Module | None = None, *, bfloat16: bool = False
+) -> Policy:
+    """The frozen policy that KL penalties and DPO compare with.
+
+    Args:
+        model: the policy that will be trained.
+        reference: another model to hold on to; frozen in place. Where None, the policy as it is now: a copy, or for a
+            LoRA the same weights with the adapters off, which needs none.
+    """
+    if reference is not None and reference is not model:
+        return Policy(reference.requires_grad_(False), bfloat16=bfloat16).eval()
+    if hasattr(model, "disable_adapter"):
+        return _WithoutAdapter(model, bfloat16=bfloat16)
+    return Policy(frozen_copy(model), bfloat16=bfloat16).eval()
+
+
+def stop_ids(model: nn.Module, tokenizer: Any) -> frozenset[int]:
+    """The ids that really end a response: the tokenizer's end token and those of the generation configuration."""
+    found = {tokenizer.eos_token_id}
+    generation = getattr(plain_model(model), "generation_config", None)
+    ids = getattr(generation, "eos_token_id", None)
+    found |= set(ids if isinstance(ids, (list, tuple)) else [ids])
+    return frozenset(i for i in found if i is not None)
+
+
+def adjust_logits(logits: torch.Tensor, config: Any) -> torch.Tensor:
+    """What some families do to logits after the head: Cohere's and Granite's scale, Gemma's soft cap."""
+    scale = getattr(config, "logit_scale", None)
+    if scale is not None:
+        logits = logits * scale
+    divisor = getattr(config, "logits_scaling", None)
+    if divisor is not None:
+        logits = logits / divisor
+    cap = getattr(config, "final_logit_softcapping", None)
+    return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
+class _Mixed(nn.Module):
+    """A wrapped model with its arithmetic: float32, or bfloat16 autocast over float32 master weights."""
+
+    def __init__(self, model: nn.Module, *, bfloat16: bool = False) -> None:
+        super().__init__()
+        self.model = no_dropout(model)
+        self.bfloat16 = bfloat16
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def hidden(self, ids: torch.Tensor) -> torch.Tensor:
+        """Last hidden states, [B, L, H], of ids padded on the right."""
+        return body(self.model)(input_ids=ids, use_cache=False).last_hidden_state
+
+    def arithmetic(self) -> contextlib.AbstractContextManager[Any]:
+        if not self.bfloat16:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+
+class Policy(_Mixed):
+    """Log-probabilities of responses under a causal language model."""
+
+    def forward(self, batch: Batch, *, temperature: float = 1.0, with_entropy: bool = False) -> TokenLogProbs:
+        """Log-probabilities of every response token, float32 [N] in the batch's flat order."""
+        with self.arithmetic():
+            hidden = self.hidden(batch.ids)[batch.rows, batch.columns]
+        return self._head(hidden, batch.targets, temperature, with_entropy)
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[N, H] hidden states to [N, V] logits, as the whole model would give them."""
+        plain = plain_model(self.model)
+        with self.arithmetic():
+            return adjust_logits(plain.get_output_embeddings()(hidden), plain.config)
+
+    def _head(
+        self, hidden: torch.Tensor, targets: torch.Tensor, temperature: float, with_entropy: bool
+    ) -> TokenLogProbs:
+        def one(part: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+            out = selective_log_probs(
+                self.logits(part), wanted, temperature=temperature, with_entropy=with_entropy
+            )
+            return out.log_probs, out.entropy
+
+        size = max(1, HEAD_CHUNK // plain_model(self.model).config.get_text_config().vocab_size)
+        if len(hidden) <= size:
+            return TokenLogProbs(*one(hidden, targets))
+        chunks = [
+            checkpoint(one, h, t, use_reentrant=False)
+            for h, t in zip(hidden.split(size), targets.split(size), strict=True)
+        ]
+        log_probs = torch.cat([c[0] for c in chunks])
+        return TokenLogProbs(log_probs, torch.cat([c[1] for c in chunks]) if with_entropy else None)
+
+
+class PolicyWithValues(Policy):
+    """Actor and critic on one body: log-probabilities and, by a head that starts at zero, the values of the states."""
+
+    def __init__(self, model: nn.Module, *, bfloat16: bool = False) -> None:
+        super().__init__(model, bfloat16=bfloat16)
+        embeddings = plain_model(model).get_output_embeddings()
+        self.value_head = nn.Linear(embeddings.weight.shape[1], 1, bias=False).to(embeddings.weight.device)
+        nn.init.zeros_(self.value_head.weight)
+
+    def forward(self, batch: Batch, *, temperature: float = 1.0, with_entropy: bool = False) -> TokenLogProbs:
+        """As `Policy`'s, with the values before each response token [N] and after the last one [B]."""
+        with self.arithmetic():
+            hidden = self.hidden(batch.ids)
+            states = hidden[batch.rows, batch.columns]
+            last = hidden[torch.arange(len(hidden), device=hidden.device), batch.lengths - 1]
+            values = self.value_head(torch.cat([states, last]))[:, 0].float()
+        out = self._head(states, batch.targets, temperature, with_entropy)
+        return TokenLogProbs(out.log_probs, out.entropy, *values.split([len(states), len(last)]))
+
+
+class _WithoutAdapter(Policy):
+    """The base model under a LoRA. It shares its weights with the policy, so it is never moved, frozen or saved."""
+
+    def forward(self, batch: Batch, *, temperature: float = 1.0, with_entropy: bool = False) -> TokenLogProbs:
+        with self.model.disable_adapter(), torch.no_grad():
+            return super().forward(batch, temperature=temperature, with_entropy=with_entropy)
+
+
+class ValueModel(_Mixed):
+    """A critic: the value of every state of a response, with the classification head as value head."""
+
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Values before each response token, float32 [N], and after the last one, float32 [B]."""
+        with self.arithmetic():
+            hidden = self.hidden(batch.ids)
+            last = hidden[torch.arange(len(hidden), device=hidden.device), batch.lengths - 1]
+            states = torch.cat([hidden[batch.rows, batch.columns], last])
+            values = self.model.score(states)[:, 0].float()
+        return values[: len(batch.rows)], values[len(batch.rows) :]
+
+
+class RewardModel(_Mixed):
+    """A reward model: one number (or several, by name) per prompt and completion.
+
+    The number is read at the sequence's last real token, found from its length. `gain` and `bias`, kept in the model's
+    configuration, bring rewards to mean 0 and variance 1 on the rows the model was fitted on.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Any = None, *, bfloat16: bool = False) -> None:
+        super().__init__(model, bfloat16=bfloat16)
+        self.tokenizer = tokenizer
+
+    @property
+    def gain(self) -> float:
+        return float(_reward_settings(self.model).get("gain", 1.0))
+
+    @property
+    def bias(self) -> float:
+        return float(_reward_settings(self.model).get("bias", 0.0))
+
+    @property
+    def temperature(self) -> float:
+        """What raw differences are divided by to be log-odds; fitted on held-out comparisons, 1 where there were none."""
+        return float(_reward_settings(self.model).get("temperature", 1.0))
+
+    def calibrate(self, temperature: float) -> None:
+        """Store the calibration temperature inside the model's own configuration."""
+        _reward_settings(self.model)["temperature"] = temperature
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """Names of the outputs; the first is the reward that PPO uses."""
+        return tuple(_reward_settings(self.model).get("dimensions", ("reward",)))
+
+    def normalise(self, *, gain: float, bias: float) -> None:
+        """Store the gain and bias that `score` applies, inside the model's own configuration."""
+        _reward_settings(self.model).update(gain=gain, bias=bias)
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Raw outputs at each sequence's last token, float32 [B, num_outputs]: `from_pretrained`'s own logits."""
+        with self.arithmetic():
+            hidden = self.hidden(batch.ids)
+            last = hidden[torch.arange(len(hidden), device=hidden.device), batch.lengths - 1]
+            return self.model.score(last).float()
+
+    @torch.no_grad()
+    def score(self, sequences: Sequence[TokenSequence], *, max_tokens: int = 16_384) -> torch.Tensor:
+        """Normalised rewards, float32 [len(sequences)] on the CPU, in micro-batches within a token budget."""
+        return self.outputs(sequences, max_tokens=max_tokens)[:, 0] * self.gain + self.bias
+
+    @torch.no_grad()
+    def outputs(self, sequences: Sequence[TokenSequence], *, max_tokens: int = 16_384) -> torch.Tensor:
+        """Raw outputs of many sequences, float32 [len(sequences), num_outputs] on the CPU."""
+        out = torch.zeros(len(sequences), plain_model(self.model).config.num_labels)
+        for group in micro_batches([len(s) for s in sequences], max_tokens):
+            out[group] = self(collate([sequences[i] for i in group], self.device)).cpu()
+        return out
+
+
+def _reward_settings(model: nn.Module) -> dict[str, Any]:
+    config = plain_model(model).config
+    if not isinstance(getattr(config, "heedloop_reward", None), dict):
+        config.heedloop_reward = {}
+    return config.heedloop_reward
+
+
+def name_outputs(model: nn.Module, names: Sequence[str]) -> None:
+    """Say in a classifier's configuration what its outputs are; the first is the reward.
+
+    Raises:
+        ValueError: there are more or fewer names than outputs.
+    """
+    if len(names) != plain_model(model).config.num_labels:
+        raise ValueError(f"{len(names)} names for {plain_model(model).config.num_labels} outputs")
+    _reward_settings(model)["dimensions"] = list(names)
+
+
+def value_model_from(reward_model: nn.Module) -> nn.Module:
+    """A critic made from a reward model's weights, its head zero: the first values are 0, not a reward's guess."""
+    twin = copy.deepcopy(plain_model(reward_model)).requires_grad_(True)
+    twin.score = nn.Linear(twin.score.weight.shape[1], 1, bias=False).to(twin.score.weight.device)
+    twin.config.num_labels = 1
+    nn.init.zeros_(twin.score.weight)
+    return twin
+
+
+def sequence_classifier_from(policy: nn.Module, *, num_labels: int = 1, zero_head: bool = False) -> Any:
+    """A classifier with a causal model's body: the start of a reward model, or of a critic where there is none.
+
+    The head is drawn from N(0, 1 / sqrt(H + 1)) as in "learning to summarize", or zero.
+    """
+    plain = plain_model(policy)
+    config = copy.deepcopy(plain.config)
+    config.num_labels = num_labels
+    config.tie_word_embeddings = False
+    classifier = AutoModelForSequenceClassification.from_config(config)
+    body(classifier).load_state_dict(body(plain).state_dict())
+    with torch.no_grad():
+        width = classifier.score.weight.shape[1]
+        classifier.score.weight.zero_() if zero_head else classifier.score.weight.normal_(
+            0, (width + 1) ** -0.5
+        )
+    return classifier.to(next(plain.parameters()).device)
+
+
+def checkpoint_activations(model: nn.Module) -> nn.Module:
+    """Keep only each block's input for the backward pass and compute the rest again: a third more work, far less memory."""
+    plain = plain_model(model)
+    # transformers 6 knows it by the first name only
+    enable = getattr(plain, "activation_checkpointing_enable", None) or plain.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+    return model
+
+
+def checkpoint_like(model: nn.Module, other: nn.Module) -> nn.Module:
+    """`other`, checkpointing its activations where `model` does."""
+    saves = any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
+    return checkpoint_activations(other) if saves else other
+
+
+def own_pad_token(model: nn.Module, tokenizer: Any) -> None:
+    """Give tokenizer and model a pad token that is not the end token, with room for it; unchanged where they have one."""
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        tokenizer.add_special_tokens({"pad_token": "<|pad|>"})
+    plain = plain_model(model)
+    if len(tokenizer) > plain.get_input_embeddings().weight.shape[0]:
+        plain.resize_token_embeddings(len(tokenizer))
+    plain.config.pad_token_id = tokenizer.pad_token_id
+
+
+def load_tokenizer(path: str | Path) -> Any:
+    """The tokenizer of a model folder; code inside the folder is never run."""
+    return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+
+
+def load_policy(path: str | Path, *, device: str = "cpu") -> PreTrainedModel:
+    """A causal language model from safetensors, in float32 master weights."""
+    return _load(AutoModelForCausalLM, path, device)
+
+
+def load_reward_model(path: str | Path, *, device: str = "cpu") -> RewardModel:
+    """A reward model with its tokenizer, as `save_model` wrote it."""
+    model = _load(AutoModelForSequenceClassification, path, device)
+    return RewardModel(model.eval().requires_grad_(False), load_tokenizer(path))
+
+
+def _load(cls: Any, path: str | Path, device: str) -> Any:
+    model = cls.from_pretrained(path, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
+    return model.to(device)
+
+
+def save_model(model: nn.Module, tokenizer: Any, folder: str | Path) -> None:
+    """Write a model and its tokenizer as a folder that `from_pretrained` loads; LoRA weights are merged in."""
+    plain = copy.deepcopy(model).merge_and_unload() if hasattr(model, "merge_and_unload") else model
+    plain.save_pretrained(folder)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+
+
+@contextlib.contextmanager
+def evaluating(*models: nn.Module) -> Generator[None]:
+    """Evaluation mode and no gradients for a while; training mode comes back where it was."""
+    before = [m.training for m in models]
+    for m in models:
+        m.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for m, mode in zip(models, before, strict=True):
+            m.train(mode)

@@ -1,0 +1,1 @@
+"""PPO and RLOO: rollouts, advantages, losses, the training loop."""

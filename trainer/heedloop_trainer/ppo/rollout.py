@@ -1,0 +1,249 @@
+"""Rollouts: responses with everything PPO needs to know about them, measured before any update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from heedloop.schema import PromptRow
+from heedloop_trainer.generation.cached import Generation
+from heedloop_trainer.methods.reward_ensemble import RewardEnsemble
+from heedloop_trainer.nn.distributed import World
+from heedloop_trainer.nn.models import RewardModel
+from heedloop_trainer.nn.optimiser import shared_groups
+from heedloop_trainer.nn.sequences import Encoder, TokenSequence, collate
+from heedloop_trainer.ppo.config import PPOConfig
+from heedloop_trainer.ppo.losses import length_mask
+from heedloop_trainer.ppo.models import Models
+
+__all__ = ["Response", "RewardFunction", "Rollout", "Scorer", "measure", "merge_rollouts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a reward function sees of one sampled answer.
+
+    Attributes:
+        text: without special tokens.
+        token_ids: with the stop token, where it was reached.
+        ended: False where the answer was cut off at the length limit.
+    """
+
+    prompt: PromptRow
+    text: str
+    token_ids: list[int]
+    ended: bool
+
+
+RewardFunction = Callable[[Sequence[Response]], Sequence[float]]
+"""A reward in Python: one finite number per response."""
+
+
+_PER_ROW = ("lengths", "ended", "final_values", "scores", "raw_scores", "disagreement")
+
+
+@dataclass
+class Rollout:
+    """Sampled responses and their measurements. Padded tensors are float32 [B, R] on the CPU, zero after the end.
+
+    Attributes:
+        old_log_probs: by the training forward of the policy that sampled; what ratios are taken against.
+        reference_log_probs: by the same forward of the frozen reference.
+        entropy: of the policy at each token, nats.
+        values: V before each token; final_values: [B], V after the last one. Zero without a critic.
+        scores: [B], what the reward model and the reward function gave, normalised, before penalties.
+        ended: bool [B].
+        drift: mean |sampler's - training forward's log-probability|.
+        disagreement: [B], standard deviation between the members of a reward ensemble; 0 without one.
+    """
+
+    sequences: list[TokenSequence]
+    responses: list[Response]
+    lengths: torch.Tensor
+    ended: torch.Tensor
+    old_log_probs: torch.Tensor
+    reference_log_probs: torch.Tensor
+    entropy: torch.Tensor
+    values: torch.Tensor
+    final_values: torch.Tensor
+    scores: torch.Tensor
+    raw_scores: torch.Tensor
+    drift: float
+    disagreement: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
+
+    @property
+    def width(self) -> int:
+        return self.old_log_probs.shape[1]
+
+    @property
+    def mask(self) -> torch.Tensor:
+        """Bool [B, R], True on response tokens."""
+        return length_mask(self.lengths, self.width)
+
+    @property
+    def kl(self) -> torch.Tensor:
+        """k1 per token against the reference, [B, R], zero after the end."""
+        return self.old_log_probs - self.reference_log_probs
+
+
+def merge_rollouts(parts: Sequence[Rollout]) -> Rollout:
+    """The whole rollout from the ranks' parts, where rank r of n measured rows r, r + n, r + 2n, …"""
+    if len(parts) == 1:
+        return parts[0]
+    width = max(p.width for p in parts)
+    counts = [len(p.sequences) for p in parts]
+    rows = [(k, i) for i in range(max(counts)) for k in range(len(parts)) if i < counts[k]]
+
+    def listed(name: str) -> list[Any]:
+        return [getattr(parts[k], name)[i] for k, i in rows]
+
+    def padded(name: str) -> torch.Tensor:
+        return torch.stack([F.pad(v, (0, width - len(v))) for v in listed(name)])
+
+    tokens = [float(p.lengths.sum()) for p in parts]
+    return Rollout(
+        **{n: listed(n) for n in ("sequences", "responses")},
+        **{n: torch.stack(listed(n)) for n in _PER_ROW},
+        **{n: padded(n) for n in ("old_log_probs", "reference_log_probs", "entropy", "values")},
+        drift=sum(p.drift * t for p, t in zip(parts, tokens, strict=True)) / sum(tokens),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Scores of responses, float32 [B] each: normalised, raw, and how far an ensemble's members disagree (0 without)."""
+
+    normalised: torch.Tensor
+    raw: torch.Tensor
+    spread: torch.Tensor
+
+
+@dataclass
+class Scorer:
+    """Scores of responses: a reward model, a Python function, or their sum.
+
+    Attributes:
+        reward_model: its gain and bias are applied; where its tokenizer differs from the policy's, the text is read anew.
+        gain, bias: a second normalisation, fitted on the reference policy's own answers.
+    """
+
+    reward_model: RewardModel | None = None
+    reward_function: RewardFunction | None = None
+    same_tokens: bool = True
+    encoder: Encoder | None = None
+    max_tokens: int = 16_384
+    gain: float = 1.0
+    bias: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.reward_model is None and self.reward_function is None:
+            raise ValueError("PPO needs a reward: a reward model, a Python function, or both")
+
+    def __call__(self, responses: Sequence[Response], sequences: Sequence[TokenSequence]) -> Scores:
+        """The scores of these responses.
+
+        Raises:
+            ValueError: the reward function gave the wrong number of values, or one that is not finite.
+        """
+        raw, spread = torch.zeros(len(responses)), torch.zeros(len(responses))
+        if self.reward_model is not None:
+            read = self._reward_sequences(responses, sequences)
+            if isinstance(self.reward_model, RewardEnsemble):
+                each = self.reward_model.each(read, max_tokens=self.max_tokens)
+                raw, spread = each.mean(0), each.std(0, unbiased=False)
+            else:
+                raw = self.reward_model.score(read, max_tokens=self.max_tokens)
+        normalised = raw * self.gain + self.bias if self.reward_model is not None else raw
+        if self.reward_function is not None:
+            own = torch.tensor([float(v) for v in self.reward_function(responses)])
+            if len(own) != len(responses):
+                raise ValueError(
+                    f"the reward function gave {len(own)} numbers for {len(responses)} responses"
+                )
+            raw, normalised = raw + own, normalised + own
+        if not torch.isfinite(normalised).all():
+            bad = int((~torch.isfinite(normalised)).nonzero()[0])
+            raise ValueError(
+                f"the reward of response {bad} is {float(normalised[bad])}; rewards must be finite"
+            )
+        return Scores(normalised, raw, spread)
+
+    def _reward_sequences(
+        self, responses: Sequence[Response], sequences: Sequence[TokenSequence]
+    ) -> Sequence[TokenSequence]:
+        if self.same_tokens or self.encoder is None:
+            return sequences
+        return self.encoder.sequences([r.prompt.prompt for r in responses], [r.text for r in responses])
+
+
+@torch.no_grad()
+def measure(
+    config: PPOConfig,
+    models: Models,
+    *,
+    prompts: Sequence[PromptRow],
+    prompt_ids: Sequence[list[int]],
+    generations: Sequence[Generation],
+    scorer: Scorer,
+    encoder: Encoder,
+    world: World = World(),  # noqa: B008
+) -> Rollout:
+    """Score sampled responses with all models: old and reference log-probabilities, entropy, values, rewards.
+
+    Policy and reference are both read at the sampler's temperature. What the sampler itself said of its tokens goes into
+    `drift` and nowhere else.
+    """
+    temperature = config.sampling.temperature
+    sequences = [
+        TokenSequence(p, g.response_ids, g.ended) for p, g in zip(prompt_ids, generations, strict=True)
+    ]
+    responses = [
+        Response(p, encoder.decode(g.response_ids), g.response_ids, g.ended)
+        for p, g in zip(prompts, generations, strict=True)
+    ]
+    scores = scorer(responses, sequences)
+    lengths = torch.tensor([len(g.response_ids) for g in generations])
+    padded = {
+        name: torch.zeros(len(sequences), int(lengths.max()))
+        for name in ("old", "reference", "entropy", "values")
+    }
+    final = torch.zeros(len(sequences))
+    all_lengths = [len(s) for s in sequences]
+    rows = list(range(len(sequences)))
+    for group, _ in shared_groups(rows, all_lengths, max_tokens=config.max_tokens, world=world):
+        batch = collate([sequences[i] for i in group], models.actor.device)
+        width = padded["old"].shape[1]
+
+        def keep(name: str, flat: torch.Tensor) -> None:
+            padded[name][group] = batch.unflatten(flat, width).cpu()  # noqa: B023
+
+        own = models.actor(batch, temperature=temperature, with_entropy=True)
+        keep("old", own.log_probs)
+        keep("entropy", own.entropy)
+        keep("reference", models.anchor(batch, temperature=temperature).log_probs)
+        values, last = (own.values, own.final_values) if models.critic is None else models.critic(batch)
+        if values is not None and last is not None:
+            keep("values", values)
+            final[group] = last.cpu()
+    sampled = np.concatenate([g.log_probs for g in generations])
+    trained = padded["old"][length_mask(lengths, padded["old"].shape[1])].numpy()
+    return Rollout(
+        sequences=sequences,
+        responses=responses,
+        lengths=lengths,
+        ended=torch.tensor([g.ended for g in generations]),
+        old_log_probs=padded["old"],
+        reference_log_probs=padded["reference"],
+        entropy=padded["entropy"],
+        values=padded["values"],
+        final_values=final,
+        scores=scores.normalised,
+        raw_scores=scores.raw,
+        disagreement=scores.spread,
+        drift=float(np.abs(sampled - trained).mean()),
+    )
