@@ -73,7 +73,7 @@ def _columns(calls: int) -> dict[str, str]:
 
 def fill(dsn: str, calls: int, rated: float) -> float:
     """Write the calls and their ratings, and count what is over, as the server's caretaker does; seconds it took."""
-    from heedloop_server.store.connection import open_store
+    from heedloop_server.store.open import open_store
     from heedloop_server.store.quality.rollup import roll_up_project
 
     begin = time.perf_counter()

@@ -106,7 +106,7 @@ def _floor(seconds: float) -> None:
     from datetime import datetime, timezone
 
     from heedloop_server.normalise import normalise_request
-    from heedloop_server.store.connection import open_store
+    from heedloop_server.store.open import open_store
     from heedloop_server.store.spans import calls_to_arrow
 
     parsed = [ExportTraceServiceRequest.FromString(Patched(b).fresh()) for b in bodies(400, 50)]

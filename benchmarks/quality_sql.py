@@ -18,7 +18,8 @@ from typing import Any
 
 from heedloop_server.filters import CallFilters
 from heedloop_server.statistics.findings import most_important
-from heedloop_server.store.connection import ProjectStore, Store, open_store
+from heedloop_server.store.connection import ProjectStore, Store
+from heedloop_server.store.open import open_store
 from heedloop_server.store.quality import counts
 from heedloop_server.store.quality.counts import View
 from heedloop_server.store.quality.patterns import pattern_cells

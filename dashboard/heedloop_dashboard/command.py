@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import os
-import socket
 import sys
 import tempfile
 from pathlib import Path
 
 from heedloop.client import DEFAULT_URL
+from heedloop_dashboard.addresses import free_port, is_free, is_loopback
 from heedloop_dashboard.auth.access import Access, AccessError, OpenIdProvider, People, networks
+from heedloop_dashboard.auth.sessions import SESSIONS
+from heedloop_dashboard.server import build, options
 
 HELP = "serve the quality dashboard"
 
@@ -108,8 +109,8 @@ def run(args: argparse.Namespace) -> int:
     except AccessError as err:
         print(f"heedloop dashboard: {err}", file=sys.stderr)
         return 2
-    port = args.port or _free_port(args.address)
-    if not _is_free(args.address, port):
+    port = args.port or free_port(args.address)
+    if not is_free(args.address, port):
         print(
             f"heedloop dashboard: port {port} on {args.address} is taken; choose another with --port",
             file=sys.stderr,
@@ -120,9 +121,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _serve(url: str, address: str, port: int, access: Access) -> None:
-    from heedloop_dashboard.auth.sessions import SESSIONS
-    from heedloop_dashboard.server import build, options
-
     local = is_loopback(address)
     vouched = bool(access.proxy_header or access.provider)
     # what a proxy says is judged by `proxy.py`, which must see the connection's own address
@@ -142,26 +140,3 @@ def _serve(url: str, address: str, port: int, access: Access) -> None:
     with tempfile.TemporaryDirectory(prefix="heedloop-dashboard-") as folder:
         sys.argv = [os.path.join(folder, "dashboard")]  # noqa: PTH118 the launcher's name as Streamlit reads it
         build().run(config=options(address=address, port=port, allowed_hosts=hosts))
-
-
-def is_loopback(address: str) -> bool:
-    """True where only this machine can reach the address."""
-    if address == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
-
-
-def _free_port(address: str) -> int:
-    with socket.create_server((address, 0)) as server:
-        return int(server.getsockname()[1])
-
-
-def _is_free(address: str, port: int) -> bool:
-    try:
-        with socket.create_server((address, port)):
-            return True
-    except OSError:
-        return False

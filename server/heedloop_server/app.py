@@ -28,7 +28,8 @@ from heedloop_server.review.queue_service import ReviewDesk
 from heedloop_server.routes.otlp_grpc import GrpcDoor
 from heedloop_server.settings import Settings
 from heedloop_server.store.admin.keys import insert_key_uses
-from heedloop_server.store.connection import Store, open_store
+from heedloop_server.store.connection import Store
+from heedloop_server.store.open import open_store
 
 __all__ = ["ROUTERS", "all_routes", "create_app", "scopes_of"]
 

@@ -12,7 +12,8 @@ import secrets
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from heedloop_server.store.connection import Store, open_store
+from heedloop_server.store.connection import Store
+from heedloop_server.store.open import open_store
 
 __all__ = ["temporary_store"]
 

@@ -18,9 +18,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from heedloop.client import ApiError, Client
+from heedloop_dashboard.addresses import is_loopback
 from heedloop_dashboard.auth.sessions import COOKIE, SESSIONS, Session
 from heedloop_dashboard.auth.sign_in import proxy_agrees
-from heedloop_dashboard.command import is_loopback
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from heedloop_server.ingest.log import LogInUse, take_lock
 from heedloop_server.settings import Settings
-from heedloop_server.store.connection import Store, open_store
+from heedloop_server.store.connection import Store
+from heedloop_server.store.open import open_store
 
 __all__ = ["CommandError", "add_store_arguments", "chosen_settings", "opened_store", "stopped_server"]
 

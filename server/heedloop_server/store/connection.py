@@ -1,6 +1,6 @@
 """Opening a store and asking it: the one place through which every query goes.
 
-`open_store(dsn)` opens an embedded chDB folder or a ClickHouse server; both speak the same SQL. Routes get a
+`open.open_store(dsn)` opens an embedded chDB folder or a ClickHouse server; both speak the same SQL. Routes get a
 `ProjectStore`, which binds `{project:String}` from the key and refuses a query that does not use it, so that no query can
 forget its tenant. `Store.rows` asks without a project and is for the server's own work: keys, ledger, doctor.
 
@@ -17,7 +17,6 @@ import threading
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -36,7 +35,6 @@ __all__ = [
     "Store",
     "StoreBusy",
     "StoreError",
-    "open_store",
     "parse_dsn",
 ]
 
@@ -380,23 +378,3 @@ def _translate_open(err: DriverError, where: Address) -> Exception:
             "--store clickhouse://user:password@host:8123/heedloop"
         )
     return _translate(err)
-
-
-def open_store(dsn: str, *, cluster: str = "", num_clients: int = 8, threads: int = 2) -> Store:
-    """Open the store a DSN names and bring its tables up to date.
-
-    Raises:
-        ValueError: the DSN is none.
-        StoreBusy: another process has the embedded folder open.
-        StoreError: its schema is newer than this program, or a migration was edited.
-        Unavailable: it does not answer.
-    """
-    from heedloop_server.store.migrate import migrate
-
-    address = parse_dsn(dsn)
-    if address.kind == "chdb" and address.path:
-        Path(address.path).mkdir(parents=True, exist_ok=True)
-    store = Store(address, cluster=cluster, num_clients=num_clients, threads=threads)
-    store.create_database()
-    migrate(store)
-    return store

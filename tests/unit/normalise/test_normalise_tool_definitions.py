@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from heedloop_server.otlp import decompress, encoding_of, parse_traces
 
 from heedloop.schema import ToolDefinition
 from heedloop_server.normalise import normalise_request
 from heedloop_server.normalise.tool_definitions import definitions_in_attributes, read_definitions
-from heedloop_server.otlp import decompress, encoding_of, parse_traces
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER = ToolDefinition("get_weather", "Weather of a city", json.dumps(SCHEMA, separators=(",", ":")))

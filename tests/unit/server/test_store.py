@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heedloop.schema import Call, Message, ToolCall, Usage
-from heedloop_server.store.connection import Address, StoreError, open_store, parse_dsn
+from heedloop_server.store.connection import Address, StoreError, parse_dsn
+from heedloop_server.store.open import open_store
 from heedloop_server.store.spans import insert_calls, trace_calls
 from heedloop_server.testing import temporary_store
 
