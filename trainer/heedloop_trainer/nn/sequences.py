@@ -8,14 +8,17 @@ token then still trains the end token.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import torch
 
 from heedloop.schema import Message
+from heedloop_trainer.chat import ChatTemplate, PromptError, WrittenPrompt, end_of_turn
+from heedloop_trainer.long_prompts import shorten
 
 __all__ = [
     "Batch",
@@ -26,6 +29,9 @@ __all__ = [
     "render_prompt",
     "same_vocabulary",
 ]
+
+log = logging.getLogger(__name__)
+Row = TypeVar("Row", bound=Any)
 
 PAD_ID = 0
 """The id that fills the right end of a batch. Any id would do: nothing reads it."""
@@ -147,32 +153,11 @@ def micro_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
     return groups
 
 
-def _chat(message: Message) -> dict[str, Any]:
-    chat: dict[str, Any] = {"role": message.role, "content": message.text}
-    if message.tool_calls:
-        chat["tool_calls"] = [
-            {"type": "function", "function": {"name": c.name, "arguments": _arguments(c.arguments)}}
-            for c in message.tool_calls
-        ]
-    return chat
-
-
-def _arguments(text: str) -> Any:
-    """Templates want the arguments as an object; a model may have written something else."""
-    try:
-        return json.loads(text) if text else {}
-    except json.JSONDecodeError:
-        return text
-
-
-def render_prompt(tokenizer: Any, messages: Sequence[Message]) -> str:
+def render_prompt(
+    tokenizer: Any, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
+) -> str:
     """The text a model continues: the tokenizer's chat template, or `role: text` lines where it has none."""
-    if not messages:
-        return ""  # templates refuse an empty conversation
-    if getattr(tokenizer, "chat_template", None):
-        chat = [_chat(m) for m in messages]
-        return tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-    return "".join(f"{m.role}: {m.text}\n\n" for m in messages) + "assistant: "
+    return ChatTemplate(tokenizer).prompt(messages, tools).text
 
 
 def same_vocabulary(first: Any, second: Any) -> bool:
@@ -180,76 +165,166 @@ def same_vocabulary(first: Any, second: Any) -> bool:
     return first is second or (
         first.get_vocab() == second.get_vocab()
         and getattr(first, "chat_template", None) == getattr(second, "chat_template", None)
-        and first.eos_token_id == second.eos_token_id
+        and end_of_turn(first) == end_of_turn(second)
     )
+
+
+LongPrompts = Literal["cut", "leave_out"]
+"""What becomes of a prompt that is too long: cut inside its longest message, or its row left out."""
 
 
 @dataclass
 class Encoder:
-    """Turns prompts and completions into token sequences with one tokenizer.
+    """Turns prompts and answers into token sequences with one tokenizer.
 
-    The completion is tokenized apart from the prompt, so that what a reward model reads is, token for token, what the
-    policy would have written; the end token is part of the response and is left out only where the response is cut.
+    A prompt's ids are the chat template's; an answer's are what the template writes from there to the end of the turn, so
+    that training, sampling and rewards see the same tokens. The end token is left out only where the answer is cut.
 
     Attributes:
-        max_prompt_tokens: longer prompts lose their oldest tokens.
-        max_response_tokens: longer responses lose their end (and their end token).
-        num_cut: how many prompts or responses have been shortened so far.
+        max_prompt_tokens: longer prompts are shortened: see `long_prompts.shorten`.
+        max_response_tokens: longer answers lose their end (and their end token).
+        chat_template_kwargs: further variables of the chat template, such as `enable_thinking`.
+        long_prompts: `cut` shortens prompts that are too long, `leave_out` leaves their rows out.
+        counts: what was changed or left out so far, by reason.
     """
 
     tokenizer: Any
     max_prompt_tokens: int = 1024
     max_response_tokens: int = 1024
-    num_cut: int = 0
-    _prompts: dict[tuple[Message, ...], list[int]] = field(default_factory=dict, repr=False)
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    long_prompts: LongPrompts = "cut"
+    counts: Counter[str] = field(default_factory=Counter, repr=False)
+    _prompts: dict[Any, WrittenPrompt | PromptError] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        if self.tokenizer.eos_token_id is None:
-            raise ValueError("the tokenizer has no end token (eos_token); a response could never end")
+        self.chat = ChatTemplate(self.tokenizer, self.chat_template_kwargs)
+        self.chat.end_id  # noqa: B018  (refuses a tokenizer without any end at once)
 
     @property
     def end_id(self) -> int:
-        """The token that ends a response."""
-        return self.tokenizer.eos_token_id
+        """The token that ends an answer."""
+        return self.chat.end_id
+
+    @property
+    def num_cut(self) -> int:
+        """How many prompts or answers have been shortened so far."""
+        return self.counts["prompt_cut"] + self.counts["answer_cut"]
+
+    def usable(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows whose prompt and answers this tokenizer's template can write; the others are counted and logged.
+
+        Raises:
+            ValueError: none is left.
+        """
+        problems: dict[str, list[tuple[Any, str]]] = {}
+        kept: list[Row] = []
+        for row in rows:
+            try:
+                prompt = self._prompt(row.prompt)
+                for answer in answers_of(row):
+                    self.chat.answer(prompt, answer)
+            except PromptError as err:
+                problems.setdefault(err.reason, []).append((row, str(err)))
+            else:
+                kept.append(row)
+        for reason, found in problems.items():
+            self.left_out(reason, [r for r, _ in found], found[0][1])
+        if rows and not kept:
+            raise ValueError(f"none of the {len(rows)} rows can be used: {next(iter(problems.values()))[0][1]}")
+        return kept
+
+    def left_out(self, reason: str, rows: Sequence[Any], text: str) -> None:
+        """Count rows that are not learned from, and say so with a few of their traces."""
+        if not rows:
+            return
+        self.counts["left_out"] += len(rows)
+        self.counts[f"left_out/{reason}"] += len(rows)
+        traces = list(dict.fromkeys(t for r in rows for t in r.trace_ids))[:3]
+        log.warning("%d rows are left out: %s (traces: %s)", len(rows), text, ", ".join(traces) or "none known")
 
     def prompts(self, prompts: Iterable[tuple[Message, ...]]) -> list[list[int]]:
-        """Token ids of each prompt; equal prompts are tokenized once."""
-        prompts = list(prompts)
-        new = list(dict.fromkeys(p for p in prompts if p not in self._prompts))
-        texts = [render_prompt(self.tokenizer, p) for p in new]
-        # A chat template writes its own special tokens; adding them again would double the start token.
-        special = not getattr(self.tokenizer, "chat_template", None)
-        for prompt, ids in zip(new, self._tokenize(texts, special=special), strict=True):
-            if special and ids and ids[-1] == self.end_id:
-                ids = ids[:-1]
-            if len(ids) > self.max_prompt_tokens:
-                self.num_cut += 1
-                ids = ids[-self.max_prompt_tokens :]
-            self._prompts[prompt] = ids or [self.end_id]
-        return [self._prompts[p] for p in prompts]
+        """Token ids of each prompt; equal prompts are written once.
 
-    def responses(self, completions: Sequence[str]) -> list[tuple[list[int], bool]]:
-        """Token ids of each completion with its end token, and whether the end is there."""
-        out: list[tuple[list[int], bool]] = []
-        for ids in self._tokenize(completions, special=False):
-            ids = [*ids, self.end_id]
-            ended = len(ids) <= self.max_response_tokens
-            self.num_cut += not ended
-            out.append((ids[: self.max_response_tokens], ended))
-        return out
+        Raises:
+            PromptError: the template cannot write one of them (`usable` tells those apart).
+        """
+        return [self._prompt(p).ids for p in prompts]
 
     def sequences(
-        self, prompts: Sequence[tuple[Message, ...]], completions: Sequence[str]
+        self,
+        prompts: Sequence[tuple[Message, ...]],
+        answers: Sequence[str | Message],
+        *,
+        ended: Sequence[bool] | None = None,
     ) -> list[TokenSequence]:
-        """One sequence per (prompt, completion)."""
-        encoded = zip(self.prompts(prompts), self.responses(completions), strict=True)
-        return [TokenSequence(prompt, ids, ended) for prompt, (ids, ended) in encoded]
+        """One sequence per (prompt, answer).
+
+        Args:
+            ended: False where an answer was cut when it was written, so that it has no end; all ended where None.
+        """
+        ends = [True] * len(answers) if ended is None else ended
+        return [self._sequence(*row) for row in zip(prompts, answers, ends, strict=True)]
+
+    def _sequence(self, prompt: tuple[Message, ...], answer: str | Message, ended: bool) -> TokenSequence:
+        written = self._prompt(prompt)
+        message = answer if isinstance(answer, Message) else Message("assistant", answer)
+        ids = self.chat.answer(written, message)
+        if not ended:
+            ids = ids[:-1] or ids
+        if len(ids) > self.max_response_tokens:
+            self.counts["answer_cut"] += 1
+            ids, ended = ids[: self.max_response_tokens], False
+        return TokenSequence(written.ids, ids, ended)
+
+    def _prompt(self, prompt: tuple[Message, ...]) -> WrittenPrompt:
+        if prompt not in self._prompts:
+            try:
+                self._prompts[prompt] = self._fitted(prompt)
+            except PromptError as err:
+                self._prompts[prompt] = err
+        found = self._prompts[prompt]
+        if isinstance(found, PromptError):
+            raise found
+        return found
+
+    def _fitted(self, prompt: tuple[Message, ...]) -> WrittenPrompt:
+        """The prompt within its limit."""
+        written = self.chat.prompt(prompt)
+        if written.adapted:
+            self.counts[f"prompt_{written.adapted}"] += 1
+        if len(written.ids) <= self.max_prompt_tokens:
+            return written
+        tools = written.tools
+        short = None
+        if self.long_prompts == "cut":
+            short = shorten(
+                written.messages, self.max_prompt_tokens, lambda m: len(self.chat.prompt(m, tools).ids)
+            )
+        if short is None:
+            raise PromptError(
+                "prompt_too_long",
+                f"a prompt of {len(written.ids):,} tokens is longer than max_prompt_tokens {self.max_prompt_tokens:,}",
+            )
+        self.counts["prompt_cut"] += 1
+        return self.chat.prompt(short, tools)
+
+    def report(self, num_rows: int) -> dict[str, float]:
+        """The counts as metrics, with a warning in the log for each share of prompts or answers that was cut."""
+        for what, setting in (("prompt", "max_prompt_tokens"), ("answer", "max_response_tokens")):
+            count = self.counts[f"{what}_cut"]
+            if count:
+                log.warning(
+                    "%d %ss (%.0f%% of %d rows) were cut to %s %d",
+                    count, what, 100 * count / max(1, num_rows), num_rows, setting, getattr(self, setting),
+                )  # fmt: skip
+        return {"num_cut": float(self.num_cut), **{f"num_{k}": float(v) for k, v in sorted(self.counts.items())}}
 
     def decode(self, response_ids: Sequence[int]) -> str:
-        """A response's text without special tokens."""
+        """An answer's text without special tokens."""
         return self.tokenizer.decode(response_ids, skip_special_tokens=True)
 
-    def _tokenize(self, texts: Sequence[str], *, special: bool) -> Iterator[list[int]]:
-        if not texts:
-            return iter(())
-        return iter(self.tokenizer(list(texts), add_special_tokens=special)["input_ids"])
+
+def answers_of(row: Any) -> list[Message]:
+    """The answers of a row of any form, as messages."""
+    texts = (getattr(row, n) for n in ("completion", "chosen", "rejected") if hasattr(row, n))
+    return [Message("assistant", t) for t in texts]
