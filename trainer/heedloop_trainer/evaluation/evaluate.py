@@ -22,7 +22,7 @@ from heedloop_trainer.evaluation.slices import Attributes, slice_estimates
 from heedloop_trainer.generation.cached import CachedGenerator, SamplingConfig
 from heedloop_trainer.nn.models import RewardModel, evaluating, stop_ids
 from heedloop_trainer.nn.sequences import Encoder
-from heedloop_trainer.ppo.rollout import Response, RewardFunction
+from heedloop_trainer.ppo.train.rollout import Response, RewardFunction
 
 __all__ = [
     "WinRate",
@@ -74,13 +74,22 @@ def bag_of_words_margins(train: Sequence[Comparison], test: Sequence[Comparison]
 def reward_margins(
     reward_model: RewardModel, rows: Sequence[Comparison], *, max_tokens: int = 16_384
 ) -> np.ndarray:
-    """Log-odds that `chosen` wins: the raw rewards' difference, divided by the model's calibration temperature."""
-    encoder = Encoder(reward_model.tokenizer)
-    prompts = [r.prompt for r in rows]
-    sequences = encoder.sequences(prompts + prompts, [r.chosen for r in rows] + [r.rejected for r in rows])
+    """Log-odds that `chosen` wins: the raw rewards' difference, divided by the model's calibration temperature.
+
+    Answers are read at the lengths that the model was trained on. Rows that its chat template cannot write, and answers that
+    are equal within those lengths, get 0: the model cannot tell.
+    """
+    encoded = reward_model.encoder().rows(rows, needed=False)
+    margins = np.zeros(len(rows))
+    if not encoded.rows:
+        return margins
+    sequences = [pair[side] for side in (0, 1) for pair in encoded.sequences]
     with evaluating(reward_model):
         raw = reward_model.outputs(sequences, max_tokens=max_tokens)[:, 0].double().numpy()
-    return (raw[: len(rows)] - raw[len(rows) :]) / reward_model.temperature
+    chosen, rejected = np.split(raw, 2)
+    read = {id(r) for r in encoded.rows}
+    margins[[id(r) in read for r in rows]] = (chosen - rejected) / reward_model.temperature
+    return margins
 
 
 def _accuracy(rows: Sequence[Comparison], margins: np.ndarray) -> Estimate:
@@ -181,8 +190,11 @@ def score_responses(
     """A judge's number for each response, float64 [n]."""
     if not isinstance(judge, RewardModel):
         return np.array([float(v) for v in judge(responses)])
-    encoder = Encoder(judge.tokenizer)
-    sequences = encoder.sequences([r.prompt.prompt for r in responses], [r.text for r in responses])
+    sequences = judge.encoder().sequences(
+        [r.prompt.prompt for r in responses],
+        [r.text for r in responses],
+        ended=[r.ended for r in responses],
+    )
     return judge.score(sequences, max_tokens=max_tokens).double().numpy()
 
 

@@ -12,7 +12,7 @@ import torch
 from heedloop.schema import Comparison, Demonstration
 from heedloop_trainer.evaluation.evaluate import evaluate_comparisons
 from heedloop_trainer.evaluation.slices import read_attributes
-from heedloop_trainer.jobs.run_job import Working, held_out, read_rows
+from heedloop_trainer.jobs.run_job.run_job import Working, held_out, read_rows
 from heedloop_trainer.methods.preference import fixed_log_probs
 from heedloop_trainer.nn.models import Policy, evaluating
 from heedloop_trainer.nn.sequences import Encoder, TokenSequence
@@ -52,11 +52,11 @@ class HeldOutDemonstrations:
     def ask(cls, working: Working, model: Any, tokenizer: Any) -> HeldOutDemonstrations | None:
         """What the untrained model makes of them; None where nothing is held out."""
         rows: list[Demonstration] = held_out(working, "demonstrations")
-        if not rows:
+        encoded = Encoder.of(working.job.config, tokenizer).rows(rows, needed=False)
+        if not encoded.rows:
             return None
-        encoder = _encoder(working, tokenizer)
-        sequences = encoder.sequences([r.prompt for r in rows], [r.completion for r in rows])
-        weights = torch.tensor([r.weight for r in rows])
+        sequences = [s for [s] in encoded.sequences]
+        weights = torch.tensor([r.weight for r in encoded.rows])
         return cls(sequences, weights, _log_probs(working, model, sequences))
 
     def metrics(self, working: Working, model: Any) -> dict[str, float]:
@@ -80,23 +80,17 @@ class HeldOutComparisons:
     def ask(cls, working: Working, reference: Any, tokenizer: Any) -> HeldOutComparisons | None:
         """What the reference makes of them; None where no decided comparison is held out."""
         rows: list[Comparison] = held_out(working, "comparisons")
-        if not any(not r.tie for r in rows):
+        encoded = Encoder.of(working.job.config, tokenizer).rows(rows, needed=False)
+        if not any(not r.tie for r in encoded.rows):
             return None
-        prompts = [r.prompt for r in rows]
-        texts = [r.chosen for r in rows] + [r.rejected for r in rows]
-        sequences = _encoder(working, tokenizer).sequences(prompts + prompts, texts)
-        return cls(rows, sequences, _log_probs(working, reference, sequences))
+        sequences = [pair[side] for side in (0, 1) for pair in encoded.sequences]
+        return cls(encoded.rows, sequences, _log_probs(working, reference, sequences))
 
     def report(self, working: Working, model: Any) -> dict[str, Any]:
         """Accuracy of the policy's implicit reward, beta log(policy / reference) (arXiv 2305.18290), beside the baselines."""
         moved = (_log_probs(working, model, self.sequences) - self.before).double().numpy()
         chosen, rejected = np.split(working.job.config.beta * moved, 2)
         return comparison_report(working, self.rows, {"policy (implicit reward)": chosen - rejected})
-
-
-def _encoder(working: Working, tokenizer: Any) -> Encoder:
-    config = working.job.config
-    return Encoder(tokenizer, config.max_prompt_tokens, config.max_response_tokens)
 
 
 def _log_probs(working: Working, model: Any, sequences: Sequence[TokenSequence]) -> torch.Tensor:

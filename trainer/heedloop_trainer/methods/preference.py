@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from heedloop.schema import Comparison, Unpaired
 from heedloop_trainer.methods.losses import dpo, kto
-from heedloop_trainer.methods.supervised import Epochs, learn
+from heedloop_trainer.methods.supervised import Epochs, SupervisedConfig, learn
 from heedloop_trainer.nn.distributed import World, shard
 from heedloop_trainer.nn.models import Policy, reference_policy
 from heedloop_trainer.nn.optimiser import OptimiserConfig, Sums, seeded_permutation, shared_groups
@@ -22,7 +22,7 @@ __all__ = ["DPOConfig", "KTOConfig", "train_dpo", "train_kto"]
 
 
 @dataclass(frozen=True, slots=True)
-class DPOConfig:
+class DPOConfig(SupervisedConfig):
     """Settings of direct preference optimisation.
 
     Attributes:
@@ -30,27 +30,16 @@ class DPOConfig:
         batch_size: comparisons per optimiser step.
         beta: how dearly moving away from the reference is paid.
         label_smoothing: share of judgements expected to be the wrong way round, 0 up to 0.5.
-        max_tokens: tokens per micro-batch, padding included; lower it when memory runs out, the result stays the same.
-        max_prompt_tokens: longer prompts lose their oldest tokens.
-        max_response_tokens: longer completions lose their end.
-        bfloat16: compute in bfloat16 over float32 weights.
-        seed: decides the order of the rows.
     """
 
     epochs: int = 1
-    batch_size: int = 32
     beta: float = 0.1
     label_smoothing: float = 0.0
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(1e-6, warmup_share=0.1))
-    max_tokens: int = 8192
-    max_prompt_tokens: int = 1024
-    max_response_tokens: int = 1024
-    bfloat16: bool = False
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class KTOConfig:
+class KTOConfig(SupervisedConfig):
     """Settings of Kahneman-Tversky optimisation, for thumbs that come alone.
 
     Attributes:
@@ -58,24 +47,14 @@ class KTOConfig:
         batch_size: rows per optimiser step; its KL estimate needs at least 4, better 16 to 128.
         beta: how dearly moving away from the reference is paid.
         desirable_weight, undesirable_weight: weights of liked and disliked rows; None balances the two sums of weights.
-        max_tokens: tokens per micro-batch, padding included; lower it when memory runs out, the result stays the same.
-        max_prompt_tokens: longer prompts lose their oldest tokens.
-        max_response_tokens: longer completions lose their end.
-        bfloat16: compute in bfloat16 over float32 weights.
         seed: decides the order of the rows and the mismatched pairs.
     """
 
     epochs: int = 1
-    batch_size: int = 32
     beta: float = 0.1
     desirable_weight: float | None = None
     undesirable_weight: float | None = None
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(1e-6, warmup_share=0.1))
-    max_tokens: int = 8192
-    max_prompt_tokens: int = 1024
-    max_response_tokens: int = 1024
-    bfloat16: bool = False
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.batch_size < 2:
@@ -121,15 +100,16 @@ def train_dpo(
         reference: the frozen policy; the model as it comes in, where None.
 
     Raises:
-        ValueError: no comparison is decided.
+        ValueError: no comparison is decided, or the chat template can write none of them.
     """
     run = run or RunFolder.in_memory("dpo")
     rows = [r for r in rows if r.weight > 0 and not r.tie]
     if not rows:
         raise ValueError("there are no decided comparisons to learn from")
-    encoder = Encoder(tokenizer, config.max_prompt_tokens, config.max_response_tokens)
-    prompts = [r.prompt for r in rows]
-    sequences = encoder.sequences(prompts + prompts, [r.chosen for r in rows] + [r.rejected for r in rows])
+    encoder = Encoder.of(config, tokenizer)
+    encoded = encoder.rows(rows)
+    rows, report = encoded.rows, encoder.report(len(encoded.rows))
+    sequences = [pair[side] for side in (0, 1) for pair in encoded.sequences]
     anchor = reference_policy(model, reference, bfloat16=config.bfloat16)
     fixed = fixed_log_probs(anchor, sequences, config.max_tokens)
     policy = shard(Policy(model, bfloat16=config.bfloat16).train(), world)
@@ -157,8 +137,9 @@ def train_dpo(
         }
 
     lengths = [2 * max(len(sequences[i]), len(sequences[count + i])) for i in range(count)]
+    epochs = Epochs.of(config, lengths)
     learn(
-        Epochs.of(config, lengths),
+        epochs,
         policy,
         config.optimiser,
         run,
@@ -168,7 +149,7 @@ def train_dpo(
         progress=progress,
         world=world,
     )
-    return _result(run, config.epochs, ("loss", "accuracy", "margin", "chosen_shift"), count)
+    return _result(run, epochs, ("loss", "accuracy", "margin", "chosen_shift"), report)
 
 
 def train_kto(
@@ -188,14 +169,16 @@ def train_kto(
     (arXiv 2402.01306, section 4.1), and carries no gradient.
 
     Raises:
-        ValueError: there are fewer than two rows.
+        ValueError: there are fewer than two rows, or the chat template can write none of them.
     """
     run = run or RunFolder.in_memory("kto")
     rows = [r for r in rows if r.weight > 0]
     if len(rows) < 2:
         raise ValueError(f"KTO needs at least two judged completions; there are {len(rows)}")
-    encoder = Encoder(tokenizer, config.max_prompt_tokens, config.max_response_tokens)
-    sequences = encoder.sequences([r.prompt for r in rows], [r.completion for r in rows])
+    encoder = Encoder.of(config, tokenizer)
+    encoded = encoder.rows(rows)
+    rows, report = encoded.rows, encoder.report(len(encoded.rows))
+    sequences = [s for [s] in encoded.sequences]
     anchor = reference_policy(model, reference, bfloat16=config.bfloat16)
     fixed = fixed_log_probs(anchor, sequences, config.max_tokens)
     mismatched = _Mismatched.of(rows, sequences, anchor, config)
@@ -225,8 +208,9 @@ def train_kto(
             "kl": kl.to(sums.device) * weight.sum(),
         }
 
+    epochs = Epochs.of(config, [len(s) for s in sequences])
     learn(
-        Epochs.of(config, [len(s) for s in sequences]),
+        epochs,
         policy,
         config.optimiser,
         run,
@@ -237,7 +221,7 @@ def train_kto(
         progress=progress,
         world=world,
     )
-    return _result(run, config.epochs, ("loss", "liked_shift", "disliked_shift", "kl"), len(rows))
+    return _result(run, epochs, ("loss", "liked_shift", "disliked_shift", "kl"), report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +284,9 @@ def _per_row(sums: dict[str, float], total: float) -> dict[str, float]:
     return {"loss": sums["loss"], **shares, "weight": total}
 
 
-def _result(run: RunFolder, epochs: int, names: Sequence[str], num_rows: int) -> TrainingResult:
-    tail = run.history[-max(1, len(run.history) // epochs) :]
+def _result(
+    run: RunFolder, epochs: Epochs, names: Sequence[str], report: Mapping[str, float]
+) -> TrainingResult:
+    tail = run.history[-epochs.last_epoch :]
     metrics = {name: sum(r[name] for r in tail) / len(tail) for name in names}
-    return TrainingResult({**metrics, "num_rows": float(num_rows)}, run.history)
+    return TrainingResult({**metrics, "num_rows": float(len(epochs.lengths)), **report}, run.history)

@@ -14,7 +14,8 @@ from torch import nn
 
 from heedloop.schema import Comparison, RatedCompletion, Unpaired
 from heedloop_trainer.methods.losses import bradley_terry, davidson, pointwise_logistic, rao_kupper
-from heedloop_trainer.methods.supervised import Epochs, learn
+from heedloop_trainer.methods.supervised import Epochs, SupervisedConfig, learn
+from heedloop_trainer.nn.chat import end_of_turn
 from heedloop_trainer.nn.distributed import World, full_state, shard, unsharded
 from heedloop_trainer.nn.models import RewardModel, evaluating
 from heedloop_trainer.nn.optimiser import OptimiserConfig, Sums
@@ -29,7 +30,7 @@ NORMALISING_SEQUENCES = 256
 
 
 @dataclass(frozen=True, slots=True)
-class RewardConfig:
+class RewardConfig(SupervisedConfig):
     """Settings of a reward model.
 
     Attributes:
@@ -41,15 +42,9 @@ class RewardConfig:
         label_smoothing: share of judgements expected to be the wrong way round, 0 up to 0.5. Decided pairs only.
         margin_scale: factor on the rows' margins; 0 ignores them.
         centring: weight of (chosen + rejected)^2, which keeps rewards near 0 (arXiv 2312.09244).
-        max_tokens: tokens per micro-batch, padding included; lower it when memory runs out, the result stays the same.
-        max_prompt_tokens: longer prompts lose their oldest tokens.
-        max_response_tokens: longer completions lose their end.
-        bfloat16: compute in bfloat16 over float32 weights.
-        seed: decides the order of the rows.
     """
 
     epochs: int = 1
-    batch_size: int = 32
     optimiser: OptimiserConfig = field(
         default_factory=lambda: OptimiserConfig(1e-5, warmup_share=0.05, schedule="cosine")
     )
@@ -58,11 +53,6 @@ class RewardConfig:
     label_smoothing: float = 0.0
     margin_scale: float = 1.0
     centring: float = 0.01
-    max_tokens: int = 8192
-    max_prompt_tokens: int = 1024
-    max_response_tokens: int = 1024
-    bfloat16: bool = False
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 0.5:
@@ -133,8 +123,11 @@ def train_reward(
         raise ValueError(
             "there are no comparisons to learn from; pairs come from comparisons, corrections and thumbs"
         )
-    encoder = Encoder(tokenizer, config.max_prompt_tokens, config.max_response_tokens)
-    sequences = _sequences(encoder, rows)
+    encoder = Encoder.of(config, tokenizer)
+    reward.keep_text_settings(config)
+    encoded = encoder.rows(rows)
+    rows, sequences = encoded.rows, encoded.sequences
+    report = encoder.report(len(rows))
     weights = torch.tensor([r.weight for r in rows])
     compared = [r for r in rows if isinstance(r, Comparison)]
     # Ranks must forward equally often, since they gather each block together: there, all of a micro-batch at once.
@@ -157,8 +150,9 @@ def train_reward(
     def describe(sums: dict[str, float], total: float) -> dict[str, float]:
         return {"loss": sums["loss"], "accuracy": sums["right"] / max(sums["decided"], 1e-9), "weight": total}
 
+    epochs = Epochs.of(config, [len(s) * max(map(len, s)) for s in sequences])
     learn(
-        Epochs.of(config, [len(s) * max(map(len, s)) for s in sequences]),
+        epochs,
         judge,
         config.optimiser,
         run,
@@ -172,20 +166,20 @@ def train_reward(
     settled = reward if world.size == 1 else RewardModel(unsharded(model), tokenizer)
     fit_gain_and_bias(settled, [s for of_row in sequences for s in of_row], max_tokens=config.max_tokens)
     reward.normalise(gain=settled.gain, bias=settled.bias)
-    return TrainingResult(_metrics(config, run, rows, encoder.num_cut, full_state(judge)), run.history)
+    return TrainingResult(_metrics(epochs, run, rows, report, full_state(judge)), run.history)
 
 
 def _metrics(
-    config: RewardConfig,
+    epochs: Epochs,
     run: RunFolder,
     rows: Sequence[JudgedRow],
-    num_cut: int,
+    report: Mapping[str, float],
     state: Mapping[str, torch.Tensor],
 ) -> dict[str, float]:
     metrics = {
-        **_last_epoch(run, config.epochs),
+        **_last_epoch(run, epochs),
         "num_rows": float(len(rows)),
-        "num_cut": float(num_cut),
+        **report,
     }
     if any(isinstance(r, Comparison) and r.tie for r in rows):
         metrics["tie_parameter"] = float(state["tie_parameter"])
@@ -200,14 +194,6 @@ def _usable(row: JudgedRow, config: RewardConfig, dimensions: Sequence[str]) -> 
     if isinstance(row, Comparison):
         return not (row.tie and config.ties == "drop")
     return isinstance(row, Unpaired) or any(n in dimensions[1:] for n in row.ratings)
-
-
-def _sequences(encoder: Encoder, rows: Sequence[JudgedRow]) -> list[list[TokenSequence]]:
-    """The token sequences of each row: two of a comparison, one of everything else."""
-    texts = [[r.chosen, r.rejected] if isinstance(r, Comparison) else [r.completion] for r in rows]
-    prompts = [r.prompt for r, of_row in zip(rows, texts, strict=True) for _ in of_row]
-    flat = iter(encoder.sequences(prompts, [t for of_row in texts for t in of_row]))
-    return [[next(flat) for _ in of_row] for of_row in texts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,8 +277,8 @@ def first_tie_parameter(rows: Sequence[Comparison], ties: str) -> float:
     return math.log(2 * share / (1 - share))
 
 
-def _last_epoch(run: RunFolder, epochs: int) -> dict[str, float]:
-    tail = run.history[-max(1, len(run.history) // epochs) :]
+def _last_epoch(run: RunFolder, epochs: Epochs) -> dict[str, float]:
+    tail = run.history[-epochs.last_epoch :]
     weight = sum(r["weight"] for r in tail)
     return {name: sum(r[name] * r["weight"] for r in tail) / weight for name in ("loss", "accuracy")}
 
@@ -303,10 +289,10 @@ def check_padding(model: nn.Module, tokenizer: Any) -> None:
     `transformers` finds the last token by comparing ids with the pad id. Ours ends every sequence with the end token, so a
     pad equal to it (or none) makes `from_pretrained` users read the token before it.
     """
-    pad = model.config.pad_token_id
-    if pad is None or pad == tokenizer.eos_token_id:
+    pad, end = model.config.pad_token_id, end_of_turn(tokenizer)
+    if pad is None or pad == end:
         raise ValueError(
-            f"the classifier's pad token id is {pad} and the end token's {tokenizer.eos_token_id}: give the tokenizer a pad "
+            f"the classifier's pad token id is {pad} and the end token's {end}: give the tokenizer a pad "
             "token of its own (`models.own_pad_token` adds one and makes room for it) before training a reward model"
         )
 

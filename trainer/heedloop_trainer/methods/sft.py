@@ -10,40 +10,32 @@ import torch
 from torch import nn
 
 from heedloop.schema import Demonstration
-from heedloop_trainer.methods.supervised import Epochs, learn
+from heedloop_trainer.methods.supervised import Epochs, SupervisedConfig, learn
 from heedloop_trainer.nn.distributed import World, shard
 from heedloop_trainer.nn.models import Policy
 from heedloop_trainer.nn.optimiser import OptimiserConfig, Sums
-from heedloop_trainer.nn.sequences import Encoder, collate
+from heedloop_trainer.nn.sequences import Encoder, LossTurns, collate
 from heedloop_trainer.runs.folder import RunFolder, TrainingResult
 
 __all__ = ["SFTConfig", "train_sft"]
 
 
 @dataclass(frozen=True, slots=True)
-class SFTConfig:
+class SFTConfig(SupervisedConfig):
     """Settings of supervised fine-tuning.
 
     Attributes:
         epochs: passes over the demonstrations.
         batch_size: demonstrations per optimiser step.
-        max_tokens: tokens per micro-batch, padding included; lower it when memory runs out, the result stays the same.
-        max_prompt_tokens: longer prompts lose their oldest tokens.
-        max_response_tokens: longer completions lose their end.
-        bfloat16: compute in bfloat16 over float32 weights.
-        seed: decides the order of the rows.
+        loss_turns: the assistant turns that are learned: the demonstration alone (`last`), or those of its prompt as well
+            (`all`). What the model did not write, such as tool results, never carries loss.
     """
 
     epochs: int = 2
-    batch_size: int = 32
+    loss_turns: LossTurns = "last"
     optimiser: OptimiserConfig = field(
         default_factory=lambda: OptimiserConfig(2e-5, warmup_share=0.05, schedule="cosine")
     )
-    max_tokens: int = 8192
-    max_prompt_tokens: int = 1024
-    max_response_tokens: int = 1024
-    bfloat16: bool = False
-    seed: int = 0
 
 
 def train_sft(
@@ -68,7 +60,7 @@ def train_sft(
         run: where metrics, resume points and lineage go; in memory where None.
 
     Raises:
-        ValueError: there are no rows.
+        ValueError: there are no rows, or the chat template can write none of them.
     """
     run = run or RunFolder.in_memory("sft")
     rows = [r for r in rows if r.weight > 0]
@@ -76,23 +68,27 @@ def train_sft(
         raise ValueError(
             "there are no demonstrations to learn from; a snapshot with corrections or liked answers has some"
         )
-    encoder = Encoder(tokenizer, config.max_prompt_tokens, config.max_response_tokens)
-    sequences = encoder.sequences([r.prompt for r in rows], [r.completion for r in rows])
+    encoder = Encoder.of(config, tokenizer)
+    encoded = encoder.rows(rows, loss_turns=config.loss_turns)
+    rows, sequences = encoded.rows, encoded.sequences
     weights = torch.tensor([r.weight for r in rows])
-    tokens = torch.tensor([len(s.response_ids) for s in sequences], dtype=torch.float32)
+    tokens = torch.tensor([sum(s.num_trained for s in of_row) for of_row in sequences], dtype=torch.float32)
+    report = encoder.report(len(rows))
     policy = shard(Policy(model, bfloat16=config.bfloat16).train(), world)
 
     def loss_sums(group: list[int]) -> tuple[torch.Tensor, Sums]:
-        batch = collate([sequences[i] for i in group], next(policy.parameters()).device)
+        batch = collate([s for i in group for s in sequences[i]], next(policy.parameters()).device)
         losses = -policy(batch).log_probs
-        weight = weights[group].to(losses.device)[batch.rows]
+        owners = torch.tensor([i for i in group for _ in sequences[i]])
+        weight = weights[owners].to(losses.device)[batch.rows]
         return (weight * losses).sum(), {}
 
     def describe(sums: dict[str, float], total: float) -> dict[str, float]:
         return {"loss": sums["loss"], "tokens": total}
 
+    epochs = Epochs.of(config, [len(of_row) * max(map(len, of_row)) for of_row in sequences])
     learn(
-        Epochs.of(config, [len(s) for s in sequences]),
+        epochs,
         policy,
         config.optimiser,
         run,
@@ -102,10 +98,6 @@ def train_sft(
         progress=progress,
         world=world,
     )
-    tail = run.history[-max(1, len(run.history) // config.epochs) :]
-    metrics = {
-        "loss": sum(r["loss"] for r in tail) / len(tail),
-        "num_rows": float(len(rows)),
-        "num_cut": float(encoder.num_cut),
-    }
+    tail = run.history[-epochs.last_epoch :]
+    metrics = {"loss": sum(r["loss"] for r in tail) / len(tail), "num_rows": float(len(rows)), **report}
     return TrainingResult(metrics, run.history)

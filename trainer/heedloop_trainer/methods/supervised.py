@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,9 +21,33 @@ from heedloop_trainer.nn.optimiser import (
     minibatches,
     num_steps,
 )
+from heedloop_trainer.nn.sequences import PromptConfig
 from heedloop_trainer.runs.folder import ResumeState, RunFolder, flatten_state, restore_state
 
-__all__ = ["Epochs", "learn", "load_point", "save_point"]
+__all__ = ["Epochs", "SupervisedConfig", "learn", "load_point", "save_point"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupervisedConfig(PromptConfig):
+    """Settings that SFT, reward models, DPO and KTO share.
+
+    Attributes:
+        batch_size: rows per optimiser step.
+        epochs: passes over the rows.
+        max_steps: end after this many optimiser steps; 0 ends with the last epoch.
+        max_tokens: tokens per micro-batch, padding included; lower it when memory runs out, the result stays the same.
+        max_response_tokens: longer completions lose their end.
+        bfloat16: compute in bfloat16 over float32 weights.
+        seed: decides the order of the rows.
+    """
+
+    epochs: int = 1
+    batch_size: int = 32
+    max_steps: int = 0
+    max_tokens: int = 8192
+    max_response_tokens: int = 1024
+    bfloat16: bool = False
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +60,7 @@ class Epochs:
         batch_size: rows per optimiser step.
         max_tokens: tokens per micro-batch, padding included.
         seed: decides the order of the rows.
+        max_steps: optimiser steps at most; 0 sets no limit.
     """
 
     lengths: Sequence[int]
@@ -42,11 +68,14 @@ class Epochs:
     batch_size: int
     max_tokens: int
     seed: int
+    max_steps: int = 0
 
     @classmethod
-    def of(cls, config: Any, lengths: Sequence[int]) -> Epochs:
-        """As a method's configuration says: its `epochs`, `batch_size`, `max_tokens` and `seed`."""
-        return cls(lengths, config.epochs, config.batch_size, config.max_tokens, config.seed)
+    def of(cls, config: SupervisedConfig, lengths: Sequence[int]) -> Epochs:
+        """As a method's configuration says."""
+        return cls(
+            lengths, config.epochs, config.batch_size, config.max_tokens, config.seed, config.max_steps
+        )
 
     def __post_init__(self) -> None:
         for name, value in (
@@ -56,15 +85,27 @@ class Epochs:
         ):
             if value < 1:
                 raise ValueError(f"{name} must be 1 or more, not {value}")
+        if self.max_steps < 0:
+            raise ValueError(f"max_steps must be 0 (no limit) or more, not {self.max_steps}")
 
     @property
     def total_steps(self) -> int:
-        return num_steps(len(self.lengths), self.batch_size, self.count)
+        every = num_steps(len(self.lengths), self.batch_size, self.count)
+        return min(every, self.max_steps) if self.max_steps else every
+
+    @property
+    def last_epoch(self) -> int:
+        """Steps of the last epoch, or of the part of it that there is: what final metrics are means of."""
+        per_epoch = num_steps(len(self.lengths), self.batch_size, 1)
+        return self.total_steps % per_epoch or per_epoch
 
     def steps(self) -> Iterator[list[int]]:
         """The rows of each optimiser step, epoch after epoch."""
-        for epoch in range(self.count):
-            yield from minibatches(len(self.lengths), self.batch_size, seed=self.seed, epoch=epoch)
+        per_epoch = (
+            minibatches(len(self.lengths), self.batch_size, seed=self.seed, epoch=epoch)
+            for epoch in range(self.count)
+        )
+        return itertools.islice(itertools.chain.from_iterable(per_epoch), self.total_steps)
 
 
 def learn(

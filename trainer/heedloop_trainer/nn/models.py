@@ -23,7 +23,15 @@ from transformers import (
     PreTrainedModel,
 )
 
-from heedloop_trainer.nn.sequences import Batch, TokenSequence, collate, micro_batches
+from heedloop_trainer.nn.chat import end_of_turn
+from heedloop_trainer.nn.sequences import (
+    Batch,
+    Encoder,
+    PromptConfig,
+    TokenSequence,
+    collate,
+    micro_batches,
+)
 from heedloop_trainer.ppo.losses import TokenLogProbs, selective_log_probs
 
 __all__ = [
@@ -125,8 +133,9 @@ def reference_policy(
 
 
 def stop_ids(model: nn.Module, tokenizer: Any) -> frozenset[int]:
-    """The ids that really end a response: the tokenizer's end token and those of the generation configuration."""
-    found = {tokenizer.eos_token_id}
+    """The ids that really end a response: the end of a turn by the chat template, the tokenizer's and the generation
+    configuration's end tokens."""
+    found = {end_of_turn(tokenizer), tokenizer.eos_token_id}
     generation = getattr(plain_model(model), "generation_config", None)
     ids = getattr(generation, "eos_token_id", None)
     found |= set(ids if isinstance(ids, (list, tuple)) else [ids])
@@ -280,6 +289,17 @@ class RewardModel(_Mixed):
         """Store the gain and bias that `score` applies, inside the model's own configuration."""
         _reward_settings(self.model).update(gain=gain, bias=bias)
 
+    def keep_text_settings(self, config: PromptConfig) -> None:
+        """Store how long prompts and answers were in training, and how they were written, inside the configuration."""
+        _reward_settings(self.model)["text"] = {
+            n: getattr(config, n)
+            for n in ("max_prompt_tokens", "max_response_tokens", "chat_template_kwargs", "long_prompts")
+        }
+
+    def encoder(self) -> Encoder:
+        """What turns prompts and answers into sequences as this model was trained on them."""
+        return Encoder(self.tokenizer, **_reward_settings(self.model).get("text", {}))
+
     def forward(self, batch: Batch) -> torch.Tensor:
         """Raw outputs at each sequence's last token, float32 [B, num_outputs]: `from_pretrained`'s own logits."""
         with self.arithmetic():
@@ -364,7 +384,7 @@ def checkpoint_like(model: nn.Module, other: nn.Module) -> nn.Module:
 
 def own_pad_token(model: nn.Module, tokenizer: Any) -> None:
     """Give tokenizer and model a pad token that is not the end token, with room for it; unchanged where they have one."""
-    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+    if tokenizer.pad_token_id in (None, tokenizer.eos_token_id, end_of_turn(tokenizer)):
         tokenizer.add_special_tokens({"pad_token": "<|pad|>"})
     plain = plain_model(model)
     if len(tokenizer) > plain.get_input_embeddings().weight.shape[0]:

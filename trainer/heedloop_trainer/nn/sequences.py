@@ -12,18 +12,22 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import torch
 
 from heedloop.schema import Message
-from heedloop_trainer.chat import ChatTemplate, PromptError, WrittenPrompt, end_of_turn
-from heedloop_trainer.long_prompts import shorten
+from heedloop_trainer.nn.chat import ChatTemplate, PromptError, WrittenPrompt, end_of_turn
+from heedloop_trainer.nn.long_prompts import shorten
 
 __all__ = [
     "Batch",
+    "EncodedRows",
     "Encoder",
+    "LossTurns",
+    "PromptConfig",
     "TokenSequence",
+    "answers_of",
     "collate",
     "micro_batches",
     "render_prompt",
@@ -45,14 +49,37 @@ class TokenSequence:
 
     Attributes:
         ended: True where the last response id is a stop token; False where the response was cut off.
+        written: per response token, True where the model wrote it (only those carry loss); None where it wrote all.
     """
 
     prompt_ids: list[int]
     response_ids: list[int]
     ended: bool = True
+    written: list[bool] | None = None
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.response_ids)
+
+    @property
+    def mask(self) -> list[bool]:
+        """Per response token, True where it carries loss."""
+        return [True] * len(self.response_ids) if self.written is None else self.written
+
+    @property
+    def num_trained(self) -> int:
+        """Response tokens that carry loss."""
+        return sum(self.mask)
+
+    def followed_by(self, turn: TokenSequence) -> TokenSequence | None:
+        """This sequence with a later turn of the same conversation, or None where that does not begin with this one."""
+        whole = self.prompt_ids + self.response_ids
+        if turn.prompt_ids[: len(whole)] != whole:
+            return None
+        between = turn.prompt_ids[len(whole) :]
+        mask = self.mask + [False] * len(between) + turn.mask
+        return TokenSequence(
+            self.prompt_ids, self.response_ids + between + turn.response_ids, turn.ended, mask
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +90,7 @@ class Batch:
         ids: int64 [B, L].
         prompt_lengths: int64 [B], 1 or more.
         response_lengths: int64 [B], 1 or more.
-        rows: row of every response token, int64 [N], N = sum of response lengths.
+        rows: row of every response token that carries loss (all, unless a sequence says otherwise), int64 [N].
         columns: position of the token that *predicts* each response token (one to its left), int64 [N].
         offsets: index of each response token within its response, 0 for the first, int64 [N].
     """
@@ -119,6 +146,9 @@ def collate(sequences: Sequence[TokenSequence], device: torch.device | str = "cp
     rows = torch.repeat_interleave(torch.arange(len(sequences)), responses)
     first = torch.cumsum(responses, 0) - responses
     offsets = torch.arange(int(responses.sum())) - first[rows]
+    if any(s.written is not None for s in sequences):
+        carries_loss = torch.tensor([v for s in sequences for v in s.mask])
+        rows, offsets = rows[carries_loss], offsets[carries_loss]
     columns = prompts[rows] - 1 + offsets
     parts = (ids, prompts, responses, rows, columns, offsets)
     return Batch(*(p.to(device, non_blocking=True) for p in parts))
@@ -171,6 +201,32 @@ def same_vocabulary(first: Any, second: Any) -> bool:
 
 LongPrompts = Literal["cut", "leave_out"]
 """What becomes of a prompt that is too long: cut inside its longest message, or its row left out."""
+LossTurns = Literal["last", "all"]
+"""The assistant turns that carry loss: the row's answer alone, or those of its prompt as well."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptConfig:
+    """How prompts are written for the model.
+
+    Attributes:
+        max_prompt_tokens: longer prompts are shortened (or left out): system turns and the last turn stay, the longest
+            message is cut in its middle, or the oldest turns go.
+        long_prompts: `cut` shortens prompts that are too long, `leave_out` leaves their rows out.
+        chat_template_kwargs: further variables of the chat template, such as `{"enable_thinking": false}`.
+    """
+
+    max_prompt_tokens: int = 1024
+    long_prompts: LongPrompts = "cut"
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRows(Generic[Row]):
+    """Rows and the token sequences of each: two of a comparison, none of a prompt, one or more of everything else."""
+
+    rows: list[Row]
+    sequences: list[list[TokenSequence]]
 
 
 @dataclass
@@ -198,7 +254,13 @@ class Encoder:
 
     def __post_init__(self) -> None:
         self.chat = ChatTemplate(self.tokenizer, self.chat_template_kwargs)
-        self.chat.end_id  # noqa: B018  (refuses a tokenizer without any end at once)
+        end = self.chat.end_id
+        if not self.chat.exists:
+            log.warning(
+                "this tokenizer has NO CHAT TEMPLATE: prompts are written as 'role: text' lines and answers end with %r. "
+                "A chat model needs its own template (--chat-template FILE)",
+                self.tokenizer.convert_ids_to_tokens(end),
+            )
 
     @property
     def end_id(self) -> int:
@@ -210,28 +272,84 @@ class Encoder:
         """How many prompts or answers have been shortened so far."""
         return self.counts["prompt_cut"] + self.counts["answer_cut"]
 
-    def usable(self, rows: Sequence[Row]) -> list[Row]:
-        """The rows whose prompt and answers this tokenizer's template can write; the others are counted and logged.
+    @classmethod
+    def of(cls, config: PromptConfig, tokenizer: Any, max_response_tokens: int | None = None) -> Encoder:
+        """As a method's configuration says; the longest answer may be given apart."""
+        if max_response_tokens is None:
+            max_response_tokens = getattr(config, "max_response_tokens", 1024)
+        return cls(
+            tokenizer,
+            config.max_prompt_tokens,
+            max_response_tokens,
+            config.chat_template_kwargs,
+            config.long_prompts,
+        )
+
+    def rows(
+        self, rows: Sequence[Row], *, loss_turns: LossTurns = "last", needed: bool = True
+    ) -> EncodedRows[Row]:
+        """The rows that can be learned from, with their token sequences; the others are counted, and logged by reason.
+
+        Left out are rows that the chat template cannot write, and decided comparisons whose answers are the same tokens
+        (they differ only behind the cut).
+
+        Args:
+            loss_turns: `all` also makes the earlier assistant turns of a prompt something to learn.
+            needed: False where it is no error that none is left.
 
         Raises:
-            ValueError: none is left.
+            ValueError: there were rows, and none is left.
         """
         problems: dict[str, list[tuple[Any, str]]] = {}
-        kept: list[Row] = []
+        kept = EncodedRows[Row]([], [])
         for row in rows:
             try:
-                prompt = self._prompt(row.prompt)
-                for answer in answers_of(row):
-                    self.chat.answer(prompt, answer)
+                found = self._turns(row) if loss_turns == "all" else self._answers(row)
             except PromptError as err:
                 problems.setdefault(err.reason, []).append((row, str(err)))
-            else:
-                kept.append(row)
-        for reason, found in problems.items():
-            self.left_out(reason, [r for r, _ in found], found[0][1])
-        if rows and not kept:
-            raise ValueError(f"none of the {len(rows)} rows can be used: {next(iter(problems.values()))[0][1]}")
+                continue
+            kept.rows.append(row)
+            kept.sequences.append(found)
+        for reason, refused in problems.items():
+            self.left_out(reason, [r for r, _ in refused], refused[0][1])
+        if needed and rows and not kept.rows:
+            raise ValueError(
+                f"none of the {len(rows)} rows can be used: {next(iter(problems.values()))[0][1]}"
+            )
         return kept
+
+    def _answers(self, row: Any) -> list[TokenSequence]:
+        """One sequence for each answer of a row; a row of the form `prompts` has none."""
+        self._prompt(row.prompt)
+        found = [self._sequence(row.prompt, answer, ended=True) for answer in answers_of(row)]
+        decided = len(found) == 2 and not getattr(row, "tie", False)
+        if decided and found[0].response_ids == found[1].response_ids:
+            raise PromptError(
+                "equal_answers",
+                f"chosen and rejected are the same within max_response_tokens {self.max_response_tokens:,}",
+            )
+        return found
+
+    def _turns(self, row: Any) -> list[TokenSequence]:
+        """Every assistant turn of a demonstration behind what stood before it.
+
+        Turns share a sequence where the template writes the conversation before a turn as it wrote it for the turn before;
+        what the model did not write carries no loss there. Where it does not (templates that take old reasoning out), a
+        turn gets a sequence of its own.
+        """
+        [answer] = answers_of(row)
+        conversation = [*row.prompt, answer]
+        out: list[TokenSequence] = []
+        for i, message in enumerate(conversation):
+            if i == 0 or message.role != "assistant" or not (message.text or message.tool_calls):
+                continue
+            turn = self._sequence(tuple(conversation[:i]), message, ended=True)
+            joined = out[-1].followed_by(turn) if out else None
+            if joined is None:
+                out.append(turn)
+            else:
+                out[-1] = joined
+        return out or self._answers(row)
 
     def left_out(self, reason: str, rows: Sequence[Any], text: str) -> None:
         """Count rows that are not learned from, and say so with a few of their traces."""
@@ -240,7 +358,7 @@ class Encoder:
         self.counts["left_out"] += len(rows)
         self.counts[f"left_out/{reason}"] += len(rows)
         traces = list(dict.fromkeys(t for r in rows for t in r.trace_ids))[:3]
-        log.warning("%d rows are left out: %s (traces: %s)", len(rows), text, ", ".join(traces) or "none known")
+        log.warning("%d rows are left out: %s (traces: %s)", len(rows), text, ", ".join(traces) or "unknown")
 
     def prompts(self, prompts: Iterable[tuple[Message, ...]]) -> list[list[int]]:
         """Token ids of each prompt; equal prompts are written once.
@@ -317,7 +435,10 @@ class Encoder:
                     "%d %ss (%.0f%% of %d rows) were cut to %s %d",
                     count, what, 100 * count / max(1, num_rows), num_rows, setting, getattr(self, setting),
                 )  # fmt: skip
-        return {"num_cut": float(self.num_cut), **{f"num_{k}": float(v) for k, v in sorted(self.counts.items())}}
+        return {
+            "num_cut": float(self.num_cut),
+            **{f"num_{k}": float(v) for k, v in sorted(self.counts.items())},
+        }
 
     def decode(self, response_ids: Sequence[int]) -> str:
         """An answer's text without special tokens."""

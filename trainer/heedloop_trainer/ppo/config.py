@@ -7,12 +7,13 @@ from typing import Literal
 
 from heedloop_trainer.generation.cached import SamplingConfig
 from heedloop_trainer.nn.optimiser import OptimiserConfig
+from heedloop_trainer.nn.sequences import PromptConfig
 
 __all__ = ["PPOConfig"]
 
 
 @dataclass(frozen=True, slots=True)
-class PPOConfig:
+class PPOConfig(PromptConfig):
     """Settings of PPO and RLOO.
 
     Attributes:
@@ -42,7 +43,6 @@ class PPOConfig:
         value_coefficient: what the value loss counts beside the policy's, where they share a body.
         actor, critic: their optimisers; a shared body has the actor's, its value head the critic's learning rate.
         max_tokens: tokens per micro-batch, padding included; lower it when memory runs out, the result stays the same.
-        max_prompt_tokens: longer prompts lose their oldest tokens.
         bfloat16: compute in bfloat16 over float32 weights.
         seed: decides prompts' order, sampling and minibatches.
     """
@@ -72,7 +72,6 @@ class PPOConfig:
     actor: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(1e-6))
     critic: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(5e-6))
     max_tokens: int = 8192
-    max_prompt_tokens: int = 1024
     bfloat16: bool = False
     seed: int = 0
 

@@ -25,13 +25,20 @@ from heedloop_trainer.nn.distributed import World, full_state
 from heedloop_trainer.nn.models import Policy, RewardModel, ValueModel, frozen_copy, stop_ids
 from heedloop_trainer.nn.optimiser import Sums, backward_sums, seeded_permutation
 from heedloop_trainer.nn.sequences import Encoder, collate, same_vocabulary
-from heedloop_trainer.ppo.advantages import Targets, make_targets
-from heedloop_trainer.ppo.config import PPOConfig
-from heedloop_trainer.ppo.losses import KLController, policy_loss, value_loss
-from heedloop_trainer.ppo.metrics import describe_rollout, describe_updates, final_metrics
-from heedloop_trainer.ppo.models import Models, ppo_models
-from heedloop_trainer.ppo.rollout import Response, RewardFunction, Rollout, Scorer, measure, merge_rollouts
-from heedloop_trainer.runs.folder import RunFolder, TrainingResult
+from heedloop_trainer.ppo.train.advantages import Targets, make_targets
+from heedloop_trainer.ppo.train.config import PPOConfig
+from heedloop_trainer.ppo.train.losses import KLController, policy_loss, value_loss
+from heedloop_trainer.ppo.train.metrics import describe_rollout, describe_updates, final_metrics
+from heedloop_trainer.ppo.train.models import Models, ppo_models
+from heedloop_trainer.ppo.train.rollout import (
+    Response,
+    RewardFunction,
+    Rollout,
+    Scorer,
+    measure,
+    merge_rollouts,
+)
+from heedloop_trainer.runs.folder.folder import RunFolder, TrainingResult
 
 __all__ = ["PPOConfig", "Watcher", "train_ppo"]
 
@@ -82,8 +89,10 @@ def train_ppo(
     if not prompts:
         raise ValueError("there are no prompts to answer")
     run = run or RunFolder.in_memory(config.estimator)
-    encoder = Encoder(tokenizer, config.max_prompt_tokens, config.sampling.max_new_tokens)
+    encoder = Encoder.of(config, tokenizer, config.sampling.max_new_tokens)
+    prompts = encoder.rows(prompts).rows
     prompt_ids = encoder.prompts([p.prompt for p in prompts])
+    report = encoder.report(len(prompts))
     scorer = _scorer(config, reward_model, reward_function, tokenizer)
     # Decoding gathers nothing: over several ranks each has a whole copy of the policy to sample from.
     writer = policy if world.size == 1 else frozen_copy(policy)
@@ -136,7 +145,7 @@ def train_ppo(
         if stopped is not None:
             break
     bar.close()
-    return TrainingResult(final_metrics(run.history), run.history, stopped)
+    return TrainingResult(final_metrics(run.history) | report, run.history, stopped)
 
 
 # ------------------------------------------------------------------------------------------------- before the loop
@@ -150,7 +159,7 @@ def _scorer(
 ) -> Scorer:
     own = None if reward_model is None else reward_model.tokenizer
     same = own is None or same_vocabulary(own, tokenizer)
-    encoder = None if same else Encoder(own, config.max_prompt_tokens, 4 * config.sampling.max_new_tokens)
+    encoder = None if same or reward_model is None else reward_model.encoder()
     if reward_model is not None:
         reward_model.eval().requires_grad_(False)
     return Scorer(reward_model, reward_function, same, encoder, config.max_tokens)

@@ -13,8 +13,6 @@ import functools
 import hashlib
 import itertools
 import json
-import logging
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -25,15 +23,13 @@ from heedloop.schema import Message
 
 __all__ = ["ChatTemplate", "PromptError", "WrittenPrompt", "end_of_turn"]
 
-log = logging.getLogger(__name__)
-
 NO_TEMPLATE = (
     "{% for m in messages %}{{ m['role'] + ': ' + m['content'] }}"
     "{% if loop.last and m['role'] == 'assistant' %}{{ eos_token }}{% else %}{{ '\n\n' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
 )
 """What is written where a tokenizer has no chat template: `role: text` lines."""
-PASS_THROUGH = "{{ messages[0]['content'] }}"
+PASS_THROUGH = "{{ messages[0]['content'] }}"  # noqa: S105
 PROBE = "xqprobe"
 THINKING = re.compile(r"\s*<think>(.*?)</think>\s*(.*)", re.DOTALL)
 REFUSALS = (TemplateError, TypeError, ValueError, KeyError, IndexError, AttributeError)
@@ -74,7 +70,7 @@ class ChatTemplate:
     """A tokenizer's chat template.
 
     Args:
-        tokenizer: with or without a `chat_template`; where there is none, that is logged as a warning.
+        tokenizer: with or without a `chat_template`; where there is none, `NO_TEMPLATE` is used.
         variables: further variables of the template, such as `enable_thinking`.
     """
 
@@ -87,12 +83,6 @@ class ChatTemplate:
         names = sorted({*added.values(), *tokenizer.all_special_tokens} - {""}, key=len, reverse=True)
         self._controls = re.compile("|".join(map(re.escape, names)) or "(?!)")
         self._special_ids = {*added, *tokenizer.all_special_ids}
-        if not self.exists:
-            log.warning(
-                "this tokenizer has NO CHAT TEMPLATE: prompts are written as 'role: text' lines and answers end with %r. "
-                "A chat model needs its own template (--chat-template FILE)",
-                tokenizer.eos_token,
-            )
 
     def _plain_template(self) -> str:
         """`NO_TEMPLATE`, behind the start token where the tokenizer writes one by itself."""
@@ -111,7 +101,7 @@ class ChatTemplate:
         """
         last, inner = self._after_answer(), self._after_answer({"role": "user", "content": "again"})
         # What follows an answer also inside a conversation ends the turn; the rest ends the text (Phi-4's <|endoftext|>).
-        common = os.path.commonprefix([last, inner])
+        common = [a for a, _ in itertools.takewhile(lambda p: p[0] == p[1], zip(last, inner, strict=False))]
         for ids in (common, last):
             run = self._first_special_run(ids)
             if run:  # Command-R writes two: the last of those that follow one another ends the turn.
@@ -139,9 +129,7 @@ class ChatTemplate:
 
     # ----------------------------------------------------------------------------------------------------- prompts
 
-    def prompt(
-        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
-    ) -> WrittenPrompt:
+    def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> WrittenPrompt:
         """The prompt up to where the answer begins.
 
         Raises:
@@ -168,7 +156,8 @@ class ChatTemplate:
             return self._written(*lossy)
         if not problem:
             raise PromptError(
-                "template_has_no_tool_calls", "the chat template does not write tool calls; they would be lost"
+                "template_has_no_tool_calls",
+                "the chat template does not write tool calls; they would be lost",
             )
         raise PromptError("template_refuses", f"the chat template refuses the conversation ({problem})")
 
@@ -199,7 +188,9 @@ class ChatTemplate:
                 ids = self._ids(chat, prompt.tools, text, generate=False)
                 if ids[: len(prompt.ids)] == prompt.ids:
                     return self._up_to_end(ids[len(prompt.ids) :])
-                if not self._controls.search(answer.text):  # a token joins the prompt's end and the answer's start
+                if not self._controls.search(
+                    answer.text
+                ):  # a token joins the prompt's end and the answer's start
                     return self._up_to_end(self._plain_ids(rest))
         if answer.tool_calls:
             raise PromptError(
@@ -224,7 +215,9 @@ class ChatTemplate:
 
     def text_ids(self, text: str) -> list[int]:
         """Token ids of a text apart; the control tokens in it are text."""
-        return self._ids([{"role": "assistant", "content": text}], (), text, generate=False, source=PASS_THROUGH)
+        return self._ids(
+            [{"role": "assistant", "content": text}], (), text, generate=False, source=PASS_THROUGH
+        )
 
     # --------------------------------------------------------------------------------------------------- rendering
 
