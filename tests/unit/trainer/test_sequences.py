@@ -34,9 +34,9 @@ def test_a_cut_response_has_no_end_token_and_is_counted(tokenizer):
     assert encoder.num_cut == 1
 
 
-def test_a_long_prompt_loses_its_oldest_tokens(tokenizer):
+def test_a_long_prompt_loses_its_middle(tokenizer):
     encoder = Encoder(tokenizer, max_prompt_tokens=2)
-    assert encoder.prompts([(Message("user", "w1 w2 w3"),)]) == [[4, 5]]
+    assert encoder.prompts([(Message("user", "w1 w2 w3"),)]) == [[3, 5]]
     assert encoder.num_cut == 1
 
 

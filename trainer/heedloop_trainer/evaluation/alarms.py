@@ -14,7 +14,7 @@ import numpy as np
 
 from heedloop_trainer.evaluation.evaluate import score_responses
 from heedloop_trainer.nn.models import RewardModel
-from heedloop_trainer.ppo.train.rollout import Response, RewardFunction
+from heedloop_trainer.ppo.rollout import Response, RewardFunction
 
 __all__ = ["AlarmConfig", "Watch"]
 

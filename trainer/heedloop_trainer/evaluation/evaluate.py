@@ -22,7 +22,7 @@ from heedloop_trainer.evaluation.slices import Attributes, slice_estimates
 from heedloop_trainer.generation.cached import CachedGenerator, SamplingConfig
 from heedloop_trainer.nn.models import RewardModel, evaluating, stop_ids
 from heedloop_trainer.nn.sequences import Encoder
-from heedloop_trainer.ppo.train.rollout import Response, RewardFunction
+from heedloop_trainer.ppo.rollout import Response, RewardFunction
 
 __all__ = [
     "WinRate",
@@ -177,7 +177,7 @@ def sample_responses(
     """One response of a policy per prompt."""
     encoder = Encoder(tokenizer, max_prompt_tokens, config.max_new_tokens)
     generate = CachedGenerator(policy, stop_ids(policy, tokenizer))
-    out = generate(encoder.prompts([p.prompt for p in prompts]), config)
+    out = generate(encoder.prompts([p.prompt for p in prompts], [p.tools for p in prompts]), config)
     return [
         Response(p, encoder.decode(g.response_ids), g.response_ids, g.ended)
         for p, g in zip(prompts, out, strict=True)
@@ -193,6 +193,7 @@ def score_responses(
     sequences = judge.encoder().sequences(
         [r.prompt.prompt for r in responses],
         [r.text for r in responses],
+        tools=[r.prompt.tools for r in responses],
         ended=[r.ended for r in responses],
     )
     return judge.score(sequences, max_tokens=max_tokens).double().numpy()

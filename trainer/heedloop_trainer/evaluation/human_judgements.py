@@ -13,7 +13,7 @@ import numpy as np
 from heedloop.client import Client
 from heedloop.schema import Call, Message, utc_now
 from heedloop_trainer.evaluation.estimates import cluster_bootstrap
-from heedloop_trainer.ppo.train.rollout import Response
+from heedloop_trainer.ppo.rollout import Response
 
 __all__ = ["put_to_review", "win_rate_by_people"]
 

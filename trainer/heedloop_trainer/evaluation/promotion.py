@@ -17,7 +17,7 @@ from heedloop.client import ApiError, Client
 from heedloop.schema import format_time, utc_now
 from heedloop_trainer.evaluation.gate import Decision, GateConfig, decide
 from heedloop_trainer.evaluation.human_judgements import win_rate_by_people
-from heedloop_trainer.runs.folder.folder import file_hashes
+from heedloop_trainer.runs.folder import file_hashes
 
 __all__ = ["Promotion", "PromotionError", "promote"]
 

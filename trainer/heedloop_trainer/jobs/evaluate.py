@@ -22,12 +22,12 @@ from heedloop_trainer.evaluation.gate import decide
 from heedloop_trainer.evaluation.human_judgements import put_to_review, win_rate_by_people
 from heedloop_trainer.evaluation.judges import Judge, load_judge, margins_of
 from heedloop_trainer.evaluation.slices import read_attributes
-from heedloop_trainer.jobs.run_job.held_out import comparison_report
-from heedloop_trainer.jobs.run_job.run_job import JobError, Working, held_out, run_id_of
+from heedloop_trainer.jobs.held_out import comparison_report
+from heedloop_trainer.jobs.run_job import JobError, Working, held_out, run_id_of
 from heedloop_trainer.nn.models import load_policy, load_tokenizer
-from heedloop_trainer.ppo.train.rollout import Response
-from heedloop_trainer.runs.folder.folder import file_hashes
-from heedloop_trainer.runs.folder.report_page import write_report
+from heedloop_trainer.ppo.rollout import Response
+from heedloop_trainer.runs.folder import file_hashes
+from heedloop_trainer.runs.report_page import write_report
 
 __all__ = ["evaluate"]
 

@@ -12,7 +12,7 @@ import torch
 from heedloop.schema import Comparison, Demonstration
 from heedloop_trainer.evaluation.evaluate import evaluate_comparisons
 from heedloop_trainer.evaluation.slices import read_attributes
-from heedloop_trainer.jobs.run_job.run_job import Working, held_out, read_rows
+from heedloop_trainer.jobs.run_job import Working, held_out, read_rows
 from heedloop_trainer.methods.preference import fixed_log_probs
 from heedloop_trainer.nn.models import Policy, evaluating
 from heedloop_trainer.nn.sequences import Encoder, TokenSequence
@@ -55,13 +55,14 @@ class HeldOutDemonstrations:
         encoded = Encoder.of(working.job.config, tokenizer).rows(rows, needed=False)
         if not encoded.rows:
             return None
-        sequences = [s for [s] in encoded.sequences]
-        weights = torch.tensor([r.weight for r in encoded.rows])
+        pairs = zip(encoded.rows, encoded.sequences, strict=True)
+        weights = torch.tensor([r.weight for r, of_row in pairs for _ in of_row])
+        sequences = [s for of_row in encoded.sequences for s in of_row]
         return cls(sequences, weights, _log_probs(working, model, sequences))
 
     def metrics(self, working: Working, model: Any) -> dict[str, float]:
         """Loss per token in nats, weighted as in training, of the model as it was and as it is."""
-        tokens = torch.tensor([float(len(s.response_ids)) for s in self.sequences])
+        tokens = torch.tensor([float(s.num_trained) for s in self.sequences])
         total = float((self.weights * tokens).sum())
         after = _log_probs(working, model, self.sequences)
         losses = [-float((self.weights * found).sum()) / total for found in (self.before, after)]

@@ -15,7 +15,7 @@ from heedloop_trainer.generation.cached import Generator
 from heedloop_trainer.generation.continuous import ContinuousGenerator
 from heedloop_trainer.generation.static import StaticGenerator
 from heedloop_trainer.generation.vllm import VLLMGenerator
-from heedloop_trainer.jobs.run_job.run_job import Job, JobError, Working
+from heedloop_trainer.jobs.run_job import Job, JobError, Working
 from heedloop_trainer.methods.reward_linear import LinearReward
 from heedloop_trainer.nn.memory import available_bytes, estimate_memory, what_to_change
 from heedloop_trainer.nn.models import (
@@ -30,7 +30,7 @@ from heedloop_trainer.nn.models import (
     with_lora,
 )
 from heedloop_trainer.nn.scratch import SmallShape, small_classifier, small_policy, train_tokenizer
-from heedloop_trainer.ppo.train.rollout import RewardFunction
+from heedloop_trainer.ppo.rollout import RewardFunction
 
 __all__ = [
     "SCRATCH_SHAPES",

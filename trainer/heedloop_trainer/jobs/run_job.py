@@ -25,8 +25,8 @@ from heedloop_trainer.methods.reward_linear import LinearRewardConfig
 from heedloop_trainer.methods.sft import SFTConfig
 from heedloop_trainer.nn.distributed import World
 from heedloop_trainer.nn.memory import what_to_change
-from heedloop_trainer.ppo.train.config import PPOConfig
-from heedloop_trainer.runs.folder.folder import RunFolder, file_hashes
+from heedloop_trainer.ppo.config import PPOConfig
+from heedloop_trainer.runs.folder import RunFolder, file_hashes
 
 __all__ = [
     "CONFIGS",
@@ -172,8 +172,8 @@ def run_job(
         JobError: something is missing that only the caller can give, or memory ran out.
         ApiError: the server refused.
     """
-    from heedloop_trainer.jobs.run_job.evaluate import evaluate
-    from heedloop_trainer.jobs.run_job.train import METHODS
+    from heedloop_trainer.jobs.evaluate import evaluate
+    from heedloop_trainer.jobs.train import METHODS
 
     run = _open(job, client, world)
     try:

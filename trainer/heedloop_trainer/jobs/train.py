@@ -14,12 +14,12 @@ from heedloop_trainer.evaluation.calibration import fit_temperature
 from heedloop_trainer.evaluation.cross_validation import cross_validate
 from heedloop_trainer.evaluation.evaluate import reward_margins
 from heedloop_trainer.evaluation.judges import load_judge, margins_of, write_ensemble
-from heedloop_trainer.jobs.run_job.held_out import (
+from heedloop_trainer.jobs.held_out import (
     HeldOutComparisons,
     HeldOutDemonstrations,
     comparison_report,
 )
-from heedloop_trainer.jobs.run_job.models import (
+from heedloop_trainer.jobs.models import (
     classifier_for,
     generator_for,
     policy_for,
@@ -27,17 +27,17 @@ from heedloop_trainer.jobs.run_job.models import (
     rewards_for,
     watch_for,
 )
-from heedloop_trainer.jobs.run_job.run_job import FORMS, JobError, Working, held_out, read_rows
+from heedloop_trainer.jobs.run_job import FORMS, JobError, Working, held_out, read_rows
 from heedloop_trainer.methods.preference import train_dpo, train_kto
 from heedloop_trainer.methods.reward import JudgedRow, train_reward
 from heedloop_trainer.methods.reward_linear import train_reward_linear
 from heedloop_trainer.methods.sft import train_sft
 from heedloop_trainer.nn.distributed import unsharded
 from heedloop_trainer.nn.models import RewardModel, save_model
-from heedloop_trainer.ppo.train.train import train_ppo
-from heedloop_trainer.runs.folder.cards import model_card
-from heedloop_trainer.runs.folder.folder import RunFolder, TrainingResult
-from heedloop_trainer.runs.folder.report_page import write_report
+from heedloop_trainer.ppo.train import train_ppo
+from heedloop_trainer.runs.cards import model_card
+from heedloop_trainer.runs.folder import RunFolder, TrainingResult
+from heedloop_trainer.runs.report_page import write_report
 
 __all__ = ["METHODS"]
 

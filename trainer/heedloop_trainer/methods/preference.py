@@ -236,7 +236,7 @@ class _Mismatched:
         cls, rows: Sequence[Unpaired], sequences: Sequence[TokenSequence], anchor: Policy, config: KTOConfig
     ) -> _Mismatched:
         moved = [
-            TokenSequence(sequences[k].prompt_ids, s.response_ids)
+            TokenSequence(sequences[k].prompt_ids, s.response_ids, s.ended, s.written)
             for s, k in zip(sequences, mismatched_prompts(rows, config.seed), strict=True)
         ]
         return cls(moved, fixed_log_probs(anchor, moved, config.max_tokens))

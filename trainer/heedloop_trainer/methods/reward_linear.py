@@ -21,7 +21,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from heedloop.schema import Comparison
-from heedloop_trainer.ppo.train.rollout import Response
+from heedloop_trainer.ppo.rollout import Response
 
 __all__ = ["LinearReward", "LinearRewardConfig", "train_reward_linear"]
 

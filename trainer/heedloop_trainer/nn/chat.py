@@ -8,6 +8,7 @@ system turn folded into the first user turn, neighbouring turns of one role merg
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -19,7 +20,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from heedloop.schema import Message
+from heedloop.schema import Message, ToolCall, ToolDefinition
 
 __all__ = ["ChatTemplate", "PromptError", "WrittenPrompt", "end_of_turn"]
 
@@ -34,6 +35,15 @@ PROBE = "xqprobe"
 THINKING = re.compile(r"\s*<think>(.*?)</think>\s*(.*)", re.DOTALL)
 REFUSALS = (TemplateError, TypeError, ValueError, KeyError, IndexError, AttributeError)
 """What a template raises on messages it was not made for: `raise_exception`, or an accident such as None + text."""
+
+
+CHANGES = {
+    "ids_shortened": "the chat template wants tool call ids of nine letters and digits; others were replaced",
+    "system_folded": "the chat template refuses or loses system turns; they stand at the head of the user turn",
+    "turns_merged": "the chat template refuses neighbouring turns of one role; they are one turn",
+    "tools_lost": "the chat template does not write tool definitions; the model does not see them",
+}
+"""What a stricter template makes necessary, and how a warning says it."""
 
 
 class PromptError(ValueError):
@@ -54,16 +64,16 @@ class WrittenPrompt:
 
     Attributes:
         messages: as they were written: folded or merged where the template asked for it.
-        tools: the tool definitions, as JSON objects.
+        tools: the tool definitions.
         text: the rendered text.
-        adapted: what had to be changed for the template, such as `system_folded`; empty where nothing was.
+        changes: names in `CHANGES` of what had to be changed for the template.
     """
 
     messages: tuple[Message, ...]
-    tools: tuple[Mapping[str, Any], ...]
+    tools: tuple[ToolDefinition, ...]
     text: str
     ids: list[int]
-    adapted: str = ""
+    changes: tuple[str, ...] = ()
 
 
 class ChatTemplate:
@@ -99,7 +109,7 @@ class ChatTemplate:
         Raises:
             ValueError: there is neither.
         """
-        last, inner = self._after_answer(), self._after_answer({"role": "user", "content": "again"})
+        last, inner = self._after_answer(), self._after_answer(Message("user", "again"))
         # What follows an answer also inside a conversation ends the turn; the rest ends the text (Phi-4's <|endoftext|>).
         common = [a for a, _ in itertools.takewhile(lambda p: p[0] == p[1], zip(last, inner, strict=False))]
         for ids in (common, last):
@@ -119,41 +129,41 @@ class ChatTemplate:
         first = special.index(True)
         return list(itertools.takewhile(self._special_ids.__contains__, ids[first:]))
 
-    def _after_answer(self, *following: dict[str, str]) -> list[int]:
-        chat = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": PROBE}, *following]
-        try:
-            text = self._render(chat, (), generate=False).rsplit(PROBE, 1)[1]
-        except REFUSALS:
-            return []
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+    def _after_answer(self, *following: Message) -> list[int]:
+        for chat in self._chats([Message("user", "hello"), Message("assistant", PROBE), *following]):
+            with contextlib.suppress(*REFUSALS):
+                text = self._render(chat, (), generate=False)
+                if PROBE in text:
+                    return self._plain_ids(text.rsplit(PROBE, 1)[1])
+        return []
 
     # ----------------------------------------------------------------------------------------------------- prompts
 
-    def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> WrittenPrompt:
+    def prompt(self, messages: Sequence[Message], tools: Sequence[ToolDefinition] = ()) -> WrittenPrompt:
         """The prompt up to where the answer begins.
 
         Raises:
             PromptError: the template refuses the conversation in every form, or loses its tool calls.
         """
+        tools = tuple(tools)
         if not messages:  # templates refuse an empty conversation
-            return WrittenPrompt((), tuple(tools), "", [self.end_id])
+            return WrittenPrompt((), tools, "", [self.end_id])
         problem, lossy = "", None
-        for adapted, form in _forms(messages):
+        for changes, form in _forms(messages):
             for chat in self._chats(form):
                 try:
                     text = self._render(chat, tools, generate=True)
                 except REFUSALS as err:
                     problem = problem or f"{type(err).__name__}: {err}"
                     continue
-                if self._loses_tool_calls(form, text):
+                if _loses_tool_calls(form, text):
                     continue
-                made = (tuple(form), tuple(tools), text, chat, adapted)
-                if _loses_text(form, text):
-                    lossy = lossy or made
-                    continue
-                return self._written(*made)
+                written = functools.partial(self._written, tuple(form), tools, text, chat, changes)
+                if not _loses_text(form, text):
+                    return written()
+                lossy = lossy or written
         if lossy is not None:
-            return self._written(*lossy)
+            return lossy()
         if not problem:
             raise PromptError(
                 "template_has_no_tool_calls",
@@ -161,9 +171,18 @@ class ChatTemplate:
             )
         raise PromptError("template_refuses", f"the chat template refuses the conversation ({problem})")
 
-    def _written(self, messages: Any, tools: Any, text: str, chat: Any, adapted: str) -> WrittenPrompt:
+    def _written(
+        self,
+        messages: tuple[Message, ...],
+        tools: tuple[ToolDefinition, ...],
+        text: str,
+        chat: list[dict[str, Any]],
+        changes: tuple[str, ...],
+    ) -> WrittenPrompt:
+        if tools and not any(t.name in text for t in tools):
+            changes = (*changes, "tools_lost")
         ids = self._ids(chat, tools, text, generate=True)
-        return WrittenPrompt(messages, tools, text, ids or [self.end_id], adapted)
+        return WrittenPrompt(messages, tools, text, ids or [self.end_id], changes)
 
     # ----------------------------------------------------------------------------------------------------- answers
 
@@ -173,30 +192,36 @@ class ChatTemplate:
         Raises:
             PromptError: the template does not write the answer's tool calls.
         """
-        spoken = self._with_reasoning(answer).text
-        if prompt.messages:
-            for chat in self._chats([*prompt.messages, answer]):
-                try:
-                    text = self._render(chat, prompt.tools, generate=False)
-                except REFUSALS:
-                    continue
-                rest = text.removeprefix(prompt.text)
-                if rest == text or self._loses_tool_calls([answer], rest) or spoken.strip() not in rest:
-                    continue
-                if not answer.tool_calls and rest.rstrip() == answer.text.rstrip():
-                    break  # nothing but the answer: this template writes no end
-                ids = self._ids(chat, prompt.tools, text, generate=False)
-                if ids[: len(prompt.ids)] == prompt.ids:
-                    return self._up_to_end(ids[len(prompt.ids) :])
-                if not self._controls.search(
-                    answer.text
-                ):  # a token joins the prompt's end and the answer's start
-                    return self._up_to_end(self._plain_ids(rest))
+        spoken = self._with_reasoning(answer).text.strip()
+        for chat, text in self._renderings(prompt, answer):
+            rest = text.removeprefix(prompt.text)
+            if rest == text or _loses_tool_calls([answer], rest) or spoken not in rest:
+                continue
+            if not answer.tool_calls and rest.rstrip() == answer.text.rstrip():
+                break  # nothing but the answer: this template writes no end
+            ids = self._ids(chat, prompt.tools, text, generate=False)
+            if ids[: len(prompt.ids)] == prompt.ids:
+                return self._up_to_end(ids[len(prompt.ids) :])
+            if not self._controls.search(
+                answer.text
+            ):  # a token joins the prompt's end and the answer's start
+                return self._up_to_end(self._plain_ids(rest))
         if answer.tool_calls:
             raise PromptError(
                 "template_has_no_tool_calls", "the chat template does not write the answer's tool calls"
             )
         return [*self.text_ids(self._continuation(prompt, answer)), self.end_id]
+
+    def _renderings(
+        self, prompt: WrittenPrompt, answer: Message
+    ) -> Iterator[tuple[list[dict[str, Any]], str]]:
+        """The conversation with its answer, as template input and as text, in every form that the template accepts."""
+        if not prompt.messages:
+            return
+        for _, form in _forms([*prompt.messages, answer]):
+            for chat in self._chats(form):
+                with contextlib.suppress(*REFUSALS):
+                    yield chat, self._render(chat, prompt.tools, generate=False)
 
     def _continuation(self, prompt: WrittenPrompt, answer: Message) -> str:
         """What a model writes after a prompt whose end its template does not repeat before an answer."""
@@ -242,12 +267,10 @@ class ChatTemplate:
             return message
         return dataclasses.replace(message, reasoning=found[1].strip(), text=found[2])
 
-    def _render(
-        self, chat: list[dict[str, Any]], tools: Sequence[Mapping[str, Any]], *, generate: bool
-    ) -> str:
+    def _render(self, chat: list[dict[str, Any]], tools: Sequence[ToolDefinition], *, generate: bool) -> str:
         return self.tokenizer.apply_chat_template(
             chat,
-            tools=[dict(t) for t in tools] or None,
+            tools=[_tool(t) for t in tools] or None,
             chat_template=self._source,
             tokenize=False,
             add_generation_prompt=generate,
@@ -257,19 +280,19 @@ class ChatTemplate:
     def _ids(
         self,
         chat: list[dict[str, Any]],
-        tools: Sequence[Mapping[str, Any]],
+        tools: Sequence[ToolDefinition],
         text: str,
         *,
         generate: bool,
         source: str | None = None,
     ) -> list[int]:
         """Token ids of a rendered text, where the control tokens inside messages and tools are text."""
-        if not self._controls.search(json.dumps([chat, list(tools)], ensure_ascii=False)):
+        if not self._controls.search(json.dumps([chat, [_tool(t) for t in tools]], ensure_ascii=False)):
             return self._plain_ids(text)
         try:
             return self.tokenizer.apply_chat_template(
                 chat,
-                tools=[dict(t) for t in tools] or None,
+                tools=[_tool(t) for t in tools] or None,
                 chat_template=source or self._source,
                 add_generation_prompt=generate,
                 return_dict=False,
@@ -282,13 +305,14 @@ class ChatTemplate:
     def _plain_ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    def _loses_tool_calls(self, messages: Sequence[Message], text: str) -> bool:
-        return any(c.name not in text for m in messages for c in m.tool_calls)
-
 
 def end_of_turn(tokenizer: Any) -> int:
     """The token that ends an answer, by the tokenizer's chat template."""
     return ChatTemplate(tokenizer).end_id
+
+
+def _loses_tool_calls(messages: Sequence[Message], text: str) -> bool:
+    return any(c.name not in text for m in messages for c in m.tool_calls)
 
 
 def _loses_text(messages: Sequence[Message], text: str) -> bool:
@@ -314,7 +338,13 @@ def _chat(
     return chat
 
 
-def _tool_call(call: Any, parse: bool) -> dict[str, Any]:
+def _tool(tool: ToolDefinition) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": tool.name, "description": tool.description}
+    function["parameters"] = _arguments(tool.parameters) or {"type": "object", "properties": {}}
+    return {"type": tool.type, "function": function}
+
+
+def _tool_call(call: ToolCall, parse: bool) -> dict[str, Any]:
     arguments = _arguments(call.arguments) if parse else call.arguments
     made: dict[str, Any] = {"type": "function", "function": {"name": call.name, "arguments": arguments}}
     return made if call.id is None else {"id": call.id, **made}
@@ -331,10 +361,11 @@ def _arguments(text: str) -> Any:
 # --------------------------------------------------------------------------------------- what templates refuse
 
 
-def _forms(messages: Sequence[Message]) -> Iterator[tuple[str, list[Message]]]:
-    """The conversation as it is, then what a stricter template may accept, each with the name of what was changed."""
-    form = list(messages)
-    yield "", form
+def _forms(messages: Sequence[Message]) -> Iterator[tuple[tuple[str, ...], list[Message]]]:
+    """The conversation as it is, then what a stricter template may accept, with the names of what was changed."""
+    form: list[Message] = list(messages)
+    changes: tuple[str, ...] = ()
+    yield changes, form
     for name, change in (
         ("ids_shortened", _short_ids),
         ("system_folded", _fold_system),
@@ -342,8 +373,8 @@ def _forms(messages: Sequence[Message]) -> Iterator[tuple[str, list[Message]]]:
     ):
         changed = change(form)
         if changed != form:
-            form = changed
-            yield name, form
+            form, changes = changed, (*changes, name)
+            yield changes, form
 
 
 def _short_ids(messages: Sequence[Message]) -> list[Message]:

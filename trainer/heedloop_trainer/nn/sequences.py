@@ -16,8 +16,8 @@ from typing import Any, Generic, Literal, TypeVar
 
 import torch
 
-from heedloop.schema import Message
-from heedloop_trainer.nn.chat import ChatTemplate, PromptError, WrittenPrompt, end_of_turn
+from heedloop.schema import Comparison, Demonstration, Message, ToolDefinition, answer_messages
+from heedloop_trainer.nn.chat import CHANGES, ChatTemplate, PromptError, WrittenPrompt, end_of_turn
 from heedloop_trainer.nn.long_prompts import shorten
 
 __all__ = [
@@ -183,9 +183,7 @@ def micro_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
     return groups
 
 
-def render_prompt(
-    tokenizer: Any, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
-) -> str:
+def render_prompt(tokenizer: Any, messages: Sequence[Message], tools: tuple[ToolDefinition, ...] = ()) -> str:
     """The text a model continues: the tokenizer's chat template, or `role: text` lines where it has none."""
     return ChatTemplate(tokenizer).prompt(messages, tools).text
 
@@ -301,10 +299,14 @@ class Encoder:
             ValueError: there were rows, and none is left.
         """
         problems: dict[str, list[tuple[Any, str]]] = {}
-        kept = EncodedRows[Row]([], [])
+        kept: EncodedRows[Row] = EncodedRows([], [])
         for row in rows:
             try:
-                found = self._turns(row) if loss_turns == "all" else self._answers(row)
+                if loss_turns == "all":
+                    [answer] = answers_of(row)
+                    found = self._turns((*row.prompt, *answer), 0, row.tools)
+                else:
+                    found = self._answers(row)
             except PromptError as err:
                 problems.setdefault(err.reason, []).append((row, str(err)))
                 continue
@@ -319,10 +321,19 @@ class Encoder:
         return kept
 
     def _answers(self, row: Any) -> list[TokenSequence]:
-        """One sequence for each answer of a row; a row of the form `prompts` has none."""
-        self._prompt(row.prompt)
-        found = [self._sequence(row.prompt, answer, ended=True) for answer in answers_of(row)]
-        decided = len(found) == 2 and not getattr(row, "tie", False)
+        """The answers of a row: one sequence each (a demonstration may need more); none of the form `prompts`."""
+        self._prompt(row.prompt, row.tools)
+        found: list[TokenSequence] = []
+        for answer in answers_of(row):
+            turns = self._turns((*row.prompt, *answer), len(row.prompt), row.tools)
+            if len(turns) != 1 and not isinstance(row, Demonstration):
+                raise PromptError(
+                    "answer_in_parts",
+                    "the model cannot read an answer of several turns at once: its template writes earlier turns otherwise, "
+                    "or they are longer than max_prompt_tokens",
+                )
+            found += turns
+        decided = isinstance(row, Comparison) and not row.tie
         if decided and found[0].response_ids == found[1].response_ids:
             raise PromptError(
                 "equal_answers",
@@ -330,26 +341,29 @@ class Encoder:
             )
         return found
 
-    def _turns(self, row: Any) -> list[TokenSequence]:
-        """Every assistant turn of a demonstration behind what stood before it.
+    def _turns(
+        self, conversation: tuple[Message, ...], start: int, tools: tuple[ToolDefinition, ...]
+    ) -> list[TokenSequence]:
+        """The assistant turns of a conversation from message `start` on, each behind what stood before it.
 
         Turns share a sequence where the template writes the conversation before a turn as it wrote it for the turn before;
         what the model did not write carries no loss there. Where it does not (templates that take old reasoning out), a
         turn gets a sequence of its own.
         """
-        [answer] = answers_of(row)
-        conversation = [*row.prompt, answer]
         out: list[TokenSequence] = []
-        for i, message in enumerate(conversation):
-            if i == 0 or message.role != "assistant" or not (message.text or message.tool_calls):
+        for i in range(start, len(conversation)):
+            message = conversation[i]
+            if message.role != "assistant" or (i == 0 and start == 0):
                 continue
-            turn = self._sequence(tuple(conversation[:i]), message, ended=True)
+            turn = self._sequence(conversation[:i], message, tools, ended=True)
             joined = out[-1].followed_by(turn) if out else None
             if joined is None:
                 out.append(turn)
             else:
                 out[-1] = joined
-        return out or self._answers(row)
+        if not out:
+            raise PromptError("no_answer", "there is no assistant turn to learn")
+        return out
 
     def left_out(self, reason: str, rows: Sequence[Any], text: str) -> None:
         """Count rows that are not learned from, and say so with a few of their traces."""
@@ -360,33 +374,44 @@ class Encoder:
         traces = list(dict.fromkeys(t for r in rows for t in r.trace_ids))[:3]
         log.warning("%d rows are left out: %s (traces: %s)", len(rows), text, ", ".join(traces) or "unknown")
 
-    def prompts(self, prompts: Iterable[tuple[Message, ...]]) -> list[list[int]]:
+    def prompts(
+        self,
+        prompts: Iterable[tuple[Message, ...]],
+        tools: Sequence[tuple[ToolDefinition, ...]] | None = None,
+    ) -> list[list[int]]:
         """Token ids of each prompt; equal prompts are written once.
 
         Raises:
-            PromptError: the template cannot write one of them (`usable` tells those apart).
+            PromptError: the template cannot write one of them (`rows` tells those apart).
         """
-        return [self._prompt(p).ids for p in prompts]
+        prompts = list(prompts)
+        return [self._prompt(p, t).ids for p, t in zip(prompts, tools or [()] * len(prompts), strict=True)]
 
     def sequences(
         self,
         prompts: Sequence[tuple[Message, ...]],
-        answers: Sequence[str | Message],
+        answers: Sequence[str],
         *,
+        tools: Sequence[tuple[ToolDefinition, ...]] | None = None,
         ended: Sequence[bool] | None = None,
     ) -> list[TokenSequence]:
-        """One sequence per (prompt, answer).
+        """One sequence per (prompt, answer of one text).
 
         Args:
             ended: False where an answer was cut when it was written, so that it has no end; all ended where None.
         """
-        ends = [True] * len(answers) if ended is None else ended
-        return [self._sequence(*row) for row in zip(prompts, answers, ends, strict=True)]
+        tools = tools or [()] * len(answers)
+        ends = ended or [True] * len(answers)
+        return [
+            self._sequence(p, Message("assistant", a), t, e)
+            for p, a, t, e in zip(prompts, answers, tools, ends, strict=True)
+        ]
 
-    def _sequence(self, prompt: tuple[Message, ...], answer: str | Message, ended: bool) -> TokenSequence:
-        written = self._prompt(prompt)
-        message = answer if isinstance(answer, Message) else Message("assistant", answer)
-        ids = self.chat.answer(written, message)
+    def _sequence(
+        self, prompt: tuple[Message, ...], answer: Message, tools: tuple[ToolDefinition, ...], ended: bool
+    ) -> TokenSequence:
+        written = self._prompt(prompt, tools)
+        ids = self.chat.answer(written, answer)
         if not ended:
             ids = ids[:-1] or ids
         if len(ids) > self.max_response_tokens:
@@ -394,25 +419,25 @@ class Encoder:
             ids, ended = ids[: self.max_response_tokens], False
         return TokenSequence(written.ids, ids, ended)
 
-    def _prompt(self, prompt: tuple[Message, ...]) -> WrittenPrompt:
-        if prompt not in self._prompts:
+    def _prompt(self, prompt: tuple[Message, ...], tools: tuple[ToolDefinition, ...] = ()) -> WrittenPrompt:
+        key = (prompt, tools)
+        if key not in self._prompts:
             try:
-                self._prompts[prompt] = self._fitted(prompt)
+                self._prompts[key] = self._fitted(prompt, tools)
             except PromptError as err:
-                self._prompts[prompt] = err
-        found = self._prompts[prompt]
+                self._prompts[key] = err
+        found = self._prompts[key]
         if isinstance(found, PromptError):
             raise found
         return found
 
-    def _fitted(self, prompt: tuple[Message, ...]) -> WrittenPrompt:
+    def _fitted(self, prompt: tuple[Message, ...], tools: tuple[ToolDefinition, ...]) -> WrittenPrompt:
         """The prompt within its limit."""
-        written = self.chat.prompt(prompt)
-        if written.adapted:
-            self.counts[f"prompt_{written.adapted}"] += 1
+        written = self.chat.prompt(prompt, tools)
+        for change in written.changes:
+            self.counts[f"prompt_{change}"] += 1
         if len(written.ids) <= self.max_prompt_tokens:
             return written
-        tools = written.tools
         short = None
         if self.long_prompts == "cut":
             short = shorten(
@@ -435,6 +460,9 @@ class Encoder:
                     "%d %ss (%.0f%% of %d rows) were cut to %s %d",
                     count, what, 100 * count / max(1, num_rows), num_rows, setting, getattr(self, setting),
                 )  # fmt: skip
+        for change, text in CHANGES.items():
+            if count := self.counts[f"prompt_{change}"]:
+                log.warning("%d prompts: %s", count, text)
         return {
             "num_cut": float(self.num_cut),
             **{f"num_{k}": float(v) for k, v in sorted(self.counts.items())},
@@ -445,7 +473,7 @@ class Encoder:
         return self.tokenizer.decode(response_ids, skip_special_tokens=True)
 
 
-def answers_of(row: Any) -> list[Message]:
-    """The answers of a row of any form, as messages."""
-    texts = (getattr(row, n) for n in ("completion", "chosen", "rejected") if hasattr(row, n))
-    return [Message("assistant", t) for t in texts]
+def answers_of(row: Any) -> list[tuple[Message, ...]]:
+    """The answers of a row of any form, each as its messages; a comparison has two, a prompt none."""
+    names = [n for n in ("completion", "chosen", "rejected") if hasattr(row, n)]
+    return [answer_messages(getattr(row, n), getattr(row, f"{n}_messages")) for n in names]

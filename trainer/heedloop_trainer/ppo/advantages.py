@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from heedloop_trainer.ppo.train.config import PPOConfig
-from heedloop_trainer.ppo.train.losses import (
+from heedloop_trainer.ppo.config import PPOConfig
+from heedloop_trainer.ppo.losses import (
     apply_whitening,
     generalised_advantages,
     rloo_advantages,
@@ -15,7 +15,7 @@ from heedloop_trainer.ppo.train.losses import (
     whitening_moments,
     whitening_spread,
 )
-from heedloop_trainer.ppo.train.rollout import Rollout
+from heedloop_trainer.ppo.rollout import Rollout
 
 __all__ = ["Targets", "make_targets"]
 

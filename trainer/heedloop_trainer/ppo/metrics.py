@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import torch
 
-from heedloop_trainer.ppo.train.advantages import Targets
-from heedloop_trainer.ppo.train.losses import kl_k3, masked_mean
-from heedloop_trainer.ppo.train.rollout import Rollout
+from heedloop_trainer.ppo.advantages import Targets
+from heedloop_trainer.ppo.losses import kl_k3, masked_mean
+from heedloop_trainer.ppo.rollout import Rollout
 
 __all__ = ["describe_rollout", "describe_updates", "distinct_bigrams", "final_metrics"]
 

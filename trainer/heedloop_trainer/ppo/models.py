@@ -20,7 +20,7 @@ from heedloop_trainer.nn.models import (
 )
 from heedloop_trainer.nn.optimiser import Optimiser
 from heedloop_trainer.nn.sequences import same_vocabulary
-from heedloop_trainer.ppo.train.config import PPOConfig
+from heedloop_trainer.ppo.config import PPOConfig
 
 __all__ = ["Models", "ppo_models"]
 

@@ -17,9 +17,9 @@ from heedloop_trainer.nn.distributed import World
 from heedloop_trainer.nn.models import RewardModel
 from heedloop_trainer.nn.optimiser import shared_groups
 from heedloop_trainer.nn.sequences import Encoder, TokenSequence, collate
-from heedloop_trainer.ppo.train.config import PPOConfig
-from heedloop_trainer.ppo.train.losses import length_mask
-from heedloop_trainer.ppo.train.models import Models
+from heedloop_trainer.ppo.config import PPOConfig
+from heedloop_trainer.ppo.losses import length_mask
+from heedloop_trainer.ppo.models import Models
 
 __all__ = ["Response", "RewardFunction", "Rollout", "Scorer", "measure", "merge_rollouts"]
 
@@ -181,6 +181,7 @@ class Scorer:
         return self.encoder.sequences(
             [r.prompt.prompt for r in responses],
             [r.text for r in responses],
+            tools=[r.prompt.tools for r in responses],
             ended=[r.ended for r in responses],
         )
 

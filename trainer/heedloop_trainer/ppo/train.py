@@ -25,12 +25,12 @@ from heedloop_trainer.nn.distributed import World, full_state
 from heedloop_trainer.nn.models import Policy, RewardModel, ValueModel, frozen_copy, stop_ids
 from heedloop_trainer.nn.optimiser import Sums, backward_sums, seeded_permutation
 from heedloop_trainer.nn.sequences import Encoder, collate, same_vocabulary
-from heedloop_trainer.ppo.train.advantages import Targets, make_targets
-from heedloop_trainer.ppo.train.config import PPOConfig
-from heedloop_trainer.ppo.train.losses import KLController, policy_loss, value_loss
-from heedloop_trainer.ppo.train.metrics import describe_rollout, describe_updates, final_metrics
-from heedloop_trainer.ppo.train.models import Models, ppo_models
-from heedloop_trainer.ppo.train.rollout import (
+from heedloop_trainer.ppo.advantages import Targets, make_targets
+from heedloop_trainer.ppo.config import PPOConfig
+from heedloop_trainer.ppo.losses import KLController, policy_loss, value_loss
+from heedloop_trainer.ppo.metrics import describe_rollout, describe_updates, final_metrics
+from heedloop_trainer.ppo.models import Models, ppo_models
+from heedloop_trainer.ppo.rollout import (
     Response,
     RewardFunction,
     Rollout,
@@ -38,7 +38,7 @@ from heedloop_trainer.ppo.train.rollout import (
     measure,
     merge_rollouts,
 )
-from heedloop_trainer.runs.folder.folder import RunFolder, TrainingResult
+from heedloop_trainer.runs.folder import RunFolder, TrainingResult
 
 __all__ = ["PPOConfig", "Watcher", "train_ppo"]
 
@@ -91,7 +91,7 @@ def train_ppo(
     run = run or RunFolder.in_memory(config.estimator)
     encoder = Encoder.of(config, tokenizer, config.sampling.max_new_tokens)
     prompts = encoder.rows(prompts).rows
-    prompt_ids = encoder.prompts([p.prompt for p in prompts])
+    prompt_ids = encoder.prompts([p.prompt for p in prompts], [p.tools for p in prompts])
     report = encoder.report(len(prompts))
     scorer = _scorer(config, reward_model, reward_function, tokenizer)
     # Decoding gathers nothing: over several ranks each has a whole copy of the policy to sample from.
