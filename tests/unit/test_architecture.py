@@ -25,7 +25,7 @@ ROOMS = {
     ),
     "server": (
         "server/heedloop_server",
-        {"heedloop.schema", "heedloop.attributes", "heedloop_server"},
+        {"heedloop.schema", "heedloop.attributes", "heedloop.words", "heedloop_server"},
         {
             "fastapi", "starlette", "uvicorn", "pydantic", "pydantic_settings", "clickhouse_connect", "opentelemetry", "google",
             "numpy", "scipy", "sklearn", "pyarrow", "chdb", "prometheus_client", "grpc",
@@ -39,7 +39,7 @@ ROOMS = {
     ),
     "trainer": (
         "trainer/heedloop_trainer",
-        {"heedloop.client", "heedloop.schema", "heedloop_trainer"},
+        {"heedloop.client", "heedloop.schema", "heedloop.words", "heedloop_trainer"},
         {"torch", "transformers", "safetensors", "numpy", "scipy", "sklearn", "pyarrow", "tqdm", "peft", "accelerate", "tokenizers", "requests", "jinja2"},
     ),
 }  # fmt: skip

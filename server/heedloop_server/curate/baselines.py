@@ -6,12 +6,13 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heedloop.schema import Comparison
+from heedloop.words import terms
 from heedloop_server.curate.judged_calls import Judgement
 from heedloop_server.curate.votes import PairVote
 from heedloop_server.statistics.intervals import Interval
@@ -23,6 +24,7 @@ __all__ = [
     "bag_of_words",
     "decided_pairs",
     "first_shown_wins",
+    "length_wins",
     "longer_wins",
 ]
 
@@ -84,22 +86,44 @@ def longer_wins(pairs: Sequence[DecidedPair]) -> Interval | None:
     return clustered_share(right, [p.group for p in pairs], "longer answer")
 
 
+def length_wins(pairs: Sequence[DecidedPair]) -> Interval | None:
+    """Accuracy of the better of "the longer is better" and "the shorter is better", chosen on the other prompts (five folds).
+
+    What a model must beat where short answers are liked, and "longer wins" alone looks like a bad guess. None below 5 groups.
+    """
+    folds = _folds(pairs)
+    if folds is None:
+        return None
+    longer = np.array([_longer(p) for p in pairs])
+    right = np.full(len(pairs), 0.5)
+    for fold in range(NUM_FOLDS):
+        held = folds == fold
+        longer_is_better = longer[~held].mean() >= 0.5
+        right[held] = longer[held] if longer_is_better else 1 - longer[held]
+    return clustered_share(right.tolist(), [p.group for p in pairs], "longer or shorter, 5 folds by prompt")
+
+
+def _folds(pairs: Sequence[DecidedPair]) -> NDArray[np.intp] | None:
+    """The fold of each pair, by its prompt group; None below 5 groups."""
+    groups = sorted({p.group for p in pairs}, key=_hashed)
+    fold_of = {g: n % NUM_FOLDS for n, g in enumerate(groups)}
+    return None if len(groups) < NUM_FOLDS else np.array([fold_of[p.group] for p in pairs])
+
+
 def _longer(pair: DecidedPair) -> float:
     a, b = len(pair.chosen), len(pair.rejected)
     return 0.5 if a == b else float(a > b)
 
 
 def bag_of_words(pairs: Sequence[DecidedPair]) -> Interval | None:
-    """Accuracy of a logistic regression on TF-IDF differences, five folds by prompt group.
+    """Accuracy of a logistic regression on TF-IDF differences of `heedloop.words.terms`, five folds by prompt group.
 
     None below 20 pairs or 5 groups. At most 3,000 pairs, chosen by their hashes.
     """
     chosen = _sample(pairs)
-    groups = sorted({p.group for p in chosen})
-    if len(chosen) < 20 or len(groups) < NUM_FOLDS:
+    folds = _folds(chosen)
+    if len(chosen) < 20 or folds is None:
         return None
-    fold_of = {g: n % NUM_FOLDS for n, g in enumerate(sorted(groups, key=_hashed))}
-    folds = np.array([fold_of[p.group] for p in chosen])
     counts = _word_counts(chosen)
     right = np.full(len(chosen), 0.5)
     for fold in range(NUM_FOLDS):
@@ -123,7 +147,7 @@ def _word_counts(pairs: Sequence[DecidedPair]) -> Any:
     """(2n, words) sparse counts, chosen texts first; None where there is no word at all."""
     from sklearn.feature_extraction.text import CountVectorizer
 
-    words = CountVectorizer(max_features=20_000, token_pattern=r"(?u)\b\w+\b")  # noqa: S106
+    words = cast(Any, CountVectorizer)(max_features=20_000, analyzer=terms)
     try:
         return words.fit_transform([p.chosen for p in pairs] + [p.rejected for p in pairs])
     except ValueError:

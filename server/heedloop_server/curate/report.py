@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from heedloop.schema import Comparison, DatasetForm, Demonstration, PromptRow, RatedCompletion, Unpaired
+from heedloop.words import num_words
 from heedloop_server.curate import Curated, Row, count_rows
 from heedloop_server.curate.baselines import (
     DecidedPair,
@@ -17,6 +18,7 @@ from heedloop_server.curate.baselines import (
     bag_of_words,
     decided_pairs,
     first_shown_wins,
+    length_wins,
     longer_wins,
 )
 from heedloop_server.curate.judged_calls import Judgement
@@ -94,7 +96,7 @@ def _lengths(rows: Mapping[DatasetForm, Sequence[Row]]) -> Json:
     for of_form in rows.values():
         for row in of_form:
             for name, text in _texts(row):
-                texts.setdefault(name, []).append(len(text.split()))
+                texts.setdefault(name, []).append(num_words(text))
     return {name: _summary(values) for name, values in texts.items()}
 
 
@@ -139,6 +141,7 @@ def _comparisons(made: Curated, pairs: Sequence[DecidedPair]) -> Json | None:
         "agreement_ceiling": agreed.ceiling,
         "num_judged_twice": agreed.num_pairs,
         "longer_wins": _json(longer_wins(pairs)),
+        "length_wins": _json(length_wins(pairs)),
         "bag_of_words": _json(bag_of_words(pairs)),
         "first_shown_wins": _json(first_shown_wins(made.used)),
     }

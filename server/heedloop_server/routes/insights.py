@@ -210,8 +210,9 @@ def _cluster(
     before: Clustering | None,
 ) -> Clustering:
     read = low_rated.low_rated_texts(project, view, of)
-    found = cluster_texts([t.text for t in read.texts], num_clusters=num_clusters)
     now = utc_now()
+    background = low_rated.sample_questions(project, now) if of == "questions" else []
+    found = cluster_texts([t.text for t in read.texts], num_clusters=num_clusters, background=background)
     earlier = {c["key"]: c for c in before.summary["clusters"]} if before else {}
     names = carry_names(found, [_earlier(c) for c in earlier.values()])
     first = {c["name"]: c["since"] for c in earlier.values()}
@@ -373,8 +374,10 @@ def similar(
     if call is None:
         raise NotFound(f"there is no call {trace_id}/{span_id} in this project")
     question, at = call
-    rows = low_rated.liked_candidates(project, telling_words(question), at, without=(trace_id, span_id))
-    found = most_similar(question, [r["question_text"] for r in rows], limit=limit)
+    sample = low_rated.sample_questions(project, at)
+    wanted = telling_words(question, sample)
+    rows = low_rated.liked_candidates(project, wanted, at, without=(trace_id, span_id))
+    found = most_similar(question, [r["question_text"] for r in rows], background=sample, limit=limit)
     keys = [(rows[i]["start_time"], rows[i]["trace"], rows[i]["span"]) for i, _ in found]
     shown = _shown(project, keys)
     cosines = {(t, s): cosine for (_, t, s), (_, cosine) in zip(keys, found, strict=True)}

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 
+from heedloop.words import graphemes, spelled_words, terms
 from heedloop_server.statistics.intervals import Array
 
 MAX_TEXTS = 20_000
 MAX_CHARS = 4_000
 _COMPONENTS = 50
 _MIN_TEXTS = 10
-TOKEN = r"(?u)\b[^\W\d_][\w'’-]+\b"  # noqa: S105
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class Cluster:
 
     Attributes:
         name: the three words that set it apart, the most telling first; stable while the words are.
-        words: up to ten words by class-based TF-IDF.
+        words: up to ten words that set it apart, as its texts write them.
         members: indices into the texts, the most central first.
         examples: the first of `members`.
         cohesion: mean cosine of members and centre, 0 to 1.
@@ -40,16 +42,20 @@ class Cluster:
 
 
 def cluster_texts(
-    texts: Sequence[str], *, num_clusters: int | None = None, embeddings: Array | None = None, seed: int = 0
+    texts: Sequence[str],
+    *,
+    num_clusters: int | None = None,
+    embeddings: Array | None = None,
+    background: Sequence[str] = (),
+    seed: int = 0,
 ) -> list[Cluster]:
     """Clusters of texts, the largest first; empty where there are fewer than ten texts or they share no words.
 
     TF-IDF, reduced by SVD to 50 dimensions of unit length, k-means; the number of clusters is the one of 2 to 12 with the
     best silhouette. `embeddings` (n, d), of a model the user runs, take the place of TF-IDF and SVD; words are counted all
-    the same.
+    the same. `background` are texts of all kinds: a word that they have as well tells nothing of a cluster.
 
-    Source: Deerwester et al. 1990 (latent semantic analysis); Rousseeuw 1987 (silhouette); Grootendorst 2022,
-    arXiv:2203.05794 (class-based TF-IDF).
+    Source: Deerwester et al. 1990 (latent semantic analysis); Rousseeuw 1987 (silhouette).
     """
     given = [t[:MAX_CHARS] for t in texts[:MAX_TEXTS]]
     if embeddings is not None and len(embeddings) != len(texts):
@@ -60,7 +66,7 @@ def cluster_texts(
     if points is None:
         return []
     labels, centres = _partition(points, num_clusters, seed)
-    words = _class_words(given, labels, int(labels.max()) + 1)
+    words = _class_words(given, labels, int(labels.max()) + 1, background)
     found = [
         _cluster(points, labels == i, centres[i], words[i])
         for i in range(len(centres))
@@ -79,13 +85,8 @@ def _points(texts: Sequence[str], embeddings: Array | None, seed: int) -> Array 
     if embeddings is not None:
         return _unit(np.asarray(embeddings, float)[: len(texts)])
     try:
-        table = TfidfVectorizer(
-            token_pattern=TOKEN,
-            min_df=2,
-            max_df=0.8,
-            sublinear_tf=True,
-            max_features=20_000,
-            stop_words="english",
+        table = cast(Any, TfidfVectorizer)(
+            analyzer=_features, min_df=2, max_df=0.8, sublinear_tf=True, max_features=20_000
         ).fit_transform(texts)
     except ValueError:  # no word is left
         return None
@@ -125,23 +126,49 @@ def _partition(points: Array, num_clusters: int | None, seed: int) -> tuple[Arra
     return best[1].labels_, _unit(best[1].cluster_centers_)
 
 
-def _class_words(texts: Sequence[str], labels: Array, num_clusters: int) -> list[list[str]]:
-    """The ten words of each cluster by class-based TF-IDF: frequent in it, rare in the others."""
-    from sklearn.feature_extraction.text import CountVectorizer
+def _features(text: str) -> list[str]:
+    """Terms of a text without numbers and single letters; single characters stay where a script has no spaces."""
+    return [t for t in terms(text, most=2) if not t.isdigit() and (len(t) > 1 or not t.isascii())]
 
-    joined = [
-        " ".join(t for t, at in zip(texts, labels, strict=True) if at == i) for i in range(num_clusters)
+
+def _class_words(
+    texts: Sequence[str], labels: Array, num_clusters: int, background: Sequence[str]
+) -> list[list[str]]:
+    """The ten words that set each cluster apart, as they are most often written in it.
+
+    A word counts by the share of the cluster's texts that have it, times the logarithm of how much larger that is than the share
+    of all texts, or of `background` where that is larger: what all have (filler words of any language) counts nothing. Source: the pointwise
+    Kullback-Leibler divergence, Tomokiyo & Hurst 2003, ACL workshop on multiword expressions.
+    """
+    spelled = [_spellings(t) for t in texts]
+    usual = _shares(spelled)
+    for word, share in _shares([_spellings(t[:MAX_CHARS]) for t in background]).items():
+        usual[word] = max(share, usual.get(word, 0.0))
+    return [
+        _telling([f for f, at in zip(spelled, labels, strict=True) if at == i], usual)
+        for i in range(num_clusters)
     ]
-    try:
-        counter = CountVectorizer(token_pattern=TOKEN, stop_words="english", max_features=20_000)
-        counts = np.asarray(cast(Any, counter.fit_transform(joined)).todense(), float)
-    except ValueError:
-        return [[] for _ in joined]
-    words = counter.get_feature_names_out()
-    frequency = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    weight = np.log1p(counts.sum(axis=1).mean() / counts.sum(axis=0))
-    scores = frequency * weight
-    return [[str(words[j]) for j in np.argsort(-row, kind="stable")[:10] if row[j] > 0] for row in scores]
+
+
+def _shares(spelled: Sequence[dict[str, str]]) -> dict[str, float]:
+    """Word -> share of texts that have it."""
+    return {w: n / len(spelled) for w, n in Counter(w for found in spelled for w in found).items()}
+
+
+def _spellings(text: str) -> dict[str, str]:
+    """Folded word -> how the text writes it first; no numbers, single characters only where there is nothing else."""
+    found: dict[str, str] = {}
+    for folded, written in spelled_words(text):
+        if not folded.isdigit():
+            found.setdefault(folded, written)
+    return {f: w for f, w in found.items() if len(graphemes(f)) > 1} or found
+
+
+def _telling(members: Sequence[dict[str, str]], usual: Mapping[str, float]) -> list[str]:
+    scores = {w: share * math.log(share / usual[w]) for w, share in _shares(members).items()}
+    best = sorted((w for w in scores if scores[w] > 0), key=lambda w: (-scores[w], w))[:10]
+    written = {w: Counter(found[w] for found in members if w in found) for w in best}
+    return [min(written[w], key=lambda form: (-written[w][form], form)) for w in best]
 
 
 def _cluster(points: Array, mask: Array, centre: Array, words: Sequence[str]) -> Cluster:

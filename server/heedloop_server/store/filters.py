@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from heedloop.words import SearchWord, fold_parameters, search_words
 from heedloop_server.filters import CallFilters
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "CellConditions",
     "cell_conditions",
     "conditions",
+    "folded_column",
 ]
 
 _EQUAL = (
@@ -230,19 +232,30 @@ def _judgements(filters: CallFilters, parts: list[str], params: dict[str, Any]) 
         params["cluster"] = filters.cluster
 
 
+def folded_column(column: str) -> str:
+    """`heedloop.words.fold` of a column as SQL, with the parameters of `heedloop.words.fold_parameters`."""
+    return f"translateUTF8(normalizeUTF8NFKCCasefold(toValidUTF8({column})), {{text_from:String}}, {{text_to:String}})"
+
+
 def _text(text: str, parts: list[str], params: dict[str, Any]) -> None:
-    """Words in the answer or the question, in any case and order; the text indices answer whole words of letters and digits."""
-    words = re.findall(r"\w+", text.lower())
-    plain = [w for w in words if w.isascii() and w.replace("_", "").isalnum()]
-    if plain and len(plain) == len(words):
-        tokens = [t for w in plain for t in w.split("_") if t]
-        params["words"] = tokens
-        parts.append(
-            "(hasAllTokens(lower(answer), {words:Array(String)}) OR hasAllTokens(lower(question), {words:Array(String)}))"
-        )
+    """All words of the text in the answer, or all in the question: in any case, order and script, each as a part of it.
+
+    The indices of three characters answer it (migration 0025). A word with accents must stand there with them as well.
+    """
+    wanted = search_words(text)
+    if not wanted:  # punctuation alone
+        params["needle"] = text
+        parts.append("(position(answer, {needle:String}) > 0 OR position(question, {needle:String}) > 0)")
         return
-    # other scripts are not cut into words by the index's tokenizer: look for the text itself
-    params["needle"] = text.lower()
-    parts.append(
-        "(positionUTF8(lowerUTF8(answer), {needle:String}) > 0 OR positionUTF8(lowerUTF8(question), {needle:String}) > 0)"
-    )
+    params |= {f"text_{i}": f"%{word.form}%" for i, word in enumerate(wanted)}
+    accented = list(dict.fromkeys(part for word in wanted for part in word.accented))
+    params |= {f"accented_{i}": part for i, part in enumerate(accented)}
+    if accented:
+        params |= fold_parameters()
+    parts.append(f"({_has('answer', wanted, accented)} OR {_has('question', wanted, accented)})")
+
+
+def _has(column: str, wanted: Sequence[SearchWord], accented: Sequence[str]) -> str:
+    found = [f"{column}_search LIKE {{text_{i}:String}}" for i in range(len(wanted))]
+    found += [f"position({folded_column(column)}, {{accented_{i}:String}}) > 0" for i in range(len(accented))]
+    return "(" + " AND ".join(found) + ")"

@@ -46,7 +46,7 @@ def project():
             INSERT INTO spans (project_id, trace_id, span_id, start_time, name, operation, is_answer, user_id, answer, ingested_at)
             SELECT 'p', unhex(hex(sipHash128(number))), unhex(hex(sipHash64(number))),
                 fromUnixTimestamp64Micro({start:Int64} + number * 40000000, 'UTC'), 'a', 'chat', true,
-                concat('u', toString(sipHash64(number, 1) % 20000)), if(number % 30011 = 7, 'zanzibar', 'plain'), now64(6)
+                concat('u', toString(sipHash64(number, 1) % 20000)), if(number % 30011 = 7, 'zanzibar 返金がまだ', 'plain'), now64(6)
             FROM numbers({num:UInt32})
             """,
             {"start": int((END - timedelta(days=29)).timestamp() * 1e6), "num": NUM},
@@ -69,7 +69,9 @@ def test_a_trace_is_read_from_a_few_granules(project: Watched) -> None:
     assert max(project.read()) <= 8
 
 
-@pytest.mark.parametrize("given", [{}, {"user_id": "u77"}, {"text": "zanzibar"}], ids=str)
+@pytest.mark.parametrize(
+    "given", [{}, {"user_id": "u77"}, {"text": "zanzibar"}, {"text": "anzi"}, {"text": "返金"}], ids=str
+)
 def test_a_page_reads_what_it_shows(project: Watched, given) -> None:
     project.read()
     rows = list_calls(project, CallFilters(**MONTH, **given), limit=5, after=None)

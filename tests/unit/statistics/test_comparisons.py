@@ -162,7 +162,10 @@ def test_texts_like_a_text():
     assert all(0 < c <= 1 for _, c in found)
     assert most_similar("the of and", texts) == []
     assert most_similar("password", []) == []
-    assert telling_words("What is the PASSWORD of my e-mail account?") == ["password", "account", "mail"]
+    sample = ["What is the price of my order?", "Where is my parcel?", "What is the address of the shop?"]
+    told = telling_words("What is the PASSWORD of my e-mail account?", sample)
+    assert told[:3] == ["password", "account", "mail"]
+    assert set(told[-5:]) == {"the", "what", "is", "of", "my"}
 
 
 def test_elo_depends_on_order_and_keeps_its_sum():

@@ -443,6 +443,7 @@ def _print_cross_validation(found: dict[str, Any]) -> None:
     print(f"  {'accuracy':<28} {accuracy['estimate']:.4f} [{accuracy['low']:.4f}, {accuracy['high']:.4f}]")
     print(f"  {'mean of the folds':<28} {found['mean_of_folds']:.4f}")
     print(f"  {'longer answer wins':<28} {found['longer_wins_mean_of_folds']:.4f}")
+    print(f"  {'length, sign fitted':<28} {found['length_wins_mean_of_folds']:.4f}")
     print(f"  {'expected calibration error':<28} {found['calibration_error']:.4f}")
 
 

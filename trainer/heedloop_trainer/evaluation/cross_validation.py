@@ -13,7 +13,7 @@ import numpy as np
 from heedloop.schema import Comparison
 from heedloop_trainer.evaluation.calibration import calibration_error, log_loss
 from heedloop_trainer.evaluation.estimates import cluster_bootstrap
-from heedloop_trainer.evaluation.evaluate import length_margins
+from heedloop_trainer.evaluation.evaluate import fitted_length_margins, length_margins
 from heedloop_trainer.methods.reward_linear import LinearRewardConfig, train_reward_linear
 from heedloop_trainer.nn.optimiser import seeded_permutation
 
@@ -91,7 +91,21 @@ def _report(rows: Sequence[Comparison], margins: np.ndarray, folds: np.ndarray) 
         "longer_wins_mean_of_folds": float(
             np.mean([np.average(longest_right[w], weights=weights[w]) for w in by_fold])
         ),
+        "length_wins_mean_of_folds": _length_wins(kept, weights, folds[decided]),
         "accuracy": asdict(cluster_bootstrap(right, [r.group for r in kept], weights)),
         "calibration_error": calibration_error(own),
         "log_loss": log_loss(own),
     }
+
+
+def _length_wins(rows: Sequence[Comparison], weights: np.ndarray, folds: np.ndarray) -> float:
+    """Mean accuracy of the folds by length alone, longer or shorter as the other folds say."""
+    means: list[float] = []
+    for k in sorted(set(folds.tolist())):
+        held = np.flatnonzero(folds == k)
+        if weights[held].sum() > 0:
+            margins = fitted_length_margins(
+                [rows[i] for i in np.flatnonzero(folds != k)], [rows[i] for i in held]
+            )
+            means.append(float(np.average(np.where(margins == 0, 0.5, margins > 0), weights=weights[held])))
+    return float(np.mean(means))

@@ -1,21 +1,26 @@
 """How good a model really is: held-out judgements beside the baselines, and new against parent.
 
 Every number comes with a 95% interval. Comparisons of one judge are not independent, so their intervals resample judges,
-not rows, and prompt groups where the judges have no name. Two baselines stand in every report: "the longer answer wins", and a logistic regression on TF-IDF differences;
-a reward model that does not beat them has learned nothing worth running PPO against.
+not rows, and prompt groups where the judges are few or have no name. In every report are baselines: "the longer answer wins", the better
+of longer and shorter (chosen on the training rows), and a logistic regression on TF-IDF differences; a reward model that does not beat
+them has learned nothing worth running PPO against.
 """
 
 from __future__ import annotations
 
+import functools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+from scipy.stats import spearmanr
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from heedloop.schema import Comparison, PromptRow
+from heedloop.words import terms
 from heedloop_trainer.evaluation.calibration import calibration_error, log_loss, reliability
 from heedloop_trainer.evaluation.estimates import Estimate, cluster_bootstrap, row_bootstrap
 from heedloop_trainer.evaluation.slices import Attributes, slice_estimates
@@ -30,6 +35,7 @@ __all__ = [
     "best_of",
     "compare_policies",
     "evaluate_comparisons",
+    "fitted_length_margins",
     "length_margins",
     "reward_margins",
     "sample_responses",
@@ -44,19 +50,27 @@ def length_margins(rows: Sequence[Comparison]) -> np.ndarray:
     return np.array([len(r.chosen) - len(r.rejected) for r in rows], dtype=float)
 
 
+def fitted_length_margins(train: Sequence[Comparison], test: Sequence[Comparison]) -> np.ndarray:
+    """`length_margins` with the sign that is right more often on `train`: the better of longer and shorter wins."""
+    decided = [r for r in train if not r.tie]
+    votes = np.sign(length_margins(decided)) @ np.array([r.weight for r in decided])
+    return length_margins(test) * (1.0 if votes >= 0 else -1.0)
+
+
 def bag_of_words_margins(train: Sequence[Comparison], test: Sequence[Comparison]) -> np.ndarray:
-    """Log-odds that `chosen` wins from a logistic regression on TF-IDF differences (words and pairs of words).
+    """Log-odds that `chosen` wins from a logistic regression on TF-IDF differences (words and pairs of words, in any
+    script: `heedloop.words.terms`).
 
     Each training pair enters both ways round, so that the model has no side to prefer.
     """
     decided = [r for r in train if not r.tie]
     if not decided:
         return np.zeros(len(test))
-    vectors = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
+    vectors = TfidfVectorizer(analyzer=functools.partial(terms, max_words=2), min_df=2, sublinear_tf=True)
     try:
         vectors.fit([t for r in decided for t in (r.chosen, r.rejected)])
     except ValueError:  # nothing occurs twice in so few rows
-        vectors = TfidfVectorizer().fit([t for r in decided for t in (r.chosen, r.rejected)])
+        vectors = TfidfVectorizer(analyzer=terms).fit([t for r in decided for t in (r.chosen, r.rejected)])
 
     def differences(rows: Sequence[Comparison]) -> Any:
         return vectors.transform([r.chosen for r in rows]) - vectors.transform([r.rejected for r in rows])
@@ -98,9 +112,28 @@ def _accuracy(rows: Sequence[Comparison], margins: np.ndarray) -> Estimate:
     return cluster_bootstrap(right, _clusters(rows), weights)
 
 
+MIN_JUDGES = 5
+
+
 def _clusters(rows: Sequence[Comparison]) -> list[Any]:
-    """What goes together: a judge's rows; those of nobody by name (also a majority's) by their prompt group."""
-    return [r.author if r.author is not None else ("group", r.group) if r.group else None for r in rows]
+    """What goes together: a judge's rows; those of nobody by name (also a majority's) by their prompt group.
+
+    By prompt group throughout where fewer than five judges made the labels (one who made most counts as one: the inverse of the
+    summed squares of their shares), since resampling so few says nothing.
+    """
+    groups: list[Any] = [("group", r.group) if r.group else None for r in rows]
+    counts = np.array([*Counter(r.author for r in rows if r.author is not None).values()], dtype=float)
+    if len(counts) == 0 or counts.sum() ** 2 / (counts**2).sum() < MIN_JUDGES:
+        return groups
+    return [r.author if r.author is not None else group for r, group in zip(rows, groups, strict=True)]
+
+
+def _correlation(margins: np.ndarray, lengths: np.ndarray) -> float | None:
+    """Spearman's rank correlation of what a model prefers with how much longer that is; None where either never varies."""
+    if len(margins) < 3 or not margins.std() or not lengths.std():
+        return None
+    # either side may be called the first: both ways round, so that "always the chosen one" is no correlation
+    return float(spearmanr(np.r_[margins, -margins], np.r_[lengths, -lengths]).statistic)
 
 
 def evaluate_comparisons(
@@ -132,6 +165,7 @@ def evaluate_comparisons(
         )
     margins = {
         "longer answer wins": length_margins(decided),
+        "length, sign fitted on train": fitted_length_margins(train, decided),
         "bag of words": bag_of_words_margins(train, decided),
         **{name: values[keep] for name, values in (models or {}).items()},
     }
@@ -146,6 +180,9 @@ def evaluate_comparisons(
         "agreement_ceiling": ceiling,
     }
     if models:
+        report["length_correlation"] = {
+            name: _correlation(values[keep], margins["longer answer wins"]) for name, values in models.items()
+        }
         report |= _calibration_and_slices(decided, margins[next(iter(models))], attributes or {})
     return report
 

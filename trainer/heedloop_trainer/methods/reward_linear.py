@@ -1,4 +1,4 @@
-"""A linear reward model: Bradley-Terry on TF-IDF words and a few surface features.
+"""A linear reward model: Bradley-Terry on TF-IDF words (of any script) and a few surface features.
 
 What most teams should start with: from a thousand judgements it learns more than a transformer from random weights, trains
 in seconds, is calibrated, and says which words it goes by. It scores texts for reports and best-of-n, and gives PPO a reward
@@ -7,6 +7,7 @@ function; since it can be gamed by words alone, the alarms matter all the more.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from heedloop.schema import Comparison
+from heedloop.words import CLOSERS, COMMAS, EXCLAMATIONS, QUESTIONS, QUOTES, num_sentences, terms
 from heedloop_trainer.ppo.rollout import Response
 
 __all__ = ["LinearReward", "LinearRewardConfig", "train_reward_linear"]
@@ -33,7 +35,7 @@ class LinearRewardConfig:
     Attributes:
         inverse_penalty: C of the logistic regression; smaller is smoother.
         surface_scale: how much the standardised surface features (length, sentences, punctuation) count against words.
-        max_words: longest word sequence that is a feature.
+        max_words: longest word sequence that is a feature; scripts without spaces have runs of up to four characters.
         min_count: texts in which a feature must occur.
         seed: kept for the manifest; the fit has no randomness.
     """
@@ -52,30 +54,40 @@ SURFACE = (
 )  # fmt: skip
 
 
-def surface_features(text: str) -> list[float]:
-    """Length, sentence and punctuation features of one text, in the order of `SURFACE`."""
-    words = re.findall(r"\w+", text)
-    sentences = [s for s in re.split(r"[.!?]+", text) if s.strip()]
+FEATURES = 2
+"""How texts are read: 2 by `heedloop.words`, any script; 1 as models were saved before, ASCII's punctuation and regular words."""
+
+
+def surface_features(text: str, version: int = FEATURES) -> list[float]:
+    """Length, sentence and punctuation features of one text, in the order of `SURFACE`; a character counts as a word where a
+    script has no spaces."""
+    if version == 1:
+        words = re.findall(r"\w+", text)
+        sentences = len([s for s in re.split(r"[.!?]+", text) if s.strip()])
+        exclamations, questions, commas, quotes, closers = "!", "?", ",", '"', ".!?\"')"
+    else:
+        words, sentences = terms(text, most=1), num_sentences(text)
+        exclamations, questions, commas, quotes, closers = EXCLAMATIONS, QUESTIONS, COMMAS, QUOTES, CLOSERS
     types = {w.lower() for w in words}
     count, characters = max(1, len(words)), max(1, len(text))
     return [
         len(text) ** 0.5,
         float(np.log1p(len(text))),
         float(np.log1p(len(words))),
-        float(np.log1p(len(sentences))),
-        count / max(1, len(sentences)),
+        float(np.log1p(sentences)),
+        count / max(1, sentences),
         sum(map(len, words)) / count,
         len(types) / count**0.5,
         len(types) / count,
         sum(c.isupper() for c in text) / characters,
-        text.count("!") / count,
-        text.count("?") / count,
-        text.count(",") / count,
+        sum(map(text.count, exclamations)) / count,
+        sum(map(text.count, questions)) / count,
+        sum(map(text.count, commas)) / count,
         float(text[:1].isupper()),
-        float(text.rstrip()[-1:] in tuple(".!?\"')")),
+        float(text.rstrip()[-1:] in tuple(closers)),
         sum(len(w) > 6 for w in words) / count,
         sum(w.isdigit() for w in words) / count,
-        text.count('"') / count,
+        sum(map(text.count, quotes)) / count,
         float("\n" in text),
         sum(w.lower() == "i" for w in words) / count,
         sum(w == "i" for w in words) / count,
@@ -96,17 +108,19 @@ class LinearReward:
         *,
         gain: float = 1.0,
         bias: float = 0.0,
+        version: int = FEATURES,
     ) -> None:
+        self.version = version
         self.config, self.vocabulary, self.idf = config, vocabulary, idf
         self.surface_mean, self.surface_deviation = surface_mean, surface_deviation
         self.weights, self.gain, self.bias = weights, gain, bias
-        self._vectors = _vectors(config, vocabulary=vocabulary)
+        self._vectors = _vectors(config, version, vocabulary=vocabulary)
         self._vectors.idf_ = idf
 
     def features(self, texts: Sequence[str]) -> csr_matrix:
         """TF-IDF and scaled surface features, sparse [len(texts), num_features]."""
         surface = (
-            np.array([surface_features(t) for t in texts]) - self.surface_mean
+            np.array([surface_features(t, self.version) for t in texts]) - self.surface_mean
         ) / self.surface_deviation
         words = self._vectors.transform(texts)
         return csr_matrix(hstack([words, csr_matrix(surface * self.config.surface_scale)]))
@@ -150,6 +164,7 @@ class LinearReward:
         settings = {
             "config": {n: getattr(self.config, n) for n in LinearRewardConfig.__dataclass_fields__},
             "vocabulary": self.vocabulary,
+            "features": self.version,
             "gain": self.gain,
             "bias": self.bias,
         }
@@ -161,11 +176,22 @@ class LinearReward:
         settings = json.loads((Path(folder) / "linear.json").read_text(encoding="utf-8"))
         tensors = load_file(Path(folder) / "linear.safetensors")
         config = LinearRewardConfig(**settings["config"])
-        return cls(config, settings["vocabulary"], gain=settings["gain"], bias=settings["bias"], **tensors)
+        return cls(
+            config,
+            settings["vocabulary"],
+            gain=settings["gain"],
+            bias=settings["bias"],
+            version=settings.get("features", 1),
+            **tensors,
+        )
 
 
-def _vectors(config: LinearRewardConfig, **kwargs: Any) -> TfidfVectorizer:
-    return TfidfVectorizer(ngram_range=(1, config.max_words), sublinear_tf=True, **kwargs)
+def _vectors(config: LinearRewardConfig, version: int = FEATURES, **kwargs: Any) -> TfidfVectorizer:
+    if version == 1:
+        return TfidfVectorizer(ngram_range=(1, config.max_words), sublinear_tf=True, **kwargs)
+    return TfidfVectorizer(
+        analyzer=functools.partial(terms, max_words=config.max_words), sublinear_tf=True, **kwargs
+    )
 
 
 def train_reward_linear(config: LinearRewardConfig, rows: Sequence[Comparison]) -> LinearReward:

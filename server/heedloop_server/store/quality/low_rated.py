@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from heedloop.words import search_words
 from heedloop_server.filters import CallFilters
 from heedloop_server.store.connection import ProjectStore, Row
 from heedloop_server.store.quality.hourly import Plan
@@ -231,16 +232,34 @@ def question_of_call(project: ProjectStore, trace_id: str, span_id: str) -> tupl
     return None if row is None else (row["question"], row["start_time"])
 
 
+def sample_questions(project: ProjectStore, until: datetime, *, limit: int = 300) -> list[str]:
+    """The newest questions before a time, up to 1,000 characters each: how common a word is in this project."""
+    rows = project.rows(
+        """
+        SELECT substringUTF8(question, 1, 1000) AS question_text
+        FROM spans
+        WHERE project_id = {project:String} AND start_time < {until:DateTime64(6,'UTC')} AND is_answer
+        ORDER BY start_time DESC
+        LIMIT {limit:UInt32}
+        """,
+        {"until": until, "limit": limit},
+    )
+    return [r["question_text"] for r in rows]
+
+
 def liked_candidates(
     project: ProjectStore, words: Sequence[str], around: datetime, *, without: tuple[str, str]
 ) -> list[Row]:
     """The newest liked answers of the 90 days up to a day after `around` whose question has one of the words; at most 2,000."""
-    if not words:
+    forms = _forms(words)
+    if not forms:
         return []
     since, until = around - timedelta(days=90), around + timedelta(days=1)
     view = View(CallFilters(since=since, until=until))
     params: dict[str, Any] = {}
     thumbs = newest_thumbs(view, Plan(ranges=((since, until),)), (), params, ids=True)
+    params |= {f"word_{i}": f"%{form}%" for i, form in enumerate(forms)}
+    any_word = " OR ".join(f"question_search LIKE {{word_{i}:String}}" for i in range(len(forms)))
     return project.rows(
         f"""
         SELECT
@@ -252,11 +271,17 @@ def liked_candidates(
         FROM spans FINAL
         WHERE project_id = {{project:String}}
           AND start_time >= {{since:DateTime64(6,'UTC')}} AND start_time < {{until:DateTime64(6,'UTC')}}
-          AND hasAnyTokens(lower(question), {{words:Array(String)}})
+          AND ({any_word})
           AND (trace_id, span_id) IN (SELECT trace, span FROM ({thumbs}) WHERE up)
           AND (lower(hex(trace_id)), lower(hex(span_id))) != ({{own_trace:String}}, {{own_span:String}})
         ORDER BY start_time DESC
         LIMIT {{limit:UInt32}}
         """,  # noqa: S608
-        {**params, "words": list(words), "own_trace": without[0], "own_span": without[1], "limit": MAX_LIKED},
+        {**params, "own_trace": without[0], "own_span": without[1], "limit": MAX_LIKED},
     )
+
+
+def _forms(words: Sequence[str]) -> list[str]:
+    """Words as `question_search` holds them; those too short for its index only where there are no others."""
+    forms = [found.form for word in words for found in search_words(word)]
+    return [f for f in forms if len(f) > 2] or forms
