@@ -38,6 +38,8 @@ class QuestionRecord(TypedDict):
     labels: NotRequired[list[str]]
     severity: NotRequired[bool]
     strength: NotRequired[bool]
+    ordered: NotRequired[bool]
+    distance: NotRequired[Literal["ordinal", "interval"]]
 
 
 class GuidelineRecord(TypedDict):

@@ -32,6 +32,7 @@ class Agreement(TypedDict):
     percent: Interval | None
     cohen: Interval | None
     fleiss: Interval | None
+    weighted_kappa: Interval | None
     alpha: Interval | None
     gwet_ac1: Interval | None
     range_overlap: Interval | None

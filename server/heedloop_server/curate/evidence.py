@@ -14,7 +14,10 @@ from heedloop_server.curate.rules import Rules
 ADJUDICATION = "adjudication"
 """Metadata of the feedback with which a reviewer settles an item of a review queue (review/control, docs/review.md)."""
 
-__all__ = ["ADJUDICATION", "Evidence", "Ranked", "Said", "gather", "rescaled"]
+UNORDERED = "unordered_categories"
+"""Metadata of a rating whose categories are in no order: its place among them says nothing of how good the answer is."""
+
+__all__ = ["ADJUDICATION", "UNORDERED", "Evidence", "Ranked", "Said", "gather", "rescaled"]
 
 
 @dataclass(slots=True)
@@ -140,6 +143,8 @@ def _file_one(judgement: Judgement, said: Said, rules: Rules) -> str | None:
         if not rules.rejects(f.category or ""):
             return "flag_not_in_rules"
         said.rejections.append(judgement)
+    elif UNORDERED in f.metadata:
+        return "categories_without_order"
     else:
         said.ratings.append(judgement)
         if f.name in rules.like_names:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from heedloop.schema import THUMB, Author, Call, CharRange, Feedback, Ranking, Scale, Target, answer_hash
+from heedloop_server.curate.evidence import UNORDERED
 from heedloop_server.review.questions import Question
 from heedloop_server.review.responses import Judgement
 from heedloop_server.store.review.assignments import Assignment, ReviewItem
@@ -107,7 +108,8 @@ def _about_one(question: Question, value: Any, index: int, about: Judged) -> Ite
             yield _feedback("rating", question, target, about, value=float(value), scale=scale)
         case "category":
             scale = Scale(categories=question.choices)
-            yield _feedback("rating", question, target, about, value=value, scale=scale)
+            more = {} if question.ordered else {UNORDERED: "true"}
+            yield _feedback("rating", question, target, about, value=value, scale=scale, metadata=more)
         case "text":
             # about all answers of an item: there is no target that means them all, so it stands at the first and says so
             several = not question.per_answer and len(about.targets) > 1

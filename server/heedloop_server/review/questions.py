@@ -13,6 +13,8 @@ __all__ = ["ABOUT_ALL", "MAX_QUESTIONS", "Anchor", "Kind", "Question", "asked", 
 
 Kind = Literal["thumb", "scale", "category", "flags", "ranges", "text", "correction", "comparison", "ranking"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+Distance = Literal["ordinal", "interval"]
+DISTANCES: tuple[Distance, ...] = get_args(Distance)
 ABOUT_ALL = frozenset({"comparison", "ranking"})
 """Kinds that are answered once for all answers of an item, and only asked where there are several."""
 
@@ -21,8 +23,8 @@ MAX_CHOICES = 100
 MAX_WORDS = 10_000
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _BY_KIND: dict[str, frozenset[str]] = {
-    "scale": frozenset({"min", "max", "anchors"}),
-    "category": frozenset({"categories"}),
+    "scale": frozenset({"min", "max", "anchors", "distance"}),
+    "category": frozenset({"categories", "ordered"}),
     "flags": frozenset({"categories", "severity"}),
     "ranges": frozenset({"labels", "severity"}),
     "comparison": frozenset({"strength"}),
@@ -49,6 +51,8 @@ class Question:
         choices: the categories of `category` and `flags`, the labels of `ranges`.
         severity: `flags` and `ranges` may say how bad it is.
         strength: `comparison` may say how clear the preference is.
+        ordered: the categories of `category` go from worst to best; without it they have no order.
+        distance: how far two values of a `scale` are apart in Krippendorff's alpha: by rank or by difference.
     """
 
     name: str
@@ -63,6 +67,13 @@ class Question:
     choices: tuple[str, ...] = ()
     severity: bool = False
     strength: bool = False
+    ordered: bool = False
+    distance: Distance = "ordinal"
+
+    @property
+    def is_ordered(self) -> bool:
+        """True where the labels of a rating go from worst to best."""
+        return self.kind in ("thumb", "scale") or (self.kind == "category" and self.ordered)
 
     @property
     def choices_field(self) -> str:
@@ -88,10 +99,10 @@ class Question:
             anchors = [
                 {"value": a.value, "label": a.label, "description": a.description} for a in self.anchors
             ]
-            out |= {"min": self.min, "max": self.max, "anchors": anchors}
+            out |= {"min": self.min, "max": self.max, "anchors": anchors, "distance": self.distance}
         if self.choices:
             out[self.choices_field] = list(self.choices)
-        out |= {n: getattr(self, n) for n in ("severity", "strength") if n in fields}
+        out |= {n: getattr(self, n) for n in ("severity", "strength", "ordered") if n in fields}
         return out
 
 
@@ -144,6 +155,7 @@ def _question(given: object, where: str) -> Question:
         "per_answer": _flag(entry, "per_answer", where, default=True),
         "severity": _flag(entry, "severity", where, default=False),
         "strength": _flag(entry, "strength", where, default=False),
+        "ordered": _flag(entry, "ordered", where, default=False),
     }
     if not common["per_answer"] and kind not in ABOUT_ALL and kind != "text":
         raise SchemaError(
@@ -175,7 +187,10 @@ def _scale(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
     )
     if len({a.value for a in anchors}) != len(anchors):
         raise SchemaError(f"{where}.anchors", "names a value twice")
-    return {"min": low, "max": high, "anchors": anchors}
+    distance = entry.get("distance", "ordinal")
+    if distance not in DISTANCES:
+        raise SchemaError(f"{where}.distance", f"{distance!r} is not one of {', '.join(DISTANCES)}")
+    return {"min": low, "max": high, "anchors": anchors, "distance": distance}
 
 
 def _anchor(given: object, low: int, high: int, where: str) -> Anchor:

@@ -30,7 +30,7 @@ from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.datasets.runs import list_runs, run_summary
 from heedloop_server.store.quality import counts as store
 from heedloop_server.store.quality import low_rated
-from heedloop_server.store.quality.comparisons import Judged, pair_counts, read_duels
+from heedloop_server.store.quality.comparisons import Comparisons, Judged, pair_counts, read_duels
 from heedloop_server.store.quality.counts import View
 from heedloop_server.store.quality.low_rated import Clustering, LowRatedText
 from heedloop_server.store.quality.summaries import judgements_of
@@ -302,15 +302,20 @@ _CONTENDERS = ("model", "prompt_name", "prompt_version", "service", "environment
 @router.get("/v1/quality/league")
 @answers(LeagueTable)
 def league_table(
-    project: Reader, view: Chosen, field: str = "model", judge: AuthorKind | None = None
+    project: Reader,
+    view: Chosen,
+    field: str = "model",
+    judge: AuthorKind | None = None,
+    comparison: Annotated[str, Query(max_length=256)] = "",
+    queue: Annotated[str, Query(max_length=64)] = "",
 ) -> Json:
-    """Who wins pairwise comparisons, how sure, and what length has to do with it."""
+    """Who wins pairwise comparisons, how sure, and what length has to do with it; of one name or one review queue alone."""
     if field not in _CONTENDERS and not (field.startswith("metadata.") and len(field) > len("metadata.")):
         raise Invalid(
             f"{field[:80]!r} is no field to compare; use {', '.join(_CONTENDERS)} or metadata.KEY",
             field="field",
         )
-    judged = read_duels(project, view, field, judge)
+    judged = read_duels(project, view, field, Comparisons(judge, comparison, queue))
     table = league(judged.duels)
     lengths = length_effect(judged.duels)
     return _league_json(field, judged, table, lengths)

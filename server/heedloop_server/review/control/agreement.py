@@ -7,7 +7,8 @@ verdict ("substantial"): what is enough depends on what the labels are for.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any
+from itertools import combinations
+from typing import Any, cast
 
 import numpy as np
 
@@ -28,13 +29,14 @@ from heedloop_server.statistics.intervals import Array, Interval
 from heedloop_server.statistics.means import bootstrap_mean, percentile_interval
 from heedloop_server.statistics.ranges import mean_range_overlap
 
-__all__ = ["agreement_by_slice", "agreement_of_question", "cohen_interval"]
+__all__ = ["agreement_by_slice", "agreement_of_question", "cohen_interval", "weighted_kappa"]
 
 NUM_SAMPLES = 400
 
 
 def agreement_of_question(question: Question, judged: Sequence[Judged]) -> dict[str, Any]:
-    """Percent agreement, Cohen's (of two annotators) or Fleiss's kappa, Krippendorff's alpha, Gwet's AC1, range overlap.
+    """Percent agreement, Cohen's (of two annotators) or Fleiss's kappa, weighted kappa of scales, Krippendorff's alpha,
+    Gwet's AC1, range overlap.
 
     Returns the JSON of docs/api.md. Units of one item (its flags, its pairs) are resampled together; `num_units` counts
     those with two or more judgements.
@@ -57,6 +59,7 @@ def agreement_of_question(question: Question, judged: Sequence[Judged]) -> dict[
         "num_units": int((counts.sum(axis=1) > 1).sum()),
         "percent": as_json(_interval("percent", counts, items)),
         **kappa,
+        "weighted_kappa": as_json(weighted_kappa(said, annotators, categories)) if question.kind == "scale" else None,
         "alpha": as_json(_interval("alpha", counts, items, categories=categories, metric=metric)),
         "gwet_ac1": as_json(_interval("gwet_ac1", counts, items)),
         "range_overlap": as_json(_range_overlap(question, judged)) if question.kind == "ranges" else None,
@@ -112,6 +115,48 @@ def cohen_interval(
     if not tables:
         return None
     return _bootstrap(np.stack(list(tables.values())))
+
+
+def weighted_kappa(
+    said: Mapping[tuple[str, Unit], Label], annotators: Sequence[str], values: Sequence[Hashable]
+) -> Interval | None:
+    """Cohen's kappa with quadratic weights by the numbers' difference; its bootstrap interval is over items.
+
+    Of more than two annotators it is the mean of all pairs, each by the number of units that both judged (Light 1971
+    takes the plain mean, in which a pair with two common units would weigh as much as one with two hundred).
+    """
+    pairs = list(combinations(annotators, 2))
+    place = {v: i for i, v in enumerate(values)}
+    tables: dict[str, Array] = {}
+    for (annotator, unit), label in said.items():
+        for p, (first, second) in enumerate(pairs):
+            if annotator == first and (second, unit) in said:
+                empty = np.zeros((len(pairs), len(place), len(place)))
+                tables.setdefault(unit_item(unit), empty)[p, place[label], place[said[second, unit]]] += 1
+    if not tables:
+        return None
+    stacked = np.stack(list(tables.values()))
+    numbers = np.array([float(cast(float, v)) for v in values])
+    distance = np.subtract.outer(numbers, numbers) ** 2
+    estimate = float(_weighted_kappas(stacked.sum(axis=0)[None], distance)[0])
+    n = len(stacked)
+    draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=NUM_SAMPLES).astype(float)
+    ends = percentile_interval(_weighted_kappas(np.tensordot(draws, stacked, axes=1), distance))
+    if not np.isfinite(estimate) or ends is None or ends[1] - ends[0] < 1e-12:
+        return None
+    return Interval(
+        estimate, min(ends[0], estimate), max(ends[1], estimate), int(stacked.sum()), "bootstrap"
+    )
+
+
+def _weighted_kappas(tables: Array, distance: Array) -> Array:
+    """(samples,) the mean weighted kappa over the pairs of `tables` (samples, pairs, k, k); NaN where undefined."""
+    num = tables.sum(axis=(2, 3))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        chance = tables.sum(axis=3)[:, :, :, None] * tables.sum(axis=2)[:, :, None, :] / num[..., None, None]
+        kappa = 1 - (tables * distance).sum(axis=(2, 3)) / (chance * distance).sum(axis=(2, 3))
+        weight = np.where(np.isfinite(kappa), num, 0.0)
+        return np.nansum(np.where(weight > 0, kappa * weight, 0.0), axis=1) / weight.sum(axis=1)
 
 
 def _bootstrap(tables: Array) -> Interval | None:

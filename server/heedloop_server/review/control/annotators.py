@@ -120,7 +120,7 @@ def _question(
 
 def _severity(question: Question, author_id: str, said: Said) -> Interval | None:
     """The mean of own rating minus the mean of the others', on 0 to 1, over the units that others judged too."""
-    if question.kind not in ("thumb", "scale", "category"):
+    if not question.is_ordered:
         return None
     gaps = [
         scaled(question, votes[author_id])

@@ -45,7 +45,7 @@ def bias(question: Question, judged: Sequence[Judged], facts: Facts) -> dict[str
     rating on 0 to 1 per value). For comparisons: `longer` (share that preferred the longer of two), `first_shown`
     (share that preferred the one shown first), each beside one half; ties are left out.
     """
-    if question.kind in ("thumb", "scale", "category"):
+    if question.is_ordered:
         measure = _of_ratings
     elif question.kind in ("comparison", "ranking"):
         measure = _of_choices

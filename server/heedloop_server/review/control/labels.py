@@ -43,6 +43,7 @@ class Judged:
         shown_order: the item's answers in the order in which they were shown.
         duration_ms: time between seeing and submitting, None where unknown.
         num_answers: how many answers the item has.
+        state: drafts and skips are Judged only where they are exported; `reason` is a skip's.
     """
 
     item_id: str
@@ -52,6 +53,8 @@ class Judged:
     duration_ms: int | None = None
     shown_order: tuple[int, ...] = (0,)
     guideline_version: int = 0
+    state: Literal["done", "draft", "skipped"] = "done"
+    reason: str = ""
 
     @property
     def num_answers(self) -> int:
@@ -64,9 +67,11 @@ def unit_item(unit: Unit) -> str:
 
 
 def metric_of(question: Question) -> Metric:
-    """The distance of Krippendorff's alpha that suits a question: ordinal where its choices have an order."""
-    ordered: Literal["ordinal"] = "ordinal"
-    return ordered if question.kind in ("scale", "category", "comparison", "ranking") else "nominal"
+    """The distance of Krippendorff's alpha that suits a question; categories have no order unless that was declared."""
+    if question.kind == "scale":
+        return question.distance
+    ordered = question.kind in ("comparison", "ranking") or (question.kind == "category" and question.ordered)
+    return "ordinal" if ordered else "nominal"
 
 
 def labels(question: Question, judged: Iterable[Judged]) -> Iterator[tuple[str, Unit, Label]]:

@@ -1,81 +1,129 @@
-"""Argilla's records (v2 `record.to_dict()`): fields, and responses per question with a user each.
+"""Argilla's records (v2 `Record.to_dict()` and `from_dict()`), tested against argilla 2.8: fields, responses per question.
 
 Ranges are Argilla span questions over the field `answer_1` (code points, as Python counts). A comparison is a label
-question with `answer_1`, `answer_2` and `tie`. In an item with several answers the question of the second answer is
-called `<question>_2`.
+question with `answer_1`, `answer_2` and `tie`; a ranking is in the order of its ranks, because the SDK reads the order
+alone. The question about a second answer is called `NAME-2`. Argilla's users are UUIDs: an annotator who is no user there
+has one made of the name. The original judgements are in `metadata.heedloop`, which Argilla keeps as it is; the SDK
+keeps neither a response's status nor ranks.
 """
 
 from __future__ import annotations
 
+import json
+import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
-from heedloop.schema import SchemaError, format_time
+from heedloop.schema import SchemaError
 from heedloop_server.review.control.labels import Judged
-from heedloop_server.review.formats.record import External, Reviewed, listed, member, time_of, whole_of
-from heedloop_server.review.questions import Question
+from heedloop_server.review.formats.details import with_details
+from heedloop_server.review.formats.record import (
+    External,
+    Reviewed,
+    State,
+    Users,
+    control_name,
+    controls_of,
+    external_of,
+    listed,
+    member,
+    original_of,
+)
+from heedloop_server.review.questions import Question, asked
 
-__all__ = ["read", "write"]
+__all__ = ["DOWN", "TIE", "UP", "is_rating", "read", "user_id_of", "write", "write_suggestions"]
 
 UP, DOWN, TIE = "good", "bad", "tie"
+_USERS = uuid.UUID("6f0c6a0e-5d1c-5d5e-9a53-4b8f8f1f3b70")
+_STATUS: dict[str, str] = {"done": "submitted", "draft": "draft", "skipped": "discarded"}
+_STATES: dict[Any, State] = {"submitted": "done", "draft": "draft", "discarded": "skipped"}
+
+# ---------------------------------------------------------------------------------------------------------- writing
 
 
-def write(questions: Sequence[Question], item: Reviewed) -> dict[str, Any]:
-    """One record; `metadata.heedloop` keeps the judgements' times and what Argilla's values cannot say."""
+def user_id_of(annotator: str, users: Users) -> str:
+    """The UUID of an annotator's user in Argilla; one made of the name where none is known."""
+    return users.user(annotator) or str(uuid.uuid5(_USERS, annotator))
+
+
+def write(questions: Sequence[Question], item: Reviewed, users: Users) -> dict[str, Any]:
+    """One record with everybody's responses."""
     responses: dict[str, list[dict[str, Any]]] = {}
     for one in item.judgements:
-        for question in questions:
-            for name, value in _values(question, one.answers.get(question.name), len(item.answers)):
-                responses.setdefault(name, []).append(
-                    {"value": value, "user_id": one.annotator, "status": "submitted"}
-                )
+        user_id = user_id_of(one.annotator, users)
+        for name, value in _written(questions, one, item):
+            response = {"value": value, "user_id": user_id, "status": _STATUS[one.state]}
+            responses.setdefault(name, []).append(response)
+    return _record(item) | {"responses": responses}
+
+
+def write_suggestions(questions: Sequence[Question], item: Reviewed) -> dict[str, Any]:
+    """One record with the first judgement as suggestions; Argilla holds one suggestion for each question."""
+    first = next((j for j in item.judgements if j.state == "done"), None)
+    values = [] if first is None else _written(questions, first, item)
+    agent = "" if first is None else first.annotator
+    suggestions = {name: {"value": value, "agent": agent, "type": "human"} for name, value in values}
+    return _record(item) | {"suggestions": suggestions}
+
+
+def _record(item: Reviewed) -> dict[str, Any]:
+    num = max(len(item.answers), item.most_answers)
+    texts = [*item.answers, *[""] * num][:num]
+    facts = {f"answer_{i + 1}_{k}": v for i, f in enumerate(item.facts) for k, v in f.items()}
+    originals = [original_of(j) for j in item.judgements]
     return {
         "id": item.item_id,
         "fields": {
             "prompt": "\n\n".join(f"{m['role']}: {m['text']}" for m in item.messages),
-            **{f"answer_{i + 1}": text for i, text in enumerate(item.answers)},
+            **{f"answer_{i + 1}": text for i, text in enumerate(texts)},
         },
-        "metadata": {f"answer_{i + 1}_{k}": v for i, f in enumerate(item.facts) for k, v in f.items()},
+        # text, because a metadata property of Argilla holds a text, a number, or a list of texts
+        "metadata": facts | {"heedloop": json.dumps(originals, ensure_ascii=False)},
         "suggestions": {},
-        "responses": responses,
+        "responses": {},
         "vectors": {},
-        "heedloop": [_kept(j) for j in item.judgements],
     }
 
 
-def _kept(one: Judged) -> dict[str, Any]:
-    return {
-        "user_id": one.annotator,
-        "answers": dict(one.answers),
-        "submitted_at": format_time(one.submitted_at),
-        "duration_ms": one.duration_ms,
-        "guideline_version": one.guideline_version,
-    }
+def _written(
+    questions: Sequence[Question], one: Judged | External, item: Reviewed
+) -> list[tuple[str, Any]]:
+    """(Argilla question, value) of a judgement; a draft's answers that are not whole yet are left out."""
+    found: list[tuple[str, Any]] = []
+    for question in asked(questions, len(item.answers)):
+        try:
+            found += _values(question, one.answers.get(question.name), len(item.answers))
+        except (KeyError, TypeError, AttributeError):
+            if one.state == "done":
+                raise
+    return found
 
 
 def _values(question: Question, answer: Any, num_answers: int) -> list[tuple[str, Any]]:
-    """(Argilla question, value) of one answer to one of our questions."""
     if answer is None:
         return []
     if question.kind == "comparison":
         preferred = answer["preferred"]
         return [(question.name, TIE if preferred is None else f"answer_{preferred + 1}")]
     if question.kind == "ranking":
-        ranks = enumerate(answer["ranks"])
-        return [(question.name, [{"value": f"answer_{i + 1}", "rank": r} for i, r in ranks])]
-    if not question.listed(num_answers):
-        return [(question.name, _value(question, answer))]
-    own = cast(list[Any], answer)
-    return [(_name(question, i), _value(question, v)) for i, v in enumerate(own) if v is not None]
+        ranks = sorted((r, i) for i, r in enumerate(answer["ranks"]))
+        return [(question.name, [{"value": f"answer_{i + 1}", "rank": r} for r, i in ranks])]
+    own = cast(list[Any], answer) if question.listed(num_answers) else [answer]
+    values = [(control_name(question, i), _value(question, v)) for i, v in enumerate(own) if v is not None]
+    return [(name, v) for name, v in values if v != []]
 
 
-def _name(question: Question, index: int) -> str:
-    return question.name if index == 0 else f"{question.name}_{index + 1}"
+def is_rating(question: Question) -> bool:
+    """True for a scale that an Argilla rating can hold, 0 to 10; others are labels of their numbers."""
+    return 0 <= question.min and question.max <= 10
 
 
 def _value(question: Question, answer: Any) -> Any:
     if question.kind == "thumb":
         return UP if answer else DOWN
+    if question.kind == "scale":
+        return answer if is_rating(question) else str(answer)
     if question.kind == "flags":
         return [f["category"] for f in answer]
     if question.kind == "ranges":
@@ -87,54 +135,78 @@ def _value(question: Question, answer: Any) -> Any:
 
 
 def read(
-    questions: Sequence[Question], entry: Mapping[str, Any], find: Callable[[str], Reviewed]
+    questions: Sequence[Question], entry: Mapping[str, Any], find: Callable[[str], Reviewed], users: Users
 ) -> list[External]:
-    """A judgement per user who responded; responses that are drafts or discarded are left out."""
+    """A judgement, draft or skip per user who responded, and the originals that no response speaks for."""
     item = find(member(entry, "id", "", str))
+    given = _by_user(questions, entry, item)
+    originals = {user_id_of(str(o.get("annotator")), users): o for o in _originals(entry)}
+    found: list[External] = []
+    for user in dict.fromkeys([*originals, *given]):
+        states, answers = given.get(user, (set[State](), dict[str, Any]()))
+        if user in originals:
+            found.append(_against(questions, item, originals[user], answers, states))
+        else:
+            state = next(iter(states)) if len(states) == 1 else "draft"
+            answers = {} if state == "skipped" else answers
+            found.append(External(item.item_id, users.annotator(user), answers, state=state))
+    return found
+
+
+def _originals(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    metadata = entry.get("metadata")
+    text: Any = cast(Mapping[str, Any], metadata).get("heedloop") if isinstance(metadata, Mapping) else None
+    if not isinstance(text, str):
+        # exports up to version 1 had them next to the record's own fields, under the annotator's name
+        beside = listed(entry, "heedloop", "")
+        return [{**o, "annotator": o.get("annotator", o.get("user_id"))} for o in beside]
+    try:
+        return listed({"heedloop": json.loads(text)}, "heedloop", "metadata.")
+    except ValueError as err:
+        raise SchemaError("metadata.heedloop", f"is no JSON: {str(err)[:100]}") from None
+
+
+def _by_user(
+    questions: Sequence[Question], entry: Mapping[str, Any], item: Reviewed
+) -> dict[str, tuple[set[State], dict[str, Any]]]:
+    """User -> the states of their responses, and what they answered."""
     num = len(item.answers)
-    known = {_name(q, i): (q, i) for q in questions for i in range(num if q.listed(num) else 1)}
-    by_user: dict[str, dict[str, Any]] = {}
+    known = controls_of(questions, num)
+    found: dict[str, tuple[set[State], dict[str, Any]]] = {}
     responses = cast(Mapping[str, Any], entry.get("responses") or {})
     for name in responses:
         if name not in known:
             raise SchemaError(f"responses.{name}", "is no question of the queue")
         question, index = known[name]
         for i, one in enumerate(listed(responses, name, "responses.")):
-            if one.get("status", "submitted") != "submitted":
-                continue
+            where = f"responses.{name}[{i}]"
             user = str(one.get("user_id") or "")
             if not user:
-                raise SchemaError(f"responses.{name}[{i}].user_id", "is missing: whose judgement is it?")
-            _put(
-                by_user.setdefault(user, {}), question, index, num, one.get("value"), f"responses.{name}[{i}]"
-            )
-    kept = {str(k.get("user_id")): k for k in listed(entry, "heedloop", "")}
-    return [_external(item, questions, user, answers, kept.get(user)) for user, answers in by_user.items()]
+                raise SchemaError(f"{where}.user_id", "is missing: whose judgement is it?")
+            states, answers = found.setdefault(user, (set(), {}))
+            states.add(_STATES.get(one.get("status") or "submitted", "done"))
+            _put(answers, question, index, num, one.get("value"), where)
+    return found
 
 
-def _external(
-    item: Reviewed,
+def _against(
     questions: Sequence[Question],
-    user: str,
+    item: Reviewed,
+    original: Mapping[str, Any],
     answers: dict[str, Any],
-    kept: Mapping[str, Any] | None,
+    states: set[State],
 ) -> External:
-    """Our own words count where they still say what the responses say."""
-    if kept is None:
-        return External(item.item_id, user, answers)
-    ours = cast(dict[str, Any], kept.get("answers") or {})
-    unchanged = all(
-        _values(q, ours.get(q.name), len(item.answers)) == _values(q, answers.get(q.name), len(item.answers))
-        for q in questions
-    )
-    return External(
-        item.item_id,
-        user,
-        ours if unchanged else answers,
-        time_of(kept, "submitted_at", "heedloop."),
-        whole_of(kept, "duration_ms", "heedloop."),
-        whole_of(kept, "guideline_version", "heedloop."),
-    )
+    """The original where the responses still say the same; else what they say, with what of the original still holds."""
+    before = external_of(item.item_id, original, "metadata.heedloop.")
+    written: dict[str, Any] = {}
+    known = controls_of(questions, len(item.answers))
+    for name, value in _written(questions, replace(before, state="draft"), item):
+        question, index = known[name]
+        _put(written, question, index, len(item.answers), value, name)
+    if written == answers:
+        return before
+    state: State = "done" if not states else next(iter(states)) if len(states) == 1 else "draft"
+    return replace(before, answers=with_details(questions, answers, before.answers, written), state=state)
 
 
 def _put(answers: dict[str, Any], question: Question, index: int, num: int, value: Any, where: str) -> None:
@@ -152,24 +224,24 @@ def _put(answers: dict[str, Any], question: Question, index: int, num: int, valu
 
 
 def _ranks(value: Any, num: int, where: str) -> list[int]:
-    """Argilla writes `[{"value", "rank"}]`, or the plain order, the best first."""
+    """By the list's order, the best first: the SDK drops the ranks that Argilla's server knows."""
     entries = cast(list[Any], value) if isinstance(value, list) else []
-    ranks: dict[str, Any] = {}
-    for place, one in enumerate(entries, 1):
-        if isinstance(one, Mapping):
-            given = cast(Mapping[str, Any], one)
-            ranks[str(given.get("value"))] = given.get("rank", place)
-        else:
-            ranks[str(one)] = place
-    names = [f"answer_{i + 1}" for i in range(num)]
-    if set(ranks) != set(names):
-        raise SchemaError(where, f"must rank {', '.join(names)}, each once")
-    return [ranks[n] for n in names]
+    names = [str(cast(Mapping[str, Any], e).get("value") if isinstance(e, Mapping) else e) for e in entries]
+    ranks = {name: place for place, name in enumerate(names, 1)}
+    wanted = [f"answer_{i + 1}" for i in range(num)]
+    if sorted(names) != sorted(wanted):
+        raise SchemaError(where, f"must rank {', '.join(wanted)}, each once")
+    stated = {n: cast(Mapping[str, Any], e).get("rank") for n, e in zip(names, entries, strict=True) if isinstance(e, Mapping)}
+    if len(stated) == num and all(isinstance(r, int) and not isinstance(r, bool) for r in stated.values()):
+        ranks = cast(dict[str, int], stated)
+    return [ranks[n] for n in wanted]
 
 
 def _own(question: Question, value: Any) -> Any:
     if question.kind == "thumb":
         return {UP: 1, DOWN: 0}.get(value, value)
+    if question.kind == "scale" and isinstance(value, str):
+        return int(value) if value.lstrip("-").isdecimal() else value
     if question.kind == "flags" and isinstance(value, list):
         return [{"category": c} for c in cast(list[Any], value)]
     if question.kind == "ranges" and isinstance(value, list):

@@ -1,153 +1,260 @@
-"""Label Studio's JSON: tasks with annotations (labelstud.io/guide/task_format).
+"""Label Studio's JSON: tasks with annotations (labelstud.io/guide/task_format), tested against label-studio 1.23.
 
-`from_name` is the question, `to_name` the answer (`answer_1` is the item's first). A pair is a `Pairwise` control, a
-ranking a `Ranker`, whose order can hold no ties; our own answer stands beside each annotation under `heedloop` and is
-what counts when it comes back unchanged. Label Studio counts characters as JavaScript does, in UTF-16 code units.
+A question is a control (`from_name`), an answer an object tag (`to_name`, `answer_1` is the item's first); the question
+about a second answer is the control `NAME-2`, a tie of a comparison the control `NAME-tie`. A pair is a `Pairwise`, a
+ranking a `Ranker`, which can hold no ties. Offsets are code points. The original judgements are in the task's `meta`,
+which Label Studio keeps; an annotation's `id` names its original and comes back as `import_id`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
-from heedloop.schema import SchemaError, format_time
+from heedloop.schema import SchemaError
 from heedloop_server.review.control.labels import Judged
+from heedloop_server.review.formats.details import with_details
 from heedloop_server.review.formats.record import (
     External,
     Reviewed,
+    Users,
+    control_name,
+    controls_of,
+    external_of,
     listed,
     member,
     number_of,
+    original_of,
     time_of,
     whole_of,
 )
-from heedloop_server.review.questions import Question
+from heedloop_server.review.questions import Question, asked
 
-__all__ = ["read", "write"]
+__all__ = ["DOWN", "TIE", "UP", "read", "write", "write_predictions"]
 
-UP, DOWN = "good", "bad"
+UP, DOWN, TIE = "good", "bad", "tie"
 _SIDES = ("left", "right")
 
 
-def write(questions: Sequence[Question], item: Reviewed) -> dict[str, Any]:
-    """One task: `data` with the prompt and the answers, and an annotation per judgement."""
-    data: dict[str, Any] = {
+# ---------------------------------------------------------------------------------------------------------- writing
+
+
+def write(questions: Sequence[Question], item: Reviewed, users: Users) -> dict[str, Any]:
+    """One task: `data` with the prompt and the answers, an annotation per judgement or skip; drafts are in `meta` alone."""
+    annotations = [
+        _annotation(questions, item, one, number, users)
+        for number, one in enumerate(item.judgements, 1)
+        if one.state != "draft"
+    ]
+    return _task(item) | {"annotations": annotations}
+
+
+def write_predictions(questions: Sequence[Question], item: Reviewed) -> dict[str, Any]:
+    """One task with a prediction per judgement, under the annotator as the model's version."""
+    done = [j for j in item.judgements if j.state == "done"]
+    predictions = [
+        {"model_version": one.annotator, "result": _results(questions, one.answers, item)} for one in done
+    ]
+    return _task(item) | {"predictions": predictions}
+
+
+def _task(item: Reviewed) -> dict[str, Any]:
+    num = max(len(item.answers), item.most_answers)
+    texts = {f"answer_{i + 1}": text for i, text in enumerate([*item.answers, *[""] * num][:num])}
+    entries = [
+        {"id": f"answer_{i + 1}", "title": f"Answer {i + 1}", "body": text}
+        for i, text in enumerate(item.answers)
+    ]
+    data = {
         "item_id": item.item_id,
         "prompt": "\n\n".join(f"{m['role']}: {m['text']}" for m in item.messages),
-        **{f"answer_{i + 1}": text for i, text in enumerate(item.answers)},
-        "targets": [dict(t) for t in item.targets],
+        **texts,
+        **({"answers": entries} if num > 1 else {}),
     }
-    return {
-        "data": data,
-        "annotations": [_annotation(questions, item, j) for j in item.judgements],
-    }
+    originals = [{"id": n, **original_of(j)} for n, j in enumerate(item.judgements, 1)]
+    meta = {"heedloop": {"targets": [dict(t) for t in item.targets], "judgements": originals}}
+    return {"data": data, "meta": meta}
 
 
-def _annotation(questions: Sequence[Question], item: Reviewed, one: Judged) -> dict[str, Any]:
-    result: list[dict[str, Any]] = []
-    for question in questions:
-        result += _results(question, one.answers.get(question.name), item)
+def _annotation(
+    questions: Sequence[Question], item: Reviewed, one: Judged, number: int, users: Users
+) -> dict[str, Any]:
+    email = users.user(one.annotator)
     return {
-        "completed_by": {"email": one.annotator},
-        "created_at": format_time(one.submitted_at),
+        "id": number,
+        # without it, whoever imports is the annotation's user; an e-mail that Label Studio does not know is refused there
+        **({"completed_by": {"email": email}} if email else {}),
         "lead_time": None if one.duration_ms is None else one.duration_ms / 1000,
-        "was_cancelled": False,
+        "was_cancelled": one.state == "skipped",
         "ground_truth": False,
-        "result": result,
-        "heedloop": {"answers": dict(one.answers), "guideline_version": one.guideline_version},
+        "result": _results(questions, one.answers, item),
     }
 
 
-def _results(question: Question, answer: Any, item: Reviewed) -> list[dict[str, Any]]:
+def _results(
+    questions: Sequence[Question], answers: Mapping[str, Any], item: Reviewed
+) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for question in asked(questions, len(item.answers)):
+        found += _of_question(question, answers.get(question.name), item)
+    return [{"id": f"r{i}", "origin": "manual", **r} for i, r in enumerate(found, 1)]
+
+
+def _of_question(question: Question, answer: Any, item: Reviewed) -> list[dict[str, Any]]:
     if answer is None:
         return []
     if question.kind == "comparison":
         preferred = answer["preferred"]
         if preferred is None:
-            return [_result(question, "answer_1", "choices", {"choices": ["tie"]})]
-        return [_result(question, "answer_1,answer_2", "pairwise", {"selected": _SIDES[preferred]})]
+            return [_result(f"{question.name}-tie", "answer_1", "choices", {"choices": [TIE]})]
+        return [
+            _result(question.name, "answer_1,answer_2", "pairwise", {"selected": _SIDES[preferred]})
+        ]
     if question.kind == "ranking":
         ranks = answer["ranks"]
         order = [f"answer_{i + 1}" for i in sorted(range(len(ranks)), key=lambda i: (ranks[i], i))]
-        return [_result(question, "answers", "ranker", {"ranker": {question.name: order}})]
+        return [_result(question.name, f"{question.name}-list", "ranker", {"ranker": {question.name: order}})]
     answers = answer if question.listed(len(item.answers)) else [answer]
     return [
-        entry
+        _result(control_name(question, i), f"answer_{i + 1}", kind, value)
         for i, own in enumerate(cast(list[Any], answers))
         if own is not None
-        for entry in _one(question, own, f"answer_{i + 1}", item.answers[i])
+        for kind, value in _values(question, own, item.answers[i])
     ]
 
 
-def _one(question: Question, answer: Any, to: str, text: str) -> list[dict[str, Any]]:
+def _values(question: Question, answer: Any, text: str) -> list[tuple[str, dict[str, Any]]]:
+    """(type, value) of the results that say an answer about one text."""
     if question.kind == "thumb":
-        return [_result(question, to, "choices", {"choices": [UP if answer else DOWN]})]
+        return [("choices", {"choices": [UP if answer else DOWN]})]
     if question.kind == "scale":
-        return [_result(question, to, "rating", {"rating": answer})]
+        return [("rating", {"rating": answer}) if is_stars(question) else ("number", {"number": answer})]
     if question.kind == "category":
-        return [_result(question, to, "choices", {"choices": [answer]})]
+        return [("choices", {"choices": [answer]})]
     if question.kind == "flags":
-        return [_result(question, to, "choices", {"choices": [f["category"] for f in answer]})]
+        return [("choices", {"choices": [f["category"] for f in answer]})] if answer else []
     if question.kind == "ranges":
-        return [_result(question, to, "labels", _span(mark, text)) for mark in answer]
-    return [_result(question, to, "textarea", {"text": [answer]})]
+        return [("labels", _range(mark, text)) for mark in answer]
+    return [("textarea", {"text": [answer]})]
 
 
-def _span(mark: Mapping[str, Any], text: str) -> dict[str, Any]:
+def is_stars(question: Question) -> bool:
+    """True for a scale that Label Studio's `Rating` can hold, which begins at 1; others are a `Number`."""
+    return question.min == 1 and question.max <= 10
+
+
+def _range(mark: Mapping[str, Any], text: str) -> dict[str, Any]:
     start, end = mark["start"], mark["end"]
-    return {
-        "start": _utf16(text[:start]),
-        "end": _utf16(text[:end]),
-        "text": text[start:end],
-        "labels": [mark["label"]],
-    }
+    return {"start": start, "end": end, "text": text[start:end], "labels": [mark["label"]]}
 
 
-def _utf16(text: str) -> int:
-    return len(text.encode("utf-16-le", "surrogatepass")) // 2
-
-
-def _code_points(units: int, text: str) -> int:
-    """How many code points the first `units` UTF-16 units of the text are."""
-    return len(text.encode("utf-16-le", "surrogatepass")[: 2 * units].decode("utf-16-le", "replace"))
-
-
-def _result(question: Question, to: str, kind: str, value: Mapping[str, Any]) -> dict[str, Any]:
-    return {"from_name": question.name, "to_name": to, "type": kind, "origin": "manual", "value": dict(value)}
+def _result(name: str, to: str, kind: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    return {"from_name": name, "to_name": to, "type": kind, "value": dict(value)}
 
 
 # ---------------------------------------------------------------------------------------------------------- reading
 
 
 def read(
-    questions: Sequence[Question], entry: Mapping[str, Any], find: Callable[[str], Reviewed]
+    questions: Sequence[Question], entry: Mapping[str, Any], find: Callable[[str], Reviewed], users: Users
 ) -> list[External]:
-    """The annotations of one task, without cancelled ones; the item is named by `data.item_id`."""
+    """The annotations and drafts of one task; the item is named by `data.item_id`. Cancelled annotations are skips."""
     item = find(member(member(entry, "data", "", dict), "item_id", "data.", str))
+    originals = _originals(entry)
     found: list[External] = []
+    used = set[Any]()
     for i, one in enumerate(listed(entry, "annotations", "")):
-        where = f"annotations[{i}]."
-        if one.get("was_cancelled"):
-            continue
-        lead = number_of(one, "lead_time", where)
-        found.append(
-            External(
-                item.item_id,
-                _author(one, where),
-                _answers(questions, one, item, where),
-                time_of(one, "created_at", where),
-                None if lead is None else round(lead * 1000),
-                whole_of(_kept(one, where), "guideline_version", f"{where}heedloop."),
-            )
+        # what Label Studio has stored has import_id; a file that was never there has our own id
+        number = one["import_id"] if "import_id" in one else one.get("id")
+        used.add(number)
+        original = originals.get(number) or _beside(one)
+        found.append(_external(questions, item, one, original, f"annotations[{i}].", users))
+    found += [
+        external_of(item.item_id, o, f"meta.heedloop.judgements[{n}].")
+        for n, o in originals.items()
+        if o.get("state") == "draft" and n not in used
+    ]
+    drafts = enumerate(listed(entry, "drafts", ""))
+    return found + [_draft(questions, item, d, f"drafts[{i}].", users) for i, d in drafts]
+
+
+def _originals(entry: Mapping[str, Any]) -> dict[Any, Mapping[str, Any]]:
+    meta = entry.get("meta")
+    kept: Any = cast(Mapping[str, Any], meta).get("heedloop") if isinstance(meta, Mapping) else None
+    if not isinstance(kept, Mapping):
+        return {}
+    return {o.get("id"): o for o in listed(cast(Mapping[str, Any], kept), "judgements", "meta.heedloop.")}
+
+
+def _beside(annotation: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The original as exports up to version 1 had it: next to the annotation's own fields."""
+    kept: Any = annotation.get("heedloop")
+    if not isinstance(kept, Mapping):
+        return None
+    return {
+        "annotator": _user(annotation, ""),
+        "submitted_at": annotation.get("created_at"),
+        "duration_ms": _milliseconds(annotation, ""),
+        **cast(Mapping[str, Any], kept),
+    }
+
+
+def _external(
+    questions: Sequence[Question],
+    item: Reviewed,
+    one: Mapping[str, Any],
+    original: Mapping[str, Any] | None,
+    where: str,
+    users: Users,
+) -> External:
+    """The original where the annotation still says the same; else what it says, with what of the original still holds."""
+    cancelled = bool(one.get("was_cancelled"))
+    answers = _answers(questions, listed(one, "result", where), item, where)
+    if original is None:
+        return External(
+            item.item_id,
+            users.annotator(_user(one, where)),
+            {} if cancelled else answers,
+            time_of(one, "created_at", where),
+            _milliseconds(one, where),
+            state="skipped" if cancelled else "done",
         )
-    return found
+    before = external_of(item.item_id, original, where)
+    written = _answers(questions, _results_or_none(questions, before, item), item, where)
+    if written == answers and cancelled == (before.state == "skipped"):
+        return before
+    merged = with_details(questions, answers, before.answers, written)
+    at = time_of(one, "updated_at", where) or before.submitted_at
+    return replace(before, answers=merged, submitted_at=at, state="skipped" if cancelled else "done", reason="")
 
 
-def _kept(annotation: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    return member(annotation, "heedloop", where, dict) if annotation.get("heedloop") is not None else {}
+def _results_or_none(
+    questions: Sequence[Question], before: External, item: Reviewed
+) -> list[Mapping[str, Any]]:
+    """What was written of the original; nothing where the original was damaged on its way."""
+    try:
+        return cast(list[Mapping[str, Any]], _results(questions, before.answers, item))
+    except (KeyError, TypeError, IndexError, AttributeError):
+        return []
 
 
-def _author(annotation: Mapping[str, Any], where: str) -> str:
+def _draft(
+    questions: Sequence[Question], item: Reviewed, one: Mapping[str, Any], where: str, users: Users
+) -> External:
+    user = one.get("user") or one.get("created_username")
+    if not user:
+        raise SchemaError(f"{where}user", "is missing: whose draft is it?")
+    answers = _answers(questions, listed(one, "result", where), item, where)
+    return External(item.item_id, users.annotator(str(user)), answers, state="draft")
+
+
+def _milliseconds(annotation: Mapping[str, Any], where: str) -> int | None:
+    lead = number_of(annotation, "lead_time", where)
+    return None if lead is None else round(lead * 1000)
+
+
+def _user(annotation: Mapping[str, Any], where: str) -> str:
     """`completed_by` is a user's id, or an object with e-mail and id."""
     given: Any = annotation.get("completed_by")
     if isinstance(given, Mapping):
@@ -159,48 +266,38 @@ def _author(annotation: Mapping[str, Any], where: str) -> str:
 
 
 def _answers(
-    questions: Sequence[Question], annotation: Mapping[str, Any], item: Reviewed, where: str
+    questions: Sequence[Question], results: Sequence[Mapping[str, Any]], item: Reviewed, where: str
 ) -> dict[str, Any]:
-    results = listed(annotation, "result", where)
-    kept = _kept(annotation, where).get("answers")
-    if kept is not None and _same(questions, kept, item, results):
-        return cast(dict[str, Any], kept)
-    known = {q.name: q for q in questions}
+    """Question -> answer, as the results say it."""
+    num = len(item.answers)
+    known = controls_of(questions, num)
+    known |= {f"{q.name}-tie": (q, 0) for q in asked(questions, num) if q.kind == "comparison"}
     per_question: dict[str, list[Mapping[str, Any]]] = {}
     for i, result in enumerate(results):
         name = result.get("from_name")
         if name not in known:
             raise SchemaError(f"{where}result[{i}].from_name", f"{name!r} is no question of the queue")
-        per_question.setdefault(cast(str, name), []).append(result)
-    return {name: _answer(known[name], own, item, where) for name, own in per_question.items()}
-
-
-def _same(
-    questions: Sequence[Question], kept: Any, item: Reviewed, results: Sequence[Mapping[str, Any]]
-) -> bool:
-    """True where our own answer still says what the annotation's results say."""
-    try:
-        ours = [r for q in questions for r in _results(q, cast(dict[str, Any], kept).get(q.name), item)]
-    except (KeyError, TypeError, IndexError, AttributeError):
-        return False
-    keys = ("from_name", "to_name", "type", "value")
-    return [[r[k] for k in keys] for r in ours] == [[r.get(k) for k in keys] for r in results]
+        per_question.setdefault(known[cast(str, name)][0].name, []).append(result)
+    by_name = {q.name: q for q in questions}
+    return {name: _answer(by_name[name], own, item, where) for name, own in per_question.items()}
 
 
 def _answer(question: Question, results: Sequence[Mapping[str, Any]], item: Reviewed, where: str) -> Any:
     values = [member(r, "value", f"{where}{question.name}.", dict) for r in results]
     if question.kind == "comparison":
-        selected = values[0].get("selected")
-        return {"preferred": _SIDES.index(selected) if selected in _SIDES else None}
+        selected = next((v["selected"] for v in values if v.get("selected") in _SIDES), None)
+        tie = any(v.get("choices") for v in values)
+        return {"preferred": None if tie or selected is None else _SIDES.index(selected)}
     if question.kind == "ranking":
         return {"ranks": _ranks(values[0], len(item.answers), f"{where}{question.name}")}
     per_answer: list[Any] = [None] * len(item.answers)
     for result, value in zip(results, values, strict=True):
         index = _index(result, len(item.answers), f"{where}{question.name}.to_name")
         own = _value(question, value, item.answers[index])
-        per_answer[index] = (
-            own if per_answer[index] is None or question.kind != "ranges" else per_answer[index] + own
-        )
+        several = question.kind == "ranges" and per_answer[index] is not None
+        per_answer[index] = per_answer[index] + own if several else own
+    if question.kind == "ranges":
+        per_answer = [m and sorted(m, key=lambda r: (r["start"], r["end"], r["label"])) for m in per_answer]
     return per_answer if question.listed(len(item.answers)) else per_answer[0]
 
 
@@ -209,21 +306,31 @@ def _value(question: Question, value: Mapping[str, Any], text: str) -> Any:
     if question.kind == "thumb":
         return {UP: 1, DOWN: 0}.get(choices[0] if choices else "")
     if question.kind == "scale":
-        return value.get("rating")
+        return value.get("rating", value.get("number"))
     if question.kind == "category":
         return choices[0] if choices else None
     if question.kind == "flags":
         return [{"category": c} for c in choices]
     if question.kind == "ranges":
-        start, end = (
-            _code_points(whole_of(value, n, f"{question.name}.") or 0, text) for n in ("start", "end")
-        )
+        start, end = _place(value, text, f"{question.name}.")
         return [
             {"start": start, "end": end, "label": label}
             for label in cast(list[Any], value.get("labels") or [])
         ]
-    said: Any = value.get("text")
-    return "\n".join(cast(list[str], said)) if isinstance(said, list) else said
+    words: Any = value.get("text")
+    return "\n".join(cast(list[str], words)) if isinstance(words, list) else words
+
+
+def _place(value: Mapping[str, Any], text: str, where: str) -> tuple[int, int]:
+    """Start and end in code points; in UTF-16 units where only that fits the marked words (files of older versions)."""
+    start, end = whole_of(value, "start", where) or 0, whole_of(value, "end", where) or 0
+    marked = value.get("text")
+    if isinstance(marked, str) and text[start:end] != marked:
+        units = text.encode("utf-16-le", "surrogatepass")
+        if units[2 * start : 2 * end].decode("utf-16-le", "replace") == marked:
+            first = len(units[: 2 * start].decode("utf-16-le", "replace"))
+            return first, first + len(marked)
+    return start, end
 
 
 def _index(result: Mapping[str, Any], num: int, where: str) -> int:
@@ -237,7 +344,7 @@ def _index(result: Mapping[str, Any], num: int, where: str) -> int:
 
 def _ranks(value: Mapping[str, Any], num: int, where: str) -> list[int]:
     buckets = cast(dict[str, list[str]], value.get("ranker") or {})
-    order = next(iter(buckets.values()), [])
+    order = next((b for b in buckets.values() if b), [])
     places = {name: i + 1 for i, name in enumerate(order)}
     names = [f"answer_{i + 1}" for i in range(num)]
     if set(places) != set(names):

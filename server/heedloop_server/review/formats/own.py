@@ -5,16 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from heedloop.schema import format_time
-from heedloop_server.review.control.labels import Judged
-from heedloop_server.review.formats.record import External, Reviewed, listed, member, time_of, whole_of
+from heedloop_server.review.formats.record import (
+    External,
+    Reviewed,
+    Users,
+    external_of,
+    listed,
+    member,
+    original_of,
+)
 from heedloop_server.review.questions import Question
 
 __all__ = ["read", "write"]
 
 
-def write(_questions: Sequence[Question], item: Reviewed) -> dict[str, Any]:
-    """`item_id, targets, messages, answers, facts, sampling_probability, expected, judgements`."""
+def write(_questions: Sequence[Question], item: Reviewed, _users: Users) -> dict[str, Any]:
+    """`item_id, targets, messages, answers, facts, sampling_probability, expected, judgements`.
+
+    Drafts and skips are in `unfinished`, which is left out where there are none.
+    """
+    unfinished = [original_of(j) for j in item.judgements if j.state != "done"]
     return {
         "item_id": item.item_id,
         "targets": [dict(t) for t in item.targets],
@@ -23,37 +33,18 @@ def write(_questions: Sequence[Question], item: Reviewed) -> dict[str, Any]:
         "facts": [dict(f) for f in item.facts],
         "sampling_probability": item.sampling_probability,
         "expected": item.expected,
-        "judgements": [_judgement(j) for j in item.judgements],
-    }
-
-
-def _judgement(one: Judged) -> dict[str, Any]:
-    return {
-        "annotator": one.annotator,
-        "answers": dict(one.answers),
-        "shown_order": list(one.shown_order),
-        "submitted_at": format_time(one.submitted_at),
-        "duration_ms": one.duration_ms,
-        "guideline_version": one.guideline_version,
+        "judgements": [original_of(j) for j in item.judgements if j.state == "done"],
+        **({"unfinished": unfinished} if unfinished else {}),
     }
 
 
 def read(
-    _questions: Sequence[Question], entry: Mapping[str, Any], find: Callable[[str], Reviewed]
+    _questions: Sequence[Question], entry: Mapping[str, Any], find: Callable[[str], Reviewed], users: Users
 ) -> list[External]:
-    """The judgements of one line."""
+    """The judgements, drafts and skips of one line."""
     item = find(member(entry, "item_id", "", str))
-    found: list[External] = []
-    for i, one in enumerate(listed(entry, "judgements", "")):
-        where = f"judgements[{i}]."
-        found.append(
-            External(
-                item.item_id,
-                member(one, "annotator", where, str),
-                member(one, "answers", where, dict),
-                time_of(one, "submitted_at", where),
-                whole_of(one, "duration_ms", where),
-                whole_of(one, "guideline_version", where),
-            )
-        )
-    return found
+    return [
+        external_of(item.item_id, one, f"{name}[{i}].")
+        for name in ("judgements", "unfinished")
+        for i, one in enumerate(listed(entry, name, ""))
+    ]

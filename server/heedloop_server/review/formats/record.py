@@ -3,26 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
-from heedloop.schema import SchemaError, parse_time
+from heedloop.schema import SchemaError, format_time, parse_time
 from heedloop_server.review.control.labels import Judged
+from heedloop_server.review.questions import Question, asked
 
-__all__ = ["External", "Reviewed", "listed", "member", "number_of", "time_of", "whole_of"]
+__all__ = [
+    "External",
+    "Reviewed",
+    "State",
+    "Users",
+    "control_name",
+    "controls_of",
+    "external_of",
+    "listed",
+    "member",
+    "number_of",
+    "original_of",
+    "time_of",
+    "whole_of",
+]
+
+State = Literal["done", "draft", "skipped"]
+STATES: tuple[State, ...] = get_args(State)
+
+
+@dataclass(frozen=True, slots=True)
+class Users:
+    """Annotators and the tool's users: `names` maps an annotator to an e-mail or id there.
+
+    Without an entry, a judgement is written under no user (Label Studio) or an id made of the name (Argilla).
+    """
+
+    names: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def user(self, annotator: str) -> str | None:
+        """The tool's user of an annotator."""
+        return self.names.get(annotator)
+
+    def annotator(self, user: str) -> str:
+        """The annotator who is this user of the tool; the user's own id or e-mail where none is named."""
+        return next((a for a, u in self.names.items() if u == user), user)
 
 
 @dataclass(frozen=True, slots=True)
 class Reviewed:
-    """An item with what was said about it.
+    """An item with its judgements.
 
     Attributes:
         targets: `trace_id`, `span_id` of its answers, in the item's own order.
         messages: the prompt, `role` and `text` of each message.
         answers: the answers' texts.
         facts: per answer what is known of its call, such as `model`.
-        judgements: with pseudonyms for annotators where those were asked for.
+        judgements: also drafts and skips; with pseudonyms for annotators where those were asked for.
+        most_answers: answers of the queue's largest item; a tool's project has a field for each.
     """
 
     item_id: str
@@ -33,11 +70,15 @@ class Reviewed:
     judgements: Sequence[Judged]
     sampling_probability: float | None = None
     expected: Mapping[str, Any] | None = None
+    most_answers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class External:
-    """A judgement made in another tool; `answers` in the item's own order, to be checked like any other."""
+    """A judgement made in another tool; `answers` in the item's own order, to be checked like any other.
+
+    A draft's answers are not checked; a skipped item has none, and `reason` says why.
+    """
 
     item_id: str
     annotator: str
@@ -45,6 +86,60 @@ class External:
     submitted_at: datetime | None = None
     duration_ms: int | None = None
     guideline_version: int | None = None
+    state: State = "done"
+    reason: str = ""
+
+
+# ----------------------------------------------------------------------------------------- what travels in a tool
+
+
+def original_of(one: Judged) -> dict[str, Any]:
+    """A judgement as heedloop has it, for a place of the tool's format that the tool keeps as it is."""
+    return {
+        "annotator": one.annotator,
+        "state": one.state,
+        "answers": dict(one.answers),
+        "reason": one.reason,
+        "shown_order": list(one.shown_order),
+        "submitted_at": format_time(one.submitted_at),
+        "duration_ms": one.duration_ms,
+        "guideline_version": one.guideline_version,
+    }
+
+
+def external_of(item_id: str, original: Mapping[str, Any], where: str) -> External:
+    """The inverse of `original_of`."""
+    state = original.get("state", "done")
+    if state not in STATES:
+        raise SchemaError(f"{where}state", f"{state!r:.80} is not one of {', '.join(STATES)}")
+    return External(
+        item_id,
+        member(original, "annotator", where, str),
+        member(original, "answers", where, dict),
+        time_of(original, "submitted_at", where),
+        whole_of(original, "duration_ms", where),
+        whole_of(original, "guideline_version", where),
+        state,
+        str(original.get("reason") or ""),
+    )
+
+
+def control_name(question: Question, index: int) -> str:
+    """What a question about the answer `index` is called in a tool; no question of a queue has a hyphen in its name."""
+    return question.name if index == 0 else f"{question.name}-{index + 1}"
+
+
+def controls_of(questions: Sequence[Question], num_answers: int) -> dict[str, tuple[Question, int]]:
+    """Every name under which a tool may answer -> the question and which answer it is about, with names of old exports."""
+    found = {q.name: (q, 0) for q in asked(questions, num_answers)}
+    for question in asked(questions, num_answers):
+        for index in range(1, num_answers if question.listed(num_answers) else 1):
+            found[control_name(question, index)] = question, index
+            found.setdefault(f"{question.name}_{index + 1}", (question, index))
+    return found
+
+
+# --------------------------------------------------------------------------------------------------- reading JSON
 
 
 def member(entry: Mapping[str, Any], name: str, where: str, kind: type) -> Any:

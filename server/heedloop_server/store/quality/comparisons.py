@@ -13,7 +13,7 @@ from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.feedback import JudgedCall, find_calls
 from heedloop_server.store.quality.rows import View, judged_condition
 
-__all__ = ["Judged", "read_duels"]
+__all__ = ["Comparisons", "Judged", "read_duels"]
 
 MAX_COMPARISONS = 20_000
 _AT_ONCE = 1_000
@@ -35,9 +35,18 @@ class Judged:
     num_raters: int = 0
 
 
-def read_duels(project: ProjectStore, view: View, field: str, judge: AuthorKind | None) -> Judged:
+@dataclass(frozen=True, slots=True)
+class Comparisons:
+    """Which comparisons: by authors of a kind, of a name (a review's question), of a review queue; all where empty."""
+
+    judge: AuthorKind | None = None
+    name: str = ""
+    queue_id: str = ""
+
+
+def read_duels(project: ProjectStore, view: View, field: str, chosen: Comparisons) -> Judged:
     """The newest 20,000 comparisons of the view, answer against answer, by the answers' values of a field."""
-    comparisons = _comparisons(project, view, judge)
+    comparisons = _comparisons(project, view, chosen)
     targets = list({a.key: a for f in comparisons if f.ranking for a in f.ranking.answers}.values())
     calls: dict[str, JudgedCall] = {}
     for first in range(0, len(targets), _AT_ONCE):
@@ -57,8 +66,13 @@ def read_duels(project: ProjectStore, view: View, field: str, judge: AuthorKind 
     return found
 
 
-def _comparisons(project: ProjectStore, view: View, judge: AuthorKind | None) -> list[Feedback]:
-    params: dict[str, object] = {"judge": judge or "", "limit": MAX_COMPARISONS}
+def _comparisons(project: ProjectStore, view: View, chosen: Comparisons) -> list[Feedback]:
+    params: dict[str, object] = {
+        "judge": chosen.judge or "",
+        "comparison": chosen.name,
+        "queue": chosen.queue_id,
+        "limit": MAX_COMPARISONS,
+    }
     where = judged_condition(view, params)
     rows = project.rows(
         f"""
@@ -67,6 +81,12 @@ def _comparisons(project: ProjectStore, view: View, judge: AuthorKind | None) ->
         WHERE {where}
           AND kind = 'comparison'
           AND ({{judge:String}} = '' OR author_kind = {{judge:String}})
+          AND ({{comparison:String}} = '' OR name = {{comparison:String}})
+          AND ({{queue:String}} = '' OR queue_item IN (
+              SELECT item_id
+              FROM review_items
+              WHERE project_id = {{project:String}} AND queue_id = {{queue:String}}
+          ))
         ORDER BY created_at DESC
         LIMIT {{limit:UInt32}}
         """,  # noqa: S608
