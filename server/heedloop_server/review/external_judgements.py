@@ -1,14 +1,15 @@
-"""Judgements that were made in another tool, taken in as if they had been made here."""
+"""Judgements, drafts and skips that were made in another tool, stored as if they had been made here."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from heedloop.schema import MAX_LABEL_CHARS, SchemaError, utc_now
+from heedloop_server.errors import Conflict
 from heedloop_server.review.formats import External
 from heedloop_server.review.queue_service import OpenQueue, ReviewDesk
-from heedloop_server.review.responses import check_judgement, to_shown
-from heedloop_server.review.submission import Submitted, submit
+from heedloop_server.review.responses import check_judgement, draft_to_shown, to_shown
+from heedloop_server.review.submission import Submitted, skip, submit
 
 __all__ = ["take_in"]
 
@@ -18,13 +19,16 @@ _DAY_MS = 86_400_000
 def take_in(desk: ReviewDesk, opened: OpenQueue, external: External, *, key_id: str) -> Submitted | None:
     """Store a judgement under its own annotator, time and guideline; None where the same is there already.
 
-    It counts beside those made here, also where an item then has more than were asked for.
+    It counts beside those made here, also where an item then has more than were asked for. Of a draft or a skip, whose
+    `feedback` is empty, only the assignment is stored; a judgement that is there already counts more than either.
 
     Raises:
         SchemaError: an answer is wrong, or the annotator's name, time or guideline is.
         Conflict: the queue is closed, or the answer is not in the store any more.
     """
     _check(opened, external)
+    if external.state != "done":
+        return _unfinished(desk, opened, external, key_id)
     item = opened.work.items[external.item_id]
     calls = desk.contents(opened, [item.item_id])[item.item_id]
     texts = [c.output_text for c in calls]
@@ -47,6 +51,30 @@ def take_in(desk: ReviewDesk, opened: OpenQueue, external: External, *, key_id: 
         duration_ms=min(external.duration_ms or 0, _DAY_MS),
         at=external.submitted_at,
     )
+
+
+def _unfinished(desk: ReviewDesk, opened: OpenQueue, external: External, key_id: str) -> Submitted | None:
+    known = opened.work.of(external.item_id, external.annotator)
+    known = desk.whole(opened, known) if known is not None else None
+    if known is not None and known.state == "done" and external.state == "skipped":
+        raise Conflict(
+            "it is judged here; its annotator has to take the judgement back before it can be skipped"
+        )
+    if (
+        known is not None
+        and known.state in ("done", "skipped")
+        and (external.state == "draft" or known.reason == external.reason)
+    ):
+        return None
+    held = known or desk.hold(opened, external.annotator, external.item_id, key_id=key_id)
+    if external.state == "skipped":
+        skip(desk, opened, held, external.reason)
+    else:
+        draft = draft_to_shown(opened.queue.questions, external.answers, held.shown_order)
+        if held.draft == draft:
+            return None
+        desk.keep(opened, [held.touched(draft=draft)])
+    return Submitted(opened.queue.queue_id, [], key_id)
 
 
 def _check(opened: OpenQueue, external: External) -> None:

@@ -12,7 +12,7 @@ from typing import Any, cast
 from heedloop.schema import MAX_TEXT_CHARS, SEVERITIES, SchemaError
 from heedloop_server.review.questions import Question, asked
 
-__all__ = ["Judgement", "check_judgement", "to_shown", "to_stored"]
+__all__ = ["Judgement", "check_judgement", "draft_to_shown", "draft_to_stored", "to_shown", "to_stored"]
 
 Judgement = dict[str, Any]
 
@@ -257,6 +257,35 @@ _NEVER_MISSING = frozenset({"flags", "ranges", "correction"})
 def to_stored(questions: Sequence[Question], judgement: Judgement, shown_order: Sequence[int]) -> Judgement:
     """A judgement in the order shown as one in the item's order; `shown_order[k]` is the item's index of the k-th answer shown."""
     return _reorder(questions, judgement, shown_order, stored=True)
+
+
+def draft_to_stored(
+    questions: Sequence[Question], draft: Mapping[str, Any], shown_order: Sequence[int]
+) -> Judgement:
+    """`to_stored` of unchecked answers; one that has not the form of its question yet stays as it is."""
+    return _reorder_draft(to_stored, questions, draft, shown_order)
+
+
+def draft_to_shown(
+    questions: Sequence[Question], draft: Mapping[str, Any], shown_order: Sequence[int]
+) -> Judgement:
+    """The inverse of `draft_to_stored`."""
+    return _reorder_draft(to_shown, questions, draft, shown_order)
+
+
+def _reorder_draft(
+    reorder: Callable[[Sequence[Question], Judgement, Sequence[int]], Judgement],
+    questions: Sequence[Question],
+    draft: Mapping[str, Any],
+    shown_order: Sequence[int],
+) -> Judgement:
+    found: Judgement = {}
+    for name, value in draft.items():
+        try:
+            found |= reorder(questions, {name: value}, shown_order)
+        except (KeyError, TypeError, IndexError, AttributeError):
+            found[name] = value
+    return found
 
 
 def to_shown(questions: Sequence[Question], judgement: Judgement, shown_order: Sequence[int]) -> Judgement:

@@ -10,7 +10,7 @@ import pytest
 
 from heedloop.schema import SchemaError
 from heedloop_server.review.control.labels import Judged
-from heedloop_server.review.formats import FORMATS, Reviewed, read_entry, write_entry
+from heedloop_server.review.formats import FORMATS, Reviewed, Users, read_entry, write_entry
 from heedloop_server.review.questions import read_questions
 from heedloop_server.review.responses import check_judgement
 
@@ -114,15 +114,90 @@ def test_what_a_label_studio_user_changed_counts():
     results["tone"]["value"]["rating"] = 2
     found = back("label_studio", questions, task, one)[0]
     assert found.answers["tone"] == 2
-    assert found.answers["flaws"] == [{"category": "wrong"}, {"category": "long"}]  # it knows no severity
-    assert found.answers["marks"][0] == {"start": 6, "end": 7, "label": "wrong"}
+    before = one.judgements[0].answers
+    assert found.answers == {**before, "tone": 2}, "what the tool cannot say stays where it still belongs"
+    results["flaws"]["value"]["choices"] = ["long"]
+    assert back("label_studio", questions, task, one)[0].answers["flaws"] == [{"category": "long"}]
 
 
-def test_label_studio_counts_utf16_units():
+def test_label_studio_counts_code_points():
     questions, one = CASES["single"]
     task = write_entry("label_studio", questions, one)
     spans = [r["value"] for r in task["annotations"][0]["result"] if r["type"] == "labels"]
-    assert [(s["start"], s["end"], s["text"]) for s in spans] == [(6, 8, "🗼"), (9, 11, "is")]
+    assert [(s["start"], s["end"], s["text"]) for s in spans] == [(6, 7, "🗼"), (8, 10, "is")]
+
+
+def test_offsets_of_older_exports_are_utf16_units():
+    """Known by the marked words: only in UTF-16 units do the offsets fit them."""
+    questions, one = CASES["single"]
+    task = write_entry("label_studio", questions, one)
+    task["meta"] = {}
+    for annotation in task["annotations"]:
+        annotation["completed_by"] = 7
+        for result in annotation["result"]:
+            if result["type"] == "labels":
+                value = result["value"]
+                value["end"] += 1
+                value["start"] += value["start"] > 6
+    marks = back("label_studio", questions, task, one)[0].answers["marks"]
+    assert [(m["start"], m["end"]) for m in marks] == [(6, 7), (8, 10)]
+
+
+@pytest.mark.parametrize("ranks", [[3, 1, 2], [1, 1, 2], [2, 1, 2], [1, 2, 3], [1, 1, 1]])
+def test_argilla_keeps_order_and_ties_where_the_sdk_drops_ranks(ranks):
+    item_ = item(["A", "B", "C"], [judged("ann", {"order": {"ranks": ranks}}, 3)])
+    record = write_entry("argilla", TRIPLE, item_)
+    kept = {k: record[k] for k in ("id", "fields", "metadata", "suggestions", "vectors")}
+    kept["responses"] = {
+        "order": [{"value": [v["value"] for v in r["value"]], "user_id": r["user_id"]} for r in record["responses"]["order"]]
+    }  # fmt: skip
+    assert back("argilla", TRIPLE, kept, item_)[0].answers == {"order": {"ranks": ranks}}
+    kept["responses"]["order"][0]["value"] = ["answer_3", "answer_2", "answer_1"]
+    if ranks != [3, 2, 1]:
+        assert back("argilla", TRIPLE, kept, item_)[0].answers["order"]["ranks"] == [3, 2, 1]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_drafts_and_skips_stay_what_they_are(format):
+    draft = Judged("item-1", "ann", {"thumb": 1, "note": "half"}, AT, state="draft")
+    skipped = Judged("item-1", "bob", {}, AT, state="skipped", reason="no idea 🤷")
+    empty = Judged("item-1", "cy", {"thumb": 1, "tone": 1, "topic": "other", "flaws": [], "marks": []}, AT)
+    one = item([TEXT], [draft, skipped, empty])
+    found = back(format, SINGLE, write_entry(format, SINGLE, one), one)
+    seen = {f.annotator: (f.state, f.reason, f.answers) for f in found}
+    assert seen == {j.annotator: (j.state, j.reason, j.answers) for j in one.judgements}
+    assert len(found) == 3
+
+
+def test_users_of_the_tool_are_named():
+    _, one = CASES["single"]
+    users = Users({"bob": "bob@tool.example"})
+    task = write_entry("label_studio", SINGLE, one, users)
+    assert [a.get("completed_by") for a in task["annotations"]] == [None, {"email": "bob@tool.example"}]
+    task["annotations"].append(
+        {"completed_by": {"id": 4, "email": "bob@tool.example"}, "import_id": None, "result": []}
+    )
+    found = read_entry("label_studio", SINGLE, task, lambda _: one, users)
+    assert [f.annotator for f in found] == ["ann@x.org", "bob", "bob"]
+
+
+def test_an_old_export_still_comes_in():
+    """Files of before: the original next to an annotation, `NAME_2` for the second answer."""
+    _, one = CASES["pair"]
+    answers = one.judgements[0].answers
+    task = {"data": {"item_id": "item-1"}, "annotations": [{
+        "completed_by": {"email": "ann"}, "created_at": "2026-05-04T12:30:00Z", "lead_time": 4.2,
+        "result": [
+            {"from_name": "choice", "to_name": "answer_1,answer_2", "type": "pairwise", "value": {"selected": "right"}},
+            {"from_name": "helpful", "to_name": "answer_1", "type": "rating", "value": {"rating": 0}},
+            {"from_name": "helpful", "to_name": "answer_2", "type": "rating", "value": {"rating": 3}},
+            {"from_name": "flaws", "to_name": "answer_1", "type": "choices", "value": {"choices": ["wrong"]}},
+        ],
+        "heedloop": {"answers": answers, "guideline_version": 3},
+    }]}  # fmt: skip
+    [found] = back("label_studio", PAIR, task, one)
+    assert (found.annotator, found.answers, found.guideline_version) == ("ann", answers, 3)
+    assert (found.submitted_at, found.duration_ms) == (AT, 4200)
 
 
 def test_a_task_that_label_studio_made_by_itself():
@@ -151,7 +226,8 @@ def test_a_task_that_label_studio_made_by_itself():
             {"completed_by": 11, "was_cancelled": True, "result": []},
         ],
     }
-    [found] = back("label_studio", PAIR, task, one)
+    found, cancelled = back("label_studio", PAIR, task, one)
+    assert (cancelled.annotator, cancelled.state, cancelled.answers) == ("11", "skipped", {})
     assert (found.annotator, found.duration_ms) == ("10", 4288)
     assert found.answers == {"choice": {"preferred": 1}, "helpful": [2, 3]}
 
@@ -170,7 +246,8 @@ def test_a_record_that_argilla_made_by_itself():
             "helpful_2": [{"value": 3, "user_id": "u1"}],
         },
     }
-    [found] = back("argilla", PAIR, record, one)
+    found, draft = back("argilla", PAIR, record, one)
+    assert (draft.annotator, draft.state, draft.answers) == ("u2", "draft", {"choice": {"preferred": None}})
     assert found.answers == {"choice": {"preferred": 1}, "helpful": [1, 3]}
     _, triple = CASES["triple"]
     plain = {
@@ -189,7 +266,7 @@ def test_a_record_that_argilla_made_by_itself():
         ("jsonl", ["judgements", 0, "duration_ms"], -1, "judgements[0].duration_ms"),
         ("jsonl", ["judgements"], "many", "judgements"),
         ("label_studio", ["data"], None, "data"),
-        ("label_studio", ["annotations", 0, "completed_by"], None, "annotations[0].completed_by"),
+        ("label_studio", ["annotations", 0, "id"], None, "annotations[0].completed_by"),
         ("label_studio", ["annotations", 0, "lead_time"], "soon", "annotations[0].lead_time"),
         ("label_studio", ["annotations", 0, "result", 0, "from_name"], "mood", "annotations[0].result[0].from_name"),
         ("label_studio", ["annotations", 0, "result", 0, "value"], 3, "annotations[0].thumb.value"),

@@ -59,7 +59,9 @@ def agreement_of_question(question: Question, judged: Sequence[Judged]) -> dict[
         "num_units": int((counts.sum(axis=1) > 1).sum()),
         "percent": as_json(_interval("percent", counts, items)),
         **kappa,
-        "weighted_kappa": as_json(weighted_kappa(said, annotators, categories)) if question.kind == "scale" else None,
+        "weighted_kappa": as_json(weighted_kappa(said, annotators, categories))
+        if question.kind == "scale"
+        else None,
         "alpha": as_json(_interval("alpha", counts, items, categories=categories, metric=metric)),
         "gwet_ac1": as_json(_interval("gwet_ac1", counts, items)),
         "range_overlap": as_json(_range_overlap(question, judged)) if question.kind == "ranges" else None,
@@ -144,9 +146,7 @@ def weighted_kappa(
     ends = percentile_interval(_weighted_kappas(np.tensordot(draws, stacked, axes=1), distance))
     if not np.isfinite(estimate) or ends is None or ends[1] - ends[0] < 1e-12:
         return None
-    return Interval(
-        estimate, min(ends[0], estimate), max(ends[1], estimate), int(stacked.sum()), "bootstrap"
-    )
+    return Interval(estimate, min(ends[0], estimate), max(ends[1], estimate), int(stacked.sum()), "bootstrap")
 
 
 def _weighted_kappas(tables: Array, distance: Array) -> Array:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from heedloop.schema import format_time
+from heedloop_server.review.responses import draft_to_stored
 from heedloop_server.review.control.consensus import Method, consensus_of_question
 from heedloop_server.review.control.labels import Judged, labels, unit_item
 from heedloop_server.review.questions import Question
 from heedloop_server.review.queue import Queue
 from heedloop_server.store.connection import ProjectStore
-from heedloop_server.store.review.assignments import Assignment, ReviewItem, changed_items, judgements_of
+from heedloop_server.store.review.assignments import Assignment, ReviewItem, changed_items, judgements_of, unfinished_of
 from heedloop_server.store.review.control import Adjudication, adjudications_of
 from heedloop_server.store.review.queues import find_queue
 
@@ -30,6 +31,7 @@ class ReviewedQueue:
     Attributes:
         judged: judgements that count, under no guideline that was sent back.
         gold: item id -> the expected answers.
+        unfinished: drafts and skips.
     """
 
     queue: Queue
@@ -37,6 +39,7 @@ class ReviewedQueue:
     judged: Sequence[Judged]
     gold: Mapping[str, Judged]
     adjudications: Mapping[str, Adjudication]
+    unfinished: Sequence[Judged] = ()
 
     @property
     def questions(self) -> list[Question]:
@@ -124,7 +127,16 @@ def read_queue(project: ProjectStore, queue_id: str) -> ReviewedQueue | None:
         if i.gold and i.expected is not None
     }
     adjudications = {i: w for i, w in adjudications_of(project, queue_id).items() if i in items}
-    return ReviewedQueue(queue, items, judged, gold, adjudications)
+    unfinished = [_unfinished(queue, a) for a in unfinished_of(project, queue_id) if a.item_id in items]
+    return ReviewedQueue(queue, items, judged, gold, adjudications, unfinished)
+
+
+def _unfinished(queue: Queue, a: Assignment) -> Judged:
+    """A draft in the item's own order of answers, or a skip."""
+    if a.state == "skipped":
+        return replace(_judged(a), answers={}, state="skipped", reason=a.reason)
+    draft = draft_to_stored(queue.questions, a.draft or {}, a.shown_order)
+    return replace(_judged(a), answers=draft, submitted_at=a.leased_at, state="draft")
 
 
 def _judged(a: Assignment) -> Judged:

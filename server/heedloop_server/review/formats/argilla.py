@@ -86,9 +86,7 @@ def _record(item: Reviewed) -> dict[str, Any]:
     }
 
 
-def _written(
-    questions: Sequence[Question], one: Judged | External, item: Reviewed
-) -> list[tuple[str, Any]]:
+def _written(questions: Sequence[Question], one: Judged | External, item: Reviewed) -> list[tuple[str, Any]]:
     """(Argilla question, value) of a judgement; a draft's answers that are not whole yet are left out."""
     found: list[tuple[str, Any]] = []
     for question in asked(questions, len(item.answers)):
@@ -116,7 +114,7 @@ def _values(question: Question, answer: Any, num_answers: int) -> list[tuple[str
 
 def is_rating(question: Question) -> bool:
     """True for a scale that an Argilla rating can hold, 0 to 10; others are labels of their numbers."""
-    return 0 <= question.min and question.max <= 10
+    return question.min >= 0 and question.max <= 10
 
 
 def _value(question: Question, answer: Any) -> Any:
@@ -198,15 +196,25 @@ def _against(
 ) -> External:
     """The original where the responses still say the same; else what they say, with what of the original still holds."""
     before = external_of(item.item_id, original, "metadata.heedloop.")
-    written: dict[str, Any] = {}
-    known = controls_of(questions, len(item.answers))
-    for name, value in _written(questions, replace(before, state="draft"), item):
-        question, index = known[name]
-        _put(written, question, index, len(item.answers), value, name)
-    if written == answers:
+    written = _read_back(questions, before, item, with_ranks=True)
+    if answers in (written, _read_back(questions, before, item, with_ranks=False)):
         return before
     state: State = "done" if not states else next(iter(states)) if len(states) == 1 else "draft"
     return replace(before, answers=with_details(questions, answers, before.answers, written), state=state)
+
+
+def _read_back(
+    questions: Sequence[Question], before: External, item: Reviewed, *, with_ranks: bool
+) -> dict[str, Any]:
+    """What the original's responses say when they come back, with ranks or in the order that the SDK leaves of them."""
+    found: dict[str, Any] = {}
+    known = controls_of(questions, len(item.answers))
+    for name, value in _written(questions, replace(before, state="draft"), item):
+        question, index = known[name]
+        if question.kind == "ranking" and not with_ranks:
+            value = [v["value"] for v in value]
+        _put(found, question, index, len(item.answers), value, name)
+    return found
 
 
 def _put(answers: dict[str, Any], question: Question, index: int, num: int, value: Any, where: str) -> None:
@@ -224,14 +232,18 @@ def _put(answers: dict[str, Any], question: Question, index: int, num: int, valu
 
 
 def _ranks(value: Any, num: int, where: str) -> list[int]:
-    """By the list's order, the best first: the SDK drops the ranks that Argilla's server knows."""
+    """By the stated ranks; by the list's order, the best first, where the SDK has dropped them."""
     entries = cast(list[Any], value) if isinstance(value, list) else []
     names = [str(cast(Mapping[str, Any], e).get("value") if isinstance(e, Mapping) else e) for e in entries]
     ranks = {name: place for place, name in enumerate(names, 1)}
     wanted = [f"answer_{i + 1}" for i in range(num)]
     if sorted(names) != sorted(wanted):
         raise SchemaError(where, f"must rank {', '.join(wanted)}, each once")
-    stated = {n: cast(Mapping[str, Any], e).get("rank") for n, e in zip(names, entries, strict=True) if isinstance(e, Mapping)}
+    stated = {
+        n: cast(Mapping[str, Any], e).get("rank")
+        for n, e in zip(names, entries, strict=True)
+        if isinstance(e, Mapping)
+    }
     if len(stated) == num and all(isinstance(r, int) and not isinstance(r, bool) for r in stated.values()):
         ranks = cast(dict[str, int], stated)
     return [ranks[n] for n in wanted]

@@ -108,9 +108,7 @@ def _of_question(question: Question, answer: Any, item: Reviewed) -> list[dict[s
         preferred = answer["preferred"]
         if preferred is None:
             return [_result(f"{question.name}-tie", "answer_1", "choices", {"choices": [TIE]})]
-        return [
-            _result(question.name, "answer_1,answer_2", "pairwise", {"selected": _SIDES[preferred]})
-        ]
+        return [_result(question.name, "answer_1,answer_2", "pairwise", {"selected": _SIDES[preferred]})]
     if question.kind == "ranking":
         ranks = answer["ranks"]
         order = [f"answer_{i + 1}" for i in sorted(range(len(ranks)), key=lambda i: (ranks[i], i))]
@@ -226,7 +224,9 @@ def _external(
         return before
     merged = with_details(questions, answers, before.answers, written)
     at = time_of(one, "updated_at", where) or before.submitted_at
-    return replace(before, answers=merged, submitted_at=at, state="skipped" if cancelled else "done", reason="")
+    return replace(
+        before, answers=merged, submitted_at=at, state="skipped" if cancelled else "done", reason=""
+    )
 
 
 def _results_or_none(

@@ -39,7 +39,7 @@ def write(_questions: Sequence[Question], item: Reviewed, _users: Users) -> dict
 
 
 def read(
-    _questions: Sequence[Question], entry: Mapping[str, Any], find: Callable[[str], Reviewed], users: Users
+    _questions: Sequence[Question], entry: Mapping[str, Any], find: Callable[[str], Reviewed], _users: Users
 ) -> list[External]:
     """The judgements, drafts and skips of one line."""
     item = find(member(entry, "item_id", "", str))

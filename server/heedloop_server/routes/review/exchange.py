@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, cast
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, cast
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from heedloop.schema import Call, Feedback, SchemaError
@@ -19,7 +20,7 @@ from heedloop_server.review.control.labels import Judged
 from heedloop_server.review.control.pseudonyms import pseudonym
 from heedloop_server.review.control.reviewed import ReviewedQueue
 from heedloop_server.review.external_judgements import take_in
-from heedloop_server.review.formats import Format, Reviewed, read_entry, write_entry
+from heedloop_server.review.formats import Format, Reviewed, Users, read_entry, settings_file, write_entry
 from heedloop_server.review.item_view import facts_of
 from heedloop_server.review.queue_service import OpenQueue, ReviewDesk
 from heedloop_server.review.submission import Submitted, record_all
@@ -29,6 +30,7 @@ from heedloop_server.routes.review.queues import desk_of
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.review.assignments import ReviewItem
 from heedloop_server.store.review.content import calls_at
+from heedloop_server.store.review.queues import guidelines_of
 
 __all__ = ["router"]
 
@@ -36,6 +38,7 @@ router = APIRouter()
 
 Reviewer = Annotated[ProjectStore, Depends(scoped("review"))]
 Admin = Annotated[Principal, Depends(require("admin"))]
+UsersJson = Annotated[str, Query(max_length=100_000)]
 MAX_ENTRIES = 10_000
 _AT_ONCE = 500
 _TEXT = {"type": "string"}
@@ -48,14 +51,21 @@ _GIVEN: dict[str, Any] = {
 @router.get("/v1/review/queues/{queue_id}/export")
 @answers(None, media={"application/x-ndjson": _TEXT, "application/json": _ENTRIES})
 def export(
-    project: Reviewer, queue_id: str, format: Format = "jsonl", pseudonyms: bool = False
+    project: Reviewer,
+    queue_id: str,
+    format: Format = "jsonl",
+    pseudonyms: bool = False,
+    users: UsersJson = "",
+    as_predictions: bool = False,
 ) -> StreamingResponse:
     """Items with their judgements: JSON Lines, or the JSON array that Label Studio and Argilla read.
 
-    With `pseudonyms` annotators' ids are replaced by stable ones.
+    With `pseudonyms` annotators' ids are replaced by stable ones. `users` names the tool's users (e-mail, or UUID) by
+    annotator; `as_predictions` writes judgements as what a model would say.
     """
     found = reviewed(project, queue_id)
-    entries = (json.dumps(e, ensure_ascii=False) for e in _entries(project, found, format, pseudonyms))
+    how = _Writing(format, pseudonyms, _users(users), as_predictions)
+    entries = (json.dumps(e, ensure_ascii=False) for e in _entries(project, found, how))
     if format == "jsonl":
         return StreamingResponse((e + "\n" for e in entries), media_type="application/x-ndjson")
     return StreamingResponse(_array(entries), media_type="application/json")
@@ -69,19 +79,62 @@ def _array(entries: Iterator[str]) -> Iterator[str]:
     yield "[]\n" if between == "[\n" else "\n]\n"
 
 
-def _entries(
-    project: ProjectStore, found: ReviewedQueue, format: Format, pseudonyms: bool
-) -> Iterator[dict[str, Any]]:
-    judged = found.by_item()
+@router.get("/v1/review/queues/{queue_id}/export/settings")
+@answers(None, media={"application/xml": _TEXT, "application/json": {"type": "object"}})
+def export_settings(project: Reviewer, queue_id: str, format: Literal["label_studio", "argilla"]) -> Response:
+    """The project's settings that go with an export: Label Studio's labelling config, or Argilla's `settings.json`."""
+    found = reviewed(project, queue_id)
+    guideline = guidelines_of(project, queue_id)[0].text
+    text = settings_file(format, found.queue.questions, _most_answers(found), guideline)
+    kind = "application/xml" if format == "label_studio" else "application/json"
+    return Response(text, media_type=kind)
+
+
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """How entries are written."""
+
+    format: Format
+    pseudonyms: bool
+    users: Users
+    as_predictions: bool
+
+
+def _users(text: str) -> Users:
+    """From a JSON object of annotator -> the tool's user; raises `Invalid`."""
+    if not text:
+        return Users()
+    try:
+        names: Any = json.loads(text)
+    except ValueError as err:
+        raise Invalid(f"users is no JSON: {str(err)[:200]}", field="users") from None
+    if not isinstance(names, dict) or not all(
+        isinstance(v, str) for v in cast(dict[str, Any], names).values()
+    ):
+        raise Invalid("users must be an object: annotator -> e-mail or id of the tool's user", field="users")
+    return Users(cast(dict[str, str], names))
+
+
+def _most_answers(found: ReviewedQueue) -> int:
+    return max((len(i.targets) for i in found.items.values()), default=1)
+
+
+def _entries(project: ProjectStore, found: ReviewedQueue, how: _Writing) -> Iterator[dict[str, Any]]:
+    judged: dict[str, list[Judged]] = {}
+    for one in sorted([*found.judged, *found.unfinished], key=lambda j: (j.item_id, j.annotator)):
+        judged.setdefault(one.item_id, []).append(one)
+    most = _most_answers(found)
     items = sorted(found.items.values(), key=lambda i: (i.position, i.item_id))
     for first in range(0, len(items), _AT_ONCE):
         part = items[first : first + _AT_ONCE]
         calls = calls_at(project, [w for i in part for w in zip(i.targets, i.call_times, strict=True)])
         for item in part:
             if all(t in calls for t in item.targets):
-                said = [_named(j, found, pseudonyms) for j in judged.get(item.item_id, [])]
-                entry = _reviewed(item, [calls[t] for t in item.targets], said)
-                yield write_entry(format, found.queue.questions, entry)
+                named = [_named(j, found, how.pseudonyms) for j in judged.get(item.item_id, [])]
+                entry = replace(_reviewed(item, [calls[t] for t in item.targets], named), most_answers=most)
+                yield write_entry(
+                    how.format, found.queue.questions, entry, how.users, as_predictions=how.as_predictions
+                )
 
 
 def _named(one: Judged, found: ReviewedQueue, pseudonyms: bool) -> Judged:
@@ -117,15 +170,17 @@ def import_judgements(
     queue_id: str,
     body: Annotated[bytes, Depends(_body)],
     format: Format = "jsonl",
+    users: UsersJson = "",
 ) -> dict[str, Any]:
-    """Judgements made elsewhere: a JSON array, or an object a line. An answer per judgement; the same again is a duplicate."""
+    """Judgements made elsewhere: a JSON array, or an object a line. A result per judgement; the same again is a duplicate."""
     entries = _parsed(body)
+    names = _users(users)
     desk = desk_of(request)
     results: list[dict[str, Any]] = []
     said: list[Feedback] = []
     with desk.working(who.project, queue_id) as opened, desk.together(opened):
         for number, entry in enumerate(entries):
-            for result, judgement in _take_entry(desk, opened, format, entry, number, who.key_id):
+            for result, judgement in _take_entry(desk, opened, format, entry, number, who.key_id, names):
                 results.append(result)
                 said += judgement.feedback if judgement is not None else []
     record_all(desk, who.project, queue_id, said, who.key_id)
@@ -152,14 +207,21 @@ def _parsed(body: bytes) -> list[Any]:
 
 
 def _take_entry(
-    desk: ReviewDesk, opened: OpenQueue, format: Format, entry: Any, number: int, key_id: str
+    desk: ReviewDesk,
+    opened: OpenQueue,
+    format: Format,
+    entry: Any,
+    number: int,
+    key_id: str,
+    users: Users,
 ) -> Iterator[tuple[dict[str, Any], Submitted | None]]:
     """(what is answered, what was stored) for every judgement of an entry."""
     try:
         if not isinstance(entry, Mapping):
             raise SchemaError("", f"must be an object, not {str(entry)[:80]!r}")
         given = cast(Mapping[str, Any], entry)
-        found = read_entry(format, opened.queue.questions, given, lambda item: _known(desk, opened, item))
+        questions = opened.queue.questions
+        found = read_entry(format, questions, given, lambda item: _known(desk, opened, item), users)
     except (SchemaError, NotFound, Conflict) as err:
         yield _rejected(None, None, err, number), None
         return

@@ -27,6 +27,7 @@ __all__ = [
     "judgements_of",
     "read_assignments",
     "standing_feedback",
+    "unfinished_of",
     "unrecorded",
 ]
 
@@ -338,6 +339,22 @@ def judgements_of(
         ORDER BY item_id, annotator
         """,  # noqa: S608
         {"queue": queue_id, "items": list(item_ids or ())},
+    )
+    return [_assignment(r) for r in rows]
+
+
+def unfinished_of(project: ProjectStore, queue_id: str) -> list[Assignment]:
+    """Whole assignments of a queue that are no judgements: drafts that somebody began, and skips with their reasons."""
+    rows = project.rows(
+        f"""
+        SELECT {_WHOLE_COLUMNS}
+        FROM review_assignments FINAL
+        WHERE project_id = {{project:String}}
+          AND queue_id = {{queue:String}}
+          AND (state = 'skipped' OR (state = 'leased' AND draft NOT IN ('', '{{}}')))
+        ORDER BY item_id, annotator
+        """,  # noqa: S608
+        {"queue": queue_id},
     )
     return [_assignment(r) for r in rows]
 
