@@ -209,13 +209,14 @@ def _external(
     """The original where the annotation still says the same; else what it says, with what of the original still holds."""
     cancelled = bool(one.get("was_cancelled"))
     answers = _answers(questions, listed(one, "result", where), item, where)
+    duration = _milliseconds(one, where)
     if original is None:
         return External(
             item.item_id,
             users.annotator(_user(one, where)),
             {} if cancelled else answers,
             time_of(one, "created_at", where),
-            _milliseconds(one, where),
+            duration,
             state="skipped" if cancelled else "done",
         )
     before = external_of(item.item_id, original, where)
