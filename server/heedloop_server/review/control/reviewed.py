@@ -7,13 +7,19 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from heedloop.schema import format_time
-from heedloop_server.review.responses import draft_to_stored
 from heedloop_server.review.control.consensus import Method, consensus_of_question
 from heedloop_server.review.control.labels import Judged, labels, unit_item
 from heedloop_server.review.questions import Question
 from heedloop_server.review.queue import Queue
+from heedloop_server.review.responses import draft_to_stored
 from heedloop_server.store.connection import ProjectStore
-from heedloop_server.store.review.assignments import Assignment, ReviewItem, changed_items, judgements_of, unfinished_of
+from heedloop_server.store.review.assignments import (
+    Assignment,
+    ReviewItem,
+    changed_items,
+    judgements_of,
+    unfinished_of,
+)
 from heedloop_server.store.review.control import Adjudication, adjudications_of
 from heedloop_server.store.review.queues import find_queue
 
