@@ -17,8 +17,10 @@ from typing import Any
 
 import pytest
 import requests
-from review_people import Person, World, review_server
+from review_people import Person, World, call, review_server
 from test_review_control_routes import post, read
+
+from heedloop_server.store.spans import insert_calls
 
 LABEL_STUDIO = os.environ.get("HEEDLOOP_LABEL_STUDIO", "")
 ARGILLA = os.environ.get("HEEDLOOP_ARGILLA", "")
@@ -55,7 +57,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 @pytest.fixture(scope="module")
 def queue(world: World) -> str:
     """50 items of one, two or three answers; four people each: judgements, with drafts and skips between them."""
-    calls = world.calls(2 * NUM_ITEMS, answer=ANSWER)
+    calls = [call(f"Question {n}?", ANSWER, at_s=60 + n) for n in range(2 * NUM_ITEMS)]
+    insert_calls(world.project, calls)
     sizes = [(1, 2, 3)[n % 3] for n in range(NUM_ITEMS)]
     targets = iter([{"trace_id": c.trace_id, "span_id": c.span_id} for c in calls])
     items = [[next(targets) for _ in range(size)] for size in sizes]

@@ -10,6 +10,9 @@ class Review {
       wants: (entry) => this.wants(entry),
       stored: (entry, reply) => this.stored(entry, reply),
       refused: (entry, error) => this.refused(entry, error),
+      drafted: (id, reply) => this.drafted(id, reply),
+      draftRefused: (id, error) => { if (this.current?.assignment_id === id) this.notice(`${error.message} What you entered stays in this browser.`); },
+      judgedElsewhere: (id) => this.judgedElsewhere(id),
     });
     this.keyboard = new Keyboard(this);
     this.onVisible = () => this.tick();
@@ -231,10 +234,11 @@ class Review {
     }
     return answers;
   }
-  // What the person had before them: the guideline's version and the very texts.
+  // What the person had before them: the guideline's version, the judgement that it changes, and the very texts.
   shownWith(a) {
     const hashes = a.answers.map((answer) => answer.hash);
-    return { guideline_version: a.guideline_version, ...(hashes.every(Boolean) ? { answer_hashes: hashes } : {}) };
+    const version = Math.max(a.guideline_version || 0, this.queue.guideline?.version || 0); // the page shows the queue's newest
+    return { guideline_version: version, revision: a.revision, ...(hashes.every(Boolean) ? { answer_hashes: hashes } : {}) };
   }
   askWhySkip() { if (this.current && !this.past) skipDialog(this); }
   skip(reason) { this.send("skip", { reason }); }
@@ -269,6 +273,8 @@ class Review {
   refused(entry, error) {
     const a = this.known.get(entry.id);
     this.notice(`A judgement was not taken: ${error.message}`);
+    // the guideline changed meanwhile: the answers are a draft now, and come back with the new version
+    if (error.field === "guideline_version") { this.againUnderNewGuideline(entry, error); return; }
     // what the server found wrong can be put right; what it does not want any more cannot
     if (error.status === 422 && entry.body.answers) this.saving.kept.put("draft/" + entry.id, { answers: entry.body.answers, at: Date.now() });
     else this.saving.forget(entry.id);
@@ -277,6 +283,42 @@ class Review {
     this.done = this.done.filter((id) => id !== entry.id);
     this.line.unshift(a);
     this.show(a, entry.body.answers || {}, "");
+  }
+  async againUnderNewGuideline(entry, error) {
+    this.known.delete(entry.id);
+    this.saving.forget(entry.id);
+    this.done = this.done.filter((id) => id !== entry.id);
+    this.line = this.line.filter((a) => a.assignment_id !== entry.id);
+    if (this.page) await this.renewGuideline();
+    if (this.page && entry.queue === this.queue?.queue_id) {
+      await this.more();
+      const again = this.line.find((a) => a.assignment_id === entry.id);
+      if (again) { this.line = [again, ...this.line.filter((a) => a !== again)]; this.show(again, entry.body.answers || {}, ""); }
+    }
+    this.notice(error.message);
+  }
+  // What the server knows by now, told with every draft: a new guideline, a queue that was closed.
+  async drafted(id, reply) {
+    if (!this.page || this.current?.assignment_id !== id) return;
+    this.queue.status = reply.queue_status || this.queue.status;
+    if (this.queue.status === "closed") this.notice("This queue was closed: nothing is taken in any more. What you entered is kept as a draft.");
+    if (reply.guideline_version > (this.queue.guideline?.version || 0)) await this.renewGuideline();
+    if (!reply.sent_back || this.current?.assignment_id !== id || this.current.guideline_version >= reply.guideline_version) return;
+    // what is on screen goes on under the new version: it is shown now
+    this.current.guideline_version = reply.guideline_version;
+    this.showVersion(this.current);
+    this.page.guideline.open = true;
+    this.notice(`The guideline has changed to version ${reply.guideline_version}, and judgements under older ones do not count. Your answers are still here: read it, check them and save.`);
+  }
+  judgedElsewhere(id) {
+    this.line = this.line.filter((a) => a.assignment_id !== id);
+    const known = this.known.get(id);
+    if (known) known.isSent = true;
+    if (!this.page || this.past || this.current?.assignment_id !== id) return;
+    this.current = null;
+    this.next("");
+    this.notice("You judged that answer in another tab; this is the next one.");
+    if (!this.current) this.more();
   }
   async undo() {
     if (this.undoing || !this.page) return;
@@ -297,7 +339,7 @@ class Review {
     const reopened = reply.assignment || reply;
     this.done = this.done.filter((d) => d !== id);
     this.known.set(id, reopened);
-    if (this.progress) { this.progress.done = Math.max(0, this.progress.done - 1); this.progress.done_today = Math.max(0, (this.progress.done_today || 0) - 1); this.progress.remaining += 1; }
+    if (reopened.progress) this.progress = reopened.progress;
     this.putBack(reopened, reopened.draft || {});
   }
   putBack(assignment, answers) {
@@ -341,7 +383,7 @@ class Review {
       if (a.state === "skipped") await reviewCall("POST", `assignments/${encodeURIComponent(a.assignment_id)}/reopen`, {});
       const reply = await reviewCall("POST", `assignments/${encodeURIComponent(a.assignment_id)}/submit`, { answers, ...this.shownWith(a), duration_ms: Math.round(this.elapsed()), next: 0, holding: this.holding() });
       this.saving.kept.drop("past/" + a.assignment_id);
-      Object.assign(a, { submitted: answers, state: "done" });
+      Object.assign(a, { submitted: answers, state: "done", revision: undefined }); // a further change is one of this page
       if (reply.progress) this.progress = reply.progress;
       this.notice("The change is saved.", 2500);
       this.leavePast();

@@ -36,6 +36,10 @@ class Kept {
     this.memory.delete(name);
     try { localStorage.removeItem(this.prefix + name); } catch (e) { /* memory is all there is */ }
   }
+  // Other tabs of this browser hear of it; nothing stays.
+  tell(name) {
+    try { localStorage.setItem(this.prefix + name, String(Date.now())); localStorage.removeItem(this.prefix + name); } catch (e) { /* they hear it from the server */ }
+  }
   names(kind) {
     const found = new Set([...this.memory.keys()]);
     try { for (let i = 0; i < localStorage.length; i++) { const k = localStorage.key(i); if (k.startsWith(this.prefix)) found.add(k.slice(this.prefix.length)); } } catch (e) { /* memory */ }
@@ -60,6 +64,9 @@ class Saving {
     this.wake = () => { clearTimeout(this.timer); this.tries = 0; this.pump(); this.sendDrafts(); };
     this.hide = () => { if (document.visibilityState === "hidden") this.leave(); };
     this.leave = () => this.sendDrafts({ keepalive: true });
+    const judged = this.kept.prefix + "judged/";
+    this.heard = (e) => { if (e.newValue && e.key?.startsWith(judged)) this.on.judgedElsewhere(e.key.slice(judged.length)); };
+    addEventListener("storage", this.heard);
     addEventListener("online", this.wake);
     addEventListener("pagehide", this.leave);
     document.addEventListener("visibilitychange", this.hide);
@@ -67,6 +74,7 @@ class Saving {
   stop() {
     this.leave();
     clearTimeout(this.timer); clearTimeout(this.draftTimer);
+    removeEventListener("storage", this.heard);
     removeEventListener("online", this.wake);
     removeEventListener("pagehide", this.leave);
     document.removeEventListener("visibilitychange", this.hide);
@@ -87,9 +95,10 @@ class Saving {
       if (this.inFlight === id) continue;
       let isThere = true;
       try {
-        await reviewCall("PUT", `assignments/${encodeURIComponent(id)}/draft`, { answers }, more);
+        this.on.drafted(id, await reviewCall("PUT", `assignments/${encodeURIComponent(id)}/draft`, { answers }, more));
       } catch (e) {
         if (e.isPassing) { this.trouble(e); return; }
+        this.on.draftRefused(id, e);
         isThere = false; // a lease that has ended keeps no draft: the browser's copy stays until the answer itself is sent
       }
       if (this.drafting.get(id) !== answers) continue;
@@ -133,6 +142,7 @@ class Saving {
         const body = { ...entry.body, ...this.on.wants(entry) };
         const reply = await reviewCall("POST", `assignments/${encodeURIComponent(entry.id)}/${entry.kind}`, body, { keepalive: JSON.stringify(body).length < 60_000 });
         this.kept.drop(name); this.forget(entry.id);
+        this.kept.tell("judged/" + entry.id);
         this.tries = 0;
         this.on.stored(entry, reply);
       } catch (e) {

@@ -38,6 +38,7 @@ class Settling extends Review {
     const box = el("section", "rv-card rv-judgements");
     box.setAttribute("aria-label", "Judgements");
     box.appendChild(el("h3", "", `${judgements.length} judgement${judgements.length === 1 ? "" : "s"}`));
+    for (const skip of this.item.skips || []) box.appendChild(el("p", "muted rv-skip", `${skip.annotator} skipped it${skip.reason ? ": " + skip.reason : ", without a reason"}`));
     const scroll = box.appendChild(el("div", "rv-scroll"));
     scroll.tabIndex = 0; scroll.setAttribute("role", "region"); scroll.setAttribute("aria-label", "Everybody's answers");
     const table = scroll.appendChild(el("table")), head = table.appendChild(el("thead")).appendChild(el("tr"));

@@ -17,6 +17,7 @@ __all__ = [
     "Queue",
     "QueueChanges",
     "QueueList",
+    "Reopened",
     "ReviewAssignment",
     "Worked",
 ]
@@ -39,6 +40,8 @@ class QuestionRecord(TypedDict):
     severity: NotRequired[bool]
     strength: NotRequired[bool]
     ordered: NotRequired[bool]
+    verdict_path: NotRequired[str]
+    verdict_pattern: NotRequired[str]
     distance: NotRequired[Literal["ordinal", "interval"]]
 
 
@@ -138,6 +141,7 @@ class ReviewAssignment(TypedDict):
     item_id: str
     expires_at: str
     guideline_version: int
+    revision: int
     state: Literal["leased", "done", "skipped"]
     reason: str
     questions: list[str]
@@ -161,6 +165,12 @@ class NextAssignments(TypedDict):
     progress: MyProgress
 
 
+class Reopened(ReviewAssignment):
+    """A judgement or skip that was taken back, and the caller's progress since."""
+
+    progress: MyProgress
+
+
 class TrainingAnswer(TypedDict):
     """What would have been right in a training item."""
 
@@ -178,11 +188,18 @@ class Worked(NextAssignments):
 
 
 class DraftKept(TypedDict):
-    """A draft is stored; the lease goes on until `expires_at`."""
+    """A draft is stored; the lease goes on until `expires_at`.
+
+    Where `guideline_version`, the newest, is not the one that was shown, and `sent_back` is true, a judgement under the
+    one that was shown would not count: it is refused.
+    """
 
     assignment_id: str
     state: str
     expires_at: str
+    guideline_version: int
+    sent_back: bool
+    queue_status: Literal["open", "paused", "closed"]
 
 
 class Mine(TypedDict):

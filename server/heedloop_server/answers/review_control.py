@@ -12,6 +12,7 @@ __all__ = [
     "Adjudicated",
     "AgreementAnswer",
     "AnnotatorsAnswer",
+    "ComparedAnswers",
     "ConfusionAnswer",
     "ConsensusAnswer",
     "ImportAnswer",
@@ -126,6 +127,17 @@ class ConsensusAnswer(TypedDict):
     questions: dict[str, list[ConsensusRow]]
 
 
+class LeftOut(TypedDict):
+    """Answers with people's consensus that are not in the table.
+
+    `none`: the other said nothing of them; `unknown`: what it said is no label of the question, with `examples`.
+    """
+
+    none: int
+    unknown: int
+    examples: list[str]
+
+
 class Confusion(TypedDict):
     """Rows: people's consensus; columns: the other's label."""
 
@@ -134,6 +146,7 @@ class Confusion(TypedDict):
     n: int
     accuracy: Interval | None
     kappa: Interval | None
+    left_out: LeftOut
 
 
 class SliceConfusion(Confusion):
@@ -157,6 +170,24 @@ class ConfusionAnswer(TypedDict):
     questions: list[QuestionConfusion]
 
 
+class ComparedAnswer(TypedDict):
+    """One answer with people's consensus and the other's label, null where the other gave none."""
+
+    item_id: str
+    trace_id: str
+    span_id: str
+    people: int | float | str
+    other: int | float | str | None
+    asked: str
+
+
+class ComparedAnswers(TypedDict):
+    """A page of the answers behind a confusion."""
+
+    answers: list[ComparedAnswer]
+    next_cursor: str | None
+
+
 class SpanTarget(TypedDict):
     """One answer."""
 
@@ -173,6 +204,14 @@ class ItemJudgement(TypedDict):
     submitted_at: str
     duration_ms: int | None
     guideline_version: int
+
+
+class ItemSkip(TypedDict):
+    """Who left an item to others, and why."""
+
+    annotator: str
+    reason: str
+    skipped_at: str
 
 
 class Adjudicated(TypedDict):
@@ -195,9 +234,10 @@ class Item(TypedDict):
     sampling_probability: float | None
     gold: str
     expected: dict[str, Any] | None
-    state: Literal["open", "done", "disagreement", "adjudicated"]
+    state: Literal["open", "done", "disagreement", "adjudicated", "skipped"]
     disagreements: list[str]
     judgements: list[ItemJudgement]
+    skips: list[ItemSkip]
     consensus: dict[str, list[ConsensusRow]]
     adjudicated: Adjudicated | None
 

@@ -28,6 +28,7 @@ def assignment_json(
         "item_id": a.item_id,
         "expires_at": format_time(a.expires_at),
         "guideline_version": a.guideline,
+        "revision": a.revision,
         "state": a.state,
         "reason": a.reason if a.state == "skipped" else "",
         "questions": [q.name for q in asked(queue.questions, len(calls))],

@@ -23,8 +23,9 @@ MAX_CHOICES = 100
 MAX_WORDS = 10_000
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _BY_KIND: dict[str, frozenset[str]] = {
-    "scale": frozenset({"min", "max", "anchors", "distance"}),
-    "category": frozenset({"categories", "ordered"}),
+    "thumb": frozenset({"verdict_path", "verdict_pattern"}),
+    "scale": frozenset({"min", "max", "anchors", "distance", "verdict_path", "verdict_pattern"}),
+    "category": frozenset({"categories", "ordered", "verdict_path", "verdict_pattern"}),
     "flags": frozenset({"categories", "severity"}),
     "ranges": frozenset({"labels", "severity"}),
     "comparison": frozenset({"strength"}),
@@ -52,6 +53,8 @@ class Question:
         severity: `flags` and `ranges` may say how bad it is.
         strength: `comparison` may say how clear the preference is.
         ordered: the categories of `category` go from worst to best; without it they have no order.
+        verdict_path: where in an answer's JSON a model's own verdict is (`result.label`, `items.0.label`).
+        verdict_pattern: or an RE2 pattern that finds it in the text, by its first group where it has one.
         distance: how far two values of a `scale` are apart in Krippendorff's alpha: by rank or by difference.
     """
 
@@ -69,6 +72,8 @@ class Question:
     strength: bool = False
     ordered: bool = False
     distance: Distance = "ordinal"
+    verdict_path: str = ""
+    verdict_pattern: str = ""
 
     @property
     def is_ordered(self) -> bool:
@@ -103,6 +108,7 @@ class Question:
         if self.choices:
             out[self.choices_field] = list(self.choices)
         out |= {n: getattr(self, n) for n in ("severity", "strength", "ordered") if n in fields}
+        out |= {n: v for n in ("verdict_path", "verdict_pattern") if (v := getattr(self, n))}
         return out
 
 
@@ -156,6 +162,8 @@ def _question(given: object, where: str) -> Question:
         "severity": _flag(entry, "severity", where, default=False),
         "strength": _flag(entry, "strength", where, default=False),
         "ordered": _flag(entry, "ordered", where, default=False),
+        "verdict_path": _words(entry, "verdict_path", where),
+        "verdict_pattern": _pattern(entry, where),
     }
     if not common["per_answer"] and kind not in ABOUT_ALL and kind != "text":
         raise SchemaError(
@@ -231,6 +239,17 @@ def _words(entry: Mapping[str, Any], name: str, where: str) -> str:
     value = entry.get(name, "")
     if not isinstance(value, str) or len(value) > MAX_WORDS:
         raise SchemaError(f"{where}.{name}", f"must be a text of at most {MAX_WORDS:,} characters")
+    return value
+
+
+def _pattern(entry: Mapping[str, Any], where: str) -> str:
+    value = _words(entry, "verdict_pattern", where)
+    if value and entry.get("verdict_path"):
+        raise SchemaError(f"{where}.verdict_pattern", "stands next to verdict_path; give one of them")
+    try:
+        re.compile(value)
+    except re.error as err:
+        raise SchemaError(f"{where}.verdict_pattern", f"is no pattern: {err}") from None
     return value
 
 

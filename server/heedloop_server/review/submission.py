@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from heedloop.schema import Call, Feedback, answer_hash, utc_now
 from heedloop_server.errors import Conflict, NotFound, ServerError
@@ -61,6 +61,7 @@ def submit(
     key_id: str,
     duration_ms: int = 0,
     guideline: int | None = None,
+    revision: int | None = None,
     hashes: Sequence[str] | None = None,
     at: datetime | None = None,
 ) -> Submitted:
@@ -69,12 +70,14 @@ def submit(
     Args:
         answers: by question, in the order shown.
         guideline: the version that was shown, where it is not the one of the lease.
+        revision: of the judgement that was shown; another one means that it was judged elsewhere meanwhile.
         hashes: of the answers' texts that were shown, in that order.
         at: when it was made, where that was not now.
 
     Raises:
         SchemaError: an answer is wrong; it names the question.
-        Conflict: the queue is closed, the item is full, or the answers are not those that were shown.
+        Conflict: the queue is closed, the item is full, the answers are not those that were shown, the judgement was
+            changed elsewhere, or the guideline that was shown was replaced and judgements under it are sent back.
     """
     calls = _calls(desk, opened, a)
     shown = [calls[i] for i in a.shown_order]
@@ -84,6 +87,9 @@ def submit(
     a = desk.whole(opened, a)
     if a.state != "done" or a.answers != judgement:
         _still_taken(opened)
+        _same_revision(a, revision)
+        if at is None:
+            _guideline_counts(desk, opened, a, a.guideline if guideline is None else guideline, answers)
         a = _holding(desk, opened, a, key_id, answers)
         return _store(desk, opened, a, judgement, calls, key_id, duration_ms, guideline, at)
     said = feedback_of(opened.queue.questions, judgement, judged(opened.work.items[a.item_id], a, calls))
@@ -280,6 +286,30 @@ def _same_texts(shown: Sequence[Call], hashes: Sequence[str] | None) -> None:
             "the answer's text is not the one that was shown (it came in anew since); load the item again",
             field="answer_hashes",
         )
+
+
+def _same_revision(a: Assignment, shown: int | None) -> None:
+    if shown is not None and shown != a.revision:
+        raise Conflict(
+            "you judged this in another tab or on another device meanwhile, and that judgement is stored; look back to change it",
+            field="revision",
+        )
+
+
+def _guideline_counts(
+    desk: ReviewDesk, opened: OpenQueue, a: Assignment, shown: int, answers: object
+) -> None:
+    """Refuse a judgement under a guideline that was sent back; what was answered stays as a draft under the new one."""
+    if shown >= opened.queue.judged_from:
+        return
+    if a.state == "leased" and isinstance(answers, Mapping):
+        now = opened.guideline.number
+        desk.keep(opened, [a.touched(guideline=now, draft=dict(cast(Mapping[str, Any], answers)))])
+    raise Conflict(
+        f"the guideline has changed to version {opened.guideline.number} while you worked on this, and judgements under "
+        f"version {shown} do not count any more; your answers are kept: read it, check them and save again",
+        field="guideline_version",
+    )
 
 
 def _shown_guideline(opened: OpenQueue, a: Assignment, given: int | None) -> int:

@@ -22,6 +22,7 @@ STATES = {
     "": "All answers",
     "open": "Still to be judged",
     "disagreement": "Disagreements",
+    "skipped": "Skipped by all",
     "done": "Done",
     "adjudicated": "Settled",
 }

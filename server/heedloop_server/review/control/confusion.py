@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from heedloop_server.review.control.agreement import cohen_interval
@@ -12,17 +14,26 @@ from heedloop_server.statistics.agreement import confusion_table
 from heedloop_server.statistics.counts import as_json
 from heedloop_server.statistics.intervals import wilson
 
-__all__ = ["confusion", "confusion_by_slice"]
+__all__ = ["Labelled", "as_labels", "confusion", "confusion_by_slice"]
+
+MAX_EXAMPLES = 10
 
 
-def confusion(
-    question: Question, people: Mapping[Unit, Label], other: Mapping[Unit, Label]
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """What somebody else than the annotators said: `labels` of the question, and `unknown` texts that are none of them."""
+
+    labels: Mapping[Unit, Label]
+    unknown: Mapping[Unit, str] = field(default_factory=dict[Unit, str])
+
+
+def confusion(question: Question, people: Mapping[Unit, Label], compared: Labelled) -> dict[str, Any]:
     """The table of both over the units that both have: rows are people's consensus, columns the other's label.
 
     Also `accuracy` (how often the other says what people say, Wilson) and `kappa` (Cohen's, bootstrap), null where
-    undefined.
+    undefined, and `left_out`: the units of people's that the other has no label for.
     """
+    other = compared.labels
     both = sorted(set(people) & set(other))
     categories = known_categories(question, [*people.values(), *other.values()])
     ours, theirs = [people[u] for u in both], [other[u] for u in both]
@@ -33,13 +44,21 @@ def confusion(
         "n": len(both),
         "accuracy": as_json(wilson(sum(a == b for a, b in zip(ours, theirs, strict=True)), len(both))),
         "kappa": as_json(cohen_interval(said, ("people", "other"), categories)),
+        "left_out": _left_out(people, compared),
     }
+
+
+def _left_out(people: Mapping[Unit, Label], compared: Labelled) -> dict[str, Any]:
+    missing = [u for u in people if u not in compared.labels]
+    unknown = [compared.unknown[u] for u in missing if u in compared.unknown]
+    examples = [text for text, _ in Counter(t[:200] for t in unknown).most_common(MAX_EXAMPLES)]
+    return {"none": len(missing) - len(unknown), "unknown": len(unknown), "examples": examples}
 
 
 def confusion_by_slice(
     question: Question,
     people: Mapping[Unit, Label],
-    other: Mapping[Unit, Label],
+    other: Labelled,
     slice_of: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     """The same per slice of the items, the largest first."""

@@ -27,7 +27,7 @@ __all__ = ["LABELLED", "ReviewedQueue", "State", "read_queue"]
 
 LABELLED = frozenset({"thumb", "scale", "category", "flags", "ranges", "comparison", "ranking"})
 """Kinds of questions that annotators can agree on; texts and corrections are not among them."""
-State = Literal["open", "done", "disagreement", "adjudicated"]
+State = Literal["open", "done", "disagreement", "adjudicated", "skipped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,24 +93,44 @@ class ReviewedQueue:
             return "adjudicated"
         if differs:
             return "disagreement"
-        return "done" if num >= self.queue.judgements_per_item else "open"
+        if num >= self.queue.judgements_per_item:
+            return "done"
+        return "open"
+
+    def skips_by_item(self) -> dict[str, list[Judged]]:
+        """Item id -> who has skipped it, with their reasons."""
+        found: dict[str, list[Judged]] = {}
+        for one in self.unfinished:
+            if one.state == "skipped":
+                found.setdefault(one.item_id, []).append(one)
+        return found
+
+    @property
+    def annotators(self) -> set[str]:
+        """Those whom the queue names; where it names nobody, those who have worked in it."""
+        return set(self.queue.annotators) or {j.annotator for j in (*self.judged, *self.unfinished)}
 
     def items_json(self, only: State | None = None) -> Iterable[dict[str, Any]]:
         """The items in the queue's order, as docs/api.md has them, those in one state where it is named."""
         by_item, differs = self.by_item(), self.disagreements()
+        skips_by_item, annotators = self.skips_by_item(), self.annotators
         agreed: dict[str, dict[str, list[dict[str, Any]]]] = {}
         for name, rows in self.consensus("majority").items():
             for row in rows:
                 agreed.setdefault(row["item_id"], {}).setdefault(name, []).append(row)
         for item in sorted(self.items.values(), key=lambda i: (i.position, i.item_id)):
             judged = by_item.get(item.item_id, [])
+            skips = skips_by_item.get(item.item_id, [])
             state = self.state(item.item_id, len(judged), item.item_id in differs)
+            if state == "open" and skips and annotators <= {j.annotator for j in (*judged, *skips)}:
+                state = "skipped"  # nobody is left who could be offered it
             if only in (None, state):
                 word = self.adjudications.get(item.item_id)
                 yield _item_json(item) | {
                     "state": state,
                     "disagreements": differs.get(item.item_id, []),
                     "judgements": [_judgement_json(j) for j in judged],
+                    "skips": [_skip_json(j) for j in skips],
                     "consensus": agreed.get(item.item_id, {}),
                     "adjudicated": None if word is None else _word_json(word),
                 }
@@ -181,6 +201,14 @@ def _judgement_json(one: Judged) -> dict[str, Any]:
         "submitted_at": format_time(one.submitted_at),
         "duration_ms": one.duration_ms,
         "guideline_version": one.guideline_version,
+    }
+
+
+def _skip_json(one: Judged) -> dict[str, Any]:
+    return {
+        "annotator": one.annotator,
+        "reason": one.reason,
+        "skipped_at": format_time(one.submitted_at),
     }
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, cast
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 
 from heedloop.schema import AuthorKind
 from heedloop_server.answers.review_control import (
     AgreementAnswer,
     AnnotatorsAnswer,
+    ComparedAnswers,
     ConfusionAnswer,
     ConsensusAnswer,
 )
@@ -20,13 +21,16 @@ from heedloop_server.http.openapi import answers
 from heedloop_server.review.control.agreement import agreement_by_slice, agreement_of_question
 from heedloop_server.review.control.annotators import annotators
 from heedloop_server.review.control.bias import AnswerFacts, bias
-from heedloop_server.review.control.confusion import as_labels, confusion, confusion_by_slice
+from heedloop_server.review.control.confusion import Labelled, as_labels, confusion, confusion_by_slice
 from heedloop_server.review.control.consensus import Method
 from heedloop_server.review.control.labels import Label, Unit
 from heedloop_server.review.control.reviewed import ReviewedQueue, read_queue
 from heedloop_server.review.questions import Question
+from heedloop_server.review.verdicts import verdict_of
 from heedloop_server.store.connection import ProjectStore, Row
+from heedloop_server.store.review.content import asked_at
 from heedloop_server.store.review.control import answer_facts, said_by
+from heedloop_server.store.review.verdicts import verdict_texts
 
 __all__ = ["reviewed", "router"]
 
@@ -34,6 +38,7 @@ router = APIRouter()
 
 Reviewer = Annotated[ProjectStore, Depends(scoped("review"))]
 SLICES = ("model", "prompt_name", "prompt_version", "service", "environment", "tag", "source")
+RATINGS = ("thumb", "scale", "category")
 Against = Literal["judge", "model", "user"]
 
 
@@ -102,7 +107,7 @@ def get_confusion(
     agreed = found.consensus("dawid_skene")
     questions: list[dict[str, Any]] = []
     for question in found.questions:
-        if question.kind not in ("thumb", "scale", "category"):
+        if question.kind not in RATINGS:
             continue
         people, other = as_labels(agreed[question.name]), _other(project, found, question, against)
         entry = {"question": question.name, **confusion(question, people, other)}
@@ -112,27 +117,82 @@ def get_confusion(
     return {"against": against, "by": by, "questions": questions}
 
 
-def _other(
-    project: ProjectStore, found: ReviewedQueue, question: Question, against: Against
-) -> dict[Unit, Label]:
-    """Unit -> what the other said of it."""
+@router.get("/v1/review/queues/{queue_id}/confusion/answers")
+@answers(ComparedAnswers)
+def get_compared(
+    project: Reviewer,
+    queue_id: str,
+    against: Against,
+    question: str,
+    people: str | None = None,
+    other: str | None = None,
+    left_out: bool = False,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    cursor: Annotated[int, Query(ge=0)] = 0,
+) -> dict[str, Any]:
+    """The answers behind a cell of a confusion (`people`, `other`: its labels), or those that are in no cell (`left_out`)."""
+    found = reviewed(project, queue_id)
+    asked = next((q for q in found.questions if q.name == question and q.kind in RATINGS), None)
+    if asked is None:
+        raise Invalid(f"{question[:80]!r} is no rating of this queue", field="question")
+    consensus = as_labels(found.consensus("dawid_skene")[question])
+    labels = _other(project, found, asked, against).labels
+    chosen = [
+        (unit, label, labels.get(unit))
+        for unit, label in sorted(consensus.items())
+        if (unit not in labels) == left_out
+        and people in (None, str(label))
+        and other in (None, str(labels.get(unit)))
+    ]
+    page = chosen[cursor : cursor + limit]
+    more = len(chosen) > cursor + limit
+    return {"answers": _compared(project, found, page), "next_cursor": str(cursor + limit) if more else None}
+
+
+def _compared(
+    project: ProjectStore, found: ReviewedQueue, page: Sequence[tuple[Unit, Label, Label | None]]
+) -> list[dict[str, Any]]:
+    places = [(found.items[unit[0]], int(unit[1])) for unit, _, _ in page]
+    texts = asked_at(project, [(item.targets[i], item.call_times[i]) for item, i in places])
+    return [
+        {
+            "item_id": item.item_id,
+            "trace_id": item.targets[i][0],
+            "span_id": item.targets[i][1],
+            "people": label,
+            "other": other,
+            "asked": texts.get(item.targets[i], ""),
+        }
+        for (item, i), (_, label, other) in zip(places, page, strict=True)
+    ]
+
+
+def _other(project: ProjectStore, found: ReviewedQueue, question: Question, against: Against) -> Labelled:
+    """What the other said of the queue's answers."""
     units = {
         (item.item_id, str(n)): target
         for item in found.items.values()
         for n, target in enumerate(item.targets)
     }
     if against == "model":
-        rows = answer_facts(project, found.items.values())
-        own = {u: rows[t]["short_answer"].strip() for u, t in units.items() if t in rows}
-        return {u: text for u, text in own.items() if text in question.choices}
+        times = {t: at for i in found.items.values() for t, at in zip(i.targets, i.call_times, strict=True)}
+        texts = verdict_texts(project, times, question.verdict_pattern)
+        verdicts = {u: verdict_of(question, texts.get(t, "")) for u, t in units.items()}
+        own = {u: v for u, v in verdicts.items() if v is not None}
+        return Labelled(own, {u: texts[t] for u, t in units.items() if u not in own and texts.get(t)})
     name = "thumb" if against == "user" and question.kind == "thumb" else question.name
     kind: AuthorKind = "end_user" if against == "user" else "model"
     said = said_by(project, kind, name, list(units.values()))
-    return {u: _label(question, said[t]) for u, t in units.items() if t in said}
+    labels = {u: _label(question, said[t]) for u, t in units.items() if t in said}
+    unknown = {u: str(said[units[u]]) for u, label in labels.items() if label is None}
+    return Labelled({u: label for u, label in labels.items() if label is not None}, unknown)
 
 
-def _label(question: Question, said: float | str) -> Label:
-    return said if question.kind == "category" else round(float(said))
+def _label(question: Question, value: float | str) -> Label | None:
+    """The value as a label of the question; None where it is none, such as a category that the question does not have."""
+    if question.kind == "category":
+        return value if value in question.choices else None
+    return None if isinstance(value, str) else round(value)
 
 
 def _slices(project: ProjectStore, found: ReviewedQueue, by: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from heedloop.schema import SchemaError, format_time, utc_now
-from heedloop_server.answers.review import DraftKept, Mine, NextAssignments, ReviewAssignment, Worked
+from heedloop_server.answers.review import DraftKept, Mine, NextAssignments, Reopened, Worked
 from heedloop_server.errors import NotFound, ServerError
 from heedloop_server.http.auth import Principal, require
 from heedloop_server.http.cursors import read_cursor, write_cursor
@@ -64,6 +64,7 @@ class Submission(_Body):
     answers: Answers
     duration_ms: Annotated[int, Field(ge=0)] = 0
     guideline_version: int | None = None
+    revision: Annotated[int, Field(ge=0)] | None = None
     answer_hashes: Annotated[list[str], Field(max_length=100)] | None = None
     next: Annotated[int, Field(ge=0, le=3, strict=True)] = 0
     holding: Ids = []
@@ -100,6 +101,9 @@ def put_draft(request: Request, who: Worker, assignment_id: str, body: Draft) ->
         "assignment_id": kept.assignment_id,
         "state": kept.state,
         "expires_at": format_time(kept.expires_at),
+        "guideline_version": opened.guideline.number,
+        "sent_back": a.guideline < opened.queue.judged_from,
+        "queue_status": opened.queue.status,
     }
 
 
@@ -119,6 +123,7 @@ def post_submit(request: Request, who: Worker, assignment_id: str, body: Submiss
                 key_id=who.key_id,
                 duration_ms=min(body.duration_ms, _DAY_MS),
                 guideline=body.guideline_version,
+                revision=body.revision,
                 hashes=body.answer_hashes,
             )
             try:
@@ -145,17 +150,18 @@ def post_skip(request: Request, who: Worker, assignment_id: str, body: Skip) -> 
 
 
 @router.post("/v1/review/assignments/{assignment_id}/reopen")
-@answers(ReviewAssignment, also=[409])
+@answers(Reopened, also=[409])
 def post_reopen(request: Request, who: Worker, assignment_id: str) -> dict[str, Any]:
     """Take a judgement or a skip back; the item is the caller's again, with the old answers as draft."""
     desk = desk_of(request)
     with _queue(desk, who, assignment_id) as opened:
         a, taken_back = reopen(desk, opened, own(opened, assignment_id, who.author), key_id=who.key_id)
         shown = _shown(desk, opened, [a])
+        progress = _progress(opened, who)
         recorded = record(desk, who.project, taken_back) if taken_back is not None else None
     if taken_back is not None:
         _wait(desk, who, taken_back, recorded)
-    return shown[0]
+    return shown[0] | {"progress": progress}
 
 
 @router.get("/v1/review/queues/{queue_id}/mine")
@@ -205,16 +211,17 @@ def _further(
     chosen = [opened.work.assignment(a.assignment_id) or a for a in chosen]
     if len(chosen) < count and opened.queue.status == "open":
         chosen += desk.lease(opened, who.author, count - len(chosen), key_id=who.key_id)
+    return {"assignments": _shown(desk, opened, chosen), "progress": _progress(opened, who)}
+
+
+def _progress(opened: OpenQueue, who: Principal) -> dict[str, int]:
     mine = opened.work.progress(who.author, utc_now())
     return {
-        "assignments": _shown(desk, opened, chosen),
-        "progress": {
-            "done": mine.done,
-            "done_today": mine.done_today,
-            "skipped": mine.skipped,
-            "remaining": mine.remaining,
-            "items": mine.done + mine.remaining,
-        },
+        "done": mine.done,
+        "done_today": mine.done_today,
+        "skipped": mine.skipped,
+        "remaining": mine.remaining,
+        "items": mine.done + mine.remaining,
     }
 
 

@@ -89,7 +89,7 @@ def _adjudication(row: Row) -> Adjudication:
 
 def answer_facts(project: ProjectStore, items: Iterable[ReviewItem]) -> dict[Answer, Row]:
     """What is known of the items' answers: `model, prompt_name, prompt_version, service, environment, tags, metadata,
-    num_chars` and, for short answers, `answer` itself (a classifier's label)."""
+    num_chars`."""
     wanted = {target: at for item in items for target, at in zip(item.targets, item.call_times, strict=True)}
     found: dict[Answer, Row] = {}
     for part in _parts(sorted(wanted)):
@@ -116,8 +116,7 @@ def _facts(project: ProjectStore, targets: Sequence[Answer], times: Sequence[dat
             environment,
             tags,
             metadata,
-            toUInt32(lengthUTF8(answer)) AS num_chars,
-            if(lengthUTF8(answer) <= 256, answer, '') AS short_answer
+            toUInt32(lengthUTF8(answer)) AS num_chars
         FROM spans FINAL
         WHERE project_id = {project:String}
           AND start_time IN {times:Array(DateTime64(6,'UTC'))}
