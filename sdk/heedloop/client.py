@@ -22,6 +22,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast
+from urllib.parse import urlencode
 
 import requests
 
@@ -342,17 +343,43 @@ class Client(Rest):
         return self._send("PATCH", f"/v1/review/queues/{queue_id}", settings)
 
     def export_review(
-        self, queue_id: str, *, fmt: ReviewFormat = "jsonl", pseudonyms: bool = False
+        self,
+        queue_id: str,
+        *,
+        fmt: ReviewFormat = "jsonl",
+        pseudonyms: bool = False,
+        users: Mapping[str, str] | None = None,
+        as_predictions: bool = False,
     ) -> Iterator[bytes]:
         """A queue's items with everybody's judgements as one file in pieces, in this tool's format.
+
+        Args:
+            users: the tool's users by annotator: e-mails in Label Studio, UUIDs in Argilla.
+            as_predictions: judgements as predictions or suggestions, where annotators are no users of the tool.
 
         Raises:
             Unreachable: the transfer broke; what came so far is no whole file.
         """
-        params = {"format": fmt, "pseudonyms": str(pseudonyms).lower()}
+        params = {
+            "format": fmt,
+            "pseudonyms": str(pseudonyms).lower(),
+            "as_predictions": str(as_predictions).lower(),
+            **({"users": json.dumps(dict(users))} if users else {}),
+        }
         yield from self._pieces(f"/v1/review/queues/{queue_id}/export", params)
 
-    def import_review(self, queue_id: str, file: bytes, *, fmt: ReviewFormat = "jsonl") -> Json:
+    def review_settings(self, queue_id: str, *, fmt: Literal["label_studio", "argilla"]) -> bytes:
+        """What a project of the tool needs for a queue's export: a labelling config, or Argilla's `settings.json`."""
+        return b"".join(self._pieces(f"/v1/review/queues/{queue_id}/export/settings", {"format": fmt}))
+
+    def import_review(
+        self,
+        queue_id: str,
+        file: bytes,
+        *,
+        fmt: ReviewFormat = "jsonl",
+        users: Mapping[str, str] | None = None,
+    ) -> Json:
         """Judgements made elsewhere, a file of that tool: `results`, one per judgement, and how many of each `status`.
 
         Sent 500 entries at a time; the same file again is safe, since what was stored already is a `duplicate`.
@@ -361,10 +388,11 @@ class Client(Rest):
             ValueError: the file is neither a JSON array nor an object a line.
         """
         entries = json_entries(file)
+        query = urlencode({"format": fmt, **({"users": json.dumps(dict(users))} if users else {})})
         whole: Json = {"results": [], "stored": 0, "duplicate": 0, "rejected": 0}
         for first in range(0, len(entries), 500):
             part = self._send(
-                "POST", f"/v1/review/queues/{queue_id}/import?format={fmt}", entries[first : first + 500]
+                "POST", f"/v1/review/queues/{queue_id}/import?{query}", entries[first : first + 500]
             )
             for result in part["results"]:
                 if result.get("error"):  # the server counts within what it was sent

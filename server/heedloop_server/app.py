@@ -49,6 +49,7 @@ ROUTERS = (
     "static",
     "quality",
     "insights",
+    "named_ratings",
     "alerts",
     "datasets",
     "runs",

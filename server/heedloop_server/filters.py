@@ -70,6 +70,10 @@ class CallFilters(BaseModel):
     tag: Annotated[tuple[Text, ...], Field(max_length=10)] = ()
     metadata: Annotated[dict[Key, Text], Field(max_length=10)] = {}
     rating: Literal["up", "down", "none", "any"] | None = None
+    rating_name: Key | None = None
+    rating_below: Number | None = None
+    rating_above: Number | None = None
+    rating_value: Text | None = None
     author_kind: AuthorKind | None = None
     flag: Text | None = None
     has: Literal["correction", "comment", "flag", "comparison"] | None = None
@@ -104,6 +108,13 @@ class CallFilters(BaseModel):
             more = {k.removeprefix(METADATA_PREFIX): _last(named[k]) for k in keys}
             out["metadata"] = {**(out.get("metadata") or {}), **more}
         return out
+
+    @model_validator(mode="after")
+    def _named(self) -> CallFilters:
+        for name in ("rating_below", "rating_above", "rating_value"):
+            if getattr(self, name) is not None and self.rating_name is None:
+                raise ValueError(f"{name} needs rating_name: which rating?")
+        return self
 
     def parameters(self) -> dict[str, Any]:
         """The filters as query parameters, without the period: what a link needs to show the same calls."""

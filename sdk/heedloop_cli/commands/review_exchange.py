@@ -24,6 +24,16 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     _add_common(parser)
     parser.add_argument("--out", type=Path, help="the file (default: standard output)")
     parser.add_argument(
+        "--settings",
+        type=Path,
+        help="write what the tool's project needs (labelling config, settings.json) to this file",
+    )
+    parser.add_argument(
+        "--as-predictions",
+        action="store_true",
+        help="judgements as predictions, where annotators are no users of the tool",
+    )
+    parser.add_argument(
         "--pseudonyms", action="store_true", help="name annotators by what tells nobody who they are"
     )
     add_connection(parser)
@@ -39,11 +49,33 @@ def add_import(parser: argparse.ArgumentParser) -> None:
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("queue", help="a queue's id, the beginning of one, or its name")
     parser.add_argument("--format", choices=FORMATS, default="jsonl")
+    parser.add_argument(
+        "--user", action="append", default=[], metavar="ANNOTATOR=USER", type=_user,
+        help="an annotator's user in the tool: an e-mail in Label Studio, a UUID in Argilla; may be repeated",
+    )  # fmt: skip
+
+
+def _user(text: str) -> tuple[str, str]:
+    annotator, found, user = text.partition("=")
+    if not found or not annotator or not user:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form ANNOTATOR=USER")
+    return annotator, user
 
 
 def export(args: argparse.Namespace, client: Client, queue_id: str) -> int:
     """0 where the whole file is written; what breaks off leaves no file."""
-    pieces = client.export_review(queue_id, fmt=args.format, pseudonyms=args.pseudonyms)
+    if args.settings is not None:
+        if args.format == "jsonl":
+            print("--settings is for --format label_studio or argilla: JSON Lines need none", file=sys.stderr)
+            return 2
+        args.settings.write_bytes(client.review_settings(queue_id, fmt=args.format))
+    pieces = client.export_review(
+        queue_id,
+        fmt=args.format,
+        pseudonyms=args.pseudonyms,
+        users=dict(args.user),
+        as_predictions=args.as_predictions,
+    )
     if args.out is None:
         for piece in pieces:
             sys.stdout.buffer.write(piece)
@@ -61,7 +93,7 @@ def export(args: argparse.Namespace, client: Client, queue_id: str) -> int:
 
 def import_file(args: argparse.Namespace, client: Client, queue_id: str) -> int:
     """0 where every judgement was taken, 1 where one was refused; each refused one is named."""
-    done = client.import_review(queue_id, args.file.read_bytes(), fmt=args.format)
+    done = client.import_review(queue_id, args.file.read_bytes(), fmt=args.format, users=dict(args.user))
     refused = [r for r in done["results"] if r["status"] == "rejected"]
     for result in refused[:_SHOWN]:
         print(_refused(result), file=sys.stderr)

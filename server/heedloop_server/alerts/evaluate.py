@@ -63,7 +63,7 @@ def observe(project: ProjectStore, rule: Rule, since: datetime, until: datetime)
 
 def _view(filters: CallFilters, since: datetime, until: datetime) -> View:
     settled = filters.model_copy(update={"since": since, "until": until})
-    return View(settled, filters.author_kind or "end_user")
+    return View.of(settled)
 
 
 def evaluate(project: ProjectStore, alert: StoredAlert, now: datetime) -> StoredAlert:

@@ -134,7 +134,7 @@ def _of_field(
 ) -> Iterable[tuple[datetime, Json]]:
     span = timedelta(days=days, hours=1)
     since, until = min(at for at, _ in found) - span, max(at for at, _ in found) + span
-    wide = View(view.filters.model_copy(update={"since": since, "until": until}), view.author_kind)
+    wide = view.over(since, until)
     grid = store.count_grid(project, wide, field, "hour")
     moments = store.first_seen(project, wide, field, {v: at for at, v in found})
     for hour, value in found:

@@ -59,7 +59,7 @@ def _view(filters: Filters) -> View:
         raise Invalid(f"since {format_time(since)} is not before until {format_time(until)}", field="since")
     # the period is settled once, so that every query of a request has the same end
     settled = filters.model_copy(update={"since": since, "until": until})
-    return View(settled, filters.author_kind or "end_user")
+    return View.of(settled)
 
 
 Chosen = Annotated[View, Depends(_view)]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr, stdtrit
 
-from heedloop_server.statistics.intervals import Array, Interval, clopper_pearson_bounds, tail_of
+from heedloop_server.statistics.intervals import Array, Interval, clopper_pearson_bounds, tail_of, wilson
 
 
 def percentile_interval(samples: ArrayLike, *, level: float = 0.95) -> tuple[float, float] | None:
@@ -47,6 +47,36 @@ def bootstrap_mean(
         return _constant_mean(mean, x.size, scale, level)
     low, high = np.quantile(_bootstrap_means(x, num_samples, seed), _expanded_tails(x.size, level))
     return Interval(mean, float(low), float(high), x.size, "bootstrap", level)
+
+
+def mean_of_counts(
+    counts: Mapping[float, int], *, scale: tuple[float, float], level: float = 0.95
+) -> Interval | None:
+    """The mean of ratings given as value -> how many, with its interval; None where there are fewer than 2.
+
+    Ratings that are all at the ends of the scale (thumbs) are a share: Wilson. Above `_MANY` ratings the interval is the
+    normal one, which the bootstrap is then equal to; else `bootstrap_mean`.
+    """
+    n = sum(counts.values())
+    low, high = scale
+    if set(counts) <= {low, high} and high > low:
+        share = wilson(counts.get(high, 0), n, level=level)
+        if share is None:
+            return None
+        ends = (low + e * (high - low) for e in (share.estimate, share.low, share.high))
+        return Interval(*ends, n, "wilson", level)
+    if n <= _MANY:
+        values = np.repeat(list(counts), list(counts.values()))
+        return bootstrap_mean(values, scale=scale, num_samples=1000, level=level)
+    values, weights = np.array(list(counts)), np.array(list(counts.values()), float)
+    mean = float(values @ weights / n)
+    spread = float(stdtrit(n - 1, 0.5 + level / 2)) * math.sqrt(
+        float((values - mean) ** 2 @ weights) / (n - 1) / n
+    )
+    return Interval(mean, max(mean - spread, low), min(mean + spread, high), n, "t", level)
+
+
+_MANY = 5_000
 
 
 def _constant_mean(mean: float, n: int, scale: Sequence[float] | None, level: float) -> Interval | None:

@@ -13,6 +13,7 @@ __all__ = [
     "FLAGGED",
     "LANGUAGE",
     "LANGUAGE_KEYS",
+    "SHARE",
     "THUMBS",
     "USER",
     "CellConditions",
@@ -54,6 +55,23 @@ _NEWEST = (
     "GROUP BY trace_id, span_id HAVING (argMax(ifNull(score, 0), (version, feedback_id)) > 0.5) = {up})"
 )
 _THUMB = "is_thumb AND name = 'thumb' AND author_kind = {rated_by:String}"
+
+
+SHARE = """if(score IS NULL, NULL, (score - JSONExtractFloat(record, 'scale', 'min'))
+        / nullIf(JSONExtractFloat(record, 'scale', 'max') - JSONExtractFloat(record, 'scale', 'min'), 0))"""
+"""A rating as a share of its own scale, 0 to 1; NULL for a category."""
+
+# an answer's rating under a name is the mean of its ratings, each the newest of its author, or their commonest category
+_NAMED = (
+    f"(trace_id, span_id) {{how}} (SELECT trace_id, span_id FROM feedback FINAL WHERE {_OF_PERIOD} "  # noqa: S608
+    "AND kind = 'rating' AND name = {rating_name:String}{author} GROUP BY trace_id, span_id HAVING {having})"
+)
+_HAVING = {
+    "up": f"avg({SHARE}) >= 0.5",
+    "down": f"avg({SHARE}) < 0.5",
+    "any": "count() > 0",
+    "none": "count() > 0",
+}
 
 
 def _fill(template: str, **holes: str) -> str:
@@ -157,7 +175,7 @@ _SPANS_ONLY = (
     "min_cost",
     "max_cost",
 )
-_BY_JUDGEMENT = ("rating", "flag", "has", "cluster")
+_BY_JUDGEMENT = ("rating", "rating_name", "flag", "has", "cluster")
 """Filters over the ids of a call, which `feedback` has as well."""
 
 
@@ -219,7 +237,9 @@ def _limits(filters: CallFilters, parts: list[str], params: dict[str, Any]) -> N
 
 
 def _judgements(filters: CallFilters, parts: list[str], params: dict[str, Any]) -> None:
-    if filters.rating is not None:
+    if filters.rating_name is not None:
+        parts.append(_named(filters, params))
+    elif filters.rating is not None:
         parts.append(_RATING[filters.rating])
         params["rated_by"] = filters.author_kind or "end_user"
     if filters.has is not None:
@@ -235,6 +255,27 @@ def _judgements(filters: CallFilters, parts: list[str], params: dict[str, Any]) 
 def folded_column(column: str) -> str:
     """`heedloop.words.fold` of a column as SQL, with the parameters of `heedloop.words.fold_parameters`."""
     return f"translateUTF8(normalizeUTF8NFKCCasefold(toValidUTF8({column})), {{text_from:String}}, {{text_to:String}})"
+
+
+def _named(filters: CallFilters, params: dict[str, Any]) -> str:
+    """The condition on a named rating: its mean, its category, or where it lies on its scale."""
+    params["rating_name"] = filters.rating_name
+    having = [_HAVING[filters.rating or "any"]]
+    if filters.rating_below is not None:
+        having.append("avg(score) < {rating_below:Float64}")
+        params["rating_below"] = filters.rating_below
+    if filters.rating_above is not None:
+        having.append("avg(score) > {rating_above:Float64}")
+        params["rating_above"] = filters.rating_above
+    if filters.rating_value is not None:
+        having.append("topK(1)(label)[1] = {rating_value:String}")
+        params["rating_value"] = filters.rating_value
+    author = ""
+    if filters.author_kind is not None:
+        author = " AND author_kind = {rating_by:String}"
+        params["rating_by"] = filters.author_kind
+    how = "NOT IN" if filters.rating == "none" else "IN"
+    return _fill(_NAMED, how=how, author=author, having=" AND ".join(having))
 
 
 def _text(text: str, parts: list[str], params: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 
@@ -49,15 +49,36 @@ def _export(queue: Mapping[str, Any]) -> None:
     hidden = st.checkbox(
         "Pseudonyms instead of annotators' names", help="The same within a queue; they tell nobody who it is"
     )
+    predictions = chosen != "jsonl" and st.checkbox(
+        "As predictions", help="For a tool whose users are others than the annotators"
+    )
     client, queue_id = current().client, queue["queue_id"]
     ending = "jsonl" if chosen == "jsonl" else "json"
     st.download_button(
         "Export with pseudonyms" if hidden else "Export with names",
-        data=lambda: b"".join(client.export_review(queue_id, fmt=chosen, pseudonyms=hidden)),
+        data=lambda: b"".join(
+            client.export_review(queue_id, fmt=chosen, pseudonyms=hidden, as_predictions=predictions)
+        ),
         file_name=f"heedloop-review-{queue_id}.{ending}",
         mime="application/octet-stream",
         on_click="ignore",
         icon=":material/download:",
+    )
+    if chosen != "jsonl":
+        _settings(chosen, queue_id)
+
+
+def _settings(chosen: Literal["label_studio", "argilla"], queue_id: str) -> None:
+    """What the tool's project has to be made with before the file fits it."""
+    client = current().client
+    st.download_button(
+        "Labelling configuration" if chosen == "label_studio" else "Dataset settings",
+        data=lambda: client.review_settings(queue_id, fmt=chosen),
+        file_name="labelling-config.xml" if chosen == "label_studio" else "settings.json",
+        mime="application/octet-stream",
+        on_click="ignore",
+        icon=":material/download:",
+        help="Make the project in the tool with it; the export then fits",
     )
 
 

@@ -48,6 +48,8 @@ _OF_PAGE = """(
 
 def is_judged(filters: CallFilters) -> bool:
     """True where the calls are chosen by what people said of them (not by nobody having said anything)."""
+    if filters.rating_name is not None:
+        return False  # what its mean is, only all of an answer's ratings say
     return filters.rating in ("up", "down", "any") or filters.has is not None or filters.flag is not None
 
 

@@ -16,7 +16,7 @@ from heedloop.schema import AuthorKind
 from heedloop_server.errors import Invalid
 from heedloop_server.filters import CallFilters
 from heedloop_server.store.connection import ProjectStore
-from heedloop_server.store.filters import LANGUAGE, LANGUAGE_KEYS, cell_conditions, conditions
+from heedloop_server.store.filters import LANGUAGE, LANGUAGE_KEYS, SHARE, cell_conditions, conditions
 from heedloop_server.store.quality.hourly import (
     CELL_FIELDS,
     Plan,
@@ -35,6 +35,7 @@ __all__ = [
     "View",
     "answer_source",
     "expression",
+    "feedback_columns",
     "group_source",
     "judged_condition",
     "newest_thumbs",
@@ -60,12 +61,16 @@ SHORT = {
 """Settings of a query over a source."""
 _METADATA_KEY = re.compile(r"metadata\.(.{1,128})", re.DOTALL)
 
+_NAMED = ("rating_name", "rating_below", "rating_above", "rating_value")
 _COPIED = ("model", "prompt_name", "prompt_version", "service", "environment", "user_id", "session_id")
 
 
 @dataclass(frozen=True, slots=True)
 class View:
     """What is looked at: the calls that `filters` take, as authors of one kind rated them.
+
+    With `rating` the ratings of that name count instead of thumbs: those that its own filters call low (`rating_below`,
+    not `rating_above`, `rating_value`; else the lower half of the scale) as thumbs down, by any author unless `filters` name one.
 
     `memo` holds the prints of the periods asked about, for as long as one request lasts; views made by `over` share it.
     """
@@ -76,11 +81,22 @@ class View:
         default_factory=dict[tuple[datetime, datetime], Prints], compare=False, repr=False
     )
 
+    rating: CallFilters | None = None
+
+    @classmethod
+    def of(cls, filters: CallFilters) -> View:
+        """The view that a request's filters ask for: a named rating in them says what counts as the rating."""
+        author_kind = filters.author_kind or "end_user"
+        if filters.rating_name is None:
+            return cls(filters, author_kind)
+        # with `rating` they also choose the answers
+        kept = filters if filters.rating is not None else filters.model_copy(update=dict.fromkeys(_NAMED))
+        return cls(kept, author_kind, rating=filters)
+
     def over(self, since: datetime, until: datetime) -> View:
         """The same view of another period."""
-        return View(
-            self.filters.model_copy(update={"since": since, "until": until}), self.author_kind, self.memo
-        )
+        moved = self.filters.model_copy(update={"since": since, "until": until})
+        return View(moved, self.author_kind, self.memo, self.rating)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +236,7 @@ def thumb_source(
 def _is_of_thumbs(view: View) -> bool:
     """True where the calls are chosen by the very thumbs that are counted, so that those alone need to be asked."""
     by = view.filters.author_kind or "end_user"
-    return view.filters.rating in ("up", "down", "any") and by == view.author_kind
+    return view.rating is None and view.filters.rating in ("up", "down", "any") and by == view.author_kind
 
 
 _ONLY = {
@@ -256,7 +272,7 @@ def sample_source(view: View) -> Source:
     """As `thumb_source`, of answers that annotators judged because they were drawn with a known probability."""
     params: dict[str, Any] = {}
     everything = Plan(ranges=(view.filters.period(),))
-    annotators = View(view.filters, "annotator")
+    annotators = View(view.filters, "annotator", rating=view.rating)
     return Source(_thumb_sums(newest_thumbs(annotators, everything, (), params, drawn=True), ()), params)
 
 
@@ -295,7 +311,7 @@ class _Asked:
         params: dict[str, Any] = {}
         over = cell_conditions(view.filters, params)
         period = view.filters.period()
-        if over is None or not all(c in CELL_FIELDS for c in wanted):
+        if view.rating is not None or over is None or not all(c in CELL_FIELDS for c in wanted):
             return cls(wanted, Plan(ranges=(period,)), "0", frozenset(), {})
         plan = make_plan(read_prints(project, view), *period, keys={*keys, *over.keys}, days=days)
         return cls(wanted, plan, over.sql, over.columns, params)
@@ -318,6 +334,11 @@ class _Asked:
         chosen = "".join(f", {c}" for c in wanted)
         first = f"SELECT at{more}{chosen} FROM ({cells})"  # noqa: S608
         return Source(f"{first} UNION ALL {raw}" if self.plan.ranges else first, bound)
+
+
+def feedback_columns(column: str) -> str:
+    """The SQL of a column to group by, over `feedback`, which copies it from its call."""
+    return {**CELL_FIELDS, **_RAW_FIELDS}[column][0]
 
 
 def _named(column: str, place: int) -> str:
@@ -403,6 +424,8 @@ def newest_thumbs(
     Answers are told apart by a 64-bit hash of their ids: grouping by 24 bytes takes five times as long, and two of ten
     million answers share a hash with a probability of 3 in a million.
     """
+    if view.rating is not None:
+        return _named_ratings(view, view.rating, plan, columns, params, drawn=drawn, ids=ids)
     params["thumb_kind"] = view.author_kind
     only = "is_thumb AND name = 'thumb' AND author_kind = {thumb_kind:String}"
     if drawn:
@@ -418,3 +441,56 @@ def newest_thumbs(
             any(call_probability) AS p{chosen}
         FROM ({_judgements(view, plan, columns, only, params)})
         GROUP BY cityHash64(trace_id, span_id)"""  # noqa: S608
+
+
+def _named_ratings(
+    view: View,
+    rating: CallFilters,
+    plan: Plan,
+    columns: Sequence[str],
+    params: dict[str, Any],
+    *,
+    drawn: bool,
+    ids: bool,
+) -> str:
+    """`newest_thumbs` of a named rating: an answer is `up` unless its ratings are low as `View.rating` says."""
+    params["named"] = rating.rating_name
+    author = "annotator" if drawn else rating.author_kind
+    only = "kind = 'rating' AND name = {named:String}"
+    if author is not None:
+        params["named_by"] = author
+        only += " AND author_kind = {named_by:String}"
+    if drawn:
+        only += " AND sampling_probability IS NOT NULL"
+    named = ", ".join(_named(c, 0) for c in columns)
+    chosen = "".join(f", any({c}) AS {c}" for c in columns)
+    if ids:
+        chosen += ", any(trace_id) AS trace, any(span_id) AS span"
+    ranges = ranges_condition(plan.ranges, "call_time", params)
+    return f"""
+        SELECT
+            any(at) AS at,
+            {_is_high(rating, params)} AS up,
+            argMax(1 / ifNull(sampling_probability, 1), (version, feedback_id)) AS w,
+            any(call_probability) AS p{chosen}
+        FROM (
+            SELECT trace_id, span_id, feedback_id, label, score, record, version, sampling_probability, call_probability,
+                call_time AS at{", " + named if named else ""}
+            FROM feedback FINAL
+            WHERE {judged_condition(view, params)} AND {ranges} AND {only}
+        )
+        GROUP BY cityHash64(trace_id, span_id)
+        HAVING up IS NOT NULL"""  # noqa: S608
+
+
+def _is_high(rating: CallFilters, params: dict[str, Any]) -> str:
+    if rating.rating_value is not None:
+        params["low_value"] = rating.rating_value
+        return "topK(1)(label)[1] != {low_value:String}"
+    if rating.rating_below is not None:
+        params["low_below"] = rating.rating_below
+        return "avg(score) >= {low_below:Float64}"
+    if rating.rating_above is not None:
+        params["high_above"] = rating.rating_above
+        return "avg(score) > {high_above:Float64}"
+    return f"avg({SHARE}) >= 0.5"
