@@ -1,7 +1,8 @@
 """Judgements through the real Label Studio and through Argilla's own models, and back: nothing changes.
 
-Each tool lives in an environment of its own: `HEEDLOOP_LABEL_STUDIO` names its `label-studio` command (1.23) and
-`HEEDLOOP_ARGILLA` the Python that has argilla (2.8). Without them these tests are skipped.
+Each tool lives in an environment of its own: `HEEDLOOP_LABEL_STUDIO` names its `label-studio` command (1.23), or the
+address of one that runs already with the user token below, and `HEEDLOOP_ARGILLA` the Python that has argilla (2.8).
+Without them these tests are skipped.
 """
 
 import json
@@ -173,6 +174,30 @@ def test_drafts_and_skips_arrive_as_what_they_are(world: World, queue: str) -> N
 
 
 class LabelStudio:
+    """Label Studio's REST API."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def ask(self, method: str, path: str, body: Any = None, **params: Any) -> Any:
+        headers = {"Authorization": f"Token {TOKEN}"}
+        answer = requests.request(
+            method, f"{self.url}/api/{path}", json=body, params=params, headers=headers, timeout=300
+        )
+        assert answer.ok, (answer.status_code, answer.text[:2000])
+        return answer.json()
+
+    def project(self, config: str) -> str:
+        made = self.ask("POST", "projects/", {"title": "from heedloop", "label_config": config})
+        return f"projects/{made['id']}"
+
+    def there_and_back(self, entries: list[Any], config: str) -> list[Any]:
+        project = self.project(config)
+        self.ask("POST", f"{project}/import", entries)
+        return self.ask("GET", f"{project}/export", exportType="JSON", download_all_tasks="true")
+
+
+class OwnLabelStudio(LabelStudio):
     """A Label Studio server of its own on a free port."""
 
     def __init__(self, folder: Path) -> None:
@@ -198,39 +223,28 @@ class LabelStudio:
         self.log = (folder / "log").open("wb")
         self.process = subprocess.Popen(command, env=env, stdout=self.log, stderr=subprocess.STDOUT)
 
+        super().__init__(f"http://127.0.0.1:{self.port}")
+
     def wait(self, timeout_s: float = 300) -> None:
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:
             try:
-                if requests.get(f"http://127.0.0.1:{self.port}/health", timeout=5).ok:
+                if requests.get(f"{self.url}/health", timeout=5).ok:
                     return
             except requests.ConnectionError:
                 assert self.process.poll() is None, "Label Studio ended"
             time.sleep(0.5)
         raise TimeoutError("Label Studio does not answer")
 
-    def ask(self, method: str, path: str, body: Any = None, **params: Any) -> Any:
-        url = f"http://127.0.0.1:{self.port}/api/{path}"
-        headers = {"Authorization": f"Token {TOKEN}"}
-        answer = requests.request(method, url, json=body, params=params, headers=headers, timeout=300)
-        assert answer.ok, (answer.status_code, answer.text[:2000])
-        return answer.json()
-
-    def project(self, config: str) -> str:
-        made = self.ask("POST", "projects/", {"title": "from heedloop", "label_config": config})
-        return f"projects/{made['id']}"
-
-    def there_and_back(self, entries: list[Any], config: str) -> list[Any]:
-        project = self.project(config)
-        self.ask("POST", f"{project}/import", entries)
-        return self.ask("GET", f"{project}/export", exportType="JSON", download_all_tasks="true")
-
 
 @pytest.fixture(scope="module")
 def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStudio]:
     if not LABEL_STUDIO:
         pytest.skip("HEEDLOOP_LABEL_STUDIO names no label-studio command: the real tool is not tested")
-    started = LabelStudio(tmp_path_factory.mktemp("label-studio"))
+    if LABEL_STUDIO.startswith("http"):
+        yield LabelStudio(LABEL_STUDIO)
+        return
+    started = OwnLabelStudio(tmp_path_factory.mktemp("label-studio"))
     try:
         started.wait()
         yield started

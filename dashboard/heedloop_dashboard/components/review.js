@@ -46,6 +46,9 @@ class Review {
   }
   async list() {
     const { queues } = await reviewCall("GET", "queues");
+    // what is due first stands first; the others stay newest first
+    const due = (q) => (q.due_at ? Date.parse(q.due_at) : Number.MAX_SAFE_INTEGER);
+    queues.sort((a, b) => due(a) - due(b));
     this.root.replaceChildren();
     drawQueues(this.root, queues, this.open);
     await this.saving.pump();
@@ -109,6 +112,7 @@ class Review {
     this.page.questions.scrollTop = 0;
     this.showProgress();
     this.showVersion(assignment);
+    if (assignment.remark) this.notice(`Sent back to you: ${assignment.remark}`);
     if (this.root.getBoundingClientRect().top < 0) this.root.scrollIntoView({ block: "start" });
     const first = this.widgets.find((w) => w.options.length && !w.has) || this.widgets.find((w) => w.options.length);
     if (first) { this.setActive(first); first.options[0].focus({ preventScroll: true }); } else this.setActive(this.widgets[0]);

@@ -7,6 +7,7 @@ from typing import Any, Literal, NotRequired
 from typing_extensions import TypedDict
 
 __all__ = [
+    "DeletedQueue",
     "DraftKept",
     "Filled",
     "Guidelines",
@@ -17,6 +18,8 @@ __all__ = [
     "Queue",
     "QueueChanges",
     "QueueList",
+    "Released",
+    "RemovedItems",
     "Reopened",
     "ReviewAssignment",
     "Worked",
@@ -80,8 +83,9 @@ class Queue(TypedDict):
     queue_id: str
     name: str
     description: str
-    status: Literal["open", "paused", "closed"]
+    status: Literal["open", "paused", "closed", "archived"]
     lease_s: int
+    questions_version: int
     questions: list[QuestionRecord]
     due_at: str | None
     show: list[str]
@@ -142,6 +146,7 @@ class ReviewAssignment(TypedDict):
     expires_at: str
     guideline_version: int
     revision: int
+    remark: str
     state: Literal["leased", "done", "skipped"]
     reason: str
     questions: list[str]
@@ -199,7 +204,7 @@ class DraftKept(TypedDict):
     expires_at: str
     guideline_version: int
     sent_back: bool
-    queue_status: Literal["open", "paused", "closed"]
+    queue_status: Literal["open", "paused", "closed", "archived"]
 
 
 class Mine(TypedDict):
@@ -207,6 +212,26 @@ class Mine(TypedDict):
 
     assignments: list[ReviewAssignment]
     next_cursor: str | None
+
+
+class DeletedQueue(TypedDict):
+    """A queue that was taken away."""
+
+    queue_id: str
+    deleted: bool
+
+
+class RemovedItems(TypedDict):
+    """What was taken out of a queue."""
+
+    removed: int
+    unknown: int
+
+
+class Released(TypedDict):
+    """How many leases were ended."""
+
+    released: int
 
 
 class GuidelineSent(TypedDict):
@@ -227,7 +252,7 @@ class QueueChanges(TypedDict, total=False):
 
     name: str
     description: str
-    status: Literal["open", "paused", "closed"]
+    status: Literal["open", "paused", "closed", "archived"]
     questions: list[dict[str, Any]]
     judgements_per_item: int
     lease_s: int

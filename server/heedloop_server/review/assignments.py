@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from heedloop_server.review.gold import GoldPlan
 from heedloop_server.review.queue import Queue
-from heedloop_server.store.review.assignments import Assignment, ReviewItem
+from heedloop_server.store.review.assignments import REMOVED, Assignment, ReviewItem
 
 __all__ = ["MAX_HELD", "Progress", "Work"]
 
@@ -62,6 +62,9 @@ class Work:
     def take_items(self, items: Iterable[ReviewItem]) -> None:
         """New or changed items."""
         for item in items:
+            if item.gold == REMOVED:
+                self.drop_items([item.item_id])
+                continue
             self.items[item.item_id] = item
             self._gold.pop(item.item_id, None)
             self._training.pop(item.item_id, None)

@@ -9,7 +9,7 @@ from heedloop.schema import Call, Feedback, answer_hash, format_time, to_json
 from heedloop_server.review.questions import Question, asked
 from heedloop_server.review.queue import Queue
 from heedloop_server.review.responses import Judgement, to_shown
-from heedloop_server.store.review.assignments import Assignment
+from heedloop_server.store.review.assignments import Assignment, remark_of
 
 __all__ = ["assignment_json", "facts_of", "suggestions_of"]
 
@@ -29,6 +29,7 @@ def assignment_json(
         "expires_at": format_time(a.expires_at),
         "guideline_version": a.guideline,
         "revision": a.revision,
+        "remark": remark_of(a),
         "state": a.state,
         "reason": a.reason if a.state == "skipped" else "",
         "questions": [q.name for q in asked(queue.questions, len(calls))],

@@ -9,7 +9,16 @@ from typing import Any, Literal, cast, get_args
 
 from heedloop.schema import SchemaError
 
-__all__ = ["ABOUT_ALL", "MAX_QUESTIONS", "Anchor", "Kind", "Question", "asked", "read_questions"]
+__all__ = [
+    "ABOUT_ALL",
+    "MAX_QUESTIONS",
+    "Anchor",
+    "Kind",
+    "Question",
+    "asked",
+    "read_questions",
+    "why_incompatible",
+]
 
 Kind = Literal["thumb", "scale", "category", "flags", "ranges", "text", "correction", "comparison", "ranking"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -110,6 +119,36 @@ class Question:
         out |= {n: getattr(self, n) for n in ("severity", "strength", "ordered") if n in fields}
         out |= {n: v for n in ("verdict_path", "verdict_pattern") if (v := getattr(self, n))}
         return out
+
+
+def why_incompatible(before: Sequence[Question], after: Sequence[Question]) -> str:
+    """Why answers to `before` would not be answers to `after`, with the way out; empty where they all are.
+
+    Titles, help, anchors, order, `required` and where a verdict is may change; categories and optional questions may come.
+    """
+    now = {q.name: q for q in after}
+    for old in before:
+        new = now.get(old.name)
+        if new is None:
+            return f"answers to {old.name!r} are stored, so the question has to stay; make it optional, or make a new queue"
+        if (new.kind, new.min, new.max, new.per_answer) != (old.kind, old.min, old.max, old.per_answer):
+            return (
+                f"answers to {old.name!r} are stored: its kind and its scale have to stay as they are. Add a question "
+                "under another name, or make a new queue"
+            )
+        gone = [c for c in old.choices if c not in new.choices]
+        if gone:
+            return (
+                f"{gone[0]!r} of {old.name!r} may have been chosen and has to stay; add categories, say in the help that "
+                "one is not to be used any more, or make a new queue"
+            )
+        if (old.severity, old.strength) > (new.severity, new.strength):
+            return f"{old.name!r} has answers with a severity or strength; leave it on, or make a new queue"
+    known = {q.name for q in before}
+    added = [q.name for q in after if q.name not in known and q.required]
+    if added:
+        return f"{added[0]!r} is new: what was judged has no answer to it. Make it optional (required: false), or make a new queue"
+    return ""
 
 
 def asked(questions: Sequence[Question], num_answers: int) -> list[Question]:

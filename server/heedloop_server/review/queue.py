@@ -13,7 +13,8 @@ from heedloop_server.review.questions import Question, read_questions
 
 __all__ = ["FACTS", "NO_GUIDELINE", "Guideline", "Queue", "changed", "new_queue", "queue_from_record"]
 
-STATUSES = ("open", "paused", "closed")
+STATUSES = ("open", "paused", "closed", "archived")
+"""What an admin may choose; a `deleted` queue is in no list and cannot be opened any more."""
 FACTS = (
     "model",
     "provider",
@@ -70,6 +71,7 @@ class Queue:
         suggestions: show what models and code said about the answer, under the names of the questions.
         annotators: author ids that may work in it; empty for every key with the scope `annotate`.
         judged_from: judgements under older guidelines than this count no more (they were sent back).
+        questions_version: counts the changes of the questions; the audit log has those of before.
         seed: what decides where gold items come; told to nobody.
     """
 
@@ -89,6 +91,7 @@ class Queue:
     created_by: str = ""
     judged_from: int = 0
     seed: str = ""
+    questions_version: int = 1
 
     def admits(self, annotator: str) -> bool:
         """True where this annotator may work in it."""
@@ -104,7 +107,7 @@ class Queue:
 
     def for_annotator(self) -> dict[str, Any]:
         """What an annotator may know of it: nothing of the others, of gold or of how items are chosen."""
-        names = ("queue_id", "name", "description", "status", "lease_s")
+        names = ("queue_id", "name", "description", "status", "lease_s", "questions_version")
         return {n: getattr(self, n) for n in names} | {
             "questions": [q.to_json() for q in self.questions],
             "due_at": format_time(self.due_at) if self.due_at else None,

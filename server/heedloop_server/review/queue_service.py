@@ -37,6 +37,7 @@ from heedloop_server.store.review.assignments import (
     find_assignment,
     insert_assignments,
     read_assignments,
+    remark_of,
 )
 from heedloop_server.store.review.content import calls_at
 from heedloop_server.store.review.queues import find_queue, guidelines_of
@@ -122,6 +123,8 @@ class ReviewDesk:
         opened = self._enter(project, queue_id)
         try:
             with opened.lock:
+                if opened.queue.status == "deleted":
+                    raise NotFound(f"there is no queue {queue_id!r} in this project")
                 if not opened.loaded:
                     self._read(opened)
                     repair(self, opened)
@@ -321,6 +324,7 @@ class ReviewDesk:
         if known is not None:
             known = self.whole(opened, known)
             draft = as_shown(opened, known) if known.state == "done" else known.draft
+            reason = known.reason if remark_of(known) else reason
             return known.moved(
                 state="leased", leased_at=now, expires_at=until, guideline=opened.guideline.number, draft=draft, reason=reason, key_id=key_id
             )  # fmt: skip

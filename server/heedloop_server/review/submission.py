@@ -15,7 +15,7 @@ from heedloop_server.review.judgement import feedback_of, judged, taken_back
 from heedloop_server.review.queue_service import OpenQueue, ReviewDesk, as_shown
 from heedloop_server.review.responses import Judgement, check_judgement, to_stored
 from heedloop_server.review.training import Feedforward, compare
-from heedloop_server.store.review.assignments import REOPENED, Assignment
+from heedloop_server.store.review.assignments import REOPENED, Assignment, sent_back_with
 
 __all__ = [
     "Submitted",
@@ -24,7 +24,9 @@ __all__ = [
     "own",
     "record",
     "record_all",
+    "release",
     "reopen",
+    "send_back",
     "skip",
     "submit",
 ]
@@ -231,6 +233,36 @@ def reopen(
     return leased, _submitted(opened, leased, [], gone, {}, key_id)
 
 
+def send_back(desk: ReviewDesk, opened: OpenQueue, a: Assignment, remark: str, *, key_id: str) -> Submitted:
+    """A reviewer sends one judgement back: it is retracted, and its annotator is offered it first, with the remark.
+
+    Raises:
+        Conflict: it is no judgement, or the queue is closed.
+    """
+    _still_taken(opened)
+    if a.state != "done":
+        raise Conflict("there is no judgement to send back: it is not submitted")
+    leased, gone = reopen(desk, opened, a, key_id=key_id)
+    now = utc_now()
+    desk.keep(opened, [leased.moved(reason=sent_back_with(remark), expires_at=now - timedelta(seconds=10))])
+    return gone or Submitted(opened.queue.queue_id, [], key_id)
+
+
+def release(desk: ReviewDesk, opened: OpenQueue, annotator: str) -> int:
+    """End the running leases of an annotator, or everybody's where none is named; returns how many. Drafts are kept."""
+    now = utc_now()
+    running = [
+        a
+        for item_id in opened.work.items
+        for a in opened.work.of_item(item_id)
+        if a.state == "leased" and a.expires_at > now and annotator in ("", a.annotator)
+    ]
+    # ten seconds in the past: other servers leave a lease that long, because clocks differ
+    ended = now - timedelta(seconds=10)
+    desk.keep(opened, [a.touched(expires_at=ended) for a in desk.all_whole(opened, running)])
+    return len(running)
+
+
 def keep_draft(
     desk: ReviewDesk, opened: OpenQueue, a: Assignment, answers: Mapping[str, Any], *, key_id: str
 ) -> Assignment:
@@ -267,8 +299,10 @@ def _holding(desk: ReviewDesk, opened: OpenQueue, a: Assignment, key_id: str, an
 
 
 def _still_taken(opened: OpenQueue) -> None:
-    if opened.queue.status == "closed":
-        raise Conflict(f"the queue {opened.queue.name!r} is closed; nothing is taken in any more")
+    if opened.queue.status not in ("open", "paused"):
+        raise Conflict(
+            f"the queue {opened.queue.name!r} is {opened.queue.status}; nothing is taken in any more"
+        )
 
 
 def _calls(desk: ReviewDesk, opened: OpenQueue, a: Assignment) -> list[Call]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from heedloop_server.review.control.consensus import fit, gold_units
+from heedloop_server.review.control.copying import Copied, copied_pairs
 from heedloop_server.review.control.labels import Judged, Label, Unit, labels
 from heedloop_server.review.questions import Question
 from heedloop_server.statistics.consensus import AnnotatorQuality
@@ -86,6 +87,7 @@ def annotators(
         _question(question, judged, gold, found, right)
     _overall(found, right)
     _speed(found)
+    _copying(found, copied_pairs(questions, judged))
     return list(found.values())
 
 
@@ -208,6 +210,18 @@ def _judge(one: Annotator) -> None:
     if one.drift is not None and one.drift.high < 0:
         one.notes.append(f"right less often lately, by {-one.drift.estimate:.0%}")
     one.careless = bool(one.reasons)
+
+
+def _copying(found: Mapping[str, Annotator], pairs: Sequence[Copied]) -> None:
+    """Name the one who was later as the copier; where neither was, both are only noted."""
+    for pair in pairs:
+        what = f"{pair.num_equal} of {pair.num} judgements alike, where neither agrees with anybody else on more than {pair.usual:.0%}"
+        for author_id, other in ((pair.first, pair.second), (pair.second, pair.first)):
+            if pair.copier == author_id:
+                found[author_id].reasons.append(f"later than {other} and the same: {what}")
+                found[author_id].careless = True
+            elif pair.copier is None:
+                found[author_id].notes.append(f"the same as {other}: {what}")
 
 
 def _speed(found: Mapping[str, Annotator]) -> None:

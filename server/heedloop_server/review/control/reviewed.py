@@ -14,6 +14,7 @@ from heedloop_server.review.queue import Queue
 from heedloop_server.review.responses import draft_to_stored
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.review.assignments import (
+    REMOVED,
     Assignment,
     ReviewItem,
     changed_items,
@@ -141,7 +142,7 @@ def read_queue(project: ProjectStore, queue_id: str) -> ReviewedQueue | None:
     queue = find_queue(project, queue_id)
     if queue is None:
         return None
-    items = {i.item_id: i for i in changed_items(project, queue_id, None)[0]}
+    items = {i.item_id: i for i in changed_items(project, queue_id, None)[0] if i.gold != REMOVED}
     judged = [
         _judged(a)
         for a in judgements_of(project, queue_id)

@@ -17,7 +17,9 @@ from heedloop_server.http.openapi import accepts, answers
 from heedloop_server.review.control.adjudication import adjudication_feedback
 from heedloop_server.review.control.reviewed import ReviewedQueue, State, read_queue
 from heedloop_server.review.item_view import facts_of
+from heedloop_server.review.queue_service import ReviewDesk
 from heedloop_server.review.responses import check_judgement
+from heedloop_server.review.submission import record_all, send_back
 from heedloop_server.routes.review.control import reviewed
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.review.assignments import ReviewItem, find_item
@@ -113,6 +115,35 @@ def _calls(project: ProjectStore, item: ReviewItem) -> list[Call]:
     if any(t not in found for t in item.targets):
         raise Conflict("an answer of this item is not in the store any more: erased, or past its retention")
     return [found[t] for t in item.targets]
+
+
+class SendBack(TypedDict):
+    """Whose judgement of an item is sent back, and why."""
+
+    annotator: str
+    remark: str
+
+
+@router.post("/v1/review/items/{item_id}/send-back")
+@answers(ItemAnswer, also=[409])
+@accepts(SendBack)
+def post_send_back(
+    request: Request, who: Who, item_id: str, body: Annotated[dict[str, Any], Body()]
+) -> dict[str, Any]:
+    """Send one judgement back to its annotator with a remark: it is taken back, and they are asked first."""
+    project: ProjectStore = request.app.state.store.project(who.project)
+    queue_id, item = _item(project, item_id)
+    remark, annotator = body.get("remark"), body.get("annotator")
+    if not isinstance(remark, str) or not remark.strip() or len(remark) > MAX_REASON:
+        raise SchemaError("remark", f"must say why, in 1 to {MAX_REASON:,} characters")
+    desk: ReviewDesk = request.app.state.review
+    with desk.working(who.project, queue_id) as opened:
+        a = opened.work.of(item_id, annotator) if isinstance(annotator, str) else None
+        if a is None:
+            raise NotFound(f"{str(annotator)[:80]!r} has not judged this item")
+        gone = send_back(desk, opened, a, remark, key_id=who.key_id)
+    record_all(desk, who.project, queue_id, gone.feedback, who.key_id)
+    return _whole(project, reviewed(project, queue_id), item)
 
 
 @router.post("/v1/review/items/{item_id}/adjudicate")

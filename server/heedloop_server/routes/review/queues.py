@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from heedloop.schema import utc_now
 from heedloop_server.answers.review import (
+    DeletedQueue,
     Filled,
     Guidelines,
     NewGuideline,
@@ -19,6 +20,8 @@ from heedloop_server.answers.review import (
     Queue,
     QueueChanges,
     QueueList,
+    Released,
+    RemovedItems,
 )
 from heedloop_server.errors import Conflict, Invalid, NotFound, TooLarge
 from heedloop_server.filters import CallFilters
@@ -27,11 +30,13 @@ from heedloop_server.http.openapi import accepts, answers
 from heedloop_server.normalise.values import scrub
 from heedloop_server.review import queue as settings
 from heedloop_server.review.filling import add_gold, add_items, stored_targets, targets_of
+from heedloop_server.review.questions import why_incompatible
 from heedloop_server.review.queue import Guideline, changed, new_queue, read_guideline
 from heedloop_server.review.queue_service import OpenQueue, ReviewDesk
-from heedloop_server.review.submission import judged_anew, record_all
+from heedloop_server.review.submission import judged_anew, record_all, release
 from heedloop_server.store.admin.audit import write_audit
 from heedloop_server.store.connection import ProjectStore, Store
+from heedloop_server.store.review.assignments import REMOVED, insert_items
 from heedloop_server.store.review.queues import guidelines_of, insert_guideline, insert_queue, list_queues
 from heedloop_server.store.review.sources import (
     Disagreement,
@@ -58,10 +63,10 @@ MAX_AT_ONCE = 50_000
 
 @router.get("/v1/review/queues")
 @answers(QueueList)
-def get_queues(request: Request, who: Viewer) -> dict[str, Any]:
-    """The queues that the caller may work in; all of them for reviewers and admins."""
+def get_queues(request: Request, who: Viewer, archived: bool = False) -> dict[str, Any]:
+    """The queues that the caller may work in; all of them for reviewers and admins. Archived ones only where asked for."""
     store = cast(Store, request.app.state.store).project(who.project)
-    seen = [q for q in list_queues(store) if may_see(who, q)]
+    seen = [q for q in list_queues(store) if may_see(who, q) and (archived or q.status != "archived")]
     desk = desk_of(request)
     found: list[dict[str, Any]] = []
     for queue in seen:
@@ -106,18 +111,73 @@ def post_queue(request: Request, who: Admin, body: Json) -> dict[str, Any]:
 @answers(Queue, also=[409])
 @accepts(QueueChanges)
 def patch_queue(request: Request, who: Admin, queue_id: str, body: Json) -> dict[str, Any]:
-    """Change settings; the questions only while nothing was judged."""
+    """Change settings; once something was judged, questions only so that the answers stay answers to them."""
     with desk_of(request).working(who.project, queue_id) as opened:
         queue = changed(opened.queue, body)
-        if queue.questions != opened.queue.questions and opened.work.was_judged():
-            raise Conflict(
-                "the questions cannot change any more: answers to them are stored. Make a new queue",
-                field="questions",
-            )
+        details: dict[str, Any] = {"changed": sorted(body)}
+        if queue.questions != opened.queue.questions:
+            if opened.work.was_judged() and (
+                why := why_incompatible(opened.queue.questions, queue.questions)
+            ):
+                raise Conflict(why, field="questions")
+            queue = replace(queue, questions_version=opened.queue.questions_version + 1)
+            details |= {
+                "questions_version": queue.questions_version,
+                "questions_before": [q.to_json() for q in opened.queue.questions],
+            }
         insert_queue(opened.project, queue)
         opened.work.set_queue(queue)
-        write_audit(opened.project.store, who, "change_queue", queue_id, {"changed": sorted(body)})
+        write_audit(opened.project.store, who, "change_queue", queue_id, details)
         return queue_json(opened, who)
+
+
+@router.delete("/v1/review/queues/{queue_id}")
+@answers(DeletedQueue)
+def delete_queue(request: Request, who: Admin, queue_id: str) -> dict[str, Any]:
+    """Take a queue away. The judgements made in it are feedback and stay; to keep the queue to look at, archive it."""
+    with desk_of(request).working(who.project, queue_id) as opened:
+        queue = replace(opened.queue, status="deleted")
+        insert_queue(opened.project, queue)
+        opened.work.set_queue(queue)
+        write_audit(opened.project.store, who, "delete_queue", queue_id, {"name": queue.name})
+    return {"queue_id": queue_id, "deleted": True}
+
+
+class Removal(BaseModel):
+    """Items to take out of a queue."""
+
+    model_config = ConfigDict(extra="forbid")
+    item_ids: Annotated[list[Annotated[str, Field(max_length=64)]], Field(min_length=1, max_length=10_000)]
+
+
+@router.post("/v1/review/queues/{queue_id}/items/remove")
+@answers(RemovedItems)
+def remove_items(request: Request, who: Admin, queue_id: str, body: Removal) -> dict[str, Any]:
+    """Take items out: nobody is offered them any more, and they count nowhere. What was judged of them stays feedback."""
+    with desk_of(request).working(who.project, queue_id) as opened:
+        known = [i for i in dict.fromkeys(body.item_ids) if i in opened.work.items]
+        removed = [replace(opened.work.items[i], gold=REMOVED) for i in known]
+        insert_items(opened.project, queue_id, removed)
+        opened.work.take_items(removed)
+        write_audit(opened.project.store, who, "remove_items", queue_id, {"num": len(known)})
+    return {"removed": len(known), "unknown": len(set(body.item_ids)) - len(known)}
+
+
+class Release(BaseModel):
+    """Whose leases end; everybody's where nobody is named."""
+
+    model_config = ConfigDict(extra="forbid")
+    annotator: Annotated[str, Field(max_length=256)] = ""
+
+
+@router.post("/v1/review/queues/{queue_id}/release")
+@answers(Released)
+def release_leases(request: Request, who: Admin, queue_id: str, body: Release) -> dict[str, Any]:
+    """End leases now, so that others are offered the items; drafts are kept."""
+    with desk_of(request).working(who.project, queue_id) as opened:
+        num = release(desk_of(request), opened, body.annotator)
+        write_audit(opened.project.store, who, "release_leases", queue_id, {"num": num})
+    return {"released": num}
 
 
 def may_see(who: Principal, queue: settings.Queue) -> bool:

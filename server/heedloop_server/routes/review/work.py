@@ -206,7 +206,7 @@ def _further(
     now = utc_now()
     held = opened.work.held(who.author, now)
     others = [a for a in held if a.assignment_id not in holding]
-    chosen = [] if opened.queue.status == "closed" else others[:count]
+    chosen = others[:count] if opened.queue.status in ("open", "paused") else []
     desk.renew(opened, [*chosen, *(a for a in held if a.assignment_id in holding)])
     chosen = [opened.work.assignment(a.assignment_id) or a for a in chosen]
     if len(chosen) < count and opened.queue.status == "open":

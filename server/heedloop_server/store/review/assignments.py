@@ -14,6 +14,7 @@ from heedloop.schema import Feedback, from_json
 from heedloop_server.store.connection import ProjectStore, Row
 
 __all__ = [
+    "REMOVED",
     "REOPENED",
     "Assignment",
     "ReviewItem",
@@ -26,6 +27,8 @@ __all__ = [
     "insert_items",
     "judgements_of",
     "read_assignments",
+    "remark_of",
+    "sent_back_with",
     "standing_feedback",
     "unfinished_of",
     "unrecorded",
@@ -43,7 +46,7 @@ class ReviewItem:
     Attributes:
         targets: (trace id, span id) of each answer, hexadecimal.
         call_times: start time of each answer's call, which its content is read by.
-        gold: '' for an ordinary item, `gold` or `training`.
+        gold: '' for an ordinary item, `gold`, `training`, or `removed` for one that was taken out of its queue.
         expected: of gold: question -> answer, in the order of `targets`.
         reason: why a source took it.
     """
@@ -384,7 +387,7 @@ def unrecorded(project: ProjectStore, queue_id: str) -> list[Assignment]:
         FROM review_assignments FINAL
         WHERE project_id = {{project:String}}
           AND queue_id = {{queue:String}}
-          AND ((state = 'leased' AND reason = '{REOPENED}')
+          AND ((state = 'leased' AND startsWith(reason, '{REOPENED}'))
                OR (state = 'done'
                    AND notEmpty(feedback_ids)
                    AND (replaceAll(toString(assignment_id), '-', ''), toString(revision)) NOT IN (
@@ -415,7 +418,20 @@ def standing_feedback(project: ProjectStore, item_id: str, annotator: str) -> li
 
 
 REOPENED = "reopened"
-"""The `reason` of an assignment whose judgement was taken back by its annotator and not made anew yet."""
+"""How the `reason` of an assignment begins whose judgement was taken back and not made anew yet; after `_REMARK` a reviewer's remark."""
+_REMARK = "\x1f"
+REMOVED = "removed"
+"""The `gold` of an item that was taken out of its queue: a row that says so reaches other servers, a missing one does not."""
+
+
+def sent_back_with(remark: str) -> str:
+    """The `reason` of an assignment whose judgement a reviewer sent back."""
+    return f"{REOPENED}{_REMARK}{remark}"
+
+
+def remark_of(a: Assignment) -> str:
+    """What a reviewer said when they sent the judgement back; empty where nobody did."""
+    return a.reason.partition(_REMARK)[2] if a.reason.startswith(REOPENED) and a.state == "leased" else ""
 
 
 # ------------------------------------------------------------------------------------------------------------- details

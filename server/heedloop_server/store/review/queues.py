@@ -32,13 +32,14 @@ def find_queue(project: ProjectStore, queue_id: str) -> Queue | None:
         {"queue": queue_id},
         **project.fresh,
     )
-    return queue_from_record(json.loads(row["record"])) if row else None
+    queue = queue_from_record(json.loads(row["record"])) if row else None
+    return None if queue is None or queue.status == "deleted" else queue
 
 
 def list_queues(project: ProjectStore) -> list[Queue]:
     """All queues, the newest first."""
     rows = project.rows("SELECT record FROM review_queues FINAL WHERE project_id = {project:String}")
-    found = [queue_from_record(json.loads(r["record"])) for r in rows]
+    found = [q for r in rows if (q := queue_from_record(json.loads(r["record"]))).status != "deleted"]
     return sorted(found, key=lambda q: (q.created_at, q.queue_id), reverse=True)
 
 
