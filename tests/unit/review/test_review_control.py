@@ -12,11 +12,12 @@ import pytest
 from heedloop_server.review.control.agreement import agreement_by_slice, agreement_of_question
 from heedloop_server.review.control.annotators import annotators
 from heedloop_server.review.control.bias import AnswerFacts, bias
-from heedloop_server.review.control.confusion import as_labels, confusion, confusion_by_slice
+from heedloop_server.review.control.confusion import Labelled, as_labels, confusion, confusion_by_slice
 from heedloop_server.review.control.consensus import consensus_of_question
+from heedloop_server.review.control.copying import copied_pairs
 from heedloop_server.review.control.labels import Judged, labels
-from heedloop_server.review.questions import Question
-from heedloop_server.statistics.agreement import krippendorff_alpha
+from heedloop_server.review.questions import Question, read_questions
+from heedloop_server.statistics.agreement import cohen_kappa, confusion_table, krippendorff_alpha
 from heedloop_server.statistics.consensus import dawid_skene, majority_vote
 
 START = datetime(2026, 3, 1, tzinfo=timezone.utc)
@@ -266,17 +267,17 @@ def test_confusion_of_people_and_a_judge():
     said = [judged(f"i{i}", w, {"thumb": i % 2}) for i in range(40) for w in "abc"]
     people = as_labels(consensus_of_question(THUMB, said, method="majority"))
     judge = {(f"i{i}", "0"): i % 2 if i < 30 else 1 for i in range(40)}
-    found = confusion(THUMB, people, judge)
+    found = confusion(THUMB, people, Labelled(judge))
     assert found["table"] == [[15, 5], [0, 20]]
     assert found["accuracy"]["estimate"] == pytest.approx(35 / 40)
     slices = confusion_by_slice(
-        THUMB, people, judge, {f"i{i}": "old" if i < 30 else "new" for i in range(40)}
+        THUMB, people, Labelled(judge), {f"i{i}": "old" if i < 30 else "new" for i in range(40)}
     )
     assert [(s["value"], s["n"], s["accuracy"]["estimate"]) for s in slices] == [
         ("old", 30, 1.0),
         ("new", 10, 0.5),
     ]
-    assert confusion(THUMB, {}, judge)["accuracy"] is None
+    assert confusion(THUMB, {}, Labelled(judge))["accuracy"] is None
 
 
 def test_majority_is_the_plain_count():
@@ -288,3 +289,68 @@ def test_nobody_is_careless_where_there_is_nothing_to_tell_apart():
     said += [judged(f"i{i}", "wrong", {"thumb": 0}) for i in range(30)]
     careless = {a.author_id: a.careless for a in annotators([THUMB], said, {})}
     assert careless == {"a": False, "b": False, "c": False, "wrong": True}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_order_in_which_categories_are_listed_says_nothing(seed):
+    """Alpha of unordered categories is nominal; declared ordered, it is ordinal and depends on the order."""
+    rng = random.Random(seed)
+    names = ["refunds", "delivery", "warranty", "account", "billing"]
+    judged = [
+        Judged(
+            f"i{n}", who, {"topic": names[n % 5] if rng.random() < 0.75 else rng.choice(names[::4])}, START
+        )
+        for n in range(60)
+        for who in ("a", "b")
+    ]
+    shuffled = rng.sample(names, 5)
+
+    def alpha(categories, **more):
+        question = {"name": "topic", "kind": "category", "categories": categories, **more}
+        found = agreement_of_question(read_questions([question])[0], judged)
+        return found["metric"], found["alpha"]["estimate"]
+
+    assert alpha(names)[0] == "nominal"
+    assert alpha(names)[1] == pytest.approx(alpha(shuffled)[1])
+    assert alpha(names, ordered=True)[0] == "ordinal"
+    assert alpha(names, ordered=True)[1] != pytest.approx(alpha(names)[1])
+
+
+@pytest.mark.parametrize("distance", ["ordinal", "interval"])
+def test_scales_choose_their_distance_and_have_a_weighted_kappa(distance):
+    rng = random.Random(1)
+    question = read_questions([{"name": "s", "kind": "scale", "min": 1, "max": 9, "distance": distance}])[0]
+    values = {who: [] for who in "ab"}
+    for _ in range(80):
+        truth = rng.choice([1, 2, 5, 9])
+        for who in "ab":
+            values[who].append(max(1, min(9, truth + rng.choice([-1, 0, 0, 1]))))
+    judged = [Judged(f"i{n}", who, {"s": v}, START) for who in "ab" for n, v in enumerate(values[who])]
+    found = agreement_of_question(question, judged)
+    assert found["metric"] == distance
+    table = confusion_table(values["a"], values["b"], range(1, 10))
+    expected = cohen_kappa(table, weights="quadratic")
+    kappa = found["weighted_kappa"]
+    assert kappa["estimate"] == pytest.approx(expected)
+    assert kappa["low"] < expected < kappa["high"]
+
+
+def test_a_copier_is_named_and_an_honest_pair_is_not():
+    """Five honest annotators of 85%, one who submits what another one did a minute before."""
+    rng = random.Random(4)
+    judged = []
+    for n in range(80):
+        truth = rng.choice("abcde")
+        said = {
+            w: truth if rng.random() < 0.85 else rng.choice("abcde") for w in ("g1", "g2", "g3", "g4", "g5")
+        }
+        for who, label in (*said.items(), ("copier", said["g1"])):
+            at = START + timedelta(minutes=5 * n + (1 if who == "copier" else 0), seconds=rng.randint(0, 40))
+            judged.append(Judged(f"i{n}", who, {"topic": label}, at))
+    question = read_questions([{"name": "topic", "kind": "category", "categories": list("abcde")}])
+    [pair] = copied_pairs(question, judged)
+    assert ({pair.first, pair.second}, pair.copier) == ({"g1", "copier"}, "copier")
+    records = {a.author_id: a for a in annotators(question, judged, {})}
+    assert [a for a, r in records.items() if r.careless] == ["copier"]
+    assert "g1" in " ".join(records["copier"].reasons)
+    assert copied_pairs(question, [j for j in judged if j.annotator != "copier"]) == []

@@ -198,7 +198,7 @@ def count_marks(project: ProjectStore, filters: CallFilters, field: str | None) 
     columns = sorted(value.columns) if value is not None else []
     copied = "".join(f", any({feedback_columns(c)}) AS {c}" for c in columns)
     where = judged_condition(View(filters), params)
-    return project.rows(
+    rows = project.rows(
         f"""
         SELECT
             {value.sql if value is not None else "''"} AS place,
@@ -209,7 +209,7 @@ def count_marks(project: ProjectStore, filters: CallFilters, field: str | None) 
         FROM (
             SELECT
                 any(call_answer_chars) AS chars,
-                groupArrayIf((name, label), kind = 'flag') AS every,
+                groupArrayIf(concat(name, '\x1f', label), kind = 'flag') AS every,
                 arrayDistinct(every) AS marks{copied}
             FROM feedback FINAL
             WHERE {where} AND author_kind IN {{by:Array(String)}}
@@ -221,3 +221,11 @@ def count_marks(project: ProjectStore, filters: CallFilters, field: str | None) 
         """,  # noqa: S608
         params,
     )
+    return [r | {n: _by_name(r[n]) for n in ("num_having", "num_marks")} for r in rows]
+
+
+def _by_name(counts: Mapping[str, int]) -> dict[tuple[str, str], int]:
+    """(name, category) -> number, of what the query tells apart by one text."""
+    return {
+        (name, label): int(num) for key, num in counts.items() for name, _, label in [key.partition("\x1f")]
+    }
