@@ -65,7 +65,7 @@ __all__ = [
     "Unreachable",
 ]
 
-ReviewMethod = Literal["GET", "POST", "PUT", "PATCH"]
+ReviewMethod = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 ReviewFormat = Literal["jsonl", "label_studio", "argilla"]
 P = ParamSpec("P")
 T = TypeVar("T")

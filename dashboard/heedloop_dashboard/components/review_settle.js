@@ -26,6 +26,11 @@ class Settling extends Review {
     this.show(assignment, kept || this.item.adjudicated?.answers || {}, "");
     this.page.save.firstChild.textContent = "Save the word";
     this.drawJudgements();
+    if (this.data.admin) {
+      const b = this.page.save.parentElement.appendChild(el("button", "rv-button", "Remove from the queue"));
+      b.type = "button";
+      b.addEventListener("click", () => this.remove());
+    }
     if (this.item.adjudicated) this.offerGold();
   }
   wayBack() {
@@ -57,6 +62,10 @@ class Settling extends Review {
       const b = last.appendChild(el("td")).appendChild(el("button", "rv-button", "Begin with this"));
       b.type = "button"; b.setAttribute("aria-label", `Begin with the answers of ${column.name}`);
       b.addEventListener("click", () => this.begin(column.answers));
+      if (!judgements.some((j) => j.annotator === column.name)) continue;
+      const back = b.parentElement.appendChild(el("button", "rv-button", "Send back"));
+      back.type = "button"; back.setAttribute("aria-label", `Send the judgement of ${column.name} back to them, with your reason as the remark`);
+      back.addEventListener("click", () => this.sendBack(column.name));
     }
     this.page.left.after(box);
   }
@@ -67,6 +76,30 @@ class Settling extends Review {
     if (question.kind === "comparison") return (value.preferred === null ? "equal" : letter(value.preferred) + " is better") + (value.all_bad ? ", both bad" : "");
     if (question.kind === "ranges") return [value].flat(2).filter(Boolean).map((r) => `${r.label}: \u201c${clip(Array.from(this.item.answers[0].text).slice(r.start, r.end).join(""), 30)}\u201d`).join("; ") || "none";
     return inWords(question, value) || "none";
+  }
+  // The reason field holds the remark: it is what the annotator reads.
+  async sendBack(annotator) {
+    if (!this.reason.value.trim()) { this.reason.focus(); this.notice("Say why: the annotator reads it.", 2500); return; }
+    try {
+      this.item = await reviewCall("POST", `items/${encodeURIComponent(this.item.item_id)}/send-back`, { annotator, remark: this.reason.value.trim() });
+      this.reason.value = "";
+      this.page.left.parentElement.querySelector(".rv-judgements")?.remove();
+      this.drawJudgements();
+      this.notice(`Sent back: ${annotator} is asked first, with your remark.`, 3500);
+    } catch (e) {
+      if (!(e instanceof Refused)) throw e;
+      this.notice(`Not sent back: ${e.message}`);
+    }
+  }
+  async remove() {
+    try {
+      await reviewCall("POST", `queues/${encodeURIComponent(this.data.queue)}/items/remove`, { item_ids: [this.item.item_id] });
+      this.notice("It is out of the queue; what was judged of it stays feedback.", 3500);
+      await this.offerNext();
+    } catch (e) {
+      if (!(e instanceof Refused)) throw e;
+      this.notice(`Not removed: ${e.message}`);
+    }
   }
   begin(answers) {
     this.saving.kept.put("past/" + this.item.item_id, answers);

@@ -41,8 +41,9 @@ _ALLOWED = tuple(
         ("PUT", rf"assignments/{_ID}/draft"),
         ("POST", rf"assignments/{_ID}/(submit|skip|reopen)"),
         ("GET", rf"queues/{_ID}/items"),
+        ("POST", rf"queues/{_ID}/items/remove"),
         ("GET", rf"items/{_ID}"),
-        ("POST", rf"items/{_ID}/adjudicate"),
+        ("POST", rf"items/{_ID}/(adjudicate|send-back)"),
         ("POST", rf"queues/{_ID}/gold"),
     )
 )

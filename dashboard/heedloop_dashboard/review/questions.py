@@ -36,7 +36,16 @@ def to_fields(question: Mapping[str, Any]) -> dict[str, Any]:
         "min": question.get("min", 1),
         "max": question.get("max", 5),
         "anchors": anchor_lines(question.get("anchors") or []),
+        "ordered": question.get("ordered", False),
+        "distance": question.get("distance", "ordinal"),
+        "verdict": _verdict_text(question),
     }
+
+
+def _verdict_text(question: Mapping[str, Any]) -> str:
+    """A path as it is, a pattern between slashes."""
+    pattern = question.get("verdict_pattern")
+    return f"/{pattern}/" if pattern else str(question.get("verdict_path") or "")
 
 
 def from_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,6 +70,11 @@ def from_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
         question[_CHOICES[kind]] = lines(fields["choices"])
         if not question[_CHOICES[kind]]:
             raise ValueError(f"{title or name}: write what there is to choose from, one a line.")
+    if kind == "category":
+        question["ordered"] = fields["ordered"]
+    if kind in ("thumb", "scale", "category") and (verdict := fields["verdict"].strip()):
+        is_pattern = len(verdict) > 2 and verdict[0] == verdict[-1] == "/"
+        question |= {"verdict_pattern": verdict[1:-1]} if is_pattern else {"verdict_path": verdict}
     if kind in ("flags", "ranges"):
         question["severity"] = fields["severity"]
     if kind == "comparison":
@@ -70,6 +84,7 @@ def from_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
             "min": int(fields["min"]),
             "max": int(fields["max"]),
             "anchors": parse_anchors(fields["anchors"]),
+            "distance": fields["distance"],
         }
     return question  # fmt: skip
 

@@ -25,7 +25,7 @@ FACTS = {
     "environment": "Environment", "tags": "Tags", "start_time": "Time", "duration_ms": "Duration",
     "input_tokens": "Tokens in", "output_tokens": "Tokens out", "cost": "Cost", "status": "Status",
 }  # fmt: skip
-STATUSES = {"open": "Open", "paused": "Paused", "closed": "Closed"}
+STATUSES = {"open": "Open", "paused": "Paused", "closed": "Closed", "archived": "Archived"}
 
 
 def show_new() -> None:
@@ -105,7 +105,10 @@ def _make(draft: Mapping[str, Any], settings: Mapping[str, Any], guideline: Mapp
 
 def _questions(draft: dict[str, Any]) -> None:
     with panels.panel("questions"):
-        panels.header("Questions", "Asked in this order; once something was judged they stay as they are")
+        panels.header(
+            "Questions",
+            "Asked in this order; once something was judged, wording, help and more categories can still change",
+        )
         for place, question in enumerate(draft["questions"]):
             _question(draft, place, question)
         with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -163,10 +166,21 @@ def _specific(key: str, question: Mapping[str, Any]) -> None:
     kind = question["kind"]
     if kind in ("category", "flags", "ranges"):
         label = {
-            "category": "Categories, the worst first, one a line",
+            "category": "Categories, one a line",
             "flags": "Categories, one a line",
         }.get(kind, "Labels, one a line")
         st.text_area(label, value=question["choices"], key=f"{key}_choices", height=120)
+    if kind == "category":
+        st.checkbox("They go from worst to best", value=question["ordered"], key=f"{key}_ordered")
+    if kind in ("thumb", "scale", "category"):
+        st.text_input(
+            "Where a model's own verdict is",
+            value=question["verdict"],
+            max_chars=1000,
+            key=f"{key}_verdict",
+            placeholder="Found by itself",
+            help="For answers that are verdicts: a path in their JSON such as result.label, or a pattern such as /Verdict: (.+)/",
+        )
     if kind in ("flags", "ranges"):
         st.checkbox("Ask how severe", value=question["severity"], key=f"{key}_severity")
     if kind == "comparison":
@@ -258,6 +272,45 @@ def settings_form(queue: Mapping[str, Any]) -> None:
     kept = [f for f in queue.get("show") or [] if f not in FACTS]
     body["show"] = [*body["show"], *kept]
     _said(write(Client.review, "PATCH", f"queues/{queue['queue_id']}", body))
+
+
+def questions_form(queue: Mapping[str, Any]) -> None:
+    """Change the questions of a queue that is there; the server says why where stored answers forbid it."""
+    name = f"heedloop_questions_{queue['queue_id']}_{queue.get('questions_version', 1)}"
+    draft: dict[str, Any] = st.session_state.setdefault(
+        name,
+        {
+            "key": name,
+            "next": len(queue["questions"]),
+            "questions": [{"id": i, **to_fields(q)} for i, q in enumerate(queue["questions"])],
+        },
+    )
+    _questions(draft)
+    if not st.button("Save the questions", type="primary", key=f"{name}_save"):
+        return
+    try:
+        questions = [from_fields(_asked(draft["key"], q)) for q in draft["questions"]]
+    except ValueError as err:
+        st.text(str(err))
+        return
+    _said(write(Client.review, "PATCH", f"queues/{queue['queue_id']}", {"questions": questions}))
+
+
+def upkeep(queue: Mapping[str, Any]) -> None:
+    """Leases that are ended, and a queue that is taken away."""
+    with panels.panel("upkeep"):
+        panels.header("Upkeep", "Drafts are kept; judgements stay feedback, whatever becomes of the queue")
+        leased = (queue.get("counts") or {}).get("leased") or 0
+        path = f"queues/{queue['queue_id']}"
+        if st.button(f"Give back what is in hand ({leased:,})", disabled=not leased, key="release_leases"):
+            _said(write(Client.review, "POST", f"{path}/release", {}))
+        sure = st.checkbox("I want to delete this queue", key=f"{path}_sure")
+        if st.button("Delete the queue", disabled=not sure, key="delete_queue"):
+            answer = write(Client.review, "DELETE", path)
+            if answer.error is not None:
+                panels.problem(answer.error)
+            else:
+                go(Open("review-queues"))
 
 
 def _said(answer: Any) -> None:

@@ -10,6 +10,8 @@ import streamlit as st
 from heedloop.client import Client
 from heedloop_dashboard import components, filters, panels, words
 from heedloop_dashboard.fetch import Answer, ask, read_page
+from heedloop_dashboard.navigation import Open
+from heedloop_dashboard.views import league
 
 __all__ = ["agreement", "annotators"]
 
@@ -21,6 +23,7 @@ MEASURES = {
     "percent": "Percent",
     "cohen": "Cohen \u03ba",
     "fleiss": "Fleiss \u03ba",
+    "weighted_kappa": "Weighted \u03ba",
     "alpha": "Krippendorff \u03b1",
     "gwet_ac1": "Gwet AC1",
     "range_overlap": "Overlap of marks",
@@ -56,7 +59,47 @@ def agreement(queue: Mapping[str, Any]) -> None:
             "95% intervals by bootstrap over answers; a dash is undefined, such as with one judgement each",
         )
         _agreement(answers["agreement"], queue)
-    _confusion(answers["confusion"], queue, AGAINST[against])
+    _confusion(answers["confusion"], queue, against)
+    if st.query_params.get("question"):
+        _compared(queue, against)
+    if any(q["kind"] in ("comparison", "ranking") for q in queue["questions"]):
+        _league(queue)
+
+
+def _league(queue: Mapping[str, Any]) -> None:
+    """Who wins in this queue's comparisons, of all time."""
+    found = ask(Client.quality_league, "model", queue=queue["queue_id"], since="2000-01-01T00:00:00Z")
+    league.show(read_page(league=found)["league"], "model", "model")
+
+
+def _compared(queue: Mapping[str, Any], against: str) -> None:
+    """The answers of the cell that the URL names."""
+    names = ("question", "people", "other", "left_out")
+    chosen = {n: st.query_params.get(n) for n in names if st.query_params.get(n)}
+    path = f"queues/{queue['queue_id']}/confusion/answers"
+    answer = read_page(cell=ask(Client.review, "GET", path, against=against, limit=200, **chosen))["cell"]
+    with panels.panel("cell"):
+        panels.header("The answers of this cell", "Select one to read everybody's judgement")
+        if answer.error is not None:
+            panels.problem(answer.error)
+            return
+        heads = [
+            {"key": "asked", "label": "Asked", "kind": "wide"},
+            {"key": "people", "label": "People", "kind": ""},
+            {"key": "other", "label": AGAINST[against], "kind": ""},
+        ]
+        rows = [
+            {
+                "cells": [
+                    a["asked"] or a["trace_id"][:8],
+                    str(a["people"]),
+                    words.NONE if a["other"] is None else str(a["other"]),
+                ],
+                "open": Open("review-queues", {"queue": queue["queue_id"], "item": a["item_id"]}).to_json(),
+            }
+            for a in answer.value["answers"]
+        ]
+        components.table("cell_rows", heads, rows, caption="Answers of the chosen cell")
 
 
 def _agreement(answer: Answer, queue: Mapping[str, Any]) -> None:
@@ -97,13 +140,14 @@ def _title(queue: Mapping[str, Any], name: str) -> str:
     return name if found is None else str(found.get("title") or name)
 
 
-def _confusion(answer: Answer, queue: Mapping[str, Any], other: str) -> None:
+def _confusion(answer: Answer, queue: Mapping[str, Any], against: str) -> None:
+    other = AGAINST[against].lower()
     with panels.panel("confusion"):
-        panels.header("People beside others", f"Rows: the annotators' consensus. Columns: {other.lower()}")
+        panels.header("People beside others", f"Rows: the annotators' consensus. Columns: {other}")
         if answer.error is not None:
             panels.problem(answer.error)
             return
-        found = [q for q in answer.value["questions"] if q.get("n")]
+        found = [q for q in answer.value["questions"] if q.get("n") or q["left_out"]["unknown"]]
         if not found:
             panels.empty("No answer of this queue was judged by both.")
         for entry in found:
@@ -114,12 +158,46 @@ def _confusion(answer: Answer, queue: Mapping[str, Any], other: str) -> None:
             heads += [
                 {"key": f"c{i}", "label": str(c), "kind": "number"} for i, c in enumerate(entry["categories"])
             ]
+            cell = {
+                "queue": queue["queue_id"],
+                "part": "agreement",
+                "against": against,
+                "question": entry["question"],
+            }
             rows = [
-                {"cells": [str(c), *row]} for c, row in zip(entry["categories"], entry["table"], strict=True)
+                {
+                    "cells": [str(c), *row],
+                    "opens": {
+                        f"c{i}": Open("review-queues", {**cell, "people": str(c), "other": str(o)}).to_json()
+                        for i, o in enumerate(entry["categories"])
+                        if row[i]
+                    },
+                }
+                for c, row in zip(entry["categories"], entry["table"], strict=True)
             ]
             components.table(
                 f"confusion_{entry['question']}", heads, rows, caption="Consensus and the other side", link=-1
             )
+            _left_out(entry, cell)
+
+
+def _left_out(entry: Mapping[str, Any], cell: Mapping[str, str]) -> None:
+    """How many judged answers are not in the table, and what they say instead."""
+    left: Mapping[str, Any] = entry["left_out"]
+    if not left["none"] and not left["unknown"]:
+        return
+    parts = [
+        f"{left['none']:,} without a verdict" if left["none"] else "",
+        f"{left['unknown']:,} with another" if left["unknown"] else "",
+    ]
+    examples = f" ({'; '.join(left['examples'][:3])[:200]})" if left["examples"] else ""
+    st.text(f"Not in the table: {', '.join(p for p in parts if p)}{examples}")
+    components.links(
+        f"left_out_{entry['question']}",
+        [("See them", Open("review-queues", {**cell, "left_out": "true"}))],
+        label="Left out",
+        left=True,
+    )
 
 
 # --------------------------------------------------------------------------------------------------- annotators

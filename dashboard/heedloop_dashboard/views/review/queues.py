@@ -26,10 +26,11 @@ PARTS = {
     "annotators": "Annotators",
     "fill": "Add answers",
     "exchange": "Exchange",
+    "questions": "Questions",
     "guideline": "Guideline",
     "settings": "Settings",
 }
-ADMIN = ("fill", "guideline", "settings")
+ADMIN = ("fill", "questions", "guideline", "settings")
 
 
 def show() -> None:
@@ -57,7 +58,7 @@ def _list() -> None:
         if current().can("admin"):
             target = Open("review-queues", {"new": "1", **_filling(sending)})
             components.links("new", [("New queue", target)], label="Queues", framed=True)
-    answer = read_page(queues=ask(Client.review, "GET", "queues"))["queues"]
+    answer = read_page(queues=ask(Client.review, "GET", "queues", archived=current().can("admin") or None))["queues"]
     if answer.error is not None:
         panels.problem(answer.error)
         return
@@ -175,10 +176,13 @@ def _part(queue: Mapping[str, Any]) -> None:
         "annotators": review_quality.annotators,
         "fill": review_fill.show,
         "exchange": review_exchange.show,
+        "questions": review_form.questions_form,
         "guideline": review_form.guideline_form,
         "settings": review_form.settings_form,
     }
     shown[part](queue)
+    if part == "settings":
+        review_form.upkeep(queue)
 
 
 def _choose() -> None:
