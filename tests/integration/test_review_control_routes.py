@@ -380,6 +380,21 @@ def test_pseudonyms_are_stable_and_tell_nothing(server: World, queue: str) -> No
     assert read(server.admin, f"/review/queues/{queue}/export", pseudonyms="true") == text
 
 
+@pytest.mark.parametrize("format", ["jsonl", "label_studio", "argilla"])
+def test_a_pseudonymous_file_cannot_be_joined_back(server: World, queue: str, format: str) -> None:
+    """Tried by ids, by times and by the order of the lines against the file with names."""
+    path = f"/review/queues/{queue}/export"
+    named = [json.loads(t) for t in read(server.admin, path).splitlines()]
+    text = read(server.admin, path, format=format, pseudonyms="true")
+    secrets = {e["item_id"] for e in named} | {t["trace_id"] for e in named for t in e["targets"]}
+    secrets |= {j["submitted_at"] for e in named for j in e["judgements"]} | {'expected": {"thumb'}
+    assert [s for s in secrets if s in text] == []
+    entries = [json.loads(t) for t in text.splitlines()] if format == "jsonl" else json.loads(text)
+    texts = {"jsonl": lambda e: e["answers"], "label_studio": lambda e: [e["data"]["answer_1"]], "argilla": lambda e: [e["fields"]["answer_1"]]}  # fmt: skip
+    assert [texts[format](e) for e in entries] != [e["answers"] for e in named]
+    assert sorted(texts[format](e) for e in entries) == sorted(e["answers"] for e in named)
+
+
 def test_only_reviewers_see_it_and_only_their_own_project(server: World, queue: str) -> None:
     annotator = server.person("ann")
     stranger = server.person("boss", scopes=("review", "admin"), project="q")

@@ -17,7 +17,7 @@ from heedloop_server.errors import Conflict, Invalid, NotFound, TooLarge
 from heedloop_server.http.auth import Principal, require, scoped
 from heedloop_server.http.openapi import accepts, answers
 from heedloop_server.review.control.labels import Judged
-from heedloop_server.review.control.pseudonyms import pseudonym
+from heedloop_server.review.control.pseudonyms import without_identities, without_order
 from heedloop_server.review.control.reviewed import ReviewedQueue
 from heedloop_server.review.external_judgements import take_in
 from heedloop_server.review.formats import Format, Reviewed, Users, read_entry, settings_file, write_entry
@@ -60,7 +60,8 @@ def export(
 ) -> StreamingResponse:
     """Items with their judgements: JSON Lines, or the JSON array that Label Studio and Argilla read.
 
-    With `pseudonyms` annotators' ids are replaced by stable ones. `users` names the tool's users (e-mail, or UUID) by
+    With `pseudonyms` nothing can be joined back: annotators and items have other ids, days take the place of times, and
+    trace ids and expected answers are left out; such a file is not for `import`. `users` names the tool's users (e-mail, or UUID) by
     annotator; `as_predictions` writes judgements as what a model would say.
     """
     found = reviewed(project, queue_id)
@@ -123,22 +124,22 @@ def _entries(project: ProjectStore, found: ReviewedQueue, how: _Writing) -> Iter
     judged: dict[str, list[Judged]] = {}
     for one in sorted([*found.judged, *found.unfinished], key=lambda j: (j.item_id, j.annotator)):
         judged.setdefault(one.item_id, []).append(one)
-    most = _most_answers(found)
+    most, secret = _most_answers(found), found.queue.seed or found.queue.queue_id
     items = sorted(found.items.values(), key=lambda i: (i.position, i.item_id))
+    if how.pseudonyms:
+        items.sort(key=lambda i: without_order(i.item_id, secret))
     for first in range(0, len(items), _AT_ONCE):
         part = items[first : first + _AT_ONCE]
         calls = calls_at(project, [w for i in part for w in zip(i.targets, i.call_times, strict=True)])
         for item in part:
             if all(t in calls for t in item.targets):
-                named = [_named(j, found, how.pseudonyms) for j in judged.get(item.item_id, [])]
-                entry = replace(_reviewed(item, [calls[t] for t in item.targets], named), most_answers=most)
+                of_item = judged.get(item.item_id, [])
+                entry = replace(_reviewed(item, [calls[t] for t in item.targets], of_item), most_answers=most)
+                if how.pseudonyms:
+                    entry = without_identities(entry, secret)
                 yield write_entry(
                     how.format, found.queue.questions, entry, how.users, as_predictions=how.as_predictions
                 )
-
-
-def _named(one: Judged, found: ReviewedQueue, pseudonyms: bool) -> Judged:
-    return pseudonym(one, found.queue.seed or found.queue.queue_id) if pseudonyms else one
 
 
 def _reviewed(item: ReviewItem, calls: Sequence[Call], judged: Sequence[Judged]) -> Reviewed:
