@@ -37,7 +37,7 @@ DEFAULT_PERIOD = "30 d"
 RATERS = {"": "End users", "annotator": "Annotators", "model": "Models", "code": "Rules"}
 FILTERS = (
     "model", "model_requested", "provider", "prompt_name", "prompt_version", "service", "environment", "user_id",
-    "session_id", "rating", "author_kind", "flag", "has", "status", "text", "language", "answer_chars", "user", "cluster",
+    "session_id", "rating", "rating_name", "rating_below", "rating_above", "rating_value", "author_kind", "flag", "has", "status", "text", "language", "answer_chars", "user", "cluster",
     "min_duration_ms", "max_duration_ms", "min_cost", "max_cost", "answers_only",
 )  # fmt: skip
 """Query parameters of a page that are the API's own filters; besides them `tag`, repeated, and `metadata.KEY`."""

@@ -15,7 +15,7 @@ from heedloop_dashboard.charts.parts import BUCKETS
 from heedloop_dashboard.fetch import Answer, Ask, ask, read_page
 from heedloop_dashboard.navigation import Open, go
 from heedloop_dashboard.state import narrower
-from heedloop_dashboard.views import calls_table, failures, feedback, trust
+from heedloop_dashboard.views import calls_table, failures, feedback, named_ratings, trust
 
 __all__ = ["show"]
 
@@ -46,6 +46,7 @@ def show() -> None:
     _over_time(answers["trend"], bucket)
     _by_group(answers)
     _reasons_and_recent(answers, asked["recent"])
+    named_ratings.show(chosen, segment_field())
     trust.show(chosen, bucket)
 
 

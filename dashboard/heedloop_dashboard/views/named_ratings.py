@@ -1,0 +1,77 @@
+"""Ratings under any name (scales, categories, thumbs): their means or shares, whole and by what answers are cut by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from heedloop.client import Client
+from heedloop_dashboard import components, filters, panels, words
+from heedloop_dashboard.fetch import ask, read_page
+
+__all__ = ["show"]
+
+MAX_GROUPS = 8
+"""Values of the field that are shown for each rating, those with the most ratings."""
+
+
+def show(chosen: Mapping[str, Any], field: str) -> None:
+    """Draw the panel; nothing where only the app's own thumb was given."""
+    asked = {k: v for k, v in chosen.items() if not k.startswith("rating")}
+    answer = read_page(ratings=ask(Client.quality, "ratings", by=field, **asked))["ratings"]
+    if answer.error is not None:
+        panels.problem(answer.error)
+        return
+    ratings = [r for r in answer.value["ratings"] if (r["name"], r["kind"]) != ("thumb", "thumb")]
+    if not ratings:
+        return
+    with panels.panel("named_ratings"):
+        panels.header(
+            "Ratings by name",
+            f"By users, annotators and models, whole and by {field.removeprefix('metadata.')}; 95% intervals. Select one for its low answers",
+        )
+        heads = [
+            {"key": "name", "label": "Rating", "kind": ""},
+            {"key": "value", "label": "Mean or share", "kind": "number"},
+            {"key": "num", "label": "Answers", "kind": "number"},
+            {"key": "who", "label": "By", "kind": ""},
+        ]
+        rows = [row for r in ratings for row in _rows(r)]
+        components.table("named_rating_rows", heads, rows, caption="Ratings by name", tall=True)
+
+
+def _rows(rating: Mapping[str, Any]) -> list[dict[str, Any]]:
+    by = ", ".join(str(k).replace("_", " ") for k in rating["author_kinds"])
+    whole = {"rating_name": rating["name"]}
+    if rating["kind"] == "category":
+        return [
+            _row(
+                f"{rating['name']}: {category}",
+                words.interval(share),
+                share["n"],
+                by,
+                {**whole, "rating_value": category},
+            )
+            for category, share in rating["shares"].items()
+            if share is not None
+        ]
+    low = {**whole, "rating": "down"}
+    rows = [_row(rating["name"], _value(rating, rating), rating["num_answers"], by, low)]
+    groups: Sequence[Mapping[str, Any]] = rating.get("groups") or []
+    shown = [g for g in groups if g["mean"] is not None][:MAX_GROUPS] if len(groups) > 1 else []
+    return rows + [
+        _row(f"\u2003{g['value'] or '(none)'}", _value(rating, g), g["num_answers"], "", low) for g in shown
+    ]
+
+
+def _row(name: str, value: str, num: int, by: str, low: Mapping[str, str]) -> dict[str, Any]:
+    return {"cells": [name, value, words.count(num), by], "open": filters.answers(**low)}
+
+
+def _value(rating: Mapping[str, Any], counts: Mapping[str, Any]) -> str:
+    mean: Mapping[str, Any] | None = counts["mean"]
+    if mean is None:
+        return words.NONE
+    if rating["kind"] == "thumb":
+        return words.interval(mean)
+    return f"{mean['estimate']:.2f} ({mean['low']:.2f} to {mean['high']:.2f}) of {rating['min']:g} to {rating['max']:g}"
