@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import requests
-from review_people import Person, World, call, review_server
+from review_people import World, call, review_server
 from test_review_control_routes import post, read
 
 from heedloop_server.store.spans import insert_calls
@@ -66,21 +66,33 @@ def queue(world: World) -> str:
     made = world.queue(QUESTIONS, fill=False, judgements_per_item=len(PEOPLE))
     world.admin.ask("POST", f"/review/queues/{made}/items", {"source": "targets", "items": items})
     rng = random.Random(5)
-    for who in PEOPLE:
-        work_through(world.person(who), made, rng)
+    found = world.admin.ask("GET", f"/review/queues/{made}/items", limit=500)["items"]
+    lines = [
+        {"item_id": item["item_id"], "judgements": [entry(item, number, who, rng) for who in PEOPLE]}
+        for number, item in enumerate(found)
+    ]
+    body = "\n".join(json.dumps(line) for line in lines).encode()
+    done = post(world.admin, f"/review/queues/{made}/import", body)
+    assert (done["stored"], done["rejected"]) == (NUM_ITEMS * len(PEOPLE), 0), done
     return made
 
 
-def work_through(person: Person, queue: str, rng: random.Random) -> None:
-    """Judge everything but every seventh item, which is skipped; the last one stays a draft."""
-    for number in range(NUM_ITEMS):
-        one = person.take(queue)
-        if number % 7 == 3:
-            person.skip(one, "no idea 🤷")
-        elif number == NUM_ITEMS - 1:
-            person.draft(one, {"thumb": judgement(one, rng)["thumb"], "note": "half a th"})
-        else:
-            person.submit(one, judgement(one, rng), duration_ms=1000 + number)
+def entry(item: dict[str, Any], number: int, who: str, rng: random.Random) -> dict[str, Any]:
+    """A judgement; every seventh item is skipped, and the last one stays a draft."""
+    shown = {"answers": [{"text": ANSWER}] * len(item["targets"])}
+    answers, state = judgement(shown, rng), "done"
+    if number % 7 == 3:
+        answers, state = {}, "skipped"
+    elif number == NUM_ITEMS - 1:
+        answers, state = {"thumb": answers["thumb"], "note": "half a th"}, "draft"
+    return {
+        "annotator": who,
+        "state": state,
+        "answers": answers,
+        "reason": "no idea 🤷" if state == "skipped" else "",
+        "submitted_at": f"2026-05-04T12:{number:02d}:01.500000Z",
+        "duration_ms": 1000 + number,
+    }
 
 
 def judgement(one: dict[str, Any], rng: random.Random) -> dict[str, Any]:

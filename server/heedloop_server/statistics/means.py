@@ -89,9 +89,14 @@ def _constant_mean(mean: float, n: int, scale: Sequence[float] | None, level: fl
     return Interval(mean, low, high, n, "clopper_pearson", level)
 
 
-def _expanded_tails(n: int, level: float) -> list[float]:
+def expanded_tail(n: int, level: float) -> float:
+    """The share of bootstrap means below the lower end, smaller than (1 - level) / 2 where there are few values (n > 1)."""
     t = float(stdtrit(n - 1, 0.5 + level / 2))
-    tail = float(ndtr(-math.sqrt(n / (n - 1)) * t))
+    return float(ndtr(-math.sqrt(n / (n - 1)) * t))
+
+
+def _expanded_tails(n: int, level: float) -> list[float]:
+    tail = expanded_tail(n, level)
     return [tail, 1 - tail]
 
 
