@@ -9,15 +9,14 @@ heedloop.configure(service="support-bot")        # HEEDLOOP_URL, HEEDLOOP_API_KE
 def answer(question: str) -> str: ...
 
 
-text = answer("How do I return a lamp?")
-handle = heedloop.handle()                       # goes out with the answer
-heedloop.thumbs_up(handle, author="user-17")     # comes back from the person
+text, handle = answer.with_handle("How do I return a lamp?")   # the handle goes out with the answer
+heedloop.thumbs_up(handle, author="user-17")                   # and comes back from the person
 """
 
 from __future__ import annotations
 
 from heedloop._configure import configure, delivery, flush, shutdown
-from heedloop._current import context, handle, span
+from heedloop._current import collect_handles, context, handle, span
 from heedloop._current import set_values as set
 from heedloop._feedback import (
     comment,
@@ -36,7 +35,7 @@ from heedloop._feedback import (
 from heedloop._options import Options
 from heedloop._redact import Redactor
 from heedloop._runtime import Counts, Delivery
-from heedloop._tracing import trace
+from heedloop._tracing import trace, with_handle
 from heedloop.schema import Author, Feedback, Scale, Target, Usage
 
 __all__ = [
@@ -49,6 +48,7 @@ __all__ = [
     "Scale",
     "Target",
     "Usage",
+    "collect_handles",
     "comment",
     "compare",
     "configure",
@@ -70,4 +70,5 @@ __all__ = [
     "thumbs_down",
     "thumbs_up",
     "trace",
+    "with_handle",
 ]

@@ -8,34 +8,48 @@ nesting, huge values and a `__repr__` that raises all end in a short honest text
 from __future__ import annotations
 
 import dataclasses
-import enum
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
+from heedloop._messages import as_message, is_message
+from heedloop._secrets import MASK, is_secret
+from heedloop._values import plain_value
+
 __all__ = [
+    "MAX_ENTRIES",
     "MAX_NODES",
     "Budget",
     "Clean",
     "render_answer",
     "render_json",
     "render_prompt",
+    "shortened",
     "snapshot",
+    "snapshot_messages",
 ]
 
 MAX_NODES = 5_000
-"""The most values that are taken from one argument or result."""
+"""The most values that are taken from one argument or result that is no conversation."""
+MAX_ENTRIES = 2_000
+"""The most entries that are taken of one list, half of them from its beginning and half from its end."""
+_TEXTS_PER_VALUE = 4
+"""One value may hold this many times the longest text in all."""
+_MIN_TEXT_CHARS = 256
 _MAX_DEPTH = 12
 _MAX_REPR_CHARS = 2_000
 _MAX_INT_BITS = 1_024
+_MIN_MEDIA_CHARS = 256
+_MAX_SEARCHED_CHARS = 4_000_000
 
 Clean = Callable[[str], str]
 """What is done to every text before it leaves the process: redaction, or nothing."""
 
 
 class Budget:
-    """How much of one value may still be taken. `cut` tells whether something was left out."""
+    """How much of one value may be taken: `chars` for each text. `cut` tells whether something was left out."""
 
     __slots__ = ("chars", "cut", "nodes", "num_taken")
 
@@ -46,25 +60,178 @@ class Budget:
         self.num_taken = 0
 
     def take(self, text: str) -> str:
-        """`text`, or as much of it as the budget holds with a mark that says how much that was."""
-        size = len(text)
-        if size <= self.chars:
-            self.chars -= size
-            self.num_taken += size
-            return text
-        kept = text[: self.chars]
-        self.num_taken += len(kept)
-        self.chars = 0
-        self.cut = True
-        return f"{kept}… [truncated: {len(kept):,} of {size:,} characters kept]"
+        """`text` without embedded files, or its head and tail where it is longer than the budget."""
+        if len(text) >= _MIN_MEDIA_CHARS:
+            text = without_media(text)
+            if len(text) > self.chars:
+                self.cut = True
+                text = shortened(text, self.chars)
+        elif len(text) > self.chars:
+            self.cut = True
+            text = shortened(text, self.chars)
+        self.num_taken += len(text)
+        return text
+
+    @property
+    def total(self) -> int:
+        """The most characters of one value."""
+        return self.chars * _TEXTS_PER_VALUE
 
 
-def snapshot(value: Any, budget: Budget, depth: int = 0) -> Any:
+def shortened(text: str, chars: int) -> str:
+    """Head and tail of `text`, together `chars` characters, and between them how many are missing."""
+    if len(text) <= chars:
+        return text
+    head = (chars + 1) // 2
+    tail = chars - head
+    left_out = f"… [truncated: {len(text) - chars:,} of {len(text):,} characters left out] …"
+    return text[:head] + left_out + (text[-tail:] if tail else "")
+
+
+_DATA_URI = re.compile(
+    r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w.+-]+=[^;,\s\"']{0,100})*);base64,([A-Za-z0-9+/=_%\r\n-]*)"
+)
+_BASE64 = re.compile(r"[A-Za-z0-9+/_\r\n-]+={0,2}\s{0,2}")
+_MAGIC = {
+    "iVBORw0KGgo": "image/png",
+    "/9j/": "image/jpeg",
+    "R0lGOD": "image/gif",
+    "UklGR": "image/webp",
+    "JVBERi0": "application/pdf",
+    "SUQz": "audio/mpeg",
+    "UEsDB": "application/zip",
+}
+
+
+def without_media(text: str) -> str:
+    """`text` with every `data:` URI, and a text that is base64 as a whole, replaced by its type and size."""
+    if text.find(";base64,", 0, _MAX_SEARCHED_CHARS) >= 0:
+        return _DATA_URI.sub(lambda m: f"data:{m[1] or 'text/plain'};<{_num_bytes(m[3]):,} bytes>", text)
+    if _is_base64(text):
+        kind = next((kind for magic, kind in _MAGIC.items() if text.startswith(magic)), "base64")
+        return f"<{kind}, {_num_bytes(text):,} bytes>"
+    return text
+
+
+def _is_base64(text: str) -> bool:
+    # Samples, because a text may have megabytes; and a long word is not yet base64, which mixes all kinds of characters.
+    middle = len(text) // 2
+    samples = (text[:128], text[middle : middle + 128], text[-128:])
+    if not all(_BASE64.fullmatch(sample) for sample in samples):
+        return False
+    return all(any(is_kind(c) for c in samples[0]) for is_kind in (str.isupper, str.islower, str.isdigit))
+
+
+def _num_bytes(encoded: str) -> int:
+    return len(encoded.rstrip("=\r\n")) * 3 // 4
+
+
+def snapshot(value: Any, budget: Budget) -> Any:
     """A copy of `value` made of str, int, float, bool, None, list and dict, within the budget.
 
-    Dataclasses, pydantic models and other field-bearing records become dictionaries; bytes, arrays and the like become
-    a short description; anything else its `repr`, or its type's name where it has none of its own.
+    Dataclasses, pydantic models and other field-bearing records become dictionaries, without the fields that they keep
+    out of their own repr or export; secrets by their name are masked; bytes, arrays and the like become a short
+    description; anything else its `repr`, or its type's name where it has none of its own.
     """
+    taken = _take(value, budget, 0)
+    if budget.num_taken > budget.total:
+        taken = _fit(taken, budget)
+    return taken
+
+
+def snapshot_messages(messages: Sequence[Any], budget: Budget) -> list[Any]:
+    """The same for the messages of a conversation: the last one is kept before all others, so that the question survives.
+
+    Where messages are left out, a message says how many.
+    """
+    taken: list[Any] = []
+    for message in _both_ends(messages):
+        budget.nodes = max(budget.nodes, 64)
+        taken.append(_take(message, budget, 1))
+    if budget.num_taken > budget.total:
+        taken = _fit_messages(taken, budget)
+    if len(taken) < len(messages):
+        budget.cut = True
+        taken.insert(
+            _middle_of(taken, messages), _left_out_message(len(messages) - len(taken), len(messages))
+        )
+    return taken
+
+
+def _both_ends(messages: Sequence[Any]) -> Sequence[Any]:
+    if len(messages) <= MAX_ENTRIES:
+        return messages
+    return [*messages[: MAX_ENTRIES // 2], *messages[-MAX_ENTRIES // 2 :]]
+
+
+def _middle_of(taken: Sequence[Any], messages: Sequence[Any]) -> int:
+    return (
+        min(MAX_ENTRIES // 2, len(taken)) if len(messages) > MAX_ENTRIES and len(taken) == MAX_ENTRIES else 1
+    )
+
+
+def _left_out_message(num_left_out: int, num_messages: int) -> dict[str, Any]:
+    words = f"… [truncated: {num_left_out:,} of {num_messages:,} messages left out] …"
+    return {"role": "system", "content": words}
+
+
+def _fit_messages(taken: list[Any], budget: Budget) -> list[Any]:
+    *others, last = taken
+    left = max(budget.total - sum(_lengths(last)), budget.chars)
+    first, later = others[:1], others[1:]
+    num_later = len(later)
+    while later and left // max(sum(len(_lengths(m)) for m in [*first, *later]), 1) < _MIN_TEXT_CHARS:
+        later = later[(len(later) + 3) // 4 :]
+    if num_later != len(later):
+        budget.cut = True
+    kept = [*first, *later]
+    lengths = _lengths(kept)
+    if sum(lengths) > left:
+        budget.cut = True
+        kept = _shorten(kept, max(_longest_that_fits(lengths, left), 1))
+    budget.num_taken = sum(_lengths(kept)) + sum(_lengths(last))
+    return [*kept, last]
+
+
+def _fit(taken: Any, budget: Budget) -> Any:
+    budget.cut = True
+    shorter = _shorten(taken, max(_longest_that_fits(_lengths(taken), budget.total), 1))
+    budget.num_taken = sum(_lengths(shorter))
+    return shorter
+
+
+def _longest_that_fits(lengths: list[int], total: int) -> int:
+    """The length c for which the sum of min(length, c) is `total` or just below."""
+    left = total
+    for index, length in enumerate(sorted(lengths)):
+        share = left // (len(lengths) - index)
+        if length > share:
+            return share
+        left -= length
+    return max(lengths, default=0)
+
+
+def _lengths(taken: Any) -> list[int]:
+    if isinstance(taken, str):
+        return [len(taken)]
+    if isinstance(taken, list):
+        return [n for entry in cast(list[Any], taken) for n in _lengths(entry)]
+    if isinstance(taken, dict):
+        return [n for entry in cast(dict[str, Any], taken).values() for n in _lengths(entry)]
+    return []
+
+
+def _shorten(taken: Any, chars: int) -> Any:
+    if isinstance(taken, str):
+        return shortened(taken, chars)
+    if isinstance(taken, list):
+        return [_shorten(entry, chars) for entry in cast(list[Any], taken)]
+    if isinstance(taken, dict):
+        return {key: _shorten(entry, chars) for key, entry in cast(dict[str, Any], taken).items()}
+    return taken
+
+
+def _take(value: Any, budget: Budget, depth: int) -> Any:
     kind = type(value)
     if kind is str:
         return budget.take(value)
@@ -82,22 +249,37 @@ def snapshot(value: Any, budget: Budget, depth: int = 0) -> Any:
 
 def _take_mapping(value: Mapping[Any, Any], budget: Budget, depth: int) -> Any:
     taken: dict[str, Any] = {}
-    for key in list(value):
-        if budget.nodes <= 0 or budget.chars <= 0:
+    keys = list(value)
+    for index, key in enumerate(keys):
+        if budget.nodes <= 0 or index >= MAX_ENTRIES:
             budget.cut = True
+            taken["…"] = f"[truncated: {len(keys) - index:,} of {len(keys):,} entries left out]"
             break
-        name = budget.take(key if type(key) is str else _text_of(key))
-        taken[name] = snapshot(value[key], budget, depth + 1)
+        name = budget.take(key if type(key) is str else _key_of(key))
+        entry = value[key]
+        if entry is not None and is_secret(name):
+            taken[name] = MASK
+        else:
+            taken[name] = _take(entry, budget, depth + 1)
     return taken
 
 
 def _take_sequence(value: Sequence[Any], budget: Budget, depth: int) -> Any:
+    entries = list(value)
     taken: list[Any] = []
-    for entry in list(value):
-        if budget.nodes <= 0 or budget.chars <= 0:
+    half = MAX_ENTRIES // 2
+    for index, entry in enumerate(entries):
+        if budget.nodes <= 0:
             budget.cut = True
+            taken.append(f"… [truncated: {len(entries) - index:,} of {len(entries):,} entries left out]")
             break
-        taken.append(snapshot(entry, budget, depth + 1))
+        if len(entries) > MAX_ENTRIES and half <= index < len(entries) - half:
+            if index == half:
+                budget.cut = True
+                left_out = len(entries) - 2 * half
+                taken.append(f"… [truncated: {left_out:,} of {len(entries):,} entries left out] …")
+            continue
+        taken.append(_take(entry, budget, depth + 1))
     return taken
 
 
@@ -128,13 +310,16 @@ _TAKERS: dict[type, Callable[[Any, Budget, int], Any]] = {
 
 def _take_other(value: Any, budget: Budget, depth: int) -> Any:
     try:
-        if isinstance(value, enum.Enum):
-            return snapshot(value.value, budget, depth + 1)
-        if isinstance(value, str):
-            return budget.take(str.__str__(value))
-        for base in (int, float, Mapping, list, tuple):
+        plain = plain_value(value)
+        if plain is not None:
+            return _take(plain, budget, depth)
+        for base in (Mapping, list, tuple, set, frozenset):
             if isinstance(value, base):
-                return _TAKERS.get(base, _take_mapping)(value, budget, depth)
+                return _TAKERS.get(base, _take_mapping)(cast(Any, value), budget, depth)
+        if hasattr(type(value), "get_secret_value"):  # pydantic's SecretStr and SecretBytes
+            return MASK
+        if is_message(value):
+            return _take(as_message(value), budget, depth)
         fields = _fields_of(value)
         if fields is not None:
             return _take_mapping(fields, budget, depth)
@@ -144,15 +329,31 @@ def _take_other(value: Any, budget: Budget, depth: int) -> Any:
 
 
 def _fields_of(value: Any) -> dict[str, Any] | None:
-    """The fields of a dataclass, pydantic model or attrs class; None for anything else."""
+    """The fields of a dataclass, pydantic model or attrs class that may be seen; None for anything else."""
     if isinstance(value, type):
         return None
-    if dataclasses.is_dataclass(value):
-        return {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value)}
     kind = type(value)
-    if hasattr(kind, "model_fields") or hasattr(kind, "__attrs_attrs__"):
-        return dict(vars(value))
+    if dataclasses.is_dataclass(value):
+        return {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value) if f.repr}
+    for known in (getattr(kind, "model_fields", None), getattr(kind, "__fields__", None)):
+        if isinstance(known, Mapping):
+            hidden = {n for n, field in cast(Mapping[str, Any], known).items() if _is_hidden(field)}
+            extra = getattr(value, "__pydantic_extra__", None) or {}
+            return {n: v for n, v in {**vars(value), **extra}.items() if n not in hidden}
+    known = getattr(kind, "__attrs_attrs__", None)
+    if known is not None:
+        return {a.name: getattr(value, a.name, None) for a in known if a.repr is not False}
     return None
+
+
+def _is_hidden(field: Any) -> bool:
+    field = getattr(field, "field_info", field)  # pydantic 1 keeps them one level down
+    return getattr(field, "exclude", None) is True or getattr(field, "repr", True) is False
+
+
+def _key_of(key: Any) -> str:
+    plain = plain_value(key)
+    return _text_of(key) if plain is None else str(plain)
 
 
 def _text_of(value: Any) -> str:

@@ -11,14 +11,13 @@ from typing import Literal
 from heedloop import _process
 from heedloop import attributes as names
 from heedloop._guard import logger, warn
+from heedloop._http import check_key, clean_key, clean_url
 from heedloop._options import Options, default_outbox
 from heedloop._outbox import Outbox
 from heedloop._runtime import Delivery, Runtime, state
 from heedloop._transport import HttpTransport, Transport
 
 __all__ = ["configure", "delivery", "flush", "shutdown"]
-
-DEFAULT_URL = "http://127.0.0.1:8321"
 
 
 def configure(
@@ -52,10 +51,10 @@ def configure(
         or not math.isfinite(sample_rate)
     ):
         raise ValueError(f"sample_rate: {sample_rate!r} is not a probability above 0 and up to 1")
-    url = url or os.environ.get("HEEDLOOP_URL") or DEFAULT_URL
+    url = clean_url(url)
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"url: {url!r} does not begin with http:// or https://")
-    api_key = api_key or os.environ.get("HEEDLOOP_API_KEY")
+    api_key = clean_key(api_key) or clean_key(os.environ.get("HEEDLOOP_API_KEY"))
     options = options or Options()
     if os.environ.get("HEEDLOOP_DISABLED", "").lower() in ("1", "true", "yes"):
         shutdown()
@@ -64,6 +63,7 @@ def configure(
         warn("no key", "no api_key and no HEEDLOOP_API_KEY: heedloop is off and records nothing")
         shutdown()
         return
+    check_key(api_key)
     start(
         HttpTransport(url, api_key, read_timeout_s=options.read_timeout_s),
         Outbox(default_outbox(url, api_key, options.outbox), max_bytes=options.outbox_max_bytes),

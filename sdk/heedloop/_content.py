@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import enum
+from collections import deque
 from typing import Any, cast
 
 from heedloop import attributes as names
-from heedloop._capture import Budget, render_answer, render_json, render_prompt, snapshot
-from heedloop._responses import Reading, read_response
+from heedloop._capture import (
+    Budget,
+    render_answer,
+    render_json,
+    render_prompt,
+    snapshot,
+    snapshot_messages,
+)
+from heedloop._messages import as_message, follow, is_conversation, is_message, named_text
+from heedloop._responses import Reading, client_of, read_response
 from heedloop._runtime import Runtime
 from heedloop._spans import CallSpan, Captured
 from heedloop._values import attributes_of
 
-__all__ = ["keep_content", "keep_reading", "keep_result", "keep_stream"]
+__all__ = ["Pieces", "keep_content", "keep_numbers", "keep_reading", "keep_result", "keep_stream"]
+
+_PIECE_CHARS = 32
+"""What a piece that is no text counts for, beside its texts."""
 
 
 def keep_content(runtime: Runtime, call: CallSpan, attribute: str, value: Any) -> None:
@@ -21,64 +34,138 @@ def keep_content(runtime: Runtime, call: CallSpan, attribute: str, value: Any) -
     """
     if not runtime.capture:
         return
-    if type(value) is str and len(value) <= runtime.options.max_value_chars:
-        taken, size, cut = value, len(value), False
-    else:
-        budget = Budget(runtime.options.max_value_chars)
-        taken = snapshot(value, budget)
-        size, cut = budget.num_taken, budget.cut
+    budget = Budget(runtime.options.max_value_chars)
+    is_input = attribute == names.INPUT_MESSAGES
     render = render_json
-    if attribute in (names.INPUT_MESSAGES, names.OUTPUT_MESSAGES):
-        is_input = attribute == names.INPUT_MESSAGES
-        is_described = isinstance(taken, str) and not isinstance(value, str)  # an object's repr is no answer
-        if _is_conversation(taken) and not is_described:
-            render = render_prompt if is_input else render_answer
-        else:
+    if is_input or attribute == names.OUTPUT_MESSAGES:
+        messages = _messages_of(value)
+        if messages is None:
             attribute = names.INPUT if is_input else names.OUTPUT
+        else:
+            value = messages
+            render = render_prompt if is_input else render_answer
+    if type(value) is str and render is not render_json:
+        taken: Any = budget.take(value)
+    elif render is render_json:
+        taken = snapshot(value, budget)
+    else:
+        taken = snapshot_messages(value, budget)
     call.captured.append(Captured(attribute, render, taken))
-    call.num_chars += size
-    if cut:
+    call.num_chars += budget.num_taken
+    if budget.cut:
         call.mark_truncated(attribute)
 
 
-def keep_result(runtime: Runtime, call: CallSpan, result: Any) -> None:
-    """Take what a call returned. What the app said itself by `set` stays as it is."""
-    reading = None if type(result) is str else read_response(result)
+def _messages_of(value: Any) -> str | list[Any] | None:
+    """The text or the messages that `value` is; None where it is neither."""
+    if isinstance(value, str):
+        return str(value.value) if isinstance(value, enum.Enum) else str(value)
+    if is_conversation(value):
+        return [as_message(m) for m in value]
+    if not isinstance(value, tuple) and is_message(value):
+        return [as_message(value)]
+    return None
+
+
+def keep_result(runtime: Runtime, call: CallSpan, result: Any, answer: tuple[str, ...] = ()) -> None:
+    """Take what a call returned. What the app said itself by `set` stays as it is.
+
+    `answer` is the path to the answer in the result; without one it is found by its shape or name.
+    """
+    if type(result) is str:
+        if not call.output_given:
+            keep_content(runtime, call, names.OUTPUT_MESSAGES, result)
+        return
+    found = follow(result, answer) if answer else _answer_in(result)
+    reading = read_response(found)
     if reading is not None:
         keep_reading(runtime, call, reading)
-    elif not call.output_given:
-        keep_content(runtime, call, names.OUTPUT_MESSAGES, result)
+    elif not call.output_given and found is not None:
+        keep_content(runtime, call, names.OUTPUT_MESSAGES, found)
+    if found is not result and not call.output_given:
+        keep_content(runtime, call, names.OUTPUT, result)
+
+
+def _answer_in(result: Any) -> Any:
+    """The answer in `(text, sources)` or in a result object; the result itself where it has none."""
+    if isinstance(result, tuple):
+        first, *others = cast(tuple[Any, ...], result) or (None,)
+        if others and (isinstance(first, str) or is_message(first) or client_of(first) is not None):
+            return first
+        return cast(Any, result)
+    if client_of(result) is not None or is_message(result) or is_conversation(result):
+        return result
+    found = named_text(result, "answer")
+    return result if found is None else found
 
 
 def keep_reading(runtime: Runtime, call: CallSpan, reading: Reading) -> None:
     """Take what an LLM client's own object says about the answer."""
-    for key, value in attributes_of(reading.values).items():
-        call.attributes.setdefault(key, value)
+    keep_numbers(call, reading)
     if not call.output_given:
         keep_content(runtime, call, names.OUTPUT_MESSAGES, reading.output)
 
 
-def keep_stream(call: CallSpan, pieces: list[Any], budget: Budget | None, *, is_text: bool) -> None:
+def keep_numbers(call: CallSpan, reading: Reading) -> None:
+    """Take model, usage and ids, but not the answer; what the app said itself stays."""
+    for key, value in attributes_of(reading.values).items():
+        call.attributes.setdefault(key, value)
+
+
+def keep_stream(call: CallSpan, pieces: Pieces) -> None:
     """Take the pieces of a streamed answer: texts are one answer, anything else is kept as it came."""
-    if call.output_given:
+    taken = pieces.taken()
+    if call.output_given or not taken:
         return
-    if is_text:
-        call.captured.append(Captured(names.OUTPUT_MESSAGES, render_answer, pieces))
-    else:
-        call.captured.append(Captured(names.OUTPUT, render_json, pieces))
-    if budget is not None:
-        call.num_chars += budget.num_taken
-        if budget.cut:
-            call.mark_truncated(call.captured[-1].attribute)
+    attribute = names.OUTPUT_MESSAGES if pieces.is_text else names.OUTPUT
+    call.captured.append(Captured(attribute, render_answer if pieces.is_text else render_json, taken))
+    call.num_chars += pieces.num_chars
+    if pieces.cut:
+        call.mark_truncated(attribute)
 
 
-def _is_conversation(taken: Any) -> bool:
-    if isinstance(taken, str):
-        return True
-    if isinstance(taken, dict):
-        return "role" in taken
-    return isinstance(taken, list) and bool(taken) and all(_is_message(m) for m in cast(list[Any], taken))
+class Pieces:
+    """The pieces of a stream so far, of a long one those of its head and of its tail."""
 
+    def __init__(self, max_chars: int) -> None:
+        self.is_text = True
+        self.cut = False
+        self._max_chars = max_chars
+        self._head: list[Any] = []
+        self._head_chars = 0
+        self._tail: deque[tuple[Any, int]] = deque()
+        self._tail_chars = 0
+        self._left_out = 0
 
-def _is_message(value: Any) -> bool:
-    return isinstance(value, dict) and "role" in value
+    @property
+    def num_chars(self) -> int:
+        """About how many characters are kept."""
+        return self._head_chars + self._tail_chars
+
+    def add(self, piece: Any) -> None:
+        """Take the next piece."""
+        if isinstance(piece, bytes):  # a web server's stream of text
+            piece = piece.decode("utf-8", "replace")
+        self.is_text = self.is_text and isinstance(piece, str)
+        budget = Budget(self._max_chars)
+        taken = snapshot(piece, budget)
+        self.cut = self.cut or budget.cut
+        size = budget.num_taken + (0 if isinstance(piece, str) else _PIECE_CHARS)
+        if not self._tail and self._head_chars + size <= self._max_chars // 2:
+            self._head.append(taken)
+            self._head_chars += size
+            return
+        self._tail.append((taken, size))
+        self._tail_chars += size
+        while self._tail_chars > self._max_chars // 2 and len(self._tail) > 1:
+            self._left_out += 1
+            self._tail_chars -= self._tail.popleft()[1]
+
+    def taken(self) -> list[Any]:
+        """What is kept, with a piece in between that says how many are missing."""
+        if not self._left_out:
+            return [*self._head, *(piece for piece, _ in self._tail)]
+        self.cut = True
+        num_pieces = len(self._head) + self._left_out + len(self._tail)
+        gap = f"… [truncated: {self._left_out:,} of {num_pieces:,} pieces left out] …"
+        return [*self._head, gap, *(piece for piece, _ in self._tail)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Generator, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Generator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Unpack, cast
 
 from opentelemetry import baggage
@@ -16,22 +16,33 @@ from opentelemetry.trace.propagation import set_span_in_context
 
 from heedloop import attributes as names
 from heedloop._content import keep_content
-from heedloop._guard import guarded
+from heedloop._guard import guarded, warn
 from heedloop._runtime import Runtime, state
 from heedloop._spans import CallSpan, handle_of
-from heedloop._values import CallValues, attributes_of, given_attributes
+from heedloop._threads import COLLECT_KEY, carry_into_threads
+from heedloop._values import (
+    CallValues,
+    ContextValues,
+    as_text,
+    attributes_of,
+    check_names,
+    plain_value,
+)
 
 __all__ = [
     "CALL_KEY",
     "CallValues",
+    "Collected",
+    "answer_handle",
     "attach",
+    "collect_handles",
+    "collecting",
     "context",
     "current_call",
     "current_values",
     "detach",
     "external_trace_id",
     "handle",
-    "last_call",
     "set_values",
     "span",
     "start",
@@ -41,9 +52,6 @@ __all__ = [
 CALL_KEY = context_api.create_key("heedloop-call")
 VALUES_KEY = context_api.create_key("heedloop-values")
 EXTERNAL_KEY = context_api.create_key("heedloop-external-id")
-
-last_call: ContextVar[CallSpan | None] = ContextVar("heedloop_last_call", default=None)
-"""The outermost call that was started last in this context, so that its handle is known after it returned."""
 
 _SPAN_KEY = next(iter(set_span_in_context(trace_api.INVALID_SPAN, context_api.Context())))
 """OpenTelemetry's own key, found by its public function: setting it ourselves saves a copy of the context."""
@@ -91,7 +99,8 @@ def start(runtime: Runtime, name: str, *, step: bool = False) -> CallSpan:
         if _BAGGAGE_KEY in current:
             new.upstream = upstream_handle(current, new.context.trace_id)
             new.attributes[names.ANSWER] = new.upstream is None
-        last_call.set(new)
+    if COLLECT_KEY in current and not step:
+        cast(Collected, current[COLLECT_KEY]).add(new)
     return new
 
 
@@ -212,23 +221,84 @@ def current_values(under: context_api.Context | None = None) -> Mapping[str, Any
     return cast(Mapping[str, Any], context_api.get_value(VALUES_KEY, under) or {})
 
 
-def handle() -> str:
-    """The handle of the answer that is going on here, or of the last one: a W3C `traceparent`.
+def answer_handle(call: CallSpan) -> str:
+    """The handle of the answer that `call` is, or is a part of."""
+    return call.answer.upstream or call.answer.handle
 
-    Inside a decorated call it is the outermost one's. After the call returned it still is, in the same thread or task,
-    so that a request handler can put it into its response. In a service behind the one that answers it is the answer's too,
-    where OpenTelemetry's baggage is propagated (by default it is). Empty where there is no call, or heedloop is off.
+
+_TAKE_IT = (
+    "take it with the answer, `text, handle = answer.with_handle(question)`, or around it, "
+    "`with heedloop.collect_handles() as made: …` and then `made.handle`"
+)
+
+
+def handle() -> str:
+    """The handle of the answer that is going on here, a W3C `traceparent`: inside a decorated call the outermost one's.
+
+    Anywhere else it is empty, with a warning: after a call returned nobody can tell which answer is meant. Take the handle
+    with the answer (`answer.with_handle(question)`) or around it (`collect_handles`). In a service behind the one that
+    answers it is the answer's too, where OpenTelemetry's baggage is propagated (by default it is).
     """
     call = current_call()
     if call is not None:
-        return call.answer.upstream or call.answer.handle
-    last = last_call.get()
-    if last is not None and state.runtime is not None:
-        return last.upstream or last.handle
-    span = trace_api.get_current_span().get_span_context()
-    if span.is_valid and state.runtime is not None:
-        return handle_of(span)
+        return answer_handle(call)
+    if state.runtime is not None:
+        warn(
+            "handle", f"handle() was asked for where no decorated call is going on, and is empty; {_TAKE_IT}"
+        )
     return ""
+
+
+class Collected:
+    """The answers made inside a `collect_handles` block."""
+
+    def __init__(self) -> None:
+        self._calls: list[CallSpan] = []
+
+    def add(self, call: CallSpan) -> None:
+        """Note a call that begins."""
+        self._calls.append(call)
+
+    @property
+    def first(self) -> str:
+        """The handle of the call that began first; empty where none did."""
+        return answer_handle(self._calls[0]) if self._calls else ""
+
+    @property
+    def handles(self) -> tuple[str, ...]:
+        """The handles of all answers, in the order in which they began; not of those that ended in an exception."""
+        return tuple(dict.fromkeys(answer_handle(c) for c in self._calls if not c.answer.failed))
+
+    @property
+    def handle(self) -> str:
+        """The handle of the one answer. Empty, with a warning, where there is none or more than one."""
+        found = self.handles
+        if len(found) == 1:
+            return found[0]
+        if state.runtime is not None:
+            many = f"{len(found)} answers were" if found else "no answer was"
+            warn("collect", f"{many} made inside collect_handles(), so that `handle` is empty; see `handles`")
+        return ""
+
+
+@contextlib.contextmanager
+def collect_handles() -> Generator[Collected]:
+    """Collect the handles of the answers made inside the block, also in tasks and threads that are started there.
+
+    `with heedloop.collect_handles() as made: text = chain(question)`, then `made.handle`.
+    """
+    carry_into_threads()
+    collected = Collected()
+    token = context_api.attach(collecting(collected))
+    try:
+        yield collected
+    finally:
+        context_api.detach(token)
+
+
+def collecting(collected: Collected) -> context_api.Context:
+    """The current context, in which calls that begin are noted."""
+    return context_api.set_value(COLLECT_KEY, collected)
 
 
 @contextlib.contextmanager
@@ -254,31 +324,36 @@ def span(name: str, **attributes: str | int | float | bool) -> Generator[trace_a
 def _start_step(runtime: Runtime, name: str, attributes: Mapping[str, Any]) -> CallSpan | None:
     new = start(runtime, name, step=True)
     for key, value in attributes.items():
-        new.attributes[names.METADATA_PREFIX + key] = value
+        if value is not None:
+            plain = plain_value(value)
+            new.attributes[names.METADATA_PREFIX + key] = str(value) if plain is None else plain
     attach(new, step=True)
     return new
 
 
-@contextlib.contextmanager
-def context(
-    *,
-    user: str | None = None,
-    session: str | None = None,
-    tags: Sequence[str] = (),
-    metadata: Mapping[str, str] | None = None,
-    external_id: str | None = None,
-) -> Generator[None]:
+def context(**values: Unpack[ContextValues]) -> AbstractContextManager[None]:
     """Say who is being served, for every call inside: decorated ones and those of other instrumentations.
 
     Args:
+        user_id, session_id: the end user and the conversation (`user` and `session` are other names for them).
+        tags: a list of texts.
+        metadata: a mapping of texts.
         external_id: the app's own id of the answer, such as its message id. Calls inside get a trace id made from it,
             so that `target(external="…")` finds them without anybody having stored a handle.
+
+    None and empty values are nothing said. Raises `TypeError` for a name that is not one of these.
     """
-    values = dict(current_values())
-    values.update(given_attributes(user=user, session=session, tags=tags or None, metadata=metadata or None))
-    new = context_api.set_value(VALUES_KEY, values)
-    if external_id is not None:
+    check_names("context", values, ContextValues.__annotations__)
+    given = dict(values)
+    external_id = as_text("external_id", given.pop("external_id", None))
+    new = context_api.set_value(VALUES_KEY, {**current_values(), **attributes_of(given)})
+    if external_id:
         new = context_api.set_value(EXTERNAL_KEY, external_trace_id(external_id), new)
+    return _attached(new)
+
+
+@contextlib.contextmanager
+def _attached(new: context_api.Context) -> Generator[None]:
     token = context_api.attach(new)
     try:
         yield
@@ -297,15 +372,12 @@ def external_trace_id(external_id: str) -> int:
 def set_values(**values: Unpack[CallValues]) -> None:
     """Say what is known about the call that is going on; outside of a call it does nothing.
 
-    `user`, `session` and `tags` also go to the answer around it. `usage` is a `heedloop.Usage` or a mapping of its
-    fields (`{"input": 12, "output": 80}`); `input` and `output` replace what was captured. Raises `ValueError` where a
-    value is of the wrong kind, `TypeError` for a name that is not in `CallValues`.
+    `user_id`, `session_id` (also `user`, `session`) and `tags` go to the answer around it too. `usage` is a `heedloop.Usage`,
+    a mapping of its fields (`{"input": 12, "output": 80}`) or what the provider gave; `input` and `output` replace what was
+    captured. A value that cannot be used is left out with a warning. Raises `TypeError` for a name that is not in
+    `CallValues`, `ValueError` for one text in place of a list.
     """
-    unknown = set(values) - CallValues.__annotations__.keys()
-    if unknown:
-        raise TypeError(
-            f"set() has no {', '.join(sorted(unknown))}; it takes {', '.join(CallValues.__annotations__)}"
-        )
+    check_names("set", values, CallValues.__annotations__)
     found = attributes_of(values)
     runtime, call = state.runtime, current_call()
     if runtime is None or call is None:

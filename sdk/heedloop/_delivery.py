@@ -222,14 +222,17 @@ class Courier:
                 self._reported = counts
 
     def _back_off(self, answer: Answer) -> None:
-        self.last_error = answer.reason or f"HTTP {answer.status} without results"
+        self.last_error = answer.reason or f"HTTP {answer.status}, and no results in the body"
         self._attempt += 1
         self._num_failures += 1
         wait_s = min(_FIRST_BACKOFF_S * 2**self._attempt, _LONGEST_BACKOFF_S) * random.uniform(0.5, 1.0)
         if answer.retry_after_s is not None:
             wait_s = answer.retry_after_s
         self._retry_at = time.monotonic() + wait_s
-        warn("delivery", f"the server cannot be reached, records wait in the outbox: {self.last_error}")
+        warn(
+            f"delivery {answer.status}",
+            f"{_trouble(answer.status)}; records wait in the outbox: {self.last_error}",
+        )
 
     # --------------------------------------------------------------------------------------------- the lock
 
@@ -244,6 +247,25 @@ class Courier:
         if self._lock_file is not None:
             os.close(self._lock_file)
             self._lock_file = None
+
+
+def _trouble(status: int) -> str:
+    """What keeps the server from taking records, in words."""
+    if status == 0:
+        return "the server cannot be reached"
+    if status == 401:
+        return "the server does not know the API key, or it was revoked"
+    if status == 403:
+        return "the API key may not send this; it needs the scopes ingest and feedback"
+    if status in (301, 302, 303, 307, 308):
+        return "the server's address leads elsewhere; configure the address that it leads to"
+    if status == 404:
+        return "there is no heedloop server at this address"
+    if status == 429:
+        return "the server asks for fewer requests"
+    if 200 <= status < 300:
+        return "what answered is no heedloop server"
+    return "the server cannot take records now"
 
 
 def _results(answer: Answer, num_rows: int) -> list[dict[str, Any]] | None:

@@ -10,13 +10,15 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, TypedDict, Unpack
 
 from heedloop import _current
 from heedloop import attributes as names
-from heedloop._guard import guarded, warn
+from heedloop._capture import shortened
+from heedloop._guard import dropped, guarded, warn
 from heedloop._runtime import Runtime, state
 from heedloop._tokens import DEFAULT_KINDS, sign_token
+from heedloop._values import as_text, as_time, check_names, plain_value, text_entries
 from heedloop.schema import (
     THUMB,
     Author,
@@ -28,10 +30,11 @@ from heedloop.schema import (
     SchemaError,
     Severity,
     Target,
-    answer_hash,
+    char_range,
     to_json,
     utc_now,
 )
+from heedloop.schema._kinds import MAX_LABEL_CHARS, MAX_TEXT_CHARS
 
 __all__ = [
     "comment",
@@ -49,35 +52,38 @@ __all__ = [
 ]
 
 About = str | Target | None
-"""What is judged: a handle, a `Target`, or None for the answer that is going on here (or was the last one)."""
+"""What is judged: a handle or a `Target`. None is refused outside of a call, where nobody can tell which answer is meant."""
+
+HERE: Any = type("Here", (), {"__repr__": lambda _self: "<the answer that is going on here>"})()
+"""The default of `about`: the answer that is going on here; left out with a warning where there is none."""
 
 
 def thumbs_up(
-    about: About = None,
+    about: About = HERE,
     *,
     comment: str | None = None,
     author: str | Author | None = None,
-    at: datetime | None = None,
-    metadata: Mapping[str, str] | None = None,
+    at: datetime | str | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> str:
     """A thumb up. Returns the feedback's id.
 
     Args:
-        about: the answer's handle; None for the one that is going on here, or was the last one.
+        about: the answer's handle; inside a decorated call it may be left out.
         author: the end user's id (a pseudonym will do): the same person's next thumb replaces this one. An `Author` for
             annotators, models and rules.
-        at: when it was said, if not now; an aware time.
+        at: when it was said, if not now; a time (a naive one is local), or ISO text.
     """
     return _thumb(1, about, comment=comment, author=author, at=at, metadata=metadata)
 
 
 def thumbs_down(
-    about: About = None,
+    about: About = HERE,
     *,
     comment: str | None = None,
     author: str | Author | None = None,
-    at: datetime | None = None,
-    metadata: Mapping[str, str] | None = None,
+    at: datetime | str | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> str:
     """A thumb down; see `thumbs_up`."""
     return _thumb(0, about, comment=comment, author=author, at=at, metadata=metadata)
@@ -85,28 +91,22 @@ def thumbs_down(
 
 def rate(
     about: About,
-    value: float | str,
+    value: float | str | None,
     *,
     scale: Scale | tuple[float, float] | Sequence[str] = (0.0, 1.0),
     name: str = "rating",
     comment: str | None = None,
     author: str | Author | None = None,
-    at: datetime | None = None,
-    metadata: Mapping[str, str] | None = None,
+    at: datetime | str | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> str:
     """A rating on a stated scale: `rate(h, 4, scale=(1, 5), name="helpfulness")`, or one of a list of categories."""
-    return record(
-        _said(
-            "rating",
-            about,
-            author,
-            at,
-            metadata,
-            value=value,
-            scale=_scale(scale),
-            name=name,
-            comment=comment,
-        )
+    stated = _scale(scale)
+    read = _value(value, stated)
+    if read is None:
+        return ""
+    return _record_said(
+        "rating", about, author, at, metadata, value=read, scale=stated, name=name, comment=comment
     )
 
 
@@ -116,11 +116,13 @@ def correct(
     *,
     comment: str | None = None,
     author: str | Author | None = None,
-    at: datetime | None = None,
-    metadata: Mapping[str, str] | None = None,
+    at: datetime | str | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> str:
     """What the answer should have been."""
-    return record(_said("correction", about, author, at, metadata, correction=correction, comment=comment))
+    if not _is_said("correction", correction):
+        return ""
+    return _record_said("correction", about, author, at, metadata, correction=correction, comment=comment)
 
 
 def flag(
@@ -130,12 +132,15 @@ def flag(
     severity: Severity | None = None,
     comment: str | None = None,
     author: str | Author | None = None,
-    at: datetime | None = None,
-    metadata: Mapping[str, str] | None = None,
+    at: datetime | str | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> str:
     """Something is wrong with the answer: `inaccurate`, `incomplete`, `misleading`, `policy` or a category of yours."""
-    return record(
-        _said("flag", about, author, at, metadata, category=category, severity=severity, comment=comment)
+    category = as_text("category", category)
+    if not _is_said("category", category):
+        return ""
+    return _record_said(
+        "flag", about, author, at, metadata, category=category, severity=severity, comment=comment
     )
 
 
@@ -144,11 +149,13 @@ def comment(
     text: str,
     *,
     author: str | Author | None = None,
-    at: datetime | None = None,
-    metadata: Mapping[str, str] | None = None,
+    at: datetime | str | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> str:
     """Words about the answer, without a rating."""
-    return record(_said("comment", about, author, at, metadata, comment=text))
+    if not _is_said("comment", text):
+        return ""
+    return _record_said("comment", about, author, at, metadata, comment=text)
 
 
 def compare(
@@ -173,7 +180,7 @@ def compare(
     """
     if isinstance(answers, (str, Target)):
         raise SchemaError("answers", "must be a list of two or more handles")
-    targets = tuple(_target_of(a) for a in answers)
+    targets = tuple(_target_named(a) for a in answers)
     ranking = Ranking(
         answers=targets,
         ranks=_ranks(targets, best, ranks),
@@ -181,11 +188,11 @@ def compare(
         all_bad=all_bad,
         strength=strength,
     )
-    return record(_said("comparison", targets[0], author, None, None, ranking=ranking, comment=comment))
+    return _record_said("comparison", targets[0], author, None, None, ranking=ranking, comment=comment)
 
 
 def retract(
-    about: About = None,
+    about: About = HERE,
     *,
     kind: FeedbackKind = "rating",
     name: str = "",
@@ -199,11 +206,10 @@ def retract(
     who = _author_of(author)
     if who.id is None:
         raise SchemaError("author", "needs an id: feedback of nobody in particular cannot be taken back")
-    return record(
-        Feedback(
-            kind=kind, target=_target_of(about), name=name, author=who, category=category, retracted=True
-        )
-    )
+    where = _target_of(about)
+    if where is None:
+        return ""
+    return record(Feedback(kind=kind, target=where, name=name, author=who, category=category, retracted=True))
 
 
 def record(feedback: Feedback) -> str:
@@ -218,43 +224,60 @@ def record(feedback: Feedback) -> str:
     return feedback.id
 
 
-def target(
-    about: str | Target | None = None,
-    *,
-    external: str | None = None,
-    session: str | None = None,
-    response: str | None = None,
-    start: int | None = None,
-    end: int | None = None,
-    answer: str | None = None,
-) -> Target:
+def target(about: str | Target | None = None, **named: Unpack[TargetNames]) -> Target:
     """Something to judge, named in one of four ways.
 
     Args:
         about: a handle.
-        external: the app's own id, as given to `heedloop.context(external_id=…)`.
-        session: a whole session.
-        response: the model provider's response id, such as `chatcmpl-…`.
-        start, end, answer: a range of characters of the answer, and the answer's whole text that binds the range.
+        external_id: the app's own id, as given to `heedloop.context(external_id=…)`; `external` is another name for it.
+        session_id: a whole session; or `session`.
+        response_id: the model provider's response id, such as `chatcmpl-…`; or `response`.
+        start, end, answer: a range of the answer, and the answer's whole text that binds the range.
+        unit: what `start` and `end` count: Unicode `code_points` as Python does, or `utf16` units as browsers do.
     """
-    part = None
-    if start is not None or end is not None or answer is not None:
-        if start is None or end is None or answer is None:
-            raise SchemaError("target.range", "needs start, end and answer together")
-        if end > len(answer):
-            raise SchemaError("target.range", f"ends at {end}, but the answer has {len(answer)} characters")
-        part = CharRange(start, end, answer_hash(answer))
-    if sum(v is not None for v in (about, external, session, response)) != 1:
-        raise SchemaError("target", "needs exactly one of a handle, external, session, response")
-    if external is not None:
-        return Target(trace_id=f"{_current.external_trace_id(external):032x}", range=part)
+    check_names("target", named, TargetNames.__annotations__)
+    ids = {n: _id_of(named, n) for n in ("external_id", "session_id", "response_id")}
+    if sum(v is not None for v in (about, *ids.values())) != 1:
+        raise SchemaError("target", "needs exactly one of a handle, external_id, session_id, response_id")
+    part = _range_of(named)
+    if ids["external_id"] is not None:
+        return Target(trace_id=f"{_current.external_trace_id(ids['external_id']):032x}", range=part)
     if about is None:
-        return Target(session_id=session, response_id=response, range=part)
-    return _with_range(_target_of(about), part)
+        return Target(session_id=ids["session_id"], response_id=ids["response_id"], range=part)
+    return _with_range(_target_named(about), part)
+
+
+class TargetNames(TypedDict, total=False):
+    """What `target` takes; see there."""
+
+    external_id: str | None
+    session_id: str | None
+    response_id: str | None
+    start: int | None
+    end: int | None
+    answer: str | None
+    unit: Literal["code_points", "utf16"]
+    external: str | None
+    session: str | None
+    response: str | None
+
+
+def _id_of(named: Mapping[str, Any], name: str) -> str | None:
+    value = named.get(name, named.get(name.removesuffix("_id")))
+    return None if value is None else as_text(name, value)
+
+
+def _range_of(named: Mapping[str, Any]) -> CharRange | None:
+    start, end, answer = (named.get(n) for n in ("start", "end", "answer"))
+    if start is None and end is None and answer is None:
+        return None
+    if start is None or end is None or answer is None:
+        raise SchemaError("target.range", "needs start, end and answer together")
+    return char_range(answer, start, end, named.get("unit", "code_points"))
 
 
 def feedback_token(
-    about: About = None,
+    about: About = HERE,
     *,
     subject: str,
     kinds: Sequence[FeedbackKind] = DEFAULT_KINDS,
@@ -268,15 +291,19 @@ def feedback_token(
     if runtime is None:
         return ""
     where = _target_of(about)
+    if where is None:
+        return ""
     if where.span_id is None:
         raise SchemaError("about", "a token needs the handle of one answer")
     handle = f"00-{where.trace_id}-{where.span_id}-01"
     return sign_token(runtime.api_key, handle, subject=subject, kinds=kinds, expires_in_s=expires_in_s)
 
 
-def keep(about: About = None) -> None:
+def keep(about: About = HERE) -> None:
     """Record this answer's whole trace even where sampling left it out."""
     where = _target_of(about)
+    if where is None:
+        return
     if state.runtime is not None and where.trace_id is not None:
         _keep_trace(state.runtime, where.trace_id)
 
@@ -286,50 +313,110 @@ def keep(about: About = None) -> None:
 
 def _thumb(value: int, about: About, **said: Any) -> str:
     author, at, metadata = said["author"], said["at"], said["metadata"]
+    comment = said["comment"]
+    return _record_said(
+        "rating", about, author, at, metadata, value=value, scale=THUMB, name="thumb", comment=comment
+    )
+
+
+def _record_said(
+    kind: FeedbackKind,
+    about: About,
+    author: str | Author | None,
+    at: datetime | str | None,
+    metadata: Mapping[str, Any] | None,
+    **fields: Any,
+) -> str:
+    where = _target_of(about)
+    if where is None:
+        return ""
+    comment = as_text("comment", fields.pop("comment", None))
+    if len(comment) > MAX_TEXT_CHARS:
+        dropped("comment", f"is {len(comment):,} characters long; its head and tail are kept")
+        comment = shortened(comment, MAX_TEXT_CHARS - 200)
     return record(
-        _said(
-            "rating",
-            about,
-            author,
-            at,
-            metadata,
-            value=value,
-            scale=THUMB,
-            name="thumb",
-            comment=said["comment"],
+        Feedback(
+            kind=kind,
+            target=where,
+            author=_author_of(author),
+            created_at=as_time("at", at) or utc_now(),
+            metadata=_metadata(metadata),
+            comment=comment or None,
+            **fields,
         )
     )
 
 
-def _said(
-    kind: FeedbackKind,
-    about: About,
-    author: str | Author | None,
-    at: datetime | None,
-    metadata: Mapping[str, str] | None,
-    **fields: Any,
-) -> Feedback:
-    return Feedback(
-        kind=kind,
-        target=_target_of(about),
-        author=_author_of(author),
-        created_at=utc_now() if at is None else at,
-        metadata=dict(metadata or {}),
-        **fields,
-    )
+def _is_said(name: str, text: Any) -> bool:
+    """True for text of a length that can be sent; else it is left out with a warning."""
+    size = len(text) if isinstance(text, str) else 0
+    if not size:
+        dropped(name, f"must be text that is not empty, not {text!r:.80}; nothing was sent")
+    elif size > MAX_TEXT_CHARS:
+        dropped(
+            name, f"is {size:,} characters long, at most {MAX_TEXT_CHARS:,} are accepted; nothing was sent"
+        )
+    return 0 < size <= MAX_TEXT_CHARS
 
 
-def _target_of(about: About) -> Target:
+def _metadata(metadata: Mapping[str, Any] | None) -> dict[str, str]:
+    entries = text_entries("metadata", metadata)
+    if len(entries) > _MAX_METADATA:
+        dropped("metadata", f"has {len(entries)} entries; the first {_MAX_METADATA} are kept")
+    kept: dict[str, str] = {}
+    for key, value in list(entries.items())[:_MAX_METADATA]:
+        if key:
+            kept[key[:256]] = value if len(value) <= 4096 else shortened(value, 4000)
+    return kept
+
+
+_MAX_METADATA = 64
+
+
+def _value(value: Any, scale: Scale) -> float | str | None:
+    """A rating as its scale has it: a number also where a form gave text; None where nothing was said."""
+    plain = plain_value(value)
+    if plain is None or plain == "":
+        dropped("value", f"must be a number or a category, not {value!r:.80}; nothing was sent")
+        return None
+    if scale.categories:
+        return str(plain)
+    if isinstance(plain, str):
+        try:
+            return float(plain)
+        except ValueError:
+            raise SchemaError("value", f"{plain!r:.80} is not a number") from None
+    return plain
+
+
+def _target_of(about: About) -> Target | None:
+    """What is judged; None where it was left out and no call is going on."""
+    if about is HERE:
+        handle = _current.handle()
+        if not handle and state.runtime is not None:
+            dropped(
+                "about", "was left out where no decorated call is going on; give the handle of the answer"
+            )
+            return None
+        return _target_named(handle)
+    return _target_named(about)
+
+
+def _target_named(about: About) -> Target:
     if isinstance(about, Target):
         return about
-    handle = _current.handle() if about is None else about
-    if handle:
-        return Target.from_handle(handle)
+    if about is None and _current.current_call() is not None:
+        about = _current.handle()
+    if about:
+        return Target.from_handle(about)
     if state.runtime is None:
         # Off: handles are empty, nothing is recorded, and the app's call must still not fail. Each empty handle is
         # another answer, so that comparing two of them does not fail either.
         return Target(trace_id=uuid.uuid4().hex)
-    raise SchemaError("about", "is empty: no call is going on here; give the handle of the answer")
+    raise SchemaError(
+        "about",
+        f"is {'None' if about is None else 'empty'}, which names no answer; give the handle of the answer",
+    )
 
 
 def _with_range(where: Target, part: CharRange | None) -> Target:
@@ -341,8 +428,12 @@ def _with_range(where: Target, part: CharRange | None) -> Target:
 def _author_of(author: str | Author | None) -> Author:
     if isinstance(author, Author):
         return author
-    if author is not None:
-        return Author("end_user", author)
+    given = as_text("author", author)
+    if len(given) > MAX_LABEL_CHARS:
+        dropped("author", f"is {len(given):,} characters long; at most {MAX_LABEL_CHARS} are accepted")
+        given = ""
+    if given:
+        return Author("end_user", given)
     call = _current.current_call()
     known = _current.current_values().get(names.USER_ID)
     if known is None and call is not None:
@@ -377,9 +468,9 @@ def _ranks(
         index = best
     else:
         keys = [t.key for t in targets]
-        if _target_of(best).key not in keys:
+        if _target_named(best).key not in keys:
             raise SchemaError("best", "is not one of the answers")
-        index = keys.index(_target_of(best).key)
+        index = keys.index(_target_named(best).key)
     return tuple(1 if i == index else 2 for i in range(len(targets)))
 
 

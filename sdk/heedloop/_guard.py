@@ -1,8 +1,8 @@
 """The one guard between this SDK and the app it runs in.
 
 After `configure()` nothing of ours raises into the host: what goes wrong is logged once a minute with a count. Under
-pytest it is raised, so that a fault is seen where it can be mended. Wrong arguments are no fault of ours and always
-raise; they are checked outside the guard.
+pytest it is raised, so that a fault is seen where it can be mended. Data that cannot be used is `dropped` in the same
+way. What is wrong in the host's code (an unknown keyword, a handle that is none) always raises, outside the guard.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-__all__ = ["guarded", "report", "start_thread", "warn"]
+__all__ = ["dropped", "guarded", "report", "start_thread", "warn"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,6 +36,13 @@ def warn(topic: str, message: str) -> None:
     _last_said[topic] = now
     held_back = _num_unsaid.pop(topic, 0)
     logger.warning("heedloop: %s%s", message, f" ({held_back} more like it)" if held_back else "")
+
+
+def dropped(name: str, reason: str) -> None:
+    """A value from a request was left out: say so once a minute. Under pytest it raises `ValueError`, to be seen there."""
+    if "PYTEST_VERSION" in os.environ:
+        raise ValueError(f"{name}: {reason}")
+    warn(f"dropped {name}", f"{name} was left out: it {reason}")
 
 
 def report(error: Exception, doing: str) -> None:

@@ -9,10 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-__all__ = ["Reading", "client_of", "read_response", "read_stream"]
+from heedloop._usage import counts_of
+
+__all__ = ["Reading", "client_of", "read_numbers", "read_response", "read_stream"]
 
 _CLIENTS = frozenset(
-    {"openai", "anthropic", "litellm", "groq", "mistralai", "together", "cerebras", "fireworks"}
+    {
+        "openai",
+        "anthropic",
+        "litellm",
+        "groq",
+        "mistralai",
+        "together",
+        "cerebras",
+        "fireworks",
+        "langchain_core",
+    }
 )
 _PROVIDERS = {"openai": "openai", "anthropic": "anthropic", "groq": "groq", "mistralai": "mistral_ai"}
 
@@ -47,39 +59,10 @@ class Reading:
 
     def use(self, usage: Any) -> None:
         """Keep token counts, in OpenAI's names or Anthropic's; later ones win."""
-        if usage is None:
-            return
-        found: dict[str, int] = dict(self.values.get("usage", {}))
-        for name, places in _USAGE.items():
-            for place in places:
-                value = _at(usage, place)
-                if isinstance(value, int) and not isinstance(value, bool):
-                    found[name] = value
-                    break
-        for cached in ("cache_read_input_tokens", "cache_creation_input_tokens"):
-            extra = getattr(
-                usage, cached, None
-            )  # Anthropic leaves cached tokens out of the input; the standard does not
-            if isinstance(extra, int) and _at(usage, ("input_tokens",)) is not None:
-                found["input"] = found.get("input", 0) + extra
-        if found:
-            self.values["usage"] = found
-
-
-_USAGE: dict[str, tuple[tuple[str, ...], ...]] = {
-    "input": (("prompt_tokens",), ("input_tokens",)),
-    "output": (("completion_tokens",), ("output_tokens",)),
-    "cache_read_input": (
-        ("prompt_tokens_details", "cached_tokens"),
-        ("input_tokens_details", "cached_tokens"),
-        ("cache_read_input_tokens",),
-    ),
-    "cache_write_input": (("cache_creation_input_tokens",),),
-    "reasoning_output": (
-        ("completion_tokens_details", "reasoning_tokens"),
-        ("output_tokens_details", "reasoning_tokens"),
-    ),
-}
+        if usage is not None:
+            found = {**self.values.get("usage", {}), **counts_of(usage)}
+            if found:
+                self.values["usage"] = found
 
 
 def client_of(value: Any) -> str | None:
@@ -94,7 +77,7 @@ def read_response(value: Any) -> Reading | None:
     if client is None:
         return None
     reading = Reading(client)
-    for read in (_read_chat, _read_anthropic, _read_responses):
+    for read in (_read_chat, _read_anthropic, _read_responses, _read_langchain):
         if read(value, reading):
             reading.put("response_model", getattr(value, "model", None))
             reading.put("response_id", getattr(value, "id", None))
@@ -112,6 +95,52 @@ def read_stream(pieces: Sequence[Any]) -> Reading | None:
     readers: tuple[Callable[[Any, Reading], bool], ...] = (_read_chunk, _read_event)
     understood = [any(read(piece, reading) for read in readers) for piece in pieces]
     return reading if any(understood) else None
+
+
+def read_numbers(values: Sequence[Any]) -> Reading | None:
+    """Model, usage and ids in some of a client's objects: chunks, a response, a stream helper; None where none has any."""
+    merged: Reading | None = None
+    for value in values:
+        found = read_response(value) or read_stream([value]) or _read_helper(value)
+        if found is not None:
+            if merged is None:
+                merged = found
+            merged.values.update(found.values)
+    return merged
+
+
+def _read_helper(value: Any) -> Reading | None:
+    for name in _SNAPSHOTS:
+        try:
+            found = getattr(value, name, None)
+        except Exception:  # noqa: BLE001, S112  a property of the client's; before the first event it has nothing
+            continue
+        if found is not None:
+            return read_response(found)
+    return None
+
+
+_SNAPSHOTS = ("current_message_snapshot", "current_completion_snapshot")
+
+
+def _read_langchain(value: Any, reading: Reading) -> bool:
+    if getattr(value, "type", None) not in ("ai", "AIMessageChunk"):
+        return False
+    _add_blocks(reading, getattr(value, "content", None))
+    for index, call in enumerate(getattr(value, "tool_calls", None) or []):
+        reading.tool_calls[index] = _tool_call(call.get("id"), call.get("name"), call.get("args"))
+    said = getattr(value, "response_metadata", None) or {}
+    reading.put("response_model", said.get("model_name") or said.get("model"))
+    reading.finish(said.get("finish_reason") or said.get("stop_reason"))
+    reading.use(getattr(value, "usage_metadata", None))
+    return True
+
+
+def _add_blocks(reading: Reading, content: Any) -> None:
+    if isinstance(content, str):
+        reading.text.append(content)
+    for block in cast(list[Any], content) if isinstance(content, list) else []:
+        _add_text(reading, block if isinstance(block, str) else cast(dict[str, Any], block).get("text"))
 
 
 def _at(value: Any, path: tuple[str, ...]) -> Any:

@@ -12,6 +12,8 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
+from heedloop._http import DEFAULT_URL, clean_key, clean_url, new_session, without_secrets
+
 __all__ = [
     "DEFAULT_URL",
     "ApiError",
@@ -26,8 +28,6 @@ __all__ = [
     "drop_none",
     "json_entries",
 ]
-
-DEFAULT_URL = "http://127.0.0.1:8321"
 
 Json = dict[str, Any]
 
@@ -120,8 +120,10 @@ class Rest:
     def __init__(
         self, url: str | None = None, api_key: str | None = None, *, timeout_s: float = 60.0
     ) -> None:
-        self.url = (url or os.environ.get("HEEDLOOP_URL") or DEFAULT_URL).rstrip("/")
-        self._key = api_key or os.environ.get("HEEDLOOP_API_KEY") or ""
+        self.url = clean_url(url)
+        self._key = clean_key(api_key) or clean_key(os.environ.get("HEEDLOOP_API_KEY"))
+        if not self._key.isascii() or any(c.isspace() for c in self._key):
+            raise ValueError("api_key: has characters in it that no key has")
         self._timeout_s = timeout_s
         self._local = threading.local()
 
@@ -149,7 +151,8 @@ class Rest:
                 method, self.url + path, timeout=self._timeout_s, allow_redirects=False, **kwargs
             )
         except requests.RequestException as err:
-            raise Unreachable(f"no answer from {self.url}: {_cause(err)}. Is the server running?") from err
+            reason = without_secrets(f"no answer from {self.url}: {_cause(err)}", self._key)
+            raise Unreachable(f"{reason}. Is the server running?") from err
         if answer.status_code >= 300:
             raise _error(answer)
         return answer
@@ -157,10 +160,7 @@ class Rest:
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
-            session = requests.Session()
-            session.trust_env = False  # a .netrc entry would replace our Authorization header
-            if self._key:
-                session.headers["Authorization"] = f"Bearer {self._key}"
+            session = new_session(self.url, self._key)
             adapter = HTTPAdapter(max_retries=_RETRY)
             session.mount("http://", adapter)
             session.mount("https://", adapter)

@@ -21,7 +21,7 @@ from heedloop._capture import Clean, render_json
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CallSpan", "Captured", "Event", "Link", "cleaned", "handle_of"]
+__all__ = ["CallSpan", "Captured", "Event", "Link", "cleaned", "handle_of", "is_no_fault"]
 
 _UNSET = Status(StatusCode.UNSET)
 _MAX_STACK_CHARS = 8_000
@@ -67,6 +67,7 @@ class CallSpan(trace_api.Span):
     truncated: list[str] | None = None
     num_chars: int = 0
     output_given: bool = False
+    failed: bool = False
     upstream: str | None = None
     end_time: int | None = None
     token: Any = None
@@ -177,7 +178,13 @@ class CallSpan(trace_api.Span):
         return bool(self.context.trace_flags & 1)
 
     def fail(self, error: BaseException) -> None:
-        """Record an exception that leaves the call."""
+        """Record an exception that leaves the call. One that is no fault of the model or the app is only an event."""
+        self.failed = True
+        if is_no_fault(error):
+            self.add_event(
+                "stopped", {"exception.type": _type_name(type(error)), "exception.message": _message(error)}
+            )
+            return
         self.record_exception(error, escaped=True)
         kind = _type_name(type(error))
         self.set_attribute(names.ERROR_TYPE, kind)
@@ -234,6 +241,44 @@ def _clean_json(text: str, clean: Clean) -> str:
     except ValueError:
         return clean(text)
     return render_json(value, clean)
+
+
+_WEB_FRAMEWORKS = frozenset(
+    {
+        "aiohttp",
+        "bottle",
+        "django",
+        "falcon",
+        "fastapi",
+        "flask",
+        "litestar",
+        "quart",
+        "rest_framework",
+        "sanic",
+        "starlette",
+    }
+    | {"werkzeug", "robyn", "tornado", "webob"}
+)
+_ALSO_CLIENTS = frozenset({"aiohttp", "tornado"})
+
+
+def is_no_fault(error: BaseException) -> bool:
+    """True where the user went away (cancelled, interrupted), or the app refused the request with an HTTP 4xx.
+
+    An LLM client's own 4xx is a fault of the call.
+    """
+    kind = type(error)
+    if kind.__name__ in ("CancelledError", "KeyboardInterrupt", "ClientDisconnect"):
+        return True
+    for base in kind.__mro__:
+        package, _, inner = base.__module__.partition(".")
+        if package in _WEB_FRAMEWORKS and (package not in _ALSO_CLIENTS or inner.startswith("web")):
+            for name in ("status_code", "code", "status"):
+                status = getattr(error, name, None)
+                if isinstance(status, int):
+                    return 300 <= status < 500
+            return base.__name__ in ("Http404", "PermissionDenied", "BadRequest", "SuspiciousOperation")
+    return False
 
 
 def _type_name(kind: type[BaseException]) -> str:

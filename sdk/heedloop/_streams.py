@@ -16,13 +16,13 @@ from opentelemetry import context as context_api
 
 from heedloop import _content, _current
 from heedloop import attributes as names
-from heedloop._capture import Budget, snapshot
+from heedloop._content import Pieces
 from heedloop._guard import guarded
-from heedloop._responses import client_of, read_stream
+from heedloop._responses import Reading, client_of, read_numbers, read_stream
 from heedloop._runtime import Runtime
 from heedloop._spans import CallSpan
 
-__all__ = ["drive", "drive_async", "is_stream", "wrap_stream"]
+__all__ = ["StandIn", "drive", "drive_async", "is_stream", "wrap_stream"]
 
 _PLAIN = frozenset({str, dict, list, tuple, int, float, bool, bytes, type(None)})
 _MAX_ORIGINALS = 20_000
@@ -32,16 +32,16 @@ _MAX_ORIGINALS = 20_000
 class Recording:
     """One streamed call: its context from step to step, and the pieces so far."""
 
-    def __init__(self, runtime: Runtime, span: CallSpan, capture: bool) -> None:
+    def __init__(self, runtime: Runtime, span: CallSpan, capture: bool, producer: Any = None) -> None:
         self._runtime = runtime
         self._span = span
         self._inside = _current.attached(span)
         self._token: Any = None
-        self._budget = Budget(runtime.options.max_value_chars) if capture and runtime.capture else None
-        self._pieces: list[Any] = []
-        self._is_text = True
-        self._originals: list[Any] | None = [] if self._budget is not None else None
+        self._pieces = Pieces(runtime.options.max_value_chars) if capture and runtime.capture else None
+        self._originals: list[Any] = []
         self._first_at: int | None = None
+        # Kept, so that the variables of a producer that is over can still be read.
+        self._frame = getattr(producer, "gi_frame", None) or getattr(producer, "ag_frame", None)
         span.attributes[names.REQUEST_STREAM] = True
 
     def enter(self) -> None:
@@ -55,28 +55,22 @@ class Recording:
 
     @guarded("recording a piece of a stream", None)
     def take(self, piece: Any) -> None:
-        """Keep one piece, as far as the budget goes."""
+        """Keep one piece."""
         if self._first_at is None:
             self._first_at = self._runtime.now_ns()
-        budget = self._budget
-        if budget is None:
+        if self._pieces is None:
             return
-        if budget.chars <= 0 or budget.nodes <= 0:
-            budget.cut = True
-            return
-        if self._originals is not None and client_of(piece) is not None:
+        if client_of(piece) is not None:
             if len(self._originals) < _MAX_ORIGINALS:
                 self._originals.append(piece)
             return
-        if isinstance(piece, bytes):  # a web server's stream of text
-            piece = piece.decode("utf-8", "replace")
-        self._is_text = self._is_text and isinstance(piece, str)
-        self._pieces.append(snapshot(piece, budget))
+        self._pieces.add(piece)
 
     @guarded("recording the end of a stream", None)
     def end(self, error: BaseException | None = None) -> None:
         """The stream is over: exhausted, closed early (`error` None) or failed."""
         span = self._span
+        frame, self._frame = self._frame, None
         if span.end_time is not None:
             return
         if self._first_at is not None:
@@ -84,24 +78,37 @@ class Recording:
         if error is not None:
             span.fail(error)
         reading = read_stream(self._originals) if self._originals else None
-        if reading is not None:
+        if reading is not None and (self._pieces is None or self._pieces.num_chars == 0):
             _content.keep_reading(self._runtime, span, reading)
         else:
-            self._keep_pieces()
+            self._keep_pieces(reading or _numbers_in(frame))
         _current.end(self._runtime, span)
 
-    def _keep_pieces(self) -> None:
-        for original in self._originals or ():
-            self._is_text = False
-            if self._budget is not None and self._budget.chars > 0:
-                self._pieces.append(snapshot(original, self._budget))
-        if self._pieces:
-            _content.keep_stream(self._span, self._pieces, self._budget, is_text=self._is_text)
+    def _keep_pieces(self, reading: Reading | None) -> None:
+        if self._pieces is None:
+            return
+        if reading is not None:
+            _content.keep_numbers(self._span, reading)
+        else:
+            for original in self._originals:
+                self._pieces.add(original)
+        _content.keep_stream(self._span, self._pieces)
+
+
+def _numbers_in(frame: Any) -> Reading | None:
+    """Model, usage and response id of the provider's chunks that a generator of texts went through.
+
+    The last chunk, which has them, is still among the variables of the generator when it is over.
+    """
+    if frame is None:
+        return None
+    found = [v for v in list(frame.f_locals.values()) if client_of(v) is not None]
+    return read_numbers(found) if found else None
 
 
 def drive(runtime: Runtime, span: CallSpan, producer: Any, capture: bool) -> Generator[Any, Any, Any]:
     """`yield from producer`, recorded."""
-    recording = Recording(runtime, span, capture)
+    recording = Recording(runtime, span, capture, producer)
     step: Any = producer.send
     value: Any = None
     error: BaseException | None = None
@@ -140,7 +147,7 @@ async def drive_async(
     runtime: Runtime, span: CallSpan, producer: Any, capture: bool
 ) -> AsyncGenerator[Any, Any]:
     """The same for an async generator."""
-    recording = Recording(runtime, span, capture)
+    recording = Recording(runtime, span, capture, producer)
     step: Any = producer.asend
     value: Any = None
     error: BaseException | None = None
@@ -196,28 +203,38 @@ def wrap_stream(runtime: Runtime, span: CallSpan, stream: Any, capture: bool) ->
     return StreamStandIn(stream, Recording(runtime, span, capture))
 
 
-class StreamStandIn:
-    """Stands in for an LLM client's stream object: everything is the stream's own, and its pieces are recorded."""
+class StandIn:
+    """Stands in for an object of somebody else's: everything is the object's own, but what a subclass records.
 
-    def __init__(self, stream: Any, recording: Recording) -> None:
-        self._heedloop_stream = stream
-        self._heedloop_recording = recording
+    `_heedloop_later` is the call that the object belongs to.
+    """
+
+    def __init__(self, stood_for: Any, later: Any) -> None:
+        self.__dict__["_heedloop_object"] = stood_for
+        self.__dict__["_heedloop_later"] = later
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._heedloop_stream, name)
+        return getattr(self.__dict__["_heedloop_object"], name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.__dict__["_heedloop_object"], name, value)
 
     @property
     def __class__(self) -> Any:  # pyright: ignore  # isinstance() says what it would have said
-        return type(self._heedloop_stream)
+        return type(self.__dict__["_heedloop_object"])
+
+
+class StreamStandIn(StandIn):
+    """Stands in for an LLM client's stream object: its pieces are recorded."""
 
     def __iter__(self) -> Any:
         return self
 
     def __next__(self) -> Any:
-        return self._step(lambda: next(self._heedloop_stream))
+        return self._step(lambda: next(self._heedloop_object))
 
     def _step(self, step: Any) -> Any:
-        recording = self._heedloop_recording
+        recording = self._heedloop_later
         recording.enter()
         try:
             piece = step()
@@ -237,10 +254,10 @@ class StreamStandIn:
         return self
 
     async def __anext__(self) -> Any:
-        recording = self._heedloop_recording
+        recording = self._heedloop_later
         recording.enter()
         try:
-            piece = await self._heedloop_stream.__anext__()
+            piece = await self._heedloop_object.__anext__()
         except StopAsyncIteration:
             recording.leave()
             recording.end()
@@ -254,32 +271,32 @@ class StreamStandIn:
         return piece
 
     def __enter__(self) -> Any:
-        self._heedloop_stream.__enter__()
+        self._heedloop_object.__enter__()
         return self
 
     def __exit__(self, *exc: Any) -> Any:
-        self._heedloop_recording.end(exc[1])
-        return self._heedloop_stream.__exit__(*exc)
+        self._heedloop_later.end(exc[1])
+        return self._heedloop_object.__exit__(*exc)
 
     async def __aenter__(self) -> Any:
-        await self._heedloop_stream.__aenter__()
+        await self._heedloop_object.__aenter__()
         return self
 
     async def __aexit__(self, *exc: Any) -> Any:
-        self._heedloop_recording.end(exc[1])
-        return await self._heedloop_stream.__aexit__(*exc)
+        self._heedloop_later.end(exc[1])
+        return await self._heedloop_object.__aexit__(*exc)
 
     def close(self) -> Any:
         """Close the stream; the call ends here."""
-        self._heedloop_recording.end()
-        return self._heedloop_stream.close()
+        self._heedloop_later.end()
+        return self._heedloop_object.close()
 
     async def aclose(self) -> Any:
         """Close the stream; the call ends here."""
-        self._heedloop_recording.end()
-        return await self._heedloop_stream.aclose()
+        self._heedloop_later.end()
+        return await self._heedloop_object.aclose()
 
     def __del__(self) -> None:
-        recording = cast("Recording | None", self.__dict__.get("_heedloop_recording"))
+        recording = cast("Recording | None", self.__dict__.get("_heedloop_later"))
         if recording is not None:
             recording.end()

@@ -4,127 +4,211 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast, overload
+
+from opentelemetry import context as context_api
 
 from heedloop import _content, _current
 from heedloop import attributes as names
 from heedloop._guard import guarded
+from heedloop._handled import Handled
+from heedloop._later import is_later, record_later
+from heedloop._messages import as_message, follow, is_conversation, is_message, named_text
 from heedloop._runtime import Runtime, state
+from heedloop._secrets import is_secret
 from heedloop._spans import CallSpan
 from heedloop._streams import drive, drive_async, is_stream, wrap_stream
-from heedloop._values import given_attributes
+from heedloop._values import check_names, given_attributes
 
-__all__ = ["trace"]
+__all__ = ["TraceOptions", "Traced", "trace", "with_handle"]
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+S = TypeVar("S")
+T = TypeVar("T")
 
 Capture = bool | Literal["input", "output"]
 
 
+class TraceOptions(TypedDict, total=False):
+    """What `heedloop.trace` takes; see there."""
+
+    name: str | None
+    prompt: str | None
+    answer: str | None
+    prompt_name: str | None
+    prompt_version: str | None
+    model: str | None
+    provider: str | None
+    tags: Sequence[str]
+    capture: Capture
+
+
+class Traced(Protocol[P, R_co]):
+    """A decorated function."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+
+    @overload
+    def with_handle(
+        self: Traced[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, Handled[T]]: ...
+    @overload
+    def with_handle(self, *args: P.args, **kwargs: P.kwargs) -> Handled[R_co]: ...
+
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> Traced[P, R_co]: ...
+    @overload
+    def __get__(self: Traced[Concatenate[S, Q], T], instance: S, owner: type, /) -> Callable[Q, T]: ...
+
+
 @dataclass(frozen=True, slots=True)
-class Traced:
+class Function:
     """What is known about a decorated function before it is called."""
 
     name: str
-    parameters: tuple[str, ...]
-    named: tuple[str, ...]
-    num_skipped: int
-    capture_input: bool
-    capture_output: bool
+    named: tuple[str, ...] = ()
+    num_skipped: int = 0
+    rest: str | None = None
+    rest_by_name: str | None = None
+    positional_only: frozenset[str] = frozenset()
+    defaults: tuple[tuple[str, Any], ...] = ()
+    prompt: tuple[str, ...] = ()
+    answer: tuple[str, ...] = ()
+    capture_input: bool = True
+    capture_output: bool = True
     attributes: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 @overload
-def trace(function: Callable[P, R], /) -> Callable[P, R]: ...
+def trace(function: Callable[P, R], /) -> Traced[P, R]: ...
 @overload
-def trace(
-    *,
-    name: str | None = None,
-    prompt_name: str | None = None,
-    prompt_version: str | None = None,
-    model: str | None = None,
-    provider: str | None = None,
-    tags: Sequence[str] = (),
-    capture: Capture = True,
-) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
-def trace(
-    function: Callable[..., Any] | None = None,
-    /,
-    *,
-    name: str | None = None,
-    prompt_name: str | None = None,
-    prompt_version: str | None = None,
-    model: str | None = None,
-    provider: str | None = None,
-    tags: Sequence[str] = (),
-    capture: Capture = True,
-) -> Any:
+def trace(**options: Unpack[TraceOptions]) -> Callable[[Callable[P, R]], Traced[P, R]]: ...
+def trace(function: Callable[..., Any] | None = None, /, **options: Unpack[TraceOptions]) -> Any:
     """Record every call of a function, coroutine, generator or async generator, or method.
 
-    The first text argument (or the one named `messages`) is the prompt and a text result is the answer; other
-    arguments and results are kept as JSON. Streams are recorded when they end. Exceptions pass through unchanged.
+    The prompt is the argument named `messages`, a conversation whatever its name, or the first text; the answer is the text,
+    message or client's response that is returned, alone, first in a tuple, or in a result's field such as `text`. Other
+    arguments and results are kept as JSON, secrets by their name (`api_key`, `password` …) masked. Streams and awaitables
+    are recorded when they end. Exceptions pass through unchanged.
+
+    `answer.with_handle(question)` calls the function and gives its result and the answer's handle.
 
     Args:
         name: the span's name; the function's own where not given.
+        prompt: the argument that is the prompt, or the path to it, such as `"body.question"`.
+        answer: the path to the answer in the result, such as `"text"` or `"0"`.
         prompt_name: which prompt the function uses, for quality by prompt; `prompt_version` likewise.
-        model: the model that is asked, where it is always the same; else `heedloop.set(model=…)`.
+        model: the model that is asked, where it is always the same; else `heedloop.set(model=…)`. `provider` likewise.
+        tags: a list of texts.
         capture: False keeps neither arguments nor results, `"input"` and `"output"` keep one of them.
     """
+    check_names("trace", options, TraceOptions.__annotations__)
+    capture = options.get("capture", True)
+    if not isinstance(capture, bool) and capture not in ("input", "output"):
+        raise ValueError(f"capture: {capture!r} is not True, False, 'input' or 'output'")
     static = given_attributes(
-        prompt_name=prompt_name,
-        prompt_version=prompt_version,
-        model=model,
-        provider=provider,
-        tags=tuple(tags) or None,
+        **{
+            k: v
+            for k, v in options.items()
+            if k in ("prompt_name", "prompt_version", "model", "provider", "tags")
+        }
     )
 
     def decorate(fn: Any) -> Any:
         if isinstance(fn, (staticmethod, classmethod)):
             kind = cast(Any, type(fn))
             return kind(decorate(cast(Any, fn).__func__))
+        if isinstance(fn, type):
+            raise ValueError(
+                f"trace: decorates functions and methods, not the class {fn.__name__}; "
+                "decorate the method that answers, such as __call__"
+            )
         if not callable(fn):
             raise ValueError(f"trace: decorates functions and methods, not {fn!r}")
-        return _wrap(fn, _traced(fn, name, static, capture))
+        return _wrap(fn, _function_of(fn, options, static))
 
     return decorate if function is None else decorate(function)
 
 
-def _traced(fn: Any, name: str | None, static: dict[str, Any], capture: Capture) -> Traced:
+def with_handle(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Handled[R]:
+    """Call a decorated function or method: `text, handle = heedloop.with_handle(bot.answer, question)`.
+
+    As `answer.with_handle(question)`, for methods too; await it where the function is a coroutine's.
+    """
+    bound = getattr(function, "__self__", None)
+    decorated = getattr(getattr(function, "__func__", function), "with_handle", None)
+    if decorated is None:
+        raise TypeError(
+            f"with_handle: {function!r} is not decorated with @heedloop.trace; use collect_handles()"
+        )
+    if bound is not None:
+        return decorated(bound, *args, **kwargs)
+    return decorated(*args, **kwargs)
+
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def _function_of(fn: Any, options: TraceOptions, static: dict[str, Any]) -> Function:
     try:
-        parameters = tuple(inspect.signature(fn).parameters)
+        parameters = tuple(inspect.signature(fn).parameters.values())
     except (TypeError, ValueError):  # some builtins have no signature
         parameters = ()
-    skipped = 1 if parameters[:1] in (("self",), ("cls",)) else 0
-    return Traced(
-        name=name or getattr(fn, "__qualname__", type(fn).__qualname__).replace("<locals>.", ""),
-        parameters=parameters,
-        named=parameters[skipped:],
+    positional = tuple(p.name for p in parameters if p.kind in _POSITIONAL)
+    skipped = 1 if positional[:1] in (("self",), ("cls",)) else 0
+    capture = options.get("capture", True)
+    prompt = tuple((options.get("prompt") or "").split(".")) if options.get("prompt") else ()
+    _check_prompt(prompt, parameters)
+    return Function(
+        name=options.get("name")
+        or getattr(fn, "__qualname__", type(fn).__qualname__).replace("<locals>.", ""),
+        named=positional[skipped:],
         num_skipped=skipped,
+        rest=next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None),
+        rest_by_name=next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None),
+        positional_only=frozenset(p.name for p in parameters if p.kind is p.POSITIONAL_ONLY),
+        defaults=tuple((p.name, p.default) for p in parameters if p.default is not p.empty),
+        prompt=prompt,
+        answer=tuple((options.get("answer") or "").split(".")) if options.get("answer") else (),
         capture_input=capture is True or capture == "input",
         capture_output=capture is True or capture == "output",
         attributes={names.OPERATION_NAME: "chat", **static},
     )
 
 
-def _wrap(fn: Any, traced: Traced) -> Any:
+def _check_prompt(prompt: tuple[str, ...], parameters: tuple[inspect.Parameter, ...]) -> None:
+    known = [p.name for p in parameters]
+    if prompt and known and prompt[0] not in known and all(p.kind is not p.VAR_KEYWORD for p in parameters):
+        raise ValueError(f"prompt: {prompt[0]!r} is not an argument; there are {', '.join(known)}")
+
+
+def _wrap(fn: Any, function: Function) -> Any:
     if inspect.isasyncgenfunction(fn):
-        return functools.wraps(fn)(_async_generator(fn, traced))
-    if inspect.isgeneratorfunction(fn):
-        return functools.wraps(fn)(_generator(fn, traced))
-    if inspect.iscoroutinefunction(fn):
-        return functools.wraps(fn)(_coroutine(fn, traced))
-    return functools.wraps(fn)(_function(fn, traced))
+        call, handled = _async_generator(fn, function), _stream_with_handle(fn, function, drive_async)
+    elif inspect.isgeneratorfunction(fn):
+        call, handled = _generator(fn, function), _stream_with_handle(fn, function, drive)
+    elif inspect.iscoroutinefunction(fn):
+        call = _coroutine(fn, function)
+        handled = _coroutine_with_handle(call)
+    else:
+        call = _function(fn, function)
+        handled = _function_with_handle(call)
+    wrapped = functools.wraps(fn)(call)
+    wrapped.with_handle = _of_instance(wrapped, handled, function) if function.num_skipped else handled
+    return wrapped
 
 
-def _function(fn: Any, traced: Traced) -> Any:
+def _function(fn: Any, function: Function) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
         runtime = state.runtime
         if runtime is None:
             return fn(*args, **kwargs)
-        span = _begin(runtime, traced, args, kwargs)
+        span = _begin(runtime, function, args, kwargs)
         if span is None:
             return fn(*args, **kwargs)
         try:
@@ -132,17 +216,17 @@ def _function(fn: Any, traced: Traced) -> Any:
         except BaseException as error:
             _fail(runtime, span, error)
             raise
-        return _finish(runtime, span, traced, result)
+        return _finish(runtime, span, function, result)
 
     return call
 
 
-def _coroutine(fn: Any, traced: Traced) -> Any:
+def _coroutine(fn: Any, function: Function) -> Any:
     async def call(*args: Any, **kwargs: Any) -> Any:
         runtime = state.runtime
         if runtime is None:
             return await fn(*args, **kwargs)
-        span = _begin(runtime, traced, args, kwargs)
+        span = _begin(runtime, function, args, kwargs)
         if span is None:
             return await fn(*args, **kwargs)
         try:
@@ -150,31 +234,31 @@ def _coroutine(fn: Any, traced: Traced) -> Any:
         except BaseException as error:
             _fail(runtime, span, error)
             raise
-        return _finish(runtime, span, traced, result)
+        return _finish(runtime, span, function, result)
 
     return call
 
 
-def _generator(fn: Any, traced: Traced) -> Any:
+def _generator(fn: Any, function: Function) -> Any:
     def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         runtime = state.runtime
-        span = None if runtime is None else _open(runtime, traced, args, kwargs)
+        span = None if runtime is None else _open(runtime, function, args, kwargs)
         if runtime is None or span is None:
             return (yield from fn(*args, **kwargs))
-        return (yield from drive(runtime, span, fn(*args, **kwargs), traced.capture_output))
+        return (yield from drive(runtime, span, fn(*args, **kwargs), function.capture_output))
 
     return call
 
 
-def _async_generator(fn: Any, traced: Traced) -> Any:
+def _async_generator(fn: Any, function: Function) -> Any:
     async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         runtime = state.runtime
-        span = None if runtime is None else _open(runtime, traced, args, kwargs)
+        span = None if runtime is None else _open(runtime, function, args, kwargs)
         inner = fn(*args, **kwargs)
         driven = (
             inner
             if runtime is None or span is None
-            else drive_async(runtime, span, inner, traced.capture_output)
+            else drive_async(runtime, span, inner, function.capture_output)
         )
         # An async generator has no `yield from`; this loop is what it would do.
         step: Any = driven.asend
@@ -196,14 +280,74 @@ def _async_generator(fn: Any, traced: Traced) -> Any:
     return call
 
 
+# ------------------------------------------------------------------------------------------ with the handle
+
+
+def _function_with_handle(call: Any) -> Any:
+    def with_handle(*args: Any, **kwargs: Any) -> Handled[Any]:
+        collected = _current.Collected()
+        token = context_api.attach(_current.collecting(collected))
+        try:
+            result = call(*args, **kwargs)
+        finally:
+            context_api.detach(token)
+        return Handled(result, collected.first)
+
+    return with_handle
+
+
+def _coroutine_with_handle(call: Any) -> Any:
+    async def with_handle(*args: Any, **kwargs: Any) -> Handled[Any]:
+        collected = _current.Collected()
+        token = context_api.attach(_current.collecting(collected))
+        try:
+            result = await call(*args, **kwargs)
+        finally:
+            context_api.detach(token)
+        return Handled(result, collected.first)
+
+    return with_handle
+
+
+def _stream_with_handle(fn: Any, function: Function, drive_it: Any) -> Any:
+    def with_handle(*args: Any, **kwargs: Any) -> Handled[Any]:
+        runtime = state.runtime
+        span = None if runtime is None else _open(runtime, function, args, kwargs)
+        stream = fn(*args, **kwargs)
+        if runtime is None or span is None:
+            return Handled(stream, "")
+        driven = drive_it(runtime, span, stream, function.capture_output)
+        return Handled(driven, _current.answer_handle(span))
+
+    return with_handle
+
+
+def _of_instance(wrapped: Any, handled: Any, function: Function) -> Any:
+    """`with_handle` of a method, which Python gives no instance: refuse rather than take the question for it."""
+
+    @functools.wraps(handled)
+    def with_handle(*args: Any, **kwargs: Any) -> Any:
+        owner = args[0] if args else None
+        classes = (owner if isinstance(owner, type) else type(owner)).__mro__
+        held = [getattr(v, "__func__", v) for c in classes for v in vars(c).values()]
+        if not any(v is wrapped for v in held):
+            name = function.name.rpartition(".")[2]
+            raise TypeError(
+                f"{name} is a method: write heedloop.with_handle(it.{name}, …), where `it` is what it belongs to"
+            )
+        return handled(*args, **kwargs)
+
+    return with_handle
+
+
 # ------------------------------------------------------------------------------------------ around the call
 
 
-def _opened(runtime: Runtime, traced: Traced, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallSpan:
-    span = _current.start(runtime, traced.name)
-    span.attributes.update(traced.attributes)
-    if traced.capture_input and runtime.capture and (args or kwargs):
-        _take_arguments(runtime, span, traced, args, kwargs)
+def _opened(runtime: Runtime, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallSpan:
+    span = _current.start(runtime, function.name)
+    span.attributes.update(function.attributes)
+    if function.capture_input and runtime.capture and (args or kwargs or function.defaults):
+        _take_arguments(runtime, span, function, args, kwargs)
     return span
 
 
@@ -211,8 +355,8 @@ _open = guarded("recording a call", None)(_opened)
 
 
 @guarded("recording a call", None)
-def _begin(runtime: Runtime, traced: Traced, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallSpan:
-    span = _opened(runtime, traced, args, kwargs)
+def _begin(runtime: Runtime, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallSpan:
+    span = _opened(runtime, function, args, kwargs)
     _current.attach(span)
     return span
 
@@ -221,52 +365,98 @@ def _begin(runtime: Runtime, traced: Traced, args: tuple[Any, ...], kwargs: dict
 def _fail(runtime: Runtime, span: CallSpan, error: BaseException) -> None:
     if isinstance(error, GeneratorExit):  # a coroutine that was thrown away; its context may be another's
         span.token = None
+        span.failed = True
     else:
         span.fail(error)
     _current.detach(span)
     _current.end(runtime, span)
 
 
-def _finish(runtime: Runtime, span: CallSpan, traced: Traced, result: Any) -> Any:
-    if is_stream(result):
-        _current.detach(span)
-        return wrap_stream(runtime, span, result, traced.capture_output)
-    _close(runtime, span, traced, result)
+def _finish(runtime: Runtime, span: CallSpan, function: Function, result: Any) -> Any:
+    if type(result) is not str:
+        if is_stream(result):
+            _current.detach(span)
+            return wrap_stream(runtime, span, result, function.capture_output)
+        if is_later(result):
+            inside = _current.attached(span)
+            _current.detach(span)
+            return record_later(runtime, span, inside, result, function.capture_output, function.answer)
+    _close(runtime, span, function, result)
     return result
 
 
 @guarded("recording a result", None)
-def _close(runtime: Runtime, span: CallSpan, traced: Traced, result: Any) -> None:
+def _close(runtime: Runtime, span: CallSpan, function: Function, result: Any) -> None:
     _current.detach(span)
-    if traced.capture_output and result is not None:
-        _content.keep_result(runtime, span, result)
+    if function.capture_output and result is not None:
+        _content.keep_result(runtime, span, result, function.answer)
     _current.end(runtime, span)
 
 
+# ------------------------------------------------------------------------------------------ arguments
+
+
 def _take_arguments(
-    runtime: Runtime, span: CallSpan, traced: Traced, args: tuple[Any, ...], kwargs: dict[str, Any]
+    runtime: Runtime, span: CallSpan, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
-    given = _by_name(traced, args, kwargs)
-    prompt = _prompt_name(given)
-    if prompt is not None:
-        _content.keep_content(runtime, span, names.INPUT_MESSAGES, given.pop(prompt))
+    given = _by_name(function, args, kwargs)
+    prompt, value = _prompt_of(function, given)
+    if value is not None:
+        _content.keep_content(runtime, span, names.INPUT_MESSAGES, value)
+        if prompt is not None:
+            del given[prompt]
     if given:
         _content.keep_content(runtime, span, names.INPUT, given)
 
 
-def _by_name(traced: Traced, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    first = traced.num_skipped
-    given: dict[str, Any] = dict(zip(traced.named, args[first:] if first else args))  # noqa: B905  args may be fewer
-    if len(args) > len(traced.parameters):
-        given["*"] = args[len(traced.parameters) :]
-    given.update(kwargs)
+def _by_name(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    first = function.num_skipped
+    given: dict[str, Any] = dict(zip(function.named, args[first:] if first else args))  # noqa: B905  args may be fewer
+    if len(args) > first + len(function.named):
+        given[function.rest or "*"] = args[first + len(function.named) :]
+    if kwargs:
+        if function.positional_only and not function.positional_only.isdisjoint(kwargs):
+            given[function.rest_by_name or "**"] = kwargs
+        else:
+            given.update(kwargs)
+    for name, default in function.defaults:
+        if name not in given:
+            given[name] = default
     return given
 
 
-def _prompt_name(given: Mapping[str, Any]) -> str | None:
+def _prompt_of(function: Function, given: Mapping[str, Any]) -> tuple[str | None, Any]:
+    """The prompt, and the argument that it is as a whole (None where it is a part of one)."""
+    if function.prompt:
+        found = follow(given, function.prompt)
+        return (function.prompt[0] if len(function.prompt) == 1 and found is not None else None), found
     if isinstance(given.get("messages"), (list, tuple, str)):
-        return "messages"
+        return "messages", given["messages"]
+    text: str | None = None
     for name, value in given.items():
-        if isinstance(value, str):
-            return name
-    return None
+        if type(value) is str:
+            if text is None and not is_secret(name):
+                text = name
+        elif isinstance(value, str):
+            text = text or (None if is_secret(name) else name)
+        elif isinstance(value, (list, tuple)) and is_conversation(value) and _ends_with_question(value):
+            return name, value
+    if text is not None:
+        return text, given[text]
+    return _prompt_inside(given)
+
+
+def _ends_with_question(conversation: Any) -> bool:
+    """False for the earlier turns of a conversation, whose question comes as another argument."""
+    return as_message(conversation[-1]).get("role") != "assistant"
+
+
+def _prompt_inside(given: Mapping[str, Any]) -> tuple[str | None, Any]:
+    for name, value in given.items():
+        if is_conversation(value) or (not isinstance(value, tuple) and is_message(value)):
+            return name, value
+    for value in given.values():
+        found = named_text(value, "prompt")
+        if found is not None:
+            return None, found
+    return None, None

@@ -6,8 +6,10 @@ import email.utils
 import gzip
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
+
+from heedloop._http import new_session, without_secrets
 
 __all__ = ["Answer", "HttpTransport", "Transport", "Verdict"]
 
@@ -50,7 +52,7 @@ class Transport(Protocol):
 
 
 class HttpTransport:
-    """POSTs to a heedloop server with `requests` (so that proxies and certificate settings work as people expect).
+    """POSTs to a heedloop server with `requests`, set up by `heedloop._http`.
 
     One session per thread, because sessions are not safe to share. `requests` is imported here and not with heedloop,
     because it is not free; and not on the first request, because an import on another thread stalls the host's.
@@ -61,7 +63,8 @@ class HttpTransport:
 
         self._requests = requests
         self._url = url.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {api_key}", "User-Agent": "heedloop-sdk"}
+        self._key = api_key
+        self._headers = {"User-Agent": "heedloop-sdk"}
         self._timeout = (min(CONNECT_TIMEOUT_S, read_timeout_s), read_timeout_s)
         self._local = threading.local()
 
@@ -76,8 +79,9 @@ class HttpTransport:
                 self._url + path, data=body, headers=headers, timeout=self._timeout, allow_redirects=False
             )
         except (self._requests.RequestException, OSError, ValueError) as error:
-            return Answer("later", reason=f"{self._url}: {_short(error)}")
-        return _judge(response)
+            return Answer("later", reason=without_secrets(f"{self._url}: {_short(error)}", self._key))
+        answer = _judge(response)
+        return replace(answer, reason=without_secrets(answer.reason, self._key)) if answer.reason else answer
 
     def close(self) -> None:
         """Close this thread's session."""
@@ -89,7 +93,7 @@ class HttpTransport:
     def _session(self) -> Any:
         session = getattr(self._local, "session", None)
         if session is None:
-            session = self._requests.Session()
+            session = new_session(self._url, self._key)
             self._local.session = session
         return session
 

@@ -1,15 +1,54 @@
-"""What an app says about a call, checked, and as span attributes."""
+"""What an app says about a call, as span attributes.
+
+These values come from requests, forms and providers, so a wrong one never raises into the request: it is converted, or
+dropped with a warning (`_guard.dropped`). Only what is wrong in the code itself raises: an unknown name, one text given
+as `tags`.
+"""
 
 from __future__ import annotations
 
+import difflib
+import enum
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime, time, timezone
+from decimal import Decimal
+from pathlib import PurePath
 from typing import Any, TypedDict, cast
+from uuid import UUID
 
 from heedloop import attributes as names
-from heedloop.schema import Usage
+from heedloop._guard import dropped
+from heedloop._secrets import MASK, is_secret
+from heedloop._usage import token_counts
+from heedloop.schema import Usage, parse_time
 
-__all__ = ["CallValues", "attributes_of", "given_attributes"]
+__all__ = [
+    "CallValues",
+    "ContextValues",
+    "as_text",
+    "as_time",
+    "attributes_of",
+    "check_names",
+    "given_attributes",
+    "plain_value",
+    "text_entries",
+]
+
+Scalar = str | int | float | bool
+
+
+class ContextValues(TypedDict, total=False):
+    """What `heedloop.context` takes; see there."""
+
+    user_id: str
+    session_id: str
+    tags: Iterable[str]
+    metadata: Mapping[str, Any]
+    external_id: str
+    user: str
+    session: str
 
 
 class CallValues(TypedDict, total=False):
@@ -19,20 +58,22 @@ class CallValues(TypedDict, total=False):
     response_model: str
     provider: str
     operation: str
-    usage: Usage | Mapping[str, int]
+    usage: Usage | Mapping[str, Any]
     cost: float
-    user: str
-    session: str
-    tags: Sequence[str]
-    metadata: Mapping[str, str]
+    user_id: str
+    session_id: str
+    tags: Iterable[str]
+    metadata: Mapping[str, Any]
     prompt_name: str
     prompt_version: str
-    prompt_variables: Mapping[str, str]
+    prompt_variables: Mapping[str, Any]
     parameters: Mapping[str, Any]
     response_id: str
-    finish_reasons: Sequence[str]
+    finish_reasons: Iterable[str]
     input: Any
     output: Any
+    user: str
+    session: str
 
 
 _TEXTS = {
@@ -41,11 +82,32 @@ _TEXTS = {
     "provider": names.PROVIDER_NAME,
     "operation": names.OPERATION_NAME,
     "user": names.USER_ID,
+    "user_id": names.USER_ID,
     "session": names.CONVERSATION_ID,
+    "session_id": names.CONVERSATION_ID,
     "prompt_name": names.PROMPT_NAME,
     "prompt_version": names.PROMPT_VERSION,
     "response_id": names.RESPONSE_ID,
 }
+_LISTS = {"tags": names.TAGS, "finish_reasons": names.FINISH_REASONS}
+_MAPPINGS = {
+    "metadata": names.METADATA_PREFIX,
+    "prompt_variables": names.PROMPT_VARIABLE_PREFIX,
+    "parameters": names.REQUEST_PREFIX,
+}
+_MEANT = {"conversation_id": "session_id", "chat_id": "session_id", "thread_id": "session_id"}
+
+
+def check_names(where: str, values: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Raise `TypeError` where `values` has a name that `known` has not, with the nearest that it has."""
+    choices = list(known)
+    for name in values:
+        if name not in choices:
+            near = (
+                [_MEANT[name]] if _MEANT.get(name) in choices else difflib.get_close_matches(name, choices, 1)
+            )
+            meant = f"did you mean {near[0]}? " if near else ""
+            raise TypeError(f"{where}() has no argument {name}; {meant}it takes {', '.join(choices)}")
 
 
 def given_attributes(**values: Any) -> dict[str, Any]:
@@ -54,76 +116,152 @@ def given_attributes(**values: Any) -> dict[str, Any]:
 
 
 def attributes_of(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Span attributes of what an app said; raises `ValueError` where a value is of the wrong kind."""
+    """Span attributes of what an app said; None and empty texts are nothing said."""
     found: dict[str, Any] = {}
     for name, value in values.items():
+        if value is None or value == "":
+            continue
         if name in _TEXTS:
-            found[_TEXTS[name]] = _text(name, value)
+            text = as_text(name, value)
+            if text:
+                found[_TEXTS[name]] = text
+        elif name in _LISTS:
+            texts = _texts(name, value)
+            if texts:
+                found[_LISTS[name]] = texts
         elif name == "usage":
-            found.update(_usage(value))
+            found.update(token_counts(value))
         elif name == "cost":
-            found[names.COST] = _cost(value)
-        elif name in ("tags", "finish_reasons"):
-            found[names.TAGS if name == "tags" else names.FINISH_REASONS] = _texts(name, value)
+            found.update(_cost(value))
         elif name in _MAPPINGS:
-            found.update(_mapping(name, value))
+            prefix = _MAPPINGS[name]
+            keep = _parameter if name == "parameters" else None
+            found.update({prefix + k: v for k, v in text_entries(name, value, keep).items()})
     return found
 
 
-_MAPPINGS = {
-    "metadata": names.METADATA_PREFIX,
-    "prompt_variables": names.PROMPT_VARIABLE_PREFIX,
-    "parameters": names.REQUEST_PREFIX,
-}
+def plain_value(value: Any) -> Scalar | None:
+    """A value that means one number or text, as that: enum members, numpy scalars, times, paths, ids; else None."""
+    if isinstance(value, (str, bool, int, float)):
+        return _base_of(value)
+    if isinstance(value, enum.Enum):
+        return plain_value(value.value)
+    if isinstance(value, (datetime, date, time)):
+        return value.isoformat()
+    if isinstance(value, (Decimal, UUID, PurePath)):
+        return str(value)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):  # a scalar of numpy, torch or jax
+        return plain_value(value.item())
+    return None
 
 
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value, (str, int)) or isinstance(value, bool) or value == "":
-        raise ValueError(f"{name}: must be text that is not empty, not {value!r}")
-    return str(value)
+def _base_of(value: Scalar) -> Scalar:
+    if isinstance(value, enum.Enum):
+        return _base_of(value.value)
+    for kind in (bool, int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    return str.__str__(cast(str, value))
+
+
+def as_text(name: str, value: Any) -> str:
+    """`value` as text; empty where it is None or was dropped because it is no text, number or id."""
+    if type(value) is str or value is None:
+        return value or ""
+    plain = None if isinstance(value, bool) else plain_value(value)
+    if plain is None:
+        dropped(name, f"must be text, not {_show(value)}")
+        return ""
+    return str(plain)
+
+
+def as_time(name: str, value: Any) -> datetime | None:
+    """An aware time of a `datetime` (a naive one is local time, as in Python), ISO text or seconds since 1970."""
+    try:
+        if isinstance(value, datetime):
+            return value if value.tzinfo is not None else value.astimezone()
+        if isinstance(value, str) and value:
+            return parse_time(value, field=name)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return datetime.fromtimestamp(value, timezone.utc)
+    except (ValueError, OverflowError, OSError) as error:
+        dropped(name, str(error))
+        return None
+    if value is not None and value != "":
+        dropped(name, f"must be a time, not {_show(value)}")
+    return None
+
+
+def text_entries(name: str, value: Any, keep: Callable[[Any], Any] | None = None) -> dict[str, Any]:
+    """A mapping's entries as texts; entries that are None are nothing said, secrets by their name are masked."""
+    if not isinstance(value, Mapping):
+        if value is not None:
+            dropped(name, f"must be a mapping, not {_show(value)}")
+        return {}
+    found: dict[str, Any] = {}
+    for key, entry in cast(Mapping[Any, Any], value).items():
+        if entry is None:
+            continue
+        if is_secret(str(key)):
+            found[str(key)] = MASK
+            continue
+        kept = _entry_text(entry) if keep is None else keep(entry)
+        if kept is not None:
+            found[str(key)] = kept
+    return found
+
+
+def _entry_text(value: Any) -> str:
+    plain = plain_value(value)
+    if plain is not None:
+        return str(plain)
+    try:
+        return str(value)
+    except Exception as error:  # noqa: BLE001  the host's own class; its __str__ may do anything
+        return f"<{type(value).__name__}: {type(error).__name__} in its __str__>"
+
+
+def _parameter(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return float(value)
+    plain = plain_value(value)
+    if plain is not None:
+        return plain
+    if isinstance(value, (list, tuple)):
+        texts = [plain_value(v) for v in cast(list[Any], value)]
+        return [str(t) for t in texts if t is not None]
+    return None
 
 
 def _texts(name: str, value: Any) -> list[str]:
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        raise ValueError(f"{name}: must be a list of texts, not {value!r}")
-    return [_text(name, v) for v in cast(Sequence[Any], value)]
+    if isinstance(value, (str, bytes)):
+        raise ValueError(f"{name}: must be a list of texts, not {value!r}; write {name}=[{value!r}]")
+    if not isinstance(value, Iterable) or isinstance(value, Mapping):
+        dropped(name, f"must be a list of texts, not {_show(value)}")
+        return []
+    return [t for t in (as_text(name, v) for v in cast(Iterable[Any], value)) if t]
 
 
-def _mapping(name: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{name}: must be a mapping, not {value!r}")
-    entries = cast(Mapping[Any, Any], value)
-    prefix = _MAPPINGS[name]
-    if name == "parameters":
-        return {prefix + str(k): v for k, v in entries.items() if isinstance(v, (str, int, float, bool))}
-    return {prefix + str(k): v if isinstance(v, str) else str(v) for k, v in entries.items()}
+def _cost(value: Any) -> dict[str, float]:
+    plain = None if isinstance(value, bool) else plain_value(value)
+    try:
+        cost = float(plain) if plain is not None else math.nan
+    except ValueError:
+        cost = math.nan
+    if not math.isfinite(cost) or cost < 0:
+        dropped("cost", f"must be US dollars of 0 or more, not {_show(value)}")
+        return {}
+    return {names.COST: cost}
 
 
-def _usage(value: Any) -> dict[str, int]:
-    if isinstance(value, Usage):
-        entries: dict[str, Any] = {k: getattr(value, k) for k in names.USAGE_ATTRIBUTES}
-    elif isinstance(value, Mapping):
-        entries = dict(cast(Mapping[str, Any], value))
-    else:
-        raise ValueError(f"usage: must be a heedloop.Usage or a mapping, not {value!r}")
-    found: dict[str, int] = {}
-    for name, count in entries.items():
-        if count is None:
-            continue
-        if name not in names.USAGE_ATTRIBUTES:
-            raise ValueError(f"usage.{name}: is not one of {', '.join(names.USAGE_ATTRIBUTES)}")
-        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-            raise ValueError(f"usage.{name}: must be a whole number of tokens, not {count!r}")
-        found[names.USAGE_ATTRIBUTES[name]] = count
-    return found
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
-def _cost(value: Any) -> float:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or not math.isfinite(value)
-        or value < 0
-    ):
-        raise ValueError(f"cost: must be US dollars of 0 or more, not {value!r}")
-    return float(value)
+def _show(value: Any) -> str:
+    try:
+        text = _ADDRESS.sub("", repr(value))
+    except Exception:  # noqa: BLE001  the host's own class; its __repr__ may do anything
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= 80 else text[:77] + "..."

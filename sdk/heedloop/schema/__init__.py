@@ -20,7 +20,16 @@ from heedloop.schema._dataset import (
     Unpaired,
     answer_messages,
 )
-from heedloop.schema._feedback import THUMB, Author, CharRange, Feedback, Ranking, Scale, Target
+from heedloop.schema._feedback import (
+    THUMB,
+    Author,
+    CharRange,
+    Feedback,
+    Ranking,
+    Scale,
+    Target,
+    char_range,
+)
 from heedloop.schema._json import canonical_json, from_json, to_json
 from heedloop.schema._kinds import (
     AUTHOR_KINDS,
@@ -85,6 +94,7 @@ __all__ = [
     "answer_hash",
     "answer_messages",
     "canonical_json",
+    "char_range",
     "format_time",
     "from_json",
     "parse_time",

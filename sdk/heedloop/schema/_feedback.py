@@ -7,10 +7,11 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import cast
+from typing import Literal, cast
 
 from heedloop.schema._checks import (
     SchemaError,
+    answer_hash,
     check_choice,
     check_flag_value,
     check_number,
@@ -62,6 +63,31 @@ class CharRange:
         if self.end <= self.start:
             raise SchemaError("range.end", f"{self.end} must be greater than start, {self.start}")
         check_pattern(self.answer_hash, _HASH, "range.answer_hash", "a SHA-256 in lower-case hex")
+
+
+def char_range(
+    answer: str, start: int, end: int, unit: Literal["code_points", "utf16"] = "code_points"
+) -> CharRange:
+    """The range `start` to `end` of `answer`, counted in Unicode code points (Python) or UTF-16 units (browsers).
+
+    Raises `SchemaError` where the range is outside the answer, or begins or ends inside a character.
+    """
+    check_choice(unit, ("code_points", "utf16"), "target.range.unit")
+    given = CharRange(start, end, answer_hash(answer))
+    size = len(answer) if unit == "code_points" else len(answer.encode("utf-16-le", "surrogatepass")) // 2
+    if end > size:
+        raise SchemaError("target.range", f"ends at {end}, but the answer has {size} characters")
+    if unit == "code_points" or size == len(answer):
+        return given
+    places = {0: 0}
+    at = 0
+    for index, character in enumerate(answer):
+        at += 2 if ord(character) > 0xFFFF else 1
+        places[at] = index + 1
+    for name, place in (("start", start), ("end", end)):
+        if place not in places:
+            raise SchemaError(f"target.range.{name}", f"{place} is inside a character of two UTF-16 units")
+    return CharRange(places[start], places[end], given.answer_hash)
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,7 @@ def test_targets_in_every_way():
         (lambda: heedloop.rate(HANDLE, float("nan")), "value: nan is not a finite number"),
         (lambda: heedloop.rate(HANDLE, "x", scale=["a", "b"]), "value: 'x' is not one of a, b"),
         (lambda: heedloop.rate(HANDLE, 1, scale=(1, 2, 3)), "scale: must be"),
-        (lambda: heedloop.correct(HANDLE, ""), "correction: must not be empty"),
+        (lambda: heedloop.correct(HANDLE, ""), "correction: must be text that is not empty"),
         (lambda: heedloop.flag(HANDLE, "x", severity="huge"), "severity: 'huge' is not one of"),
         (lambda: heedloop.compare([HANDLE]), "ranking.answers: holds 1 answers"),
         (lambda: heedloop.compare(HANDLE), "answers: must be a list"),
@@ -127,7 +127,8 @@ def test_targets_in_every_way():
         ),
         (lambda: heedloop.compare([HANDLE, OTHER], best=0, ranks=[1, 2]), "give best or ranks"),
         (lambda: heedloop.compare([HANDLE, OTHER], ranks=[1]), "has 1 ranks for 2 answers"),
-        (lambda: heedloop.thumbs_up(HANDLE, at=datetime(2026, 1, 1)), "created_at: .* is not an aware time"),
+        (lambda: heedloop.thumbs_up(None), "about: is None, which names no answer"),
+        (lambda: heedloop.thumbs_up(HANDLE, at="yesterday"), "at: .* is not an RFC 3339 time"),
         (lambda: heedloop.target(), "needs exactly one of a handle"),
         (lambda: heedloop.target(HANDLE, session="s"), "needs exactly one of a handle"),
         (lambda: heedloop.target(HANDLE, start=1), "needs start, end and answer together"),
@@ -144,7 +145,7 @@ def test_wrong_arguments_raise_a_sentence(recorded, call, message):
 def test_no_call_and_no_handle(recorded):
     import contextvars
 
-    with pytest.raises(ValueError, match="no call is going on here"):
+    with pytest.raises(ValueError, match="where no decorated call is going on"):
         contextvars.Context().run(heedloop.thumbs_up)
 
 

@@ -117,8 +117,8 @@ def test_foreign_spans_of_unsampled_traces_come_back_with_the_feedback():
         def call(q):
             llm_span()
 
-        call("q")
-        heedloop.thumbs_down()
+        _, handle = call.with_handle("q")
+        heedloop.thumbs_down(handle)
     assert sorted(s.name for s in seen.spans) == ["call", "chat m"]
 
 
@@ -181,8 +181,7 @@ def test_on_a_set_up_that_exists_both_see_the_same_spans():
         for _ in range(2):  # a second start does not export twice
             exporter.clear()
             with testing.recording() as seen:
-                call("q")
-                handle = heedloop.handle()
+                _, handle = call.with_handle("q")
         """
         + textwrap.indent(CHECK, "        ")
         + """
@@ -198,8 +197,7 @@ def test_a_processor_that_is_added_later_sees_our_spans_too():
         exporter = InMemorySpanExporter()
         with testing.recording() as seen:
             trace_api.get_tracer_provider().add_span_processor(SimpleSpanProcessor(exporter))
-            call("q")
-            handle = heedloop.handle()
+            _, handle = call.with_handle("q")
         """
         + textwrap.indent(CHECK, "        ")
     )
@@ -213,8 +211,7 @@ def test_spans_can_be_left_to_a_collector():
         provider.add_span_processor(SimpleSpanProcessor(exporter))
         trace_api.set_tracer_provider(provider)
         with testing.recording(options=heedloop.Options(export_spans=False)) as seen:
-            call("q")
-            heedloop.thumbs_up()
+            heedloop.thumbs_up(call.with_handle("q").handle)
         assert len(exporter.get_finished_spans()) == 3
         assert seen.spans == [] and len(seen.feedback) == 1
         """

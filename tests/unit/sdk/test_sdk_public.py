@@ -9,6 +9,7 @@ import pytest
 import heedloop
 from heedloop import _guard
 
+KEY = "hl_0123456789ab_" + "k" * 43
 NAMES = [
     "Author",
     "Counts",
@@ -19,6 +20,7 @@ NAMES = [
     "Scale",
     "Target",
     "Usage",
+    "collect_handles",
     "comment",
     "compare",
     "configure",
@@ -40,6 +42,7 @@ NAMES = [
     "thumbs_down",
     "thumbs_up",
     "trace",
+    "with_handle",
 ]
 
 
@@ -76,8 +79,8 @@ def test_importing_brings_no_heavy_package():
         ({"sample_rate": 2}, "sample_rate: 2 is not a probability"),
         ({"sample_rate": "1"}, "is not a probability"),
         ({"url": "localhost:8321"}, "does not begin with http://"),
-        ({"api_key": "k", "instrument": "openai"}, "is not 'auto' or a list"),
-        ({"api_key": "k", "instrument": ["opnai"]}, "'opnai' is not one of openai"),
+        ({"api_key": KEY, "instrument": "openai"}, "is not 'auto' or a list"),
+        ({"api_key": KEY, "instrument": ["opnai"]}, "'opnai' is not one of openai"),
     ],
 )
 def test_wrong_settings_raise(arguments, message, monkeypatch):

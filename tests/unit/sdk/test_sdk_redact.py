@@ -83,8 +83,7 @@ def test_a_rule_that_fails_drops_the_content_never_the_span():
         def call(q):
             return "secret"
 
-        call("secret")
-        heedloop.comment(heedloop.handle(), "secret")
+        heedloop.comment(call.with_handle("secret").handle, "secret")
     assert seen.span("c").output_text == DROPPED
     assert seen.feedback[0].comment == DROPPED
     assert "secret" not in str(seen.transport.spans) + str(seen.transport.feedback)
@@ -107,9 +106,10 @@ def test_everything_that_leaves_is_clean():
             yield "jo@exam"
             yield "ple.com"
 
-        list(stream(mail))
-        heedloop.correct(heedloop.handle(), mail, comment=mail, metadata={"m": mail})
-        heedloop.flag(heedloop.handle(), "policy", comment=mail)
+        pieces, handle = stream.with_handle(mail)
+        list(pieces)
+        heedloop.correct(handle, mail, comment=mail, metadata={"m": mail})
+        heedloop.flag(handle, "policy", comment=mail)
     assert seen.transport.spans and seen.transport.feedback
     assert mail not in str(seen.transport.spans)
     assert mail not in str(seen.transport.feedback)

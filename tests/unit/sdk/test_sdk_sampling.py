@@ -41,16 +41,14 @@ def inner(q):
 
 def test_unsampled_calls_stay_home():
     with testing.recording(sample_rate=1e-9) as seen:
-        outer("q")
-        assert heedloop.handle().endswith("-00")
+        assert outer.with_handle("q").handle.endswith("-00")
     assert seen.spans == []
 
 
 def test_feedback_brings_the_whole_trace_back_with_its_weight():
     with testing.recording(sample_rate=1e-9) as seen:
         outer("q0")
-        outer("q1")
-        heedloop.thumbs_up(heedloop.handle())
+        heedloop.thumbs_up(outer.with_handle("q1").handle)
         assert {s.name for s in seen.spans} == {"outer", "step", "inner"}
     assert len({s.trace_id for s in seen.spans}) == 1
     for span in seen.spans:
@@ -75,8 +73,7 @@ def test_errors_and_keep_bring_traces_back():
     with testing.recording(sample_rate=1e-9) as seen:
         with contextlib.suppress(ValueError):
             outer("q", fail=True)
-        outer("q")
-        heedloop.keep()
+        heedloop.keep(outer.with_handle("q").handle)
     kept = {s.attributes["heedloop.sampling.kept"] for s in seen.spans if s.name == "outer"}
     assert kept == {"error", "kept"}
     assert len(seen.spans) == 6
@@ -168,9 +165,9 @@ def test_a_service_behind_another_records_with_the_others_probability():
 def test_an_unsampled_parent_is_obeyed_and_its_trace_can_be_brought_back():
     with testing.recording() as seen:
         with within(incoming(flags="00")):
-            inner("q")
+            _, handle = inner.with_handle("q")
             assert seen.spans == []
-            heedloop.thumbs_up()
+            heedloop.thumbs_up(handle)
         assert seen.spans[0].attributes["heedloop.sampling.probability"] == 1.0
         assert seen.spans[0].attributes["heedloop.sampling.kept"] == "feedback"
 

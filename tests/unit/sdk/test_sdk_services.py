@@ -57,8 +57,8 @@ def test_a_decorated_call_behind_is_a_part_of_the_answer():
 
 def test_feedback_given_behind_is_about_the_answer():
     def serve():
-        back("q")
-        heedloop.thumbs_down(author="u")  # after the call, as in a request handler
+        _, handle = back.with_handle("q")
+        heedloop.thumbs_down(handle, author="u")  # after the call, as in a request handler
 
     with testing.recording() as seen:
         front(serve, {})
