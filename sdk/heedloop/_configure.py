@@ -12,7 +12,7 @@ from heedloop import _process
 from heedloop import attributes as names
 from heedloop._guard import logger, warn
 from heedloop._http import check_key, clean_key, clean_url
-from heedloop._options import Options, default_outbox
+from heedloop._options import Options, default_outbox, older_names
 from heedloop._outbox import Outbox
 from heedloop._runtime import Delivery, Runtime, state
 from heedloop._transport import HttpTransport, Transport
@@ -66,7 +66,11 @@ def configure(
     check_key(api_key)
     start(
         HttpTransport(url, api_key, read_timeout_s=options.read_timeout_s),
-        Outbox(default_outbox(url, api_key, options.outbox), max_bytes=options.outbox_max_bytes),
+        Outbox(
+            default_outbox(api_key, options.outbox),
+            max_bytes=options.outbox_max_bytes,
+            older_names=older_names(url, api_key),
+        ),
         options,
         resource=_resource(service, environment, options),
         api_key=api_key,
@@ -105,7 +109,7 @@ def start(
     connect(runtime)
     state.runtime = runtime
     _process.watch(options)
-    if outbox.path is not None and outbox.num_waiting() != (0, 0):
+    if outbox.path is not None and (outbox.num_waiting() != (0, 0) or outbox.others()):
         runtime.courier.wake()
     return runtime
 

@@ -6,9 +6,11 @@ frees the lock when that process ends, however it ends. So the order is kept and
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
+import re
 import sqlite3
 import threading
 import time
@@ -19,7 +21,7 @@ from typing import Any, cast
 from opentelemetry import context as context_api
 
 from heedloop._guard import report, start_thread, warn
-from heedloop._outbox import Outbox
+from heedloop._outbox import Outbox, try_lock
 from heedloop._store import Row
 from heedloop._transport import Answer, Transport
 
@@ -32,6 +34,8 @@ _MAX_ROWS = 200
 _MAX_BODY_BYTES = 1024 * 1024
 _IDLE_S = 1.0
 _COUNTS_EVERY_S = 10.0
+_LOOK_EVERY_S = 60.0
+_KEY_OF_FILE = re.compile(r"outbox-([0-9a-f]{12})\.sqlite3")
 _FIRST_BACKOFF_S = 0.25
 _LONGEST_BACKOFF_S = 60.0
 
@@ -71,6 +75,9 @@ class Courier:
         self._attempt = 0
         self._num_failures = 0
         self._impatient = False
+        self._looked_at = -_LOOK_EVERY_S
+        self._are_others_known = False
+        self._num_reports = 0
         if self._lock_file is not None:
             os.close(self._lock_file)
             self._lock_file = None
@@ -95,7 +102,9 @@ class Courier:
         self._impatient = True
         self._retry_at = 0.0
         self.wake()
-        while self._outbox.num_waiting(marker=marker) != (0, 0):
+        self._looked_at = -_LOOK_EVERY_S
+        self._are_others_known = not self._outbox.others()
+        while not self._are_others_known or self._outbox.num_waiting(marker=marker) != (0, 0):
             left = deadline - time.monotonic()
             if left <= 0 or (give_up_on_failure and self._num_failures > num_failures):
                 return False
@@ -104,9 +113,17 @@ class Courier:
                 self._progress.wait(min(left, 0.05))
         return True
 
-    def report_counts(self) -> None:
-        """Send the counts with the next delivery, however recently they were sent."""
+    def report_counts(self, deadline: float) -> None:
+        """Send the counts now where they changed; waits until that was tried, at most until `deadline`."""
+        if self._report_counts() == self._reported:
+            return
+        num_reports = self._num_reports
         self._report_at = 0.0
+        self._retry_at = 0.0
+        self.wake()
+        with self._progress:
+            while self._num_reports == num_reports and (left := deadline - time.monotonic()) > 0:
+                self._progress.wait(min(left, 0.05))
 
     def close(self, deadline: float) -> None:
         """Stop; a request that is under way is left to its time limit on its daemon thread."""
@@ -125,8 +142,13 @@ class Courier:
         while not self._closed:
             try:
                 self._on_tick()
-                if time.monotonic() >= self._retry_at and self._is_deliverer():
-                    self._deliver()
+                if time.monotonic() >= self._retry_at:
+                    if self._is_deliverer():
+                        self._look_for_others()
+                        self._deliver()
+                    else:
+                        self._are_others_known = True  # whoever delivers looks for them
+                    self._report_now_and_then()
             except (sqlite3.Error, OSError) as error:
                 report(error, "delivering the outbox")
             except Exception as error:  # noqa: BLE001  a thread of ours; without this it would end unseen
@@ -151,9 +173,41 @@ class Courier:
             self._moved_on()
         if time.monotonic() >= self._retry_at:
             self._impatient = False
-            if time.monotonic() >= self._report_at:
-                self._report_at = time.monotonic() + _COUNTS_EVERY_S
-                self._deliver_counts()
+            self._outbox.let_go()
+
+    def _look_for_others(self) -> None:
+        """Adopt the files of earlier keys of the same project; name those that are another's."""
+        now = time.monotonic()
+        if now < self._looked_at + _LOOK_EVERY_S:
+            return
+        self._looked_at = now
+        for path in self._outbox.others():
+            if self._outbox.is_same_key(path) or self._is_of_this_project(path):
+                self._outbox.adopt(path)
+        self._are_others_known = True
+
+    def _is_of_this_project(self, path: Path) -> bool:
+        key = _KEY_OF_FILE.fullmatch(path.name)
+        num_records = _num_records(path)
+        if not num_records:
+            return False
+        answer = self._transport.get(f"/v1/me?of_key={key[1]}") if key is not None else Answer("refused")
+        if answer.verdict == "accepted" and isinstance(answer.body, dict):
+            if cast(dict[str, Any], answer.body).get("same_project") is True:
+                return True
+        self._outbox.left_behind[str(path)] = num_records
+        warn(
+            f"outbox {path}",
+            f"{num_records} records wait in {path} for another API key, which is not known to be of this project; "
+            "see `heedloop outbox list`",
+        )
+        return False
+
+    def _report_now_and_then(self) -> None:
+        if time.monotonic() >= self._retry_at and time.monotonic() >= self._report_at:
+            self._report_at = time.monotonic() + _COUNTS_EVERY_S
+            self._deliver_counts()
+            self._num_reports += 1
 
     def _moved_on(self) -> None:
         self._attempt = 0
@@ -236,17 +290,32 @@ class Courier:
 
     # --------------------------------------------------------------------------------------------- the lock
 
+    @property
+    def is_deliverer(self) -> bool:
+        """True where this process is the one that delivers what is in the file."""
+        return self._outbox.path is None or self._lock_file is not None
+
     def _is_deliverer(self) -> bool:
         path = self._outbox.path
         if path is None or self._lock_file is not None:
             return True
-        self._lock_file = _try_lock(path.with_name(path.name + ".lock"))
+        self._lock_file = try_lock(path.with_name(path.name + ".lock"))
         return self._lock_file is not None
 
     def _release(self) -> None:
         if self._lock_file is not None:
             os.close(self._lock_file)
             self._lock_file = None
+
+
+def _num_records(path: Path) -> int:
+    """How many records wait in somebody else's outbox file, which is only read."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=1.0)) as db:
+            feedback = db.execute("SELECT count(*) FROM feedback WHERE refused IS NULL").fetchone()[0]
+            return feedback + db.execute("SELECT coalesce(sum(num_spans), 0) FROM spans").fetchone()[0]
+    except sqlite3.Error:
+        return 0
 
 
 def _trouble(status: int) -> str:
@@ -277,21 +346,3 @@ def _results(answer: Answer, num_rows: int) -> list[dict[str, Any]] | None:
     if not isinstance(results, list) or len(cast(list[Any], results)) != num_rows:
         return None
     return cast(list[dict[str, Any]], results)
-
-
-def _try_lock(path: Path) -> int | None:
-    """A descriptor that holds the lock, or None while another process holds it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # pyright: ignore[reportAttributeAccessIssue]
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor

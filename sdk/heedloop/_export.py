@@ -174,6 +174,11 @@ class SpanQueue:
         self._rescue(deadline)
         self._wake.set()
 
+    @property
+    def is_backing_off(self) -> bool:
+        """True while the server is left in peace after a failure."""
+        return time.monotonic() < self._retry_at
+
     def healthy(self) -> None:
         """The server was seen to answer: try it again at once."""
         self._attempt = 0

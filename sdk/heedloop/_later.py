@@ -10,7 +10,7 @@ import inspect
 import io
 from collections.abc import AsyncIterator, Generator, Iterator
 from types import CoroutineType
-from typing import Any, cast
+from typing import Any
 
 from opentelemetry import context as context_api
 
@@ -293,5 +293,5 @@ def _body_of(result: Any) -> tuple[str, Any] | None:
         if hasattr(result, "headers") and (
             hasattr(body, "__next__") or hasattr(body, "__anext__") or hasattr(body, "__aiter__")
         ):
-            return name, cast(Any, body)
+            return name, body
     return None

@@ -89,10 +89,9 @@ def _role_of(value: Any) -> str | None:
     if not hasattr(value, "content"):
         return None
     role = getattr(value, "role", None)
+    role = getattr(role, "value", role)  # an enum member's text
     if isinstance(role, str):
-        return role
-    if hasattr(role, "value") and isinstance(role.value, str):  # an enum member
-        return role.value
+        return str(role)
     kind = getattr(value, "type", None)
     if not isinstance(kind, str):
         return None

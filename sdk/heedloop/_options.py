@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from heedloop._capture import Clean
+from heedloop._http import key_id
 
-__all__ = ["Options", "default_outbox"]
+__all__ = ["Options", "default_outbox", "older_names", "outbox_folder"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +49,31 @@ class Options:
     resource: dict[str, str] = field(default_factory=dict[str, str])
 
 
-def default_outbox(url: str, api_key: str, folder: str | Path | None) -> Path | None:
-    """The outbox file of one destination; None where it shall be in memory.
-
-    The file's name is made of the address and the key's public id, so that records never reach another project.
-    """
+def outbox_folder(folder: str | Path | None = None) -> Path | None:
+    """Where outbox files are; None where everything waits in memory."""
     chosen = folder if folder is not None else os.environ.get("HEEDLOOP_OUTBOX")
     if chosen == "memory":
         return None
-    key_id = api_key.split("_")[1] if api_key.count("_") >= 2 else api_key[:4]
-    name = hashlib.sha256(f"{url}|{key_id}".encode()).hexdigest()[:16]
-    return (Path(chosen) if chosen else _state_folder()) / f"outbox-{name}.sqlite3"
+    return Path(chosen) if chosen else _state_folder()
+
+
+def default_outbox(api_key: str, folder: str | Path | None) -> Path | None:
+    """The outbox file of one key; None where it shall be in memory.
+
+    It is named by the key's public id, so that records never reach another project, whatever the server's address is.
+    """
+    where = outbox_folder(folder)
+    return None if where is None else where / f"outbox-{key_id(api_key)}.sqlite3"
+
+
+def older_names(url: str, api_key: str) -> frozenset[str]:
+    """What earlier versions called this key's outbox file: its name was made of the address as well."""
+    host = url.partition("://")[2].rstrip("/")
+    addresses = [f"{scheme}://{host}{end}" for scheme in ("http", "https") for end in ("", "/")]
+    return frozenset(
+        f"outbox-{hashlib.sha256(f'{address}|{key_id(api_key)}'.encode()).hexdigest()[:16]}.sqlite3"
+        for address in addresses
+    )
 
 
 def _state_folder() -> Path:

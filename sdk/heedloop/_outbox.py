@@ -1,22 +1,25 @@
 """The outbox: what must reach the server waits here, on disk, until the server has acknowledged it.
 
-One SQLite file per destination, shared by all processes of a machine. A feedback call returns after its row is
+One SQLite file per key, shared by all processes of a machine. What waits in the file of an earlier key of the same project is
+adopted: delivered from where it is. A feedback call returns after its row is
 committed and synced. A folder that cannot be written, a full disk or a damaged file never fail the app: rows then wait
 in memory, which is said once a minute, and the file is tried again for the next one.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from heedloop._guard import warn
 from heedloop._store import Row, Store
 
-__all__ = ["DEFAULT_MAX_BYTES", "Outbox"]
+__all__ = ["DEFAULT_MAX_BYTES", "Outbox", "try_lock"]
 
 DEFAULT_MAX_BYTES = 128 * 1024 * 1024
 _WANTED_AGE_S = 3600.0
@@ -29,10 +32,22 @@ class Outbox:
     After a fork the child calls `reopen_in_child` before anything else: a SQLite connection must not cross a fork.
     """
 
-    def __init__(self, path: Path | None, *, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        older_names: frozenset[str] = frozenset(),
+        adopts: bool = True,
+    ) -> None:
         self._path = path
+        self._older_names = older_names
+        self._adopts = adopts
+        self.left_behind: dict[str, int] = {}
+        """Files of other keys with the number of records in them, which this key may not deliver."""
         self._max_bytes = max_bytes
-        self._left_behind: list[sqlite3.Connection] = []
+        self._abandoned: list[sqlite3.Connection] = []
+        self._own_counts: Counter[str] = Counter()
         self._open()
 
     @property
@@ -98,15 +113,67 @@ class Outbox:
         if self._disk is not None:
             self._disk.forget_wanted(max_age_s=_WANTED_AGE_S)
 
-    def marker(self) -> list[int]:
-        """A place in time: `num_waiting(since=marker)` counts only the feedback kept before it."""
-        return [store.newest_feedback() for store in self._stores()]
+    def others(self) -> list[Path]:
+        """Outbox files of other keys (or of this one, by an earlier version's name) next to this one."""
+        if self._path is None or not self._adopts:
+            return []
+        adopted = {store.path for store, _lock in self._adopted}
+        try:
+            found = sorted(self._path.parent.glob("outbox-*.sqlite3"))
+        except OSError:
+            return []
+        return [p for p in found if p != self._path and p not in adopted]
 
-    def num_waiting(self, *, marker: Sequence[int] | None = None) -> tuple[int, int]:
+    def is_same_key(self, path: Path) -> bool:
+        """True for a file that an earlier version made for this key."""
+        return path.name in self._older_names
+
+    def adopt(self, path: Path) -> bool:
+        """Deliver from `path` as well. False where another process does, or it cannot be read."""
+        lock = try_lock(path.with_name(path.name + ".lock"))
+        if lock is None:
+            return False
+        try:
+            self._adopted.append((Store(path, max_bytes=self._max_bytes), lock))
+        except (sqlite3.Error, OSError) as error:
+            os.close(lock)
+            warn("adopting", f"the outbox {path} cannot be read ({error})")
+            return False
+        self.left_behind.pop(str(path), None)
+        return True
+
+    def let_go(self) -> None:
+        """Close the adopted files that are empty, and remove them."""
+        for store, lock in list(self._adopted):
+            if store.num_waiting() == (0, 0):
+                self._adopted.remove((store, lock))
+                self._own_counts.update(store.own_counts)
+                # Not closed: another thread may be looking into it. It goes with the process.
+                self._abandoned.append(store.abandon())
+                if store.path is not None and not store.refused_feedback():
+                    for end in ("", "-wal", "-shm"):
+                        with contextlib.suppress(
+                            OSError
+                        ):  # a system that keeps open files from being removed
+                            store.path.with_name(store.path.name + end).unlink(missing_ok=True)
+                os.close(lock)
+
+    def own_counts(self) -> dict[str, int]:
+        """What this process counted: the counts of several processes that share a file can be added up."""
+        total: Counter[str] = Counter(self._own_counts)
+        for store in self._stores():
+            total.update(store.own_counts)
+        return dict(total)
+
+    def marker(self) -> dict[int, int]:
+        """A place in time: `num_waiting(marker=…)` counts only the feedback kept before it."""
+        return {id(store): store.newest_feedback() for store in self._stores()}
+
+    def num_waiting(self, *, marker: Mapping[int, int] | None = None) -> tuple[int, int]:
         """How many (feedback, spans) wait."""
         feedback = spans = 0
-        for index, store in enumerate(self._stores()):
-            limit = marker[index] if marker is not None and index < len(marker) else None
+        for store in self._stores():
+            limit = marker.get(id(store)) if marker is not None else None
             num_feedback, num_spans = store.num_waiting(up_to_feedback=limit)
             feedback += num_feedback
             spans += num_spans
@@ -127,6 +194,9 @@ class Outbox:
         """Close the file; what is in it stays."""
         for store in self._stores():
             store.close()
+        for _store, lock in self._adopted:
+            os.close(lock)
+        self._adopted = []
 
     def hold_for_fork(self) -> None:
         """Wait until no write is going on, and start none until the fork is over.
@@ -148,11 +218,15 @@ class Outbox:
         The parent's connections are kept without being used or closed: closing one would break the parent's locks.
         What the parent holds in memory is the parent's to deliver.
         """
-        self._left_behind.extend(store.abandon() for store in self._stores())
+        self._abandoned.extend(store.abandon() for store in self._stores())
+        for _store, lock in self._adopted:
+            os.close(lock)  # this process's copy; the parent's lock stays
+        self._own_counts.clear()
         self._open()
 
     def _open(self) -> None:
         self._held: list[Store] = []
+        self._adopted: list[tuple[Store, int]] = []
         self._memory = Store(None, max_bytes=self._max_bytes)
         self._disk = self._open_disk()
 
@@ -181,7 +255,8 @@ class Outbox:
             return None
 
     def _stores(self) -> list[Store]:
-        return [self._memory] if self._disk is None else [self._disk, self._memory]
+        adopted = [store for store, _lock in self._adopted]  # first: what is in them is older
+        return [*adopted, self._memory] if self._disk is None else [*adopted, self._disk, self._memory]
 
     def _say_unusable(self, error: Exception) -> None:
         warn(
@@ -189,3 +264,21 @@ class Outbox:
             f"the outbox {self._path} cannot be written ({error}); feedback waits in memory, and is lost if this "
             "process ends before it is delivered",
         )
+
+
+def try_lock(path: Path) -> int | None:
+    """A descriptor that holds the lock, or None while another process holds it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # pyright: ignore[reportAttributeAccessIssue]
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor

@@ -7,6 +7,7 @@ import random
 import sys
 import time
 import uuid
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -61,6 +62,8 @@ class Delivery:
         num_not_sampled: spans that sampling left out and that have left the tail buffer.
         complete: nothing waits.
         outbox: the outbox's file, or `memory`.
+        other_outboxes: files of other keys next to it -> the records in them, which this key may not deliver; see
+            `heedloop outbox`.
     """
 
     spans: Counts = Counts()
@@ -69,6 +72,7 @@ class Delivery:
     complete: bool = True
     last_error: str | None = None
     outbox: str = "memory"
+    other_outboxes: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 class Runtime:
@@ -220,15 +224,17 @@ class Runtime:
             complete=waiting == 0 and num_feedback == 0,
             last_error=self.courier.last_error or self.queue.last_error,
             outbox=str(self.outbox.path or "memory"),
+            other_outboxes=dict(self.outbox.left_behind),
         )
 
     def close(self, timeout_s: float) -> Delivery:
         """Deliver or keep everything, then stop; takes `timeout_s` at most."""
         deadline = time.monotonic() + timeout_s
         self.queue.close(time.monotonic() + timeout_s * 0.75)
-        self.courier.report_counts()
         if self.outbox.num_waiting() != (0, 0):
             self.courier.flush(deadline, give_up_on_failure=True)
+        if not self.queue.is_backing_off:
+            self.courier.report_counts(deadline)
         how = self.delivery()
         self.courier.close(deadline)
         return how
@@ -249,20 +255,25 @@ class Runtime:
         self.tail.expire()
 
     def _report_counts(self) -> dict[str, Any]:
-        how = self.delivery()
+        """This process's own counts, so that the server can add up those of processes that share an outbox."""
+        own = self.outbox.own_counts()
+        spans = self.queue.counts
+        num_feedback, num_spans = self.outbox.num_waiting() if self.courier.is_deliverer else (0, 0)
         return {
             "sdk_id": self.instance,
             "service": self.resource.get(names.SERVICE_NAME, ""),
             "sdk_version": self.scope[1],
             "spans": {
-                "sent": how.spans.sent,
-                "waiting": how.spans.waiting,
-                "dropped": dict(how.spans.dropped),
+                "sent": spans["sent"] + own.get("spans.sent", 0),
+                "waiting": self.queue.num_waiting + num_spans,
+                "dropped": dict(
+                    Counter(_dropped(own, "spans.dropped.")) + Counter(_dropped(spans, "dropped."))
+                ),
             },
             "feedback": {
-                "sent": how.feedback.sent,
-                "waiting": how.feedback.waiting,
-                "dropped": dict(how.feedback.dropped),
+                "sent": own.get("feedback.sent", 0),
+                "waiting": num_feedback,
+                "dropped": _dropped(own, "feedback.dropped."),
             },
         }
 

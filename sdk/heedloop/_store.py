@@ -6,6 +6,7 @@ import os
 import sqlite3
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,8 @@ class Store:
     def __init__(self, path: Path | None, *, max_bytes: int) -> None:
         self.path = path
         self.max_bytes = max_bytes
+        self.own_counts: Counter[str] = Counter()
+        """What this process counted; `counts` has what all processes counted, since the file was made."""
         self._lock = threading.Lock()
         self._db = _open(path)
 
@@ -74,8 +77,8 @@ class Store:
         """Keep one feedback and ask for its traces. False where the byte budget does not hold it."""
 
         def write(db: sqlite3.Connection) -> bool:
-            if not _make_room(db, len(body), self.max_bytes):
-                _count(db, "feedback.dropped.outbox_full", 1)
+            if not self._make_room(db, len(body)):
+                self._count(db, "feedback.dropped.outbox_full", 1)
                 return False
             now = time.time()
             db.execute(
@@ -107,10 +110,13 @@ class Store:
         """Forget acknowledged rows, set refused ones aside with the reason, count both: in one commit."""
 
         def write(db: sqlite3.Connection) -> None:
-            db.executemany("DELETE FROM feedback WHERE seq = ?", [(s,) for s in accepted])
-            db.executemany("UPDATE feedback SET refused = ? WHERE seq = ?", [(why, s) for s, why in refused])
-            _count(db, "feedback.sent", len(accepted))
-            _count(db, "feedback.dropped.refused", len(refused))
+            gone = db.executemany("DELETE FROM feedback WHERE seq = ?", [(s,) for s in accepted]).rowcount
+            aside = db.executemany(
+                "UPDATE feedback SET refused = ? WHERE seq = ? AND refused IS NULL",
+                [(why, s) for s, why in refused],
+            ).rowcount
+            self._count(db, "feedback.sent", max(gone, 0))
+            self._count(db, "feedback.dropped.refused", max(aside, 0))
 
         self._write(write)
 
@@ -124,10 +130,10 @@ class Store:
 
         def write(db: sqlite3.Connection) -> bool:
             if len(body) > self.max_bytes // 2:
-                _count(db, "spans.dropped.outbox_full", num_spans)
+                self._count(db, "spans.dropped.outbox_full", num_spans)
                 return False
             while _size_of(db, "spans") + len(body) > self.max_bytes // 2:
-                _drop_oldest_spans(db)
+                self._drop_oldest_spans(db)
             db.execute(
                 "INSERT INTO spans (body, num_spans, created) VALUES (?, ?, ?)",
                 (body, num_spans, time.time()),
@@ -147,7 +153,7 @@ class Store:
         def write(db: sqlite3.Connection) -> None:
             # Two processes may both have sent it; only the one that deletes the row counts it.
             if db.execute("DELETE FROM spans WHERE seq = ?", (seq,)).rowcount:
-                _count(db, f"spans.{outcome}", num_spans)
+                self._count(db, f"spans.{outcome}", num_spans)
 
         self._write(write)
 
@@ -200,9 +206,60 @@ class Store:
         """The connection, to be kept but never used or closed: what a forked child does with its parent's."""
         return self._db
 
+    def drop_all(self) -> None:
+        """Throw away everything that waits, counted under `dropped.by_hand`."""
+
+        def write(db: sqlite3.Connection) -> None:
+            spans = db.execute("SELECT coalesce(sum(num_spans), 0) FROM spans").fetchone()[0]
+            feedback = db.execute("DELETE FROM feedback").rowcount
+            db.execute("DELETE FROM spans")
+            self._count(db, "spans.dropped.by_hand", spans)
+            self._count(db, "feedback.dropped.by_hand", feedback)
+
+        self._write(write)
+
+    def oldest(self) -> float | None:
+        """When the oldest waiting record was kept, in seconds since 1970; None where nothing waits."""
+        (row,) = self._read(
+            "SELECT min(created) FROM (SELECT created FROM feedback WHERE refused IS NULL"
+            " UNION ALL SELECT created FROM spans)"
+        )
+        return row[0]
+
+    def _count(self, db: sqlite3.Connection, name: str, n: int) -> None:
+        if n:
+            db.execute(
+                "INSERT INTO counts (name, n) VALUES (?, ?)"
+                " ON CONFLICT (name) DO UPDATE SET n = n + excluded.n",
+                (name, n),
+            )
+            self._counted[name] += n
+
+    def _make_room(self, db: sqlite3.Connection, num_bytes: int) -> bool:
+        """Spans give way to feedback, oldest first; feedback never gives way to anything."""
+        if num_bytes > self.max_bytes:
+            return False
+        pages = db.execute("PRAGMA page_count").fetchone()[0] * db.execute("PRAGMA page_size").fetchone()[0]
+        if pages + num_bytes < self.max_bytes:
+            return True
+        feedback = _size_of(db, "feedback")
+        while feedback + _size_of(db, "spans") + num_bytes > self.max_bytes:
+            if not self._drop_oldest_spans(db):
+                return False
+        return True
+
+    def _drop_oldest_spans(self, db: sqlite3.Connection) -> bool:
+        row = db.execute("SELECT seq, num_spans FROM spans ORDER BY seq LIMIT 1").fetchone()
+        if row is None:
+            return False
+        db.execute("DELETE FROM spans WHERE seq = ?", (row[0],))
+        self._count(db, "spans.dropped.outbox_full", row[1])
+        return True
+
     def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
+            self._counted: Counter[str] = Counter()
             try:
                 result = work(self._db)
                 self._db.execute("COMMIT")
@@ -210,6 +267,7 @@ class Store:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+            self.own_counts.update(self._counted)
             return result
 
     def _read(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
@@ -238,40 +296,9 @@ def _open(path: Path | None) -> sqlite3.Connection:
     return db
 
 
-def _count(db: sqlite3.Connection, name: str, n: int) -> None:
-    if n:
-        db.execute(
-            "INSERT INTO counts (name, n) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET n = n + excluded.n",
-            (name, n),
-        )
-
-
 def _size_of(db: sqlite3.Connection, table: str) -> int:
     sql = {
         "spans": "SELECT coalesce(sum(length(body)), 0) FROM spans",
         "feedback": "SELECT coalesce(sum(length(body)), 0) FROM feedback",
     }[table]
     return db.execute(sql).fetchone()[0]
-
-
-def _make_room(db: sqlite3.Connection, num_bytes: int, max_bytes: int) -> bool:
-    """Spans give way to feedback, oldest first; feedback never gives way to anything."""
-    if num_bytes > max_bytes:
-        return False
-    pages = db.execute("PRAGMA page_count").fetchone()[0] * db.execute("PRAGMA page_size").fetchone()[0]
-    if pages + num_bytes < max_bytes:
-        return True
-    feedback = _size_of(db, "feedback")
-    while feedback + _size_of(db, "spans") + num_bytes > max_bytes:
-        if not _drop_oldest_spans(db):
-            return False
-    return True
-
-
-def _drop_oldest_spans(db: sqlite3.Connection) -> bool:
-    row = db.execute("SELECT seq, num_spans FROM spans ORDER BY seq LIMIT 1").fetchone()
-    if row is None:
-        return False
-    db.execute("DELETE FROM spans WHERE seq = ?", (row[0],))
-    _count(db, "spans.dropped.outbox_full", row[1])
-    return True

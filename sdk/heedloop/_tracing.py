@@ -27,7 +27,6 @@ __all__ = ["TraceOptions", "Traced", "trace", "with_handle"]
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -48,20 +47,20 @@ class TraceOptions(TypedDict, total=False):
     capture: Capture
 
 
-class Traced(Protocol[P, R_co]):
+class Traced(Protocol[P, R]):
     """A decorated function."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
     @overload
     def with_handle(
         self: Traced[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[Any, Any, Handled[T]]: ...
     @overload
-    def with_handle(self, *args: P.args, **kwargs: P.kwargs) -> Handled[R_co]: ...
+    def with_handle(self, *args: P.args, **kwargs: P.kwargs) -> Handled[R]: ...
 
     @overload
-    def __get__(self, instance: None, owner: type, /) -> Traced[P, R_co]: ...
+    def __get__(self, instance: None, owner: type, /) -> Traced[P, R]: ...
     @overload
     def __get__(self: Traced[Concatenate[S, Q], T], instance: S, owner: type, /) -> Callable[Q, T]: ...
 
@@ -198,7 +197,7 @@ def _wrap(fn: Any, function: Function) -> Any:
     else:
         call = _function(fn, function)
         handled = _function_with_handle(call)
-    wrapped = functools.wraps(fn)(call)
+    wrapped: Any = functools.wraps(fn)(call)
     wrapped.with_handle = _of_instance(wrapped, handled, function) if function.num_skipped else handled
     return wrapped
 

@@ -46,6 +46,10 @@ class Transport(Protocol):
         """Send one body; never raises for what the network or the server does."""
         ...
 
+    def get(self, path: str) -> Answer:
+        """Ask for one thing; never raises for what the network or the server does."""
+        ...
+
     def close(self) -> None:
         """Let go of connections."""
         ...
@@ -74,9 +78,21 @@ class HttpTransport:
         if len(body) >= _GZIP_FROM_BYTES and content_type == "application/x-protobuf":
             body = gzip.compress(body, compresslevel=1)
             headers["Content-Encoding"] = "gzip"
+        return self._send("POST", path, body, headers)
+
+    def get(self, path: str) -> Answer:
+        """See `Transport.get`."""
+        return self._send("GET", path, None, self._headers)
+
+    def _send(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
         try:
-            response = self._session().post(
-                self._url + path, data=body, headers=headers, timeout=self._timeout, allow_redirects=False
+            response = self._session().request(
+                method,
+                self._url + path,
+                data=body,
+                headers=headers,
+                timeout=self._timeout,
+                allow_redirects=False,
             )
         except (self._requests.RequestException, OSError, ValueError) as error:
             return Answer("later", reason=without_secrets(f"{self._url}: {_short(error)}", self._key))

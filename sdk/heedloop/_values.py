@@ -163,7 +163,7 @@ def _base_of(value: Scalar) -> Scalar:
     for kind in (bool, int, float):
         if isinstance(value, kind):
             return kind(value)
-    return str.__str__(cast(str, value))
+    return str.__str__(value)
 
 
 def as_text(name: str, value: Any) -> str:

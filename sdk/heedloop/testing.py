@@ -4,8 +4,8 @@ from heedloop import testing
 
 def test_a_thumb_reaches_its_answer():
     with testing.recording() as recorded:
-        text = answer("How do I return a lamp?")
-        heedloop.thumbs_up(author="user-17")
+        text, handle = answer.with_handle("How do I return a lamp?")
+        heedloop.thumbs_up(handle, author="user-17")
     assert recorded.answers[0].output_text == text
     recorded.assert_feedback("rating", about=recorded.answers[0].handle, value=1)
 """
@@ -112,6 +112,10 @@ class MemoryTransport:
             )
         self.counts.append(json.loads(body))
         return Answer("accepted", 200)
+
+    def get(self, path: str) -> Answer:
+        """See `Transport`."""
+        return Answer("accepted", 200, body={"path": path})
 
     def close(self) -> None:
         """See `Transport`."""

@@ -54,8 +54,7 @@ def handle(server: tuple[str, str], tmp_path: Path) -> Iterator[str]:
     def answer(question: str) -> str:
         return "Within thirty days."
 
-    answer("How long?")
-    yield heedloop.handle()
+    yield answer.with_handle("How long?").handle
     heedloop.shutdown()
 
 

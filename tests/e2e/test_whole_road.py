@@ -74,10 +74,8 @@ def _use_the_app(road: Road) -> None:
     try:
         for i in range(NUM_QUESTIONS):
             question, user = f"Where is my order number {i * 7919} and when comes item-{i}", f"user-{i % 5}"
-            curt(question)
-            bad = heedloop.handle()
-            polite(question)
-            good = heedloop.handle()
+            bad = curt.with_handle(question).handle
+            good = polite.with_handle(question).handle
             road.handles.append((good, bad))
             heedloop.thumbs_down(bad, author=user)
             heedloop.thumbs_up(good, author=user)

@@ -46,8 +46,7 @@ def timed(function):
 
 def test_a_healthy_server_gets_everything(sink, start):
     start()
-    call("q")
-    handle = heedloop.handle()
+    _, handle = call.with_handle("q")
     heedloop.thumbs_up(handle, author="u")
     how = heedloop.flush(5)
     assert how.complete and how.spans.sent == 1 and how.feedback.sent == 1 and not how.spans.dropped
@@ -111,8 +110,7 @@ def test_an_ill_server_never_slows_the_app_and_gets_everything_once_it_is_well(s
 def test_nobody_listens_at_first(sink, start):
     sink.stop()
     assert timed(start) < 2
-    call("q")
-    heedloop.thumbs_up()
+    heedloop.thumbs_up(call.with_handle("q").handle)
     how = heedloop.flush(0.5)
     assert not how.complete and how.feedback.waiting == 1 and "ConnectionError" in how.last_error
     sink.released.clear()

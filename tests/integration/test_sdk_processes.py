@@ -58,14 +58,14 @@ def inputs(sink):
 
 
 def test_a_short_script_delivers_at_exit(sink, app):
-    assert app("call('q'); heedloop.thumbs_up()").wait(10) == 0
+    assert app("heedloop.thumbs_up(call.with_handle('q').handle)").wait(10) == 0
     assert inputs(sink) == ["q"] and len(sink.feedback) == 1
 
 
 @pytest.mark.parametrize("mode", ["hung", "away"])
 def test_exit_takes_two_seconds_at_most_and_the_next_start_delivers(sink, app, mode):
     sink.mode = mode
-    process = app("call('q'); heedloop.thumbs_up(); print('end', flush=True)")
+    process = app("heedloop.thumbs_up(call.with_handle('q').handle); print('end', flush=True)")
     process.stdout.readline()
     started = time.monotonic()
     assert process.wait(10) == 0
@@ -78,7 +78,7 @@ def test_exit_takes_two_seconds_at_most_and_the_next_start_delivers(sink, app, m
 
 def test_exit_is_quick_when_nobody_listens(sink, app):
     sink.stop()
-    process = app("call('q'); heedloop.thumbs_up(); print('end', flush=True)")
+    process = app("heedloop.thumbs_up(call.with_handle('q').handle); print('end', flush=True)")
     process.stdout.readline()
     started = time.monotonic()
     assert process.wait(10) == 0
@@ -199,13 +199,14 @@ def test_feedback_in_one_process_brings_back_the_call_of_another(sink, app, tmp_
     code = f"""
     heedloop.configure(os.environ.get("X") or {sink.url!r}, "hl_0123456789ab_" + "k" * 43, sample_rate=1e-9,
                        options=heedloop.Options(outbox={str(tmp_path)!r}))
-    call("q")
-    print(heedloop.handle(), flush=True)
+    print(call.with_handle("q").handle, flush=True)
     time.sleep(60)
     """
     worker = app(code)
     handle = worker.stdout.readline().strip()
-    again = code.replace('call("q")', f'heedloop.thumbs_up("{handle}")').replace("time.sleep(60)", "")
+    again = code.replace(
+        'print(call.with_handle("q").handle, flush=True)', f'heedloop.thumbs_up("{handle}")'
+    ).replace("time.sleep(60)", "")
     assert app(again).wait(10) == 0
     until(lambda: inputs(sink) == ["q"])
 

@@ -66,8 +66,7 @@ def find(api, handle, *, judged=False):
 
 def test_a_call_and_all_that_is_said_about_it(api, start):
     start()
-    answer("why?")
-    handle = heedloop.handle()
+    _, handle = answer.with_handle("why?")
     heedloop.thumbs_down(handle, author="u-1", comment="no")
     heedloop.correct(handle, "because")
     heedloop.flag(handle, "incomplete")
@@ -84,8 +83,7 @@ def test_a_call_and_all_that_is_said_about_it(api, start):
 
 def test_the_last_word_counts_and_a_retraction_takes_it_back(api, start):
     start()
-    answer("q")
-    handle = heedloop.handle()
+    _, handle = answer.with_handle("q")
     heedloop.thumbs_down(handle, author="u")
     heedloop.thumbs_up(handle, author="u")
     assert heedloop.flush(10).complete
@@ -98,15 +96,15 @@ def test_the_last_word_counts_and_a_retraction_takes_it_back(api, start):
 def test_targets_by_external_id_and_response_id_are_taken(api, start):
     start()
     with heedloop.context(external_id="message-17"):
-        answer("q")
-    heedloop.thumbs_up(heedloop.target(external="message-17"))
-    heedloop.thumbs_up(heedloop.target(response="chatcmpl-17"))
-    heedloop.rate(heedloop.target(session="s-1"), 4, scale=(1, 5))
+        _, handle = answer.with_handle("q")
+    heedloop.thumbs_up(heedloop.target(external_id="message-17"))
+    heedloop.thumbs_up(heedloop.target(response_id="chatcmpl-17"))
+    heedloop.rate(heedloop.target(session_id="s-1"), 4, scale=(1, 5))
     how = heedloop.flush(10)
     assert how.feedback.sent == 3 and not how.feedback.dropped
     trace_id = heedloop.target(external="message-17").trace_id
     assert wait_for(lambda: api.feedback(trace_id=trace_id)["feedback"], what="the feedback")
-    assert find(api, heedloop.handle())["trace_id"] == trace_id
+    assert find(api, handle)["trace_id"] == trace_id
 
 
 @heedloop.trace(name="reply")
@@ -117,14 +115,13 @@ def reply(question, response_id):
 
 def test_feedback_by_the_providers_response_id_finds_its_call(api, start):
     start()
-    said = reply("q", "chatcmpl-17")
-    handle = heedloop.handle()
-    reply("other", "chatcmpl-18")
+    said, handle = reply.with_handle("q", "chatcmpl-17")
+    _, other = reply.with_handle("other", "chatcmpl-18")
     heedloop.thumbs_down(heedloop.target(response="chatcmpl-17"), author="u")
     heedloop.flag(heedloop.target(handle, start=25, end=36, answer=said), "inaccurate", author="u")
     assert heedloop.flush(10).complete
     wait_for(lambda: find(api, handle)["thumb"] == 0, what="the thumb on its call")
-    assert find(api, heedloop.handle())["thumb"] is None
+    assert find(api, other)["thumb"] is None
     trace_id = handle.split("-")[1]
     flagged = wait_for(lambda: api.feedback(trace_id=trace_id, kind="flag")["feedback"], what="the flag")[0]
     place = flagged["target"]["range"]
@@ -133,8 +130,7 @@ def test_feedback_by_the_providers_response_id_finds_its_call(api, start):
 
 def test_a_token_lets_a_browser_rate_one_answer_and_nothing_else(server, api, start):
     start()
-    answer("first")
-    handle = heedloop.handle()
+    _, handle = answer.with_handle("first")
     token = heedloop.feedback_token(handle, subject="person", kinds=["rating"])
     heedloop.flush(10)
     _, trace_id, span_id, _ = handle.split("-")
@@ -161,8 +157,7 @@ def test_a_token_lets_a_browser_rate_one_answer_and_nothing_else(server, api, st
 
 def test_the_servers_ledger_knows_what_the_sdk_says(api, start):
     start()
-    answer("q")
-    heedloop.thumbs_up()
+    heedloop.thumbs_up(answer.with_handle("q").handle)
     heedloop.shutdown()
     assert wait_for(lambda: api.ledger()["sdk"], what="the SDK's counts")
 
@@ -181,12 +176,12 @@ def test_rates_from_one_percent_of_the_calls_match_the_truth(api, start):
     state.runtime.random_bits = random.Random(12).getrandbits  # the same traces are sampled each time
     num_calls, num_up, rated = 10_000, 0, []
     for i in range(num_calls):
-        support(f"q{i}")
+        _, handle = support.with_handle(f"q{i}")
         if rng.random() < 0.04:
             is_up = rng.random() < 0.7
             num_up += is_up
-            rated.append(heedloop.handle())
-            (heedloop.thumbs_up if is_up else heedloop.thumbs_down)(author=f"u{i}")
+            rated.append(handle)
+            (heedloop.thumbs_up if is_up else heedloop.thumbs_down)(handle, author=f"u{i}")
     how = heedloop.flush(30)
     assert how.complete and not how.spans.dropped
     assert how.spans.sent < 3 * (len(rated) + 0.02 * num_calls)  # the others stayed here

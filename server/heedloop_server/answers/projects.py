@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -36,6 +36,7 @@ class Me(TypedDict):
     author_id: str | None
     key_id: str
     name: str
+    same_project: NotRequired[bool]
 
 
 class Key(TypedDict):

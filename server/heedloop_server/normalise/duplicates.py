@@ -1,7 +1,8 @@
 """One provider call that arrives as several spans, in one trace or in two, counts once.
 
 Two instrumentations side by side each export their own span; some clients export two by themselves. The provider's
-response id is the only thing they share. Nothing else is ever taken for a duplicate: two equal questions are two calls.
+response id is the only thing they share. Nothing else is ever taken for a duplicate: two equal questions are two calls,
+and so are two answers of decorated functions that were given one provider response, as apps with a cache do.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def _folded(call: Call, best: Call) -> Call:
 def _groups(calls: list[Call]) -> list[list[Call]]:
     """The spans of each provider call, in the order of their first ones.
 
-    Two spans are one call where they carry the same response id, or where one is the other's child and their response
+    Two spans of clients (never a decorated function's) are one call where they carry the same response id, or where one is the other's child and their response
     ids do not contradict: a call inside a call is a client's own span under an instrumentation's.
     """
     if _all_apart(calls):
@@ -96,7 +97,7 @@ def _groups(calls: list[Call]) -> list[list[Call]]:
     for i, call in enumerate(calls):
         if call.operation:
             leader[call.trace_id, call.span_id] = i
-            if call.response_id:
+            if call.response_id and not is_own(call.attributes):
                 responses.setdefault(call.response_id, []).append(i)
     for same in responses.values():
         _join_same(calls, same, group_of)
@@ -118,7 +119,7 @@ def _groups(calls: list[Call]) -> list[list[Call]]:
 
 def _all_apart(calls: list[Call]) -> bool:
     """True where no two spans can be one call, as in most requests: quick to see."""
-    asked = [c for c in calls if c.operation]
+    asked = [c for c in calls if c.operation and not is_own(c.attributes)]
     responses = [c.response_id for c in asked if c.response_id]
     spans = {c.span_id for c in asked}
     return len(set(responses)) == len(responses) and not any(c.parent_span_id in spans for c in asked)

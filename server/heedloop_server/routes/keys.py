@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, cast
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic import AwareDatetime, BaseModel, Field
 
 from heedloop.schema import SchemaError, format_time
@@ -23,7 +23,7 @@ from heedloop_server.http.auth import (
 )
 from heedloop_server.http.openapi import answers
 from heedloop_server.store.admin.audit import write_audit
-from heedloop_server.store.admin.keys import StoredKey, list_keys, revoke_key
+from heedloop_server.store.admin.keys import StoredKey, find_key, list_keys, revoke_key
 from heedloop_server.store.connection import Row, Store
 
 router = APIRouter()
@@ -50,10 +50,20 @@ class NewKey(BaseModel):
 @router.get("/v1/me")
 @open_route
 @answers(Me)
-def get_me(request: Request) -> dict[str, Any]:
-    """Whose key this is. Any usable key may ask, whatever its scopes."""
+def get_me(
+    request: Request, of_key: Annotated[str | None, Query(pattern=r"^[0-9a-f]{12}$")] = None
+) -> dict[str, Any]:
+    """Whose key this is. Any usable key may ask, whatever its scopes.
+
+    With `of_key`, the id of another key: whether that is (or was, before it was revoked) one of the same project.
+    """
     who = caller(request)
+    more: dict[str, Any] = {}
+    if of_key is not None:
+        other = find_key(cast(Store, request.app.state.store), of_key)
+        more["same_project"] = other is not None and other.project_id == who.project
     return {
+        **more,
         "project": who.project,
         "scopes": sorted(who.scopes),
         "role": role_of(who.scopes),

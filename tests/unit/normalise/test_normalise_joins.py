@@ -4,6 +4,7 @@ import itertools
 import time
 from dataclasses import replace
 from datetime import datetime, timezone
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -284,3 +285,31 @@ def test_ten_thousand_spans_within_each_other_are_settled_in_no_time() -> None:
     assert {c.user_id for c in found} == {"ada"}
     assert [c.is_answer for c in rated] == [True] * 5_001 + [False] * 4_999
     assert found == in_context(found[::-1])[::-1]
+
+
+def test_answers_given_one_cached_response_stay_answers_however_they_are_batched() -> None:
+    """Three people, one provider response: three answers, whether its spans come together, apart or the other way round."""
+    marks = {"otel.scope.name": "heedloop", "heedloop.answer": "true"}
+    answers = [
+        replace(
+            FULL,
+            trace_id=f"{n}{n}" * 16,
+            span_id=f"{n}{n}" * 8,
+            parent_span_id=None,
+            user_id=f"user-{n}",
+            attributes=marks,
+        )
+        for n in (1, 2, 3)
+    ]
+    client = replace(
+        FULL, trace_id="11" * 16, span_id="ab" * 8, parent_span_id="11" * 8, is_answer=False, attributes={}
+    )
+    spans = [answers[0], client, *answers[1:]]
+    for order in permutations(spans):
+        for cut in range(len(order)):
+            stored: dict[tuple[str, str], Call] = {}
+            for batch in (order[:cut], order[cut:]):
+                stored |= {(c.trace_id, c.span_id): c for c in join(batch, list(stored.values()), [])}
+            for answer in answers:
+                assert stored[answer.trace_id, answer.span_id] == answer
+            assert not stored[client.trace_id, client.span_id].is_answer

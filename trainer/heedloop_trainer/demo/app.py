@@ -91,12 +91,12 @@ async def answer_visits(app: SupportApp, visits: Sequence[Visit], clock: Simulat
         clock.start_at(visit.when)
         topic = visit.question.fact.topic  # the help page on which the question was asked
         with heedloop.context(
-            user=visit.user_id,
-            session=f"{visit.user_id}-{visit.when:%m%d%H%M%S}",
+            user_id=visit.user_id,
+            session_id=f"{visit.user_id}-{visit.when:%m%d%H%M%S}",
             tags=(f"topic:{topic}", f"users:{visit.users}"),
             metadata={"topic": topic},
         ):
-            text = await app.answer(visit.question.text)
-            return Shown(visit, text, heedloop.handle())
+            text, handle = await heedloop.with_handle(app.answer, visit.question.text)
+            return Shown(visit, text, handle)
 
     return list(await asyncio.gather(*(one(visit) for visit in visits)))
