@@ -25,7 +25,7 @@ from heedloop._outbox import Outbox, try_lock
 from heedloop._store import Row
 from heedloop._transport import Answer, Transport
 
-__all__ = ["Courier"]
+__all__ = ["Courier", "pause_s"]
 
 FEEDBACK_PATH = "/v1/feedback"
 DELIVERY_PATH = "/v1/delivery"
@@ -192,9 +192,9 @@ class Courier:
         if not num_records:
             return False
         answer = self._transport.get(f"/v1/me?of_key={key[1]}") if key is not None else Answer("refused")
-        if answer.verdict == "accepted" and isinstance(answer.body, dict):
-            if cast(dict[str, Any], answer.body).get("same_project") is True:
-                return True
+        body = cast(dict[str, Any], answer.body) if isinstance(answer.body, dict) else {}
+        if answer.verdict == "accepted" and body.get("same_project") is True:
+            return True
         self._outbox.left_behind[str(path)] = num_records
         warn(
             f"outbox {path}",
@@ -279,10 +279,7 @@ class Courier:
         self.last_error = answer.reason or f"HTTP {answer.status}, and no results in the body"
         self._attempt += 1
         self._num_failures += 1
-        wait_s = min(_FIRST_BACKOFF_S * 2**self._attempt, _LONGEST_BACKOFF_S) * random.uniform(0.5, 1.0)
-        if answer.retry_after_s is not None:
-            wait_s = answer.retry_after_s
-        self._retry_at = time.monotonic() + wait_s
+        self._retry_at = time.monotonic() + pause_s(self._attempt, answer.retry_after_s)
         warn(
             f"delivery {answer.status}",
             f"{_trouble(answer.status)}; records wait in the outbox: {self.last_error}",
@@ -306,6 +303,15 @@ class Courier:
         if self._lock_file is not None:
             os.close(self._lock_file)
             self._lock_file = None
+
+
+def pause_s(attempt: int, asked_s: float | None = None) -> float:
+    """Seconds until the next attempt after `attempt` failures (from 1): what the server asked for, else twice as long each
+    time up to a minute, less up to a half of it at random, so that many apps do not come back at once.
+    """
+    if asked_s is not None:
+        return asked_s
+    return min(_FIRST_BACKOFF_S * 2.0 ** min(attempt, 20), _LONGEST_BACKOFF_S) * random.uniform(0.5, 1.0)
 
 
 def _num_records(path: Path) -> int:

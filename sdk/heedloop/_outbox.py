@@ -151,7 +151,7 @@ class Outbox:
                 # Not closed: another thread may be looking into it. It goes with the process.
                 self._abandoned.append(store.abandon())
                 if store.path is not None and not store.refused_feedback():
-                    for end in ("", "-wal", "-shm"):
+                    for end in ("", "-wal", "-shm", ".lock"):
                         with contextlib.suppress(
                             OSError
                         ):  # a system that keeps open files from being removed
@@ -181,9 +181,10 @@ class Outbox:
 
     def counts(self) -> dict[str, int]:
         """Everything counted, by name, since the file was made."""
-        total: Counter[str] = Counter()
+        total: Counter[str] = Counter(self._own_counts)
+        adopted = [store for store, _lock in self._adopted]
         for store in self._stores():
-            total.update(store.counts())
+            total.update(store.own_counts if store in adopted else store.counts())
         return dict(total)
 
     def refused_feedback(self) -> list[tuple[str, str]]:

@@ -162,6 +162,47 @@ def test_the_servers_ledger_knows_what_the_sdk_says(api, start):
     assert wait_for(lambda: api.ledger()["sdk"], what="the SDK's counts")
 
 
+def test_one_post_with_the_handle_is_enough(server, api, start):
+    start()
+    _, first = answer.with_handle("first")
+    _, second = answer.with_handle("second")
+    heedloop.flush(10)
+
+    def post(body):
+        key = {"authorization": f"Bearer {api.project_key}"}
+        return requests.post(server.url + "/v1/feedback", json=body, headers=key, timeout=10)
+
+    thumb = {"kind": "rating", "name": "thumb", "value": 0, "author": {"id": "u"}}
+    assert post({"handle": first, **thumb}).json()["stored"] == 1
+    ranking = {"answers": [first, second], "ranks": [2, 1]}
+    assert post({"feedback": [{"kind": "comparison", "ranking": ranking}]}).json()["stored"] == 1
+    wait_for(lambda: find(api, first)["thumb"] == 0, what="the thumb on its answer")
+    for handle, status in (("undefined", 422), ("", 422), (17, 422)):
+        refused = post({"handle": handle, **thumb})
+        assert refused.status_code == status and refused.json()["error"]["field"] == "handle"
+    both = post({"handle": first, "target": {"session_id": "s"}, **thumb})
+    assert both.status_code == 422 and "give one of them" in both.json()["error"]["message"]
+
+
+def test_what_waited_for_a_revoked_key_comes_with_the_next_key_of_the_project(server, api, tmp_path):
+    admin = Client(server.url, api.project_key)
+    old, new = (admin.create_key(n, scopes=["ingest", "feedback"]) for n in ("old", "new"))
+    admin.delete_key(old["key_id"])
+    options = heedloop.Options(outbox=tmp_path, exit_timeout_s=0.5)
+    try:
+        heedloop.configure(server.url + "/", old["key"], service="app", options=options)
+        _, handle = answer.with_handle("q")
+        heedloop.thumbs_down(handle, author="u")
+        how = heedloop.flush(5)
+        assert not how.complete and "revoked" in how.last_error
+        heedloop.configure(server.url, new["key"], service="app", options=options)
+        how = heedloop.flush(10)
+        assert how.complete and (how.spans.sent, how.feedback.sent) == (1, 1)
+        wait_for(lambda: find(api, handle)["thumb"] == 0, what="the thumb")
+    finally:
+        heedloop.shutdown()
+
+
 @heedloop.trace(name="support")
 def support(question):
     with heedloop.span("retrieve"):

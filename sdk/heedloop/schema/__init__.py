@@ -30,7 +30,7 @@ from heedloop.schema._feedback import (
     Target,
     char_range,
 )
-from heedloop.schema._json import canonical_json, from_json, to_json
+from heedloop.schema._json import canonical_json, feedback_from_json, from_json, to_json
 from heedloop.schema._kinds import (
     AUTHOR_KINDS,
     DATASET_FORMS,
@@ -95,6 +95,7 @@ __all__ = [
     "answer_messages",
     "canonical_json",
     "char_range",
+    "feedback_from_json",
     "format_time",
     "from_json",
     "parse_time",

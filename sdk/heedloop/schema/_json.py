@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 from heedloop.schema._call import Message, ToolCall, ToolDefinition, Usage
 from heedloop.schema._checks import SchemaError, format_time, parse_time, show
 from heedloop.schema._dataset import ROW_CLASSES
-from heedloop.schema._feedback import Author, CharRange, Ranking, Scale, Target
+from heedloop.schema._feedback import Author, CharRange, Feedback, Ranking, Scale, Target
 
 R = TypeVar("R")
 
@@ -102,6 +102,43 @@ def from_json(cls: type[R], data: object, *, field: str = "") -> R:
             name = missing[0]
             raise SchemaError(f"{field}.{name}" if field else name, "is required and missing") from None
         raise SchemaError(where, str(err)) from None
+
+
+def feedback_from_json(data: object, *, field: str = "") -> Feedback:
+    """A `Feedback` from parsed JSON, whose answer may be named by its `handle` in place of a `target`.
+
+    A comparison's answers may be handles too; its target is then the first of them.
+
+    Raises:
+        SchemaError: as `from_json`.
+    """
+    if not isinstance(data, Mapping):
+        return from_json(Feedback, data, field=field)
+    entry = dict(cast(Mapping[str, Any], data))
+    prefix = f"{field}." if field else ""
+    ranking = entry.get("ranking")
+    answers = cast(Mapping[str, Any], ranking).get("answers") if isinstance(ranking, Mapping) else None
+    if isinstance(answers, list) and any(isinstance(a, str) for a in cast(list[Any], answers)):
+        named = [
+            _target_json(a, f"{prefix}ranking.answers[{i}]") for i, a in enumerate(cast(list[Any], answers))
+        ]
+        entry["ranking"] = {**cast(Mapping[str, Any], ranking), "answers": named}
+        entry.setdefault("target", named[0])
+    handle = entry.pop("handle", None)
+    if handle is not None:
+        if entry.get("target") is not None:
+            raise SchemaError(f"{prefix}handle", "and target are both there; give one of them")
+        entry["target"] = _target_json(handle, f"{prefix}handle")
+    return from_json(Feedback, entry, field=field)
+
+
+def _target_json(handle: Any, field: str) -> Any:
+    if isinstance(handle, Mapping):
+        return cast(Any, handle)
+    try:
+        return to_json(Target.from_handle(handle))
+    except SchemaError as error:
+        raise SchemaError(field, error.reason) from None
 
 
 def _revive(owner: str, name: str, value: Any, where: str) -> Any:

@@ -117,6 +117,14 @@ def _sent(record: type[Any]) -> Any:
     return typed_dict(f"New{record.__name__}", fields, (record.__doc__ or "").partition("\n")[0])
 
 
+def _sent_by_handle(feedback: Any) -> Any:
+    """Feedback as it may be sent, whose answer is named by a target or by a handle."""
+    fields = get_type_hints(feedback, include_extras=True)
+    target = next(iter(get_args(fields["target"])), fields["target"])
+    named = {"target": NotRequired[target | None], "handle": NotRequired[str | None]}
+    return typed_dict("NewFeedback", {**fields, **named}, feedback.__doc__ or "")
+
+
 def _given(hint: Any) -> Any:
     if get_origin(hint) in (Union, types.UnionType):
         inner = [_given(p) for p in get_args(hint) if p is not type(None)]
@@ -147,7 +155,7 @@ else:
     RunRecord = _record(Run)
     SnapshotRecord = _record(Snapshot)
     UsageRecord = _record(Usage)
-    FeedbackSent = _sent(Feedback)
+    FeedbackSent = _sent_by_handle(_sent(Feedback))
     RunSent = _sent(Run)
     StoredFeedback = typed_dict(
         "StoredFeedback",

@@ -28,7 +28,7 @@ from heedloop.schema import (
     SchemaError,
     Target,
     canonical_json,
-    from_json,
+    feedback_from_json,
 )
 from heedloop_server.errors import Forbidden, Unauthorized
 from heedloop_server.store.admin.token_uses import TokenUse
@@ -174,8 +174,9 @@ def judge(grant: Grant, entry: object, *, use: TokenUse, position: int = 0, fiel
         given = cast(dict[str, Any], entry)
         base = {"trace_id": grant.target.trace_id, "span_id": grant.target.span_id}
         own = {k: v for k, v in given.items() if k != "author" and v is not None}
-        entry = {"id": f"{use.digest[:32]}-{position}", "target": base, **own}
-    feedback = from_json(Feedback, entry, field=field)
+        where = {} if "handle" in own else {"target": base}
+        entry = {"id": f"{use.digest[:32]}-{position}", **where, **own}
+    feedback = feedback_from_json(entry, field=field)
     if feedback.kind not in grant.kinds:
         raise Forbidden(f"the token allows {', '.join(sorted(grant.kinds))}, not {feedback.kind}")
     answers = feedback.ranking.answers if feedback.ranking is not None else (feedback.target,)

@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from heedloop.schema import AuthorKind, Feedback, FeedbackKind, SchemaError, from_json, utc_now
+from heedloop.schema import AuthorKind, Feedback, FeedbackKind, SchemaError, feedback_from_json, utc_now
 from heedloop_server.answers.feedback import (
     FeedbackBatch,
     FeedbackHistory,
@@ -226,7 +226,7 @@ def _parse(
     try:
         if grant is not None and use is not None:
             return judge(grant, entry, use=use, position=position, field=field)
-        return from_json(Feedback, entry, field=field)
+        return feedback_from_json(entry, field=field)
     except SchemaError as err:
         return err
 

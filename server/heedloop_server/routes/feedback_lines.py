@@ -20,7 +20,7 @@ from fastapi import Request
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from heedloop.schema import Author, Feedback, SchemaError, from_json
+from heedloop.schema import Author, Feedback, SchemaError, feedback_from_json
 from heedloop_server.errors import TooLarge, UnsupportedMedia
 from heedloop_server.http.auth import Principal
 from heedloop_server.ingest.feedback_writer import Outcome
@@ -111,7 +111,7 @@ def _take(
 
 def _parse(line: bytes, number: int, author_id: str) -> Feedback | SchemaError:
     try:
-        entry = from_json(Feedback, json.loads(line))
+        entry = feedback_from_json(json.loads(line))
         return by_person(entry, author_id) if author_id else entry
     except SchemaError as err:
         return err

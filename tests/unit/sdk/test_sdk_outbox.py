@@ -162,18 +162,15 @@ def test_only_the_one_who_settles_counts(tmp_path):
     assert first.counts() == {"spans.sent": 5}
 
 
-def test_each_destination_has_its_own_file(tmp_path, monkeypatch):
+def test_each_key_has_its_own_file_whatever_the_servers_address_is(tmp_path, monkeypatch):
     key, other = "hl_0123456789ab_" + "a" * 43, "hl_ba9876543210_" + "a" * 43
-    here = default_outbox("http://a", key, tmp_path)
-    assert here == default_outbox("http://a", key[:-1] + "b", tmp_path)  # a rotated secret of the same key
-    assert (
-        len({here, default_outbox("http://b", key, tmp_path), default_outbox("http://a", other, tmp_path)})
-        == 3
-    )
-    assert "aaaa" not in here.name
-    assert default_outbox("http://a", key, "memory") is None
+    here = default_outbox(key, tmp_path)
+    assert here == default_outbox(key[:-1] + "b", tmp_path)  # a rotated secret of the same key
+    assert here != default_outbox(other, tmp_path)
+    assert here.name == "outbox-0123456789ab.sqlite3"
+    assert default_outbox(key, "memory") is None
     monkeypatch.setenv("HEEDLOOP_OUTBOX", str(tmp_path / "env"))
-    assert default_outbox("http://a", key, None).parent == tmp_path / "env"
+    assert default_outbox(key, None).parent == tmp_path / "env"
     monkeypatch.delenv("HEEDLOOP_OUTBOX")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    assert default_outbox("http://a", key, None).parent == tmp_path / "state" / "heedloop"
+    assert default_outbox(key, None).parent == tmp_path / "state" / "heedloop"
