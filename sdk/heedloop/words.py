@@ -25,6 +25,7 @@ __all__ = [
     "fold",
     "fold_parameters",
     "graphemes",
+    "is_unspaced",
     "num_sentences",
     "num_words",
     "search_form",
@@ -182,7 +183,7 @@ def search_words(query: str) -> list[SearchWord]:
 
 def _part(chunk: str) -> str:
     part = search_form(chunk).strip(" ")
-    if not part or len(part) > 2 or re.match(f"[{UNSPACED}]", part):
+    if not part or len(part) > 2 or is_unspaced(part):
         return part
     return f" {part}" if len(part) == 2 else f" {part} "
 
@@ -224,6 +225,11 @@ def spelled_words(text: str) -> list[tuple[str, str]]:
 def words(text: str) -> list[str]:
     """The folded words of a text, in order, repeated ones repeated."""
     return [folded for folded, _ in spelled_words(text)]
+
+
+def is_unspaced(word: str) -> bool:
+    """Whether a word is of a script without spaces."""
+    return re.match(f"[{UNSPACED}]", word) is not None
 
 
 def num_words(text: str) -> int:

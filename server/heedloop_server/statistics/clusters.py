@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from heedloop.words import graphemes, spelled_words, terms
+from heedloop.words import graphemes, is_unspaced, spelled_words, terms
 from heedloop_server.statistics.intervals import Array
 
 MAX_TEXTS = 20_000
@@ -156,12 +156,17 @@ def _shares(spelled: Sequence[dict[str, str]]) -> dict[str, float]:
 
 
 def _spellings(text: str) -> dict[str, str]:
-    """Folded word -> how the text writes it first; no numbers, single characters only where there is nothing else."""
+    """Folded word -> how the text writes it first; no numbers, single characters only where there is nothing else.
+
+    Nor pieces of more than eight characters of a script without spaces: what ICU's dictionary does not know comes out whole.
+    """
     found: dict[str, str] = {}
     for folded, written in spelled_words(text):
         if not folded.isdigit():
             found.setdefault(folded, written)
-    return {f: w for f, w in found.items() if len(graphemes(f)) > 1} or found
+    return {
+        f: w for f, w in found.items() if len(graphemes(f)) > 1 and not (len(w) > 8 and is_unspaced(w))
+    } or found
 
 
 def _telling(members: Sequence[dict[str, str]], usual: Mapping[str, float]) -> list[str]:

@@ -12,10 +12,12 @@ from curate_cases import call, correction, ranking, thumb
 from heedloop.schema import Comparison, Message
 from heedloop_server.curate import Rules, curate
 from heedloop_server.curate.baselines import (
+    DecidedPair,
     agreement,
     bag_of_words,
     decided_pairs,
     first_shown_wins,
+    length_wins,
     longer_wins,
 )
 from heedloop_server.curate.report import describe
@@ -49,6 +51,43 @@ def test_the_longer_answer_by_hand():
     assert found.estimate == pytest.approx((1 + 0 + 0.5 + 1) / 4)
     assert found.low <= found.estimate <= found.high
     assert longer_wins([]) is None
+
+
+def test_where_short_answers_are_liked_the_baseline_is_that_the_shorter_wins():
+    rows = [pair("ok", f"a very long answer {n}", f"g{n}") for n in range(40)]
+    rows += [pair(f"a long answer after all {n}", "no", f"h{n}") for n in range(10)]
+    decided = decided_pairs(rows)
+    assert longer_wins(decided).estimate == pytest.approx(0.2)
+    assert length_wins(decided).estimate == pytest.approx(0.8)
+    turned = [DecidedPair(p.rejected, p.chosen, p.group) for p in decided]
+    assert length_wins(turned).estimate == longer_wins(turned).estimate == pytest.approx(0.8)
+    assert length_wins(decided[:4]) is None
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "fill"),
+    [
+        ("謝謝您", "不關我事", "檯燈明天到達從商店郵寄"),
+        ("អរគុណ", "មិនដឹងទេ", "ចង្កៀងនឹងមកដល់ថ្ងៃស្អែក"),
+        ("ຂອບໃຈ", "ບໍ່ຮູ້", "ໂຄມໄຟມາຮອດມື້ອື່ນ"),
+        ("ကျေးဇူးပါ", "မသိဘူး", "မီးအိမ်မနက်ဖြန်ရောက်မယ်"),
+        ("நன்றி", "தெரியாது", "விளக்கு நாளை வரும்"),
+        ("ευχαριστώ", "ΔΕΝ ΞΕΡΩ", "η λάμπα έρχεται αύριο"),
+    ],
+    ids=str,
+)
+def test_the_bag_of_words_reads_every_script(good, bad, fill):
+    rng = random.Random(1)
+    sep = " " if " " in fill else ""
+
+    def text(word):
+        parts = fill.split() if sep else [fill[:5], fill[5:]]
+        rng.shuffle(parts)
+        parts.insert(rng.randrange(len(parts) + 1), word)
+        return sep.join(parts)
+
+    pairs = [DecidedPair(text(good), text(bad), f"g{n}") for n in range(60)]
+    assert bag_of_words(pairs).estimate >= 0.98
 
 
 def test_pairs_of_one_prompt_are_no_independent_witnesses():

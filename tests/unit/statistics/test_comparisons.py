@@ -168,6 +168,22 @@ def test_texts_like_a_text():
     assert set(told[-5:]) == {"the", "what", "is", "of", "my"}
 
 
+def test_filler_words_are_known_by_how_common_they_are_in_any_language():
+    sample = [
+        "Wo ist die Lampe?",
+        "Wie ist die Lieferung?",
+        "Wo ist das Paket und die Rechnung?",
+        "Ist die Farbe echt?",
+    ]
+    told = telling_words("Wo ist die Rückerstattung?", sample)
+    assert told[0] == "rückerstattung"
+    assert set(told[-2:]) == {"ist", "die"}
+    found = most_similar(
+        "退款什么时候到", ["你好,请问", "我的退款还没到", "送货"], background=["你好,请问颜色", "请问尺寸"]
+    )
+    assert found[0][0] == 1
+
+
 def test_elo_depends_on_order_and_keeps_its_sum():
     one, other = elo([("a", "b"), ("b", "a")]), elo([("b", "a"), ("a", "b")])
     assert one["a"] != other["a"]

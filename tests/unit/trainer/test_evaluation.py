@@ -1,14 +1,17 @@
 """Accuracy with honest intervals, baselines, win rates, the gate and the alarms."""
 
 import dataclasses
+import json
 import random
 
 import numpy as np
 import pytest
 import torch
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from heedloop.schema import Comparison, Message, PromptRow
 from heedloop_trainer.evaluation.calibration import calibration_error, fit_temperature, reliability
+from heedloop_trainer.evaluation.cross_validation import cross_validate
 from heedloop_trainer.evaluation.estimates import cluster_bootstrap
 from heedloop_trainer.evaluation.evaluate import (
     best_of,
@@ -19,7 +22,12 @@ from heedloop_trainer.evaluation.evaluate import (
 )
 from heedloop_trainer.evaluation.gate import decide
 from heedloop_trainer.generation.cached import SamplingConfig
-from heedloop_trainer.methods.reward_linear import LinearReward, LinearRewardConfig, train_reward_linear
+from heedloop_trainer.methods.reward_linear import (
+    SURFACE,
+    LinearReward,
+    LinearRewardConfig,
+    train_reward_linear,
+)
 from heedloop_trainer.nn.models import RewardModel
 from heedloop_trainer.ppo.rollout import Response
 
@@ -72,6 +80,89 @@ def test_rows_of_nobody_go_with_their_prompt_group():
         return found["high"] - found["low"]
 
     assert width(2) > 3 * width(50)
+
+
+@pytest.mark.parametrize("authors", [["only"], ["most"] * 19 + ["other"]], ids=len)
+def test_where_one_judge_made_the_labels_prompt_groups_are_the_evidence(authors):
+    """Two prompts, a hundred judgements of one person: as wide as two pieces of evidence, and no wider than they."""
+
+    def width(num_groups, authors):
+        rows = [
+            comparison(
+                "longer answer" if i % num_groups < num_groups / 2 else "x",
+                "short",
+                group=f"g{i % num_groups}",
+                author=authors[i % len(authors)],
+            )
+            for i in range(100)
+        ]
+        found = evaluate_comparisons(rows, rows)["accuracy"]["longer answer wins"]
+        return found["high"] - found["low"]
+
+    assert width(2, authors) > 3 * width(50, authors)
+    assert width(50, authors) == width(50, [None])
+    assert width(50, authors) != width(50, [f"j{i}" for i in range(20)])
+
+
+def test_the_length_baseline_takes_its_sign_from_the_training_rows():
+    rows = [comparison("ok", "long answer" + "!" * i, group=f"g{i}") for i in range(20)]
+    accuracy = evaluate_comparisons(rows[10:], rows[:10])["accuracy"]
+    assert accuracy["longer answer wins"]["estimate"] == 0.0
+    assert accuracy["length, sign fitted on train"]["estimate"] == 1.0
+    report = cross_validate(rows, LinearRewardConfig()).report
+    assert report["longer_wins_mean_of_folds"] == 0.0
+    assert report["length_wins_mean_of_folds"] == 1.0
+
+
+def test_a_report_says_how_far_a_reward_goes_by_length():
+    rng = np.random.default_rng(0)
+    rows = [comparison("a" * int(n), "b" * int(m)) for n, m in rng.integers(1, 99, (300, 2)) if n != m]
+    gaps = np.array([len(r.chosen) - len(r.rejected) for r in rows], dtype=float)
+    models = {
+        "length": gaps**3,
+        "short": -gaps,
+        "noise": rng.normal(size=len(rows)),
+        "none": np.zeros(len(rows)),
+    }
+    found = evaluate_comparisons(rows, rows, models=models)["length_correlation"]
+    assert found["length"] == pytest.approx(1.0)
+    assert found["short"] == pytest.approx(-1.0)
+    assert abs(found["noise"]) < 0.15
+    assert found["none"] is None
+
+
+@pytest.mark.parametrize(
+    "good, bad", [("謝謝您", "不關我事"), ("អរគុណ", "មិនដឹង"), ("ขอบคุณ", "ไม่รู้"), ("ευχαριστώ", "ΔΕΝ ΞΕΡΩ")]
+)
+def test_the_linear_reward_model_reads_every_script_and_keeps_it(good, bad, tmp_path):
+    rng = np.random.default_rng(1)
+
+    def text(word):
+        return "".join(rng.permutation([word, "。1", "abc ", "? "]))
+
+    rows = [comparison(text(good), text(bad), group=f"g{i}") for i in range(80)]
+    model = train_reward_linear(LinearRewardConfig(), rows[:60])
+    assert (model.margins(rows[60:]) > 0).all()
+    model.save(tmp_path)
+    assert LinearReward.load(tmp_path).margins(rows) == pytest.approx(model.margins(rows))
+
+
+def test_a_linear_model_of_an_earlier_version_scores_as_it_did(tmp_path):
+    """Its vocabulary is that of scikit-learn's own pattern, and its file does not say how texts are read."""
+    vectors = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True).fit(
+        ["good answer, thanks", "bad answer"]
+    )
+    vocabulary = {w: int(i) for w, i in vectors.vocabulary_.items()}
+    zeros = np.zeros(len(SURFACE))
+    weights = np.r_[np.arange(1.0, len(vocabulary) + 1), zeros]
+    LinearReward(LinearRewardConfig(), vocabulary, vectors.idf_, zeros, zeros + 1, weights, version=1).save(
+        tmp_path
+    )
+    settings = json.loads((tmp_path / "linear.json").read_text())
+    del settings["features"]
+    (tmp_path / "linear.json").write_text(json.dumps(settings))
+    expected = vectors.transform(["a good answer, bad thanks"]) @ np.arange(1.0, len(vocabulary) + 1)
+    assert LinearReward.load(tmp_path).raw(["a good answer, bad thanks"]) == pytest.approx(expected)
 
 
 def test_one_cluster_and_agreement_are_not_certainty():
