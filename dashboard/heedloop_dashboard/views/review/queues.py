@@ -58,7 +58,9 @@ def _list() -> None:
         if current().can("admin"):
             target = Open("review-queues", {"new": "1", **_filling(sending)})
             components.links("new", [("New queue", target)], label="Queues", framed=True)
-    answer = read_page(queues=ask(Client.review, "GET", "queues", archived=current().can("admin") or None))["queues"]
+    answer = read_page(queues=ask(Client.review, "GET", "queues", archived=current().can("admin") or None))[
+        "queues"
+    ]
     if answer.error is not None:
         panels.problem(answer.error)
         return
