@@ -101,6 +101,9 @@ def test_skip_undo_and_looking_back(ana: Page, dashboard: str, project: worlds.P
     assert [a["reason"] for a in found if a["state"] == "skipped"] == ["Spam 2"]
     press(ana, "u")
     expect(question).to_contain_text("Case undo1:")
+    expect(ana.locator(".rv-count")).to_contain_text(
+        "1 of 4"
+    )  # a skip that is taken back is no judgement less
     press(ana, "1")
     worlds.save(ana)
     worlds.all_saved(ana)
@@ -112,6 +115,24 @@ def test_skip_undo_and_looking_back(ana: Page, dashboard: str, project: worlds.P
     expect(question).to_contain_text("Case undo2:")
     assert [f["value"] for f in project.said(trace_id=targets[0]["trace_id"])] == [1]
     assert [f["value"] for f in project.said(trace_id=targets[1]["trace_id"])] == [1]
+
+
+def test_a_guideline_that_is_sent_back_is_told_and_the_answers_stay(
+    ana: Page, dashboard: str, project: worlds.Project
+) -> None:
+    targets = project.answers(2, prefix="guided")
+    queue = project.queue("guided", [worlds.THUMB], [[t] for t in targets], guideline=worlds.GUIDELINE)
+    worlds.open_queue(ana, dashboard, queue)
+    project.api.set_guideline(queue, "# Judge anew\n- Dates first.", send_back=True)
+    press(ana, "1", "Control+Enter")
+    expect(ana.locator(".rv-notice")).to_contain_text("version 2")
+    expect(ana.locator(".rv-guideline")).to_contain_text("Dates first.")
+    expect(ana.locator(".rv-message.user")).to_contain_text("Case guided0:")
+    expect(ana.get_by_role("button", name="Good")).to_have_attribute("aria-pressed", "true")
+    worlds.save(ana)
+    worlds.all_saved(ana)
+    [said] = project.said(trace_id=targets[0]["trace_id"])
+    assert str(said["guideline"]) == "2"
 
 
 def test_two_answers_compared_and_four_ranked(ana: Page, dashboard: str, project: worlds.Project) -> None:

@@ -7,18 +7,22 @@ from typing import Any
 
 from heedloop.client import Client
 from heedloop_dashboard import components, filters, panels, words
-from heedloop_dashboard.fetch import ask, read_page
+from heedloop_dashboard.fetch import Answer, Ask, ask
 
-__all__ = ["show"]
+__all__ = ["request", "show"]
 
 MAX_GROUPS = 8
 """Values of the field that are shown for each rating, those with the most ratings."""
 
 
-def show(chosen: Mapping[str, Any], field: str) -> None:
-    """Draw the panel; nothing where only the app's own thumb was given."""
+def request(chosen: Mapping[str, Any], field: str) -> Ask:
+    """What the panel is drawn from."""
     asked = {k: v for k, v in chosen.items() if not k.startswith("rating")}
-    answer = read_page(ratings=ask(Client.quality, "ratings", by=field, **asked))["ratings"]
+    return ask(Client.quality, "ratings", by=field, **asked)
+
+
+def show(answer: Answer, field: str) -> None:
+    """Draw the panel; nothing where only the app's own thumb was given."""
     if answer.error is not None:
         panels.problem(answer.error)
         return

@@ -32,6 +32,7 @@ def show() -> None:
     asked = read_page(
         overview=ask(Client.quality, "overview", interval=bucket, segment=segment_field(), **chosen),
         recent=_ask_recent(chosen),
+        ratings=named_ratings.request(chosen, segment_field()),
     )
     overview = asked["overview"]
     with title:
@@ -46,7 +47,7 @@ def show() -> None:
     _over_time(answers["trend"], bucket)
     _by_group(answers)
     _reasons_and_recent(answers, asked["recent"])
-    named_ratings.show(chosen, segment_field())
+    named_ratings.show(asked["ratings"], segment_field())
     trust.show(chosen, bucket)
 
 
