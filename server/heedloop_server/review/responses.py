@@ -310,7 +310,7 @@ def _reorder(
             out[name] = {**value, "preferred": None if preferred is None else index[preferred]}
         elif question.kind == "ranking":
             out[name] = {**value, "ranks": [value["ranks"][i] for i in pick]}
-        elif question.listed(len(order)):
+        elif question.listed(len(order)) and isinstance(value, list):  # a draft may hold anything
             out[name] = [value[i] for i in pick]
         else:
             out[name] = value

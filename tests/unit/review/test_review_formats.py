@@ -12,7 +12,7 @@ from heedloop.schema import SchemaError
 from heedloop_server.review.control.labels import Judged
 from heedloop_server.review.formats import FORMATS, Reviewed, Users, read_entry, write_entry
 from heedloop_server.review.questions import read_questions
-from heedloop_server.review.responses import check_judgement
+from heedloop_server.review.responses import check_judgement, draft_to_shown, draft_to_stored
 
 AT = datetime(2026, 5, 4, 12, 30, tzinfo=timezone.utc)
 TEXT = "Paris 🗼 is the capital of France."
@@ -285,3 +285,15 @@ def test_what_is_wrong_is_named(format, path, value, field):
     with pytest.raises(SchemaError) as caught:
         back(format, questions, entry, one)
     assert caught.value.field == field
+
+
+def test_a_draft_of_any_form_comes_back_as_it_is():
+    """The page's drafts are unchecked: a text where a list belongs, ranks with holes, a comparison not made yet."""
+    answers = {"helpful": "half", "choice": {}, "flaws": [[{"category": "long"}], []]}
+    one = item(["A", "B"], [Judged("item-1", "ann", answers, AT, None, (0, 1), state="draft")])
+    for format in FORMATS:
+        [found] = back(format, PAIR, write_entry(format, PAIR, one), one)
+        assert (found.state, found.answers) == ("draft", answers)
+    shown = draft_to_shown(PAIR, answers, (1, 0))
+    assert shown == {"helpful": "half", "choice": {}, "flaws": [[], [{"category": "long"}]]}
+    assert draft_to_stored(PAIR, shown, (1, 0)) == answers

@@ -107,6 +107,8 @@ def _values(question: Question, answer: Any, num_answers: int) -> list[tuple[str
     if question.kind == "ranking":
         ranks = sorted((r, i) for i, r in enumerate(answer["ranks"]))
         return [(question.name, [{"value": f"answer_{i + 1}", "rank": r} for r, i in ranks])]
+    if question.listed(num_answers) and not isinstance(answer, list):
+        raise TypeError("a draft that has not the form of its question yet")
     own = cast(list[Any], answer) if question.listed(num_answers) else [answer]
     values = [(control_name(question, i), _value(question, v)) for i, v in enumerate(own) if v is not None]
     return [(name, v) for name, v in values if v != []]
