@@ -336,7 +336,8 @@ def agreement_interval(
     draws = np.random.default_rng(seed).multinomial(k, np.full(k, 1 / k), size=num_samples)
     values = [statistic(w[cluster].astype(float)) for w in draws]
     # a mean of few clusters: the plain percentiles cover too seldom (89% at 20 items)
-    wider = 1 - 2 * expanded_tail(k, level) if coefficient == "percent" and k > 1 else level
+    is_mean = coefficient == "percent" and k > 1
+    wider = min(1 - 2 * expanded_tail(k, level), 1 - 1 / num_samples) if is_mean else level
     ends = percentile_interval(values, level=wider)
     if ends is None:
         return None
