@@ -275,7 +275,7 @@ def test_compare_decides_what_was_planted_and_not_what_was_not(place):
     models = _get(place, "compare", field="model", a="small-2", b="large-2", stratify="prompt_version")
     assert models["decided"] is None
     assert models["design"] == "same_days"
-    assert models["sentence"].startswith("Not decided yet")
+    assert models["sentence"].startswith("Not enough evidence yet")
     assert [s["value"] for s in models["stratified"]["strata"]] == ["v12", "v13"]
     assert models["stratified"]["reversal"] is False
 

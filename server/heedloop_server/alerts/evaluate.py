@@ -57,8 +57,7 @@ def observe(project: ProjectStore, rule: Rule, since: datetime, until: datetime)
     if rule.metric == "share":
         part = counts.count_total(project, _view(rule.counted, since, until)).num_answers
         return part, max(part, counts.count_total(project, view).num_answers)
-    good, number = counts.measured_total(project, view, rule.metric)
-    return (number - good if rule.metric == "errors" else good), number
+    return counts.measured_total(project, view, rule.metric)
 
 
 def _view(filters: CallFilters, since: datetime, until: datetime) -> View:

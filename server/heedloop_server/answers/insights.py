@@ -7,7 +7,7 @@ from typing import Literal
 from typing_extensions import TypedDict
 
 from heedloop_server.answers.calls import CallSummary
-from heedloop_server.answers.quality import Counts, Group, Interval
+from heedloop_server.answers.quality import Compared, Confounding, Counts, Group, Interval
 from heedloop_server.answers.records import RunSummary
 
 __all__ = ["Clusters", "LeagueTable", "Releases", "SimilarCalls", "Versions"]
@@ -17,11 +17,14 @@ Design = Literal["same_days", "before_and_after", "none"]
 
 
 class Version(Group):
-    """One value against the baseline."""
+    """One value against the baseline; `decided_alone` is the verdict of the two without allowing for the others."""
 
+    compared: Compared | None
     difference: Interval | None
     e_value: float
     decided: Decided | None
+    decided_alone: Decided | None
+    confounding: Confounding | None
     num_needed: int | None
     design: Design
 
@@ -37,7 +40,7 @@ class Versions(TypedDict):
 
 
 class ReleaseEffect(TypedDict):
-    """A release against the days before it, and what changed without it."""
+    """A release against what ran beside it, else before it; and what changed without it."""
 
     time: str
     field: str
@@ -45,10 +48,12 @@ class ReleaseEffect(TypedDict):
     before: Counts
     after: Counts
     others: Counts
+    compared: Compared | None
     change: Interval | None
     drift: Interval | None
     e_value: float
     decided: Decided | None
+    confounding: Confounding | None
     num_needed: int | None
     design: Design
     sentence: str

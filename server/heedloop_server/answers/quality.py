@@ -126,14 +126,37 @@ class Stratified(TypedDict):
     reversal: bool
 
 
+class Compared(TypedDict):
+    """The ratings that a verdict comes from: rates over the same mixture of days, first and last day, number of days."""
+
+    a: Interval | None
+    b: Interval | None
+    since: str
+    until: str
+    num_days: int
+
+
+class Confounding(TypedDict):
+    """The field that contradicts a difference, with the difference that is left within its values."""
+
+    field: str
+    kind: Literal["reversed", "explained"]
+    difference: Interval
+
+
 class ComparedValues(TypedDict):
-    """Two values of one field; `decided` may be looked at every day, `difference` is right for one look."""
+    """Two values of one field; `decided` may be looked at every day, `difference` is right for one look.
+
+    `a` and `b` count the whole period; `difference`, `e_value` and `decided` come from the ratings of `compared`.
+    """
 
     a: Group
     b: Group
+    compared: Compared | None
     difference: Interval | None
     e_value: float
     decided: Literal["a", "b"] | None
+    confounding: Confounding | None
     num_needed: int | None
     design: Literal["same_days", "before_and_after", "none"]
     sentence: str

@@ -17,6 +17,7 @@ from heedloop_server.http.auth import scoped
 from heedloop_server.http.openapi import answers
 from heedloop_server.routes.calls import UNJUDGED, call_summary
 from heedloop_server.routes.quality import Chosen
+from heedloop_server.routes.verdicts import Verdict, compared_json, confounding_json, judge, last_day
 from heedloop_server.statistics.clusters import Cluster, carry_names, cluster_texts
 from heedloop_server.statistics.counts import Group, as_json
 from heedloop_server.statistics.intervals import wilson
@@ -68,13 +69,15 @@ def versions(project: Reader, view: Chosen, field: str, baseline: str | None = N
         raise Invalid(f"no answer of this view has {field} {chosen[:80]!r}", field="baseline")
     days = store.count_days(project, view, field)
     rated = [v for v, g in groups.items() if v != chosen and g.ratings.num]
-    found = {v: compare_versions(days.get(v, {}), days.get(chosen, {})) for v in rated}
-    decided = _decided(found)
+    as_of = last_day(view)
+    found = {v: compare_versions(*store.days_of_pair(days, v, chosen), as_of=as_of) for v in rated}
+    verdicts = _verdicts(project, view, (field, chosen), found)
+    decided = {v: _word(verdicts[v]) if sure else None for v, sure in _sure(found).items()}
     better, worse = ([v for v in rated if decided[v] == word] for word in ("better", "worse"))
     return {
         "field": field,
         "baseline": {"value": chosen, **groups[chosen].to_json()},
-        "versions": [_version_json(v, groups[v], found[v], decided[v]) for v in rated],
+        "versions": [_version_json(v, groups[v], verdicts[v], decided[v]) for v in rated],
         "num_compared": len(rated),
         "sentence": versions_sentence(field, chosen, better, worse, len(rated)),
     }
@@ -85,24 +88,41 @@ def _most_rated(groups: dict[str, Group]) -> str | None:
     return max(rated, key=lambda v: (rated[v], v), default=None)
 
 
-def _decided(found: dict[str, VersionComparison]) -> dict[str, Literal["better", "worse"] | None]:
+def _sure(found: dict[str, VersionComparison]) -> dict[str, bool]:
     """E-values stay right under any dependence and at any time; Wang and Ramdas's procedure keeps false decisions at 5% of all."""
     rejected = e_benjamini_hochberg([c.test.e_value for c in found.values()], level=0.05)
-    out: dict[str, Literal["better", "worse"] | None] = {}
-    for (value, comparison), sure in zip(found.items(), rejected, strict=True):
-        change = comparison.difference
-        out[value] = None if not sure or change is None else "better" if change.estimate > 0 else "worse"
-    return out
+    return dict(zip(found, rejected, strict=True))
 
 
-def _version_json(value: str, group: Group, found: VersionComparison, decided: str | None) -> Json:
+def _verdicts(
+    project: ProjectStore, view: View, against: tuple[str, str], found: dict[str, VersionComparison]
+) -> dict[str, Verdict]:
+    """Each value's verdict; fields are held still only where there is a decision to be checked."""
+    field, baseline = against
+    return {
+        value: judge(project, view, (field, value, [baseline]), comparison)
+        if comparison.test.decided
+        else Verdict(comparison)
+        for value, comparison in found.items()
+    }
+
+
+def _word(verdict: Verdict) -> Literal["better", "worse"] | None:
+    return None if verdict.decided is None else "better" if verdict.decided == "a" else "worse"
+
+
+def _version_json(value: str, group: Group, verdict: Verdict, decided: str | None) -> Json:
+    found = verdict.comparison
     return {
         "value": value,
         **group.to_json(),
+        "compared": compared_json(found),
         "difference": as_json(found.difference),
         "e_value": min(found.test.e_value, 1e300),
         "decided": decided,
-        "num_needed": 0 if decided else found.test.num_needed,
+        "decided_alone": _word(verdict),
+        "confounding": confounding_json(verdict.confounding),
+        "num_needed": 0 if decided else verdict.num_needed or None,
         "design": found.design,
     }
 
@@ -119,7 +139,7 @@ def releases(
     field: Literal["prompt_version", "model"] | None = None,
     value: str | None = None,
 ) -> Json:
-    """What came up in the period, newest first, each against the days before it."""
+    """What came up in the period, newest first, each against what was there before it."""
     fields = [field] if field else _RELEASED
     found = [r for r in store.releases(project, view) if r[1] in fields and (value is None or r[2] == value)]
     newest = sorted(found, reverse=True)[:MAX_RELEASES]
@@ -133,18 +153,24 @@ def _of_field(
     project: ProjectStore, view: View, field: str, found: list[tuple[datetime, str]], days: int
 ) -> Iterable[tuple[datetime, Json]]:
     span = timedelta(days=days, hours=1)
-    since, until = min(at for at, _ in found) - span, max(at for at, _ in found) + span
-    wide = view.over(since, until)
+    wide = view.over(min(at for at, _ in found) - span, max(at for at, _ in found) + span)
     grid = store.count_grid(project, wide, field, "hour")
     moments = store.first_seen(project, wide, field, {v: at for at, v in found})
+    now = utc_now()
     for hour, value in found:
         at = moments.get(value, hour)
-        yield at, _release_json(project, field, value, at, compare_release(grid, value, at, days))
+        compared = compare_release(grid, value, at, days, as_of=now)
+        verdict = Verdict(compared.test)
+        if compared.decided:
+            narrow = view.over(hour - timedelta(days=days), hour + timedelta(days=days))
+            verdict = judge(project, narrow, (field, value, sorted(compared.older)), compared.test)
+        yield at, _release_json(project, (field, value, at), compared, verdict)
 
 
 def _release_json(
-    project: ProjectStore, field: str, value: str, at: datetime, found: ReleaseComparison
+    project: ProjectStore, named: tuple[str, str, datetime], found: ReleaseComparison, verdict: Verdict
 ) -> Json:
+    field, value, at = named
     return {
         "time": format_time(at),
         "field": field,
@@ -152,13 +178,15 @@ def _release_json(
         "before": found.before.to_json(),
         "after": found.after.to_json(),
         "others": found.others.to_json(),
+        "compared": compared_json(found.test),
         "change": as_json(found.change),
         "drift": as_json(found.drift),
         "e_value": min(found.test.test.e_value, 1e300),
-        "decided": found.decided,
-        "num_needed": found.test.test.num_needed,
+        "decided": _word(verdict),
+        "confounding": confounding_json(verdict.confounding),
+        "num_needed": verdict.num_needed,
         "design": found.test.design,
-        "sentence": release_sentence(value, found),
+        "sentence": release_sentence(value, found, verdict.confounding),
         "run": _run_of(project, value) if field == "model" else None,
     }
 

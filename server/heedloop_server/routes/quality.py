@@ -28,6 +28,7 @@ from heedloop_server.errors import Invalid
 from heedloop_server.filters import CallFilters, Filters
 from heedloop_server.http.auth import scoped
 from heedloop_server.http.openapi import answers
+from heedloop_server.routes.verdicts import compared_json, confounding_json, judge, last_day
 from heedloop_server.statistics.counts import Group, as_json
 from heedloop_server.statistics.drift import AlarmRule, watch
 from heedloop_server.statistics.findings import Finding, most_important, worst_of
@@ -36,7 +37,7 @@ from heedloop_server.statistics.patterns import Attribute, Cell, Pattern, Patter
 from heedloop_server.statistics.selection import nonresponse_bounds
 from heedloop_server.statistics.sentences import compare_sentence, finding_sentence, group_name
 from heedloop_server.statistics.stratified import StratifiedComparison, stratified_comparison
-from heedloop_server.statistics.versions import compare_versions
+from heedloop_server.statistics.versions import VersionComparison, compare_versions
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.quality import counts as store
 from heedloop_server.store.quality.counts import Bucket, Metric, View
@@ -203,37 +204,40 @@ def compare(
         raise Invalid(f"a and b are both {a!r}; name two values to compare", field="b")
     groups = store.count_by(project, view, [field], values=[a, b])
     sides = {value: groups.get((value,), Group()) for value in (a, b)}
-    days = store.count_days(project, view, field, [a, b])
-    found = compare_versions(days[a], days[b])
-    strata = None if stratify is None else _stratified(project, view, (field, a, b), stratify)
-    change = difference(sides[a].rate, sides[b].rate)
+    days = store.days_of_pair(store.count_days(project, view, field), a, b)
+    found = compare_versions(*days, as_of=last_day(view))
+    verdict = judge(project, view, (field, a, [b]), found)
+    strata = None if stratify is None else _stratified(project, view, (field, a, b), found, stratify)
     return {
         "a": {"value": a, **sides[a].to_json()},
         "b": {"value": b, **sides[b].to_json()},
-        "difference": as_json(change),
+        "compared": compared_json(found),
+        "difference": as_json(found.difference),
         "e_value": min(found.test.e_value, 1e300),
-        "decided": found.test.decided,
-        "num_needed": found.test.num_needed,
+        "decided": verdict.decided,
+        "confounding": confounding_json(verdict.confounding),
+        "num_needed": verdict.num_needed,
         "design": found.design,
-        "sentence": compare_sentence((a, b), (sides[a].rate, sides[b].rate), found),
+        "sentence": compare_sentence((a, b), found, verdict.confounding),
         "stratified": None if strata is None else _strata_json(strata),
     }
 
 
 def _stratified(
-    project: ProjectStore, view: View, sides: tuple[str, str, str], stratify: str
+    project: ProjectStore,
+    view: View,
+    sides: tuple[str, str, str],
+    found: VersionComparison,
+    stratify: str,
 ) -> StratifiedComparison:
     field, a, b = sides
     if stratify == field:
         raise Invalid(
             f"stratify by another field than {field!r}, which is what is compared", field="stratify"
         )
-    tables: dict[str, list[list[int]]] = {}
-    for (value, stratum), group in store.count_by(project, view, [field, stratify], values=[a, b]).items():
-        ratings = group.ratings
-        row = tables.setdefault(stratum, [[0, 0], [0, 0]])
-        row[0 if value == a else 1] = [ratings.num_up, ratings.num - ratings.num_up]
-    return stratified_comparison(dict(sorted(tables.items())))
+    pair = store.Pair(field, a, (b,), found.days_a, found.days_b)
+    strata = store.count_strata(project, view, pair, [stratify])[stratify]
+    return stratified_comparison({" + ".join(values): strata[values] for values in sorted(strata)})
 
 
 def _strata_json(found: StratifiedComparison) -> dict[str, Any]:
@@ -380,9 +384,8 @@ def drift(
     baseline = wilson(*before)
     if baseline is None or not 0 < baseline.estimate < 1:
         return None
-    alarm = watch(
-        "all", AlarmRule(baseline=baseline.estimate), store.measured(project, view, metric, interval)
-    )
+    rule = AlarmRule(baseline=baseline.estimate, direction="higher" if metric == "errors" else "lower")
+    alarm = watch("all", rule, store.measured(project, view, metric, interval))
     return {
         "metric": metric,
         "state": alarm.state,

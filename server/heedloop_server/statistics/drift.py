@@ -123,14 +123,14 @@ class AlarmRule:
         odds_ratio: how many times the odds must have moved to matter.
         min_ratings: ratings in the segment before anything is said.
         calm_periods: periods in a row that speak against the drift, after which an alarm is resolved.
-        direction: `worse` watches for lower rates, `better` for higher ones; an alarm watches one of them.
+        direction: whether it watches for a lower rate or for a higher one; an alarm watches one of them.
     """
 
     baseline: float
     odds_ratio: float = 1.5
     min_ratings: int = 30
     calm_periods: int = 3
-    direction: Literal["worse", "better"] = "worse"
+    direction: Literal["lower", "higher"] = "lower"
 
     def __post_init__(self) -> None:
         if not 0 < self.baseline < 1 or self.odds_ratio <= 1 or self.min_ratings < 1 or self.calm_periods < 1:
@@ -163,7 +163,7 @@ def next_alarm(alarm: Alarm, rule: AlarmRule, at: datetime, num_up: int, num_rat
 
 def _step(rule: AlarmRule, num_up: int, num_rated: int) -> float:
     """The log likelihood ratio of one period: drifted odds against the baseline's."""
-    ratio = 1 / rule.odds_ratio if rule.direction == "worse" else rule.odds_ratio
+    ratio = 1 / rule.odds_ratio if rule.direction == "lower" else rule.odds_ratio
     return num_up * math.log(ratio) - num_rated * math.log1p(rule.baseline * (ratio - 1))
 
 

@@ -1,4 +1,4 @@
-"""Before and after a release: what changed with it, and what changed without it."""
+"""A release against what ran beside it or before it: what changed with it, and what changed without it."""
 
 from __future__ import annotations
 
@@ -19,23 +19,29 @@ Grid = Mapping[tuple[datetime, str], Group]
 
 @dataclass(frozen=True, slots=True)
 class ReleaseComparison:
-    """A release's own answers against those before it.
+    """A release's own answers against what it took the place of.
 
     Attributes:
         before: all answers of the days before the release.
         after: the release's own answers of the days from it on.
-        others: the other answers of those days.
-        change: rate after less rate before; right for one look.
+        others: answers of those days by what was there before the release; what came after it is in none of them.
         drift: rate of the others less rate before: what changed without the release.
-        test: after against before, always valid; `a` is after.
+        older: the values of the field that were there before it.
+        test: the release (`a`) against all that was there before it (`b`): beside it where they ran on the same days,
+            else before it.
     """
 
     before: Group
     after: Group
     others: Group
-    change: Interval | None
     drift: Interval | None
+    older: frozenset[str]
     test: VersionComparison
+
+    @property
+    def change(self) -> Interval | None:
+        """The release's rate less that of what it is compared with; right for one look."""
+        return self.test.difference
 
     @property
     def decided(self) -> Literal["better", "worse"] | None:
@@ -44,34 +50,36 @@ class ReleaseComparison:
         return None if won is None else "better" if won == "a" else "worse"
 
 
-def compare_release(grid: Grid, value: str, at: datetime, days: int) -> ReleaseComparison:
-    """Set a value that came up at `at` against what was before it, from hourly groups by value.
+def compare_release(
+    grid: Grid, value: str, at: datetime, days: int, *, as_of: datetime | None = None
+) -> ReleaseComparison:
+    """Set a value that came up at `at` against what was there before it, from hourly groups by value.
 
-    The hour in which it came up counts as after for its own answers and as neither for others'.
+    Args:
+        days: how many days before and from the release are looked at.
+        as_of: the moment that is looked from; by default the end of those days.
     """
     span, hour = timedelta(days=days), at.replace(minute=0, second=0, microsecond=0)
-    parts: dict[str, list[tuple[datetime, Group]]] = {"before": [], "after": [], "others": []}
-    for (start, name), group in grid.items():
-        if hour - span <= start < hour and name != value:
-            parts["before"].append((start, group))
-        elif hour <= start < hour + span and name == value:
-            parts["after"].append((start, group))
-        elif hour < start < hour + span:
-            parts["others"].append((start, group))
-    before, after, others = (add_groups(g for _, g in parts[n]) for n in ("before", "after", "others"))
+    window = {k: g for k, g in grid.items() if hour - span <= k[0] < hour + span}
+    older = frozenset(name for start, name in window if start < hour and name != value)
+    before = {k: g for k, g in window.items() if k[0] < hour and k[1] in older}
+    others = {k: g for k, g in window.items() if k[0] >= hour and k[1] in older}
+    after = {k: g for k, g in window.items() if k[0] >= hour and k[1] == value}
+    last = min(as_of or hour + span, hour + span - timedelta(hours=1)).date()
+    rate_before, rate_others = (add_groups(part.values()).rate for part in (before, others))
     return ReleaseComparison(
-        before,
-        after,
-        others,
-        difference(after.rate, before.rate),
-        difference(others.rate, before.rate),
-        compare_versions(_days(parts["after"]), _days(parts["before"])),
+        before=add_groups(before.values()),
+        after=add_groups(after.values()),
+        others=add_groups(others.values()),
+        drift=difference(rate_others, rate_before),
+        older=older,
+        test=compare_versions(_days(after), _days(before | others), as_of=last),
     )
 
 
-def _days(groups: list[tuple[datetime, Group]]) -> dict[date, tuple[int, int]]:
+def _days(groups: Grid) -> dict[date, tuple[int, int]]:
     found: dict[date, tuple[int, int]] = {}
-    for start, group in groups:
+    for (start, _), group in groups.items():
         up, num = found.get(start.date(), (0, 0))
         found[start.date()] = (up + group.ratings.num_up, num + group.ratings.num)
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from heedloop_server.statistics.confounding import Confounding
 from heedloop_server.statistics.findings import Finding
 from heedloop_server.statistics.intervals import Interval
 from heedloop_server.statistics.patterns import Attribute
@@ -48,16 +49,18 @@ def finding_sentence(found: Finding) -> tuple[str, str]:
 
 
 def compare_sentence(
-    names: tuple[str, str], rates: tuple[Interval | None, Interval | None], found: VersionComparison
+    names: tuple[str, str], found: VersionComparison, confounding: Confounding | None = None
 ) -> str:
     """What two versions' ratings allow to be said, and what not."""
-    for name, rate in zip(names, rates, strict=True):
-        if rate is None:
+    for name, days in zip(names, (found.days_a, found.days_b), strict=True):
+        if not days and found.difference is None:
             return f"{name} has no ratings in this period, so there is nothing to compare."
     change = found.difference
     if change is None:
         return "There is nothing to compare."
-    spread = f"{_points(change.estimate)} points ({_change(change)})"
+    spread = f"{names[0]} minus {names[1]} is {_points(change.estimate)} points ({_change(change)})"
+    if confounding is not None:
+        return _confounding_sentence(spread, confounding)
     if found.test.decided is not None:
         better, worse = names if found.test.decided == "a" else names[::-1]
         caution = (
@@ -65,23 +68,45 @@ def compare_sentence(
             if found.design == "before_and_after"
             else ""
         )
-        return f"{better} is rated better than {worse}: {names[0]} minus {names[1]} is {spread}.{caution}"
+        return f"{better} is rated better than {worse}: {spread}.{caution}"
+    return f"Not enough evidence yet: {spread}; {_what_is_missing(names, found)}."
+
+
+def _confounding_sentence(spread: str, found: Confounding) -> str:
+    within = f"within each {field_name(found.field)} it is {_points(found.difference.estimate)} ({_change(found.difference)})"
+    if found.kind == "reversed":
+        return f"The segments reverse the total: {spread}, but {within}. Trust the segments."
+    return f"The segments explain the difference: {spread}, but {within}. The two were used for different things."
+
+
+def _what_is_missing(names: tuple[str, str], found: VersionComparison) -> str:
     needed = found.test.num_needed
-    more = (
-        "no number of ratings in sight would decide it: the two are about equal so far"
-        if needed is None
-        else f"about {needed:,} more ratings are needed if the rates stay as they are"
-    )
-    return f"Not decided yet: {names[0]} minus {names[1]} is {spread}; {more}."
+    gone = [name for name, side in zip(names, ("a", "b"), strict=True) if side in found.ended]
+    if needed:
+        return f"about {needed:,} more ratings are needed if the rates stay as they are"
+    if gone:
+        serve = "no longer serves" if len(gone) == 1 else "no longer serve"
+        return f"{' and '.join(gone)} {serve}, so more ratings cannot decide it"
+    return "no realistic number of ratings would decide it: the two are about equal so far"
 
 
-def release_sentence(name: str, found: ReleaseComparison) -> str:
+def field_name(field: str) -> str:
+    """A field of calls in words, such as `prompt version`."""
+    words = {"answer_chars": "answer length", "user": "kind of user (new or returning)", "user_id": "user"}
+    return words.get(field, field.removeprefix("metadata.").replace("_", " "))
+
+
+def release_sentence(name: str, found: ReleaseComparison, confounding: Confounding | None = None) -> str:
     """What the ratings allow to be said of a release, with what changed without it."""
     if found.change is None:
         lacking = "no ratings yet" if found.after.rate is None else "nothing rated before it"
         return f"{name}: {lacking}, so there is nothing to compare."
-    spread = f"{_points(found.change.estimate)} points against the days before ({_change(found.change)})"
-    beside = (
+    beside = found.test.design == "same_days"
+    against = "what ran beside it on the same days" if beside else "the days before"
+    spread = f"{_points(found.change.estimate)} points against {against} ({_change(found.change)})"
+    if confounding is not None:
+        return f"{name}: {_confounding_sentence(spread, confounding)}"
+    drift = (
         f" Answers without it changed by {_points(found.drift.estimate)} points in the same days."
         if found.drift is not None
         else ""
@@ -89,9 +114,9 @@ def release_sentence(name: str, found: ReleaseComparison) -> str:
     if found.decided is None:
         needed = found.test.test.num_needed
         more = f"; about {needed:,} more ratings are needed" if needed else ""
-        return f"{name} is not decided yet: {spread}{more}.{beside}"
-    caution = " Right only if nothing else changed." if found.test.design == "before_and_after" else ""
-    return f"{name} is rated {found.decided}: {spread}.{beside}{caution}"
+        return f"{name}: not enough evidence yet. {spread}{more}.{drift}"
+    caution = "" if beside else " Right only if nothing else changed."
+    return f"{name} is rated {found.decided}: {spread}.{drift}{caution}"
 
 
 def versions_sentence(
@@ -99,11 +124,13 @@ def versions_sentence(
 ) -> str:
     """Which of many values differ from one, over all comparisons together."""
     if not num:
-        return f"There is no other {field} with ratings to set against {baseline}."
+        return f"There is no other {field_name(field)} with ratings to compare with {baseline}."
     if not better and not worse:
-        return f"None of {num} is decided yet against {baseline}."
+        return f"Not enough evidence yet that any of {num} differs from {baseline}."
     parts = [f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} rated {word}" for names, word in ((better, "better"), (worse, "worse")) if names]  # fmt: skip
-    return f"Against {baseline}, {' and '.join(parts)}; {num - len(better) - len(worse)} of {num} not decided yet."
+    left = num - len(better) - len(worse)
+    rest = f"; not enough evidence yet for {left} of {num}" if left else ""
+    return f"Against {baseline}, {' and '.join(parts)}{rest}."
 
 
 def league_sentence(names: Sequence[str], *, connected: bool, num_judgements: int) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import ndtr
 
-from heedloop_server.statistics.intervals import Interval, newcombe, wilson, z_quantile
+from heedloop_server.statistics.intervals import Interval, difference, newcombe, wilson, z_quantile
 
 Table = Sequence[Sequence[int]]
 """[[successes, failures] of A, [successes, failures] of B]."""
@@ -69,8 +69,42 @@ def stratified_comparison(tables: Mapping[str, Table], *, level: float = 0.95) -
         odds_ratio=mantel_haenszel_odds_ratio(both, level=level),
         difference=common,
         p_value=cochran_mantel_haenszel(both),
-        reversal=_flips(crude, common, [s.difference for s in strata]),
+        reversal=_flips(crude, common, both, level),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class StandardisedRates:
+    """Both sides' rates over the same mixture of strata, and their difference; `n` counts ratings in strata with both."""
+
+    a: Interval | None
+    b: Interval | None
+    difference: Interval | None
+
+
+def standardised_rates(tables: Sequence[Table] | np.ndarray, *, level: float = 0.95) -> StandardisedRates:
+    """Rates of A and B as if both had the same share of ratings in each of (k, 2, 2) tables.
+
+    The weights are Mantel and Haenszel's; the intervals Wilson's at each side's effective number, their difference
+    Newcombe's: of one table this is the plain difference, and it has a width also where every rating is the same.
+    Source: Yan & Su 2010, Stat. Biopharm. Res. 2:323-335 (stratified Newcombe intervals).
+    """
+    t = np.asarray(tables, float).reshape(-1, 2, 2)
+    t = t[(t.sum(axis=2) > 0).all(axis=1)]
+    if len(t) == 0:
+        return StandardisedRates(None, None, None)
+    num = t.sum(axis=2)
+    weight = num.prod(axis=1) / num.sum(axis=1)
+    weight /= weight.sum()
+    a, b = (_weighted_rate(t[:, i, 0], num[:, i], weight, level) for i in (0, 1))
+    return StandardisedRates(a, b, difference(a, b))
+
+
+def _weighted_rate(ups: np.ndarray, num: np.ndarray, weight: np.ndarray, level: float) -> Interval | None:
+    rate = min(float((weight * ups / num).sum()), 1.0)
+    effective = 1 / float((weight**2 / num).sum())
+    found = wilson(rate * effective, effective, level=level)
+    return None if found is None else replace(found, n=int(num.sum()))
 
 
 def _stratum(name: str, table: np.ndarray, level: float) -> Stratum:
@@ -79,13 +113,22 @@ def _stratum(name: str, table: np.ndarray, level: float) -> Stratum:
     return Stratum(name, *sides, newcombe(a, a + b, c, c + d, level=level))
 
 
-def _flips(crude: Interval | None, common: Interval | None, within: list[Interval | None]) -> bool:
+def _flips(crude: Interval | None, common: Interval | None, both: np.ndarray, level: float) -> bool:
     if crude is None or common is None or crude.estimate * common.estimate >= 0:
         return False
-    # A flip that the strata's own noise could make is none: at least one stratum, or all together, must be sure of it.
-    sure = [common, *(d for d in within if d is not None and d.estimate * common.estimate > 0)]
-    agree = all(d.estimate * common.estimate >= 0 for d in within if d is not None)
-    return agree or any(d.low > 0 or d.high < 0 for d in sure)
+    # one direction in every stratum is a flip as it stands; else the strata must be surer than their noise
+    strata = [newcombe(a, a + b, c, c + d, level=level) for (a, b), (c, d) in both.tolist()]
+    agree = all(d.estimate * common.estimate >= 0 for d in strata if d is not None)
+    return agree or surely_on_side(common, both, level=level)
+
+
+def surely_on_side(common: Interval, tables: np.ndarray, *, level: float) -> bool:
+    """Whether the strata's common difference, or any stratum allowing for how many there are, is surely of its sign."""
+    if common.low > 0 or common.high < 0:
+        return True
+    each = 1 - (1 - level) / max(1, len(tables))
+    within = [newcombe(a, a + b, c, c + d, level=each) for (a, b), (c, d) in tables.tolist()]
+    return any((d.low > 0 if common.estimate > 0 else d.high < 0) for d in within if d is not None)
 
 
 def mantel_haenszel_odds_ratio(

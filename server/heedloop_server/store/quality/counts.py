@@ -32,8 +32,10 @@ from heedloop_server.store.quality.rows import (
 __all__ = [
     "GROUP_FIELDS",
     "Bucket",
+    "DayCount",
     "Metric",
     "Overview",
+    "Pair",
     "Said",
     "View",
     "before",
@@ -45,8 +47,10 @@ __all__ = [
     "count_overview",
     "count_said",
     "count_sample",
+    "count_strata",
     "count_total",
     "count_with_before",
+    "days_of_pair",
     "design_weights",
     "first_seen",
     "look_back",
@@ -58,6 +62,7 @@ __all__ = [
 Bucket = Literal["hour", "day", "week"]
 Metric = Literal["rate", "coverage", "errors"]
 MAX_GROUPS = 500
+MAX_STRATA = 20_000
 MAX_BUCKETS = 2000
 """Whole buckets of a period; one that begins within a bucket touches one more."""
 
@@ -261,32 +266,131 @@ def count_overview(project: ProjectStore, view: View, bucket: Bucket, segment: s
     return Overview(found["total"].get((), Group()), over_time, *groups)
 
 
-def count_days(
-    project: ProjectStore, view: View, field: str, values: Sequence[str] | None = None
-) -> dict[str, dict[date, tuple[int, int]]]:
-    """Value -> day (UTC) -> (thumbs up, ratings), for the given values of a field, or for all."""
+@dataclass(frozen=True, slots=True)
+class DayCount:
+    """Ratings of one day (UTC) of answers that have these values of a field: several where the field is the tag."""
+
+    values: frozenset[str]
+    day: date
+    num_up: int
+    num: int
+
+
+def count_days(project: ProjectStore, view: View, field: str) -> list[DayCount]:
+    """Ratings by day and by value of a field; by the whole set of tags where the field is the tag."""
     params: dict[str, Any] = {}
     value = expression(field, params, "key")
     source = thumb_source(project, view, value.columns, keys=value.keys)
-    only = "WHERE value IN {values:Array(String)}" if values is not None else ""
     rows = project.rows(
         f"""
         SELECT
-            value,
+            held,
             day,
             sum(num) AS total,
             sum(num_up) AS total_up
-        FROM (SELECT {value.sql} AS value, toDate(at, 'UTC') AS day, num, num_up FROM ({source.sql}))
-        {only}
-        GROUP BY value, day
+        FROM (SELECT arraySort({value.values}) AS held, toDate(at, 'UTC') AS day, num, num_up FROM ({source.sql}))
+        GROUP BY
+            held,
+            day
+        ORDER BY total DESC
+        LIMIT {{limit:UInt32}}
         """,  # noqa: S608
-        {**source.params, **params, "values": list(values or ())},
+        {**source.params, **params, "limit": _NO_LIMIT},
         **SHORT,
     )
-    days: dict[str, dict[date, tuple[int, int]]] = {v: {} for v in values or ()}
+    return [DayCount(frozenset(r["held"]), r["day"], int(r["total_up"]), int(r["total"])) for r in rows]
+
+
+def days_of_pair(counts: Sequence[DayCount], a: str, b: str) -> tuple[PairDays, PairDays]:
+    """Day -> (thumbs up, ratings) of two values, without the answers that have both."""
+    sides: tuple[PairDays, PairDays] = ({}, {})
+    for c in counts:
+        if (a in c.values) == (b in c.values):
+            continue
+        side = sides[0 if a in c.values else 1]
+        up, num = side.get(c.day, (0, 0))
+        side[c.day] = (up + c.num_up, num + c.num)
+    return sides
+
+
+PairDays = dict[date, tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A value of a field against one or more others, and the days of either side of which ratings are compared."""
+
+    field: str
+    a: str
+    b: tuple[str, ...]
+    days_a: frozenset[date]
+    days_b: frozenset[date]
+
+
+Strata = dict[tuple[str, ...], list[list[int]]]
+"""Value of a field, or set of tags, with the day where asked for -> [[thumbs up, thumbs down] of A, of B]."""
+
+
+def count_strata(
+    project: ProjectStore, view: View, pair: Pair, fields: Sequence[str], *, by_day: bool = False
+) -> dict[str, Strata]:
+    """The pair's compared ratings within the values of each of some fields, each field by itself; the largest first.
+
+    The strata of a field share no rating: those of the tag are whole sets of tags.
+
+    Raises:
+        Invalid: a field is none to group by.
+    """
+    params: dict[str, Any] = {}
+    given = [expression(f, params, f"key{i}") for i, f in enumerate(fields)]
+    side = expression(pair.field, params, "side_key")
+    columns = {c for e in (side, *given) for c in e.columns}
+    keys = {k for e in (side, *given) for k in e.keys}
+    source = thumb_source(project, view, columns, keys=keys)
+    day = ", [toString(day)]" if by_day else ", emptyArrayString()"
+    places = ", ".join(f"({i}, arrayConcat(arraySort({e.values}){day}))" for i, e in enumerate(given))
+    rows = project.rows(
+        f"""
+        SELECT
+            place.1 AS name,
+            place.2 AS stratum,
+            has_b,
+            sum(num) AS total,
+            sum(num_up) AS total_up
+        FROM (
+            SELECT
+                has({side.values}, {{a:String}}) AS has_a,
+                hasAny({side.values}, {{b:Array(String)}}) AS has_b,
+                toDate(at, 'UTC') AS day,
+                num,
+                num_up,
+                arrayJoin([{places}]) AS place
+            FROM ({source.sql})
+        )
+        WHERE has_a != has_b AND has(if(has_a, {{days_a:Array(Date)}}, {{days_b:Array(Date)}}), day)
+        GROUP BY
+            name,
+            stratum,
+            has_b
+        ORDER BY total DESC
+        LIMIT {{limit:UInt32}} BY name
+        """,  # noqa: S608
+        {
+            **source.params,
+            **params,
+            "a": pair.a,
+            "b": list(pair.b),
+            "days_a": sorted(pair.days_a),
+            "days_b": sorted(pair.days_b),
+            "limit": MAX_STRATA,
+        },
+        **SHORT,
+    )
+    found: dict[str, Strata] = {f: {} for f in fields}
     for r in rows:
-        days.setdefault(r["value"], {})[r["day"]] = (int(r["total_up"]), int(r["total"]))
-    return days
+        table = found[fields[int(r["name"])]].setdefault(tuple(r["stratum"]), [[0, 0], [0, 0]])
+        table[1 if r["has_b"] else 0] = [int(r["total_up"]), int(r["total"]) - int(r["total_up"])]
+    return found
 
 
 def count_grid(
@@ -327,27 +431,26 @@ def first_seen(
 def measured(
     project: ProjectStore, view: View, metric: Metric, bucket: Bucket
 ) -> dict[datetime, tuple[int, int]]:
-    """Start of each bucket -> (good ones, all): thumbs up of ratings, rated of answers, answers without an error of answers."""
+    """Start of each bucket -> (counted ones, all): thumbs up of ratings, rated of answers, errors of answers."""
     if metric != "errors":
         found = count_over_time(project, view, bucket)
-        return {at: _good(group, metric) for at, group in found.items()}
+        return {at: _counted(group, metric) for at, group in found.items()}
     out: dict[datetime, tuple[int, int]] = {}
     for (at, status), group in count_grid(project, view, "status", bucket).items():
-        good, num = out.get(at, (0, 0))
-        out[at] = (good + (group.num_answers if status != "error" else 0), num + group.num_answers)
+        errors, num = out.get(at, (0, 0))
+        out[at] = (errors + (group.num_answers if status == "error" else 0), num + group.num_answers)
     return out
 
 
 def measured_total(project: ProjectStore, view: View, metric: Metric) -> tuple[int, int]:
-    """(good ones, all) of the whole view."""
+    """(counted ones, all) of the whole view."""
     if metric != "errors":
-        return _good(count_total(project, view), metric)
+        return _counted(count_total(project, view), metric)
     found = {status: group.num_answers for (status,), group in count_by(project, view, ["status"]).items()}
-    num = sum(found.values())
-    return num - found.get("error", 0), num
+    return found.get("error", 0), sum(found.values())
 
 
-def _good(group: Group, metric: Metric) -> tuple[int, int]:
+def _counted(group: Group, metric: Metric) -> tuple[int, int]:
     if metric == "coverage":
         return group.ratings.num, group.num_answers
     return group.ratings.num_up, group.ratings.num

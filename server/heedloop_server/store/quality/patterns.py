@@ -8,7 +8,7 @@ from heedloop_server.statistics.patterns import Cell, cells_of
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.quality.rows import Source, View, thumb_source
 
-__all__ = ["pattern_cells"]
+__all__ = ["metadata_keys", "pattern_cells"]
 
 PATTERN_FIELDS = (
     "model",
@@ -55,6 +55,11 @@ def pattern_cells(project: ProjectStore, view: View) -> list[Cell]:
         )
         for r in rows
     )
+
+
+def metadata_keys(project: ProjectStore, view: View) -> list[str]:
+    """The metadata keys of a view's rated answers that have few enough values to be groups, the commonest first."""
+    return _metadata_keys(project, thumb_source(project, view, ("metadata",)))
 
 
 def _metadata_keys(project: ProjectStore, source: Source) -> list[str]:

@@ -1,0 +1,94 @@
+"""Simpson's paradox, looked for before a comparison is called decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from heedloop_server.statistics.intervals import Interval
+from heedloop_server.statistics.stratified import (
+    Table,
+    mantel_haenszel_difference,
+    standardised_rates,
+    surely_on_side,
+)
+
+__all__ = ["OUTCOME_FIELDS", "Confounding", "Tables", "confounded_by", "tag_tables"]
+
+Tables = Mapping[str, Table]
+"""Stratum -> [[thumbs up, thumbs down] of A, of B]; strata share no rating."""
+
+OUTCOME_FIELDS = frozenset({"status", "answer_chars"})
+"""What a version itself brings about: that it explains a difference does not make the difference less its own."""
+_LEAST_SHARE = 0.5
+_MOST_LEFT = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Confounding:
+    """A field within whose values a comparison says something else than over all ratings.
+
+    Attributes:
+        kind: `reversed` where the difference is surely the other way round within the values; `explained` where less
+            than half of it is left, so that the two were used for different things rather than being different.
+        difference: the common difference within the values, A less B, as if both had the same mixture of them.
+    """
+
+    field: str
+    kind: Literal["reversed", "explained"]
+    difference: Interval
+
+
+def confounded_by(
+    difference: Interval, tables: Mapping[str, Tables], *, decided: bool, level: float = 0.95
+) -> Confounding | None:
+    """The field that most contradicts a difference, each field held still by itself; None where none does.
+
+    A field counts where values that both sides have hold at least half of the ratings. `reversed` allows for the number
+    of fields looked at (Bonferroni); `explained` is asked only of a decided difference.
+
+    Source: Simpson 1951, JRSS-B 13:238-241; Bickel, Hammel & O'Connell 1975, Science 187:398-404.
+    """
+    each = 1 - (1 - level) / max(1, len(tables))
+    found = [_of_field(difference, field, strata, each, decided) for field, strata in tables.items()]
+    ranked = sorted((f for f in found if f), key=lambda f: (f.kind != "reversed", -_opposed(f, difference)))
+    return ranked[0] if ranked else None
+
+
+def _opposed(found: Confounding, difference: Interval) -> float:
+    """How far the difference within the values lies on the other side of the difference over all."""
+    return -found.difference.estimate * (1 if difference.estimate > 0 else -1)
+
+
+def _of_field(
+    difference: Interval, field: str, strata: Tables, level: float, decided: bool
+) -> Confounding | None:
+    tables = np.array([np.asarray(t, float) for t in strata.values()]).reshape(-1, 2, 2)
+    both = tables[(tables.sum(axis=2) > 0).all(axis=1)]
+    common = mantel_haenszel_difference(both, level=level)
+    within = standardised_rates(both).difference
+    if common is None or within is None or both.sum() < _LEAST_SHARE * tables.sum():
+        return None
+    if common.estimate * difference.estimate < 0 and surely_on_side(common, both, level=level):
+        return Confounding(field, "reversed", within)
+    left = within.estimate / difference.estimate if difference.estimate else 1.0
+    if decided and field not in OUTCOME_FIELDS and left < _MOST_LEFT:
+        return Confounding(field, "explained", within)
+    return None
+
+
+def tag_tables(sets: Mapping[tuple[str, ...], Table]) -> dict[str, dict[str, Table]]:
+    """The tables to look at from those of sets of tags: by whole sets, and by each tag with and without it.
+
+    Answers with two tags are in one set only, so that the strata share no rating.
+    """
+    found: dict[str, dict[str, Table]] = {"tag": {" + ".join(tags): table for tags, table in sets.items()}}
+    for tag in sorted({t for tags in sets for t in tags}):
+        sides = {True: np.zeros((2, 2), int), False: np.zeros((2, 2), int)}
+        for tags, table in sets.items():
+            sides[tag in tags] += np.asarray(table, int)
+        found[f"tag {tag}"] = {("with" if has else "without"): t.tolist() for has, t in sides.items()}
+    return found
