@@ -47,12 +47,13 @@ def confounded_by(
 ) -> Confounding | None:
     """The field that most contradicts a difference, each field held still by itself; None where none does.
 
-    A field counts where values that both sides have hold at least half of the ratings. `reversed` allows for the number
-    of fields looked at (Bonferroni); `explained` is asked only of a decided difference.
+    A field counts where values that both sides have hold at least half of the ratings. Of a difference that is not
+    decided, `reversed` allows for the number of fields looked at (Bonferroni); of one that is, chance alone turns none
+    round. `explained` is asked only of a decided difference.
 
     Source: Simpson 1951, JRSS-B 13:238-241; Bickel, Hammel & O'Connell 1975, Science 187:398-404.
     """
-    each = 1 - (1 - level) / max(1, len(tables))
+    each = level if decided else 1 - (1 - level) / max(1, len(tables))
     found = [_of_field(difference, field, strata, each, decided) for field, strata in tables.items()]
     ranked = sorted((f for f in found if f), key=lambda f: (f.kind != "reversed", -_opposed(f, difference)))
     return ranked[0] if ranked else None

@@ -35,6 +35,8 @@ _DENSITY = -0.5 * (_LOG_ODDS / 0.4) ** 2 + np.log(np.cosh(_STEPS))
 _LOG_PRIOR = _DENSITY - _log_sum(_DENSITY)
 """Normal(0, 0.4²): most product changes move the odds by less than 1.5 times."""
 
+_FEW_OUTCOMES = 1000
+"""Outcomes of a block that are summed one by one, which is faster where they are few."""
 _MAX_GROWTH = 1000.0
 """A decision that would take more than this many times the ratings so far is called out of reach."""
 
@@ -125,8 +127,28 @@ def _block_log_likelihoods(block: Block) -> Array:
     lowest, highest = max(0, total_up - block.num_b), min(block.num_a, total_up)
     if highest <= lowest:
         return np.zeros_like(_LOG_ODDS)
-    norms = _log_norms(block.num_a, block.num_b, total_up, (lowest, highest))
+    few = highest - lowest < _FEW_OUTCOMES
+    ways = _log_norms_of_few if few else _log_norms
+    norms = ways(block.num_a, block.num_b, total_up, (lowest, highest))
     return _LOG_ODDS * block.up_a - norms + norms[_NO_EFFECT]
+
+
+def _log_norms_of_few(num_a: int, num_b: int, total_up: int, ends: tuple[int, int]) -> Array:
+    """As `_log_norms`, by the plain sum over every outcome."""
+    ups = np.arange(ends[0], ends[1] + 1)
+    tilted = _log_ways(num_a, num_b, total_up, ups) + _LOG_ODDS[:, None] * ups
+    top = tilted.max(axis=1)
+    return top + np.log(np.exp(tilted - top[:, None]).sum(axis=1))
+
+
+def _log_ways(num_a: int, num_b: int, total_up: int, ups: Array) -> Array:
+    """The logarithm of how many ways there are to have these thumbs up of A, but for a constant."""
+    return -(
+        gammaln(ups + 1)
+        + gammaln(num_a - ups + 1)
+        + gammaln(total_up - ups + 1)
+        + gammaln(num_b - total_up + ups + 1)
+    )
 
 
 def _log_norms(num_a: int, num_b: int, total_up: int, ends: tuple[int, int]) -> Array:
@@ -145,12 +167,7 @@ def _log_norms(num_a: int, num_b: int, total_up: int, ends: tuple[int, int]) -> 
     ups = np.round(mode)[:, None] + step[:, None] * places
     inside = (np.abs(places) <= reach[:, None]) & (ups >= ends[0]) & (ups <= ends[1])
     ups = np.clip(ups, *ends)
-    log_ways = -(
-        gammaln(ups + 1)
-        + gammaln(num_a - ups + 1)
-        + gammaln(total_up - ups + 1)
-        + gammaln(num_b - total_up + ups + 1)
-    )
+    log_ways = _log_ways(num_a, num_b, total_up, ups)
     tilted = np.where(inside, log_ways + _LOG_ODDS[:, None] * ups, -np.inf)
     top = tilted.max(axis=1)
     return top + np.log(step * np.exp(tilted - top[:, None]).sum(axis=1))

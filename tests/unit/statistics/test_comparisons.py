@@ -133,22 +133,44 @@ def test_who_is_shown_first_is_counted_over_decided_judgements():
     assert first_shown_wins([]) is None
 
 
-def test_a_release_is_told_from_what_changed_without_it():
-    """Everything became worse by ten points on the day; the release itself by thirty."""
-    start, at = datetime(2026, 11, 1, tzinfo=timezone.utc), datetime(2026, 11, 8, 9, 30, tzinfo=timezone.utc)
+RELEASED = datetime(2026, 11, 8, 9, 30, tzinfo=timezone.utc)
+
+
+def _release_grid(*, old_stays):
+    """Everything became worse by ten points with the release, which is thirty worse than what it replaced."""
     grid = {}
     for hour in range(14 * 24):
-        when = start + timedelta(hours=hour)
-        after = when >= at.replace(minute=0)
-        grid[when, "old"] = _group(20, 14 if not after else 12)
+        when = RELEASED.replace(minute=0, hour=0) + timedelta(hours=hour - 7 * 24)
+        after = when >= RELEASED.replace(minute=0)
+        if old_stays or not after:
+            grid[when, "old"] = _group(20, 14 if not after else 12)
         if after:
             grid[when, "new"] = _group(20, 8)
-    found = compare_release(grid, "new", at, days=7)
-    assert found.change.estimate == pytest.approx(-0.3)
+    return grid
+
+
+def test_a_release_is_compared_with_what_ran_beside_it():
+    found = compare_release(_release_grid(old_stays=True), "new", RELEASED, days=7)
+    assert found.test.design == "same_days"
+    assert found.change.estimate == pytest.approx(-0.2, abs=0.01)
     assert found.drift.estimate == pytest.approx(-0.1)
-    assert found.before.num_answers == 20 * 7 * 24
     assert found.decided == "worse"
-    assert compare_release({}, "new", at, days=7).decided is None
+    assert compare_release({}, "new", RELEASED, days=7).decided is None
+
+
+def test_a_release_that_replaced_all_is_compared_with_the_days_before_it():
+    found = compare_release(_release_grid(old_stays=False), "new", RELEASED, days=7)
+    assert found.test.design == "before_and_after"
+    assert found.change.estimate == pytest.approx(-0.3)
+    assert found.drift is None
+    assert found.decided == "worse"
+
+
+def test_what_came_after_a_release_is_no_part_of_its_comparison():
+    grid = _release_grid(old_stays=True)
+    later = {(at, "newer"): _group(200, 200) for at, _ in grid if at > RELEASED + timedelta(days=1)}
+    one, other = (compare_release(g, "new", RELEASED, days=7) for g in (grid, grid | later))
+    assert one == other
 
 
 def _group(num, num_up):
