@@ -48,7 +48,8 @@ def main() -> None:
         with st.container(border=True, key="project"):
             st.text(session.project)
         if not SESSIONS.is_local:
-            st.text(f"{session.name}, {session.role}" if session.name else session.role)
+            who = f'Signed in with "{session.name}" ({session.role})' if session.name else session.role
+            st.text(who)
             st.html('<a class="hl-out" href="/sign-out" target="_self">Sign out</a>')
     page.run()
 

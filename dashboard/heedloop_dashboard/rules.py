@@ -22,7 +22,7 @@ Rule = Mapping[str, Any]
 METRICS = {
     "rate": "Thumbs-up rate",
     "coverage": "Share of answers rated",
-    "errors": "Share of calls that fail",
+    "errors": "Share of failed calls",
     "share": "Share of answers that match",
 }
 _WORDS = {

@@ -1,49 +1,85 @@
-"""A trace's spans as rows of a waterfall: pure."""
+"""A trace's spans as rows of a waterfall, and what a span without messages was given and gave back: pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from heedloop.schema import parse_time
 from heedloop_dashboard import words
 
-__all__ = ["answer_span", "waterfall"]
+__all__ = ["answer_span", "is_tool", "payloads", "waterfall"]
 
 Span = Mapping[str, Any]
-MAX_SPANS = 1000
+MAX_SPANS = 5000
+MAX_PAYLOAD_CHARS = 200_000
+_INPUTS = (
+    "gen_ai.tool.call.arguments", "tool_arguments", "ai.toolCall.args", "gcp.vertex.agent.tool_call_args",
+    "tool.parameters", "traceloop.entity.input", "langfuse.observation.input", "mlflow.spanInputs", "input.value",
+    "gen_ai.task.input", "heedloop.input", "input",
+)  # fmt: skip
+"""Attributes that hold what a span was given, by the conventions that name them; the first that is there is shown."""
+_OUTPUTS = (
+    "gen_ai.tool.call.result", "tool_response", "ai.toolCall.result", "gcp.vertex.agent.tool_response",
+    "traceloop.entity.output", "langfuse.observation.output", "mlflow.spanOutputs", "output.value", "gen_ai.task.output",
+    "heedloop.output", "output",
+)  # fmt: skip
+_TOOL_NAMES = ("gen_ai.tool.name", "tool.name", "ai.toolCall.name")
 
 
 def waterfall(spans: Sequence[Span]) -> list[dict[str, Any]]:
     """Spans depth first, children by start time; `start` and `width` are shares of the trace's time.
 
-    A span whose parent is not among them stands at the top; a parent loop is cut. At most 1,000 are shown.
+    A span whose parent is not among them comes at the top; a parent loop is cut. At most 5,000 are shown.
     """
     if not spans:
         return []
     times = {s["span_id"]: parse_time(s["start_time"]) for s in spans}
     begin = min(times.values())
     starts = {span_id: (time - begin).total_seconds() for span_id, time in times.items()}
-    last = max(starts[s["span_id"]] + s.get("duration_ns", 0) / 1e9 for s in spans)
-    total = max(last, 1e-9)
+    total = max(1e-9, *(starts[s["span_id"]] + s.get("duration_ns", 0) / 1e9 for s in spans))
     children = _children(spans, starts)
+    attempts = _attempts(children)
     rows: list[dict[str, Any]] = []
-    seen: set[str] = set()
-    stack = [(s, 0) for s in reversed(children.get(None, []))]
-    loose = sorted(spans, key=lambda s: starts[s["span_id"]])
-    while len(rows) < MAX_SPANS:
-        if not stack:
-            rest = next((s for s in loose if s["span_id"] not in seen), None)
-            if rest is None:
-                break
-            stack.append((rest, 0))
-        span, depth = stack.pop()
-        if span["span_id"] in seen:
-            continue
-        seen.add(span["span_id"])
-        rows.append(_row(span, depth, starts[span["span_id"]], total))
-        stack += [(c, depth + 1) for c in reversed(children.get(span["span_id"], []))]
+    for span, depth in _depth_first(spans, children, starts):
+        if len(rows) == MAX_SPANS:
+            break
+        row = _row(span, depth, starts[span["span_id"]], total)
+        rows.append(row | {"attempt": attempts.get(span["span_id"], 0)})
     return rows
+
+
+def _depth_first(
+    spans: Sequence[Span], children: Mapping[str | None, Sequence[Span]], starts: Mapping[str, float]
+) -> Iterator[tuple[Span, int]]:
+    """Every span once with its depth: from those at the top, then from those that only a parent loop leads to."""
+    seen: set[str] = set()
+    tops = [*children.get(None, []), *sorted(spans, key=lambda s: starts[s["span_id"]])]
+    for top in tops:
+        stack = [(top, 0)]
+        while stack:
+            span, depth = stack.pop()
+            if span["span_id"] in seen:
+                continue
+            seen.add(span["span_id"])
+            yield span, depth
+            stack += [(c, depth + 1) for c in reversed(children.get(span["span_id"], []))]
+
+
+def _attempts(children: Mapping[str | None, Sequence[Span]]) -> dict[str, int]:
+    """Span id -> its number among attempts: siblings of one name of which each but the last failed."""
+    found: dict[str, int] = {}
+    for siblings in children.values():
+        last: dict[str, Span] = {}
+        for span in siblings:
+            before = last.get(str(span.get("name")))
+            if before is not None and before.get("status") == "error":
+                number = found.setdefault(before["span_id"], 1)
+                found[span["span_id"]] = number + 1
+            last[str(span.get("name"))] = span
+    return found
 
 
 def _children(spans: Sequence[Span], starts: Mapping[str, float]) -> dict[str | None, list[Span]]:
@@ -60,11 +96,47 @@ def _row(span: Span, depth: int, start_s: float, total_s: float) -> dict[str, An
         "span_id": span["span_id"],
         "name": span.get("name") or span.get("operation") or "span",
         "depth": depth,
-        "start": start_s / total_s,
-        "width": min(taken / 1e9 / total_s, 1 - start_s / total_s),
+        "start": round(start_s / total_s, 5),
+        "width": round(min(taken / 1e9 / total_s, 1 - start_s / total_s), 5),
         "duration": words.duration(taken),
         "status": span.get("status", "ok"),
+        "error": str(span.get("error_message") or "")[:300],
     }
+
+
+def is_tool(span: Span) -> bool:
+    """True where the span is a call of a tool."""
+    attributes: Mapping[str, Any] = span.get("attributes") or {}
+    kind = str(attributes.get("openinference.span.kind") or attributes.get("mlflow.spanType") or "")
+    return (
+        span.get("operation") == "execute_tool"
+        or kind.strip('"').lower() == "tool"
+        or any(attributes.get(name) for name in _TOOL_NAMES)
+    )
+
+
+def payloads(span: Span) -> list[dict[str, str]]:
+    """What a span was given and gave back, as `title` and `text` (JSON set out); of a tool both, also where one is empty."""
+    attributes: Mapping[str, Any] = span.get("attributes") or {}
+    tool = is_tool(span)
+    found: list[dict[str, str]] = []
+    for title, names in (
+        ("Arguments" if tool else "Input", _INPUTS),
+        ("Result" if tool else "Output", _OUTPUTS),
+    ):
+        text = next((str(attributes[n]) for n in names if attributes.get(n) not in (None, "")), "")
+        if text or tool:
+            found.append({"title": title, "text": _set_out(text) if text else "(empty)"})
+    return found
+
+
+def _set_out(text: str) -> str:
+    """JSON with line breaks; any other text as it is."""
+    if text.lstrip()[:1] not in ("{", "["):
+        return text[:MAX_PAYLOAD_CHARS]
+    with suppress(ValueError, RecursionError):
+        text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    return text[:MAX_PAYLOAD_CHARS]
 
 
 def answer_span(spans: Sequence[Span], span_id: str | None) -> Span | None:

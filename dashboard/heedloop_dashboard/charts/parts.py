@@ -152,6 +152,7 @@ def bucket_row(point: Group) -> dict[str, Any]:
         "shown": words.interval(rate),
         "num_rated": point["num_rated"],
         "num_answers": point["num_answers"],
+        "running": bool(point.get("running")),
     }
 
 

@@ -62,8 +62,10 @@ def trend(
     points: Sequence[Group], releases: Sequence[Group], colours: Palette, *, bucket: str = "day"
 ) -> Chart:
     """The thumbs-up rate per bucket with its interval band; releases are dashed lines; unrated buckets are gaps."""
-    values = with_lone([bucket_row(p) for p in points])
+    every = [bucket_row(p) for p in points]
+    values = with_lone([v for v in every if not v["running"]])
     rated = [v for v in values if v["rate"] is not None]
+    running = [v for v in every if v["running"] and v["rate"] is not None]
     marks = [{"time": r["time"], "release": release_name(str(r["value"]))} for r in releases]
     x = time_axis("time", colours, points, bucket=bucket)
     y = {**share_axis("rate", colours), "scale": {"zero": False, "nice": 4, "domain": share_domain(rated)}}
@@ -112,6 +114,11 @@ def trend(
             },
         },
     ]
+    if running:
+        # so few ratings say little yet: a hollow dot that neither bends the line nor stretches the scale
+        hollow = {"type": "point", "size": 46, "color": colours.primary, "strokeDash": [2, 2], "clip": True}
+        place = {"x": x, "y": y, "tooltip": [{"field": "when", "title": "Not over yet"}, *tooltip[1:]]}
+        layers.append({"data": {"values": running}, "mark": hollow, "encoding": place})
     if marks:
         layers += release_layers(marks, colours)
     spec = chart_spec({"values": values}, layer=layers)
@@ -124,7 +131,7 @@ def trend(
             "num_rated": "Ratings",
             "num_answers": "Answers",
         },
-        values,
+        every,
     )
 
 
@@ -139,6 +146,7 @@ def coverage(points: Sequence[Group], colours: Palette, *, bucket: str = "day") 
             "shown": words.percent(estimate(p.get("coverage"))),
             "num_rated": p["num_rated"],
             "num_answers": p["num_answers"],
+            "running": bool(p.get("running")),
         }
         for p in points
     ]
@@ -157,6 +165,9 @@ def coverage(points: Sequence[Group], colours: Palette, *, bucket: str = "day") 
             "x2": {"field": "right"},
             "y": {**share_axis("coverage", colours), "scale": {"zero": True, "nice": True}},
             "y2": {"datum": 0},
+            "fillOpacity": {"condition": {"test": "datum.running", "value": 0.25}, "value": 1},
+            "stroke": {"condition": {"test": "datum.running", "value": colours.bar}, "value": None},
+            "strokeDash": {"condition": {"test": "datum.running", "value": [2, 2]}, "value": [1, 0]},
             "tooltip": tooltip,
         },
     )

@@ -7,7 +7,7 @@ with its query.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +93,20 @@ def table(
     )
 
 
-def conversation(key: str, messages: list[dict[str, Any]]) -> None:
-    """Messages as bubbles: `role, text, reasoning, tool_calls, media, marks` (ranges with `start, end, label, severity`), `note`."""
-    _show(_CONVERSATION, key, {"messages": messages})
+def conversation(
+    key: str,
+    messages: list[dict[str, Any]],
+    *,
+    error: str | None = None,
+    payloads: Sequence[Mapping[str, str]] = (),
+) -> None:
+    """A span's content: its error first, what it was given and gave back, its messages as bubbles.
+
+    Args:
+        messages: `role, text, reasoning, tool_calls, media, marks` (ranges with `start, end, label, severity`), `note`.
+        payloads: `title` and `text`.
+    """
+    _show(_CONVERSATION, key, {"messages": messages, "error": error, "payloads": list(payloads)})
 
 
 def diff(key: str, pieces: list[dict[str, str]], *, label: str) -> None:
@@ -103,9 +114,14 @@ def diff(key: str, pieces: list[dict[str, str]], *, label: str) -> None:
     _show(_DIFF, key, {"pieces": pieces, "label": label})
 
 
-def tree(key: str, spans: list[dict[str, Any]], *, selected: str) -> None:
-    """Spans as a waterfall: `span_id, name, depth, start, width (shares of the trace), duration, kind, status, open`."""
-    _show(_TREE, key, {"spans": spans, "selected": selected})
+def tree(key: str, spans: list[dict[str, Any]], *, selected: str, open: Open) -> None:
+    """Spans as a tree with a waterfall.
+
+    Args:
+        spans: `span_id, name, depth, start, width (shares of the trace), duration, status, error, attempt`.
+        open: the page of a span; its `span_id` is added.
+    """
+    _show(_TREE, key, {"spans": spans, "selected": selected, "open": open.to_json()})
 
 
 def finding(

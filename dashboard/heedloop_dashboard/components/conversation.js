@@ -14,36 +14,63 @@ function pieces(text, marks) {
     marks: marks.filter((m) => m.start <= start && m.end >= at[i + 1]),
   }));
 }
+const FIRST = 2, LAST = 20;
+function marked(node, m) {
+  if (!(m.marks || []).length) { longText(node, m.text || ""); return; }
+  for (const piece of pieces(m.text || "", m.marks)) {
+    if (!piece.marks.length) { breakable(node.appendChild(el("span")), visible(piece.text)); continue; }
+    const worst = piece.marks.some((k) => k.severity !== "low") ? "" : "low";
+    const mark = breakable(node.appendChild(el("mark", worst)), visible(piece.text));
+    mark.title = visible(piece.marks.map((k) => k.label).join(", "));
+  }
+}
+function block(parent, cls, text) {
+  const node = longText(parent.appendChild(el("pre", "tool " + cls)), text);
+  node.tabIndex = 0;
+  return node;
+}
+function message(m) {
+  const box = el("article", "message " + (FACES[m.role] ? m.role : "other"));
+  const who = box.appendChild(el("div", "who"));
+  const face = svg("svg", { viewBox: "0 0 24 24", "aria-hidden": "true" });
+  face.appendChild(svg("path", { d: FACES[m.role] || FACES.tool, fill: "none", stroke: "currentColor", "stroke-width": "1.8", "stroke-linejoin": "round" }));
+  who.appendChild(face);
+  const body = box.appendChild(el("div", "body"));
+  body.appendChild(el("div", "role", m.role));
+  if (m.reasoning) {
+    const details = body.appendChild(el("details"));
+    details.appendChild(el("summary", "", "Reasoning"));
+    longText(details.appendChild(el("div", "text")), m.reasoning);
+  }
+  const text = body.appendChild(el("div", "text"));
+  text.dir = "auto";
+  marked(text, m);
+  for (const call of m.tool_calls || []) block(body, "", call.name + "(" + (call.arguments || "") + ")");
+  for (const item of m.media || []) body.appendChild(el("div", "tool", item));
+  const labels = [...new Set((m.marks || []).map((k) => k.label))];
+  if (labels.length) {
+    const legend = body.appendChild(el("div", "legend"));
+    for (const label of labels) legend.appendChild(el("span", "", label));
+  }
+  if (m.note) body.appendChild(el("div", "note", m.note));
+  return box;
+}
 export default function ({ data, parentElement, setTriggerValue }) {
   const root = mount(parentElement);
-  for (const m of data.messages) {
-    const box = root.appendChild(el("article", "message " + (FACES[m.role] ? m.role : "other")));
-    const who = box.appendChild(el("div", "who"));
-    const face = svg("svg", { viewBox: "0 0 24 24", "aria-hidden": "true" });
-    face.appendChild(svg("path", { d: FACES[m.role] || FACES.tool, fill: "none", stroke: "currentColor", "stroke-width": "1.8", "stroke-linejoin": "round" }));
-    who.appendChild(face);
-    const body = box.appendChild(el("div", "body"));
-    body.appendChild(el("div", "role", m.role));
-    if (m.reasoning) {
-      const details = body.appendChild(el("details"));
-      details.appendChild(el("summary", "", "Reasoning"));
-      details.appendChild(el("div", "text", m.reasoning));
-    }
-    const text = body.appendChild(el("div", "text"));
-    text.dir = "auto";
-    for (const piece of pieces(m.text || "", m.marks || [])) {
-      if (!piece.marks.length) { text.appendChild(el("span", "", piece.text)); continue; }
-      const worst = piece.marks.some((k) => k.severity !== "low") ? "" : "low";
-      const mark = text.appendChild(el("mark", worst, piece.text));
-      mark.title = visible(piece.marks.map((k) => k.label).join(", "));
-    }
-    for (const call of m.tool_calls || []) body.appendChild(el("div", "tool", call.name + "(" + (call.arguments || "") + ")"));
-    for (const item of m.media || []) body.appendChild(el("div", "tool", item));
-    const labels = [...new Set((m.marks || []).map((k) => k.label))];
-    if (labels.length) {
-      const legend = body.appendChild(el("div", "legend"));
-      for (const label of labels) legend.appendChild(el("span", "", label));
-    }
-    if (m.note) body.appendChild(el("div", "note", m.note));
+  if (data.error) {
+    const failed = root.appendChild(el("div", "failed"));
+    failed.appendChild(el("b", "", "Error"));
+    longText(failed.appendChild(el("pre")), data.error);
   }
+  for (const part of data.payloads || []) {
+    root.appendChild(el("h3", "", part.title));
+    block(root, part.text === "(empty)" ? "muted" : "", part.text);
+  }
+  const all = data.messages, hidden = all.length - FIRST - LAST;
+  if (hidden < 5) { for (const m of all) root.appendChild(message(m)); return; }
+  for (const m of all.slice(0, FIRST)) root.appendChild(message(m));
+  const more = root.appendChild(el("button", "more", "Show " + hidden.toLocaleString("en") + " messages in between"));
+  more.type = "button";
+  more.addEventListener("click", () => more.replaceWith(...all.slice(FIRST, -LAST).map(message)));
+  for (const m of all.slice(-LAST)) root.appendChild(message(m));
 }

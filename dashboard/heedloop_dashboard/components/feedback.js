@@ -7,8 +7,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
     top.appendChild(el("span", "title", entry.title));
     top.appendChild(el("span", "when", entry.when));
     item.appendChild(el("div", "who", entry.who));
-    if (entry.quote) item.appendChild(el("div", "quote", entry.quote));
-    if (entry.text) { const said = item.appendChild(el("div", "said", entry.text)); said.dir = "auto"; }
+    if (entry.quote) longText(item.appendChild(el("div", "quote")), entry.quote);
+    if (entry.text) longText(item.appendChild(el("div", "said")), entry.text).dir = "auto";
     if (entry.open) item.appendChild(link(el("a", "id", entry.id), entry.open, setTriggerValue));
     else if (entry.id) item.appendChild(el("span", "who mono", entry.id));
   }

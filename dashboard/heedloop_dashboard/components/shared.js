@@ -34,3 +34,35 @@ function mount(parent) {
   root.replaceChildren();
   return root;
 }
+// A long text is cut until its reader asks for all of it; an endless word gets places to break at, because a browser's
+// time to lay one out grows with the square of its length.
+const CUT = 6000, SHOWN = 4000, ENDLESS = 600, STEP = 120;
+function breakable(node, text) {
+  const endless = new RegExp("[^\\s\\u0e00-\\uffff]{" + ENDLESS + ",}", "gu");
+  let at = 0;
+  for (const run of text.matchAll(endless)) {
+    node.append(text.slice(at, run.index));
+    const chars = Array.from(run[0]);
+    for (let i = 0; i < chars.length; ) {
+      let end = Math.min(i + STEP, chars.length);
+      while (end < chars.length && /[\p{M}\u200d]/u.test(chars[end])) end += 1;
+      node.append(chars.slice(i, end).join(""), document.createElement("wbr"));
+      i = end;
+    }
+    at = run.index + run[0].length;
+  }
+  node.append(text.slice(at));
+  return node;
+}
+function longText(node, text) {
+  const shown = visible(String(text));
+  if (shown.length <= CUT) return breakable(node, shown);
+  let end = SHOWN;
+  if (/[\udc00-\udfff]/.test(shown[end])) end += 1;
+  breakable(node, shown.slice(0, end) + "\u2026");
+  const more = el("button", "more", "Show all " + shown.length.toLocaleString("en") + " characters");
+  more.type = "button";
+  more.addEventListener("click", () => { node.replaceChildren(); breakable(node, shown); });
+  node.append(more);
+  return node;
+}

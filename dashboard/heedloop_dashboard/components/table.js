@@ -20,8 +20,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
       if (Array.isArray(value)) value.forEach((v) => inner.appendChild(el("span", "tag", v)));
       else {
         if (column.kind === "state") inner.classList.add("state", "state-" + String(value).toLowerCase().split(/[^a-z]/)[0]);
-        if (column.kind === "thumb") inner.classList.add(value === "Up" ? "up" : "down");
-        inner.appendChild(el("span", "", value === null || value === undefined || value === "" ? "\u2013" : value));
+        if (column.kind === "thumb") inner.classList.add({ Up: "up", Down: "down" }[value] || "unrated");
+        longText(inner.appendChild(el("span")), value === null || value === undefined || value === "" ? "\u2013" : value);
       }
       if (column.kind === "wide") td.title = visible(String(value ?? "")).slice(0, 400);
     });

@@ -17,10 +17,10 @@ __all__ = ["rule_of", "show_edit", "show_new", "show_secret"]
 
 _MADE = "heedloop_alert_made"
 
-KINDS = {"drift": "It drifts from its own past", "threshold": "It crosses a threshold"}
+KINDS = {"drift": "It drifts from its baseline", "threshold": "It crosses a threshold"}
 BAD = {"lower": "Lower is worse", "higher": "Higher is worse"}
 FILTER_HELP = (
-    "One name=value a line, as in the address of a page: model=small-2, tag=refunds, metadata.language=de"
+    "One name=value per line, as in a page's address: model=small-2, tag=refunds, metadata.language=de"
 )
 
 
@@ -30,10 +30,10 @@ def show_new() -> None:
         st.subheader("New alert", anchor=False, width="stretch")
         components.links("up", [("All alerts", Open("alerts"))], label="Alerts")
     if not current().can("admin"):
-        panels.empty("Your key may read alerts but not make them: that takes the scope admin.")
+        panels.empty("Your key can read alerts but not create them: that needs the scope admin.")
         return
     start = {k: v for k, v in chosen_filters(query()).items() if k not in ("cursor",)}
-    _form("new", {"filters": start, "metric": st.query_params.get("metric", "rate")}, "Make the alert")
+    _form("new", {"filters": start, "metric": st.query_params.get("metric", "rate")}, "Create alert")
 
 
 def show_secret(alert: Mapping[str, Any]) -> None:
@@ -43,7 +43,8 @@ def show_secret(alert: Mapping[str, Any]) -> None:
         return
     with panels.panel("secret"):
         panels.header(
-            "Secret of the webhook", "Shown this once: it signs every message, so that yours can check it"
+            "Webhook secret",
+            "Shown only once. Every message is signed with it, so that your endpoint can verify the sender",
         )
         st.code(made["secret"], language=None)
 
@@ -76,22 +77,22 @@ def _what(rule: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": st.text_input("Name", value=str(rule.get("name") or ""), max_chars=200),
         "metric": st.selectbox(
-            "What is watched",
+            "Metric",
             metrics,
             index=metrics.index(rule.get("metric", "rate")) if rule.get("metric") in metrics else 0,
             format_func=lambda m: rules.METRICS[m],
         ),
         "filters": st.text_area(
-            "Of which answers", value=_lines(rule.get("filters")), placeholder="All answers", help=FILTER_HELP, height=90
+            "Only answers matching", value=_lines(rule.get("filters")), placeholder="All answers", help=FILTER_HELP, height=90
         ),
         "of": st.text_area(
-            "Share of those that match", value=_lines(rule.get("of")), placeholder="flag=inaccurate",
-            help="Only where a share of answers that match is watched. " + FILTER_HELP, height=68,
+            "Percentage matching", value=_lines(rule.get("of")), placeholder="flag=inaccurate",
+            help="Only for the metric “share of matching answers”. " + FILTER_HELP, height=68,
         ),
         "window_hours": st.number_input("Window (hours)", 1, 168, int(rule.get("window_hours") or 24)),
-        "min_count": st.number_input("Silent under so many answers", 1, 1_000_000, int(rule.get("min_count") or 30)),
+        "min_count": st.number_input("Minimum answers", 1, 1_000_000, int(rule.get("min_count") or 30)),
         "bad": st.selectbox(
-            "Which way is worse", ["", *BAD], format_func=lambda b: BAD.get(b, "As usual for this number"),
+            "Bad direction", ["", *BAD], format_func=lambda b: BAD.get(b, "Automatic"),
             index=["", *BAD].index(rule["bad"]) if rule.get("bad") in BAD else 0,
         ),
     }  # fmt: skip
@@ -101,7 +102,7 @@ def _when(rule: Mapping[str, Any]) -> dict[str, Any]:
     kinds = list(KINDS)
     return {
         "kind": st.radio(
-            "It speaks when", kinds, index=kinds.index(rule.get("kind", "drift")), format_func=lambda k: KINDS[k], horizontal=True
+            "Alert when", kinds, index=kinds.index(rule.get("kind", "drift")), format_func=lambda k: KINDS[k], horizontal=True
         ),
         "threshold": st.number_input(
             "Threshold (%)", 0.0, 100.0, _percent(rule.get("threshold")), 1.0, placeholder="Only for a threshold"
@@ -111,9 +112,9 @@ def _when(rule: Mapping[str, Any]) -> dict[str, Any]:
         ),
         "webhook_url": st.text_input(
             "Webhook", value=str(rule.get("webhook_url") or ""), placeholder="https://…", max_chars=2000,
-            help="Gets a signed POST at every change. Private addresses are refused.",
+            help="Receives a signed POST on every change. Private addresses are refused.",
         ),
-        "remind_hours": st.number_input("Remind every so many hours (0: never)", 0, 720, int(rule.get("remind_hours") or 0)),
+        "remind_hours": st.number_input("Repeat every … hours (0: never)", 0, 720, int(rule.get("remind_hours") or 0)),
     }  # fmt: skip
 
 
@@ -130,7 +131,7 @@ def rule_of(chosen: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError("A threshold needs a number.")
     of = rules.parse_filters(chosen["of"])
     if metric == "share" and not of:
-        raise ValueError("Say which answers the share is of, such as flag=inaccurate.")
+        raise ValueError("Enter which answers to count, such as flag=inaccurate.")
     rule: dict[str, Any] = {
         "name": str(chosen["name"]).strip(),
         "metric": metric,

@@ -222,7 +222,7 @@ def _figures(alert: Mapping[str, Any]) -> None:
                 "note": "threshold" if alert["kind"] == "threshold" else "baseline",
             },
             {
-                "key": "evidence", "label": "Evidence", "tone": "bad" if (alert.get("evidence") or 0) >= 1 else "",
+                "key": "evidence", "label": "Alarm strength", "tone": "bad" if (alert.get("evidence") or 0) >= 1 else "",
                 "value": words.NONE if alert.get("evidence") is None else f"{alert['evidence']:.2f}",
                 "note": "1 is an alarm", "help": "How far the number has gone towards an alarm: 0 is nothing, 1 and above an alarm.",
             },

@@ -96,5 +96,5 @@ def actions(view: Mapping[str, Any]) -> list[dict[str, Any]]:
         possible.append({"label": "Send these to review", "open": target.to_json()})
     if session.can("train"):
         target = Open("datasets", {"new": "1", **view})
-        possible.append({"label": "Make a dataset of these", "open": target.to_json()})
+        possible.append({"label": "Create dataset from these", "open": target.to_json()})
     return possible

@@ -98,7 +98,7 @@ def _two(groups: Sequence[Mapping[str, Any]]) -> tuple[str | None, str | None]:
         filters.choose("within", WITHIN, label="Within")
     if len(values) < 2:
         with panels.panel("one_only"):
-            panels.header("Nothing to compare with", "There are fewer than two values in this period")
+            panels.header("Nothing to compare", "There are fewer than two values in this period")
             panels.empty("Choose a longer period, or compare by something else.")
         return None, None
     first, second = _defaults(values)
@@ -126,10 +126,9 @@ def _verdict(answer: Answer, field: str) -> None:
     found: Mapping[str, Any] = answer.value
     difference = found.get("difference")
     decided = found.get("decided")
-    lead = "Decided. " if decided else "Not decided yet"
-    text = str(found.get("sentence") or "").removeprefix("Not decided yet")
+    lead, text = _headline(str(found.get("sentence") or ""), decided is not None)
     components.finding("verdict", lead=lead, text=text, tone="good" if decided else "")
-    entries = [_card(name, found[name], field, decided) for name in ("a", "b")]
+    entries = [_card(name, found, field) for name in ("a", "b")]
     entries.append(
         {
             "key": "difference",
@@ -137,6 +136,7 @@ def _verdict(answer: Answer, field: str) -> None:
             "value": words.NONE if difference is None else words.points(difference["estimate"]),
             "note": "undefined: one side has no ratings" if difference is None else _spread(difference),
             "tone": "",
+            "help": _which_ratings(found),
         }
     )
     entries.append(_evidence(found))
@@ -144,22 +144,50 @@ def _verdict(answer: Answer, field: str) -> None:
     _within(found)
 
 
-def _card(name: str, group: Mapping[str, Any], field: str, decided: str | None) -> dict[str, Any]:
-    rate = group.get("rate")
-    note = (
-        "no ratings"
-        if rate is None
-        else f"95%: {100 * rate['low']:.1f} to {100 * rate['high']:.1f} · {words.count(group['num_rated'])} ratings"
+def _headline(sentence: str, decided: bool) -> tuple[str, str]:
+    """The sentence's first words apart, to be set in bold; a verdict has a word of its own in front."""
+    if decided:
+        return "Decided. ", sentence
+    lead, colon, rest = sentence.partition(": ")
+    return (lead, colon + rest) if colon else ("", sentence)
+
+
+def _which_ratings(found: Mapping[str, Any]) -> str:
+    """From which of the period's ratings the verdict comes."""
+    compared = found.get("compared")
+    if compared is None:
+        return ""
+    days = f"{compared['num_days']} days from {compared['since']} to {compared['until']}"
+    how = (
+        "both ran on these days, and each day is compared with itself"
+        if found["design"] == "same_days"
+        else "one followed the other, and the days nearest to the change are compared"
     )
+    return f"Rates, difference and e-value come from the same ratings: {days}; {how}, so both rates are weighted alike."
+
+
+def _card(name: str, found: Mapping[str, Any], field: str) -> dict[str, Any]:
+    group = found[name]
+    compared = (found.get("compared") or {}).get(name)
+    rate = compared or group.get("rate")
+    decided = found.get("decided")
     return {
         "key": name,
         "label": f"{name.upper()}: {group.get('value')}",
         "value": words.percent(None if rate is None else rate["estimate"]),
-        "note": note,
+        "note": "no ratings" if rate is None else _rated_note(rate, group),
         "delta": "better" if decided == name else None,
         "tone": "good" if decided == name else "",
         "open": filters.answers(**{field: group.get("value"), "rating": "any"}),
     }
+
+
+def _rated_note(rate: Mapping[str, Any], group: Mapping[str, Any]) -> str:
+    ratings = words.plural(rate["n"], "rating")
+    if rate["n"] < group["num_rated"]:
+        whole = words.percent((group.get("rate") or {}).get("estimate"))
+        ratings = f"{words.count(rate['n'])} of {words.plural(group['num_rated'], 'rating')} compared (all: {whole})"
+    return f"95%: {100 * rate['low']:.1f} to {100 * rate['high']:.1f} · {ratings}"
 
 
 def _spread(difference: Mapping[str, Any]) -> str:
@@ -171,15 +199,11 @@ def _evidence(found: Mapping[str, Any]) -> dict[str, Any]:
     e_value = found.get("e_value")
     return {
         "key": "evidence",
-        "label": "Still needed",
-        "value": "0 ratings"
-        if found.get("decided")
-        else words.NONE
-        if needed is None
-        else f"{words.count(needed)} ratings",
-        "note": "" if e_value is None else f"evidence {e_value:,.3g}; decided from 20",
+        "label": "Ratings still needed",
+        "value": "0" if found.get("decided") else words.NONE if needed is None else words.count(needed),
+        "note": "" if e_value is None else f"e-value {e_value:,.3g}; decided from 20",
         "tone": "",
-        "help": "An e-value: it stays valid however often you look. At 20 a wrong decision happens in under 5% of cases.",
+        "help": words.E_VALUE,
     }
 
 
@@ -189,12 +213,12 @@ def _within(found: Mapping[str, Any]) -> None:
     if not strata:
         return
     if strata.get("reversal"):
-        text = "inside the segments the direction is the other way round: the two were used for different questions. Trust the segments."
+        text = "within the segments the direction is the other way round, because the two were used for different questions. Trust the segments."
         components.finding("flips", lead="Look closer: ", text=text, tone="bad")
     with panels.panel("strata"):
         overall = words.change(strata.get("difference"))
         panels.header(
-            "Inside the segments",
+            "Within the segments",
             f"A minus B in each; over all segments, weighted (Mantel–Haenszel): {overall}",
         )
         heads = [
@@ -213,7 +237,7 @@ def _within(found: Mapping[str, Any]) -> None:
             for s in strata["strata"]
         ]
         components.table(
-            "strata_rows", heads, rows, caption="The comparison inside each segment", link=-1, tall=True
+            "strata_rows", heads, rows, caption="The comparison within each segment", link=-1, tall=True
         )
 
 

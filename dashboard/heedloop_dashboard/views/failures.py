@@ -59,8 +59,8 @@ def show() -> None:
 def _reasons(answer: Answer) -> None:
     panels.chart(
         "reasons",
-        "What people flag",
-        "Flags by category; select a bar for its answers",
+        "Flags",
+        "Flagged answers by category; select a bar to see them",
         answer,
         lambda v: plots.bars(
             v["flags"], panels.colours(), label="category", value="count", title="Category", unit="flags"
@@ -68,7 +68,7 @@ def _reasons(answer: Answer) -> None:
         height=220,
         select="bar",
         on_select=lambda row: go(Open("traces", filters.link_params(flag=row["label"]))),
-        empty_text="Nobody flagged an answer in this period.",
+        empty_text="No flagged answers in this period.",
     )
 
 
@@ -94,7 +94,7 @@ def _patterns(answer: Answer) -> None:
         height=220,
         select="bar",
         on_select=lambda row: open_pattern(answer.value, row),
-        empty_text="No group stands out at a false-discovery rate of 5%.",
+        empty_text="No group is over-represented (false-discovery rate 5%).",
     )
 
 
@@ -113,7 +113,7 @@ def _calls(key: str, title: str, caption: str, answer: Answer, **narrower: str) 
                 panels.header(title, caption)
             components.links(
                 f"{key}_all",
-                [("All of them \u2192", Open("traces", filters.link_params(**narrower)))],
+                [("Show all \u2192", Open("traces", filters.link_params(**narrower)))],
                 label=title,
             )
         if answer.error is not None:

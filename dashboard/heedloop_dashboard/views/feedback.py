@@ -54,7 +54,7 @@ def _one(feedback_id: str) -> None:
         components.lineage("chain", _chain(found))
     left, right = st.columns(2, gap="small")
     with left, panels.panel("said", stretch=True):
-        panels.header("What was said", "The judgement as it stands now")
+        panels.header("Feedback", "The current version")
         components.feedback("now", [judgements.entry(found["feedback"])])
         _correction(found["feedback"])
     with right, panels.panel("history", stretch=True):
@@ -131,7 +131,7 @@ def _newest() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.subheader("Feedback", anchor=False, width="stretch")
         kind = filters.choose("kind", KINDS, width=160)
-        author_kind = filters.choose("author_kind", {"": "Everybody", **AUTHORS}, width=140)
+        author_kind = filters.choose("author_kind", {"": "All authors", **AUTHORS}, width=140)
     period = {k: v for k in ("since", "until") if (v := st.query_params.get(k))}
     chosen = {"kind": kind, "author_kind": author_kind, **period}
     given = {k: v for k, v in chosen.items() if v}
@@ -161,7 +161,7 @@ def rows(key: str, feedback: Sequence[Mapping[str, Any]]) -> None:
     heads = [
         {"key": "time", "label": "Time", "kind": ""},
         {"key": "what", "label": "What", "kind": ""},
-        {"key": "text", "label": "Said", "kind": "wide"},
+        {"key": "text", "label": "Comment", "kind": "wide"},
         {"key": "who", "label": "Who", "kind": ""},
         {"key": "model", "label": "Model", "kind": ""},
         {"key": "id", "label": "Feedback id", "kind": "mono"},

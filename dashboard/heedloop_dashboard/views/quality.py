@@ -68,7 +68,9 @@ def segment_field() -> str:
 
 def _cards(summary: Mapping[str, Any], trend: Mapping[str, Any]) -> None:
     before: Mapping[str, Any] = summary.get("previous") or {}
-    points: list[Mapping[str, Any]] = trend["points"]
+    # the bucket that is not over yet would end every line in a drop
+    points = [p for p in trend["points"] if not p.get("running")]
+    before = before if summary.get("previous_is_whole", True) else {}
     rate = summary.get("rate")
     components.cards(
         "cards",
@@ -134,7 +136,7 @@ def _coverage_card(
         "delta": delta,
         "tone": "",
         "note": f"{words.count(summary['num_rated'])} ratings",
-        "help": "Share of answers that someone rated. The rate beside it speaks for these only.",
+        "help": "Share of answers with a rating. The thumbs-up rate covers only these.",
         "points": points,
         "open": filters.answers(rating="any"),
     }
@@ -208,10 +210,11 @@ def _whole_period(summary: Mapping[str, Any]) -> tuple[str, str, str]:
     """What the summary alone can say, where the server names no finding."""
     rate, change = summary.get("rate"), summary.get("change")
     if rate is None:
-        return "No ratings yet", ": the rate is undefined until someone rates an answer.", ""
+        return "No ratings yet", ": ratings appear here as soon as someone rates an answer.", ""
     if change is None:
+        young = not summary.get("previous_is_whole", True)
         return (
-            "No ratings in the period before",
+            "The project is younger than two such periods" if young else "No ratings in the period before",
             f", so there is nothing to compare with. Now: {words.interval(rate)}.",
             "",
         )
@@ -242,7 +245,7 @@ def _over_time(trend: Answer, bucket: str) -> None:
         panels.chart(
             "trend",
             "Thumbs-up rate",
-            "Share of rated answers marked good; the band is the 95% interval. Dashed lines are releases.",
+            "Share of rated answers with a thumbs-up; band: 95% interval; dashed lines: releases",
             trend,
             lambda v: plots.trend(
                 v["points"] if _any_rated(v) else [], v.get("releases") or [], panels.colours(), bucket=bucket
@@ -253,8 +256,8 @@ def _over_time(trend: Answer, bucket: str) -> None:
     with right:
         panels.chart(
             "coverage",
-            "Who rates",
-            f"Share of answers that got a rating each {bucket}.",
+            "Share of answers rated",
+            f"In each {bucket}",
             trend,
             lambda v: plots.coverage(
                 v["points"] if any(p["num_answers"] for p in v["points"]) else [],
@@ -359,8 +362,8 @@ def _reasons_and_recent(answers: Mapping[str, Answer], recent: Answer) -> None:
         else:
             panels.chart(
                 "reasons",
-                "What people flag",
-                "Flags by category in this period",
+                "Flags",
+                "Flagged answers by category in this period",
                 answers["reasons"],
                 lambda v: plots.bars(
                     v["flags"],
@@ -372,7 +375,7 @@ def _reasons_and_recent(answers: Mapping[str, Answer], recent: Answer) -> None:
                 ),
                 select="bar",
                 on_select=lambda row: go(Open("traces", filters.link_params(flag=row["label"]))),
-                empty_text="Nobody flagged an answer in this period.",
+                empty_text="No flagged answers in this period.",
             )
     with right, panels.panel("recent", stretch=True):
         _recent(recent)
@@ -381,9 +384,7 @@ def _reasons_and_recent(answers: Mapping[str, Answer], recent: Answer) -> None:
 def _recent(recent: Answer) -> None:
     rater = st.query_params.get("author_kind")
     if rater in filters.RATERS and rater:
-        panels.header(
-            f"Recent ratings by {filters.RATERS[rater].lower()}", "Select a row for its call and its history"
-        )
+        panels.header(f"Recent ratings by {filters.RATERS[rater].lower()}", "Select a row to open the rating")
     else:
         panels.header("Recent thumbs-down", "Select a row to open the trace")
     if recent.error is not None:

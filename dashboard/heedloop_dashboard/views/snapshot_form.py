@@ -21,13 +21,13 @@ def show() -> None:
         filters.period_and_model()
         components.links("up", [("All snapshots", Open("datasets"))], label="Datasets")
     if not current().can("train"):
-        panels.empty("Your key may read datasets but not make them: that takes the scope train.")
+        panels.empty("Your key can read datasets but not create them: that needs the scope train.")
         return
     chosen = filters.filters()
     counted = read(counted=ask(Client.quality_summary, **chosen))["counted"]
     with panels.panel("view"):
         panels.header(
-            "The answers of this view", "What people said about them is frozen as rows for training"
+            "New dataset from this view", "The feedback on these answers, frozen as rows for training"
         )
         if counted.error is not None:
             panels.problem(counted.error)
@@ -41,7 +41,7 @@ def show() -> None:
         since, until = words.clock(chosen["since"]), words.clock(chosen["until"])
         st.text(said + (f"; {where}" if where else "") + f"; from {since} to {until} (UTC).")
         components.links(
-            "see", [("See them \u2192", Open("traces", filters.link_params()))], label="Answers", left=True
+            "see", [("Show them \u2192", Open("traces", filters.link_params()))], label="Answers", left=True
         )
         _form(chosen)
 
@@ -49,7 +49,7 @@ def show() -> None:
 def _form(chosen: dict[str, Any]) -> None:
     with st.form("snapshot", border=False):
         name = st.text_input("Name", max_chars=200, placeholder="refund failures, November")
-        if not st.form_submit_button("Make the dataset", type="primary"):
+        if not st.form_submit_button("Create dataset", type="primary"):
             return
     if not name.strip():
         st.text("Give the dataset a name.")

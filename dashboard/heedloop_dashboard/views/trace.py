@@ -38,18 +38,27 @@ def show() -> None:
     span = spans.answer_span(trace["spans"], st.query_params.get("span_id"))
     around = _around(trace_id, span)
     _title(trace_id, around)
-    left, right = st.columns([1.9, 1], gap="small")
-    with left:
-        _conversation(span, trace["feedback"])
-        _corrections(trace)
-        if "similar" in around:
-            similar.show(around["similar"])
-        _spans(trace, span)
-        _raw(span)
+    parts = (trace, span, around)
+    if len(trace["spans"]) > 1:
+        tree, middle, right = st.columns([1.15, 1.75, 1], gap="small")
+        with tree:
+            _spans(trace, span)
+    else:
+        middle, right = st.columns([1.9, 1], gap="small")
+    with middle:
+        _middle(*parts)
     with right:
         _feedback(trace, span)
-        _used_by(trace)
         _details(trace_id, span)
+
+
+def _middle(trace: Mapping[str, Any], span: Span | None, around: Mapping[str, Answer]) -> None:
+    _conversation(span, trace["feedback"])
+    _corrections(trace)
+    if "similar" in around:
+        similar.show(around["similar"])
+    _used_by(trace)
+    _raw(span)
 
 
 def _ask_for_id() -> None:
@@ -118,21 +127,30 @@ def _calls(answer: Answer | None) -> Sequence[Mapping[str, Any]]:
 def _conversation(span: Span | None, feedback: Sequence[Mapping[str, Any]]) -> None:
     with panels.panel("conversation"):
         if span is None:
-            panels.header("Conversation", "Feedback came, the trace has not arrived (yet)")
+            panels.header("Conversation", "Feedback has arrived, the trace has not (yet)")
             panels.empty(
-                "No span of this trace is stored. Feedback is kept and will be tied to it when it comes."
+                "No span of this trace is stored. The feedback is kept and will be attached when the trace arrives."
             )
             return
-        panels.header("Conversation", "What the model saw, and what it answered")
         messages = judgements.marked_messages(span, feedback)
-        if not messages:
-            panels.empty("This span holds no messages.")
-            return
-        messages[-1]["note"] = _note(span)
-        components.conversation("messages", messages)
-        if span.get("error_message"):
-            st.caption(":material/error: The call failed")
-            st.code(str(span["error_message"])[:20_000], language=None, wrap_lines=True)
+        if messages:
+            panels.header("Conversation", "What the model saw, and what it answered")
+            messages[-1]["note"] = _note(span)
+        else:
+            panels.header(_title_of(span), _note(span))
+        error = str(span["error_message"]) if span.get("error_message") else None
+        if span.get("status") == "error" and not error:
+            error = "The span failed without an error message."
+        # of a conversation the messages are its input and output
+        shown = spans.payloads(span) if not messages or spans.is_tool(span) else []
+        if not (messages or shown or error):
+            panels.empty("No content was sent with this span.")
+        components.conversation("messages", messages, error=error, payloads=shown)
+
+
+def _title_of(span: Span) -> str:
+    name = str(span.get("name") or span.get("operation") or "Span")
+    return f"Tool call: {name}" if spans.is_tool(span) else name
 
 
 def _note(span: Span) -> str:
@@ -154,7 +172,7 @@ def _corrections(trace: Mapping[str, Any]) -> None:
         return
     by_id = {s["span_id"]: s for s in trace["spans"]}
     with panels.panel("corrections"):
-        panels.header("Corrections", "What should have been said: struck out what went, underlaid what came")
+        panels.header("Corrections", "Removed text is struck through, added text highlighted")
         for i, f in enumerate(found[:20]):
             span = by_id.get(f["target"].get("span_id")) or spans.answer_span(trace["spans"], None)
             before = _answer_text(span)
@@ -173,13 +191,16 @@ def _spans(trace: Mapping[str, Any], span: Span | None) -> None:
     rows = spans.waterfall(trace["spans"])
     if not rows:
         return
-    for row in rows:
-        row["open"] = Open(
-            "trace", filters.link_params(trace_id=trace["trace_id"], span_id=row["span_id"])
-        ).to_json()
+    failed = sum(row["status"] == "error" for row in rows)
+    about = words.plural(len(trace["spans"]), "span") + (f" · {failed:,} failed" if failed else "")
     with panels.panel("spans"):
-        panels.header("Spans", f"{len(trace['spans'])} in this trace; select one to read it")
-        components.tree("tree", rows, selected=span["span_id"] if span else "")
+        panels.header("Spans", about)
+        components.tree(
+            "tree",
+            rows,
+            selected=span["span_id"] if span else "",
+            open=Open("trace", filters.link_params(trace_id=trace["trace_id"])),
+        )
 
 
 def _raw(span: Span | None) -> None:
@@ -206,9 +227,9 @@ def _feedback(trace: Mapping[str, Any], span: Span | None) -> None:
         given: Sequence[Mapping[str, Any]] = trace["feedback"]
         panels.header(
             "Feedback",
-            f"{len(given)} judgements; each id leads to its history"
+            f"{words.plural(len(given), 'judgement')} · open an id for its history"
             if given
-            else "Nobody judged this answer yet",
+            else "No feedback yet",
         )
         answer = _answer_text(span)
         entries = []
@@ -222,10 +243,7 @@ def _feedback(trace: Mapping[str, Any], span: Span | None) -> None:
 def _used_by(trace: Mapping[str, Any]) -> None:
     snapshots: Sequence[Any] = trace.get("snapshots") or []
     runs: Sequence[Mapping[str, Any]] = trace.get("runs") or []
-    with panels.panel("used_by"):
-        panels.header(
-            "Used for training", "Snapshots that hold this answer's feedback, and runs made from them"
-        )
+    with st.expander("Used for training", icon=":material/model_training:", key="panel_used_by"):
         components.lineage(
             "used",
             [

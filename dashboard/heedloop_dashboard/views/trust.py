@@ -17,14 +17,14 @@ __all__ = ["show"]
 
 FIELDS = {
     "user": "{} users",
-    "answer_chars": "answers of {} characters",
+    "answer_chars": "answers with {} characters",
     "language": "language {}",
     "status": "status {}",
 }
 DRIFTS = {
     "rate": "Thumbs-up rate",
     "coverage": "Share of answers rated",
-    "errors": "Share of calls that fail",
+    "errors": "Share of failed calls",
 }
 
 
@@ -62,8 +62,8 @@ def show(chosen: Mapping[str, Any], bucket: str) -> None:
 def _raters(answer: Answer) -> None:
     panels.chart(
         "raters",
-        "Who rates",
-        "Share of answers that got a rating, with its 95% interval; select a dot for its ratings",
+        "Share of answers rated",
+        "By group, with 95% intervals; select a dot for its ratings",
         answer,
         lambda v: plots.dots(
             _segments(v["segments"]), panels.colours(), what="Group", measure="Share rated", few=False
@@ -82,7 +82,9 @@ def _segments(segments: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _name(segment: Mapping[str, Any]) -> str:
     field, value = str(segment["field"]), str(segment["value"] or "(none)")
-    return FIELDS.get(field, field + " {}").format(value)
+    if (field, value) == ("answer_chars", "none"):
+        return "empty answers"
+    return FIELDS.get(field, field + " {}").format(value.replace(" to ", "–"))
 
 
 def _open_segment(segments: Sequence[Mapping[str, Any]], name: str) -> None:
@@ -98,8 +100,8 @@ def _open_segment(segments: Sequence[Mapping[str, Any]], name: str) -> None:
 def _sample(answer: Answer) -> None:
     with panels.panel("sample", stretch=True):
         panels.header(
-            "Beyond those who rated",
-            "Reviewers' verdict on a random sample, beside the people who chose to rate",
+            "Random-sample check",
+            "What reviewers say about a random sample, next to the ratings that users chose to give",
         )
         if answer.error is not None:
             panels.problem(answer.error)
@@ -119,7 +121,7 @@ def _sample(answer: Answer) -> None:
 
 
 def _both(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    names = {"self_selected": "Who chose to rate", "random_sample": "Random sample"}
+    names = {"self_selected": "User ratings", "random_sample": "Random sample"}
     return [
         {"value": word, "rate": found[name], "num_rated": found[name]["n"], "num_answers": found[name]["n"]}
         for name, word in names.items()
@@ -129,21 +131,21 @@ def _both(found: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _sample_rows(found: Mapping[str, Any]) -> None:
     bounds = found.get("bounds")
-    none = "no random sample was reviewed in this period"
+    none = "no random sample reviewed in this period"
     rows = [
         (
-            "Those who chose to rate",
+            "User ratings",
             words.interval(found.get("self_selected")),
             filters.answers(rating="any"),
         ),
         (
-            "Random review sample",
+            "Random sample",
             words.interval(found.get("random_sample")) if found.get("random_sample") else none,
             filters.answers(rating="any", author_kind="annotator") if found.get("random_sample") else None,
         ),
         ("Difference", words.change(found.get("difference")), None),
         (
-            "If all others had disliked or liked",
+            "Worst and best case if everyone had rated",
             words.NONE
             if bounds is None
             else f"{words.percent(bounds['low'])} to {words.percent(bounds['high'])}",
@@ -153,7 +155,7 @@ def _sample_rows(found: Mapping[str, Any]) -> None:
     heads = [{"key": "what", "label": "What", "kind": ""}, {"key": "value", "label": "Value", "kind": "wrap"}]
     cells = [{"cells": [what, value], "opens": {"value": link} if link else {}} for what, value, link in rows]
     components.table(
-        "sample_rows", heads, cells, caption="The rate beyond those who rated", link=-1, plain=True
+        "sample_rows", heads, cells, caption="User ratings and the random sample", link=-1, plain=True
     )
 
 
@@ -163,15 +165,15 @@ def _sample_rows(found: Mapping[str, Any]) -> None:
 def _drift(answers: Mapping[str, Answer]) -> None:
     with panels.panel("drift"):
         panels.header(
-            "Drift", "Each number against the equal period before, by a CUSUM: evidence of 1 is an alarm"
+            "Drift", "Each number against the period before (CUSUM); an alarm strength of 1 raises the alarm"
         )
         heads = [
             {"key": "what", "label": "What", "kind": ""},
             {"key": "state", "label": "State", "kind": "state"},
             {"key": "baseline", "label": "Before", "kind": "number"},
-            {"key": "evidence", "label": "Evidence", "kind": "number"},
+            {"key": "evidence", "label": "Alarm strength", "kind": "number"},
             {"key": "changed", "label": "Last change", "kind": ""},
-            {"key": "watch", "label": "Watch it", "kind": ""},
+            {"key": "watch", "label": "Alert", "kind": ""},
         ]
         rows = [_drift_row(name, word, answers[name]) for name, word in DRIFTS.items()]
         components.table("drift_rows", heads, rows, caption="Drift of each number", link=-1)

@@ -1,4 +1,4 @@
-"""Many versions at once: each against one, over all of them together; and each release before and after."""
+"""Many versions at once: each against the baseline; and each release against what was there before it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _DECIDED = {"better": "Better", "worse": "Worse"}
 
 
 def show_versions(answer: Answer, field: str, title: str) -> None:
-    """Every value of a field against the one with the most ratings."""
+    """Every value of a field against the baseline: the one with the most ratings."""
     if answer.error is None and len(answer.value.get("versions") or []) < 2:
         return
     with panels.panel("versions"):
         panels.header(
-            f"Each {title.lower()} against one",
-            "Decided over all of them together (false discoveries under 5%), and may be looked at every day",
+            f"Every {title.lower()} vs. the baseline",
+            "Decided over all of them together: under 5% of the decisions are wrong, however often you look",
         )
         if answer.error is not None:
             panels.problem(answer.error)
@@ -36,15 +36,15 @@ def show_versions(answer: Answer, field: str, title: str) -> None:
             {"key": "value", "label": title, "kind": ""},
             {"key": "rate", "label": "Rate", "kind": "number"},
             {"key": "difference", "label": "Difference", "kind": "number"},
-            {"key": "decided", "label": "Decided", "kind": "state"},
-            {"key": "needed", "label": "Still needed", "kind": "number"},
+            {"key": "decided", "label": "Verdict", "kind": "state"},
+            {"key": "needed", "label": "Ratings needed", "kind": "number"},
         ]
         base: Mapping[str, Any] = found["baseline"]
         st.text(str(found.get("sentence") or ""))
         rows = [_version_row(field, base, baseline=True)]
         rows += [_version_row(field, v) for v in found["versions"]]
         components.table(
-            "version_rows", heads, rows, caption=f"Each {title.lower()} against one", link=-1, tall=True
+            "version_rows", heads, rows, caption=f"Every {title.lower()} vs. the baseline", link=-1, tall=True
         )
 
 
@@ -52,23 +52,37 @@ def _version_row(field: str, group: Mapping[str, Any], *, baseline: bool = False
     target = filters.group_link(field, group.get("value"), rating="any")
     opens = {} if target is None else {"value": target.to_json(), "rate": target.to_json()}
     if baseline:
-        cells = [group.get("value") or "(none)", words.interval(group.get("rate")), "the one", None, None]
+        cells = [group.get("value") or "(none)", words.interval(group.get("rate")), "baseline", None, None]
     else:
         cells = [
             group.get("value") or "(none)",
-            words.interval(group.get("rate")),
+            words.interval(_compared(group, "a") or group.get("rate")),
             words.change(group.get("difference")),
-            _DECIDED.get(str(group.get("decided")), "Not yet"),
+            _verdict(group),
             _needed(group),
         ]
     return {"cells": cells, "opens": opens}
 
 
+def _compared(group: Mapping[str, Any], side: str) -> Mapping[str, Any] | None:
+    """A side's rate over the very ratings that the difference comes from."""
+    return (group.get("compared") or {}).get(side)
+
+
+def _verdict(group: Mapping[str, Any]) -> str:
+    confounding = group.get("confounding")
+    if confounding:
+        field = str(confounding["field"]).removeprefix("metadata.").replace("_", " ")
+        word = "Reversed" if confounding["kind"] == "reversed" else "Explained"
+        return f"{word} by {field}"
+    if group.get("decided") is None and group.get("decided_alone"):
+        return f"{_DECIDED[group['decided_alone']]} as a pair only"
+    return _DECIDED.get(str(group.get("decided")), "Not enough evidence yet")
+
+
 def _needed(group: Mapping[str, Any]) -> str | None:
-    if group.get("decided"):
-        return None
     needed = group.get("num_needed")
-    return "out of reach" if needed is None else words.plural(round(needed), "rating")
+    return None if group.get("decided") or not needed else words.count(needed)
 
 
 def show_releases(answer: Answer) -> None:
@@ -77,8 +91,9 @@ def show_releases(answer: Answer) -> None:
         return
     with panels.panel("releases"):
         panels.header(
-            "Before and after each release",
-            "All answers of the days before, the release's own answers after, and what the others did meanwhile",
+            "Each release vs. what was there before it",
+            "Compared with what ran on the same days, or with the days before where it replaced everything. "
+            "“Others”: how the rest changed meanwhile",
         )
         if answer.error is not None:
             panels.problem(answer.error)
@@ -86,13 +101,13 @@ def show_releases(answer: Answer) -> None:
         days: int = answer.value.get("days") or 7
         heads = [
             {"key": "time", "label": "Since", "kind": ""},
-            {"key": "value", "label": "Release", "kind": ""},
-            {"key": "before", "label": "Before", "kind": "number"},
-            {"key": "after", "label": "After", "kind": "number"},
-            {"key": "change", "label": "Change", "kind": "number"},
+            {"key": "value", "label": "Name", "kind": ""},
+            {"key": "before", "label": "Compared with", "kind": "number"},
+            {"key": "after", "label": "Release", "kind": "number"},
+            {"key": "change", "label": "Difference", "kind": "number"},
             {"key": "drift", "label": "Others", "kind": "number"},
-            {"key": "decided", "label": "Decided", "kind": "state"},
-            {"key": "needed", "label": "Needed", "kind": "number"},
+            {"key": "decided", "label": "Verdict", "kind": "state"},
+            {"key": "needed", "label": "Ratings needed", "kind": "number"},
             {"key": "run", "label": "Trained by", "kind": "mono"},
         ]
         rows = [_release_row(r, days) for r in answer.value["releases"]]
@@ -101,7 +116,13 @@ def show_releases(answer: Answer) -> None:
 
 def _release_row(release: Mapping[str, Any], days: int) -> dict[str, Any]:
     at = parse_time(release["time"])
-    before = {"since": format_time(at - timedelta(days=days)), "until": format_time(at), "rating": "any"}
+    beside = release.get("design") == "same_days"
+    until = at + timedelta(days=days) if beside else at
+    before = {
+        "since": format_time(at - timedelta(days=0 if beside else days)),
+        "until": format_time(until),
+        "rating": "any",
+    }
     after = {"since": format_time(at), "until": format_time(at + timedelta(days=days)), "rating": "any"}
     own = narrower(release["field"], release["value"]) or {}
     run: Mapping[str, Any] | None = release.get("run")
@@ -115,11 +136,11 @@ def _release_row(release: Mapping[str, Any], days: int) -> dict[str, Any]:
     cells = [
         words.clock(release["time"]),
         str(release["value"]),
-        words.short(_rate(release, "before")),
-        words.short(_rate(release, "after")),
+        words.short(_compared(release, "b") or _rate(release, "before")),
+        words.short(_compared(release, "a") or _rate(release, "after")),
         words.change(release.get("change")),
         words.points((release.get("drift") or {}).get("estimate")),
-        _DECIDED.get(str(release.get("decided")), "Not yet"),
+        _verdict(release),
         _needed(release),
         run["id"] if run else None,
     ]

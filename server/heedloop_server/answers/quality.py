@@ -45,9 +45,10 @@ class Counts(TypedDict):
 
 
 class Summary(Counts):
-    """The period, the equal one before, and the change between them."""
+    """The period, the equal one before, and the change between them: null where the project is younger than that."""
 
     previous: Counts
+    previous_is_whole: bool
     change: Interval | None
     coverage_change: Interval | None
     num_corrections: int
@@ -57,9 +58,10 @@ class Summary(Counts):
 
 
 class Point(Counts):
-    """One bucket of a trend."""
+    """One bucket of a trend; `running` where it is not over yet."""
 
     time: str
+    running: bool
 
 
 class Release(TypedDict):

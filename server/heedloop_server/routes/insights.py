@@ -243,7 +243,7 @@ def _cluster(
     found = cluster_texts([t.text for t in read.texts], num_clusters=num_clusters, background=background)
     earlier = {c["key"]: c for c in before.summary["clusters"]} if before else {}
     names = carry_names(found, [_earlier(c) for c in earlier.values()])
-    first = {c["name"]: c["since"] for c in earlier.values()}
+    first = {c["name"]: parse_time(c["since"]) for c in earlier.values()}
     rows: list[Json] = []
     members: list[tuple[str, str, str]] = []
     for cluster in found:
@@ -260,7 +260,7 @@ def _cluster(
                 "num": len(texts),
                 "cohesion": cluster.cohesion,
                 "examples": [[format_time(t.at), t.trace_id, t.span_id] for t in texts[:3]],
-                "since": first.get(name, format_time(now)),
+                "since": format_time(min(first.get(name, now), *(t.at for t in texts))),
             }
         )
     since, until = view.filters.period()

@@ -45,7 +45,7 @@ def get_ledger(request: Request, project: Annotated[ProjectStore, Depends(scoped
             "rejected_reasons": dict(feedback.reasons),
         },
         "sdk": read_deliveries(project),
-        "lag_s": intake.lag_s(),
+        "lag_s": intake.lag_s() if pending else 0.0,
         "last_received_at": newest,
     }
 

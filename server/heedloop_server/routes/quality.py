@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 
-from heedloop.schema import format_time
+from heedloop.schema import format_time, utc_now
 from heedloop_server.answers.quality import (
     ComparedValues,
     Drift,
@@ -30,7 +30,7 @@ from heedloop_server.http.auth import scoped
 from heedloop_server.http.openapi import answers
 from heedloop_server.routes.verdicts import compared_json, confounding_json, judge, last_day
 from heedloop_server.statistics.counts import Group, as_json
-from heedloop_server.statistics.drift import AlarmRule, watch
+from heedloop_server.statistics.drift import LIMIT, AlarmRule, watch
 from heedloop_server.statistics.findings import Finding, most_important, worst_of
 from heedloop_server.statistics.intervals import difference, wilson
 from heedloop_server.statistics.patterns import Attribute, Cell, Pattern, PatternReport, overrepresented
@@ -50,6 +50,11 @@ router = APIRouter()
 Reader = Annotated[ProjectStore, Depends(scoped("read"))]
 FEW = 30
 """Ratings below which a group is said to have too few: its interval is wider than 30 points."""
+_STEPS: dict[Bucket, timedelta] = {
+    "hour": timedelta(hours=1),
+    "day": timedelta(days=1),
+    "week": timedelta(weeks=1),
+}
 FALSE_SHARE = 0.05
 """The expected share of false ones among the groups that are named as over-represented."""
 
@@ -70,15 +75,26 @@ Chosen = Annotated[View, Depends(_view)]
 @answers(Summary)
 def summary(project: Reader, view: Chosen) -> dict[str, Any]:
     """Counts, rate and coverage of the period and of the equal one before, with the change between them."""
-    return _summary_json(*store.count_with_before(project, view), store.count_said(project, view).kinds)
+    now, before = store.count_with_before(project, view)
+    return _summary_json(
+        now, before, store.count_said(project, view).kinds, whole=_has_whole_before(project, view)
+    )
 
 
-def _summary_json(now: Group, before: Group, kinds: dict[str, int]) -> dict[str, Any]:
+def _has_whole_before(project: ProjectStore, view: View) -> bool:
+    """Whether the project had answers already when the period before began: less than a whole period compares with nothing."""
+    since, _ = store.before(view).filters.period()
+    first = store.first_call(project)
+    return first is not None and first <= since
+
+
+def _summary_json(now: Group, before: Group, kinds: dict[str, int], *, whole: bool) -> dict[str, Any]:
     return {
         **now.to_json(),
         "previous": before.to_json(),
-        "change": as_json(difference(now.rate, before.rate)),
-        "coverage_change": as_json(difference(now.coverage, before.coverage)),
+        "previous_is_whole": whole,
+        "change": as_json(difference(now.rate, before.rate)) if whole else None,
+        "coverage_change": as_json(difference(now.coverage, before.coverage)) if whole else None,
         "num_corrections": kinds.get("correction", 0),
         "num_flags": kinds.get("flag", 0),
         "num_comparisons": kinds.get("comparison", 0),
@@ -99,8 +115,8 @@ def overview(project: Reader, view: Chosen, interval: Bucket = "day", segment: s
     said, before, cells = others.result()
     report = overrepresented(cells, min_ratings=FEW, q=FALSE_SHARE)
     return {
-        "summary": _summary_json(counted.total, before, said.kinds),
-        "trend": _trend_json(starts, counted.over_time, found),
+        "summary": _summary_json(counted.total, before, said.kinds, whole=_has_whole_before(project, view)),
+        "trend": _trend_json(starts, interval, counted.over_time, found),
         "versions": _groups_json(counted.versions),
         "models": _groups_json(counted.models),
         "segments": _groups_json(counted.segments),
@@ -123,14 +139,25 @@ def trend(project: Reader, view: Chosen, interval: Bucket = "day") -> dict[str, 
     starts = _starts(view.filters, interval)
     store.look_back(project, view)
     groups = store.count_over_time(project, view, interval)
-    return _trend_json(starts, groups, store.releases(project, view))
+    return _trend_json(starts, interval, groups, store.releases(project, view))
 
 
 def _trend_json(
-    starts: list[datetime], groups: dict[datetime, Group], releases: list[tuple[datetime, str, str]]
+    starts: list[datetime],
+    interval: Bucket,
+    groups: dict[datetime, Group],
+    releases: list[tuple[datetime, str, str]],
 ) -> dict[str, Any]:
+    now = utc_now()
     return {
-        "points": [{"time": format_time(at), **groups.get(at, Group()).to_json()} for at in starts],
+        "points": [
+            {
+                "time": format_time(at),
+                **groups.get(at, Group()).to_json(),
+                "running": at + _STEPS[interval] > now,
+            }
+            for at in starts
+        ],
         "releases": [
             {"time": format_time(at), "field": field, "value": value} for at, field, value in releases
         ],
@@ -140,7 +167,7 @@ def _trend_json(
 def _starts(filters: CallFilters, interval: Bucket) -> list[datetime]:
     """The start of every bucket of the period; raises `Invalid` where there are too many."""
     since, until = filters.period()
-    step = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(weeks=1)}[interval]
+    step = _STEPS[interval]
     if (until - since) / step > store.MAX_BUCKETS:
         raise Invalid(
             f"{(until - since).days} days hold more than {store.MAX_BUCKETS:,} {interval}s; ask for a longer interval",
@@ -390,10 +417,10 @@ def drift(
         "metric": metric,
         "state": alarm.state,
         "baseline": baseline.to_json(),
-        "evidence": alarm.evidence,
+        "evidence": alarm.evidence / LIMIT,
         "num_rated": alarm.num_ratings,
         "history": [
-            {"time": format_time(c.at), "before": c.before, "after": c.after, "evidence": c.evidence}
+            {"time": format_time(c.at), "before": c.before, "after": c.after, "evidence": c.evidence / LIMIT}
             for c in alarm.history
         ],
     }

@@ -12,7 +12,7 @@ from heedloop_server.statistics.releases import ReleaseComparison
 from heedloop_server.statistics.versions import VersionComparison
 
 _MAX_VALUE_CHARS = 60
-_FIELD_WORDS = {"answer_chars": "answer of {} characters", "status": "status {}", "tag": "{}"}
+_FIELD_WORDS = {"answer_chars": "answers with {} characters", "status": "status {}", "tag": "{}"}
 # values that name themselves; every other field's name stands before its value
 _BARE = ("model", "prompt_name", "prompt_version", "service", "environment")
 
@@ -27,19 +27,29 @@ def _attribute_name(attribute: Attribute) -> str:
     value = value if len(value) <= _MAX_VALUE_CHARS else value[: _MAX_VALUE_CHARS - 1] + "…"
     if field in _BARE:
         return value
+    if field == "answer_chars":
+        value = value.replace(" to ", "–")
+    if (field, value) == ("answer_chars", "none"):
+        return "empty answers"
     if field in _FIELD_WORDS:
         return _FIELD_WORDS[field].format(value)
     return f"{field.removeprefix('metadata.')} {value}"
+
+
+def _answers_with(attribute: Attribute) -> str:
+    name = _attribute_name(attribute)
+    return name if attribute[0] == "answer_chars" else f"{name} answers"
 
 
 def finding_sentence(found: Finding) -> tuple[str, str]:
     """The finding as (lead, rest): the lead names the group, the rest holds every number a reader needs to judge it."""
     name = _attribute_name(found.attributes[-1])
     if len(found.attributes) == 2:
-        lead = f"{_capital(_attribute_name(found.attributes[0]))} answers are rated worse on {name}"
+        lead = f"{_capital(_answers_with(found.attributes[0]))} are rated worse on {name}"
         against = "on others"
     else:
-        lead = f"Answers with {name} are rated worse"
+        length = found.attributes[-1][0] == "answer_chars"
+        lead = f"{_capital(name) if length else f'Answers with {name}'} are rated worse"
         against = "for all others"
     rest = (
         f": {_percent(found.rate.estimate)} thumbs-up against {_percent(found.other_rate.estimate)} {against}"
@@ -136,9 +146,9 @@ def versions_sentence(
 def league_sentence(names: Sequence[str], *, connected: bool, num_judgements: int) -> str:
     """Who leads, or why nobody does."""
     if not num_judgements:
-        return "No two of them were compared with each other in this period."
+        return "There are no comparisons between them in this period."
     if not connected:
-        return "Strengths cannot be said: somebody won, or lost, every comparison, or some were never compared. Win rates stand alone."
+        return "Strengths cannot be estimated: one of them won or lost every comparison, or some were never compared. Only win rates are shown."
     return f"{names[0]} leads {len(names)} over {num_judgements:,} judgements."
 
 

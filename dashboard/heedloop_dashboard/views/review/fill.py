@@ -55,7 +55,7 @@ def show(queue: Mapping[str, Any]) -> None:
         st.caption(ABOUT[source])
         with st.form("fill", border=False):
             fields = _fields(source)
-            if not st.form_submit_button("Add them", type="primary"):
+            if not st.form_submit_button("Add to queue", type="primary"):
                 return
         try:
             body = body_of(source, fields)

@@ -67,7 +67,7 @@ def _list() -> None:
     queues: Sequence[Mapping[str, Any]] = answer.value["queues"]
     with panels.panel("queues"):
         panels.header(
-            "Into which queue" if sending is not None else "Queues",
+            "Choose a queue" if sending is not None else "Queues",
             "Choose one, or make a new one; the filters go along" if sending is not None
             else "An answer is done when it has all its judgements",
         )  # fmt: skip
@@ -88,7 +88,7 @@ def _table(queues: Sequence[Mapping[str, Any]], sending: Mapping[str, Any] | Non
         {"key": "done", "label": "Done", "kind": "number"},
         {"key": "items", "label": "Answers", "kind": "number"},
         {"key": "judgements", "label": "Judgements", "kind": "number"},
-        {"key": "leased", "label": "In hand", "kind": "number"},
+        {"key": "leased", "label": "In progress", "kind": "number"},
         {"key": "skipped", "label": "Skipped", "kind": "number"},
         {"key": "each", "label": "Each", "kind": "number"},
         {"key": "due", "label": "Due", "kind": ""},
@@ -153,7 +153,7 @@ def _figures(queue: Mapping[str, Any]) -> None:
         ("items", "Answers", counts.get("items"), f"{each} judgement{'s' if each > 1 else ''} each"),
         ("done", "Done", counts.get("done"), "have all their judgements"),
         ("judgements", "Judgements", counts.get("judgements"), "by all annotators"),
-        ("leased", "In hand", counts.get("leased"), f"{words.count(counts.get('skipped'))} skipped"),
+        ("leased", "In progress", counts.get("leased"), f"{words.count(counts.get('skipped'))} skipped"),
     ]
     components.cards(
         "figures",

@@ -52,6 +52,7 @@ __all__ = [
     "count_with_before",
     "days_of_pair",
     "design_weights",
+    "first_call",
     "first_seen",
     "look_back",
     "measured",
@@ -401,6 +402,18 @@ def count_grid(
     given = {"grid": (_bucket(bucket), expression(field, params, "key"))}
     found = _count(project, view, given, params, days=bucket != "hour", limit=_NO_LIMIT)
     return {(_time(at), value): group for (at, value), group in found["grid"].items()}
+
+
+def first_call(project: ProjectStore) -> datetime | None:
+    """When the project's first call began; None without any."""
+    row = project.row(
+        """
+        SELECT min(start_time) AS first, count() AS total
+        FROM spans
+        WHERE project_id = {project:String}
+        """
+    )
+    return row["first"] if row and row["total"] else None
 
 
 def first_seen(
