@@ -49,15 +49,15 @@ def test_an_alert_from_the_form_to_the_webhook_and_back(
 ) -> None:
     url, told = webhook
     visit(demo_page, demo_dashboard, "/alerts?new=1&model=fernleaf-ppo")
-    expect(demo_page.get_by_label("Of which answers", exact=True)).to_have_value("model=fernleaf-ppo")
-    demo_page.get_by_role("button", name="Make the alert").click()
+    expect(demo_page.get_by_label("Only answers matching", exact=True)).to_have_value("model=fernleaf-ppo")
+    demo_page.get_by_role("button", name="Create alert").click()
     expect(demo_page.get_by_text("Give the alert a name.")).to_be_visible()
     demo_page.get_by_label("Name", exact=True).fill("The new model pleases")
     demo_page.get_by_text("It crosses a threshold").click()
     demo_page.get_by_label("Threshold (%)").fill("97")
     demo_page.get_by_label("Window (hours)").fill("168")
     demo_page.get_by_label("Webhook", exact=True).fill(url)
-    demo_page.get_by_role("button", name="Make the alert").click()
+    demo_page.get_by_role("button", name="Create alert").click()
     expect(demo_page.locator(".st-key-panel_secret")).to_contain_text("Shown this once")
     alert = next(a for a in demo_api.alerts() if a["name"] == "The new model pleases")
     wait_until(lambda: demo_api.alert(alert["id"])["state"] == "alarm", "the server sees it")
@@ -113,7 +113,7 @@ def test_a_private_address_is_refused_in_words(demo_page: Page, demo_dashboard: 
     visit(demo_page, demo_dashboard, "/alerts?new=1")
     demo_page.get_by_label("Name", exact=True).fill("To the inside")
     demo_page.get_by_label("Webhook", exact=True).fill("http://10.0.0.1/hook")
-    demo_page.get_by_role("button", name="Make the alert").click()
+    demo_page.get_by_role("button", name="Create alert").click()
     expect(
         demo_page.get_by_text("The server refused this question").or_(demo_page.get_by_text("webhook")).first
     ).to_be_visible()
@@ -134,7 +134,7 @@ def test_a_viewer_sees_alerts_and_no_buttons(browser: Browser, demo_dashboard: s
     for name in ("Acknowledge", "Mute", "Delete", "Save"):
         expect(page.get_by_role("button", name=name)).to_have_count(0)
     visit(page, demo_dashboard, "/failures")
-    expect(page.get_by_role("link", name="Make a dataset of these")).to_have_count(0)
+    expect(page.get_by_role("link", name="Create dataset from these")).to_have_count(0)
     visit(page, demo_dashboard, "/datasets?new=1")
     expect(page.get_by_text("takes the scope train")).to_be_visible()
     context.close()

@@ -37,7 +37,7 @@ def test_a_queue_made_on_the_page_is_filled_from_a_link(
     settled(admin)
     admin.get_by_role("button", name="Make the queue").click()
     expect(admin.get_by_role("textbox", name="Of which answers")).to_have_value("tag=shipping")
-    admin.get_by_role("button", name="Add them").click()
+    admin.get_by_role("button", name="Add to queue").click()
     expect(admin.locator(".finding").filter(has_text="4 answers added")).to_be_visible()
     [made] = [q for q in project.api.review("GET", "queues")["queues"] if q["name"] == "shipping answers"]
     assert made["counts"]["items"] == 4
@@ -45,7 +45,7 @@ def test_a_queue_made_on_the_page_is_filled_from_a_link(
     assert made["guideline"]["version"] == 1
     assert made["judgements_per_item"] == 2
     settled(admin)
-    admin.get_by_role("button", name="Add them").click()
+    admin.get_by_role("button", name="Add to queue").click()
     expect(admin.locator(".finding").filter(has_text="4 were there already")).to_be_visible()
 
 
@@ -55,10 +55,10 @@ def test_answers_are_added_by_their_trace(admin: Page, dashboard: str, project: 
     admin.goto(f"{dashboard}/review-queues?queue={queue}&fill=targets")
     field = admin.get_by_role("textbox", name="Trace ids")
     field.fill("ab" * 16)
-    admin.get_by_role("button", name="Add them").click()
+    admin.get_by_role("button", name="Add to queue").click()
     expect(admin.get_by_text("There is no answer in the trace")).to_be_visible()
     field.fill(f"{first['trace_id']}\n{second['trace_id']}")
-    admin.get_by_role("button", name="Add them").click()
+    admin.get_by_role("button", name="Add to queue").click()
     expect(admin.locator(".finding").filter(has_text="1 answer added; 1 were there already")).to_be_visible()
 
 

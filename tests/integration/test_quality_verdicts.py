@@ -16,8 +16,8 @@ from heedloop_server.testing import temporary_store
 
 SINCE = datetime(2026, 11, 1, tzinfo=timezone.utc)
 UNTIL = SINCE + timedelta(days=10)
-# A is better in either half and was given the hard half nine times out of ten
-RATES = {("a", "easy"): 0.98, ("b", "easy"): 0.88, ("a", "hard"): 0.52, ("b", "hard"): 0.25}
+# A is better in either half and was given the hard half four times out of five
+RATES = {("a", "easy"): 0.99, ("b", "easy"): 0.9, ("a", "hard"): 0.4, ("b", "hard"): 0.2}
 FIELDS = (
     "tag",
     "prompt_name",
@@ -80,7 +80,7 @@ def _world(rng, field, *, share_hard):
 def server(tmp_path_factory):
     """A store with a project for each planted field, and one where A and B were given the same questions."""
     rng = random.Random(11)
-    worlds = {f: _world(rng, f, share_hard={"a": 0.9, "b": 0.1}) for f in FIELDS}
+    worlds = {f: _world(rng, f, share_hard={"a": 0.8, "b": 0.2}) for f in FIELDS}
     worlds["honest"] = _world(rng, "tag", share_hard={"a": 0.5, "b": 0.5})
     with temporary_store() as store:
         desk = FeedbackDesk(store)

@@ -91,9 +91,9 @@ def _tables(found: Mapping[str, Strata], *, by_day: bool = False) -> dict[str, d
 
 def compared_json(found: VersionComparison) -> dict[str, Any] | None:
     """Which ratings a verdict comes from: the rates of both sides over them, and their days."""
-    days = found.days_a | found.days_b
-    if not days:
+    if found.difference is None:
         return None
+    days = found.days_a | found.days_b
     return {
         "a": as_json(found.a),
         "b": as_json(found.b),

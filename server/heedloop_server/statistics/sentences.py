@@ -63,7 +63,7 @@ def compare_sentence(
 ) -> str:
     """What two versions' ratings allow to be said, and what not."""
     for name, days in zip(names, (found.days_a, found.days_b), strict=True):
-        if not days and found.difference is None:
+        if not days:
             return f"{name} has no ratings in this period, so there is nothing to compare."
     change = found.difference
     if change is None:

@@ -135,7 +135,7 @@ def _block_log_likelihoods(block: Block) -> Array:
 
 def _log_norms_of_few(num_a: int, num_b: int, total_up: int, ends: tuple[int, int]) -> Array:
     """As `_log_norms`, by the plain sum over every outcome."""
-    ups = np.arange(ends[0], ends[1] + 1)
+    ups = np.arange(ends[0], ends[1] + 1, dtype=np.float64)
     tilted = _log_ways(num_a, num_b, total_up, ups) + _LOG_ODDS[:, None] * ups
     top = tilted.max(axis=1)
     return top + np.log(np.exp(tilted - top[:, None]).sum(axis=1))

@@ -68,7 +68,7 @@ def compare_versions(a: DayCounts, b: DayCounts, *, as_of: date | None = None) -
     """
     a, b = _rated(a), _rated(b)
     if not a or not b:
-        return VersionComparison(None, None, None, compare_blocks([]), "none")
+        return VersionComparison(None, None, None, compare_blocks([]), "none", frozenset(a), frozenset(b))
     a_is_later = _begins(a) > _begins(b)
     earlier, later = (b, a) if a_is_later else (a, b)
     side_by_side = _overlap(earlier, later) >= _ENOUGH_OVERLAP

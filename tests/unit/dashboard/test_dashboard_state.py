@@ -134,7 +134,7 @@ def test_a_rule_reads_as_a_sentence() -> None:
     }
     assert rules.sentence(rule) == "Thumbs-up rate below 60.0%, where tag a, tag b"
     drifting = {"metric": "errors", "kind": "drift", "bad": "higher", "filters": {}, "baseline_used": None}
-    assert rules.sentence(drifting) == "Share of calls that fail drifting above its own past"
+    assert rules.sentence(drifting) == "Share of failed calls drifting above its own past"
     assert rules.state_word({"state": "alarm", "enabled": False}) == "Muted"
 
 

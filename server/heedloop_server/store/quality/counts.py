@@ -408,12 +408,14 @@ def first_call(project: ProjectStore) -> datetime | None:
     """When the project's first call began; None without any."""
     row = project.row(
         """
-        SELECT min(start_time) AS first, count() AS total
+        SELECT start_time AS first
         FROM spans
         WHERE project_id = {project:String}
+        ORDER BY start_time
+        LIMIT 1
         """
     )
-    return row["first"] if row and row["total"] else None
+    return row["first"] if row else None
 
 
 def first_seen(

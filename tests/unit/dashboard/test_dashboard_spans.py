@@ -1,0 +1,74 @@
+"""A trace's spans as a waterfall, and what a span without messages was given and gave back."""
+
+import pytest
+
+from heedloop_dashboard.spans import MAX_SPANS, is_tool, payloads, waterfall
+
+START = "2026-11-21T09:00:0{}Z"
+
+
+def _span(span_id, at, *, parent=None, **more):
+    return {"span_id": span_id, "name": span_id, "start_time": START.format(at), "duration_ns": 10**9,
+            "parent_span_id": parent, "status": "ok", **more}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "got"),
+    [
+        ("gen_ai.tool.call.arguments", "gen_ai.tool.call.result"),
+        ("input.value", "output.value"),
+        ("traceloop.entity.input", "traceloop.entity.output"),
+        ("tool_arguments", "tool_response"),
+        ("ai.toolCall.args", "ai.toolCall.result"),
+        ("mlflow.spanInputs", "mlflow.spanOutputs"),
+        ("langfuse.observation.input", "langfuse.observation.output"),
+    ],
+)
+def test_arguments_and_result_are_found_under_every_convention(given, got):
+    span = _span("a", 0, operation="execute_tool", attributes={given: '{"order": 7}', got: "späť"})
+    assert payloads(span) == [
+        {"title": "Arguments", "text": '{\n  "order": 7\n}'},
+        {"title": "Result", "text": "späť"},
+    ]
+
+
+def test_a_tool_without_a_result_says_so_and_another_span_without_content_is_silent():
+    failed = _span(
+        "a", 0, attributes={"gen_ai.tool.name": "lookup", "gen_ai.tool.call.arguments": "[1"}, status="error"
+    )
+    assert payloads(failed) == [{"title": "Arguments", "text": "[1"}, {"title": "Result", "text": "(empty)"}]
+    assert is_tool(_span("a", 0, attributes={"openinference.span.kind": "TOOL"}))
+    assert payloads(_span("a", 0, attributes={"http.route": "/x"})) == []
+    assert payloads(_span("a", 0, attributes={"input.value": "q"})) == [{"title": "Input", "text": "q"}]
+
+
+def test_attempts_are_numbered_where_the_one_before_failed():
+    spans = [
+        _span("root", 0),
+        *(
+            _span(f"t{i}", i, parent="root", name="fetch", status=s)
+            for i, s in enumerate(("error", "error", "ok"), 1)
+        ),
+        _span("u", 5, parent="root", name="fetch"),
+        _span("other", 6, parent="root", name="rank", status="error"),
+    ]
+    found = {r["span_id"]: r["attempt"] for r in waterfall(spans)}
+    assert found == {"root": 0, "t1": 1, "t2": 2, "t3": 3, "u": 0, "other": 0}
+
+
+def test_loops_and_orphans_are_shown_once():
+    spans = [
+        _span("a", 1, parent="b"),
+        _span("b", 2, parent="a"),
+        _span("c", 0, parent="gone", error_message="HTTP 503"),
+    ]
+    rows = waterfall(spans)
+    assert [(r["span_id"], r["depth"]) for r in rows] == [("c", 0), ("a", 0), ("b", 1)]
+    assert rows[0]["error"] == "HTTP 503"
+
+
+def test_thousands_of_spans_in_a_chain_are_no_recursion():
+    spans = [_span(f"s{i}", 0, parent=f"s{i - 1}" if i else None) for i in range(MAX_SPANS + 10)]
+    rows = waterfall(spans)
+    assert len(rows) == MAX_SPANS
+    assert rows[-1]["depth"] == MAX_SPANS - 1
