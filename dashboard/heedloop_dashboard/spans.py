@@ -10,21 +10,21 @@ from typing import Any
 from heedloop.schema import parse_time
 from heedloop_dashboard import words
 
-__all__ = ["answer_span", "is_tool", "payloads", "waterfall"]
+__all__ = ["answer_span", "is_tool", "payloads", "sent_messages", "waterfall"]
 
 Span = Mapping[str, Any]
 MAX_SPANS = 5000
-MAX_PAYLOAD_CHARS = 200_000
+MAX_PAYLOAD_CHARS = 1_000_000
 _INPUTS = (
     "gen_ai.tool.call.arguments", "tool_arguments", "ai.toolCall.args", "gcp.vertex.agent.tool_call_args",
     "tool.parameters", "traceloop.entity.input", "langfuse.observation.input", "mlflow.spanInputs", "input.value",
-    "gen_ai.task.input", "heedloop.input", "input",
+    "gen_ai.task.input", "heedloop.input", "input", "gen_ai.input.messages", "gen_ai.prompt",
 )  # fmt: skip
 """Attributes that hold what a span was given, by the conventions that name them; the first that is there is shown."""
 _OUTPUTS = (
     "gen_ai.tool.call.result", "tool_response", "ai.toolCall.result", "gcp.vertex.agent.tool_response",
     "traceloop.entity.output", "langfuse.observation.output", "mlflow.spanOutputs", "output.value", "gen_ai.task.output",
-    "heedloop.output", "output",
+    "heedloop.output", "output", "gen_ai.output.messages", "gen_ai.completion",
 )  # fmt: skip
 _TOOL_NAMES = ("gen_ai.tool.name", "tool.name", "ai.toolCall.name")
 
@@ -127,6 +127,22 @@ def payloads(span: Span) -> list[dict[str, str]]:
         text = next((str(attributes[n]) for n in names if attributes.get(n) not in (None, "")), "")
         if text or tool:
             found.append({"title": title, "text": _set_out(text) if text else "(empty)"})
+    return found
+
+
+def sent_messages(span: Span) -> list[dict[str, Any]]:
+    """The messages in the standard attributes of a span that is no LLM call by itself, as `role` and `text`."""
+    attributes: Mapping[str, Any] = span.get("attributes") or {}
+    found: list[dict[str, Any]] = []
+    for name in ("gen_ai.input.messages", "gen_ai.output.messages"):
+        with suppress(ValueError, RecursionError, TypeError, AttributeError, KeyError):
+            found += [
+                {
+                    "role": m["role"],
+                    "text": "\n".join(p["content"] for p in m["parts"] if p.get("type") == "text"),
+                }
+                for m in json.loads(attributes[name])
+            ]
     return found
 
 

@@ -55,7 +55,7 @@ def show() -> None:
 def _middle(trace: Mapping[str, Any], span: Span | None, around: Mapping[str, Answer]) -> None:
     _conversation(span, trace["feedback"])
     _corrections(trace)
-    if "similar" in around:
+    if "similar" in around and span is not None and span.get("input_messages"):
         similar.show(around["similar"])
     _used_by(trace)
     _raw(span)
@@ -132,7 +132,7 @@ def _conversation(span: Span | None, feedback: Sequence[Mapping[str, Any]]) -> N
                 "No span of this trace is stored. The feedback is kept and will be attached when the trace arrives."
             )
             return
-        messages = judgements.marked_messages(span, feedback)
+        messages = judgements.marked_messages(span, feedback) or spans.sent_messages(span)
         if messages:
             panels.header("Conversation", "What the model saw, and what it answered")
             messages[-1]["note"] = _note(span)
@@ -273,6 +273,12 @@ def run_entry(run: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": run["id"], "about": about, "open": Open("runs", {"run_id": run["id"]}).to_json()}
 
 
+def _tokens(usage: Mapping[str, Any]) -> str | None:
+    if usage.get("input") is None and usage.get("output") is None:
+        return None
+    return f"{words.count(usage.get('input'))} in, {words.count(usage.get('output'))} out"
+
+
 def _details(trace_id: str, span: Span | None) -> None:
     rows: list[tuple[str, Any]] = [("Trace", trace_id)]
     if span is not None:
@@ -283,8 +289,8 @@ def _details(trace_id: str, span: Span | None) -> None:
             ("Took", words.duration(span.get("duration_ns"))),
             ("Model", span.get("model_answered") or span.get("model_requested")),
             ("Prompt", " ".join(str(v) for v in (span.get("prompt_name"), span.get("prompt_version")) if v)),
-            ("Tokens", f"{words.count(usage.get('input'))} in, {words.count(usage.get('output'))} out"),
-            ("Cost", words.dollars(span.get("cost"))),
+            ("Tokens", _tokens(usage)),
+            ("Cost", None if span.get("cost") is None else words.dollars(span["cost"])),
             ("Service", " ".join(str(v) for v in (span.get("service"), span.get("environment")) if v)),
             ("Session", span.get("session_id")),
             ("User", span.get("user_id")),

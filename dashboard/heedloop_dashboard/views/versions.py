@@ -90,15 +90,15 @@ def show_releases(answer: Answer) -> None:
     if answer.error is None and not (answer.value.get("releases") or []):
         return
     with panels.panel("releases"):
+        days: int = 7 if answer.error is not None else answer.value.get("days") or 7
         panels.header(
             "Each release vs. what was there before it",
-            "Compared with what ran on the same days, or with the days before where it replaced everything. "
-            "“Others”: how the rest changed meanwhile",
+            f"Looks at {days} days on either side of the release, not at the whole period: what ran on the same days, or the days "
+            "before where it replaced everything. “Others”: how the rest changed meanwhile",
         )
         if answer.error is not None:
             panels.problem(answer.error)
             return
-        days: int = answer.value.get("days") or 7
         heads = [
             {"key": "time", "label": "Since", "kind": ""},
             {"key": "value", "label": "Name", "kind": ""},

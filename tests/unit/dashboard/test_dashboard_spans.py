@@ -2,7 +2,7 @@
 
 import pytest
 
-from heedloop_dashboard.spans import MAX_SPANS, is_tool, payloads, waterfall
+from heedloop_dashboard.spans import MAX_SPANS, is_tool, payloads, sent_messages, waterfall
 
 START = "2026-11-21T09:00:0{}Z"
 
@@ -40,6 +40,15 @@ def test_a_tool_without_a_result_says_so_and_another_span_without_content_is_sil
     assert is_tool(_span("a", 0, attributes={"openinference.span.kind": "TOOL"}))
     assert payloads(_span("a", 0, attributes={"http.route": "/x"})) == []
     assert payloads(_span("a", 0, attributes={"input.value": "q"})) == [{"title": "Input", "text": "q"}]
+
+
+@pytest.mark.parametrize(
+    "broken", ["", "[", "7", '["x"]', '[{"role": "user"}]', '[{"role": "user", "parts": [{"type": "text"}]}]']
+)
+def test_messages_of_a_span_that_is_no_call_are_read_and_broken_ones_are_none(broken):
+    one = '[{"role": "user", "parts": [{"type": "text", "content": "hi"}, {"type": "image"}]}]'
+    span = _span("a", 0, attributes={"gen_ai.input.messages": one, "gen_ai.output.messages": broken})
+    assert sent_messages(span) == [{"role": "user", "text": "hi"}]
 
 
 def test_attempts_are_numbered_where_the_one_before_failed():
