@@ -1,6 +1,7 @@
 """Verdicts over REST: a paradox planted in any field is found before anything is called decided, and none where there is none."""
 
 import random
+from collections import Counter
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -54,14 +55,20 @@ def _call(rng, at, version, field, half):
     )  # fmt: skip
 
 
+def _falls(num, key, share):
+    """Whether the next of this kind is one of the share, so that it is kept to at every moment."""
+    num[key] += 1
+    return int(num[key] * share + 1e-9) > int((num[key] - 1) * share + 1e-9)
+
+
 def _world(rng, field, *, share_hard):
-    """600 rated answers over ten days; `share_hard`: version -> how many of its questions are hard ones."""
-    calls, said = [], []
+    """600 rated answers over ten days, at exactly the planted rates; `share_hard`: version -> its share of hard questions."""
+    calls, said, num = [], [], Counter()
     for i in range(600):
         version = "ab"[i % 2]
-        half = "hard" if rng.random() < share_hard[version] else "easy"
+        half = "hard" if _falls(num, version, share_hard[version]) else "easy"
         call = _call(rng, SINCE + timedelta(minutes=24 * i), version, field, half)
-        up = float(rng.random() < RATES[version, half])
+        up = float(_falls(num, (version, half), RATES[version, half]))
         calls.append(call)
         target = Target(trace_id=call.trace_id, span_id=call.span_id)
         said.append(

@@ -12,7 +12,6 @@ from heedloop_server.statistics.intervals import Interval
 from heedloop_server.statistics.stratified import (
     Table,
     mantel_haenszel_difference,
-    standardised_rates,
     surely_on_side,
 )
 
@@ -70,14 +69,13 @@ def _of_field(
     tables = np.array([np.asarray(t, float) for t in strata.values()]).reshape(-1, 2, 2)
     both = tables[(tables.sum(axis=2) > 0).all(axis=1)]
     common = mantel_haenszel_difference(both, level=level)
-    within = standardised_rates(both).difference
-    if common is None or within is None or both.sum() < _LEAST_SHARE * tables.sum():
+    if common is None or both.sum() < _LEAST_SHARE * tables.sum():
         return None
     if common.estimate * difference.estimate < 0 and surely_on_side(common, both, level=level):
-        return Confounding(field, "reversed", within)
-    left = within.estimate / difference.estimate if difference.estimate else 1.0
+        return Confounding(field, "reversed", common)
+    left = common.estimate / difference.estimate if difference.estimate else 1.0
     if decided and field not in OUTCOME_FIELDS and left < _MOST_LEFT:
-        return Confounding(field, "explained", within)
+        return Confounding(field, "explained", common)
     return None
 
 
