@@ -26,7 +26,15 @@ _OUTPUTS = (
     "traceloop.entity.output", "langfuse.observation.output", "mlflow.spanOutputs", "output.value", "gen_ai.task.output",
     "heedloop.output", "output", "gen_ai.output.messages", "gen_ai.completion",
 )  # fmt: skip
-_TOOL_NAMES = ("gen_ai.tool.name", "tool.name", "ai.toolCall.name")
+_TOOL_MARKS = (
+    "gen_ai.tool.name",
+    "gen_ai.tool.call.id",
+    "gen_ai.tool.call.arguments",
+    "tool.name",
+    "tool_arguments",
+    "ai.toolCall.name",
+)
+"""Attributes that only a call of a tool has."""
 
 
 def waterfall(spans: Sequence[Span]) -> list[dict[str, Any]]:
@@ -109,9 +117,9 @@ def is_tool(span: Span) -> bool:
     attributes: Mapping[str, Any] = span.get("attributes") or {}
     kind = str(attributes.get("openinference.span.kind") or attributes.get("mlflow.spanType") or "")
     return (
-        span.get("operation") == "execute_tool"
+        "execute_tool" in (span.get("operation"), attributes.get("gen_ai.operation.name"))
         or kind.strip('"').lower() == "tool"
-        or any(attributes.get(name) for name in _TOOL_NAMES)
+        or any(attributes.get(name) for name in _TOOL_MARKS)
     )
 
 
