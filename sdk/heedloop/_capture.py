@@ -93,7 +93,7 @@ _DATA_URI = re.compile(
 )
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\r\n-]+={0,2}\s{0,2}")
 _MAGIC = {
-    "iVBORw0KGgo": "image/png",
+    "iVBORw0KGg": "image/png",
     "/9j/": "image/jpeg",
     "R0lGOD": "image/gif",
     "UklGR": "image/webp",

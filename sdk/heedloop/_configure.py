@@ -15,6 +15,7 @@ from heedloop._http import check_key, clean_key, clean_url
 from heedloop._options import Options, default_outbox, older_names
 from heedloop._outbox import Outbox
 from heedloop._runtime import Delivery, Runtime, state
+from heedloop._threads import carry_into_threads
 from heedloop._transport import HttpTransport, Transport
 
 __all__ = ["configure", "delivery", "flush", "shutdown"]
@@ -43,7 +44,7 @@ def configure(
         instrument: `"auto"` switches on the installed instrumentations of LLM clients; or a list of their names.
         options: everything else.
 
-    Raises `ValueError` where an argument is wrong. `HEEDLOOP_DISABLED=1` keeps heedloop off.
+    Raises `ValueError` where an argument is wrong. `HEEDLOOP_DISABLED=1` and `OTEL_SDK_DISABLED=true` keep heedloop off.
     """
     if (
         not isinstance(sample_rate, (int, float))
@@ -56,7 +57,10 @@ def configure(
         raise ValueError(f"url: {url!r} does not begin with http:// or https://")
     api_key = clean_key(api_key) or clean_key(os.environ.get("HEEDLOOP_API_KEY"))
     options = options or Options()
-    if os.environ.get("HEEDLOOP_DISABLED", "").lower() in ("1", "true", "yes"):
+    if any(
+        os.environ.get(name, "").strip().lower() in ("1", "true", "yes")
+        for name in ("HEEDLOOP_DISABLED", "OTEL_SDK_DISABLED")
+    ):
         shutdown()
         return
     if not api_key:
@@ -109,6 +113,7 @@ def start(
     connect(runtime)
     state.runtime = runtime
     _process.watch(options)
+    carry_into_threads(always=options.threads)
     if outbox.path is not None and (outbox.num_waiting() != (0, 0) or outbox.others()):
         runtime.courier.wake()
     return runtime

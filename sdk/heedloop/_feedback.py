@@ -15,7 +15,7 @@ from typing import Any, Literal, TypedDict, Unpack
 from heedloop import _current
 from heedloop import attributes as names
 from heedloop._capture import shortened
-from heedloop._guard import dropped, guarded, warn
+from heedloop._guard import dropped, guarded, shown, warn
 from heedloop._runtime import Runtime, state
 from heedloop._tokens import DEFAULT_KINDS, sign_token
 from heedloop._values import as_text, as_time, check_names, plain_value, text_entries
@@ -351,7 +351,7 @@ def _is_said(name: str, text: Any) -> bool:
     """True for text of a length that can be sent; else it is left out with a warning."""
     size = len(text) if isinstance(text, str) else 0
     if not size:
-        dropped(name, f"must be text that is not empty, not {text!r:.80}; nothing was sent")
+        dropped(name, f"must be text that is not empty, not {shown(text)}; nothing was sent")
     elif size > MAX_TEXT_CHARS:
         dropped(
             name, f"is {size:,} characters long, at most {MAX_TEXT_CHARS:,} are accepted; nothing was sent"
@@ -377,7 +377,7 @@ def _value(value: Any, scale: Scale) -> float | str | None:
     """A rating as its scale has it: a number also where a form gave text; None where nothing was said."""
     plain = plain_value(value)
     if plain is None or plain == "":
-        dropped("value", f"must be a number or a category, not {value!r:.80}; nothing was sent")
+        dropped("value", f"must be a number or a category, not {shown(value)}; nothing was sent")
         return None
     if scale.categories:
         return str(plain)

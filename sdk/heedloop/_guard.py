@@ -10,12 +10,13 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-__all__ = ["dropped", "guarded", "report", "start_thread", "warn"]
+__all__ = ["dropped", "guarded", "report", "shown", "start_thread", "warn"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,6 +44,18 @@ def dropped(name: str, reason: str) -> None:
     if "PYTEST_VERSION" in os.environ:
         raise ValueError(f"{name}: {reason}")
     warn(f"dropped {name}", f"{name} was left out: it {reason}")
+
+
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+
+
+def shown(value: object) -> str:
+    """A host's value for a message: the beginning of its repr, whatever its class does."""
+    try:
+        text = _ADDRESS.sub("", repr(value))
+    except Exception:  # noqa: BLE001  the host's own class; its __repr__ may do anything
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def report(error: Exception, doing: str) -> None:

@@ -31,6 +31,10 @@ class Options:
         export_spans: False where an OpenTelemetry set-up of the app's own (a Collector) brings the spans to heedloop.
         tail_max_bytes: memory for calls that sampling left out, kept in case they are wanted after all.
         tail_max_age_s: how long they are kept.
+        threads: threads and thread pools that a decorated call starts go on inside it. Off, because such a thread may outlive
+            the call.
+        all_spans: take every span of the app's OpenTelemetry set-up, also those that neither speak of an LLM nor are inside
+            a decorated call, such as the web framework's own.
         read_timeout_s: the longest wait for the server's answer to one request, on threads of ours.
     """
 
@@ -45,6 +49,8 @@ class Options:
     export_spans: bool = True
     tail_max_bytes: int = 32 * 1024 * 1024
     tail_max_age_s: float = 900.0
+    threads: bool = False
+    all_spans: bool = False
     read_timeout_s: float = 8.0
     resource: dict[str, str] = field(default_factory=dict[str, str])
 

@@ -6,6 +6,7 @@ Spans that other instrumentations make come through the processor. It marks thos
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -157,8 +158,44 @@ def _take(calls: dict[int, CallSpan], span: ReadableSpan) -> None:
     call = calls.pop(context.span_id, None)
     if call is not None:
         _tell_answer(call.answer, span.attributes or {})
+    elif not (runtime.options.all_spans or _is_ours(span) or _is_about_llms(span)):
+        return
     num_chars = sum(len(v) for v in (span.attributes or {}).values() if isinstance(v, str))
     runtime.take(span, context, num_chars, failed=span.status.status_code.value == 2)
+
+
+_ABOUT_LLMS = (
+    "gen_ai.",
+    "llm.",
+    "openinference.",
+    "traceloop.",
+    "ai.",
+    "heedloop.",
+    "langfuse.",
+    "logfire.agent",
+    "mlflow.",
+)
+_SCOPES_ABOUT_LLMS = (
+    "openinference",
+    "gen_ai",
+    "genai",
+    "llm",
+    "openai",
+    "anthropic",
+    "langchain",
+    "agent",
+    "heedloop",
+    "ai",
+)
+
+
+def _is_about_llms(span: ReadableSpan) -> bool:
+    """True for a span of an LLM client or framework, by its attributes or the name of its instrumentation."""
+    if any(key.startswith(_ABOUT_LLMS) for key in span.attributes or {}):
+        return True
+    scope = span.instrumentation_scope
+    words = re.split(r"[^a-z_]+", scope.name.lower()) if scope is not None else []
+    return any(word in _SCOPES_ABOUT_LLMS for word in words)
 
 
 def _is_ours(span: ReadableSpan) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+from urllib.parse import unquote
 
 from opentelemetry import trace as trace_api
 from opentelemetry.trace.status import Status
@@ -284,14 +285,22 @@ def _dropped(counts: Mapping[str, int], prefix: str) -> dict[str, int]:
 
 def default_resource() -> dict[str, Any]:
     """The resource attributes that nobody has to give."""
+    told = _told_resource()
     return {
-        names.SERVICE_NAME: os.environ.get("OTEL_SERVICE_NAME") or _program(),
+        **told,
+        names.SERVICE_NAME: os.environ.get("OTEL_SERVICE_NAME") or told.get(names.SERVICE_NAME) or _program(),
         "telemetry.sdk.name": "heedloop",
         "telemetry.sdk.language": "python",
         "telemetry.sdk.version": sdk_version(),
         "process.runtime.version": ".".join(map(str, sys.version_info[:3])),
         names.SDK_VERSION: sdk_version(),
     }
+
+
+def _told_resource() -> dict[str, str]:
+    """`OTEL_RESOURCE_ATTRIBUTES`: `key=value` pairs with commas between them, values percent-encoded."""
+    pairs = (p.partition("=") for p in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","))
+    return {key.strip(): unquote(value.strip()) for key, found, value in pairs if found and key.strip()}
 
 
 def _program() -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from heedloop import attributes as names
-from heedloop._guard import dropped
+from heedloop._guard import dropped, shown
 from heedloop.schema import Usage
 
 __all__ = ["counts_of", "token_counts"]
@@ -57,7 +57,7 @@ def token_counts(value: Any) -> dict[str, int]:
     else:
         entries = dict(counts_of(value))
         if not entries:
-            dropped("usage", f"has no token counts that are known: {value!r:.80}")
+            dropped("usage", f"has no token counts that are known: {shown(value)}")
     found: dict[str, int] = {}
     for name, given in entries.items():
         if given is None:
@@ -66,7 +66,7 @@ def token_counts(value: Any) -> dict[str, int]:
         if name not in names.USAGE_ATTRIBUTES:
             dropped(f"usage.{name}", f"is not one of {', '.join(names.USAGE_ATTRIBUTES)}")
         elif count is None:
-            dropped(f"usage.{name}", f"must be a whole number of tokens, not {given!r:.80}")
+            dropped(f"usage.{name}", f"must be a whole number of tokens, not {shown(given)}")
         else:
             found[names.USAGE_ATTRIBUTES[name]] = count
     return found

@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import enum
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timezone
 from decimal import Decimal
@@ -19,7 +18,7 @@ from typing import Any, TypedDict, cast
 from uuid import UUID
 
 from heedloop import attributes as names
-from heedloop._guard import dropped
+from heedloop._guard import dropped, shown
 from heedloop._secrets import MASK, is_secret
 from heedloop._usage import token_counts
 from heedloop.schema import Usage, parse_time
@@ -172,7 +171,7 @@ def as_text(name: str, value: Any) -> str:
         return value or ""
     plain = None if isinstance(value, bool) else plain_value(value)
     if plain is None:
-        dropped(name, f"must be text, not {_show(value)}")
+        dropped(name, f"must be text, not {shown(value)}")
         return ""
     return str(plain)
 
@@ -190,7 +189,7 @@ def as_time(name: str, value: Any) -> datetime | None:
         dropped(name, str(error))
         return None
     if value is not None and value != "":
-        dropped(name, f"must be a time, not {_show(value)}")
+        dropped(name, f"must be a time, not {shown(value)}")
     return None
 
 
@@ -198,7 +197,7 @@ def text_entries(name: str, value: Any, keep: Callable[[Any], Any] | None = None
     """A mapping's entries as texts; entries that are None are nothing said, secrets by their name are masked."""
     if not isinstance(value, Mapping):
         if value is not None:
-            dropped(name, f"must be a mapping, not {_show(value)}")
+            dropped(name, f"must be a mapping, not {shown(value)}")
         return {}
     found: dict[str, Any] = {}
     for key, entry in cast(Mapping[Any, Any], value).items():
@@ -239,7 +238,7 @@ def _texts(name: str, value: Any) -> list[str]:
     if isinstance(value, (str, bytes)):
         raise ValueError(f"{name}: must be a list of texts, not {value!r}; write {name}=[{value!r}]")
     if not isinstance(value, Iterable) or isinstance(value, Mapping):
-        dropped(name, f"must be a list of texts, not {_show(value)}")
+        dropped(name, f"must be a list of texts, not {shown(value)}")
         return []
     return [t for t in (as_text(name, v) for v in cast(Iterable[Any], value)) if t]
 
@@ -251,17 +250,6 @@ def _cost(value: Any) -> dict[str, float]:
     except ValueError:
         cost = math.nan
     if not math.isfinite(cost) or cost < 0:
-        dropped("cost", f"must be US dollars of 0 or more, not {_show(value)}")
+        dropped("cost", f"must be US dollars of 0 or more, not {shown(value)}")
         return {}
     return {names.COST: cost}
-
-
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
-
-
-def _show(value: Any) -> str:
-    try:
-        text = _ADDRESS.sub("", repr(value))
-    except Exception:  # noqa: BLE001  the host's own class; its __repr__ may do anything
-        return f"<{type(value).__name__}>"
-    return text if len(text) <= 80 else text[:77] + "..."

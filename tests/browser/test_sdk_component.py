@@ -232,3 +232,72 @@ def test_the_file_is_small_and_kept(server):
         server[0] + "/static/feedback.js", headers={"If-None-Match": first.headers["ETag"]}, timeout=10
     )
     assert again.status_code == 304
+
+
+STRICT = "default-src 'self'; script-src {url}; connect-src {url}; style-src 'self'"
+
+
+def test_the_thumbs_look_apart_where_the_page_forbids_inline_styles(browser, site, server, handle):
+    token = heedloop.feedback_token(handle, subject="person")
+    site.page = PAGE.format(server=server[0], token=token, attributes="")
+    page = browser.new_page()
+
+    def strict(route):
+        policy = {"content-security-policy": STRICT.format(url=server[0]), "content-type": "text/html"}
+        route.fulfill(response=route.fetch(), headers=policy)
+
+    page.route(f"http://127.0.0.1:{site.server_port}/", strict)
+    page.goto(f"http://127.0.0.1:{site.server_port}/")
+    up, down = page.get_by_role("button", name="Good answer"), page.get_by_role("button", name="Bad answer")
+    expect(up).to_have_css("min-width", "32px")
+    assert down.locator("path").get_attribute("transform") and not up.locator("path").get_attribute(
+        "transform"
+    )
+    page.close()
+
+
+def test_an_earlier_vote_is_shown_pressed_after_a_reload_with_a_new_token(browser, site, server, handle):
+    page = show(browser, site, server, heedloop.feedback_token(handle, subject="person"))
+    page.get_by_role("button", name="Bad answer").click()
+    expect(page.get_by_role("status")).to_have_text("Thank you.")
+    site.page = PAGE.format(
+        server=server[0], token=heedloop.feedback_token(handle, subject="person"), attributes=""
+    )
+    page.reload()
+    expect(page.get_by_role("button", name="Bad answer")).to_have_attribute("aria-pressed", "true")
+    site.page = PAGE.format(
+        server=server[0], token=heedloop.feedback_token(handle, subject="another"), attributes=""
+    )
+    page.reload()
+    expect(page.get_by_role("button", name="Bad answer")).to_have_attribute("aria-pressed", "false")
+    page.close()
+
+
+def test_clicks_while_the_network_is_away_wait_for_it(browser, site, server, handle):
+    page = show(browser, site, server, heedloop.feedback_token(handle, subject="person"))
+    up, down = page.get_by_role("button", name="Good answer"), page.get_by_role("button", name="Bad answer")
+    page.context.set_offline(True)
+    up.click()
+    expect(page.get_by_role("status")).to_have_text("You are offline. This is sent when the network is back.")
+    down.click()
+    expect(down).to_have_attribute("aria-pressed", "true")
+    page.context.set_offline(False)
+    expect(page.get_by_role("status")).to_have_text("Thank you.")
+    assert [t["value"] for t in said(server, handle, "rating")] == [0]
+    page.close()
+
+
+def test_two_tabs_of_one_page_share_its_token(browser, site, server, handle):
+    token = heedloop.feedback_token(handle, subject="person")
+    first = show(browser, site, server, token)
+    second = first.context.new_page()
+    second.goto(f"http://127.0.0.1:{site.server_port}/")
+    first.get_by_role("button", name="Good answer").click()
+    expect(first.get_by_role("status")).to_have_text("Thank you.")
+    up, down = (second.get_by_role("button", name=n) for n in ("Good answer", "Bad answer"))
+    expect(up).to_have_attribute("aria-pressed", "true")
+    down.click()
+    expect(second.get_by_role("status")).to_have_text("Thank you.")
+    expect(first.get_by_role("button", name="Bad answer")).to_have_attribute("aria-pressed", "true")
+    assert [t["value"] for t in said(server, handle, "rating")] == [0]
+    first.context.close()

@@ -4,11 +4,12 @@
  * reasons ("inaccurate,incomplete"; empty for none). Texts: any of the keys of WORDS as data-…, such as data-up="Gefällt mir".
  * Style: --heedloop-accent, --heedloop-text, --heedloop-border, --heedloop-surface, --heedloop-error; ::part(button|panel|send|status).
  * Events: "heedloop-feedback" with detail {kind, value} after the server has taken it, "heedloop-error" with detail {message}.
- * A token is good for one post; each post reserves the next one by the hash of a secret that stays in this tab (docs/api.md).
+ * A token is good for one post; each post reserves the next one by the hash of a secret that stays in this browser (docs/api.md).
  */
 const WORDS = {
   group: "Rate this answer", up: "Good answer", down: "Bad answer", why: "What was wrong?", comment: "Comment",
   correction: "What should it have said?", send: "Send", close: "Close", thanks: "Thank you.", taken: "Taken back.",
+  waits: "You are offline. This is sent when the network is back.",
   failed: "That could not be sent. Please try again.", expired: "This answer can no longer be rated here.",
 };
 const REASONS = "inaccurate,incomplete,misleading,unhelpful,unsafe";
@@ -22,7 +23,7 @@ button:hover{border-color:var(--heedloop-border,#8888)}
 button[aria-pressed=true]{color:var(--heedloop-accent,#2563eb)}
 button[aria-pressed=true] path{fill:currentColor;fill-opacity:.25}
 :focus-visible{outline:2px solid var(--heedloop-accent,#2563eb);outline-offset:1px}
-.down svg{transform:rotate(180deg)}
+.down svg{transform:translateY(1px)}
 form{margin-top:6px;padding:10px;border:1px solid var(--heedloop-border,#8888);border-radius:8px;background:var(--heedloop-surface,transparent);max-width:26rem}
 form[hidden]{display:none}
 fieldset{border:0;margin:0 0 6px;padding:0}
@@ -32,6 +33,9 @@ textarea{box-sizing:border-box;width:100%;min-height:3.2em;margin:2px 0 6px;back
 form button{line-height:1.3;padding:4px 12px;border-color:var(--heedloop-border,#8888)}
 [role=status]{font-size:.9em;min-height:1.2em}
 [role=status].error{color:var(--heedloop-error,#b91c1c)}`;
+
+const SHEET = new CSSStyleSheet();
+SHEET.replaceSync(STYLE);
 
 const text = (tag, props, ...children) => {
   const node = Object.assign(document.createElement(tag), props);
@@ -51,8 +55,26 @@ const readToken = (token) => {
   return JSON.parse(new TextDecoder().decode(bytes));
 };
 
-/* One person's posts with one token, one after the other. `pending` is a post whose answer is not known, also over a reload: it is sent
- * again, as it was, before anything else, so that it counts once and the chain of secrets stays whole. */
+/* What this browser keeps: until the token expires where there is storage, else until the page goes. */
+const memory = new Map();
+const recall = (place) => {
+  try { return JSON.parse(localStorage.getItem(place)) ?? memory.get(place); } catch { return memory.get(place); }
+};
+const keep = (place, value) => {
+  memory.set(place, value);
+  try { localStorage.setItem(place, JSON.stringify(value)); } catch { /* a frame without storage, or a full one */ }
+};
+const forgetExpired = () => {
+  try {
+    for (const place of Object.keys(localStorage).filter((k) => k.startsWith("heedloop:")))
+      if (!(recall(place)?.until > Date.now() / 1000)) localStorage.removeItem(place);
+  } catch { /* as above */ }
+};
+/* One tab at a time: the tabs of a page share the token, and so the chain of secrets. */
+const alone = (name, work) => (navigator.locks ? navigator.locks.request(name, work) : work());
+
+/* One person's posts with one token, in order. The first of `waiting` is sent as `pending`, whose answer is not known, also over a
+ * reload: it is sent again, as it was, before anything else, so that it counts once and the chain of secrets stays whole. */
 class Line {
   static of(token) {
     if (!Line.known.has(token)) Line.known.set(token, new Line(token));
@@ -64,21 +86,33 @@ class Line {
     this.token = token;
     this.place = `heedloop:${token.slice(-43)}`;
     this.last = Promise.resolve();
-    this.state = { secret: "", pending: null };
-    try { Object.assign(this.state, JSON.parse(sessionStorage.getItem(this.place))); } catch { /* a frame without storage */ }
   }
 
-  /* The status of the answer; 0 where none came. */
-  post(url, feedback) {
-    const turn = this.last.then(async () => {
-      if (this.state.pending && !(await this.send(this.state.pending))) return 0;
-      return this.send(await this.request(url, feedback));
-    });
+  /* The status of the answer; 0 where none came, and the post waits for the network. */
+  post(url, feedback) { return this.turn((state) => state.waiting.push({ url, feedback })); }
+
+  /* Send what waits; the last status, or null where nothing did. */
+  resume() { return this.turn(() => {}); }
+
+  turn(change) {
+    const turn = this.last.then(() => alone(this.place, async () => {
+      this.state = { secret: "", pending: null, waiting: [], until: readToken(this.token).e, ...recall(this.place) };
+      change(this.state);
+      let status = null;
+      while (this.state.waiting.length) {
+        this.state.pending ??= await this.request(this.state.waiting[0]);
+        keep(this.place, this.state);
+        status = await this.send(this.state.pending);
+        if (!status) break;
+        keep(this.place, this.state);
+      }
+      return status;
+    }));
     this.last = turn.catch(() => {});
     return turn;
   }
 
-  async request(url, feedback) {
+  async request({ url, feedback }) {
     const next = newId();
     const headers = { "content-type": "application/json", "x-heedloop-token": this.token, "x-heedloop-next": await hashed(next) };
     if (this.state.secret) headers["x-heedloop-proof"] = this.state.secret;
@@ -86,29 +120,32 @@ class Line {
   }
 
   async send(request) {
-    this.keep({ pending: request });
     for (const wait_ms of [0, 300, 1200]) {
+      if (navigator.onLine === false) return 0;
       await new Promise((done) => setTimeout(done, wait_ms));
       try {
         const { ok, status } = await fetch(request.url, request.init);
-        if (ok) this.keep({ secret: request.next, pending: null });
-        else if (status < 500 && status !== 429) this.keep({ pending: null });
-        if (!this.state.pending) return status;
+        if (!ok && (status >= 500 || status === 429)) continue;
+        if (ok) this.state.secret = request.next;
+        this.state.pending = null;
+        this.state.waiting.shift();
+        return status;
       } catch { /* the network; try again */ }
     }
     return 0;
-  }
-
-  keep(change) {
-    Object.assign(this.state, change);
-    try { sessionStorage.setItem(this.place, JSON.stringify(this.state)); } catch { /* until the page goes */ }
   }
 }
 
 class HeedloopFeedback extends HTMLElement {
   static observedAttributes = ["token"];
 
-  connectedCallback() { this.draw(); }
+  connectedCallback() {
+    this.draw();
+    this.leaving = new AbortController();
+    addEventListener("online", () => this.resume(), { signal: this.leaving.signal });
+    addEventListener("storage", (event) => { if (event.key === this.vote) this.mark(recall(this.vote)?.value); }, { signal: this.leaving.signal });
+  }
+  disconnectedCallback() { this.leaving?.abort(); }
   attributeChangedCallback() { if (this.isConnected) this.draw(); }
 
   word(key) { return this.dataset[key] ?? WORDS[key]; }
@@ -119,7 +156,7 @@ class HeedloopFeedback extends HTMLElement {
     this.thumb = null;
     try { this.grant = readToken(this.getAttribute("token")); } catch { this.grant = null; }
     if (!this.grant?.t) return;
-    root.append(text("style", { textContent: STYLE }));
+    root.adoptedStyleSheets = [SHEET]; // a page may forbid inline styles (style-src 'self')
     const group = text("div", { role: "group", ariaLabel: this.word("group") });
     if (this.may("rating")) group.append(this.button("up", 1), this.button("down", 0));
     this.panel = this.form();
@@ -127,12 +164,28 @@ class HeedloopFeedback extends HTMLElement {
     this.status.part = "status";
     root.append(group, this.panel, this.status);
     if (!this.may("rating")) this.panel.hidden = false;
+    /* the same person's earlier word on the same answer, by whatever token */
+    this.vote = `heedloop:vote:${this.grant.t}:${this.grant.j}`;
+    forgetExpired();
+    this.mark(recall(this.vote)?.value);
+    this.resume();
+  }
+
+  async resume() {
+    const status = await Line.of(this.getAttribute("token")).resume().catch(() => null);
+    if (status >= 200 && status < 300) this.say("thanks");
+    else if (status) this.fail(status === 401 || status === 403 ? "expired" : "failed");
+  }
+
+  mark(value) {
+    this.thumb = value ?? null;
+    for (const b of this.shadowRoot.querySelectorAll("[data-value]")) b.ariaPressed = String(Number(b.dataset.value) === this.thumb);
   }
 
   may(kind) { return this.grant.k.includes(kind); }
 
   button(name, value) {
-    const icon = `<svg width="18" height="18" viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="2" stroke-linejoin="round" aria-hidden="true"><path d="${THUMB}"/></svg>`;
+    const icon = `<svg width="18" height="18" viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="2" stroke-linejoin="round" aria-hidden="true"><path d="${THUMB}"${value ? "" : ' transform="rotate(180 12 12)"'}/></svg>`;
     const button = text("button", { type: "button", className: name, ariaLabel: this.word(name), ariaPressed: "false", innerHTML: icon });
     button.title = this.word(name);
     button.part = "button";
@@ -165,10 +218,10 @@ class HeedloopFeedback extends HTMLElement {
     const back = this.thumb === value;
     const said = back ? { retracted: true } : { value };
     if (!(await this.post([{ kind: "rating", name: "thumb", scale: { min: 0, max: 1 }, ...said }]))) return;
-    this.thumb = back ? null : value;
-    for (const b of this.shadowRoot.querySelectorAll("[data-value]")) b.ariaPressed = String(Number(b.dataset.value) === this.thumb);
+    this.mark(back ? null : value);
+    keep(this.vote, { value: this.thumb, until: this.grant.e });
     this.panel.hidden = this.thumb !== 0;
-    this.say(back ? "taken" : "thanks");
+    if (!this.waits) this.say(back ? "taken" : "thanks");
   }
 
   async submit(form) {
@@ -181,7 +234,7 @@ class HeedloopFeedback extends HTMLElement {
     if (!entries.length || !(await this.post(entries))) return;
     form.reset();
     form.hidden = true;
-    this.say("thanks");
+    if (!this.waits) this.say("thanks");
   }
 
   async post(entries) {
@@ -189,8 +242,10 @@ class HeedloopFeedback extends HTMLElement {
     const feedback = entries.map((e) => ({ id: newId(), target: { trace_id, span_id }, created_at: new Date().toISOString(), ...e }));
     const line = Line.of(this.getAttribute("token"));
     const status = await line.post(`${this.getAttribute("server") ?? HOME}/v1/feedback`, feedback);
-    if (status < 200 || status >= 300) return this.fail(status === 401 || status === 403 ? "expired" : "failed");
-    for (const { kind, value } of entries) this.tell("heedloop-feedback", { kind, value });
+    this.waits = !status && navigator.onLine === false; // with a network, a server that fails is told of at once; it is tried again
+    if (this.waits) this.say("waits");
+    else if (status < 200 || status >= 300) return this.fail(status === 401 || status === 403 ? "expired" : "failed");
+    for (const { kind, value } of this.waits ? [] : entries) this.tell("heedloop-feedback", { kind, value });
     return true;
   }
 

@@ -216,3 +216,61 @@ def test_spans_can_be_left_to_a_collector():
         assert seen.spans == [] and len(seen.feedback) == 1
         """
     )
+
+
+def test_only_spans_about_llms_and_inside_calls_are_taken_unless_all_are_asked_for():
+    def run(options):
+        with testing.recording(options=options) as seen:
+            tracer = trace_api.get_tracer("opentelemetry.instrumentation.fastapi")
+            with tracer.start_as_current_span("GET /chat"):
+                llm_span()
+
+                @heedloop.trace(name="call")
+                def call(q):
+                    with tracer.start_as_current_span("inside"):
+                        return q
+
+                call("q")
+        return {s.name for s in seen.spans}
+
+    assert run(heedloop.Options()) == {"chat m", "call", "inside"}
+    assert run(heedloop.Options(all_spans=True)) == {"GET /chat", "chat m", "call", "inside"}
+
+
+def test_opentelemetrys_own_switch_and_resource_are_read(monkeypatch):
+    from heedloop._runtime import default_resource, state
+
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.name=shop,team=a%20b, region = eu,broken")
+    monkeypatch.delenv("OTEL_SERVICE_NAME", raising=False)
+    found = default_resource()
+    assert (found["service.name"], found["team"], found["region"]) == ("shop", "a b", "eu")
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    heedloop.configure("http://127.0.0.1:1", "hl_0123456789ab_" + "k" * 43)
+    assert state.runtime is None and heedloop.handle() == "" and heedloop.thumbs_up("", author="u")
+
+
+def test_threads_that_a_call_starts_go_on_inside_it_where_that_is_asked_for():
+    import threading
+    from concurrent.futures import ThreadPoolExecutor
+
+    from heedloop._threads import carry_into_threads
+
+    @heedloop.trace(name="inner")
+    def inner(q):
+        return q
+
+    @heedloop.trace(name="outer")
+    def outer(q):
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(inner, q).result()
+        thread = threading.Thread(target=inner, args=(q,))
+        thread.start()
+        thread.join()
+
+    try:
+        for threads, num_answers in ((True, 1), (False, 3)):
+            with testing.recording(options=heedloop.Options(threads=threads)) as seen:
+                outer("q")
+            assert len(seen.answers) == num_answers and len(seen.spans) == 3
+    finally:
+        carry_into_threads(always=False)

@@ -47,6 +47,7 @@ ODD += [
 def production(monkeypatch):
     monkeypatch.delenv("PYTEST_VERSION")
     monkeypatch.setattr(_guard, "_last_said", {})
+    monkeypatch.setattr(_guard, "_num_unsaid", {})
 
 
 def set_of(name):
@@ -244,6 +245,7 @@ def test_a_dropped_value_is_said_once_and_raises_under_pytest(caplog, monkeypatc
         heedloop.set(model=object())
     monkeypatch.delenv("PYTEST_VERSION")
     monkeypatch.setattr(_guard, "_last_said", {})
+    monkeypatch.setattr(_guard, "_num_unsaid", {})
     with testing.recording(), caplog.at_level(logging.WARNING, "heedloop"):
         for _ in range(5):
             heedloop.set(model=object())
