@@ -335,7 +335,8 @@ def _fields_of(value: Any) -> dict[str, Any] | None:
     kind = type(value)
     if dataclasses.is_dataclass(value):
         return {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value) if f.repr}
-    for known in (getattr(kind, "model_fields", None), getattr(kind, "__fields__", None)):
+    for name in ("model_fields", "__fields__"):  # pydantic 2 and 1
+        known = getattr(kind, name, None)
         if isinstance(known, Mapping):
             hidden = {n for n, field in cast(Mapping[str, Any], known).items() if _is_hidden(field)}
             extra = getattr(value, "__pydantic_extra__", None) or {}
