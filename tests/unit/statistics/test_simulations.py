@@ -8,6 +8,7 @@ import pytest
 from heedloop_server.statistics.consensus import (
     compare_with_gold,
     dawid_skene,
+    label_confidences,
     majority_vote,
     reliability_weights,
     weighted_vote,
@@ -323,3 +324,14 @@ def test_the_pair_e_value_is_a_martingale_under_the_null():
     from math import comb
 
     assert sum(comb(12, w) / 2**12 * e_value_half(w, 12 - w) for w in range(13)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("num_against", [1, 5, 20])
+def test_a_gold_label_is_held_against_any_number_of_annotators(num_against):
+    """However many say otherwise, and also where the other units make them look reliable."""
+    annotators = [f"a{k}" for k in range(num_against)]
+    judgements = [(a, unit, "A" if unit % 2 else "B") for a in annotators for unit in range(2, 12)]
+    judgements += [(a, "gold", "A") for a in annotators] + [("alone", "gold", "B")]
+    model = dawid_skene(judgements, known={"gold": "B"})
+    assert label_confidences(model, "gold") == {"A": 0.0, "B": 1.0}
+    assert model.consensus["gold"].label == "B"

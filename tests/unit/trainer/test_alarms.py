@@ -90,6 +90,21 @@ def test_an_honest_run_raises_no_alarm(policy, tokenizer):
     assert len(result.history) == 12
 
 
+@pytest.mark.parametrize(("rise", "alarmed"), [(0.0, False), (0.1, False), (0.3, False), (2.0, True)])
+def test_a_rise_within_the_noise_is_no_rise(rise, alarmed):
+    """The proxy's rollouts vary by about half a point; only a rise beyond that speaks of hacking."""
+    noise = [0.4, -0.5, 0.3, -0.2, 0.1, -0.3, 0.5, -0.1, 0.2, -0.4]
+    rows = [
+        metrics_at(
+            score=n + rise * (i >= 5),
+            **{"objective/held_out_score": -1.0 * (i >= 5), "objective/held_out_std": 1.0},
+        )
+        for i, n in enumerate(noise)
+    ]
+    reason = Watch(AlarmConfig())(rows[:-1], rows[-1], [])
+    assert (reason is not None and "held-out reward fell" in reason) == alarmed
+
+
 def test_a_sampler_that_is_not_the_policy_stops_the_run_at_once(policy, tokenizer):
     """Its weights are old: the first rollout after the first update gives it away."""
     stale = CachedGenerator(copy.deepcopy(policy), frozenset({1}))

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from tests.unit.trainer.families import tiny_policy
 
 from heedloop_trainer.jobs.run_job import is_out_of_memory
 from heedloop_trainer.nn.memory import available_bytes, estimate_memory, what_to_change
@@ -97,3 +98,13 @@ def test_running_out_of_memory_is_known_from_other_errors():
     assert is_out_of_memory(caught.value)
     assert is_out_of_memory(MemoryError())
     assert not is_out_of_memory(RuntimeError("shapes differ"))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["mamba", "mamba2", "gemma3n_text", "gemma4_text", "nemotron_h", "falcon_h1", "lfm2", "deepseek_v3"],
+)
+def test_an_estimate_of_every_family(kind):
+    """Also where there are no attention heads, or a size for each layer."""
+    found = estimate_memory(tiny_policy(kind), max_tokens=64, decoded_tokens=64)
+    assert found.total > 0

@@ -1,6 +1,8 @@
 """The wrappers give what transformers gives, for any padding, and what is saved loads with the same logits."""
 
+import contextlib
 import copy
+import json
 
 import pytest
 import torch
@@ -20,6 +22,7 @@ from transformers import (
 )
 
 from heedloop_trainer.nn import models
+from heedloop_trainer.nn.classifiers import sequence_classifier_from, value_model_from
 from heedloop_trainer.nn.models import (
     Policy,
     PolicyWithValues,
@@ -27,12 +30,11 @@ from heedloop_trainer.nn.models import (
     ValueModel,
     load_policy,
     load_reward_model,
+    load_tokenizer,
     own_pad_token,
     reference_policy,
     save_model,
-    sequence_classifier_from,
     stop_ids,
-    value_model_from,
     with_lora,
 )
 from heedloop_trainer.nn.scratch import SmallShape, small_classifier, small_policy
@@ -238,6 +240,29 @@ def test_a_classifier_with_adapters_trains_its_head(tokenizer):
     assert any("score" in n for n in names)
     assert any("lora" in n for n in names)
     assert RewardModel(model)(collate(SEQUENCES)).shape == (3, 1)
+
+
+@pytest.mark.parametrize("load", [load_policy, load_reward_model, load_tokenizer])
+@pytest.mark.parametrize("model_type", ["own", "llama"])
+def test_code_in_a_models_folder_is_never_run(load, model_type, policy, classifier, tokenizer, tmp_path):
+    """Neither of a family that nobody knows nor of one that brings its own code for a known name."""
+    (classifier if load is load_reward_model else policy).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    names = ("AutoConfig", "AutoModelForCausalLM", "AutoModelForSequenceClassification")
+    for file, entry in (
+        ("config.json", {"model_type": model_type, "auto_map": dict.fromkeys(names, "own.Own")}),
+        (
+            "tokenizer_config.json",
+            {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", "own.Own"]}},
+        ),
+    ):
+        stored = json.loads((tmp_path / file).read_text())
+        (tmp_path / file).write_text(json.dumps(stored | entry))
+    marker = tmp_path / "code_was_run"
+    (tmp_path / "own.py").write_text(f"open({str(marker)!r}, 'w').close()\nclass Own: ...\n")
+    with contextlib.suppress(Exception):
+        load(tmp_path)
+    assert not marker.exists()
 
 
 def test_weights_are_read_from_safetensors_only(policy, tokenizer, tmp_path):

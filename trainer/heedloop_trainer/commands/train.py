@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 HELP = "train a model or a reward model on a project's feedback, or evaluate one"
 
+LORA_RATE = 10.0
+"""Adapters learn at ten times the rate of all weights, where no rate is given (Schulman et al. 2025, "LoRA Without Regret")."""
+
 METHODS = {
     "sft": "supervised fine-tuning on corrections and liked answers",
     "reward": "a Bradley-Terry reward model on comparisons",
@@ -103,6 +106,21 @@ def _model_arguments(sub: argparse.ArgumentParser, method: str) -> None:
         group.add_argument(
             "--lora", type=int, default=0, metavar="RANK", help="train low-rank adapters of this rank only"
         )
+        group.add_argument(
+            "--lora-alpha", type=float, metavar="A", help="adapters are scaled by A / RANK (twice the rank)"
+        )
+        group.add_argument(
+            "--lora-targets",
+            type=lambda text: tuple(n.strip() for n in text.split(",") if n.strip()),
+            metavar="NAMES",
+            help="layers that get adapters, such as q_proj,v_proj (all linear ones)",
+        )
+        if method != "reward":
+            group.add_argument(
+                "--save-adapters",
+                action="store_true",
+                help="leave adapters as adapters in the checkpoint; they are merged in otherwise",
+            )
     if method == "reward":
         _reward_arguments(group)
     if method == "reward-linear":
@@ -351,6 +369,9 @@ _JOB_FIELDS = (
     "generator",
     "checkpointed",
     "check_memory",
+    "lora_alpha",
+    "lora_targets",
+    "save_adapters",
 )
 
 
@@ -419,8 +440,11 @@ def _nested(cls: type[Any], values: dict[str, Any]) -> Any:
 def _with_shared_options(config: Any, args: argparse.Namespace) -> Any:
     """Options that live inside a nested configuration: the learning rate, the sampling's length and temperature."""
     rate = getattr(args, "learning_rate", None)
+    name = "actor" if hasattr(config, "actor") else "optimiser"
+    own = dataclasses.asdict(type(config)()).get(name)
+    if rate is None and getattr(args, "lora", 0) and dataclasses.asdict(config).get(name) == own:
+        rate = LORA_RATE * getattr(config, name).learning_rate
     if rate is not None:
-        name = "actor" if hasattr(config, "actor") else "optimiser"
         config = dataclasses.replace(
             config, **{name: dataclasses.replace(getattr(config, name), learning_rate=rate)}
         )

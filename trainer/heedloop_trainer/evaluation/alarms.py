@@ -27,6 +27,8 @@ class AlarmConfig:
         window: rollouts that are compared with the first `window` ones; no alarm before 2 x window.
         held_out_drop: the held-out reward has fallen by more than this many of its first rollouts' standard deviations
             while the proxy has risen.
+        rise: the proxy has risen where it did by more than this many standard errors of the difference between the two
+            windows: less is noise.
         length_growth: mean length has grown beyond this factor.
         distinct_share: the share of distinct token pairs has fallen below this share of what it was.
         disagreement_growth: the spread between the judges of an ensemble has grown beyond this factor.
@@ -37,6 +39,7 @@ class AlarmConfig:
 
     window: int = 5
     held_out_drop: float = 0.5
+    rise: float = 3.0
     length_growth: float = 2.0
     distinct_share: float = 0.4
     disagreement_growth: float = 3.0
@@ -111,7 +114,8 @@ class Watch:
         )
 
     def _held_out(self, before: _Means, now: _Means, deviation: float) -> str | None:
-        if np.isnan(now.held_out) or not now.score > before.score:
+        noise = np.hypot(before.score_error, now.score_error)
+        if np.isnan(now.held_out) or not now.score - before.score > self.config.rise * noise:
             return None
         drop = (before.held_out - now.held_out) / deviation
         if drop <= self.config.held_out_drop:
@@ -152,9 +156,13 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class _Means:
-    """Means over some rollouts; `held_out` is not a number where nobody judges beside the reward."""
+    """Means over some rollouts; `held_out` is not a number where nobody judges beside the reward.
+
+    `score_error` is the standard error of the mean score, from the spread between the rollouts.
+    """
 
     score: float
+    score_error: float
     held_out: float
     length: float
     distinct: float
@@ -168,9 +176,14 @@ def _means(rows: Sequence[Mapping[str, float]]) -> _Means:
 
     return _Means(
         score=mean("objective/score", 0.0),
+        score_error=_standard_error([r.get("objective/score", 0.0) for r in rows]),
         held_out=mean("objective/held_out_score", float("nan")),
         length=mean("response/length", 0.0),
         distinct=mean("response/distinct_2", 0.0),
         correlation=mean("response/score_length_correlation", 0.0),
         disagreement=mean("objective/disagreement", 0.0),
     )
+
+
+def _standard_error(values: Sequence[float]) -> float:
+    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0

@@ -7,27 +7,33 @@ that neither the batch size nor the order of the rows changes what is sampled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from torch import nn
-from transformers import Cache, DynamicCache
+from transformers import DynamicCache
 
 from heedloop_trainer.nn.models import Policy, evaluating, plain_model
-from heedloop_trainer.nn.sequences import PAD_ID
+from heedloop_trainer.nn.sequences import PAD_ID, TokenSequence, collate
 
 __all__ = [
     "CachedGenerator",
     "Generation",
     "Generator",
     "SamplingConfig",
-    "body_forward",
     "choose_tokens",
     "row_uniforms",
 ]
+
+log = logging.getLogger(__name__)
+
+Decoding = Literal["padded", "even", "uncached"]
+"""How a model is decoded: prompts padded on the left, prompts of one length only, or without a cache."""
 
 COMPACT_SHARE = 0.5
 """When at most this share of the rows is still being written, the finished ones leave the batch and its cache."""
@@ -121,15 +127,51 @@ def choose_tokens(
 
 
 class CachedGenerator:
-    """Decoding with a growing key-value cache: any model, any device.
+    """Decoding with a growing cache: any model, any device.
 
     Prompts are sorted by length, so that a batch carries little left padding; with none at all no mask is made. Rows that
-    have ended leave the batch when at least half of it is done.
+    have ended leave the batch when at least half of it is done. A few tokens are written when the model is first met: where
+    they do not have the log-probabilities of the training forward, only prompts of one length are decoded together, and
+    where that is not enough, all tokens are read again for each new one.
     """
 
     def __init__(self, model: nn.Module, stops: frozenset[int], *, bfloat16: bool = False) -> None:
         self.policy = Policy(model, bfloat16=bfloat16)
         self.stops = stops
+        self.way: Decoding = self._way_of()
+
+    def _way_of(self) -> Decoding:
+        """The fastest way of decoding that gives this model's own distribution; found out once per model."""
+        plain = plain_model(self.policy.model)
+        if "heedloop_decoding" not in plain.__dict__:
+            plain.heedloop_decoding = self._fastest_right()
+        way: Decoding = plain.heedloop_decoding
+        if way == "uncached":
+            log.warning("%s cannot be decoded with a cache: sampling is slow", type(plain).__name__)
+        return way
+
+    def _fastest_right(self) -> Decoding:
+        if self._is_right("padded"):
+            return "padded"
+        return "even" if self._is_right("even") else "uncached"
+
+    def _is_right(self, way: Decoding) -> bool:
+        """True where sampled tokens have the log-probabilities of the training forward, also after rows have left the batch."""
+        size = min(1000, plain_model(self.policy.model).get_input_embeddings().weight.shape[0])
+        prompts = [[(7 * k + i) % size for k in range(1, n)] for i, n in enumerate((9, 9, 7, 6, 4))]
+        stops, self.stops, self.way = self.stops, frozenset(range(0, size, 2)), way
+        exact = not self.policy.bfloat16 and next(self.policy.parameters()).dtype == torch.float32
+        try:
+            done = self(prompts, SamplingConfig(max_new_tokens=6))
+            found = [TokenSequence(p, g.response_ids) for p, g in zip(prompts, done, strict=True)]
+            with evaluating(self.policy):
+                trained = self.policy(collate(found, self.policy.device)).log_probs.cpu()
+        except (AttributeError, TypeError, ValueError, RuntimeError, IndexError, NotImplementedError):
+            return False
+        finally:
+            self.stops = stops
+        sampled = torch.tensor([x for g in done for x in g.log_probs])
+        return bool(((trained - sampled).abs() < (1e-3 if exact else 0.2)).all())
 
     def __call__(
         self,
@@ -151,8 +193,7 @@ class CachedGenerator:
         order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
         out: list[Generation | None] = [None] * len(prompts)
         with evaluating(self.policy):
-            for start in range(0, len(order), config.batch_size):
-                part = order[start : start + config.batch_size]
+            for part in self._parts(order, prompts, config.batch_size):
                 uniforms = row_uniforms(config.seed, step, [keys[i] for i in part], config.max_new_tokens)
                 done = self._decode([prompts[i] for i in part], uniforms, config)
                 for i, generation in zip(part, done, strict=True):
@@ -161,36 +202,51 @@ class CachedGenerator:
                     on_progress(len(part))
         return [g for g in out if g is not None]
 
+    def _parts(self, order: list[int], prompts: Sequence[list[int]], size: int) -> Iterator[list[int]]:
+        """The prompts that are decoded together: in batches, of one length where padding is not understood."""
+        runs = [order]
+        if self.way == "even":
+            runs = [list(run) for _, run in itertools.groupby(order, key=lambda i: len(prompts[i]))]
+        for run in runs:
+            yield from (run[k : k + size] for k in range(0, len(run), size))
+
     def _decode(
         self, prompts: Sequence[list[int]], uniforms: np.ndarray, config: SamplingConfig
     ) -> list[Generation]:
         writing = _Writing(prompts, uniforms, config, self.stops, self.policy.device)
+        if self.way == "uncached":
+            return self._decode_uncached(prompts, writing)
         cache = DynamicCache(config=plain_model(self.policy.model).config)
         ids, positions, mask = writing.prompt_inputs()
         for t in range(config.max_new_tokens):
-            with self.policy.arithmetic():
-                hidden = body_forward(self.policy.model, ids, positions, mask, cache)
-            tokens = writing.add(t, self.policy.logits(hidden[:, -1]))
+            logits = self.policy.next_logits(
+                ids, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=True
+            )
+            tokens = writing.add(t, logits)
             if writing.all_done():
                 break
             kept = writing.compact()
             if kept is not None:
-                cache.batch_select_indices(kept)
+                cache.reorder_cache(
+                    kept
+                )  # of every kind of layer; `batch_select_indices` forgets recurrent states
                 tokens = tokens[kept]
             ids, positions, mask = writing.next_inputs(tokens)
         return writing.results()
 
-
-def body_forward(
-    model: nn.Module, ids: torch.Tensor, positions: Any, mask: Any, cache: Cache
-) -> torch.Tensor:
-    """Last hidden states, [B, T, H], of tokens that follow what the cache holds."""
-    plain = plain_model(model)
-    decoder = getattr(plain, plain.base_model_prefix)
-    out = decoder(
-        input_ids=ids, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=True
-    )
-    return out.last_hidden_state
+    def _decode_uncached(self, prompts: Sequence[list[int]], writing: _Writing) -> list[Generation]:
+        """Read everything again for every token, padded on the right as in training: slow, and right for any causal model."""
+        texts = [list(p) for p in prompts]
+        for t in range(writing.config.max_new_tokens):
+            rows = writing.active.tolist()
+            batch = collate([TokenSequence(texts[i], [PAD_ID]) for i in rows], self.policy.device)
+            tokens = writing.add(t, self.policy.response_logits(batch))
+            for row, token in zip(rows, tokens.tolist(), strict=True):
+                texts[row].append(token)
+            if writing.all_done():
+                break
+            writing.compact()
+        return writing.results()
 
 
 class _Writing:

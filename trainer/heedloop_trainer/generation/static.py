@@ -18,9 +18,9 @@ from transformers import StaticCache
 
 from heedloop_trainer.generation.cached import (
     CachedGenerator,
+    Decoding,
     Generation,
     SamplingConfig,
-    body_forward,
     choose_tokens,
 )
 from heedloop_trainer.nn.models import Policy, plain_model
@@ -61,6 +61,9 @@ class StaticGenerator(CachedGenerator):
         if bfloat16:
             self.policy = Policy(copy.deepcopy(model).to(torch.bfloat16))
         self._decoders: dict[tuple[int, int, int, float], _Decoder] = {}
+
+    def _way_of(self) -> Decoding:
+        return "padded"  # what it cannot decode is refused above
 
     @torch.no_grad()
     def _refresh(self) -> None:
@@ -139,22 +142,26 @@ class _Decoder:
         )
         mask[..., : self.width] = (places[None, :] <= places[:, None]) & real[:, None, None, :]
         positions = (places[None, :] - (self.width - lengths)[:, None]).clamp(min=0)
-        hidden = body_forward(self.policy.model, ids.to(device), positions, self._mask(mask), self.cache)
+        logits = self._logits(ids.to(device), positions, self._mask(mask))
         self.positions.copy_(lengths[:, None])
         self.column.fill_(self.width)
         self.turn.zero_()
-        self._write(hidden)
+        self._write(logits)
 
     def _step(self) -> None:
         """Read the last tokens, write the next ones. No shape and no decision depends on what was sampled."""
         self.seen.index_fill_(3, self.column, True)
-        hidden = body_forward(self.policy.model, self.ids, self.positions, self._mask(self.seen), self.cache)
+        logits = self._logits(self.ids, self.positions, self._mask(self.seen))
         self.positions.add_(1)
         self.column.add_(1)
-        self._write(hidden)
+        self._write(logits)
 
-    def _write(self, hidden: torch.Tensor) -> None:
-        logits = self.policy.logits(hidden[:, -1])
+    def _logits(self, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return self.policy.next_logits(
+            ids, position_ids=positions, attention_mask=mask, past_key_values=self.cache, use_cache=True
+        )
+
+    def _write(self, logits: torch.Tensor) -> None:
         tokens, log_probs = choose_tokens(
             logits, self.numbers.index_select(0, self.turn)[0], self.temperature
         )

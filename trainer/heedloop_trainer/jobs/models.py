@@ -17,16 +17,19 @@ from heedloop_trainer.generation.static import StaticGenerator
 from heedloop_trainer.generation.vllm import VLLMGenerator
 from heedloop_trainer.jobs.run_job import Job, JobError, Working
 from heedloop_trainer.methods.reward_linear import LinearReward
+from heedloop_trainer.nn.classifiers import is_classifier, is_language_model, sequence_classifier_from
 from heedloop_trainer.nn.memory import available_bytes, estimate_memory, what_to_change
 from heedloop_trainer.nn.models import (
     RewardModel,
     checkpoint_activations,
+    is_adapter,
+    load_classifier,
     load_policy,
     load_tokenizer,
     name_outputs,
     own_pad_token,
-    sequence_classifier_from,
     stop_ids,
+    trains_adapters,
     with_lora,
 )
 from heedloop_trainer.nn.scratch import SmallShape, small_classifier, small_policy, train_tokenizer
@@ -65,7 +68,7 @@ def policy_for(
     else:
         if job.model is None:
             raise JobError("give --model FOLDER, or --from-scratch tiny where no model can be had")
-        tokenizer, model = _tokenizer(job.model), load_policy(job.model)
+        tokenizer, model = _tokenizer(job.model), load_policy(job.model, adapters=True)
     return _prepared(working, model, job.config.seed, num_trained, num_frozen), tokenizer
 
 
@@ -75,7 +78,7 @@ def _tokenizer(model: Path) -> Any:
     Raises:
         JobError: the folder holds no model.
     """
-    if model.is_dir() and not (model / "config.json").exists():
+    if model.is_dir() and not (model / "config.json").exists() and not is_adapter(model):
         inside = model / "checkpoint"
         hint = f"; the run's model is in {inside}" if (inside / "config.json").exists() else ""
         raise JobError(f"{model} holds no model (there is no config.json){hint}")
@@ -93,19 +96,49 @@ def classifier_for(working: Working, rows: Sequence[Any], *, seed: int) -> tuple
     else:
         if job.model is None:
             raise JobError("give --model FOLDER, or --from-scratch tiny where no model can be had")
-        tokenizer, policy = _tokenizer(job.model), load_policy(job.model)
-        own_pad_token(policy, tokenizer)
-        torch.manual_seed(seed)
-        model = sequence_classifier_from(policy, num_labels=num_labels)
+        tokenizer = _tokenizer(job.model)
+        model = _classifier(job.model, tokenizer, num_labels=num_labels, seed=seed)
     if job.dimensions:
         name_outputs(model, ("reward", *job.dimensions))
     return _prepared(working, model, seed, 1, 0), tokenizer
 
 
+def _classifier(path: Path, tokenizer: Any, *, num_labels: int, seed: int) -> Any:
+    """A reward model to go on with, or one made of a policy or an encoder, with a fresh head.
+
+    Raises:
+        JobError: a trained reward model has another number of outputs.
+    """
+    torch.manual_seed(seed)
+    if is_adapter(path) or is_language_model(path):
+        policy = load_policy(path)
+        own_pad_token(policy, tokenizer)
+        return sequence_classifier_from(policy, num_labels=num_labels)
+    if tokenizer.eos_token_id is None:  # an encoder's text ends with its separator
+        tokenizer.eos_token = tokenizer.sep_token
+    model = load_classifier(path) if is_classifier(path) else load_classifier(path, num_labels=num_labels)
+    if model.config.num_labels != num_labels:
+        raise JobError(
+            f"the reward model in {path} has {model.config.num_labels} outputs, not {num_labels}: name the same --dimensions, or "
+            "start from the model that it was made of"
+        )
+    if RewardModel(model).causal:
+        own_pad_token(model, tokenizer)
+    return model
+
+
 def _prepared(working: Working, model: Any, seed: int, num_trained: int, num_frozen: int) -> Any:
     job = working.job
-    if job.lora_rank:
-        model = with_lora(model, rank=job.lora_rank, seed=seed)
+    if trains_adapters(model):
+        rank = model.peft_config["default"].r
+        if job.lora_rank not in (0, rank):
+            raise JobError(
+                f"{job.model} holds adapters of rank {rank}, not {job.lora_rank}; leave --lora out to go on"
+            )
+    elif job.lora_rank:
+        model = with_lora(
+            model, rank=job.lora_rank, alpha=job.lora_alpha, targets=job.lora_targets, seed=seed
+        )
     if job.checkpointed:
         checkpoint_activations(model)
     if job.check_memory:

@@ -86,6 +86,9 @@ class Job:
         held_out_reward: folder of a reward model that judges but is never trained against.
         reward_function: `module:function` in Python.
         lora_rank: 0 trains all weights.
+        lora_alpha: adapters are scaled by alpha / rank; None is twice the rank.
+        lora_targets: names of the layers that get adapters; all linear ones where empty.
+        save_adapters: leave adapters as adapters in the checkpoint, not merged in; policies only.
         device: `cpu`, `cuda` and so on.
         save_every: steps between resume points.
         alarms: PPO and RLOO: watch for reward hacking and stop the run when it shows.
@@ -112,6 +115,9 @@ class Job:
     held_out_reward: Path | None = None
     reward_function: str | None = None
     lora_rank: int = 0
+    lora_alpha: float | None = None
+    lora_targets: tuple[str, ...] = ()
+    save_adapters: bool = False
     thumbs: bool = False
     dimensions: tuple[str, ...] = ()
     ensemble: int = 1
@@ -220,7 +226,7 @@ def _open(job: Job, client: Client, world: World) -> RunFolder:
 
 
 _RECORDED = (
-    "from_scratch", "reward_function", "lora_rank", "thumbs", "dimensions", "ensemble", "cross_validate", "best_of",
+    "from_scratch", "reward_function", "lora_rank", "lora_alpha", "lora_targets", "save_adapters", "thumbs", "dimensions", "ensemble", "cross_validate", "best_of",
     "review_queue", "generator", "alarms",
 )  # fmt: skip
 """What a job is asked for beside its configuration, and what decides what comes out."""

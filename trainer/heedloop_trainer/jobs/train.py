@@ -33,7 +33,7 @@ from heedloop_trainer.methods.reward import JudgedRow, train_reward
 from heedloop_trainer.methods.reward_linear import train_reward_linear
 from heedloop_trainer.methods.sft import train_sft
 from heedloop_trainer.nn.distributed import unsharded
-from heedloop_trainer.nn.models import RewardModel, save_model
+from heedloop_trainer.nn.models import RewardModel, adapter_base, is_adapter, save_model
 from heedloop_trainer.ppo.train import train_ppo
 from heedloop_trainer.runs.cards import model_card
 from heedloop_trainer.runs.folder import RunFolder, TrainingResult
@@ -242,7 +242,9 @@ def _close(
     model = _whole(working, model)
     if not working.world.is_first:
         return
-    save_model(model, tokenizer, working.run.checkpoint)
+    start = working.job.model
+    base = "" if start is None else adapter_base(start) if is_adapter(start) else start.resolve()
+    save_model(model, tokenizer, working.run.checkpoint, adapters=working.job.save_adapters, base=base)
     evaluation: dict[str, Any] = {}
     if isinstance(asked, HeldOutDemonstrations):
         result = dataclasses.replace(result, metrics=result.metrics | asked.metrics(working, model))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -17,7 +17,7 @@ from heedloop_trainer.methods.losses import bradley_terry, davidson, pointwise_l
 from heedloop_trainer.methods.supervised import Epochs, SupervisedConfig, learn
 from heedloop_trainer.nn.chat import end_of_turn
 from heedloop_trainer.nn.distributed import World, full_state, shard, unsharded
-from heedloop_trainer.nn.models import RewardModel, evaluating
+from heedloop_trainer.nn.models import RewardModel, evaluating, plain_model
 from heedloop_trainer.nn.optimiser import OptimiserConfig, Sums
 from heedloop_trainer.nn.sequences import Encoder, TokenSequence, collate, micro_batches
 from heedloop_trainer.runs.folder import RunFolder, TrainingResult
@@ -100,6 +100,9 @@ def train_reward(
 ) -> TrainingResult:
     """Train `model` in place on judgements, then store the gain and bias that normalise its rewards.
 
+    A reward model that has them already keeps them: its scale is what KL prices and limits were chosen for. The answers of an
+    encoder are cut to its positions.
+
     Comparisons and thumbs train the first output, the reward; ratings train the outputs that bear their names
     (`models.name_outputs`), each a logistic regression on the rating as a share. The loss is the weighted mean over the
     minibatch's rows, so that weight 2 equals the row twice.
@@ -116,8 +119,11 @@ def train_reward(
             its reward at another token than `from_pretrained` does.
     """
     run = run or RunFolder.in_memory("reward")
-    check_padding(model, tokenizer)
     reward = RewardModel(model, tokenizer, bfloat16=config.bfloat16)
+    if reward.causal:
+        check_padding(model, tokenizer)
+    else:
+        config = within_positions(config, model)
     rows = [r for r in rows if _usable(r, config, reward.dimensions)]
     if not rows:
         raise ValueError(
@@ -158,11 +164,14 @@ def train_reward(
         run,
         denominator=lambda group: float(weights[group].sum()),
         loss_sums=loss_sums,
+        records=rows,
         describe=describe,
         own_rates=dict.fromkeys(("tie_parameter", "thumb_intercept"), config.tie_learning_rate),
         progress=progress,
         world=world,
     )
+    if reward.is_normalised:  # a trained reward model goes on: its scale is what others have been tuned to
+        return TrainingResult(_metrics(epochs, run, rows, report, full_state(judge)), run.history)
     settled = reward if world.size == 1 else RewardModel(unsharded(model), tokenizer)
     fit_gain_and_bias(settled, [s for of_row in sequences for s in of_row], max_tokens=config.max_tokens)
     reward.normalise(gain=settled.gain, bias=settled.bias)
@@ -281,6 +290,18 @@ def _last_epoch(run: RunFolder, epochs: Epochs) -> dict[str, float]:
     tail = run.history[-epochs.last_epoch :]
     weight = sum(r["weight"] for r in tail)
     return {name: sum(r[name] * r["weight"] for r in tail) / weight for name in ("loss", "accuracy")}
+
+
+def within_positions(config: RewardConfig, model: nn.Module) -> RewardConfig:
+    """The configuration with lengths that fit an encoder's positions: at least a quarter of them is the prompt's."""
+    limit = getattr(plain_model(model).config, "max_position_embeddings", None)
+    if limit is None:
+        return config
+    limit -= 2  # RoBERTa and its kin count positions from behind the padding's
+    answer = min(config.max_response_tokens, limit * 3 // 4)
+    return replace(
+        config, max_response_tokens=answer, max_prompt_tokens=min(config.max_prompt_tokens, limit - answer)
+    )
 
 
 def check_padding(model: nn.Module, tokenizer: Any) -> None:

@@ -94,6 +94,7 @@ def train_sft(
         run,
         denominator=lambda group: float((weights[group] * tokens[group]).sum()),
         loss_sums=loss_sums,
+        records=rows,
         describe=describe,
         progress=progress,
         world=world,

@@ -18,6 +18,7 @@ from heedloop_trainer.nn.optimiser import (
     OptimiserConfig,
     Sums,
     backward_sums,
+    check_finite,
     minibatches,
     num_steps,
 )
@@ -117,6 +118,7 @@ def learn(
     denominator: Callable[[list[int]], float],
     loss_sums: Callable[[list[int]], tuple[torch.Tensor, Sums]],
     describe: Callable[[dict[str, float], float], dict[str, float]],
+    records: Sequence[Any] = (),
     prepare: Callable[[list[int]], None] | None = None,
     own_rates: Mapping[str, float] | None = None,
     progress: str | None = None,
@@ -128,10 +130,14 @@ def learn(
         module: the wrapped model, already in training mode and (over several ranks) sharded.
         denominator: rows of a minibatch -> what their summed losses are divided by.
         loss_sums: rows of a micro-batch -> (summed loss, named sums for the logs).
+        records: what the rows' numbers stand for, so that an error can name them.
         prepare: called with the minibatch's rows before its losses.
         own_rates: learning rates of single parameters by name.
         describe: (named sums, denominator) -> the metrics to log.
         progress: label of the progress bar; None shows none.
+
+    Raises:
+        DivergenceError: a loss or a gradient is not finite.
     """
     optimiser = Optimiser(module, optimiser_config, epochs.total_steps, own_rates)
     resumed = load_point(run, {"model": module}, {"model": optimiser})
@@ -152,7 +158,10 @@ def learn(
             max_tokens=epochs.max_tokens,
             world=world,
         )
+        found = [records[i] for i in rows] if records else []
+        check_finite({"loss": sums["loss"]}, step, found)
         norm = optimiser.step()
+        check_finite({"gradient's norm": norm}, step, found)
         metrics = describe(sums, total)
         elapsed = time.perf_counter() - started
         run.log(step, **metrics, grad_norm=norm, step_s=elapsed)

@@ -82,7 +82,7 @@ def estimate_memory(
 def _per_token(model: nn.Module, config: Any) -> float:
     """Numbers that the backward pass keeps of one token: of all blocks, or of one and every block's input."""
     hidden = config.hidden_size
-    inner = getattr(config, "intermediate_size", None) or 4 * hidden
+    inner = _widest(getattr(config, "intermediate_size", None)) or 4 * hidden
     block = 12 * hidden + 4 * inner
     if any(getattr(m, "gradient_checkpointing", False) for m in model.modules()):
         return config.num_hidden_layers * hidden + block
@@ -90,9 +90,20 @@ def _per_token(model: nn.Module, config: Any) -> float:
 
 
 def _cache_per_token(config: Any) -> float:
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    """Numbers kept of one token; models without attention keep a state of fixed size, which is next to nothing."""
+    all_heads = _widest(getattr(config, "num_attention_heads", None))
+    if not all_heads:
+        return 0.0
+    heads = _widest(getattr(config, "num_key_value_heads", None)) or all_heads
+    width = _widest(getattr(config, "head_dim", None)) or config.hidden_size // all_heads
     return 2 * config.num_hidden_layers * heads * width
+
+
+def _widest(size: Any) -> int:
+    """A size that some configurations give for each layer; 0 where there is none."""
+    if isinstance(size, (list, tuple)):
+        return max((_widest(s) for s in size), default=0)
+    return int(size or 0)
 
 
 def available_bytes(device: str) -> float | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,24 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
     AutoTokenizer,
-    PreTrainedModel,
 )
 
+from heedloop.schema import Message
 from heedloop_trainer.nn.chat import end_of_turn
+from heedloop_trainer.nn.classifiers import classifier_class, is_classifier, merged
+from heedloop_trainer.nn.heads import (
+    Traits,
+    adjust_logits,
+    examine,
+    no_noise,
+    own_logits,
+    own_states,
+    plain_model,
+)
+from heedloop_trainer.nn.optimiser import DivergenceError
 from heedloop_trainer.nn.sequences import (
     Batch,
     Encoder,
@@ -32,62 +44,37 @@ from heedloop_trainer.nn.sequences import (
     collate,
     micro_batches,
 )
-from heedloop_trainer.ppo.losses import TokenLogProbs, selective_log_probs
+from heedloop_trainer.ppo.losses import TokenLogProbs, length_mask, selective_log_probs
 
 __all__ = [
     "Policy",
     "PolicyWithValues",
     "RewardModel",
     "ValueModel",
+    "adapter_base",
     "checkpoint_activations",
     "checkpoint_like",
     "frozen_copy",
+    "is_adapter",
+    "load_classifier",
     "load_policy",
     "load_reward_model",
     "load_tokenizer",
     "name_outputs",
-    "no_dropout",
     "own_pad_token",
+    "plain_model",
     "reference_policy",
     "save_model",
-    "sequence_classifier_from",
     "stop_ids",
-    "value_model_from",
+    "trains_adapters",
     "with_lora",
 ]
 
+CLASSIFIER_HEADS = ("score", "classifier", "classification_head", "pooler", "head")
+"""Names of what is trained whole beside adapters."""
+
 HEAD_CHUNK = 1 << 26
 """Logits held at once, in numbers: 2^26 float32 are 256 MiB. Above this the head works in chunks that are recomputed."""
-
-
-def plain_model(model: nn.Module) -> Any:
-    """The `transformers` model itself, without a LoRA wrapper around it."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-def body(model: nn.Module) -> nn.Module:
-    """The decoder without its head."""
-    plain = plain_model(model)
-    return getattr(plain, plain.base_model_prefix)
-
-
-def no_dropout(model: nn.Module) -> nn.Module:
-    """Set every dropout probability to 0, in modules and in the attention's own settings.
-
-    Dropout makes the log-probabilities of the very same weights differ between rollout and update, so the first ratio
-    would not be 1.
-    """
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        for name in ("attention_dropout", "attn_dropout", "dropout"):
-            if isinstance(getattr(module, name, None), float):
-                setattr(module, name, 0.0)
-    config = getattr(plain_model(model), "config", None)
-    for name in list(vars(config)) if config is not None else []:
-        if (name.endswith(("dropout", "pdrop"))) and isinstance(getattr(config, name), (int, float)):
-            setattr(config, name, 0.0)
-    return model
 
 
 def frozen_copy(model: nn.Module) -> nn.Module:
@@ -96,23 +83,60 @@ def frozen_copy(model: nn.Module) -> nn.Module:
     return twin.requires_grad_(False)
 
 
-def with_lora(model: nn.Module, *, rank: int, alpha: float | None = None, seed: int = 0) -> nn.Module:
-    """Low-rank adapters (arXiv 2106.09685) on every linear layer of the body; only they are trained.
+def with_lora(
+    model: nn.Module,
+    *,
+    rank: int,
+    alpha: float | None = None,
+    targets: Sequence[str] = (),
+    seed: int = 0,
+) -> nn.Module:
+    """Low-rank adapters (arXiv 2106.09685) on linear layers of the body; only they are trained.
 
     A classifier's head is trained whole. Needs the `lora` extra.
+
+    Args:
+        rank: of each adapter.
+        alpha: the adapters' output is scaled by alpha / rank; twice the rank where None.
+        targets: names of the layers that get one (`q_proj`, `v_proj`, …); all linear layers of the body where empty.
+
+    Raises:
+        ValueError: no layer has one of the names in `targets`.
     """
     from peft import LoraConfig, get_peft_model
 
+    heads = [n for n, _ in model.named_children() if n in CLASSIFIER_HEADS]
     torch.manual_seed(seed)
     settings = LoraConfig(
         r=rank,
         lora_alpha=2 * rank if alpha is None else alpha,
         lora_dropout=0.0,
-        target_modules="all-linear",
-        modules_to_save=["score"] if hasattr(model, "score") else None,
-        task_type="SEQ_CLS" if hasattr(model, "score") else "CAUSAL_LM",
+        target_modules=list(targets) or "all-linear",
+        modules_to_save=heads or None,
+        task_type="SEQ_CLS" if heads else "CAUSAL_LM",
     )
     return get_peft_model(model, settings)
+
+
+def trains_adapters(model: nn.Module) -> bool:
+    """True where only LoRA adapters of the model are trained."""
+    return hasattr(model, "disable_adapter")
+
+
+def is_adapter(path: str | Path) -> bool:
+    """True where a folder holds adapters, not a whole model."""
+    return (Path(path) / "adapter_config.json").exists()
+
+
+def adapter_base(path: str | Path) -> Path:
+    """The folder of the model that adapters in a folder belong to."""
+    stored = json.loads((Path(path) / "adapter_config.json").read_text(encoding="utf-8"))
+    return Path(stored["base_model_name_or_path"])
+
+
+def _is_fresh(model: nn.Module) -> bool:
+    """True where adapters change nothing yet: their second matrices are zero."""
+    return not any(bool(p.any()) for n, p in model.named_parameters() if "lora_B" in n)
 
 
 def reference_policy(
@@ -123,11 +147,11 @@ def reference_policy(
     Args:
         model: the policy that will be trained.
         reference: another model to hold on to; frozen in place. Where None, the policy as it is now: a copy, or for a
-            LoRA the same weights with the adapters off, which needs none.
+            fresh LoRA the same weights with the adapters off, which needs none.
     """
     if reference is not None and reference is not model:
         return Policy(reference.requires_grad_(False), bfloat16=bfloat16).eval()
-    if hasattr(model, "disable_adapter"):
+    if trains_adapters(model) and _is_fresh(model):
         return _WithoutAdapter(model, bfloat16=bfloat16)
     return Policy(frozen_copy(model), bfloat16=bfloat16).eval()
 
@@ -142,33 +166,29 @@ def stop_ids(model: nn.Module, tokenizer: Any) -> frozenset[int]:
     return frozenset(i for i in found if i is not None)
 
 
-def adjust_logits(logits: torch.Tensor, config: Any) -> torch.Tensor:
-    """What some families do to logits after the head: Cohere's and Granite's scale, Gemma's soft cap."""
-    scale = getattr(config, "logit_scale", None)
-    if scale is not None:
-        logits = logits * scale
-    divisor = getattr(config, "logits_scaling", None)
-    if divisor is not None:
-        logits = logits / divisor
-    cap = getattr(config, "final_logit_softcapping", None)
-    return logits if cap is None else cap * torch.tanh(logits / cap)
-
-
 class _Mixed(nn.Module):
     """A wrapped model with its arithmetic: float32, or bfloat16 autocast over float32 master weights."""
 
     def __init__(self, model: nn.Module, *, bfloat16: bool = False) -> None:
         super().__init__()
-        self.model = no_dropout(model)
+        self.model = no_noise(model)
         self.bfloat16 = bfloat16
+        self.steady = True
 
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
+    def train(self, mode: bool = True) -> _Mixed:
+        """As every module's; a model that training mode makes random stays in evaluation mode."""
+        super().train(mode)
+        if not self.steady:
+            self.model.eval()
+        return self
+
     def hidden(self, ids: torch.Tensor) -> torch.Tensor:
         """Last hidden states, [B, L, H], of ids padded on the right."""
-        return body(self.model)(input_ids=ids, use_cache=False).last_hidden_state
+        return own_states(self.model, ids, use_cache=False).last_hidden_state
 
     def arithmetic(self) -> contextlib.AbstractContextManager[Any]:
         if not self.bfloat16:
@@ -177,19 +197,56 @@ class _Mixed(nn.Module):
 
 
 class Policy(_Mixed):
-    """Log-probabilities of responses under a causal language model."""
+    """Log-probabilities of responses under a causal language model: the model's own distribution, in every family.
+
+    Raises:
+        ValueError: the model is not causal, or wants more than token ids.
+    """
+
+    def __init__(self, model: nn.Module, *, bfloat16: bool = False) -> None:
+        super().__init__(model, bfloat16=bfloat16)
+        self.traits: Traits = examine(model)
+        self.steady = self.traits.steady
+        self.train(self.model.training)
 
     def forward(self, batch: Batch, *, temperature: float = 1.0, with_entropy: bool = False) -> TokenLogProbs:
         """Log-probabilities of every response token, float32 [N] in the batch's flat order."""
+        if self.traits.whole:
+            logits = self.response_logits(batch)
+            return selective_log_probs(
+                logits, batch.targets, temperature=temperature, with_entropy=with_entropy
+            )
         with self.arithmetic():
             hidden = self.hidden(batch.ids)[batch.rows, batch.columns]
         return self._head(hidden, batch.targets, temperature, with_entropy)
 
+    def response_logits(self, batch: Batch) -> torch.Tensor:
+        """Logits of every response token, [N, V] in the batch's flat order."""
+        if not self.traits.whole:
+            with self.arithmetic():
+                return self.logits(self.hidden(batch.ids)[batch.rows, batch.columns])
+        columns = batch.columns.unique()
+        with self.arithmetic():
+            logits = own_logits(self.model, batch.ids, columns, use_cache=False)
+        return logits[batch.rows, torch.searchsorted(columns, batch.columns)]
+
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """[N, H] hidden states to [N, V] logits, as the whole model would give them."""
+        """[N, H] hidden states to [N, V] logits, as the whole model would give them; not where `traits.whole`."""
         plain = plain_model(self.model)
         with self.arithmetic():
             return adjust_logits(plain.get_output_embeddings()(hidden), plain.config)
+
+    def next_logits(self, ids: torch.Tensor, **inputs: Any) -> torch.Tensor:
+        """Logits [B, V] of the token that follows `ids` [B, T].
+
+        Args:
+            inputs: the forward's own arguments, such as `past_key_values`, `position_ids`, `attention_mask`.
+        """
+        with self.arithmetic():
+            if self.traits.whole:
+                return own_logits(self.model, ids, 1, **inputs)[:, -1]
+            hidden = own_states(self.model, ids, **inputs).last_hidden_state
+        return self.logits(hidden[:, -1])
 
     def _head(
         self, hidden: torch.Tensor, targets: torch.Tensor, temperature: float, with_entropy: bool
@@ -227,7 +284,10 @@ class PolicyWithValues(Policy):
             states = hidden[batch.rows, batch.columns]
             last = hidden[torch.arange(len(hidden), device=hidden.device), batch.lengths - 1]
             values = self.value_head(torch.cat([states, last]))[:, 0].float()
-        out = self._head(states, batch.targets, temperature, with_entropy)
+        if self.traits.whole:  # the body runs twice, which families whose head is not known pay for
+            out = super().forward(batch, temperature=temperature, with_entropy=with_entropy)
+        else:
+            out = self._head(states, batch.targets, temperature, with_entropy)
         return TokenLogProbs(out.log_probs, out.entropy, *values.split([len(states), len(last)]))
 
 
@@ -255,13 +315,24 @@ class ValueModel(_Mixed):
 class RewardModel(_Mixed):
     """A reward model: one number (or several, by name) per prompt and completion.
 
-    The number is read at the sequence's last real token, found from its length. `gain` and `bias`, kept in the model's
+    Causal models give the number at the sequence's last real token, found from its length; encoders by their own forward, under
+    an attention mask. `gain` and `bias`, kept in the model's
     configuration, bring rewards to mean 0 and variance 1 on the rows the model was fitted on.
     """
 
     def __init__(self, model: nn.Module, tokenizer: Any = None, *, bfloat16: bool = False) -> None:
         super().__init__(model, bfloat16=bfloat16)
         self.tokenizer = tokenizer
+
+    @property
+    def causal(self) -> bool:
+        """True where the number is read at the last token, as of every causal family."""
+        return hasattr(plain_model(self.model), "score")
+
+    @property
+    def is_normalised(self) -> bool:
+        """True where gain and bias have been fitted: rewards have a scale that is to be kept."""
+        return "gain" in _reward_settings(self.model)
 
     @property
     def gain(self) -> float:
@@ -303,9 +374,17 @@ class RewardModel(_Mixed):
     def forward(self, batch: Batch) -> torch.Tensor:
         """Raw outputs at each sequence's last token, float32 [B, num_outputs]: `from_pretrained`'s own logits."""
         with self.arithmetic():
+            if not self.causal:
+                mask = length_mask(batch.lengths, batch.ids.shape[1]).long()
+                return self.model(input_ids=batch.ids, attention_mask=mask).logits.float()
             hidden = self.hidden(batch.ids)
             last = hidden[torch.arange(len(hidden), device=hidden.device), batch.lengths - 1]
             return self.model.score(last).float()
+
+    def reward_of(self, prompt: str | Sequence[Message], answer: str) -> float:
+        """The normalised reward of one answer to a user's message, or to a conversation."""
+        messages = (Message("user", prompt),) if isinstance(prompt, str) else tuple(prompt)
+        return float(self.score(self.encoder().sequences([messages], [answer]))[0])
 
     @torch.no_grad()
     def score(self, sequences: Sequence[TokenSequence], *, max_tokens: int = 16_384) -> torch.Tensor:
@@ -339,34 +418,6 @@ def name_outputs(model: nn.Module, names: Sequence[str]) -> None:
     _reward_settings(model)["dimensions"] = list(names)
 
 
-def value_model_from(reward_model: nn.Module) -> nn.Module:
-    """A critic made from a reward model's weights, its head zero: the first values are 0, not a reward's guess."""
-    twin = copy.deepcopy(plain_model(reward_model)).requires_grad_(True)
-    twin.score = nn.Linear(twin.score.weight.shape[1], 1, bias=False).to(twin.score.weight.device)
-    twin.config.num_labels = 1
-    nn.init.zeros_(twin.score.weight)
-    return twin
-
-
-def sequence_classifier_from(policy: nn.Module, *, num_labels: int = 1, zero_head: bool = False) -> Any:
-    """A classifier with a causal model's body: the start of a reward model, or of a critic where there is none.
-
-    The head is drawn from N(0, 1 / sqrt(H + 1)) as in "learning to summarize", or zero.
-    """
-    plain = plain_model(policy)
-    config = copy.deepcopy(plain.config)
-    config.num_labels = num_labels
-    config.tie_word_embeddings = False
-    classifier = AutoModelForSequenceClassification.from_config(config)
-    body(classifier).load_state_dict(body(plain).state_dict())
-    with torch.no_grad():
-        width = classifier.score.weight.shape[1]
-        classifier.score.weight.zero_() if zero_head else classifier.score.weight.normal_(
-            0, (width + 1) ** -0.5
-        )
-    return classifier.to(next(plain.parameters()).device)
-
-
 def checkpoint_activations(model: nn.Module) -> nn.Module:
     """Keep only each block's input for the backward pass and compute the rest again: a third more work, far less memory."""
     plain = plain_model(model)
@@ -397,26 +448,73 @@ def load_tokenizer(path: str | Path) -> Any:
     return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
 
 
-def load_policy(path: str | Path, *, device: str = "cpu") -> PreTrainedModel:
-    """A causal language model from safetensors, in float32 master weights."""
-    return _load(AutoModelForCausalLM, path, device)
+def load_policy(path: str | Path, *, device: str = "cpu", adapters: bool = False) -> Any:
+    """A causal language model from safetensors, in float32 master weights.
+
+    Args:
+        adapters: where the folder holds LoRA adapters, keep them apart, to go on training them; merged in otherwise.
+    """
+    if not is_adapter(path):
+        return _load(AutoModelForCausalLM, path, device)
+    from peft import PeftModel
+
+    base = _load(AutoModelForCausalLM, adapter_base(path), device)
+    model: Any = PeftModel.from_pretrained(base, str(path), is_trainable=True)
+    return model if adapters else model.merge_and_unload()
 
 
 def load_reward_model(path: str | Path, *, device: str = "cpu") -> RewardModel:
-    """A reward model with its tokenizer, as `save_model` wrote it."""
-    model = _load(AutoModelForSequenceClassification, path, device)
-    return RewardModel(model.eval().requires_grad_(False), load_tokenizer(path))
+    """A reward model with its tokenizer: as `save_model` wrote it, or any sequence classifier with one output.
+
+    Raises:
+        ValueError: the folder holds no classifier, or one of several outputs that does not say which is the reward.
+    """
+    if not is_classifier(path):
+        raise ValueError(f"{path} holds no reward model: its model has no classifier's head")
+    model = load_classifier(path, device=device)
+    reward = RewardModel(model.eval().requires_grad_(False), load_tokenizer(path))
+    if model.config.num_labels != len(reward.dimensions):
+        raise ValueError(
+            f"the classifier in {path} has {model.config.num_labels} outputs and does not say which of them is the reward; a reward "
+            "model has one, or names them"
+        )
+    return reward
 
 
-def _load(cls: Any, path: str | Path, device: str) -> Any:
-    model = cls.from_pretrained(path, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
+def load_classifier(path: str | Path, *, num_labels: int | None = None, device: str = "cpu") -> Any:
+    """A sequence classifier of any family, in float32; with a fresh head of `num_labels` outputs where it has none."""
+    config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    if num_labels is not None:
+        config.num_labels = num_labels
+    return _load(classifier_class(config), path, device, config=config)
+
+
+def _load(cls: Any, path: str | Path, device: str, **settings: Any) -> Any:
+    model = cls.from_pretrained(
+        path, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, **settings
+    )
     return model.to(device)
 
 
-def save_model(model: nn.Module, tokenizer: Any, folder: str | Path) -> None:
-    """Write a model and its tokenizer as a folder that `from_pretrained` loads; LoRA weights are merged in."""
-    plain = copy.deepcopy(model).merge_and_unload() if hasattr(model, "merge_and_unload") else model
-    plain.save_pretrained(folder)
+def save_model(
+    model: nn.Module, tokenizer: Any, folder: str | Path, *, adapters: bool = False, base: str | Path = ""
+) -> None:
+    """Write a model and its tokenizer as a folder that `from_pretrained` loads.
+
+    Args:
+        adapters: write LoRA weights alone, which need the model they were trained on; they are merged in otherwise.
+        base: the folder of that model.
+
+    Raises:
+        DivergenceError: a weight is not finite.
+    """
+    if not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
+        raise DivergenceError("the trained model has weights that are not finite; it is not written")
+    if adapters and trains_adapters(model):
+        model.peft_config["default"].base_model_name_or_path = str(base)  # type: ignore[index, union-attr]
+        model.save_pretrained(folder)  # type: ignore[operator]
+    else:
+        merged(model).save_pretrained(folder)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
 

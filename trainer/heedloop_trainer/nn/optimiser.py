@@ -18,7 +18,40 @@ from torch import nn
 from heedloop_trainer.nn.distributed import World, sharded_like, whole
 from heedloop_trainer.nn.sequences import micro_batches
 
-__all__ = ["Optimiser", "OptimiserConfig", "backward_sums", "minibatches", "seeded_permutation"]
+__all__ = [
+    "DivergenceError",
+    "Optimiser",
+    "OptimiserConfig",
+    "backward_sums",
+    "check_finite",
+    "minibatches",
+    "seeded_permutation",
+]
+
+
+NUM_NAMED_ROWS = 8
+
+
+class DivergenceError(ValueError):
+    """A loss or a gradient is not finite: the run has ended, and the weights are not to be kept."""
+
+
+def check_finite(values: Mapping[str, float], step: int, rows: Sequence[Any]) -> None:
+    """Raise a `DivergenceError` that names the step and its rows, where one of the values is not finite.
+
+    Args:
+        values: what is checked, by the noun it is called by.
+        rows: the rows of the step, named by the feedback they come from, or their traces.
+    """
+    bad = next((f"the {name} is {value}" for name, value in values.items() if not math.isfinite(value)), None)
+    if bad is None:
+        return
+    names = [next(iter((*getattr(r, "feedback_ids", ()), *r.trace_ids)), "a row without ids") for r in rows]
+    more = f" and {len(names) - NUM_NAMED_ROWS} more" if len(names) > NUM_NAMED_ROWS else ""
+    raise DivergenceError(
+        f"training diverged at step {step}: {bad}. Its rows: {', '.join(names[:NUM_NAMED_ROWS])}{more}. Lower the learning rate, or "
+        "leave out rows that are out of the ordinary; the last resume point is from before"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +131,20 @@ class Optimiser:
         )
 
     def step(self) -> float:
-        """One update from the gradients that are there; answers their norm before clipping."""
+        """One update from the gradients that are there; answers their norm before clipping, and takes no step where it is
+        not finite."""
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
-        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+        if not math.isfinite(norm):
+            self.discard()
+            return norm
         factor = self.config.factor(self.num_steps, self.total_steps)
         for group in self.adam.param_groups:
             group["lr"] = group["peak"] * factor
         self.adam.step()
         self.adam.zero_grad(set_to_none=True)
         self.num_steps += 1
-        return float(norm)
+        return norm
 
     def discard(self) -> None:
         """Forget the gradients of a minibatch that is not to be stepped on."""

@@ -189,9 +189,10 @@ def render_prompt(tokenizer: Any, messages: Sequence[Message], tools: tuple[Tool
 
 
 def same_vocabulary(first: Any, second: Any) -> bool:
-    """True where two tokenizers turn ids into the same tokens and render prompts alike."""
+    """True where two tokenizers turn ids into the same tokens, but for an added pad, and render prompts alike."""
+    added = {(t.pad_token, t.pad_token_id) for t in (first, second)}
     return first is second or (
-        first.get_vocab() == second.get_vocab()
+        first.get_vocab().items() ^ second.get_vocab().items() <= added
         and getattr(first, "chat_template", None) == getattr(second, "chat_template", None)
         and end_of_turn(first) == end_of_turn(second)
     )

@@ -38,6 +38,8 @@ class PPOConfig(PromptConfig):
             `mask` (not learned from), or `score` (terminal and scored as it is, for tasks of fixed length).
         normalise_on_reference: bring rewards of the first rollout, which the reference policy writes, to mean 0 and
             variance 1, and keep that gain and bias. Only for reward models; a function's numbers mean what they say.
+        reward_clip: a reward model's normalised scores beyond plus or minus this many standard deviations count as that many;
+            None clips nothing. A function's numbers are never clipped; one that outweighs its rollout is warned about.
         critic_body: `separate` (a model of its own) or `shared` (a value head on the policy's body: half the memory and
             half the training, while the two losses pull at the same weights).
         value_coefficient: what the value loss counts beside the policy's, where they share a body.
@@ -67,6 +69,7 @@ class PPOConfig(PromptConfig):
     missing_end_penalty: float = 1.0
     truncation: Literal["bootstrap", "mask", "score"] = "bootstrap"
     normalise_on_reference: bool = True
+    reward_clip: float | None = 10.0
     critic_body: Literal["separate", "shared"] = "separate"
     value_coefficient: float = 0.1
     actor: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(1e-6))
@@ -86,6 +89,8 @@ class PPOConfig(PromptConfig):
             raise ValueError("RLOO has no critic to bootstrap from: truncation must be mask or score")
         if not 1 <= self.minibatches <= self.batch_size or self.epochs < 1:
             raise ValueError("epochs must be 1 or more, and minibatches between 1 and batch_size")
+        if self.reward_clip is not None and not self.reward_clip > 0:
+            raise ValueError(f"reward_clip must be above 0, not {self.reward_clip}")
         if self.sampling.temperature <= 0:
             raise ValueError("rollouts need a temperature above 0")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from heedloop_trainer.nn.classifiers import sequence_classifier_from, value_model_from
 from heedloop_trainer.nn.distributed import World, shard
 from heedloop_trainer.nn.models import (
     Policy,
@@ -15,8 +16,8 @@ from heedloop_trainer.nn.models import (
     ValueModel,
     checkpoint_like,
     reference_policy,
-    sequence_classifier_from,
-    value_model_from,
+    trains_adapters,
+    with_lora,
 )
 from heedloop_trainer.nn.optimiser import Optimiser
 from heedloop_trainer.nn.sequences import same_vocabulary
@@ -68,6 +69,8 @@ def ppo_models(
     shared = config.estimator == "ppo" and config.critic_body == "shared"
     if config.estimator == "ppo" and not shared:
         made = _fresh_critic(policy, reward_model, tokenizer) if value_model is None else value_model
+        if trains_adapters(policy):
+            made = with_lora_like(made, policy, seed=config.seed)
         made = checkpoint_like(policy, made.to(next(policy.parameters()).device))
         critic = ValueModel(made, bfloat16=config.bfloat16)
     actor = (PolicyWithValues if shared else Policy)(policy, bfloat16=config.bfloat16)
@@ -82,9 +85,18 @@ def ppo_models(
     return Models(actor, critic, anchor, optimisers)
 
 
+def with_lora_like(model: nn.Module, policy: Any, *, seed: int) -> nn.Module:
+    """Adapters around a critic with the rank, scale and targets of the policy's."""
+    settings = policy.peft_config["default"]
+    targets = [] if isinstance(settings.target_modules, str) else sorted(settings.target_modules)
+    return with_lora(model, rank=settings.r, alpha=settings.lora_alpha, targets=targets, seed=seed)
+
+
 def _fresh_critic(policy: nn.Module, reward_model: RewardModel | None, tokenizer: Any) -> nn.Module:
     """A value model with a zero head, from the reward model where that reads the same tokens, else from the policy."""
     own = None if reward_model is None else reward_model.tokenizer
-    if reward_model is not None and own is not None and same_vocabulary(own, tokenizer):
-        return value_model_from(reward_model.model)
+    if reward_model is not None and own is not None and reward_model.causal:
+        size = reward_model.model.get_input_embeddings().weight.shape[0]
+        if same_vocabulary(own, tokenizer) and size >= len(tokenizer):
+            return value_model_from(reward_model.model)
     return sequence_classifier_from(policy, zero_head=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ from heedloop.schema import PromptRow
 from heedloop_trainer.generation.cached import Generation
 from heedloop_trainer.methods.reward_ensemble import RewardEnsemble
 from heedloop_trainer.nn.distributed import World
-from heedloop_trainer.nn.models import RewardModel
+from heedloop_trainer.nn.models import RewardModel, plain_model
 from heedloop_trainer.nn.optimiser import shared_groups
 from heedloop_trainer.nn.sequences import Encoder, TokenSequence, collate
 from heedloop_trainer.ppo.config import PPOConfig
@@ -43,6 +44,11 @@ class Response:
 RewardFunction = Callable[[Sequence[Response]], Sequence[float]]
 """A reward in Python: one finite number per response."""
 
+
+log = logging.getLogger(__name__)
+
+OUTLIER = 20.0
+"""A function's number this many typical distances from the median is warned about."""
 
 _PER_ROW = ("lengths", "ended", "final_values", "scores", "raw_scores", "disagreement")
 
@@ -130,6 +136,7 @@ class Scorer:
     Attributes:
         reward_model: its gain and bias are applied; where its tokenizer differs from the policy's, the text is read anew.
         gain, bias: a second normalisation, fitted on the reference policy's own answers.
+        clip: normalised scores of the reward model beyond this count as this; None clips nothing.
     """
 
     reward_model: RewardModel | None = None
@@ -139,6 +146,8 @@ class Scorer:
     max_tokens: int = 16_384
     gain: float = 1.0
     bias: float = 0.0
+    clip: float | None = None
+    _warned: set[str] = field(default_factory=set, repr=False)
 
     def __post_init__(self) -> None:
         if self.reward_model is None and self.reward_function is None:
@@ -158,13 +167,14 @@ class Scorer:
                 raw, spread = each.mean(0), each.std(0, unbiased=False)
             else:
                 raw = self.reward_model.score(read, max_tokens=self.max_tokens)
-        normalised = raw * self.gain + self.bias if self.reward_model is not None else raw
+        normalised = self.normalised(raw) if self.reward_model is not None else raw
         if self.reward_function is not None:
             own = torch.tensor([float(v) for v in self.reward_function(responses)])
             if len(own) != len(responses):
                 raise ValueError(
                     f"the reward function gave {len(own)} numbers for {len(responses)} responses"
                 )
+            self._warn_of_outliers(own)
             raw, normalised = raw + own, normalised + own
         if not torch.isfinite(normalised).all():
             bad = int((~torch.isfinite(normalised)).nonzero()[0])
@@ -173,11 +183,50 @@ class Scorer:
             )
         return Scores(normalised, raw, spread)
 
+    def _knows(self, sequences: Sequence[TokenSequence]) -> bool:
+        """False where a token has no embedding in the reward model: a pad that was added to the policy alone."""
+        if self.reward_model is None or self.encoder is None:
+            return True
+        size = plain_model(self.reward_model.model).get_input_embeddings().weight.shape[0]
+        return max(max(s.response_ids) for s in sequences) < size
+
+    def normalised(self, raw: torch.Tensor) -> torch.Tensor:
+        """A reward model's scores by the second gain and bias, clipped."""
+        scores = raw * self.gain + self.bias
+        if self.clip is None:
+            return scores
+        num_clipped = int((scores.abs() > self.clip).sum())
+        if num_clipped:
+            self._warn(
+                "%d rewards beyond %g standard deviations count as that many", num_clipped, float(self.clip)
+            )
+        return scores.clamp(-self.clip, self.clip)
+
+    def _warn_of_outliers(self, own: torch.Tensor) -> None:
+        """One number that outweighs all others would be nearly all that a rollout teaches."""
+        if len(own) < 4 or not torch.isfinite(own).all():
+            return
+        away = (own - own.median()).abs()
+        typical = max(1.0, float(away.median()))
+        if float(away.max()) > OUTLIER * typical and float(away.max()) > 0.5 * float(away.sum()):
+            self._warn(
+                "one reward (%g) lies %g times farther from the median than is typical: it outweighs its rollout",
+                float(own[away.argmax()]),
+                float(away.max()) / typical,
+            )
+
+    def _warn(self, text: str, *values: float) -> None:
+        if text not in self._warned:
+            log.warning(text, *values)
+            self._warned.add(text)
+
     def _reward_sequences(
         self, responses: Sequence[Response], sequences: Sequence[TokenSequence]
     ) -> Sequence[TokenSequence]:
-        if self.same_tokens or self.encoder is None:
+        if self.same_tokens and self._knows(sequences):
             return sequences
+        if self.encoder is None:
+            raise ValueError("the policy wrote a token that its reward model does not know")
         return self.encoder.sequences(
             [r.prompt.prompt for r in responses],
             [r.text for r in responses],

@@ -23,7 +23,7 @@ from heedloop_trainer.generation.cached import CachedGenerator, Generator
 from heedloop_trainer.methods.supervised import load_point, save_point
 from heedloop_trainer.nn.distributed import World, full_state
 from heedloop_trainer.nn.models import Policy, RewardModel, ValueModel, frozen_copy, stop_ids
-from heedloop_trainer.nn.optimiser import Sums, backward_sums, seeded_permutation
+from heedloop_trainer.nn.optimiser import Sums, backward_sums, check_finite, seeded_permutation
 from heedloop_trainer.nn.sequences import Encoder, collate, same_vocabulary
 from heedloop_trainer.ppo.advantages import Targets, make_targets
 from heedloop_trainer.ppo.config import PPOConfig
@@ -85,6 +85,7 @@ def train_ppo(
 
     Raises:
         ValueError: no prompts, no reward, or a reward that is not finite.
+        DivergenceError: a loss or a gradient is not finite.
     """
     if not prompts:
         raise ValueError("there are no prompts to answer")
@@ -159,10 +160,10 @@ def _scorer(
 ) -> Scorer:
     own = None if reward_model is None else reward_model.tokenizer
     same = own is None or same_vocabulary(own, tokenizer)
-    encoder = None if same or reward_model is None else reward_model.encoder()
+    encoder = None if own is None or reward_model is None else reward_model.encoder()
     if reward_model is not None:
         reward_model.eval().requires_grad_(False)
-    return Scorer(reward_model, reward_function, same, encoder, config.max_tokens)
+    return Scorer(reward_model, reward_function, same, encoder, config.max_tokens, clip=config.reward_clip)
 
 
 def _copy_weights(actor: Policy, writer: nn.Module) -> None:
@@ -207,7 +208,7 @@ def _normalise_on(rollout: Rollout, scorer: Scorer) -> None:
     if scorer.reward_function is not None or deviation < 1e-6:
         return
     scorer.gain, scorer.bias = 1.0 / deviation, -float(rollout.raw_scores.mean()) / deviation
-    rollout.scores = rollout.raw_scores * scorer.gain + scorer.bias
+    rollout.scores = scorer.normalised(rollout.raw_scores)
 
 
 # ------------------------------------------------------------------------------------------------- one rollout
@@ -253,7 +254,9 @@ def update(
 
     for part in _minibatches(config, rows, step):
         total = float(tokens[part].sum())
+        records = [rollout.responses[i].prompt for i in part]
         sums = gradients(part, total, lambda group: _policy_sums(config, rollout, targets, actor, group))
+        check_finite({"policy loss": sums["loss"]}, step, records)
         entry = {name: sums[name] / total for name in sums if name not in ("loss", "ratio_max")}
         entry |= {"policy_loss": sums["loss"], "ratio_max": sums["ratio_max"]}
         done.append(entry)
@@ -262,9 +265,12 @@ def update(
             stopped_early = True
             break
         entry["grad_norm"] = adam["actor"].step()
+        check_finite({"policy gradient's norm": entry["grad_norm"]}, step, records)
         if critic is not None:
             sums = gradients(part, total, lambda group: _value_sums(config, rollout, targets, critic, group))
+            check_finite({"value loss": sums["loss"]}, step, records)
             entry |= {"value_loss": sums["loss"], "value_grad_norm": adam["critic"].step()}
+            check_finite({"value gradient's norm": entry["value_grad_norm"]}, step, records)
     return describe_updates(done, num_steps=adam["actor"].num_steps, stopped_early=stopped_early)
 
 

@@ -36,6 +36,8 @@ def model_card(
     ]
     if run.evaluation.get("accuracy"):
         lines += ["", "## Held-out comparisons", "", accuracy_table(run.evaluation)]
+    if run.method == "reward":
+        lines += ["", "## How to read the score", "", *reading_lines()]
     lines += [
         "",
         "## Limits",
@@ -54,6 +56,23 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def reading_lines() -> list[str]:
+    """Three lines of Python that give a prompt's and an answer's reward as the trainer reads it."""
+    return [
+        "Higher is better; a reward is 0 on average over the training answers, with standard deviation 1. It compares answers to one",
+        "prompt and says nothing across prompts.",
+        "",
+        "```python",
+        "from heedloop_trainer.nn.models import load_reward_model",
+        'reward = load_reward_model("this folder")',
+        'print(reward.reward_of("the user\'s question", "an answer to it"))',
+        "```",
+        "",
+        "With transformers alone: the first logit of the prompt by the chat template, the answer and its end token; times `gain` plus",
+        "`bias`, which `heedloop_reward` in config.json holds.",
+    ]
 
 
 _REWARD_LIMITS = "A reward model is right only near the answers it was trained on; see the baselines above before using it."
