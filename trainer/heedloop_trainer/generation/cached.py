@@ -227,9 +227,8 @@ class CachedGenerator:
                 break
             kept = writing.compact()
             if kept is not None:
-                cache.reorder_cache(
-                    kept
-                )  # of every kind of layer; `batch_select_indices` forgets recurrent states
+                # Every kind of layer knows this; `batch_select_indices` forgets recurrent states.
+                cache.reorder_cache(kept)
                 tokens = tokens[kept]
             ids, positions, mask = writing.next_inputs(tokens)
         return writing.results()
