@@ -354,6 +354,9 @@ def test_drift_is_seen_where_it_was_planted_and_only_there(place):
     assert fallen["baseline"]["estimate"] > 0.6
     assert _get(place, "drift", tag="shipping")["state"] in ("ok", "warning")
     assert _get(place, "drift", model="no such model") is None
+    errors = _get(place, "drift", metric="errors")
+    assert errors["baseline"]["estimate"] == pytest.approx(1 / 50)
+    assert errors["state"] == "ok"
 
 
 @pytest.mark.parametrize(
