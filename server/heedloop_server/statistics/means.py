@@ -63,8 +63,8 @@ def mean_of_counts(
         share = wilson(counts.get(high, 0), n, level=level)
         if share is None:
             return None
-        ends = (low + e * (high - low) for e in (share.estimate, share.low, share.high))
-        return Interval(*ends, n, "wilson", level)
+        estimate, lower, upper = (low + e * (high - low) for e in (share.estimate, share.low, share.high))
+        return Interval(estimate, lower, upper, n, "wilson", level)
     if n <= _MANY:
         values = np.repeat(list(counts), list(counts.values()))
         return bootstrap_mean(values, scale=scale, num_samples=1000, level=level)
