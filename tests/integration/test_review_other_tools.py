@@ -282,7 +282,7 @@ def test_what_is_changed_in_label_studio_counts(world: World, queue: str, label_
     task = next(t for t in tasks if "answers" not in t["data"] or not t["data"]["answer_2"])
     changed = next(a for a in task["annotations"] if not a["was_cancelled"])
     result = [
-        r | {"value": {"rating": 6 - r["value"]["rating"]}} if r["type"] == "rating" else r
+        r | {"value": {"rating": 1 if r["value"]["rating"] > 1 else 5}} if r["type"] == "rating" else r
         for r in changed["result"]
     ]
     label_studio.ask("PATCH", f"annotations/{changed['id']}/", {"result": result})
@@ -297,7 +297,7 @@ def test_what_is_changed_in_label_studio_counts(world: World, queue: str, label_
     said = {j["annotator"]: j["answers"] for j in item["judgements"]}
     name = next(a for a in stored if a != "lead")
     original = next(j for j in task["meta"]["heedloop"]["judgements"] if j["annotator"] == name)
-    assert said[name]["accuracy"] == 6 - original["answers"]["accuracy"]
+    assert said[name]["accuracy"] == (1 if original["answers"]["accuracy"] > 1 else 5)
     assert said[name]["parts"] == original["answers"]["parts"], "severity and comments stay"
 
 
@@ -308,7 +308,7 @@ def test_as_predictions_label_studio_takes_them(world: World, queue: str, label_
     label_studio.ask("POST", f"{project}/import", entries)
     tasks = label_studio.ask("GET", f"{project}/export", exportType="JSON", download_all_tasks="true")
     found = label_studio.ask("GET", "predictions/", project=project.split("/")[1])
-    assert {p["model_version"] for p in found} == set(PEOPLE)
+    assert {p["model_version"] for p in found} >= set(PEOPLE)
     assert all(not t["annotations"] for t in tasks)
 
 
