@@ -1,6 +1,6 @@
 """Log files that a crash, a disk or a hand has damaged: the server starts, what is whole is stored once, the ledger balances."""
 
-import struct
+import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -19,46 +19,49 @@ def _truncate(data: bytearray, starts: list[int]) -> None:
     del data[starts[-1] + 40 :]
 
 
-def _flip_a_bit(data: bytearray, starts: list[int]) -> None:
-    data[starts[2] + 60] ^= 0x10
-
-
-def _flip_a_length(data: bytearray, starts: list[int]) -> None:
-    data[starts[4] + 2] ^= 0x40
-
-
 def _zeroes(data: bytearray, starts: list[int]) -> None:
     data += bytes(5_000)
 
 
-def _records(data: bytes) -> list[int]:
-    """Where each record starts: length u32, crc32 u32, body."""
-    starts, at = [], 0
-    while at < len(data):
-        starts.append(at)
-        at += 8 + struct.unpack_from("<I", data, at)[0]
-    return starts
+def _flip(*places: tuple[int, int]) -> Damage:
+    """Flips a bit of some records: (record, offset in it)."""
+
+    def damage(data: bytearray, starts: list[int]) -> None:
+        for record, offset in places:
+            data[starts[record] + offset] ^= 0x40
+
+    return damage
 
 
-@pytest.mark.parametrize(
-    ("damage", "lost"),
-    [(_truncate, 4), (_flip_a_bit, 2), (_flip_a_length, 4), (_zeroes, None)],
-    ids=lambda d: getattr(d, "__name__", ""),
-)
-def test_only_the_damaged_record_is_lost(tmp_path: Path, damage: Damage, lost: int | None) -> None:
+MARKER, LENGTH, CRC, HEAD_CRC, BODY = 3, 10, 13, 17, 90
+CASES = [
+    pytest.param(_truncate, {4}, 0, id="a torn end was never answered"),
+    pytest.param(_zeroes, set(), 0, id="zeroes behind"),
+    pytest.param(_flip((2, BODY)), {2}, 1, id="a body"),
+    pytest.param(_flip((2, LENGTH)), {2}, 1, id="a length"),
+    pytest.param(_flip((2, CRC)), {2}, 1, id="a checksum"),
+    pytest.param(_flip((0, HEAD_CRC)), {0}, 1, id="the first head's checksum"),
+    pytest.param(_flip((4, LENGTH)), {4}, 1, id="the last length"),
+    pytest.param(_flip((1, LENGTH), (2, BODY), (3, HEAD_CRC)), {1, 2, 3}, 3, id="three in a row"),
+    pytest.param(_flip((0, MARKER), (4, BODY)), {0, 4}, 2, id="a marker and the last body"),
+]
+
+
+@pytest.mark.parametrize(("damage", "lost", "counted"), CASES)
+def test_only_the_damaged_records_are_lost_and_counted(
+    tmp_path: Path, damage: Damage, lost: set[int], counted: int
+) -> None:
     server = ForkedServer(tmp_path, env={"HEEDLOOP_SEAL_AFTER_S": "60"}).start()
     traces = [uuid.uuid4().hex for _ in range(NUM)]
     for trace_id in traces:
         body = traces_request([span(trace_id=trace_id)], scope="heedloop").SerializeToString()
         headers = {**server.headers(), "Content-Type": "application/x-protobuf"}
-        assert (
-            requests.post(server.url + "/v1/traces", data=body, headers=headers, timeout=10).status_code
-            == 200
-        )
+        answer = requests.post(server.url + "/v1/traces", data=body, headers=headers, timeout=10)
+        assert answer.status_code == 200
     server.kill()
     (log,) = (tmp_path / "data" / "log").glob("*.log")
-    data = bytearray(log.read_bytes())
-    starts = _records(data)
+    marker, data = bytes.fromhex(log.stem.partition("-")[2]), bytearray(log.read_bytes())
+    starts = [m.start() for m in re.finditer(re.escape(marker), bytes(data))]
     assert len(starts) == NUM
     damage(data, starts)
     log.write_bytes(data)
@@ -69,8 +72,8 @@ def test_only_the_damaged_record_is_lost(tmp_path: Path, damage: Damage, lost: i
         lambda: (led := client.ledger()) and not led["pending"] and led, what="the log to be empty"
     )
     stored = sorted(c["trace_id"] for c in client.iter_calls())
-    assert stored == sorted(t for i, t in enumerate(traces) if i != lost)
-    assert ledger["received"] == ledger["stored"] == len(stored)
-    if damage is not _flip_a_bit:
-        assert list((tmp_path / "data" / "log" / "damaged").iterdir())
+    assert stored == sorted(t for i, t in enumerate(traces) if i not in lost)
+    assert (ledger["stored"], ledger["received"]) == (len(stored), len(stored) + counted)
+    assert ledger["rejected_reasons"].get("damaged", 0) == counted
+    assert list((tmp_path / "data/log/quarantine").glob("*.bin"))
     assert server.stop() == 0

@@ -108,7 +108,7 @@ def _plant(server: ServerProcess, word: str, user: str) -> tuple[str, str]:
     client.create_snapshot(f"with {uuid.uuid4().hex}")
     _review(client, word, trace_id, span_id)
     client.quality_by("metadata.mail")
-    aside = server.folder / "data/log/refused"
+    aside = server.folder / "data/log/quarantine"
     aside.mkdir(parents=True, exist_ok=True)
     (aside / "1.pb").write_bytes(traces_request(spans).SerializeToString())
     (aside / "2.pb").write_bytes(traces_request([span(answer="somebody else")]).SerializeToString())
@@ -160,7 +160,7 @@ def test_nothing_of_an_erased_person_is_left_in_any_byte(server: ServerProcess) 
         "spans", "contents", "feedback", "feedback_history", "snapshot_rows", "review_items", "review_assignments",
     }  # fmt: skip
     assert (set(receipt["left"].values()), receipt["num_files"]) == ({0}, 1)
-    assert len(list((data / "log/refused").iterdir())) == 1
+    assert len(list((data / "log/quarantine").iterdir())) == 1
     path = f"/v1/erasures/{receipt['erasure_id']}"
     checked = wait_for(
         lambda: (c := client._get(path))["done"] and c, what="the parts to leave the disk", timeout_s=90

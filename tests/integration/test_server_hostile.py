@@ -33,7 +33,9 @@ def server(
     yield one
     ledger = _settled(one)
     assert "not_normalised" not in ledger["rejected_reasons"], ledger
-    assert not (folder / "data/log/refused").exists() or not list((folder / "data/log/refused").iterdir())
+    assert not (folder / "data/log/quarantine").exists() or not list(
+        (folder / "data/log/quarantine").iterdir()
+    )
     assert one.stop() == 0
     if shim:
         shim.stop()

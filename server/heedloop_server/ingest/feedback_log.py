@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import threading
 import time
 from collections import Counter, defaultdict
@@ -29,11 +30,13 @@ from heedloop.schema import Feedback, format_time, from_json, parse_time, to_jso
 from heedloop_server.errors import Unavailable
 from heedloop_server.ingest.bloom_filter import Seen, digest
 from heedloop_server.ingest.feedback_writer import FeedbackDesk, Outcome, StoreRefuses, traces_of
-from heedloop_server.ingest.log import RequestLog, Segment, read_segment
+from heedloop_server.ingest.log import RequestLog
+from heedloop_server.ingest.quarantine import Quarantine
+from heedloop_server.ingest.segments import Segment, damage_in, read_segment
 from heedloop_server.store.connection import Store
 from heedloop_server.store.known_ids import seen_names
 
-__all__ = ["FeedbackLog"]
+__all__ = ["FeedbackLog", "is_lasting", "quarantine_feedback"]
 
 log = logging.getLogger("heedloop.feedback")
 
@@ -43,6 +46,7 @@ _BACKLOG_BYTES = 16 << 20
 """Bytes waiting for the desk from which posts wait for it too."""
 _SETTLE_S = 60.0
 """Seconds that a post waits for the store at most."""
+_PROJECT = re.compile(rb'\{"project": "([^"\\]+)"')
 _MAX_LATE = 20_000
 """Entries that wait behind the log, above which more are refused."""
 
@@ -77,13 +81,20 @@ class FeedbackLog:
 
     Args:
         folder: of the log; belongs to this process.
+        quarantine: for what was answered and cannot be stored after all; one in `folder` where none is given.
         on_refused: told (project, reason -> count) of what was answered and cannot be stored after all.
     """
 
     def __init__(
-        self, desk: FeedbackDesk, folder: Path, *, on_refused: Callable[[str, Counter[str]], None]
+        self,
+        desk: FeedbackDesk,
+        folder: Path,
+        *,
+        on_refused: Callable[[str, Counter[str]], None],
+        quarantine: Quarantine | None = None,
     ) -> None:
         self._desk = desk
+        self._quarantine = quarantine or Quarantine(folder)
         self._folder = folder
         self._on_refused = on_refused
         self._seen = Seen()
@@ -91,14 +102,20 @@ class FeedbackLog:
         self._writing: set[Future[list[Outcome]]] = set()
         self._num_late = 0
         self._hands = ThreadPoolExecutor(8, thread_name_prefix="feedback-late")
-        self.log = RequestLog(folder, self._load, seal_after_s=0.0, max_backlog_bytes=_BACKLOG_BYTES)
+        self.log = RequestLog(
+            folder,
+            self._load,
+            quarantine=self._quarantine,
+            seal_after_s=0.0,
+            max_backlog_bytes=_BACKLOG_BYTES,
+        )
 
     def start(self, store: Store) -> None:
         """Learn what the store and the log hold, store what a crash left, and take posts."""
         for names in seen_names(store):
             self._seen.add_all(names)
         for path in sorted(self._folder.glob("*.log")):
-            for post in self._read(path):
+            for post in self._read(path, defaultdict(Counter)):
                 ids = [f.identity(post.project) for f in post.entries]
                 for name in _names(post.project, post.entries, ids):
                     self._seen.add(name)
@@ -185,7 +202,7 @@ class FeedbackLog:
     def _load(self, segment: Segment) -> None:
         """Store a segment's feedback; again after a crash, when the desk knows what it has already."""
         refused: dict[str, Counter[str]] = defaultdict(Counter)
-        for some in _groups(self._read(segment.path)):
+        for some in _groups(self._read(segment.path, refused)):
             waiting = [
                 self._desk.submit(p.project, p.entries, key_id=p.key_id, received_at=p.received_at)
                 for p in some
@@ -194,28 +211,30 @@ class FeedbackLog:
                 try:
                     outcomes = done.result()
                 except Exception as err:
-                    if not _is_lasting(err):
+                    if not is_lasting(err):
                         raise
                     outcomes = self._one_by_one(post, refused[post.project])
                 refused[post.project]["erased"] += sum(o.status == "erased" for o in outcomes)
+        refused.pop("", None)
         for project, counts in refused.items():  # at the end: what fails half-way is loaded and counted again
             if counts.total():
                 self._on_refused(project, +counts)
 
-    def _read(self, path: Path) -> Iterator[_Post]:
-        """The posts of a segment; one that this version cannot read is kept aside and holds nothing up."""
+    def _read(self, path: Path, refused: dict[str, Counter[str]]) -> Iterator[_Post]:
+        """The posts of a segment; one that this version cannot read goes into quarantine and holds nothing up."""
         for body in read_segment(path):
             try:
                 yield _Post.of(body)
-            except (ValueError, KeyError, TypeError):
-                kept = self._set_aside(hashlib.sha256(body).hexdigest()[:32], body)
-                log.exception("a record of %s cannot be read; kept in %s", path.name, kept)
-
-    def _set_aside(self, name: str, body: bytes) -> Path:
-        folder = self._folder / "refused"
-        folder.mkdir(exist_ok=True)
-        (folder / f"{name}.json").write_bytes(body)
-        return folder
+            except (ValueError, KeyError, TypeError) as err:
+                project = _project_in(body)
+                name = hashlib.sha256(body).hexdigest()[:32]
+                self._quarantine.keep(
+                    f"{name}.json", body, project=project, reason="unreadable", error=repr(err)
+                )
+                refused[project]["unreadable"] += 1
+        for piece in damage_in(path):
+            if piece.state == "damaged" and (project := _project_in(piece.body)):
+                refused[project]["damaged"] += 1
 
     def _one_by_one(self, post: _Post, refused: Counter[str]) -> list[Outcome]:
         """Store what the store takes of a post, and keep the rest aside for a person."""
@@ -225,22 +244,31 @@ class FeedbackLog:
             try:
                 outcomes += done.result()
             except Exception as err:
-                if not _is_lasting(err):
+                if not is_lasting(err):
                     raise
-                kept = self._set_aside(
-                    str(entry.identity(post.project)),
-                    _Post(post.project, post.key_id, post.received_at, [entry]).packed(),
-                )
-                log.exception(
-                    "feedback of project %s is refused by the store; kept in %s", post.project, kept
-                )
+                quarantine_feedback(self._quarantine, post.project, entry, err, key_id=post.key_id)
                 refused["not_stored"] += 1
         return outcomes
 
 
-def _is_lasting(err: Exception) -> bool:
+def is_lasting(err: Exception) -> bool:
     """True where trying again is of no use: the store refuses it, or our own code fails at it. It must not hold up what comes after."""
     return isinstance(err, (StoreRefuses, ValueError, TypeError, LookupError, ArithmeticError))
+
+
+def quarantine_feedback(
+    quarantine: Quarantine, project: str, entry: Feedback, err: Exception, *, key_id: str = "otlp"
+) -> None:
+    """Keep one feedback that cannot be stored."""
+    content = _Post(project, key_id, utc_now(), [entry]).packed()
+    name = f"{entry.identity(project)}.json"
+    quarantine.keep(name, content, project=project, reason="not_stored", error=repr(err))
+
+
+def _project_in(body: bytes) -> str:
+    """The project of a post that cannot be read; empty where its bytes do not tell."""
+    match = _PROJECT.match(body)
+    return match[1].decode("utf-8", "replace") if match else ""
 
 
 def _names(project: str, entries: Iterable[Feedback], ids: Iterable[UUID]) -> list[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import threading
@@ -14,11 +15,13 @@ from pathlib import Path
 
 from heedloop.schema import Feedback
 from heedloop_server.errors import ServerError
-from heedloop_server.ingest.feedback_log import FeedbackLog
+from heedloop_server.ingest.feedback_log import FeedbackLog, is_lasting, quarantine_feedback
 from heedloop_server.ingest.feedback_writer import FeedbackDesk, Outcome
 from heedloop_server.ingest.loader import SpanLoader
-from heedloop_server.ingest.log import RequestLog, Segment, read_segment
+from heedloop_server.ingest.log import RequestLog
+from heedloop_server.ingest.quarantine import Quarantine
 from heedloop_server.ingest.record import LoggedRequest, pack, unpack
+from heedloop_server.ingest.segments import Segment, read_segment
 from heedloop_server.settings import Settings
 from heedloop_server.store.admin.ledger import Tally, insert_tallies, read_feedback_tally, read_tally
 from heedloop_server.store.admin.retention import drop_old_calls
@@ -65,9 +68,15 @@ class Intake:
         self._settings = settings
         self._housekeeping = housekeeping
         self.server_id = _server_id(settings.data)
+        self._quarantine = Quarantine(settings.log_folder)
         self.desk = FeedbackDesk(store)
         self.feedback_log = (
-            FeedbackLog(self.desk, settings.log_folder / "feedback", on_refused=self.count_feedback)
+            FeedbackLog(
+                self.desk,
+                settings.log_folder / "feedback",
+                quarantine=self._quarantine,
+                on_refused=self.count_feedback,
+            )
             if store.is_embedded or any((settings.log_folder / "feedback").glob("*.log"))
             else None
         )
@@ -75,7 +84,7 @@ class Intake:
         self._loader = SpanLoader(
             store,
             server_id=self.server_id,
-            dead=settings.log_folder / "refused",
+            quarantine=self._quarantine,
             on_feedback=self._take_feedback,
             on_names=self.desk.bind,
             engine_from_spans=settings.engine_from_spans,
@@ -191,13 +200,13 @@ class Intake:
         return self.feedback_log is None or self.feedback_log.settle(timeout_s)
 
     def count_feedback(self, project: str, outcomes: Counter[str]) -> None:
-        """Add what was not stored to the feedback ledger: `duplicate`, `rejected` (wrong), `erased` and `not_stored`; what was stored is counted where it is."""
+        """Add what was not stored to the feedback ledger: `duplicate`, `rejected` (wrong), `erased`, and what is in quarantine; what was stored is counted where it is."""
         num_duplicate = outcomes["duplicate"]
         tally = Tally(received=num_duplicate, duplicate=num_duplicate)
         for reason, num in (
             ("invalid", outcomes["rejected"]),
             ("erased", outcomes["erased"]),
-            ("not_stored", outcomes["not_stored"]),
+            *((n, outcomes[n]) for n in ("not_stored", "unreadable", "damaged")),
         ):
             if num:
                 tally.reject(reason, num)
@@ -230,7 +239,18 @@ class Intake:
 
     def _take_feedback(self, project: str, given: list[Feedback]) -> None:
         """Feedback that came inside spans or logs; waits, so that a segment is done only when its feedback is stored too."""
-        outcomes = self.take(project, given, key_id="otlp").result()
+        try:
+            outcomes = self.take(project, given, key_id="otlp").result()
+        except Exception as err:
+            if not is_lasting(err):
+                raise
+            if len(given) > 1:
+                for one in given:
+                    self._take_feedback(project, [one])
+                return
+            quarantine_feedback(self._quarantine, project, given[0], err)
+            self.count_feedback(project, Counter(not_stored=1))
+            return
         self.count_feedback(project, Counter(o.status for o in outcomes))
 
     def _flush_tallies(self) -> None:
@@ -274,8 +294,9 @@ def _received(request: LoggedRequest) -> int:
 def _counts(path: Path) -> Counter[str]:
     counts: Counter[str] = Counter()
     for body in read_segment(path):
-        request = unpack(body)
-        counts[request.project] += _received(request)
+        with contextlib.suppress(Exception):  # the loader quarantines what cannot be read
+            request = unpack(body)
+            counts[request.project] += _received(request)
     return counts
 
 

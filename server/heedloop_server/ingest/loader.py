@@ -9,21 +9,27 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from pathlib import Path
-
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from heedloop.schema import Call, Feedback
-from heedloop_server.ingest.log import Segment, read_segment
-from heedloop_server.ingest.record import LOGS, TRACES, LoggedRequest, unpack
+from heedloop_server.errors import Unavailable
+from heedloop_server.ingest.quarantine import Quarantine
+from heedloop_server.ingest.record import LOGS, TRACES, LoggedRequest, halves, lost_with, parsed, unpack
+from heedloop_server.ingest.segments import Segment, damage_in, read_segment
 from heedloop_server.normalise import LogContent, normalise_logs, normalise_traces
 from heedloop_server.store.admin.erasure import erased_among
+from heedloop_server.store.admin.keys import list_projects
 from heedloop_server.store.admin.ledger import Tally, insert_tallies
-from heedloop_server.store.connection import Store, StoreError
+from heedloop_server.store.connection import Store, StoreError, StoreOverloaded
 from heedloop_server.store.joins import Arrived, insert_contents, settle
 from heedloop_server.store.simple_spans import SimpleRequest, Staged, Staging
-from heedloop_server.store.spans import calls_to_arrow, known_spans
+from heedloop_server.store.spans import (
+    SENT_START,
+    calls_to_arrow,
+    in_range,
+    known_at_any_time,
+    known_spans,
+    takes_spans,
+)
 
 __all__ = ["SpanLoader"]
 
@@ -31,6 +37,11 @@ log = logging.getLogger("heedloop.loader")
 
 PIECE_BYTES = 16 << 20
 """Request bytes that are decoded and inserted at once: bounds memory, and the work that is done again after a crash."""
+
+MAX_MONTHS = 100
+"""Months that one insert may touch: each is a partition, and the engine refuses more."""
+_ATTEMPTS = 5
+"""How often a single record is tried, seconds apart, where the store says that it could take it later."""
 
 Entry = tuple[str, Call, datetime]
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -42,6 +53,7 @@ class _Piece:
 
     Attributes:
         until: when the last request of the segment arrived.
+        careful: build the row of every call on its own, to find the one that cannot be built.
         arrived: what Python decoded, by project.
         feedback: what the requests said about calls, by project.
         decoded: places of the requests with spans that Python decoded.
@@ -49,8 +61,9 @@ class _Piece:
 
     token: str
     requests: list[LoggedRequest]
-    tallies: dict[str, Tally]
     until: datetime
+    careful: bool = False
+    tallies: dict[str, Tally] = field(default_factory=dict[str, Tally])
     arrived: dict[str, Arrived] = field(default_factory=dict[str, Arrived])
     feedback: dict[str, list[Feedback]] = field(default_factory=dict[str, list[Feedback]])
     decoded: set[int] = field(default_factory=set[int])
@@ -65,7 +78,7 @@ class SpanLoader:
 
     Args:
         server_id: names this server's log in insert tokens and in the ledger.
-        dead: folder for requests that cannot be stored whatever we do.
+        quarantine: for records that cannot be stored whatever we do.
         on_feedback: takes the feedback that spans carry (project, feedback).
         on_names: told of a project whose spans are now in the store, with what gives their trace and response ids, to bind
             feedback that came before them.
@@ -77,14 +90,15 @@ class SpanLoader:
         store: Store,
         *,
         server_id: str,
-        dead: Path,
+        quarantine: Quarantine,
         on_feedback: Callable[[str, list[Feedback]], None],
         on_names: Callable[[str, Callable[[], set[str]]], None],
         engine_from_spans: int = 1_000,
     ) -> None:
         self._store = store
         self._server_id = server_id
-        self._dead = dead
+        self._quarantine = quarantine
+        self._attempts = (0, 0)
         self._on_feedback = on_feedback
         self._on_names = on_names
         self._engine_from_spans = engine_from_spans
@@ -96,24 +110,99 @@ class SpanLoader:
         Raises:
             Unavailable: the store is away; call again.
         """
+        number, attempts = self._attempts
+        self._attempts = (segment.number, attempts + 1 if number == segment.number else 1)
         tallies: dict[str, Tally] = {}
-        logged = [unpack(body) for body in read_segment(segment.path)]
+        logged = self._read(segment, tallies)
         until = max((r.received_at for r in logged), default=_EPOCH)
         pieces = [
-            _Piece(f"{self._server_id}/{segment.number}/{first}", requests, tallies, until)
+            _Piece(f"{self._server_id}/{segment.number}/{first}", requests, until)
             for first, requests in _pieces(logged)
         ]
         staging = self._begin(pieces[0]) if pieces else None
         for number, piece in enumerate(pieces):
             ahead = self._begin(pieces[number + 1]) if number + 1 < len(pieces) else None
             try:
-                self._load_piece(piece, staging)
+                self._load_or_halve(piece, staging, tallies)
             except BaseException:
                 if ahead is not None:
                     ahead.discard()
                 raise
             staging = ahead
         return tallies
+
+    def _read(self, segment: Segment, tallies: dict[str, Tally]) -> list[LoggedRequest]:
+        """A segment's requests; what cannot be read of it is counted where its bytes tell whose it was."""
+        logged: list[LoggedRequest] = []
+        for place, body in enumerate(read_segment(segment.path)):
+            try:
+                logged.append(unpack(body))
+            except Exception as err:  # noqa: BLE001  # such as one that a newer version wrote
+                name = f"{segment.number:012d}-{place}.bin"
+                self._quarantine.keep(name, body, project="", reason="unreadable", error=repr(err))
+        for piece in damage_in(segment.path):
+            if piece.state == "damaged":
+                self._count_damaged(piece.body, tallies)
+        return logged
+
+    def _count_damaged(self, body: bytes, tallies: dict[str, Tally]) -> None:
+        try:
+            project, num = lost_with(body)
+        except ValueError:
+            return
+        if project in list_projects(self._store):
+            tallies.setdefault(project, Tally()).reject("damaged", num)
+
+    def _load_or_halve(self, piece: _Piece, staging: Staging | None, tallies: dict[str, Tally]) -> None:
+        """Load a piece; where that fails although the store takes other spans, halve it until the record that fails is found.
+
+        Raises:
+            Unavailable, StoreError, OSError: it fails for everybody; call again.
+        """
+        try:
+            self._load_piece(piece, staging)
+        except OSError:  # our own disk
+            raise
+        except Exception as err:
+            log.warning("piece %s cannot be loaded as a whole: %s", piece.token, err, exc_info=err)
+            if isinstance(err, (StoreError, Unavailable)):
+                if not (_is_answer(err) and takes_spans(self._store)):
+                    raise
+            elif not piece.careful:
+                again = _Piece(piece.token, piece.requests, piece.until, careful=True)
+                self._load_or_halve(again, None, tallies)
+                return
+            parts = _halved(piece)
+            for part in parts:
+                self._load_or_halve(part, None, tallies)
+            if not parts:
+                self._give_up(piece, err, tallies)
+            return
+        for project, tally in piece.tallies.items():
+            tallies.setdefault(project, Tally()).add(tally)
+
+    def _give_up(self, piece: _Piece, err: Exception, tallies: dict[str, Tally]) -> None:
+        """Quarantine the one record of a piece."""
+        if isinstance(err, Unavailable) and self._attempts[1] < _ATTEMPTS:
+            raise err
+        (request,) = piece.requests
+        tally = tallies.setdefault(request.project, Tally())
+        for reason, count in request.rejected.items():
+            tally.reject(reason, count)
+        self._reject(request, err, tally)
+
+    def _reject(self, request: LoggedRequest, err: Exception, tally: Tally) -> None:
+        refused = isinstance(err, (StoreError, Unavailable))
+        reason = "not_stored" if refused else "not_normalised"
+        digest = hashlib.blake2b(request.payload, digest_size=6).hexdigest()
+        self._quarantine.keep(
+            f"{request.received_us}-{digest}.pb",
+            request.payload,
+            project=request.project,
+            reason=reason,
+            error=str(err) if refused else repr(err),
+        )
+        tally.reject(reason, max(1, request.num_accepted))
 
     def _begin(self, piece: _Piece) -> Staging | None:
         """Let the engine begin to read a piece, where it is large enough and the engine can."""
@@ -126,7 +215,7 @@ class SpanLoader:
         given = [
             SimpleRequest(i, r.project, r.received_us, r.num_accepted, r.payload) for i, r in spans.items()
         ]
-        return Staging(self._hand, self._store, self._dead.parent, given)
+        return Staging(self._hand, self._store, self._quarantine.folder.parent, given)
 
     def enter(self, segment: Segment, tallies: dict[str, Tally]) -> None:
         """Write a loaded segment into the ledger; writing it again changes nothing."""
@@ -174,7 +263,7 @@ class SpanLoader:
                 staged.insert(piece.token)
                 counted = staged.count()
                 for project in counted:
-                    self._on_names(project, functools.partial(staged.names, project))
+                    self._bind(project, functools.partial(staged.names, project))
         except (StoreError, OSError) as err:
             log.warning("the engine does not take piece %s, Python does: %s", piece.token, err)
             return {i: r for i, r in spans.items() if i not in piece.decoded}
@@ -210,29 +299,25 @@ class SpanLoader:
                 self._on_feedback(project, given)
         for project, parts in piece.arrived.items():
             if parts.calls:
-                self._on_names(project, functools.partial(_names, parts.calls))
+                self._bind(project, functools.partial(_names, parts.calls))
 
     def _decode(self, request: LoggedRequest, piece: _Piece) -> None:
-        at = request.received_at
-        arrived = piece.arrived.setdefault(request.project, Arrived())
-        feedback = piece.feedback.setdefault(request.project, [])
+        """Decode a request; of one that fails only the spans or log records that do are left out."""
         try:
-            if request.signal == TRACES:
-                traces = normalise_traces(ExportTraceServiceRequest.FromString(request.payload))
-                arrived.calls += [(call, at) for call in traces.calls]
-                feedback += traces.feedback
-            else:
-                for said in normalise_logs(ExportLogsServiceRequest.FromString(request.payload)):
-                    if isinstance(said, LogContent):
-                        arrived.contents.append(said)
-                    else:
-                        feedback.append(said)
-        except Exception:  # one client's odd request must not stop everybody's: it is kept aside and counted
-            log.exception(
-                "a request of project %s cannot be normalised; kept in %s", request.project, self._dead
-            )
-            self._bury(request)
-            piece.tallies[request.project].reject("not_normalised", request.num_accepted)
+            calls, contents, feedback = _normalised(request)
+            if piece.careful:
+                calls_to_arrow((request.project, c, request.received_at) for c in calls)
+        except Exception as err:  # noqa: BLE001  # one client's odd record must not stop everybody's
+            parts = _halves_or_none(request)
+            for part in parts:
+                self._decode(part, piece)
+            if not parts:
+                self._reject(request, err, piece.tallies.setdefault(request.project, Tally()))
+            return
+        arrived = piece.arrived.setdefault(request.project, Arrived())
+        arrived.calls += [(in_range(call, request.received_at), request.received_at) for call in calls]
+        arrived.contents += contents
+        piece.feedback.setdefault(request.project, []).extend(feedback)
 
     def _refuse_erased(self, project: str, parts: Arrived, tally: Tally) -> None:
         """Spans of erased traces that come late stay out: a queue somewhere must not undo an erasure."""
@@ -244,30 +329,79 @@ class SpanLoader:
             parts.calls = kept
 
     def _insert(self, token: str, entries: list[Entry]) -> None:
-        """Insert; where the store refuses the block, halve it until the one bad call is found, and keep that aside."""
-        try:
-            self._store.insert_arrow("spans", calls_to_arrow(entries), token=token)
-        except StoreError:
-            if len(entries) == 1:
-                log.exception("a call of project %s is refused by the store", entries[0][0])
-                self._dead.mkdir(parents=True, exist_ok=True)
-                (self._dead / f"{entries[0][1].trace_id}-{entries[0][1].span_id}.txt").write_text(
-                    repr(entries[0])
-                )
-                return
-            half = len(entries) // 2
-            self._insert(token + "a", entries[:half])
-            self._insert(token + "b", entries[half:])
+        """Insert, in blocks of at most `MAX_MONTHS` months."""
+        for number, block in enumerate(_by_months(entries)):
+            self._store.insert_arrow(
+                "spans", calls_to_arrow(block), token=f"{token}/{number}" if number else token
+            )
 
     def _known(
         self, project: str, calls: list[tuple[Call, datetime]]
     ) -> dict[tuple[bytes, bytes], set[datetime]]:
+        """When the calls that are stored already arrived; those whose start was out of range are looked for at any time."""
         keys = [(c.start_time, bytes.fromhex(c.trace_id), bytes.fromhex(c.span_id)) for c, _ in calls]
-        return known_spans(self._store.project(project), keys)
+        moved = [k for k, (c, _) in zip(keys, calls, strict=True) if SENT_START in c.attributes]
+        view = self._store.project(project)
+        known = known_spans(view, keys)
+        return known | known_at_any_time(view, moved) if moved else known
 
-    def _bury(self, request: LoggedRequest) -> None:
-        self._dead.mkdir(parents=True, exist_ok=True)
-        (self._dead / f"{request.received_us}.pb").write_bytes(request.payload)
+    def _bind(self, project: str, names: Callable[[], set[str]]) -> None:
+        """Tell of spans in the store; what fails there is no fault of theirs, and the next sweep binds what was missed."""
+        try:
+            self._on_names(project, names)
+        except Exception as err:  # noqa: BLE001
+            log.warning("feedback of project %s is not bound yet: %s", project, err)
+
+
+def _is_answer(err: StoreError | Unavailable) -> bool:
+    """True where the store said no, rather than nothing at all."""
+    return isinstance(err, (StoreError, StoreOverloaded))
+
+
+def _halved(piece: _Piece) -> list[_Piece]:
+    """The piece as two, by requests or within its only one; none where it is a single record."""
+    requests = piece.requests
+    middle = len(requests) // 2
+    parts = [requests[:middle], requests[middle:]] if middle else [[h] for h in _halves_or_none(requests[0])]
+    return [
+        _Piece(f"{piece.token}{side}", part, piece.until, careful=piece.careful)
+        for side, part in zip("ab", parts, strict=False)
+    ]
+
+
+def _halves_or_none(request: LoggedRequest) -> list[LoggedRequest]:
+    try:
+        return halves(request)
+    except Exception:  # noqa: BLE001  # its payload is no request
+        return []
+
+
+def _normalised(request: LoggedRequest) -> tuple[list[Call], list[LogContent], list[Feedback]]:
+    """The calls, the content of calls and the feedback in a request."""
+    if request.signal == TRACES:
+        traces = normalise_traces(parsed(request))
+        return traces.calls, [], traces.feedback
+    records = normalise_logs(parsed(request))
+    contents = [r for r in records if isinstance(r, LogContent)]
+    return [], contents, [r for r in records if isinstance(r, Feedback)]
+
+
+def _by_months(entries: list[Entry]) -> Iterator[list[Entry]]:
+    """The entries in blocks of at most `MAX_MONTHS` months, the same whenever they are cut."""
+    if len({(c.start_time.year, c.start_time.month) for _, c, _ in entries}) <= MAX_MONTHS:
+        yield entries
+        return
+    ordered = sorted(entries, key=lambda e: e[1].start_time)
+    block: list[Entry] = []
+    months: set[tuple[int, int]] = set()
+    for entry in ordered:
+        month = (entry[1].start_time.year, entry[1].start_time.month)
+        if len(months | {month}) > MAX_MONTHS:
+            yield block
+            block, months = [], set()
+        block.append(entry)
+        months.add(month)
+    yield block
 
 
 def _names(calls: list[tuple[Call, datetime]]) -> set[str]:

@@ -3,9 +3,7 @@
 Records are appended by one thread, which gathers everything that waits, writes it with one `writev` and one `fdatasync` (group
 commit) and then answers all of them. A segment is sealed by size or age and handed to the loader, another thread, which
 deletes it when it is in the store. After a crash the segments that are left are loaded again; a record torn by the crash was never
-acknowledged and is cut off.
-
-A record on disk is `length u32 | crc32 u32 | body`, little-endian; the crc is over the body.
+acknowledged and is left out.
 """
 
 from __future__ import annotations
@@ -16,38 +14,34 @@ import fcntl
 import logging
 import os
 import queue
-import struct
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
 from heedloop_server.errors import Unavailable
+from heedloop_server.ingest.quarantine import Quarantine
+from heedloop_server.ingest.segments import (
+    SUFFIX,
+    Segment,
+    damage_in,
+    framed,
+    new_segment_path,
+    number_of,
+)
 
-__all__ = ["LogInUse", "RequestLog", "Segment", "read_segment", "take_lock"]
+__all__ = ["LogInUse", "RequestLog", "take_lock"]
 
 log = logging.getLogger("heedloop.log")
 
-_HEAD = struct.Struct("<II")
-_SUFFIX = ".log"
 _GROUP = 512
 _IOV_MAX = 1000
 
 
 class LogInUse(Exception):
     """Another server process writes to this folder."""
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A sealed file of records; `number` grows with every segment of the folder."""
-
-    path: Path
-    number: int
-    num_bytes: int
 
 
 def take_lock(folder: Path) -> int:
@@ -59,38 +53,6 @@ def take_lock(folder: Path) -> int:
         os.close(fd)
         raise LogInUse(f"another server uses {folder}") from None
     return fd
-
-
-def read_segment(path: Path) -> Iterator[bytes]:
-    """The bodies of a segment's records, up to the end or the first damaged one."""
-    for _, body in _records(path.read_bytes()):
-        yield body
-
-
-def _records(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """(offset after the record, body) of each whole record. A damaged one between whole ones is passed over: only it is lost."""
-    at = 0
-    while (end := _record_end(data, at)) is not None:
-        if _is_whole(data, at, end):
-            yield end, data[at + _HEAD.size : end]
-        else:
-            after = _record_end(data, end)
-            if after is None or not _is_whole(data, end, after):
-                return
-        at = end
-
-
-def _record_end(data: bytes, at: int) -> int | None:
-    """Where the record at this offset ends by its own length; None where no record fits."""
-    if at + _HEAD.size > len(data):
-        return None
-    length = _HEAD.unpack_from(data, at)[0]
-    end = at + _HEAD.size + length
-    return end if length and end <= len(data) else None
-
-
-def _is_whole(data: bytes, at: int, end: int) -> bool:
-    return zlib.crc32(data[at + _HEAD.size : end]) == _HEAD.unpack_from(data, at)[1]
 
 
 @dataclass(slots=True)
@@ -109,6 +71,7 @@ class RequestLog:
         folder: belongs to this process; a lock file guards it.
         load: called by the loader thread with each sealed segment; must be harmless to call again after a crash. It raises to be
             called again later.
+        quarantine: where what is damaged is kept; one in `folder` where none is given.
         segment_bytes: size at which a segment is sealed.
         seal_after_s: age at which a segment is sealed when the loader is idle.
         max_backlog_bytes: bytes waiting for the store, above which `append` refuses.
@@ -119,12 +82,14 @@ class RequestLog:
         folder: Path,
         load: Callable[[Segment], None],
         *,
+        quarantine: Quarantine | None = None,
         segment_bytes: int = 32 << 20,
         seal_after_s: float = 0.3,
         max_backlog_bytes: int = 1 << 30,
     ) -> None:
         self._folder = folder
         self._load = load
+        self._quarantine = quarantine or Quarantine(folder)
         self._segment_bytes = segment_bytes
         self._seal_after_s = seal_after_s
         self._max_backlog_bytes = max_backlog_bytes
@@ -141,7 +106,9 @@ class RequestLog:
         self._size = 0
         self._opened_at = 0.0
         self._loading_since = self._failing_since = 0.0
+        self._failing_number = 0
         self._path = folder
+        self._marker = b""
         self._lock_file = -1
         self._threads: list[threading.Thread] = []
         self.num_syncs = 0
@@ -260,7 +227,7 @@ class RequestLog:
     def _commit(self, group: list[_Waiting]) -> None:
         buffers: list[bytes] = []
         for w in group:
-            buffers += (_HEAD.pack(len(w.body), zlib.crc32(w.body)), w.body)
+            buffers += framed(self._marker, w.body)
         try:
             written = _write_all(self._fd, buffers)
             os.fdatasync(self._fd)
@@ -304,10 +271,10 @@ class RequestLog:
 
     def _open_segment(self) -> None:
         number = self._last_number + 1
-        path = self._folder / f"{number:012d}{_SUFFIX}"
+        path, marker = new_segment_path(self._folder, number)
         self._fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600)
         _sync_folder(self._folder)
-        self._last_number, self._path = number, path
+        self._last_number, self._path, self._marker = number, path, marker
         self._size = 0
         self._opened_at = time.monotonic()
 
@@ -327,6 +294,7 @@ class RequestLog:
             self._loading_since = time.monotonic()
             if segment is None or not self._load_until_done(segment):
                 return
+            _error_path(segment.path).unlink(missing_ok=True)
             segment.path.unlink(missing_ok=True)
             with self._loaded:
                 self._loaded_number = segment.number
@@ -340,12 +308,13 @@ class RequestLog:
         while True:
             try:
                 self._load(segment)
+                self._keep_damage(segment)
                 self.failure = None
                 return True
             except Exception as err:  # noqa: BLE001  # the loader must outlive whatever the store does; it says so and tries again
                 if self.failure is None:
                     self._failing_since = time.monotonic()
-                self.failure = f"{type(err).__name__}: {err}"
+                self._note_failure(segment, f"{type(err).__name__}: {err}")
                 log.warning(
                     "segment %d not loaded, again in %.1f s: %s", segment.number, pause_s, self.failure
                 )
@@ -353,34 +322,41 @@ class RequestLog:
                 return False
             pause_s = min(10.0, pause_s * 2)
 
+    def _note_failure(self, segment: Segment, failure: str) -> None:
+        """Remember why a segment waits; a file beside it says so to `heedloop doctor` when the server is stopped."""
+        if failure != self.failure:
+            with contextlib.suppress(OSError):
+                _error_path(segment.path).write_text(failure)
+        self.failure, self._failing_number = failure, segment.number
+
+    def stuck(self) -> tuple[int, str, float] | None:
+        """The segment that cannot be loaded, why, and for how many seconds; None while the loader is well."""
+        failure = self.failure
+        if failure is None:
+            return None
+        return self._failing_number, failure, time.monotonic() - self._failing_since
+
     # --------------------------------------------------------------------------------------------- recovery
 
     def _recover(self) -> Iterator[Segment]:
-        """What a crash left, oldest first, with torn tails cut; empty files go."""
-        for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
-            data = path.read_bytes()
-            good = 0
-            for end, _ in _records(data):
-                good = end
-            if good < len(data):
-                self._set_aside(path, data[good:])
-                os.truncate(path, good)
-                log.warning(
-                    "%s: cut %d bytes that were never acknowledged or are damaged",
-                    path.name,
-                    len(data) - good,
-                )
-            if good:
-                yield Segment(path, int(path.stem), good)
+        """What a crash left, oldest first; empty files go."""
+        for path in sorted(self._folder.glob(f"*{SUFFIX}")):
+            if size := path.stat().st_size:
+                yield Segment(path, number_of(path), size)
             else:
-                self._last_number = max(self._last_number, int(path.stem))
+                self._last_number = max(self._last_number, number_of(path))
                 path.unlink()
 
-    def _set_aside(self, path: Path, tail: bytes) -> None:
-        """Keep a cut tail for a person to look at: a flipped bit may have damaged an acknowledged record."""
-        folder = self._folder / "damaged"
-        folder.mkdir(exist_ok=True)
-        (folder / f"{path.stem}.tail").write_bytes(tail)
+    def _keep_damage(self, segment: Segment) -> None:
+        """Keep what is no whole record for a person to look at: a flipped bit may have damaged an acknowledged one."""
+        for piece in damage_in(segment.path):
+            name = f"{self._folder.name}-{segment.number:012d}-{piece.start}.bin"
+            error = f"{len(piece.content)} bytes of {segment.path.name} at {piece.start}"
+            self._quarantine.keep(name, piece.content, project="", reason=piece.state, error=error)
+
+
+def _error_path(segment: Path) -> Path:
+    return segment.with_suffix(".error")
 
 
 def _write_all(fd: int, buffers: list[bytes]) -> int:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
-__all__ = ["LOGS", "TRACES", "LoggedRequest", "pack", "unpack"]
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+__all__ = ["LOGS", "TRACES", "LoggedRequest", "halves", "lost_with", "pack", "parsed", "unpack"]
 
 TRACES, LOGS = 1, 2
 _HEAD = struct.Struct("<BHQIH")  # signal, project bytes, received µs, accepted count, reasons bytes
+_SMALLEST_SPAN = 28  # bytes: its two ids
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -54,3 +59,55 @@ def unpack(body: bytes) -> LoggedRequest:
     c = b + reasons_size
     reasons = json.loads(body[b:c]) if reasons_size else {}
     return LoggedRequest(signal, body[a:b].decode(), received_us, num, body[c:], reasons)
+
+
+def lost_with(damaged: bytes) -> tuple[str, int]:
+    """(project, how many spans) of a damaged record, as far as its bytes still tell; the project may be any text.
+
+    Raises:
+        ValueError: they do not tell.
+    """
+    try:
+        signal, project_size, _, num, _ = _HEAD.unpack_from(damaged)
+    except struct.error as err:
+        raise ValueError(f"the record is too short: {err}") from None
+    if signal not in (TRACES, LOGS):
+        raise ValueError(f"{signal} is no signal")
+    is_likely = num <= len(damaged) // _SMALLEST_SPAN
+    return damaged[_HEAD.size : _HEAD.size + project_size].decode(), num if is_likely and num else 1
+
+
+def parsed(request: LoggedRequest) -> Any:
+    """The Export…ServiceRequest in the payload; raises `DecodeError` where it is none."""
+    kind = ExportTraceServiceRequest if request.signal == TRACES else ExportLogsServiceRequest
+    return kind.FromString(request.payload)
+
+
+def halves(request: LoggedRequest) -> list[LoggedRequest]:
+    """The request as two, of the first and of the last half of its spans or log records; none where it has only one.
+
+    What was rejected before logging stays with the first.
+    """
+    num = sum(len(records) for records in _records(parsed(request)))
+    if num < 2:
+        return []
+    first, last = _part(request, 0, num // 2), _part(request, num // 2, num)
+    return [first, replace(last, rejected={})]
+
+
+def _part(request: LoggedRequest, first: int, last: int) -> LoggedRequest:
+    message = parsed(request)
+    at = 0
+    for records in _records(message):
+        num = len(records)
+        del records[max(0, last - at) :]
+        del records[: max(0, first - at)]
+        at += num
+    num_accepted = last - first if request.signal == TRACES else 0
+    return replace(request, payload=message.SerializeToString(), num_accepted=num_accepted)
+
+
+def _records(message: Any) -> Iterator[Any]:
+    if isinstance(message, ExportTraceServiceRequest):
+        return (s.spans for r in message.resource_spans for s in r.scope_spans)
+    return (s.log_records for r in message.resource_logs for s in r.scope_logs)

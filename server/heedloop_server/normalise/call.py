@@ -9,10 +9,12 @@ from typing import Any
 from heedloop.schema import Call
 from heedloop_server.normalise import (
     adk,
+    claude_code,
     context,
     detect,
     failure,
     genai,
+    genkit,
     heedloop_sdk,
     langfuse,
     langsmith,
@@ -40,6 +42,8 @@ _READERS: tuple[tuple[str, Reader], ...] = (
     ("request_data", logfire.read),
     ("model_request_parameters", pydantic_ai.read),
     ("gcp", adk.read),
+    ("span", claude_code.read),
+    ("genkit:metadata:subtype", genkit.read),
 )
 _NUMBERED = frozenset(
     {

@@ -8,35 +8,32 @@ from __future__ import annotations
 
 from typing import Any
 
+from heedloop_server.normalise.aliases import OPERATIONS
 from heedloop_server.normalise.span import SpanView
 from heedloop_server.normalise.values import as_flag, as_name, read_json, read_object
 
 CHAT, EMBEDDINGS, NO_CALL = "chat", "embeddings", ""
+REMOTE_AGENT = "invoke_agent"
+"""A call of an agent that runs elsewhere: a call as long as no call inside it is known (`duplicates.fold`)."""
+_CLIENT = 3  # SpanKind
 
-_OPERATIONS = {
-    "chat": "chat",
-    "chat_completion": "chat",
-    "chat.completions": "chat",
-    "message": "chat",
-    "messages": "chat",
-    "response": "chat",
-    "responses": "chat",
-    "acompletion": "chat",
-    "completion": "chat",
-    "generate_content": "generate_content",
-    "text_completion": "text_completion",
-    "text.completions": "text_completion",
-    "embeddings": EMBEDDINGS,
-    "embedding": EMBEDDINGS,
-    "aembedding": EMBEDDINGS,
-}
 _LANGFUSE = {"generation": CHAT, "embedding": EMBEDDINGS}
 _OPENINFERENCE = {"LLM": CHAT, "EMBEDDING": EMBEDDINGS}
 _MLFLOW = {"CHAT_MODEL": CHAT, "LLM": CHAT, "EMBEDDING": EMBEDDINGS}
 _LANGSMITH = {"llm": CHAT, "embedding": EMBEDDINGS}
 _VERCEL = {"doGenerate": CHAT, "doStream": CHAT, "doEmbed": EMBEDDINGS}
 _REQUEST_TYPES = {"chat": CHAT, "completion": CHAT, "embedding": EMBEDDINGS, "embeddings": EMBEDDINGS}
-_OWN_WORDS = ("langfuse", "openinference", "mlflow", "langsmith", "ai", "traceloop", "logfire", "heedloop")
+_GENKIT = {"model": CHAT, "embedder": EMBEDDINGS}
+_OWN_WORDS = (
+    "langfuse",
+    "openinference",
+    "mlflow",
+    "langsmith",
+    "ai",
+    "traceloop",
+    "logfire",
+    "heedloop",
+) + ("span", "genkit:metadata:subtype")
 
 
 def operation(span: SpanView) -> str:
@@ -63,6 +60,10 @@ def _own_word(attrs: dict[str, Any]) -> str | None:
         return _LANGSMITH.get(str(kind).lower(), NO_CALL)
     if isinstance(kind := attrs.get("ai.operationId"), str):
         return _VERCEL.get(kind.rpartition(".")[2], NO_CALL)
+    if (kind := attrs.get("genkit:metadata:subtype")) is not None:
+        return _GENKIT.get(str(kind).lower(), NO_CALL)
+    if "span.type" in attrs and span_of_claude_code(attrs):
+        return CHAT if attrs["span.type"] == "llm_request" else NO_CALL
     if "traceloop.span.kind" in attrs or attrs.get("logfire.span_type") == "pending_span":
         return NO_CALL
     if "request_data" in attrs and "gen_ai.operation.name" not in attrs:
@@ -70,6 +71,13 @@ def _own_word(attrs: dict[str, Any]) -> str | None:
     if as_flag(attrs.get("heedloop.answer")) and "gen_ai.operation.name" not in attrs:
         return CHAT
     return None
+
+
+def span_of_claude_code(attrs: dict[str, Any]) -> bool:
+    """True for the spans of Claude Code's own tracing, whose token counts have no prefix."""
+    return isinstance(attrs["span.type"], str) and (
+        attrs["span.type"] in ("llm_request", "interaction", "tool", "tool.execution", "tool.blocked_on_user")
+    )
 
 
 def _logfire(attrs: dict[str, Any]) -> str:
@@ -84,7 +92,7 @@ def _logfire(attrs: dict[str, Any]) -> str:
 
 def _refined(own: str, attrs: dict[str, Any]) -> str:
     """The client's word, made finer by the standard one where both say that it is a call."""
-    standard = _OPERATIONS.get(str(attrs.get("gen_ai.operation.name") or "").lower(), NO_CALL)
+    standard = OPERATIONS.get(str(attrs.get("gen_ai.operation.name") or "").lower(), NO_CALL)
     return standard if own and standard else own
 
 
@@ -92,7 +100,9 @@ def _standard(span: SpanView) -> str:
     attrs = span.attrs
     name = as_name(attrs.get("gen_ai.operation.name"))
     if name is not None:
-        found = _OPERATIONS.get(name.lower(), NO_CALL)
+        found = OPERATIONS.get(name.lower(), NO_CALL)
+        if name == REMOTE_AGENT and span.kind == _CLIENT and _answers(span):
+            return REMOTE_AGENT
         return found if found and _names_a_model(attrs) else NO_CALL
     if _names_a_model(attrs) and read_object(attrs.get("gcp.vertex.agent.llm_request")):
         return "generate_content"
@@ -100,10 +110,17 @@ def _standard(span: SpanView) -> str:
     if kind is not None:
         return _REQUEST_TYPES.get(kind.lower(), NO_CALL)
     asks = "gen_ai.prompt.0.content" in attrs or "gen_ai.prompt.0.role" in attrs
-    counts = "gen_ai.usage.output_tokens" in attrs or "gen_ai.usage.completion_tokens" in attrs
-    if asks or (counts and _names_a_model(attrs)):
+    if asks or (span.shape.tokens[1] and _names_a_model(attrs)):
         return CHAT
     return NO_CALL
+
+
+def _answers(span: SpanView) -> bool:
+    """True where a span has what only the call of a model has: tokens or messages."""
+    attrs = span.attrs
+    return bool(
+        span.shape.tokens[1] or attrs.get("gen_ai.output.messages") or attrs.get("gen_ai.response.id")
+    )
 
 
 def _names_a_model(attrs: dict[str, Any]) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from operator import attrgetter
 
 from heedloop.schema import Call, Message, Usage
+from heedloop_server.normalise.detect import REMOTE_AGENT
 from heedloop_server.normalise.heedloop_sdk import ANSWER, is_own
 
 _MERGED = (
@@ -38,6 +39,11 @@ _MERGED_LISTS = (
 )
 _MAX_CALLS_OF_ID = 8
 """Calls with one response id that others are compared with: an id that more have says nothing, and costs their square."""
+_MAX_BETWEEN = 8
+_TRANSPORT = frozenset(
+    {"http.request.method", "http.method", "http.url", "url.full", "rpc.system", "rpc.system.name"}
+)
+"""Attributes of the spans of HTTP and RPC that may stand between a client's call and the server's span of it."""
 DUPLICATE_OF = "heedloop.duplicate_of"
 """Attribute of a span whose provider call another span stands for: `<trace id>:<span id>` of that span."""
 
@@ -48,7 +54,7 @@ def dedupe(calls: Iterable[Call]) -> list[Call]:
     The kept call is the richest of its spans (`richness`) and takes what it lacks from the others. Which one is kept
     depends on the spans alone, never on their order.
     """
-    return [_merged(group) for group in _groups(list(calls))]
+    return [_merged(group) for group in _groups(without_wrappers(list(calls)))]
 
 
 def fold(calls: list[Call]) -> list[Call]:
@@ -57,6 +63,7 @@ def fold(calls: list[Call]) -> list[Call]:
     The others become spans that are no call: their tokens and messages, which the best span holds, are left out, their
     raw attributes stay, and `heedloop.duplicate_of` among them names the best span.
     """
+    calls = without_wrappers(calls)
     groups = [g for g in _groups(calls) if len(g) > 1]
     if not groups:
         return calls
@@ -69,7 +76,8 @@ def fold(calls: list[Call]) -> list[Call]:
     return [settled.get(id(c), c) for c in calls]
 
 
-def _folded(call: Call, best: Call) -> Call:
+def _bare(call: Call) -> Call:
+    """The span as one that is no call: its raw attributes stay."""
     return replace(
         call,
         operation="",
@@ -79,6 +87,12 @@ def _folded(call: Call, best: Call) -> Call:
         tool_definitions=(),
         usage=Usage(),
         cost=None,
+    )
+
+
+def _folded(call: Call, best: Call) -> Call:
+    return replace(
+        _bare(call),
         attributes={**call.attributes, DUPLICATE_OF: f"{best.trace_id}:{best.span_id}"},
     )
 
@@ -86,29 +100,22 @@ def _folded(call: Call, best: Call) -> Call:
 def _groups(calls: list[Call]) -> list[list[Call]]:
     """The spans of each provider call, in the order of their first ones.
 
-    Two spans of clients (never a decorated function's) are one call where they carry the same response id, or where one is the other's child and their response
-    ids do not contradict: a call inside a call is a client's own span under an instrumentation's.
+    Two spans of clients (never a decorated function's) are one call where they carry the same response id, or where one is the
+    other's child, also behind spans of HTTP, and their response ids do not contradict: a call inside a call is a client's own
+    span under an instrumentation's, or the server's.
     """
     if _all_apart(calls):
         return [[c] for c in calls]
-    leader: dict[tuple[str, str], int] = {}
     group_of = list(range(len(calls)))
     responses: dict[str, list[int]] = {}
     for i, call in enumerate(calls):
-        if call.operation:
-            leader[call.trace_id, call.span_id] = i
-            if call.response_id and not is_own(call.attributes):
-                responses.setdefault(call.response_id, []).append(i)
+        if call.operation and call.response_id and not is_own(call.attributes):
+            responses.setdefault(call.response_id, []).append(i)
     for same in responses.values():
         _join_same(calls, same, group_of)
-    children: dict[int, list[int]] = {}
-    for i, call in enumerate(calls):
-        parent = leader.get((call.trace_id, call.parent_span_id or "")) if call.operation else None
-        if parent is not None and parent != i and _same_call(call, calls[parent]):
-            children.setdefault(parent, []).append(i)
-    for parent, inner in children.items():
+    for parent, inner in _children(calls).items():
         # a call around several responses is none of them
-        if len({calls[i].response_id for i in inner} - {None}) < 2:
+        if _num_answers(calls, inner) < 2:
             for i in inner:
                 _join(group_of, i, parent)
     groups: dict[int, list[Call]] = {}
@@ -121,8 +128,71 @@ def _all_apart(calls: list[Call]) -> bool:
     """True where no two spans can be one call, as in most requests: quick to see."""
     asked = [c for c in calls if c.operation and not is_own(c.attributes)]
     responses = [c.response_id for c in asked if c.response_id]
-    spans = {c.span_id for c in asked}
-    return len(set(responses)) == len(responses) and not any(c.parent_span_id in spans for c in asked)
+    if len(set(responses)) != len(responses) or any(c.operation == REMOTE_AGENT for c in asked):
+        return False
+    spans = {c.span_id for c in asked} | {c.span_id for c in calls if not c.operation and _is_transport(c)}
+    return not any(c.parent_span_id in spans for c in asked)
+
+
+def _children(calls: list[Call]) -> dict[int, list[int]]:
+    """Of each call the calls right inside it that may be it; between them may be spans of HTTP and RPC."""
+    index = {(c.trace_id, c.span_id): i for i, c in enumerate(calls)}
+    children: dict[int, list[int]] = {}
+    for i, call in enumerate(calls):
+        if not call.operation:
+            continue
+        parent, num_between = index.get((call.trace_id, call.parent_span_id or "")), 0
+        while parent is not None and not calls[parent].operation and num_between < _MAX_BETWEEN:
+            if not _is_transport(calls[parent]):
+                break
+            parent, num_between = (
+                index.get((call.trace_id, calls[parent].parent_span_id or "")),
+                num_between + 1,
+            )
+        if parent is None or parent == i or not calls[parent].operation:
+            continue
+        if _same_call(call, calls[parent]) and not (num_between and _counts_differ(call, calls[parent])):
+            children.setdefault(parent, []).append(i)
+    return children
+
+
+def _is_transport(span: Call) -> bool:
+    return not _TRANSPORT.isdisjoint(span.attributes)
+
+
+def _num_answers(calls: list[Call], inner: list[int]) -> int:
+    """How many provider calls some spans are: those with an answer, of one response id one."""
+    ids = {calls[i].response_id for i in inner} - {None}
+    unnamed = [calls[i] for i in inner if not calls[i].response_id]
+    return len(ids) + sum(bool(c.output_messages or c.usage.output or c.usage.input) for c in unnamed)
+
+
+def without_wrappers(calls: list[Call]) -> list[Call]:
+    """The spans, where one around several calls, or an agent's around any, is no call: what it says of them would count twice."""
+    if _all_apart(calls):
+        return calls
+    wrappers = {
+        parent
+        for parent, inner in _children(calls).items()
+        if not calls[parent].response_id and _num_answers(calls, inner) > 1
+    }
+    if any(c.operation == REMOTE_AGENT for c in calls):
+        wrappers |= _agents_with_calls(calls)
+    return [_bare(c) if i in wrappers else c for i, c in enumerate(calls)]
+
+
+def _agents_with_calls(calls: list[Call]) -> set[int]:
+    index = {(c.trace_id, c.span_id): i for i, c in enumerate(calls)}
+    found: set[int] = set()
+    passed: set[int] = set()
+    for call in calls:
+        place = (call.trace_id, call.parent_span_id or "") if call.operation else None
+        while place is not None and (i := index.get(place)) is not None and i not in passed:
+            passed.add(i)
+            if calls[i].operation == REMOTE_AGENT:
+                found.add(i)
+            place = (call.trace_id, calls[i].parent_span_id or "")
+    return found
 
 
 def _join_same(calls: list[Call], same: list[int], group_of: list[int]) -> None:
@@ -151,19 +221,29 @@ def _contradict(a: Call, b: Call) -> bool:
 
     Two clients may count or cut one answer differently; they do not differ in its text and in both counts.
     """
+    differ = bool(a.output_text and b.output_text) and a.output_text != b.output_text
+    return differ and _counts_differ(a, b)
+
+
+def _counts_differ(a: Call, b: Call) -> bool:
+    """True where both counts are known of both and neither is the same."""
     one, other = a.usage, b.usage
     if one.input == other.input or one.output == other.output:
         return False
-    if None in (one.input, one.output, other.input, other.output):
-        return False
-    return bool(a.output_text and b.output_text) and a.output_text != b.output_text
+    return None not in (one.input, one.output, other.input, other.output)
 
 
 def _same_call(child: Call, parent: Call) -> bool:
     if is_own(parent.attributes) or is_own(child.attributes):
         return False  # a decorated function is no provider call, even where it encloses one
-    ids_agree = not (child.response_id and parent.response_id) or child.response_id == parent.response_id
-    return ids_agree and (child.operation == "embeddings") == (parent.operation == "embeddings")
+    return _ids_agree(child.response_id, parent.response_id) and (child.operation == "embeddings") == (
+        parent.operation == "embeddings"
+    )
+
+
+def _ids_agree(a: str | None, b: str | None) -> bool:
+    """True where two response ids may be one: an inference server may write a number behind it."""
+    return not (a and b) or a == b or a.startswith(f"{b}-") or b.startswith(f"{a}-")
 
 
 def _root(group_of: list[int], i: int) -> int:

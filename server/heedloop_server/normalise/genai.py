@@ -5,10 +5,12 @@ What every other client sends beside its own names lands here as well, so this r
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from heedloop.schema import Message, Usage
+from heedloop_server.normalise.aliases import NO_NAMES, RESPONSE_IDS
 from heedloop_server.normalise.draft import Draft
 from heedloop_server.normalise.indexed import unflatten
 from heedloop_server.normalise.messages import read_messages, with_system
@@ -21,6 +23,7 @@ from heedloop_server.normalise.usage import including_cache
 from heedloop_server.normalise.values import (
     as_count,
     as_flag,
+    as_known,
     as_name,
     as_text,
     as_texts,
@@ -52,20 +55,34 @@ def read_attributes(attrs: Mapping[str, Any], draft: Draft, shape: Shape | None 
     if draft.provider is None:
         draft.provider = provider_id(get("gen_ai.provider.name")) or provider_id(get("gen_ai.system"))
     if draft.model_requested is None:
-        draft.model_requested = as_name(get("gen_ai.request.model"))
+        draft.model_requested = as_known(get("gen_ai.request.model"))
     if draft.model_answered is None:
-        draft.model_answered = as_name(get("gen_ai.response.model"))
-    if draft.response_id is None:
-        draft.response_id = as_name(get("gen_ai.response.id"))
+        draft.model_answered = as_known(get("gen_ai.response.model"))
+    for name in RESPONSE_IDS:
+        if draft.response_id is None and name in attrs:
+            draft.response_id = _response_id(name, attrs[name])
     if not draft.finish_reasons:
         reasons = get("gen_ai.response.finish_reasons") or get("gen_ai.response.finish_reason")
-        draft.finish_reasons = as_texts(reasons or get("anthropic.message.stop_reason"))
+        found = as_texts(reasons or get("anthropic.message.stop_reason"))
+        draft.finish_reasons = tuple(r for r in found if r.lower() not in NO_NAMES) if found else ()
     draft.stream = draft.stream or _streams(attrs)
     _read_params(attrs, draft, shape)
     _read_usage(attrs, draft, shape)
     _read_messages(attrs, draft)
     if shape.has_tools and not draft.tool_definitions:
         draft.tool_definitions = definitions_in_attributes(attrs)
+
+
+_PROMPT_OF_MANY = re.compile(r"-\d+$")
+
+
+def _response_id(name: str, value: Any) -> str | None:
+    found = as_known(value)
+    if (
+        found and name == "gen_ai.request.id" and found.startswith("cmpl-")
+    ):  # vLLM numbers the prompts of one completion
+        return _PROMPT_OF_MANY.sub("", found)
+    return found
 
 
 def _streams(attrs: Mapping[str, Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from heedloop_server.normalise.context import cost_in
 from heedloop_server.normalise.draft import Draft
 from heedloop_server.normalise.messages import one_turn, read_messages, with_system
 from heedloop_server.normalise.params import read_params
@@ -12,7 +13,7 @@ from heedloop_server.normalise.providers import provider_id
 from heedloop_server.normalise.span import SpanView
 from heedloop_server.normalise.tool_definitions import definitions_in_request, read_definitions
 from heedloop_server.normalise.usage import read_usage
-from heedloop_server.normalise.values import as_name, as_number, as_text, as_texts, read_json, read_object
+from heedloop_server.normalise.values import as_name, as_text, as_texts, read_json, read_object
 
 _NAME = "langfuse.observation."
 _ITEMS = ("message", "function_call", "reasoning")  # of the Responses API
@@ -29,9 +30,8 @@ def read(span: SpanView, draft: Draft) -> None:
     given = read_object(attrs.get(_NAME + "model.parameters"))
     draft.add_params(_asked(read_params(given), given))
     draft.add_usage(read_usage(attrs.get(_NAME + "usage_details")))
-    costs = read_object(attrs.get(_NAME + "cost_details"))
-    if draft.cost is None and as_number(costs.get("total")):
-        draft.cost = as_number(costs["total"])
+    if draft.cost is None:
+        draft.cost = cost_in(attrs.get(_NAME + "cost_details"))
     if embeds:
         value = read_json(attrs.get(_NAME + "input"))
         value = value.get("input", value) if isinstance(value, dict) else value

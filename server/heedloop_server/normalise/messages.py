@@ -11,26 +11,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from heedloop.schema import Message, ToolCall
+from heedloop_server.normalise.aliases import ROLES
 from heedloop_server.normalise.tool_calls import each_once, first_of, read_tool_calls
 from heedloop_server.normalise.values import as_name, as_text, read_json, read_object
 
-_ROLES = {
-    "human": "user",
-    "ai": "assistant",
-    "model": "assistant",
-    "bot": "assistant",
-    "function": "tool",
-    "humanmessage": "user",
-    "aimessage": "assistant",
-    "aimessagechunk": "assistant",
-    "systemmessage": "system",
-    "toolmessage": "tool",
-    "functionmessage": "tool",
-    "humanmessagechunk": "user",
-    "chatmessage": "user",
-    "tool-call": "assistant",
-    "tool-response": "tool",
-}
 _TEXT_TYPES = {"text", "input_text", "output_text", "refusal", "summary_text", "compaction"}
 _REASONING_TYPES = {"reasoning", "thinking", "redacted_thinking", "reasoning_content", "reasoningcontent"}
 _CALL_TYPES = {
@@ -229,9 +213,9 @@ def _from_message(value: dict[str, Any], role: str) -> list[Message]:
     """One message object as messages: several where tool results came in it."""
     value = _unwrapped(value)
     own = value.get("role") or _role_of_type(value)
-    if own == "unknown":  # what some frameworks write for the chunks of a stream
+    if str(own).lower() == "unknown":  # what some frameworks write for the chunks of a stream
         own = None
-    builder = _Builder(_ROLES.get(str(own).lower(), str(own)) if own else role)
+    builder = _Builder(_role(str(own)) if own else role)
     if "parts" in value:
         _add_content(builder, value["parts"])
     for key in ("content", "contents", "text", "refusal"):
@@ -246,6 +230,11 @@ def _from_message(value: dict[str, Any], role: str) -> list[Message]:
     if builder.role == "tool":
         _set_tool_call_id(builder, value)
     return builder.build()
+
+
+def _role(name: str) -> str:
+    """One of the standard's roles for the names of them, in any case and with an enum's name before; others as they are."""
+    return ROLES.get(name.rpartition(".")[2].strip().lower(), name)
 
 
 def _unwrapped(value: dict[str, Any]) -> dict[str, Any]:
@@ -273,7 +262,7 @@ def _unwrapped(value: dict[str, Any]) -> dict[str, Any]:
 def _role_of_type(value: dict[str, Any]) -> str | None:
     """The role that LangChain's `type` names, else the one a type of item belongs to."""
     kind = str(value.get("type") or "")
-    if kind in ("system", "tool") or kind.lower() in _ROLES:
+    if kind in ("system", "tool") or kind.lower() in ROLES:
         return kind
     return "assistant" if value.get("tool_calls") and not kind else None
 
@@ -288,8 +277,14 @@ def _add_tool_calls(builder: _Builder, value: dict[str, Any]) -> None:
     if not builder.tool_calls:  # LangChain's Anthropic messages hold them in the content as well
         builder.tool_calls.extend(read_tool_calls(calls))
     legacy = value.get("function_call")
+    if legacy is None and value.get("function_call_name"):  # OpenInference
+        arguments = value.get("function_call_arguments_json")
+        legacy = {"name": value["function_call_name"], "arguments": "" if arguments is None else arguments}
     if isinstance(legacy, dict):
         builder.tool_calls.extend(read_tool_calls([legacy]))
+    audio = read_object(value.get("audio"))  # OpenAI: the spoken answer stands beside an empty content
+    if audio and not builder.texts:
+        _add_other(builder, {"type": "audio", "audio": audio})
 
 
 def _set_tool_call_id(builder: _Builder, value: dict[str, Any]) -> None:
@@ -396,8 +391,18 @@ def _add_other(builder: _Builder, part: dict[str, Any]) -> None:
     text = part.get("text") if isinstance(part.get("text"), str) else None
     if text:
         builder.texts.append(text)
-    else:
-        builder.media.append(_media(part))
+        return
+    builder.media.append(_media(part))
+    if spoken := _transcript(part):
+        builder.texts.append(spoken)
+
+
+def _transcript(part: dict[str, Any]) -> str:
+    """What was said in a sound, where the client wrote it down."""
+    for source in (part, *(v for v in part.values() if isinstance(v, dict))):
+        if isinstance(found := source.get("transcript"), str):
+            return found
+    return ""
 
 
 def _media(part: dict[str, Any]) -> str:
@@ -422,15 +427,19 @@ def _add_untyped(builder: _Builder, part: dict[str, Any]) -> None:
     """A part that names its kind by its key: Bedrock Converse and Gemini."""
     if isinstance(part.get("text"), str):
         (builder.reasoning if part.get("thought") is True else builder.texts).append(part["text"])
-    elif isinstance(call := first_of(part, "toolUse", "functionCall", "function_call", "tool_call"), dict):
+    elif isinstance(
+        call := first_of(part, "toolUse", "functionCall", "function_call", "tool_call", "toolRequest"), dict
+    ):
         builder.tool_calls.extend(read_tool_calls([call]))
-    elif isinstance(result := first_of(part, "toolResult", "functionResponse", "function_response"), dict):
+    elif isinstance(
+        result := first_of(part, "toolResult", "functionResponse", "function_response", "toolResponse"), dict
+    ):
         builder.results.append(_result(result))
     elif isinstance(thought := part.get("reasoningContent"), dict):
         _add_reasoning(builder, thought)
     elif isinstance(
         media := first_of(
-            part, "inlineData", "inline_data", "fileData", "file_data", "image", "video", "document"
+            part, "inlineData", "inline_data", "fileData", "file_data", "image", "video", "document", "media"
         ),
         dict,
     ):
@@ -450,7 +459,7 @@ def _result(part: dict[str, Any]) -> Message:
         role="tool",
         text=_result_text(value),
         tool_call_id=as_name(
-            first_of(part, "tool_use_id", "toolUseId", "toolCallId", "tool_call_id", "call_id", "id")
+            first_of(part, "tool_use_id", "toolUseId", "toolCallId", "tool_call_id", "call_id", "id", "ref")
         ),
     )
 

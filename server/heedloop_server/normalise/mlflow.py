@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from heedloop_server.normalise.context import as_cost, cost_in
 from heedloop_server.normalise.draft import Draft
 from heedloop_server.normalise.messages import read_messages
 from heedloop_server.normalise.payload import read_request, read_response
 from heedloop_server.normalise.providers import provider_id
 from heedloop_server.normalise.span import STATUS_ERROR, SpanView
 from heedloop_server.normalise.usage import read_usage
-from heedloop_server.normalise.values import as_name, as_number, read_json, read_object
+from heedloop_server.normalise.values import as_name, read_json, read_object
 
 SCOPE = "mlflow.tracing.provider"
 
@@ -20,7 +21,7 @@ def read(span: SpanView, draft: Draft) -> None:
     draft.provider = draft.provider or provider_id(attrs.get("mlflow.llm.provider"))
     draft.add_usage(read_usage(attrs.get("mlflow.chat.tokenUsage")))
     cost = read_json(attrs.get("mlflow.llm.cost"))
-    cost = as_number(cost.get("total_cost", cost.get("total")) if isinstance(cost, dict) else cost)
+    cost = cost_in(cost) if isinstance(cost, dict) else as_cost(cost)
     draft.cost = draft.cost if draft.cost is not None else cost
     read_request(draft, attrs.get("mlflow.spanInputs"), embeddings=embeds)
     read_response(draft, attrs.get("mlflow.spanOutputs"), embeddings=embeds)

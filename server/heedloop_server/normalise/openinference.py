@@ -94,6 +94,8 @@ def _read_usage(attrs: dict[str, Any], draft: Draft) -> None:
         count("prompt_details.cache_write"),
         count("completion_details.reasoning"),
     )
+    if usage == Usage():
+        return
     draft.add_usage(including_cache(usage, total=count("total")))
 
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from heedloop.schema import Message
+from heedloop.schema import Message, Usage
 from heedloop_server.normalise.draft import Draft
 from heedloop_server.normalise.messages import one_turn, read_messages, with_system
 from heedloop_server.normalise.params import read_params
 from heedloop_server.normalise.tool_definitions import definitions_in_request
 from heedloop_server.normalise.usage import read_usage
-from heedloop_server.normalise.values import as_flag, as_name, as_text, as_texts, read_json, read_object
+from heedloop_server.normalise.values import (
+    as_count,
+    as_flag,
+    as_name,
+    as_text,
+    as_texts,
+    read_json,
+    read_object,
+)
 
 _CONVERSATIONS = ("messages", "contents", "input", "inputText")
 _TO_EMBED = ("input", "texts", "inputs", "contents", "inputText")
@@ -68,6 +76,7 @@ def read_response(draft: Draft, value: Any, *, embeddings: bool = False) -> None
     if "generations" in response:
         _read_langchain(draft, response)
         return
+    response = _with_meta(response)
     own = as_name(response.get("id") or response.get("responseId") or response.get("response_id"))
     draft.response_id = draft.response_id or (own if own != _NO_ID else None)
     draft.model_answered = draft.model_answered or as_name(
@@ -77,6 +86,7 @@ def read_response(draft: Draft, value: Any, *, embeddings: bool = False) -> None
         if isinstance(response.get(key), dict):
             draft.add_usage(read_usage(response[key]))
     if embeddings:
+        _count_total_as_input(draft, response)
         return
     draft.output_messages = draft.output_messages or answer_messages(response)
     draft.finish_reasons = draft.finish_reasons or _finish_reasons(response)
@@ -93,6 +103,24 @@ def _response_in(value: Any) -> dict[str, Any]:
     ):
         return parsed[0]
     return parsed if isinstance(parsed, dict) else {}
+
+
+def _with_meta(response: dict[str, Any]) -> dict[str, Any]:
+    """The response with what stands in its `meta`: Haystack's components, of which generators give one for each reply."""
+    meta = response.get("meta")
+    first = meta[0] if isinstance(meta, list) and meta else meta
+    if not isinstance(first, dict):
+        return response
+    replies = response.get("replies")
+    more = {"choices": [{"message": r} for r in replies]} if isinstance(replies, list) and replies else {}
+    return {**first, **more, **response}
+
+
+def _count_total_as_input(draft: Draft, response: dict[str, Any]) -> None:
+    """An embedding has no output: of a usage with nothing but a total that is the input."""
+    usage = response.get("usage")
+    if draft.usage.input is None and isinstance(usage, dict):
+        draft.add_usage(Usage(as_count(usage.get("total_tokens")) or None))
 
 
 def answer_messages(response: dict[str, Any]) -> tuple[Message, ...]:

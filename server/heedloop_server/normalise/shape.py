@@ -11,34 +11,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
+from heedloop_server.normalise.aliases import TOKEN_NAMES, TOKEN_PREFIXES, token_field
 from heedloop_server.normalise.tool_definitions import HOLDERS, NUMBERED
 
 _REQUEST_PREFIXES = ("gen_ai.request.", "gen_ai.openai.request.", "openai.request.")
-_TOKENS = (
-    ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.usage.prompt_tokens"),
-    ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.usage.completion_tokens"),
-    (
-        "gen_ai.usage.cache_read.input_tokens",
-        "gen_ai.usage.cache_read_input_tokens",
-        "gen_ai.usage.details.cache_read_tokens",
-        "gen_ai.usage.details.cached_tokens",
-        "cache_read_input_tokens",
-    ),
-    (
-        "gen_ai.usage.cache_write.input_tokens",
-        "gen_ai.usage.cache_creation.input_tokens",
-        "gen_ai.usage.cache_creation_input_tokens",
-        "gen_ai.usage.cache_write_input_tokens",
-        "gen_ai.usage.details.cache_write_tokens",
-        "cache_creation_input_tokens",
-        "cache_write_input_tokens",
-    ),
-    (
-        "gen_ai.usage.reasoning.output_tokens",
-        "gen_ai.usage.reasoning_tokens",
-        "gen_ai.usage.details.reasoning_tokens",
-    ),
-)
 _JUDGEMENT = re.compile(r"(?:(?:span|trace|session)\.)?(?:annotations|evaluations)\.(?=\d)")
 _MAX_CACHED_NAMES = 200
 """Sets with more names than this are worked out anew: numbered messages make many, and one-off, sets."""
@@ -71,7 +47,10 @@ def shape_of(names: Collection[str]) -> Shape:
 def _shape(names: tuple[str, ...]) -> Shape:
     request = [(n, n[len(p) :]) for p in _REQUEST_PREFIXES for n in names if n.startswith(p)]
     present = frozenset(names)
-    tokens = [next((n for n in wanted if n in present), "") for wanted in _TOKENS]
+    tokens = [next((n for n in wanted if n in present), "") for wanted in TOKEN_NAMES]
+    for name in names:
+        if (field := _token_field(name)) is not None and not tokens[field]:
+            tokens[field] = name
     return Shape(
         frozenset(n.partition(".")[0] for n in names),
         tuple(request),
@@ -79,6 +58,14 @@ def _shape(names: tuple[str, ...]) -> Shape:
         not present.isdisjoint(HOLDERS) or any(n.startswith(NUMBERED) for n in names),
         (tokens[0], tokens[1], tokens[2], tokens[3], tokens[4]),
     )
+
+
+def _token_field(name: str) -> int | None:
+    """The field of `Usage` that an attribute counts, where its place says that it counts tokens."""
+    for prefix in TOKEN_PREFIXES:
+        if name.startswith(prefix):
+            return token_field(name[len(prefix) :])
+    return token_field(name) if name.endswith("_tokens") and "." not in name else None
 
 
 _cached = lru_cache(maxsize=2048)(_shape)

@@ -10,6 +10,7 @@ from typing import Any
 from heedloop_server.normalise.shape import Shape, shape_of
 from heedloop_server.normalise.values import as_text, decode
 
+_ID_BYTES = 8
 STATUS_OK = 1
 STATUS_ERROR = 2
 _NUM_EXCEPTION_FIELDS = ("exception.type", "exception.message", "exception.stacktrace")
@@ -155,7 +156,7 @@ def span_view(span: Any, resource: ResourceView) -> SpanView:
     view = SpanView(
         trace_id=span.trace_id.hex(),
         span_id=span.span_id.hex(),
-        parent_span_id=parent.hex() if parent else None,
+        parent_span_id=parent.hex() if len(parent) == _ID_BYTES and any(parent) else None,
         name=span.name,
         kind=span.kind,
         start_ns=span.start_time_unix_nano,

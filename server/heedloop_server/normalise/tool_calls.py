@@ -34,7 +34,7 @@ def _tool_call(value: Any) -> ToolCall | None:
     if arguments is None:
         arguments = first_of(value, "arguments", "args", "input", "server_tool_call")
     return ToolCall(
-        name, as_text(arguments), as_name(first_of(value, "call_id", "id", "toolCallId", "toolUseId"))
+        name, as_text(arguments), as_name(first_of(value, "call_id", "id", "toolCallId", "toolUseId", "ref"))
     )
 
 

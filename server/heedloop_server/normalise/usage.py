@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from heedloop.schema import Usage
+from heedloop_server.normalise.aliases import token_field
 from heedloop_server.normalise.values import as_count, read_object
 
-# Names in order of trust. Dotted names are looked up as paths too: `prompt_tokens_details.cached_tokens`.
+_MAX_NESTING = 3
+
+# Names in order of trust; what else looks like one is found by its words. Dotted names are looked up as paths too: `prompt_tokens_details.cached_tokens`.
 _INPUT = (
     "input_tokens",
     "prompt_tokens",
@@ -73,8 +76,11 @@ def read_usage(value: Any) -> Usage:
     counts = read_object(value)
     if not counts:
         return Usage()
-    read, write = _find(counts, _CACHE_READ), _find(counts, _CACHE_WRITE)
-    usage = Usage(_find(counts, _INPUT), _find(counts, _OUTPUT), read, write, _find(counts, _REASONING))
+    names = (_INPUT, _OUTPUT, _CACHE_READ, _CACHE_WRITE, _REASONING)
+    found = [_find(counts, n) for n in names]
+    if None in found:
+        _find_by_words(counts, found)
+    usage = Usage(*found)
     excludes = "cache_read_input_tokens" in counts and "prompt_tokens" not in counts  # Anthropic's own form
     return including_cache(usage, total=_find(counts, _TOTAL), excludes=excludes)
 
@@ -119,6 +125,18 @@ def _left_out(
         if total == inputs + outputs + cached * left_out[0] + thoughts * left_out[1]:
             return left_out
     return sure
+
+
+def _find_by_words(
+    counts: Mapping[str, Any], found: list[int | None], above: str = "", depth: int = 0
+) -> None:
+    """Fills the fields that are missing from names that say by their words what they count."""
+    for name, value in counts.items():
+        path = f"{above}{name}"
+        if isinstance(value, dict) and depth < _MAX_NESTING:
+            _find_by_words(value, found, f"{path}.", depth + 1)
+        elif (field := token_field(path)) is not None and found[field] is None:
+            found[field] = as_count(value)
 
 
 def _find(counts: Mapping[str, Any], names: tuple[str, ...]) -> int | None:

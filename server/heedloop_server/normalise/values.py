@@ -14,6 +14,8 @@ import re
 from collections import deque
 from typing import Any, TypeAlias, cast
 
+from heedloop_server.normalise.aliases import NO_NAMES
+
 _MAX_DEPTH = 64
 """How deep nested arrays and maps are followed; what lies deeper is dropped (protobuf's own limit is 100)."""
 _MAX_REPR_CHARS = 200_000
@@ -204,6 +206,12 @@ def as_name(value: Any) -> str | None:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
     return None
+
+
+def as_known(value: Any) -> str | None:
+    """A name as `as_name` has it; None also for the words that clients write where they have none."""
+    name = as_name(value)
+    return None if name is not None and name.lower() in NO_NAMES else name
 
 
 def as_texts(value: Any) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from heedloop_server.errors import Invalid, NotFound, Unavailable
 from heedloop_server.http.auth import Principal, require
 from heedloop_server.http.openapi import answers
 from heedloop_server.ingest.intake import Intake
-from heedloop_server.ingest.quarantine import purge_aside
+from heedloop_server.ingest.quarantine import Quarantine
 from heedloop_server.settings import Settings
 from heedloop_server.store.admin.audit import erased_at, write_audit
 from heedloop_server.store.admin.erasure import erase, old_parts, verify
@@ -61,7 +61,7 @@ def post_erasure(
     settings = cast(Settings, request.app.state.settings)
     erased = erase(project, by, value, erasure_id=erasure_id, old_parts_s=settings.erased_parts_s)
     traces = [bytes.fromhex(t) for t in erased.trace_ids]
-    num_files = purge_aside(settings.log_folder, [value, *traces, *erased.trace_ids])
+    num_files = Quarantine(settings.log_folder).purge([value, *traces, *erased.trace_ids])
     if intake.feedback_log is not None:
         intake.feedback_log.forget(who.project, erased.trace_ids)
     request.app.state.review.forget(who.project)

@@ -35,6 +35,8 @@ __all__ = [
     "Store",
     "StoreBusy",
     "StoreError",
+    "StoreOverloaded",
+    "open_store",
     "parse_dsn",
 ]
 
@@ -49,6 +51,10 @@ _DATABASE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 class StoreError(Exception):
     """The store refused a statement: our SQL or schema is wrong, or its data is damaged."""
+
+
+class StoreOverloaded(Unavailable):
+    """The store answered that it cannot do this now: too many parts, no memory, no space, a timeout."""
 
 
 class StoreBusy(StoreError):
@@ -362,6 +368,8 @@ def _translate(err: DriverError) -> Exception:
         return StoreError(text[:2000])
     if "Code:" not in text and err.__class__.__name__ in ("ProgrammingError", "DataError"):
         return StoreError(text[:2000])
+    if "Code:" in text:
+        return StoreOverloaded(f"the store cannot do this now: {text[:300]}")
     return Unavailable(f"the store does not answer: {text[:300]}")
 
 

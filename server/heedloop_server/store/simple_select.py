@@ -302,6 +302,7 @@ FROM (
     FROM ({{spans}})
 )
 """  # noqa: S608
+# the eight years before its arrival are fewer months than one insert may touch (ingest.loader.MAX_MONTHS)
 _SPANS = """
 SELECT
     place,
@@ -333,9 +334,8 @@ SELECT
         AND empty(s.events) AND empty(s.links) AND s.trace_state = '' AND s.status.code IN (0, 1)
         AND length(s.parent_span_id) IN (0, 8)
         AND s.name != 'raw_gen_ai_request'
-        AND s.start_time_unix_nano BETWEEN 86400000001000 AND 9000000000000000000
+        AND s.start_time_unix_nano BETWEEN (received_us - 2920 * 86400000000) * 1000 AND (received_us + 86400000000) * 1000
         AND s.end_time_unix_nano < 9000000000000000000
-        AND s.start_time_unix_nano < (received_us + 366 * 86400000000) * 1000
     AS is_own
 FROM ({resources})
 ARRAY JOIN spans AS s

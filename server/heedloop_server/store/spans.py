@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
 import pyarrow as pa
 
 from heedloop.schema import Call, Message, ToolDefinition, Usage, from_json, to_json
+from heedloop_server.errors import Unavailable
 from heedloop_server.filters import CallFilters
-from heedloop_server.store.connection import ArrowTable, ProjectStore, Row
+from heedloop_server.store.connection import ArrowTable, ProjectStore, Row, Store, StoreError
 from heedloop_server.store.filters import conditions
-from heedloop_server.store.quality.candidates import (
+from heedloop_server.store.quality.counts.candidates import (
     any_version,
     is_judged,
     is_scattered,
@@ -26,14 +29,20 @@ from heedloop_server.store.quality.candidates import (
 __all__ = [
     "ARROW_SCHEMA",
     "CALL_COLUMNS",
+    "SENT_START",
     "call_from_row",
     "calls_to_arrow",
+    "in_range",
     "insert_calls",
+    "known_at_any_time",
     "known_spans",
     "list_calls",
     "metadata_of",
+    "takes_spans",
     "trace_calls",
 ]
+
+log = logging.getLogger("heedloop.store")
 
 _text, _low = pa.string(), pa.string()
 _tokens = pa.uint32()
@@ -89,6 +98,10 @@ ARROW_SCHEMA = pa.schema(
 METADATA_PREFIX = "heedloop.metadata."
 _NO_SPAN = bytes(8)
 _MAX_TOKENS = 2**32 - 1
+SENT_START = "heedloop.sent_start_time"
+"""Attribute of a span whose clock was out of range: the start time that was sent."""
+_LONGEST_AGO = timedelta(days=3653)
+_FURTHEST_AHEAD = timedelta(days=1)
 _FIRST = datetime(1970, 1, 2, tzinfo=timezone.utc)
 _LAST = datetime(2262, 1, 1, tzinfo=timezone.utc)
 
@@ -112,7 +125,21 @@ def insert_calls(
 ) -> None:
     """Store calls directly, without the request log: for tests and repairs."""
     at = received_at or datetime.now(timezone.utc)
-    project.store.insert_arrow("spans", calls_to_arrow((project.project, c, at) for c in calls))
+    entries = [(project.project, in_range(c, at), at) for c in calls]
+    project.store.insert_arrow("spans", calls_to_arrow(entries))
+
+
+def takes_spans(store: Store) -> bool:
+    """True where the store takes a span now: one of no project, the same one every month."""
+    now = datetime.now(timezone.utc)
+    month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    probe = Call(trace_id="0" * 32, span_id="0" * 16, start_time=month, operation="", is_answer=False)
+    try:
+        store.insert_arrow("spans", calls_to_arrow([("", probe, now)]))
+    except (StoreError, Unavailable) as err:
+        log.warning("the store takes no spans: %s", err)
+        return False
+    return True
 
 
 def _values(project: str, call: Call, received_at: datetime) -> tuple[Any, ...]:
@@ -123,7 +150,7 @@ def _values(project: str, call: Call, received_at: datetime) -> tuple[Any, ...]:
         bytes.fromhex(call.trace_id),
         bytes.fromhex(call.span_id),
         bytes.fromhex(call.parent_span_id) if call.parent_span_id else _NO_SPAN,
-        _clamp_time(call.start_time, received_at),
+        call.start_time,
         max(0, call.duration_ns),
         call.name,
         call.service,
@@ -206,9 +233,15 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=st
 """One encoder for all: `json.dumps` makes a new one for every call with options."""
 
 
-def _clamp_time(at: datetime, received_at: datetime) -> datetime:
-    """A start time that the table can hold; a clock that is not set (1970) or absurd counts as the time of arrival."""
-    return at if _FIRST < at < _LAST and at < received_at + timedelta(days=366) else received_at
+def in_range(call: Call, received_at: datetime) -> Call:
+    """The call with a start time that its partition may have: from ten years before its arrival to a day after it.
+
+    A clock that is not set (1970) or absurd counts as the time of arrival; what was sent is kept as an attribute.
+    """
+    if received_at - _LONGEST_AGO < call.start_time < received_at + _FURTHEST_AHEAD:
+        return call
+    sent = {**call.attributes, SENT_START: call.start_time.isoformat()}
+    return replace(call, start_time=received_at, attributes=sent)
 
 
 def _count(value: int | None) -> int | None:
@@ -470,12 +503,25 @@ def known_spans(
     project: ProjectStore, keys: Sequence[tuple[datetime, bytes, bytes]]
 ) -> dict[tuple[bytes, bytes], set[datetime]]:
     """(trace id, span id) -> times of arrival, of those (start time, trace id, span id) that are stored already."""
+    return _known(project, keys, _KNOWN)
+
+
+def known_at_any_time(
+    project: ProjectStore, keys: Sequence[tuple[datetime, bytes, bytes]]
+) -> dict[tuple[bytes, bytes], set[datetime]]:
+    """As `known_spans`, for spans whose stored start time depends on when they arrived."""
+    return _known(project, keys, _KNOWN.replace(_IN_PERIOD, _OF_TRACES))
+
+
+def _known(
+    project: ProjectStore, keys: Sequence[tuple[datetime, bytes, bytes]], sql: str
+) -> dict[tuple[bytes, bytes], set[datetime]]:
     found: dict[tuple[bytes, bytes], set[datetime]] = {}
     for first in range(0, len(keys), _MAX_IDS):
         part = keys[first : first + _MAX_IDS]
         times = [k[0] for k in part]
         ids = base64.b64encode(b"".join(trace_id + span_id for _, trace_id, span_id in part)).decode()
-        rows = project.rows(_KNOWN, {"first": min(times), "last": max(times), "ids": ids})
+        rows = project.rows(sql, {"first": min(times), "last": max(times), "ids": ids})
         for row in rows:
             found.setdefault((row["trace_id"], row["span_id"]), set()).add(row["ingested_at"])
     return found
@@ -484,6 +530,11 @@ def known_spans(
 _MAX_IDS = 3_000
 """Ids in one query: 96 KB, below the 128 KiB that ClickHouse's HTTP interface takes as one value."""
 
+_IN_PERIOD = "start_time BETWEEN {first:DateTime64(6,'UTC')} AND {last:DateTime64(6,'UTC')}"
+# here the index on trace ids helps
+_OF_TRACES = """trace_id IN (
+          SELECT arrayJoin(arrayMap(i -> toFixedString(substring(base64Decode({ids:String}), i * 24 + 1, 16), 16), range(intDiv(length(ids), 24))))
+      )"""
 # the ids travel as one text: binding thousands of values one by one costs more than the query
 _KNOWN = """
     WITH (SELECT base64Decode({ids:String})) AS ids

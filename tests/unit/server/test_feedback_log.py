@@ -17,7 +17,7 @@ from heedloop_server.ingest import feedback_writer as desk_module
 from heedloop_server.ingest.bloom_filter import Seen, digest
 from heedloop_server.ingest.feedback_log import FeedbackLog
 from heedloop_server.ingest.feedback_writer import FeedbackDesk
-from heedloop_server.ingest.log import read_segment
+from heedloop_server.ingest.segments import read_segment
 from heedloop_server.store.admin.erasure import erase
 from heedloop_server.store.connection import StoreError
 from heedloop_server.store.feedback import list_feedback, num_history
@@ -182,7 +182,7 @@ def test_what_cannot_be_stored_is_kept_aside_and_does_not_hold_up_the_rest(
     monkeypatch.setattr(desk_module, "insert_feedback", insert)
     assert place.say(said(author="ada"), said(author="poison"), said(author="bob")) == ["stored"] * 3
     assert sorted(f.author.id for f in place.stored()) == ["ada", "bob"]
-    (kept,) = (place.folder / "refused").iterdir()
+    (kept,) = (place.folder / "quarantine").glob("*.json")
     assert "poison" in kept.read_text()
     assert place.refused == [("p", Counter(not_stored=1))]
 
@@ -191,7 +191,7 @@ def test_a_record_that_this_version_cannot_read_is_kept_and_holds_nothing_up(pla
     place.log.log.submit(b'{"project": "p", "from": "another version"}').result(30)
     assert place.say(said()) == ["stored"]
     assert len(place.stored()) == 1
-    (kept,) = (place.folder / "refused").iterdir()
+    (kept,) = (place.folder / "quarantine").glob("*.json")
     assert "another version" in kept.read_text()
 
 

@@ -10,7 +10,7 @@ from heedloop.schema import Author, Feedback, Target, format_time, to_json, utc_
 from heedloop_server.errors import Unavailable
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.ingest.log import RequestLog, Segment
-from heedloop_server.ingest.quarantine import purge_aside
+from heedloop_server.ingest.quarantine import Quarantine
 from heedloop_server.settings import Settings
 from heedloop_server.store.connection import Store
 from heedloop_server.store.feedback import list_feedback
@@ -57,5 +57,5 @@ def test_an_erasure_finds_a_word_in_json_too(tmp_path: Path, user: str) -> None:
     folder.mkdir(parents=True)
     (folder / "hers.json").write_text(json.dumps({"user_id": user}, ensure_ascii=False), encoding="utf-8")
     (folder / "other.json").write_text(json.dumps({"user_id": "bob"}), encoding="utf-8")
-    assert purge_aside(tmp_path, [user]) == 1
+    assert Quarantine(tmp_path).purge([user]) == 1
     assert [p.name for p in folder.iterdir()] == ["other.json"]

@@ -10,8 +10,9 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from test_simple_spans import NOW_US, PLAIN, messages, request_of
 
 from heedloop_server.ingest.loader import SpanLoader
-from heedloop_server.ingest.log import Segment
+from heedloop_server.ingest.quarantine import Quarantine
 from heedloop_server.ingest.record import LOGS, TRACES, LoggedRequest, pack
+from heedloop_server.ingest.segments import Segment
 from heedloop_server.store.admin.ledger import Tally, read_tally
 from heedloop_server.testing import temporary_store
 
@@ -100,7 +101,7 @@ def load(
         loader = SpanLoader(
             store,
             server_id="s",
-            dead=folder / "refused",
+            quarantine=Quarantine(folder),
             on_feedback=lambda project, given: None,
             on_names=lambda project, names: told.update((project, n) for n in names()),
             engine_from_spans=engine_from,

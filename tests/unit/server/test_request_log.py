@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from heedloop_server.errors import Unavailable
-from heedloop_server.ingest.log import LogInUse, RequestLog, Segment, read_segment
+from heedloop_server.ingest.log import LogInUse, RequestLog
+from heedloop_server.ingest.segments import Segment, read_segment
 
 
 class Loader:
@@ -148,7 +149,7 @@ def test_garbage_after_the_records_is_cut_and_kept_aside(tmp_path: Path, garbage
     again = Loader()
     start(tmp_path, again).stop()
     assert again.bodies == [b"good"]
-    assert [p.read_bytes() for p in (tmp_path / "damaged").iterdir()] == [garbage]
+    assert [p.read_bytes() for p in (tmp_path / "quarantine").glob("*.bin")] == [garbage]
 
 
 def test_a_full_log_refuses_and_takes_again_when_emptied(tmp_path: Path) -> None:
