@@ -21,16 +21,12 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from heedloop_server.store.quality.counts.counts import View, count_over_time
-from heedloop_server.store.quality.counts.rollup import roll_up_project
-from heedloop_server.store.quality.counts.summaries import facet_values, judgements_of
-
 from heedloop_server.filters import CallFilters
 from heedloop_server.ingest.loader import SpanLoader
 from heedloop_server.ingest.quarantine import Quarantine
 from heedloop_server.ingest.record import TRACES, LoggedRequest, pack
 from heedloop_server.ingest.segments import Segment
-from heedloop_server.store.connection import Store, open_store
+from heedloop_server.store.connection import Store
 from heedloop_server.store.feedback import feedback_of_trace, list_feedback
 from heedloop_server.store.open import open_store
 from heedloop_server.store.quality.counts import View, count_over_time

@@ -17,7 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 from heedloop_server.alerts.scheduler import Caretaker
 from heedloop_server.errors import answer_errors
 from heedloop_server.http.auth import KeyRing
-from heedloop_server.http.limits import BodyLimit
+from heedloop_server.http.limits import BodyLimit, BodyPace
 from heedloop_server.http.openapi import describe
 from heedloop_server.http.own_traces import NATIVE_TELEMETRY_OFF, RequestSpans, make_provider
 from heedloop_server.http.parameters import known_parameters
@@ -118,6 +118,7 @@ def create_app(settings: Settings | None = None, *, store: Store | None = None) 
     app.state.addresses = AddressLimit(chosen.requests_per_minute_per_address, chosen.refused_per_minute)
     answer_errors(app)
     app.add_middleware(BodyLimit, limit=chosen.max_body_bytes)
+    app.add_middleware(BodyPace, idle_s=chosen.body_idle_s)
     app.state.tracing = None
     if chosen.otlp_endpoint:
         app.state.tracing = make_provider(chosen.otlp_endpoint, version=app.version)

@@ -5,6 +5,7 @@
     ├── Unauthorized    401  no key, or one that is unknown, expired or revoked
     ├── Forbidden       403  the key lacks the scope
     ├── NotFound        404  no such thing in this key's project
+    ├── TimedOut        408  the body stopped coming
     ├── Conflict        409  it exists already, or its state forbids it
     ├── TooLarge        413  over a limit, counted after decompression
     ├── UnsupportedMedia 415 a Content-Type or Content-Encoding that no one here reads
@@ -33,6 +34,7 @@ __all__ = [
     "Invalid",
     "NotFound",
     "ServerError",
+    "TimedOut",
     "TooLarge",
     "TooMany",
     "Unauthorized",
@@ -86,6 +88,14 @@ class Forbidden(ServerError):
 
 class NotFound(ServerError):
     status, code = 404, "not_found"
+
+
+class TimedOut(ServerError):
+    status, code = 408, "timed_out"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Connection": "close"}
 
 
 class Conflict(ServerError):

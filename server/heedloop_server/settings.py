@@ -36,6 +36,9 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         64 << 20, ge=1 << 10, description="largest request body, counted after decompression"
     )
+    body_idle_s: float = Field(
+        30.0, gt=0, description="seconds without a byte of its body after which a request is closed"
+    )
     max_backlog_bytes: int = Field(
         1 << 30, ge=1 << 20, description="bytes the request log may hold unloaded before it answers 503"
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import html
 import logging
+import posixpath
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, quote, urlsplit
 
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from heedloop.client import ApiError, Forbidden, Unauthorized, Unreachable
@@ -146,9 +147,12 @@ async def _posted_key(request: Request) -> str:
 
 
 def _same_origin(request: Request) -> bool:
-    """True unless the browser says that the form stood on another site's page."""
-    origin = request.headers.get("origin")
-    return origin in (None, "null") or urlsplit(origin).netloc == request.headers.get("host")
+    """True unless the browser says that the form stood on another site's page, or does not want to say where (`null`)."""
+    headers = request.headers
+    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        return False
+    origin = headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == headers.get("host")
 
 
 def local_path(text: str | None) -> str:
@@ -177,6 +181,9 @@ class RequireSignIn:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket" and not proxy_agrees(scope):
             await send({"type": "websocket.close", "code": 4403, "reason": "sign in again"})
+            return
+        if scope["type"] == "http" and _is_internal(scope["path"]) and not _may_look_inside(scope):
+            await PlainTextResponse("Sign in first.", 401)(scope, receive, send)
             return
         if scope["type"] != "http" or scope["method"] != "GET" or not _is_page(scope):
             await self._app(scope, receive, send)
@@ -214,6 +221,21 @@ def cookies_of(scope: Scope) -> dict[str, str]:
     from starlette.requests import HTTPConnection
 
     return dict(HTTPConnection(scope).cookies)
+
+
+def _is_internal(path: str) -> bool:
+    """True for Streamlit's own routes (metrics, uploads, files of a page); its health check is for probes."""
+    inner = posixpath.normpath(path)
+    return inner.startswith(("/_stcore/", "/media/")) and inner not in _FOR_PROBES
+
+
+def _may_look_inside(scope: Scope) -> bool:
+    if SESSIONS.signed_in(cookies_of(scope).get(COOKIE)) is None:
+        return SESSIONS.is_local
+    return proxy_agrees(scope)
+
+
+_FOR_PROBES = ("/_stcore/health", "/_stcore/script-health-check")
 
 
 def _is_page(scope: Scope) -> bool:

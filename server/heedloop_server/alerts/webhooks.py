@@ -24,8 +24,43 @@ __all__ = ["Refused", "Told", "check_address", "post", "signature"]
 
 TIMEOUT_S = 10.0
 _MAX_ANSWER = 1_024
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_LOCAL_NAT64 = ipaddress.ip_network("64:ff9b:1::/48")
+_LOOPBACK = tuple(ipaddress.ip_network(n) for n in ("127.0.0.0/8", "::1/128"))
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
+SPECIAL = tuple(
+    ipaddress.ip_network(n)
+    for n in (
+        "0.0.0.0/8",  # this network
+        "10.0.0.0/8",  # private
+        "100.64.0.0/10",  # shared: carriers, and some clouds' metadata
+        "127.0.0.0/8",  # loopback
+        "168.63.129.16/32",  # Azure's host, which is public by its number alone
+        "169.254.0.0/16",  # link-local: clouds' metadata
+        "172.16.0.0/12",  # private
+        "192.0.0.0/24",  # protocol assignments
+        "192.0.2.0/24",  # documentation
+        "192.31.196.0/24",  # AS112
+        "192.52.193.0/24",  # AMT
+        "192.88.99.0/24",  # 6to4 relays
+        "192.168.0.0/16",  # private
+        "192.175.48.0/24",  # AS112
+        "198.18.0.0/15",  # benchmarks
+        "198.51.100.0/24",  # documentation
+        "203.0.113.0/24",  # documentation
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",  # reserved, and broadcast
+        # of IPv6 only 2000::/3 is public at all: the rest (loopback, mapped, NAT64, private, link-local, multicast) is outside
+        "2001::/23",  # protocol assignments: Teredo, benchmarks, ORCHID, AMT, drones
+        "2001:db8::/32",  # documentation
+        "2002::/16",  # 6to4: stands for any IPv4 address
+        "2620:4f:8000::/48",  # AS112
+        "3ffe::/16",  # the former 6bone
+        "3fff::/20",  # documentation
+    )
+)
+"""Every special-purpose range: IANA's registries as of November 2026, not the interpreter's, whose table differs by version.
+
+https://www.iana.org/assignments/iana-ipv4-special-registry, https://www.iana.org/assignments/iana-ipv6-special-registry
+"""
 
 
 class Refused(Exception):
@@ -54,26 +89,15 @@ def check_address(address: str, *, loopback: bool) -> None:
     Raises:
         Refused: private, loopback, link-local, shared, multicast, reserved, or an IPv6 form of such an IPv4 address.
     """
-    ip = _plain(ipaddress.ip_address(address.split("%")[0]))
-    if ip.is_loopback and loopback:
+    ip = ipaddress.ip_address(address.split("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped  # what sockets of both families call an IPv4 address
+    if any(ip in n for n in _LOOPBACK if n.version == ip.version) and loopback:
         return
-    if not ip.is_global or ip.is_multicast or ip.is_reserved or ip.is_unspecified or ip.is_link_local:
+    if any(ip in n for n in SPECIAL if n.version == ip.version):
         raise Refused(f"{address} is no public address")
-
-
-def _plain(
-    ip: ipaddress.IPv4Address | ipaddress.IPv6Address,
-) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """The IPv4 address that an IPv6 one stands for (mapped, 6to4, NAT64), else itself."""
-    if isinstance(ip, ipaddress.IPv4Address) or ip.is_loopback:
-        return ip
-    if ip.ipv4_mapped is not None:
-        return ip.ipv4_mapped
-    if ip.sixtofour is not None:
-        return ip.sixtofour
-    if ip in _NAT64 or ip in _LOCAL_NAT64 or ip.packed[:12] == bytes(12):
-        return ipaddress.IPv4Address(ip.packed[12:])
-    return ip
+    if ip.version == 6 and ip not in _GLOBAL_UNICAST:
+        raise Refused(f"{address} is no public address")
 
 
 def post(url: str, secret: str, message: dict[str, Any], *, loopback: bool = False) -> Told:

@@ -6,18 +6,26 @@ Specification: https://opentelemetry.io/docs/specs/otlp/#otlphttp
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import pyarrow as pa
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from heedloop_server.errors import ServerError, TooLarge, Unreadable, UnsupportedMedia
-from heedloop_server.ingest.otlp_json import MalformedJson, logs_from_json, traces_from_json
+from heedloop_server.ingest.otlp_json import (
+    MalformedJson,
+    check_metrics_json,
+    logs_from_json,
+    traces_from_json,
+)
 
 __all__ = [
     "Encoding",
@@ -38,7 +46,7 @@ _GZIP_OR_ZLIB = 47  # zlib.decompressobj reads both headers with 32 + 15 window 
 _MAX_REASONS = 16
 
 # google.rpc.Code of an HTTP status: https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto
-_RPC_CODES = {400: 3, 401: 16, 403: 7, 404: 5, 409: 6, 413: 3, 415: 3, 422: 3, 429: 8, 503: 14}
+_RPC_CODES = {400: 3, 401: 16, 403: 7, 404: 5, 408: 4, 409: 6, 413: 3, 415: 3, 422: 3, 429: 8, 503: 14}
 
 
 def encoding_of(content_type: str) -> Encoding:
@@ -54,40 +62,110 @@ def encoding_of(content_type: str) -> Encoding:
 
 
 def decompress(body: bytes, content_encoding: str, *, limit: int) -> bytes:
-    """The body without its Content-Encoding (gzip, deflate or identity), at most `limit` bytes of it.
+    """The body without its Content-Encoding, at most `limit` bytes of it.
 
     Raises:
         TooLarge: it is larger than `limit` once decompressed; decompression stops there.
         Unreadable: it is not what the header says.
+        UnsupportedMedia: the coding is none of `CODINGS`.
     """
     name = content_encoding.strip().lower()
     if name in ("", "identity"):
         if len(body) > limit:
             raise _too_large(limit)
         return body
-    if name not in ("gzip", "x-gzip", "deflate"):
-        raise UnsupportedMedia(f"Content-Encoding {name!r} is not known; send gzip, deflate or identity")
+    if name not in _READERS:
+        raise UnsupportedMedia(f"Content-Encoding {name!r} is not known; send {', '.join(CODINGS)} or none")
     try:
-        return _inflate(body, limit)
-    except zlib.error as err:
+        return _READERS[name](body, limit) if body else body
+    except (zlib.error, OSError, ValueError) as err:
         raise Unreadable(f"the body is no {name}: {err}") from None
 
 
 def _inflate(body: bytes, limit: int) -> bytes:
-    """All members of a gzip file (or one zlib stream), never holding more than `limit` bytes."""
+    """All members of a gzip file (or one zlib stream), in a time that grows with the body alone, never holding more than `limit` bytes."""
     parts: list[bytes] = []
-    left, rest = limit, body
-    while rest:
+    left, at = limit, 0
+    for _ in range(_MAX_MEMBERS):
         stream = zlib.decompressobj(_GZIP_OR_ZLIB)
-        part = stream.decompress(rest, left + 1)
-        if len(part) > left:
+        step = _FIRST_STEP
+        while not stream.eof:
+            chunk = body[at : at + step]
+            if not chunk:
+                raise Unreadable("the compressed body ends too early")
+            part = stream.decompress(chunk, left + 1)
+            at += len(chunk) - len(stream.unused_data)
+            if len(part) > left:
+                raise _too_large(limit)
+            parts.append(part)
+            left -= len(part)
+            step *= 2  # a member costs at most twice its size, and a short one little
+        if (after := _NOT_PADDING.search(body, at)) is None:
+            return b"".join(parts)
+        at = after.start()
+    raise Unreadable(f"the compressed body has more than {_MAX_MEMBERS:,} members")
+
+
+def _stream_reader(codec: str) -> Callable[[bytes, int], bytes]:
+    """A reader of one of Arrow's codecs."""
+
+    def read(body: bytes, limit: int) -> bytes:
+        with pa.CompressedInputStream(pa.BufferReader(body), codec) as stream:
+            plain = stream.read(limit + 1)
+        if len(plain) > limit:
             raise _too_large(limit)
-        if not stream.eof:
+        return plain
+
+    return read
+
+
+def _unsnap(body: bytes, limit: int) -> bytes:
+    """Snappy, a bare block or the framing format; the Collector has sent both under this name."""
+    if not body.startswith(_SNAPPY_STREAM):
+        return _unsnap_block(body, limit)
+    parts: list[bytes] = []
+    left, at = limit, 0
+    while at < len(body):
+        kind, end = body[at], at + 4 + int.from_bytes(body[at + 1 : at + 4], "little")
+        if end > len(body):
             raise Unreadable("the compressed body ends too early")
-        parts.append(part)
-        left -= len(part)
-        rest = stream.unused_data.lstrip(b"\0")
+        if kind in (0, 1):
+            part = body[at + 8 : end]  # behind the checksum of what it holds
+            part = _unsnap_block(part, left) if kind == 0 else part
+            if len(part) > left:
+                raise _too_large(limit)
+            parts.append(part)
+            left -= len(part)
+        elif kind < 0x80:
+            raise Unreadable(f"the snappy stream has a chunk of the unknown kind {kind}")
+        at = end
     return b"".join(parts)
+
+
+def _unsnap_block(block: bytes, limit: int) -> bytes:
+    size = shift = 0
+    for byte in block[:5]:
+        size |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            break
+        shift += 7
+    if size > limit:
+        raise _too_large(limit)
+    return pa.Codec("snappy").decompress(block, size, asbytes=True)
+
+
+_SNAPPY_STREAM = b"\xff\x06\x00\x00sNaPpY"
+_MAX_MEMBERS = 10_000
+_FIRST_STEP = 1 << 10
+_NOT_PADDING = re.compile(rb"[^\0]")
+CODINGS = ("gzip", "deflate", "zstd", "snappy", "lz4")
+"""The Content-Encodings that are read."""
+_READERS: dict[str, Callable[[bytes, int], bytes]] = {
+    **dict.fromkeys(("gzip", "x-gzip", "deflate"), _inflate),
+    "zstd": _stream_reader("zstd"),
+    "lz4": _stream_reader("lz4"),
+    **dict.fromkeys(("snappy", "x-snappy-framed"), _unsnap),
+}
 
 
 def _too_large(limit: int) -> TooLarge:
@@ -117,8 +195,8 @@ def check_metrics(body: bytes, encoding: Encoding) -> None:
     try:
         if encoding == "protobuf":
             ExportMetricsServiceRequest.FromString(body)
-        elif not isinstance(json.loads(body), dict):
-            raise MalformedJson("it is no JSON object")
+        else:
+            check_metrics_json(body)
     except (DecodeError, MalformedJson, ValueError, RecursionError) as err:
         raise _unreadable(err, "ExportMetricsServiceRequest") from None
 
@@ -148,12 +226,20 @@ def check_spans(request: ExportTraceServiceRequest) -> Checked:
     for resource_spans in request.resource_spans:
         for scope_spans in resource_spans.scope_spans:
             spans = scope_spans.spans
-            bad = [i for i, s in enumerate(spans) if len(s.trace_id) != 16 or len(s.span_id) != 8 or _zero(s)]
-            for i in reversed(bad):
-                rejected[_reason(spans[i])] += 1
-                del spans[i]
+            bad = [s for s in spans if len(s.trace_id) != 16 or len(s.span_id) != 8 or _zero(s)]
+            if bad:
+                rejected.update(_reason(s) for s in bad)
+                _keep_good(scope_spans)
             num += len(spans)
     return Checked(num, rejected)
+
+
+def _keep_good(scope_spans: Any) -> None:
+    """Leave the unusable spans out: at once, because each deletion moves all that follow."""
+    good = [s for s in scope_spans.spans if len(s.trace_id) == 16 and len(s.span_id) == 8 and not _zero(s)]
+    kept = type(scope_spans)(spans=good)
+    del scope_spans.spans[:]
+    scope_spans.spans.MergeFrom(kept.spans)
 
 
 _NO_TRACE, _NO_SPAN = bytes(16), bytes(8)

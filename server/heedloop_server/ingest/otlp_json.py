@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from typing import Any
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -15,6 +16,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from heedloop_server.normalise.values import scrub
 
 _MAX_DEPTH = 64
+_BASE64_IDS = (12, 24)
+"""Characters of a span id and of a trace id in base64."""
 
 
 class MalformedJson(ValueError):
@@ -24,12 +27,12 @@ class MalformedJson(ValueError):
 def traces_from_json(body: bytes) -> ExportTraceServiceRequest:
     """The request that an OTLP/JSON traces body says; raises `MalformedJson`."""
     request = ExportTraceServiceRequest()
-    for entry in _objects(_load(body), "resourceSpans"):
+    for entry in _objects(_known(_load(body), ("resourceSpans",)), "resourceSpans"):
         resource_spans = request.resource_spans.add()
         _resource(resource_spans, entry)
-        for scoped in _objects(entry, "scopeSpans"):
+        for scoped in _objects(_known(entry, ("resource", "scopeSpans", "schemaUrl")), "scopeSpans"):
             scope_spans = resource_spans.scope_spans.add()
-            _scope(scope_spans, scoped)
+            _scope(scope_spans, _known(scoped, ("scope", "spans", "schemaUrl")))
             for span in _objects(scoped, "spans"):
                 _span(scope_spans.spans.add(), span)
     return request
@@ -38,15 +41,28 @@ def traces_from_json(body: bytes) -> ExportTraceServiceRequest:
 def logs_from_json(body: bytes) -> ExportLogsServiceRequest:
     """The request that an OTLP/JSON logs body says; raises `MalformedJson`."""
     request = ExportLogsServiceRequest()
-    for entry in _objects(_load(body), "resourceLogs"):
+    for entry in _objects(_known(_load(body), ("resourceLogs",)), "resourceLogs"):
         resource_logs = request.resource_logs.add()
         _resource(resource_logs, entry)
-        for scoped in _objects(entry, "scopeLogs"):
+        for scoped in _objects(_known(entry, ("resource", "scopeLogs", "schemaUrl")), "scopeLogs"):
             scope_logs = resource_logs.scope_logs.add()
-            _scope(scope_logs, scoped)
+            _scope(scope_logs, _known(scoped, ("scope", "logRecords", "schemaUrl")))
             for record in _objects(scoped, "logRecords"):
                 _record(scope_logs.log_records.add(), record)
     return request
+
+
+def check_metrics_json(body: bytes) -> None:
+    """Raises `MalformedJson` where a body is no OTLP/JSON metrics request; it is looked at no further than its own keys."""
+    _known(_load(body), ("resourceMetrics",))
+
+
+def _known(value: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """The object, where it is empty or any of its keys is one of these; unknown ones beside them are OTLP of the future."""
+    if value and not any(n in value for n in names):
+        found = ", ".join(sorted(value)[:5])
+        raise MalformedJson(f"none of the keys ({found[:200]}) is known; expected {', '.join(names)}")
+    return value
 
 
 def _load(body: bytes) -> dict[str, Any]:
@@ -56,7 +72,51 @@ def _load(body: bytes) -> dict[str, Any]:
         raise MalformedJson(f"the body is no JSON: {err}") from None
     if not isinstance(loaded, dict):
         raise MalformedJson("the body must be a JSON object")
+    if _OTHER_KEYS.search(body):
+        loaded = _renamed(loaded)
     return scrub(loaded) if b"\\ud" in body or b"\\uD" in body else loaded
+
+
+def _renamed(value: Any) -> Any:
+    """The same JSON with keys as OTLP 1.11 has them; nothing but OTLP's own fields are keys."""
+    if isinstance(value, dict):
+        return {_CAMEL.get(k, k): _renamed(v) for k, v in value.items()}
+    return [_renamed(v) for v in value] if isinstance(value, list) else value
+
+
+_NAMES = (
+    *(
+        "resourceSpans",
+        "scopeSpans",
+        "resourceLogs",
+        "scopeLogs",
+        "logRecords",
+        "resourceMetrics",
+        "schemaUrl",
+    ),
+    *(
+        "traceId",
+        "spanId",
+        "parentSpanId",
+        "traceState",
+        "startTimeUnixNano",
+        "endTimeUnixNano",
+        "timeUnixNano",
+    ),
+    *("observedTimeUnixNano", "severityNumber", "severityText", "eventName", "stringValue", "intValue"),
+    *("doubleValue", "boolValue", "arrayValue", "kvlistValue", "bytesValue"),
+)
+_CAMEL = {re.sub(r"[A-Z]", lambda m: f"_{m[0].lower()}", n): n for n in _NAMES} | {
+    # OTLP before 0.15
+    "instrumentationLibrarySpans": "scopeSpans",
+    "instrumentationLibraryLogs": "scopeLogs",
+    "instrumentationLibrary": "scope",
+    "instrumentation_library_spans": "scopeSpans",
+    "instrumentation_library_logs": "scopeLogs",
+    "instrumentation_library": "scope",
+}
+"""Keys that protobuf's own writer uses where it keeps the fields' names (snake case), and older ones -> today's."""
+_OTHER_KEYS = re.compile(b"|".join(b'"%s"' % k.encode() for k in _CAMEL))
 
 
 def _objects(parent: dict[str, Any], key: str) -> list[dict[str, Any]]:
@@ -87,8 +147,11 @@ def _text(parent: dict[str, Any], key: str) -> str:
 
 
 def _id(parent: dict[str, Any], key: str) -> bytes:
+    text = _text(parent, key)
     try:
-        return bytes.fromhex(_text(parent, key))
+        if text.endswith("=") and len(text) in _BASE64_IDS:  # what protobuf's own writer makes of ids
+            return base64.b64decode(text, validate=True)
+        return bytes.fromhex(text)
     except ValueError:
         raise MalformedJson(f"{key} must be hexadecimal") from None
 

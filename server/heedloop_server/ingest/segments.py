@@ -2,7 +2,7 @@
 
 A record is `marker 8 bytes | length u32 | crc32 u32 | crc32 of these 16 bytes u32 | body`, little-endian; the first crc is over the
 body. The marker is random, the same for all records of a file, and stands in the file's name: a reader that meets a damaged head goes
-on at the next marker, and no client can write one into a body. Files without a marker in their name are of versions before 0.9;
+on at the next marker, and no client can write one into a body. Files without a marker in their name are of versions before 0.2;
 their records are `length u32 | crc32 u32 | body`.
 """
 

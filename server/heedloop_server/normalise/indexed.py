@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+_MAX_DIGITS = 10
+
 
 def unflatten(attrs: Mapping[str, Any], prefix: str) -> list[Any]:
     """The list whose entries were flattened under `prefix` (which ends in a dot), in the order of their numbers.
@@ -36,6 +38,6 @@ def _listed(node: Any, depth: int = 0) -> Any:
     """The tree with every object whose keys are all numbers made a list."""
     if not isinstance(node, dict) or depth > 32:
         return node
-    if node and all(k.isdecimal() and k.isascii() for k in node):
+    if node and all(len(k) < _MAX_DIGITS and k.isdecimal() and k.isascii() for k in node):
         return [_listed(node[k], depth + 1) for k in sorted(node, key=int)]
     return {k: _listed(v, depth + 1) for k, v in node.items()}

@@ -71,16 +71,13 @@ async def _body(request: Request) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise TooLarge(f"the body has {int(declared):,} bytes; at most {limit:,} are accepted")
-    parts: list[bytes] = []
-    size = 0
+    received = bytearray()  # a list of parts of one byte each would be fifty times as large
     async for part in request.stream():
-        size += len(part)
-        if size > limit:
+        if len(received) + len(part) > limit:
             raise TooLarge(f"the body has more than {limit:,} bytes; send smaller batches")
-        parts.append(part)
-    body = b"".join(parts) if len(parts) != 1 else parts[0]
+        received += part
     coding = request.headers.get("content-encoding", "")
-    return await _run(size, functools.partial(decompress, limit=limit), body, coding)
+    return await _run(len(received), functools.partial(decompress, limit=limit), bytes(received), coding)
 
 
 async def _run(size: int, work: Callable[..., Any], *args: Any) -> Any:

@@ -17,7 +17,7 @@ from heedloop_server.errors import Unavailable
 from heedloop_server.filters import CallFilters
 from heedloop_server.store.connection import ArrowTable, ProjectStore, Row, Store, StoreError
 from heedloop_server.store.filters import conditions
-from heedloop_server.store.quality.counts.candidates import (
+from heedloop_server.store.quality.candidates import (
     any_version,
     is_judged,
     is_scattered,
