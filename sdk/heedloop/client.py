@@ -88,6 +88,10 @@ class Client(Rest):
         """`project`, `scopes`, `key_id` and `name` of this key."""
         return self._get("/v1/me")
 
+    def health(self) -> Json:
+        """How the server is: versions, tables, and `problems`, a sentence each; for a key with the scope `instance`."""
+        return self._get("/v1/health")
+
     def calls(self, *, limit: int = 50, cursor: str | None = None, **filters: Any) -> Json:
         """One page of call summaries, newest first: `calls` and `next_cursor`. Filters as in docs/api.md."""
         return self._get("/v1/calls", limit=limit, cursor=cursor, **filters)

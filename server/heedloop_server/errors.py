@@ -18,6 +18,7 @@ The answer is `{"error": {"code", "message", "field"?}}`; OTLP routes answer in 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -27,6 +28,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from heedloop.schema import SchemaError
+
+log = logging.getLogger("heedloop.http")
 
 __all__ = [
     "Conflict",
@@ -142,11 +145,22 @@ _HTTP_CODES = {400: "unreadable", 404: "not_found", 405: "method_not_allowed", 4
 
 
 def answer_errors(app: FastAPI) -> None:
-    """Turn every error of the tree, of the records and of FastAPI itself into the one JSON form."""
+    """Turn every error of the tree, of the records, of the store and of FastAPI itself into the one JSON form."""
+    from heedloop_server.store.connection import StoreError  # which imports this module
 
     @app.exception_handler(ServerError)
     async def server_error(_: Request, err: ServerError) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
         return JSONResponse(err.to_json(), status_code=err.status, headers=err.headers)
+
+    @app.exception_handler(StoreError)
+    async def store_error(_: Request, err: StoreError) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
+        log.error(
+            "a statement failed", exc_info=err
+        )  # its words are the engine's, and may quote what others sent
+        failed = ServerError(
+            "the store refused a statement of the server; the server's log says which and why"
+        )
+        return JSONResponse(failed.to_json(), status_code=failed.status)
 
     @app.exception_handler(SchemaError)
     async def schema_error(_: Request, err: SchemaError) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field
+from dotenv import dotenv_values
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from heedloop_server.http.log_lines import LogFormat
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "read_settings"]
 
 
 class Settings(BaseSettings):
@@ -90,3 +95,51 @@ class Settings(BaseSettings):
     def log_folder(self) -> Path:
         """Folder of the request log; it belongs to one server process."""
         return self.data / "log"
+
+
+_OF_OTHER_PARTS = frozenset(
+    ("URL", "API_KEY", "SERVICE", "ENVIRONMENT", "OUTBOX", "DISABLED")  # the SDK
+    + ("OIDC_ISSUER", "OIDC_CLIENT_ID", "OIDC_CLIENT_SECRET", "OIDC_CLAIM")
+    + ("SHARED", "SCREENSHOTS", "KILLS", "FUZZ")  # tests
+)
+_PREFIXES_OF_OTHER_PARTS = ("DASHBOARD_", "DEMO_", "TRAINER_", "TEST_", "FUZZ_")
+
+
+def read_settings(flags: Mapping[str, Any], *, file: Path | None = None) -> Settings:
+    """Settings from flags (None where not given), the environment, a file of `HEEDLOOP_…` lines and the defaults.
+
+    Args:
+        file: instead of `.env`.
+
+    Raises:
+        ValueError: a value is wrong, or a name is no setting; says which, what it is, and what would be right.
+    """
+    path = file or Path(".env")
+    _check_names(os.environ, "the environment")
+    _check_names(dotenv_values(path) if path.is_file() else (), str(path))
+    try:
+        return Settings(_env_file=path, **{n: v for n, v in flags.items() if v is not None})  # pyright: ignore[reportCallIssue]
+    except ValidationError as err:
+        raise ValueError("; ".join(_in_words(e, flags) for e in err.errors())) from None
+
+
+def _check_names(names: Iterable[str], where: str) -> None:
+    known = [n.upper() for n in Settings.model_fields]
+    for name in names:
+        prefix, _, setting = name.upper().partition("_")
+        if prefix != "HEEDLOOP" or setting in known or setting in _OF_OTHER_PARTS:
+            continue
+        if setting.startswith(_PREFIXES_OF_OTHER_PARTS):
+            continue
+        near = difflib.get_close_matches(setting, known, n=1)
+        hint = f"; did you mean HEEDLOOP_{near[0]}?" if near else "; docs/server.md lists them"
+        raise ValueError(f"{name} in {where} is no setting of heedloop{hint}")
+
+
+def _in_words(error: Any, flags: Mapping[str, Any]) -> str:
+    name = str(error["loc"][0])
+    said = f"--{name.replace('_', '-')}" if flags.get(name) is not None else f"HEEDLOOP_{name.upper()}"
+    field = Settings.model_fields.get(name)
+    what = f" ({field.description})" if field is not None else ""
+    wish = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ").split(",")[0]
+    return f"{said} is {str(error['input'])!r} and must be {wish}{what}"

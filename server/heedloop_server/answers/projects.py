@@ -182,3 +182,23 @@ class Health(TypedDict, total=False):
 
     status: Literal["ok", "unavailable"]
     reason: str
+
+
+class TableSize(TypedDict):
+    """One table of the store."""
+
+    table: str
+    rows: int
+    bytes: int
+    parts: int
+
+
+class Condition(TypedDict):
+    """How the server is; `problems` are sentences, one for each thing that needs a person."""
+
+    version: str
+    engine: str
+    tables: list[TableSize]
+    backlog_bytes: int
+    lag_s: float
+    problems: list[str]

@@ -1,51 +1,112 @@
-"""`heedloop doctor`: what a person should know about a server's data: versions, disk, parts, mutations, broken parts, log."""
+"""`heedloop doctor`: what a person should know about a server: versions, disk, parts, mutations, broken parts, log, quarantine."""
 
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-HELP = "check a stopped server's data folder, or its ClickHouse: versions, disk, parts, damage, log"
+if TYPE_CHECKING:
+    from heedloop_server.settings import Settings
 
-LOW_DISK_BYTES = 2 << 30
-MANY_PARTS = 300
+HELP = "check a running server (--url), a stopped one's data folder, or its ClickHouse: versions, disk, parts, damage, log"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where to look."""
-    from heedloop_server.commands.store_option import add_store_arguments
+    from heedloop_server.commands.store_option import add_server_arguments, add_store_arguments
 
     add_store_arguments(parser)
+    add_server_arguments(parser, scope="instance")
+    parser.add_argument(
+        "--set-aside",
+        type=int,
+        metavar="SEGMENT",
+        help="of a stopped server: put a segment that cannot be stored into quarantine and count it as rejected",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Print what was found; 1 where something needs a person."""
-    from heedloop_server.commands.store_option import CommandError, chosen_settings, opened_store
+    from heedloop.client import ApiError
+    from heedloop_server.commands.store_option import CommandError
     from heedloop_server.errors import ServerError
-    from heedloop_server.store.admin.health import read_health
     from heedloop_server.store.connection import StoreError
 
-    settings = chosen_settings(args)
     print(_versions())
     try:
-        with opened_store(settings) as store:
-            health = read_health(store)
-    except (CommandError, ServerError, StoreError, ValueError) as err:
+        wrong = _ask(args) if args.url else _look(args)
+    except (ApiError, CommandError, ServerError, StoreError, OSError, ValueError) as err:
         print(f"heedloop doctor: {err}", file=sys.stderr)
         return 1
-    print(f"engine {health.version}")
-    for t in health.tables:
-        print(
-            f"  {t['table']:<18} {t['rows']:>12,} rows  {t['bytes'] / 1e6:>10,.1f} MB  {t['parts']:>4} parts"
-        )
-    wrong = [*health.problems(MANY_PARTS), *_folder_problems(settings.data)]
     for problem in wrong:
         print(f"! {problem}")
     print("all well" if not wrong else f"{len(wrong)} things need a look")
     return 1 if wrong else 0
+
+
+def _ask(args: argparse.Namespace) -> list[str]:
+    """The problems that a running server names."""
+    from heedloop_server.commands.store_option import client_of
+
+    said = client_of(args).health()
+    print(f"server {said['version']}, engine {said['engine']}")
+    _print_tables(said["tables"])
+    print(f"{said['backlog_bytes'] / 1e6:.1f} MB wait in the log, the oldest for {said['lag_s']:.1f} s")
+    return said["problems"]
+
+
+def _look(args: argparse.Namespace) -> list[str]:
+    """The problems of a stopped server's folder, and of its store."""
+    from heedloop_server.commands.store_option import chosen_settings, opened_store
+    from heedloop_server.ingest.condition import folder_problems
+    from heedloop_server.store.admin.health import MANY_PARTS, read_health
+
+    settings = chosen_settings(args)
+    with opened_store(settings) as store:
+        if args.set_aside is not None:
+            _set_aside(store, settings, args.set_aside)
+        health = read_health(store)
+    print(f"engine {health.version}")
+    _print_tables(health.tables)
+    return [*health.problems(MANY_PARTS), *folder_problems(settings.data, is_running=False)]
+
+
+def _print_tables(tables: Iterable[Mapping[str, Any]]) -> None:
+    for t in tables:
+        print(
+            f"  {t['table']:<18} {t['rows']:>12,} rows  {t['bytes'] / 1e6:>10,.1f} MB  {t['parts']:>4} parts"
+        )
+
+
+def _set_aside(store: Any, settings: Settings, number: int) -> None:
+    """Put a segment of spans into quarantine; what it held is counted as rejected."""
+    from heedloop_server.commands.store_option import CommandError
+    from heedloop_server.ingest.condition import ERROR_SUFFIX
+    from heedloop_server.ingest.intake import counts_in, server_id
+    from heedloop_server.ingest.quarantine import Quarantine
+    from heedloop_server.ingest.segments import SUFFIX, number_of
+    from heedloop_server.store.admin.ledger import Tally, insert_tallies
+
+    found = [p for p in settings.log_folder.glob(f"*{SUFFIX}") if number_of(p) == number]
+    if not found:
+        raise CommandError(f"there is no segment {number} in {settings.log_folder}")
+    (path,) = found
+    counts = counts_in(path)
+    tallies = {project: Tally() for project in counts}
+    for project, tally in tallies.items():
+        tally.reject("set_aside", counts[project])
+    error = path.with_suffix(ERROR_SUFFIX)
+    why = error.read_text() if error.exists() else "set aside by heedloop doctor"
+    kept = Quarantine(settings.log_folder).keep(
+        f"{path.stem}.bin", path.read_bytes(), project="", reason="set_aside", error=why
+    )
+    insert_tallies(store, "spans", f"{server_id(settings.data)}/{number}", tallies.items())
+    path.unlink()
+    error.unlink(missing_ok=True)
+    print(f"segment {number} ({counts.total()} records) is in {kept}")
 
 
 def _versions() -> str:
@@ -56,25 +117,3 @@ def _versions() -> str:
         except PackageNotFoundError:
             found.append(f"{name} -")
     return ", ".join(found)
-
-
-def _folder_problems(data: Path) -> list[str]:
-    if not data.exists():
-        return []
-    wrong: list[str] = []
-    free = shutil.disk_usage(data).free
-    if free < LOW_DISK_BYTES:
-        wrong.append(f"only {free / 1e9:.1f} GB are free on the disk of {data}")
-    for name, what in (
-        ("damaged", "tails cut from damaged log files"),
-        ("refused", "records the store refused"),
-        ("feedback/damaged", "tails cut from damaged files of the feedback log"),
-        ("feedback/refused", "feedbacks the store refused"),
-    ):
-        kept = list((data / "log" / name).glob("*"))
-        if kept:
-            wrong.append(f"{len(kept)} {what} are kept in {data / 'log' / name}")
-    waiting = sum(p.stat().st_size for p in (data / "log").rglob("*.log"))
-    if waiting:
-        wrong.append(f"{waiting / 1e6:.1f} MB wait in the log; the next start stores them")
-    return wrong

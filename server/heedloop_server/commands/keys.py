@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-HELP = "list, make and revoke keys while the server is stopped (or on its ClickHouse)"
+if TYPE_CHECKING:
+    from heedloop.client import Client
+
+HELP = "list, make and revoke keys: of a running server (--url), of a stopped one, or on its ClickHouse"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +24,11 @@ class _CommandLine:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to do, and where."""
-    from heedloop_server.commands.store_option import add_store_arguments
+    from heedloop_server.commands.store_option import add_server_arguments, add_store_arguments
 
     parser.add_argument("action", choices=("list", "create", "revoke"))
     parser.add_argument("key_id", nargs="?", help="which key to revoke")
-    parser.add_argument("--project", default="default")
+    parser.add_argument("--project", help="its project (default; of a running server that of the key)")
     parser.add_argument("--name", default="made by heedloop keys")
     parser.add_argument("--role", help="viewer, annotator, reviewer or admin (everything in the project)")
     parser.add_argument(
@@ -35,43 +39,68 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--author", default="", help="the person the key is for: what is said with it is theirs"
     )
     add_store_arguments(parser)
+    add_server_arguments(parser, scope="admin")
 
 
 def run(args: argparse.Namespace) -> int:
     """Do it; the text of a new key goes to the standard output, once."""
+    from heedloop.client import ApiError
     from heedloop.schema import SchemaError
-    from heedloop_server.commands.store_option import CommandError, chosen_settings, opened_store
+    from heedloop_server.commands.store_option import CommandError, chosen_settings, client_of, opened_store
     from heedloop_server.errors import ServerError
     from heedloop_server.store.connection import StoreError
 
     try:
+        if args.url:
+            return _ask(client_of(args), args)
+        args.project = args.project or "default"
         with opened_store(chosen_settings(args)) as store:
             return _ACTIONS[args.action](store, args)
-    except (CommandError, SchemaError, ServerError, StoreError, ValueError) as err:
+    except (ApiError, CommandError, SchemaError, ServerError, StoreError, ValueError) as err:
         print(f"heedloop keys: {err}", file=sys.stderr)
         return 1
+
+
+def _ask(client: Client, args: argparse.Namespace) -> int:
+    """Do it through a running server, whose key names the project."""
+    from heedloop_server.commands.store_option import CommandError
+
+    if args.project not in (None, project := client.me()["project"]):
+        raise CommandError(f"the key belongs to the project {project!r}, not to {args.project!r}")
+    if args.action == "list":
+        _print_keys(client.keys())
+    elif args.action == "create":
+        scopes = None if args.role else list(_chosen_scopes(args))
+        made = client.create_key(args.name, scopes, role=args.role, author_id=args.author or None)
+        print(made["key"])
+    else:
+        client.delete_key(args.key_id or "")
+        print(f"revoked {args.key_id}")
+    return 0
 
 
 def _list(store: object, args: argparse.Namespace) -> int:
     from typing import cast
 
-    from heedloop_server.http.auth import role_of
     from heedloop_server.store.admin.keys import list_keys
     from heedloop_server.store.connection import Store
 
-    for row in list_keys(cast(Store, store).project(args.project)):
-        state = (
-            "revoked"
-            if row["revoked_at"]
-            else f"until {row['expires_at']:%Y-%m-%d}"
-            if row["expires_at"]
-            else "good"
-        )
+    _print_keys(list_keys(cast(Store, store).project(args.project)))
+    return 0
+
+
+def _print_keys(rows: Iterable[Mapping[str, Any]]) -> None:
+    """One line a key; times are datetimes or texts of them."""
+    from heedloop_server.http.auth import role_of
+
+    for row in rows:
+        state = "revoked" if row["revoked_at"] else "good"
+        if row["expires_at"] and not row["revoked_at"]:
+            state = f"until {str(row['expires_at'])[:10]}"
         granted = role_of(row["scopes"]) or ",".join(row["scopes"])
         person = f" ({row['author_id']})" if row["author_id"] else ""
-        used = f"{row['last_used_at']:%Y-%m-%d %H:%M}" if row["last_used_at"] else "never used"
+        used = str(row["last_used_at"])[:16].replace("T", " ") if row["last_used_at"] else "never used"
         print(f"{row['key_id']}  {state:<16} {used:<17} {granted}  {row['name']}{person}")
-    return 0
 
 
 def _create(store: object, args: argparse.Namespace) -> int:

@@ -21,10 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="file of HEEDLOOP_… lines to read instead of .env; the environment and flags win",
     )
     parser.add_argument("--host", help="address to listen on (127.0.0.1)")
-    parser.add_argument("--port", type=int, help="port to listen on (8321); 0 takes a free one")
-    parser.add_argument(
-        "--grpc-port", type=int, help="port for OTLP/gRPC as well, usually 4317 (needs the extra grpc)"
-    )
+    parser.add_argument("--port", help="port to listen on (8321); 0 takes a free one")
+    parser.add_argument("--grpc-port", help="port for OTLP/gRPC as well, usually 4317 (needs the extra grpc)")
     parser.add_argument(
         "--data", type=Path, help="folder of the request log and the embedded store (./.heedloop/data)"
     )
@@ -54,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
     from heedloop_server.settings import Settings
     from heedloop_server.store.connection import StoreError
     from heedloop_server.store.open import open_store
+    from heedloop_server.settings import read_settings
+    from heedloop_server.store.connection import StoreError, open_store
 
     given = {
         n: v
@@ -62,7 +62,10 @@ def run(args: argparse.Namespace) -> int:
     }
     if args.settings is not None and not args.settings.is_file():
         return _fail(f"there is no settings file {args.settings}")
-    settings = Settings(_env_file=args.settings or ".env", **given)  # pyright: ignore[reportCallIssue]
+    try:
+        settings = read_settings(given, file=args.settings)
+    except ValueError as err:
+        return _fail(str(err))
     set_up_logging(args.log_level, settings.log_format)
     try:
         if settings.grpc_port is not None:

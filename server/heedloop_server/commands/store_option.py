@@ -1,4 +1,4 @@
-"""Opening the store for a command that runs beside no server: the same flags, the same words when it cannot."""
+"""Reaching a server for a command: a running one by its address, or its store while it is stopped; the same words when it cannot."""
 
 from __future__ import annotations
 
@@ -8,12 +8,23 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from heedloop.client import Client
 from heedloop_server.ingest.log import LogInUse, take_lock
 from heedloop_server.settings import Settings
 from heedloop_server.store.connection import Store
 from heedloop_server.store.open import open_store
+from heedloop_server.settings import Settings, read_settings
+from heedloop_server.store.connection import Store, open_store, parse_dsn
 
-__all__ = ["CommandError", "add_store_arguments", "chosen_settings", "opened_store", "stopped_server"]
+__all__ = [
+    "CommandError",
+    "add_server_arguments",
+    "add_store_arguments",
+    "chosen_settings",
+    "client_of",
+    "opened_store",
+    "stopped_server",
+]
 
 
 class CommandError(Exception):
@@ -29,10 +40,31 @@ def add_store_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cluster", help="name of the ClickHouse cluster")
 
 
+def add_server_arguments(parser: argparse.ArgumentParser, *, scope: str) -> None:
+    """--url and --api-key, for a server that runs."""
+    parser.add_argument(
+        "--url", help="address of a running server, such as http://127.0.0.1:8321, to ask instead"
+    )
+    parser.add_argument(
+        "--api-key",
+        help=f"for --url: a key with the scope {scope}; better in HEEDLOOP_API_KEY, where no process list shows it",
+    )
+
+
+def client_of(args: argparse.Namespace) -> Client:
+    """The client of the server that --url names."""
+    if args.data or args.store:
+        raise CommandError(
+            "give either --url, for a running server, or --data and --store, for a stopped one"
+        )
+    if not (args.api_key or os.environ.get("HEEDLOOP_API_KEY")):
+        raise CommandError("--url needs a key: set HEEDLOOP_API_KEY (`heedloop serve` prints the first one)")
+    return Client(args.url, args.api_key, timeout_s=60)
+
+
 def chosen_settings(args: argparse.Namespace) -> Settings:
-    """Settings from the flags, the environment and the defaults."""
-    given = {n: v for n in ("data", "store", "cluster") if (v := getattr(args, n, None)) is not None}
-    return Settings(**given)
+    """Settings from the flags, the environment and the defaults; raises `ValueError` with what is wrong."""
+    return read_settings({n: getattr(args, n, None) for n in ("data", "store", "cluster")})
 
 
 @contextmanager
@@ -42,7 +74,9 @@ def stopped_server(settings: Settings) -> Generator[None]:
     try:
         lock = take_lock(settings.log_folder)
     except LogInUse as err:
-        raise CommandError(f"{err}; stop it first, or use its REST API (docs/api.md)") from None
+        raise CommandError(
+            f"{err}; stop it first, or ask it by its address: --url and a key in HEEDLOOP_API_KEY"
+        ) from None
     try:
         yield
     finally:
@@ -51,14 +85,23 @@ def stopped_server(settings: Settings) -> Generator[None]:
 
 @contextmanager
 def opened_store(settings: Settings) -> Generator[Store]:
-    """The store; an embedded one only where no server runs on it."""
-    if settings.store and not settings.store.startswith("chdb:"):
+    """The store; an embedded one only where no server runs on it.
+
+    Raises:
+        CommandError: a server runs on it, or there is no store in the folder.
+    """
+    address = parse_dsn(settings.store_dsn)
+    if address.kind != "chdb":
         store = open_store(settings.store_dsn, cluster=settings.cluster, num_clients=2)
         try:
             yield store
         finally:
             store.close()
         return
+    if address.path and not Path(address.path).is_dir():
+        raise CommandError(
+            f"there is no heedloop store in {settings.data}; --data or HEEDLOOP_DATA names the server's data folder"
+        )
     with stopped_server(settings):
         store = open_store(settings.store_dsn, num_clients=2)
         try:

@@ -27,7 +27,7 @@ from heedloop_server.store.admin.ledger import Tally, insert_tallies, read_feedb
 from heedloop_server.store.admin.retention import drop_old_calls
 from heedloop_server.store.connection import ProjectStore, Store
 
-__all__ = ["Intake"]
+__all__ = ["Intake", "counts_in", "server_id"]
 
 log = logging.getLogger("heedloop.intake")
 
@@ -36,6 +36,7 @@ _FIRST_ROUND_S = 1.0
 _SWEEP_ROUNDS = 4
 _RETENTION_ROUNDS = 240
 _SETTLE_S = 5.0
+_STUCK_S = 60.0
 
 
 @dataclass(slots=True)
@@ -67,7 +68,7 @@ class Intake:
         self._store = store
         self._settings = settings
         self._housekeeping = housekeeping
-        self.server_id = _server_id(settings.data)
+        self.server_id = server_id(settings.data)
         self._quarantine = Quarantine(settings.log_folder)
         self.desk = FeedbackDesk(store)
         self.feedback_log = (
@@ -117,7 +118,7 @@ class Intake:
         if self.feedback_log is not None:
             self.feedback_log.start(self._store)
         for path in sorted(self._settings.log_folder.glob("*.log")):
-            self._pending.add(_counts(path))
+            self._pending.add(counts_in(path))
         self.log.start()
         self._keeper.start()
 
@@ -166,6 +167,14 @@ class Intake:
         """True while the store refuses what a log holds."""
         return any(one.failure is not None for one in self._logs())
 
+    def stuck(self) -> str:
+        """Why a log has not moved for a minute; empty where all do."""
+        for one in self._logs():
+            if (found := one.stuck()) is not None and found[2] >= _STUCK_S:
+                number, error, seconds = found
+                return f"segment {number} of the log cannot be stored for {seconds:.0f} s: {error[:300]}"
+        return ""
+
     def _logs(self) -> list[RequestLog]:
         return [self.log] if self.feedback_log is None else [self.log, self.feedback_log.log]
 
@@ -174,7 +183,7 @@ class Intake:
         return max(one.oldest_age_s() for one in self._logs())
 
     def _load(self, segment: Segment) -> None:
-        counts = _counts(segment.path)
+        counts = counts_in(segment.path)
         tallies = self._loader.load(segment)
         self._settling = True
         try:
@@ -291,7 +300,8 @@ def _received(request: LoggedRequest) -> int:
     return request.num_accepted + sum(request.rejected.values())
 
 
-def _counts(path: Path) -> Counter[str]:
+def counts_in(path: Path) -> Counter[str]:
+    """Project -> how many spans a segment holds, with those that were rejected before logging."""
     counts: Counter[str] = Counter()
     for body in read_segment(path):
         with contextlib.suppress(Exception):  # the loader quarantines what cannot be read
@@ -300,7 +310,7 @@ def _counts(path: Path) -> Counter[str]:
     return counts
 
 
-def _server_id(folder: Path) -> str:
+def server_id(folder: Path) -> str:
     """A name for this data folder that stays: it is part of insert tokens."""
     path = folder / "server-id"
     if not path.exists():

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heedloop_server.errors import Unavailable
+from heedloop_server.ingest.condition import ERROR_SUFFIX
 from heedloop_server.ingest.quarantine import Quarantine
 from heedloop_server.ingest.segments import (
     SUFFIX,
@@ -356,7 +357,7 @@ class RequestLog:
 
 
 def _error_path(segment: Path) -> Path:
-    return segment.with_suffix(".error")
+    return segment.with_suffix(ERROR_SUFFIX)
 
 
 def _write_all(fd: int, buffers: list[bytes]) -> int:

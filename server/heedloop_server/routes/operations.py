@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+import logging
+from typing import Annotated, Any, cast
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 
-from heedloop_server.answers.projects import Health
-from heedloop_server.http.auth import caller, check_scope, open_route
+from heedloop_server.answers.projects import Condition, Health
+from heedloop_server.http.auth import Principal, caller, check_scope, open_route, require
 from heedloop_server.http.openapi import answers
+from heedloop_server.ingest.condition import folder_problems
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.settings import Settings
+from heedloop_server.store.admin.health import MANY_PARTS, read_health
 from heedloop_server.store.admin.keys import list_projects
 from heedloop_server.store.connection import Store
 
 router = APIRouter()
+log = logging.getLogger("heedloop.http")
 
 
 @router.get("/healthz")
@@ -37,7 +41,35 @@ def readyz(request: Request) -> JSONResponse:
         return JSONResponse({"status": "unavailable", "reason": "the store does not answer"}, 503)
     if intake.log.is_full:
         return JSONResponse({"status": "unavailable", "reason": "the request log is full"}, 503)
+    if stuck := intake.stuck():
+        log.error(
+            "not ready: %s", stuck
+        )  # its error may quote what clients sent: it is for the log, not for everyone
+        reason = "a segment of the log cannot be stored; `heedloop doctor` says which and why"
+        return JSONResponse({"status": "unavailable", "reason": reason}, 503)
     return JSONResponse({"status": "ok"})
+
+
+@router.get("/v1/health")
+@answers(Condition)
+def get_health(request: Request, _: Annotated[Principal, Depends(require("instance"))]) -> dict[str, Any]:
+    """What `heedloop doctor` says of this server: versions, tables, and a sentence for each thing that needs a person."""
+    intake = cast(Intake, request.app.state.intake)
+    settings = cast(Settings, request.app.state.settings)
+    health = read_health(cast(Store, request.app.state.store))
+    stuck = intake.stuck()
+    return {
+        "version": request.app.version,
+        "engine": health.version,
+        "tables": health.tables,
+        "backlog_bytes": intake.backlog_bytes,
+        "lag_s": intake.lag_s(),
+        "problems": [
+            *health.problems(MANY_PARTS),
+            *folder_problems(settings.data, is_running=True),
+            *([stuck] if stuck else []),
+        ],
+    }
 
 
 @router.get("/metrics", response_class=PlainTextResponse)

@@ -11,6 +11,7 @@ Values are always bound: write `{name:Type}` in the SQL and pass `name`. Aware d
 from __future__ import annotations
 
 import contextlib
+import logging
 import queue
 import re
 import threading
@@ -39,6 +40,8 @@ __all__ = [
     "open_store",
     "parse_dsn",
 ]
+
+log = logging.getLogger("heedloop.store")
 
 Row = dict[str, Any]
 ArrowTable = Any
@@ -364,15 +367,20 @@ def _bindable(value: Any) -> Any:
 def _translate(err: DriverError) -> Exception:
     """Our word for a driver's error: connection trouble is worth a retry, a refused statement is not."""
     text = str(err)
-    if isinstance(err, ClickHouseError) and "Code:" in text and not _RETRYABLE.search(text):
-        return StoreError(text[:2000])
-    if "Code:" not in text and err.__class__.__name__ in ("ProgrammingError", "DataError"):
-        return StoreError(text[:2000])
-    if "Code:" in text:
-        return StoreOverloaded(f"the store cannot do this now: {text[:300]}")
-    return Unavailable(f"the store does not answer: {text[:300]}")
+    found = _ENGINE_ERROR.search(text)
+    if found is None:
+        if err.__class__.__name__ in ("ProgrammingError", "DataError"):
+            return StoreError(f"the store's client refuses a statement: {text[:2000]}")
+        log.warning("the store does not answer: %s", text[:1000])
+        return Unavailable("the store does not answer; send again later")
+    said = f"ClickHouse error {found['code']}: {found['message'].strip()[:2000]}"
+    if isinstance(err, ClickHouseError) and not _RETRYABLE.search(text):
+        return StoreError(f"the store refuses a statement ({said})")
+    log.warning("the store cannot do this now: %s", said[:1000])
+    return StoreOverloaded(f"the store cannot do this now ({said[:300]})")
 
 
+_ENGINE_ERROR = re.compile(r"Code: (?P<code>\d+)\.? ?(?:DB::Exception: )?(?P<message>.*)", re.DOTALL)
 # too many parts, not enough space, timeouts, memory limit, read-only replica, keeper away
 _RETRYABLE = re.compile(r"Code: (252|243|159|160|209|210|241|242|999|198|202|319|425)\b")
 
@@ -386,3 +394,33 @@ def _translate_open(err: DriverError, where: Address) -> Exception:
             "--store clickhouse://user:password@host:8123/heedloop"
         )
     return _translate(err)
+    translated = _translate(err)
+    if where.kind == "http" and isinstance(translated, Unavailable) and "Code:" not in text:
+        return Unavailable(
+            f"no ClickHouse answers on {where.host}:{where.port}; is it running, and is --store right?"
+        )
+    if where.kind == "http" and "Code: 516" in text:
+        return StoreError(
+            f"the ClickHouse on {where.host}:{where.port} refuses the user {where.user!r} or its password"
+        )
+    return translated
+
+
+def open_store(dsn: str, *, cluster: str = "", num_clients: int = 8, threads: int = 2) -> Store:
+    """Open the store a DSN names and bring its tables up to date.
+
+    Raises:
+        ValueError: the DSN is none.
+        StoreBusy: another process has the embedded folder open.
+        StoreError: its schema is newer than this program, or a migration was edited.
+        Unavailable: it does not answer.
+    """
+    from heedloop_server.store.migrate import migrate
+
+    address = parse_dsn(dsn)
+    if address.kind == "chdb" and address.path:
+        Path(address.path).mkdir(parents=True, exist_ok=True)
+    store = Store(address, cluster=cluster, num_clients=num_clients, threads=threads)
+    store.create_database()
+    migrate(store)
+    return store

@@ -142,3 +142,38 @@ def test_logs() -> None:
     found = read.resource_logs[0].scope_logs[0].log_records[0]
     assert (found.event_name, found.time_unix_nano, found.span_id.hex()) == ("gen_ai.choice", 5, "cd" * 8)
     assert found.body.kvlist_value.values[0].key == "message"
+
+
+def test_protobufs_own_json_is_read_with_its_names_and_ids(span: Any, request_of: Any) -> None:
+    request = request_of(
+        span({"gen_ai.operation.name": "chat", "n": 7, "l": [1, "a"]}, ids=(3, 4, 5)), scope="s"
+    )
+    body = json_format.MessageToJson(request, preserving_proto_field_name=True).encode()
+    assert b"trace_id" in body
+    assert traces_from_json(body) == request
+
+
+def test_the_names_of_otlp_before_0_15_are_read() -> None:
+    one = {"traceId": "ab" * 16, "spanId": "cd" * 8, "name": "x"}
+    body = {
+        "resourceSpans": [
+            {"instrumentationLibrarySpans": [{"instrumentationLibrary": {"name": "old"}, "spans": [one]}]}
+        ]
+    }
+    scope = traces_from_json(json.dumps(body).encode()).resource_spans[0].scope_spans[0]
+    assert (scope.scope.name, scope.spans[0].name) == ("old", "x")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"spans": []},
+        {"resourceLogs": []},
+        {"resourceSpans": [{"spans": []}]},
+        {"resourceSpans": [{"scopeSpans": [{"logs": []}]}]},
+    ],
+)
+def test_a_body_of_which_no_key_is_known_is_refused(body: dict[str, Any]) -> None:
+    with pytest.raises(MalformedJson, match="none of the keys"):
+        traces_from_json(json.dumps(body).encode())
+    assert not traces_from_json(b"{}").resource_spans

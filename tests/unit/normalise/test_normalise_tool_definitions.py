@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from heedloop_server.otlp import decompress, encoding_of, parse_traces
 
 from heedloop.schema import ToolDefinition
+from heedloop_server.ingest.otlp import decompress, encoding_of, parse_traces
 from heedloop_server.normalise import normalise_request
 from heedloop_server.normalise.tool_definitions import definitions_in_attributes, read_definitions
 

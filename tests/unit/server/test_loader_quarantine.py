@@ -36,7 +36,9 @@ def traces_of(*names: str, starts: list[int] | None = None, parent: bytes = b"")
     request = ExportTraceServiceRequest()
     for i, name in enumerate(names):
         spans = request.resource_spans.add().scope_spans.add().spans
-        one = spans.add(trace_id=rng.randbytes(16), span_id=rng.randbytes(8), name=name, parent_span_id=parent)
+        one = spans.add(
+            trace_id=rng.randbytes(16), span_id=rng.randbytes(8), name=name, parent_span_id=parent
+        )
         one.start_time_unix_nano = starts[i] if starts else NOW_US * 1000
     return LoggedRequest(TRACES, "p", NOW_US, len(names), request.SerializeToString(), {})
 
@@ -73,7 +75,9 @@ def load(store: Store, folder: Path, *requests: LoggedRequest, engine_from: int 
 
 
 def names_in(store: Store) -> list[str]:
-    return [r["name"] for r in store.rows("SELECT name FROM spans FINAL WHERE project_id = 'p' ORDER BY name")]
+    return [
+        r["name"] for r in store.rows("SELECT name FROM spans FINAL WHERE project_id = 'p' ORDER BY name")
+    ]
 
 
 def refuse(store: Store, *names: str) -> None:
@@ -139,13 +143,17 @@ def test_a_log_record_that_cannot_be_read_holds_no_other_up(
         record.event_name = "gen_ai.client.inference.operation.details"
         said = f'[{{"role": "assistant", "parts": [{{"type": "text", "content": "{name}"}}]}}]'
         record.attributes.add(key="gen_ai.output.messages").value.string_value = said
-    tally = load(store, tmp_path, LoggedRequest(LOGS, "p", 1, 0, logs.SerializeToString(), {}), traces_of("a"))
+    tally = load(
+        store, tmp_path, LoggedRequest(LOGS, "p", 1, 0, logs.SerializeToString(), {}), traces_of("a")
+    )
     assert store.rows("SELECT count() AS n FROM contents FINAL") == [{"n": 2}]
     assert (tally.stored, tally.reasons) == (1, {"not_normalised": 1})
 
 
 def test_a_body_that_is_no_request_and_one_of_another_version_are_kept(store: Store, tmp_path: Path) -> None:
-    segment = segment_of(tmp_path, LoggedRequest(TRACES, "p", 1, 3, b"\xff\xff", {"bad_span_id": 2}), traces_of("a"))
+    segment = segment_of(
+        tmp_path, LoggedRequest(TRACES, "p", 1, 3, b"\xff\xff", {"bad_span_id": 2}), traces_of("a")
+    )
     marker = bytes.fromhex(segment.path.stem.partition("-")[2])
     with segment.path.open("ab") as file:
         file.write(b"".join(framed(marker, b"from the future")))
@@ -171,7 +179,9 @@ def test_a_store_that_says_later_to_one_record_is_asked_some_times_before_it_is_
     segment, loader = segment_of(tmp_path, traces_of("a", "poison")), loader_of(store, tmp_path)
     # 241 is no memory: worth another try, as a rule
     check = "throwIf(name = 'poison', 'no memory', toInt32(241)) = 0"
-    store.command(f"ALTER TABLE spans ADD CONSTRAINT heavy CHECK {check}", allow_custom_error_code_in_throwif=1)
+    store.command(
+        f"ALTER TABLE spans ADD CONSTRAINT heavy CHECK {check}", allow_custom_error_code_in_throwif=1
+    )
     refusals = 0
     for _ in range(10):
         try:

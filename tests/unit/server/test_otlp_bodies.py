@@ -5,6 +5,7 @@ import gzip
 import json
 import zlib
 
+import pyarrow as pa
 import pytest
 from google.rpc.status_pb2 import Status  # type: ignore[import-not-found]
 from hypothesis import given
@@ -186,3 +187,51 @@ def test_unknown_fields_are_no_reason_to_refuse():
     request = ExportTraceServiceRequest()
     assert parse_traces(request.SerializeToString() + b"\xf8\x3f\x01", "protobuf") is not None
     assert parse_traces(b'{"resourceSpans": [], "futureField": {"x": 1}}', "json") is not None
+
+
+def _compressed(codec: str, data: bytes) -> bytes:
+    if codec == "snappy":
+        return pa.Codec("snappy").compress(data, asbytes=True)
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, codec) as out:
+        out.write(data)
+    return sink.getvalue().to_pybytes()
+
+
+@pytest.mark.parametrize("codec", ["zstd", "lz4", "snappy"])
+def test_other_compressions_are_read_within_the_limit(codec: str) -> None:
+    data = b"words " * 100_000
+    body = _compressed(codec, data)
+    assert decompress(body, codec, limit=LIMIT) == data
+    with pytest.raises(TooLarge):
+        decompress(body, codec, limit=len(data) - 1)
+    for broken in (body[: len(body) // 2], b"\xff" * 40):
+        with pytest.raises(Unreadable):
+            decompress(broken, codec, limit=LIMIT)
+
+
+def test_a_framed_snappy_stream_is_read() -> None:
+    parts = [b"a" * 70_000, b"b" * 10]
+    framed = b"\xff\x06\x00\x00sNaPpY"
+    for part in parts:
+        block = b"\0\0\0\0" + _compressed("snappy", part)
+        framed += b"\0" + len(block).to_bytes(3, "little") + block
+    framed += b"\x01" + (4 + 3).to_bytes(3, "little") + b"\0\0\0\0raw"
+    assert decompress(framed, "snappy", limit=LIMIT) == b"".join(parts) + b"raw"
+
+
+def test_a_body_of_many_members_is_read_and_of_too_many_refused() -> None:
+    member = gzip.compress(b"x")
+    assert decompress(member * 5_000 + b"\0" * 100, "gzip", limit=LIMIT) == b"x" * 5_000
+    with pytest.raises(Unreadable, match="members"):
+        decompress(member * 20_000, "gzip", limit=LIMIT)
+
+
+def test_bad_spans_among_good_ones_are_taken_out_in_order() -> None:
+    request = ExportTraceServiceRequest()
+    spans = request.resource_spans.add().scope_spans.add().spans
+    for i in range(300_000):  # deleting them one by one would take minutes
+        spans.add(trace_id=bytes([1] * 16) if i % 3 == 0 else b"", span_id=(i + 1).to_bytes(8, "big"))
+    checked = check_spans(request)
+    assert (checked.num_spans, dict(checked.rejected)) == (100_000, {"bad_trace_id": 200_000})
+    assert [int.from_bytes(s.span_id, "big") for s in spans[:3]] == [1, 4, 7]

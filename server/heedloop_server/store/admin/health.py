@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from heedloop_server.store.connection import Row, Store
 
-__all__ = ["Health", "read_health"]
+__all__ = ["MANY_PARTS", "Health", "read_health"]
+
+MANY_PARTS = 300
+"""Parts of a table from which merges do not keep up."""
 
 
 @dataclass(frozen=True, slots=True)
