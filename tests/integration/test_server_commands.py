@@ -1,5 +1,6 @@
 """`heedloop keys`, `doctor` and `backup` on a real data folder."""
 
+import argparse
 import re
 import subprocess
 import sys
@@ -8,6 +9,9 @@ from pathlib import Path
 import pytest
 from server_process import ServerProcess, wait_for
 from server_requests import span, traces_request
+
+from heedloop_server.commands import serve
+from heedloop_server.ingest.segments import new_segment_path
 
 MAIN = "import sys, argparse, importlib; m = importlib.import_module('heedloop_server.commands.' + sys.argv[1]); p = argparse.ArgumentParser(); m.add_arguments(p); sys.exit(m.run(p.parse_args(sys.argv[2:])))"
 
@@ -28,6 +32,39 @@ def server(tmp_path: Path):
         one.stop()
 
 
+def test_a_folder_without_a_store_stays_empty(tmp_path: Path) -> None:
+    for name in (("keys", "list"), ("doctor",)):
+        said = command(*name, "--data", tmp_path / "nowhere")
+        assert (said.returncode, "there is no heedloop store" in said.stderr) == (1, True), said.stderr
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "expected"),
+    [
+        (["--port", "99999"], {}, "--port is '99999' and must be less than or equal to 65535"),
+        (["--port", "x"], {}, "--port is 'x' and must be a valid integer"),
+        ([], {"HEEDLOOP_RETENTION_DAY": "3"}, "did you mean HEEDLOOP_RETENTION_DAYS?"),
+        ([], {"HEEDLOOP_SEAL_AFTER_S": "soon"}, "HEEDLOOP_SEAL_AFTER_S is 'soon'"),
+    ],
+)
+def test_a_wrong_setting_is_refused_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    environment: dict[str, str],
+    expected: str,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    parser = argparse.ArgumentParser()
+    serve.add_arguments(parser)
+    assert serve.run(parser.parse_args(["--data", str(tmp_path / "d"), *flags])) == 1
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / "d").exists()
+
+
 def test_keys_doctor_and_backup(server: ServerProcess, tmp_path: Path) -> None:
     data = tmp_path / "data"
     for busy in (
@@ -37,6 +74,15 @@ def test_keys_doctor_and_backup(server: ServerProcess, tmp_path: Path) -> None:
     ):
         assert busy.returncode == 1
         assert "stop it first" in busy.stderr
+    asking = ("--url", server.url, "--api-key", server.key)
+    made = command("keys", "create", *asking, "--role", "viewer", "--name", "by address")
+    assert made.returncode == 0 and made.stdout.startswith("hl_"), made.stderr
+    assert "by address" in (listed := command("keys", "list", *asking)).stdout, listed.stderr
+    asked = command("doctor", *asking)
+    assert "spans" in asked.stdout and ("all well" in asked.stdout or "GB are free" in asked.stdout), (
+        asked.stderr
+    )
+    assert "instance" in command("doctor", "--url", server.url, "--api-key", made.stdout.strip()).stderr
     server.stop()
     made = command("keys", "create", "--data", data, "--scopes", "read", "--name", "found again")
     assert made.returncode == 0, made.stderr
@@ -52,10 +98,17 @@ def test_keys_doctor_and_backup(server: ServerProcess, tmp_path: Path) -> None:
     well = command("doctor", "--data", data)
     assert "spans" in well.stdout
     assert "all well" in well.stdout or "GB are free" in well.stdout
-    (data / "log" / "damaged").mkdir()
-    (data / "log" / "damaged" / "x.tail").write_bytes(b"?")
+    stuck, _ = new_segment_path(data / "log", 77)
+    stuck.write_bytes(b"?" * 50)
+    stuck.with_suffix(".error").write_text("the store refuses it")
     ill = command("doctor", "--data", data)
-    assert (ill.returncode, "damaged log files" in ill.stdout) == (1, True)
+    assert ill.returncode == 1
+    assert (
+        "segment 77" in ill.stdout and "the store refuses it" in ill.stdout and "--set-aside 77" in ill.stdout
+    )
+    aside = command("doctor", "--data", data, "--set-aside", 77)
+    assert "in quarantine (set_aside)" in aside.stdout and "segment 77 (" in aside.stdout
+    assert not stuck.exists()
 
     copy, back = tmp_path / "copy", tmp_path / "back"
     assert command("backup", "create", copy, "--data", data).returncode == 0

@@ -18,6 +18,7 @@ from heedloop_server.normalise.aliases import NO_NAMES
 
 _MAX_DEPTH = 64
 """How deep nested arrays and maps are followed; what lies deeper is dropped (protobuf's own limit is 100)."""
+_MAX_INT = 10**4000  # more digits than Python writes
 _MAX_REPR_CHARS = 200_000
 """Python reprs and truncated documents longer than this are not parsed: that is slow, and who sends them may mean it."""
 _PARTIAL_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{0,3})?$")
@@ -55,7 +56,7 @@ def as_text(value: Any) -> str:
         return base64.b64encode(value).decode()
     try:
         return json.dumps(value, ensure_ascii=False, default=as_text)
-    except (ValueError, RecursionError):
+    except (ValueError, TypeError, RecursionError):
         return ""
 
 
@@ -107,9 +108,22 @@ def _parse_repr(text: str) -> Any:
     if len(text) > _MAX_REPR_CHARS or text[:1] not in "[{(" or "'" not in text:
         return None
     try:
-        return ast.literal_eval(text)
+        return _as_json(ast.literal_eval(text))
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
+
+
+def _as_json(value: Any) -> Any:
+    """A Python literal as JSON has it: texts as keys, lists for tuples and sets, text for what JSON has not."""
+    if isinstance(value, dict):
+        return {
+            k if isinstance(k, str) else str(k): _as_json(v) for k, v in cast(dict[Any, Any], value).items()
+        }
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_as_json(v) for v in cast(list[Any], value)]
+    if value is None or isinstance(value, (str, bool, float)):
+        return value
+    return value if isinstance(value, int) and abs(value) < _MAX_INT else str(value)
 
 
 def _parse_truncated(text: str) -> Any:

@@ -249,7 +249,14 @@ def _count(value: int | None) -> int | None:
 
 
 def _json(value: Any) -> str:
-    return _encode(value)
+    try:
+        return _encode(value)
+    except (
+        ValueError,
+        TypeError,
+        RecursionError,
+    ):  # nested too deeply, or a number that Python does not write
+        return ""
 
 
 # ------------------------------------------------------------------------------------------------------------ reading
