@@ -49,11 +49,9 @@ def run(args: argparse.Namespace) -> int:
     from heedloop_server.http.own_traces import check_endpoint
     from heedloop_server.ingest.log import LogInUse
     from heedloop_server.routes.otlp_grpc import GrpcMissing, check_grpc
-    from heedloop_server.settings import Settings
+    from heedloop_server.settings import read_settings
     from heedloop_server.store.connection import StoreError
     from heedloop_server.store.open import open_store
-    from heedloop_server.settings import read_settings
-    from heedloop_server.store.connection import StoreError, open_store
 
     given = {
         n: v

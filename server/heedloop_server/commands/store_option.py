@@ -10,11 +10,9 @@ from pathlib import Path
 
 from heedloop.client import Client
 from heedloop_server.ingest.log import LogInUse, take_lock
-from heedloop_server.settings import Settings
-from heedloop_server.store.connection import Store
-from heedloop_server.store.open import open_store
 from heedloop_server.settings import Settings, read_settings
-from heedloop_server.store.connection import Store, open_store, parse_dsn
+from heedloop_server.store.connection import Store, parse_dsn
+from heedloop_server.store.open import open_store
 
 __all__ = [
     "CommandError",

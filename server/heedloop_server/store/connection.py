@@ -37,7 +37,6 @@ __all__ = [
     "StoreBusy",
     "StoreError",
     "StoreOverloaded",
-    "open_store",
     "parse_dsn",
 ]
 
@@ -393,7 +392,6 @@ def _translate_open(err: DriverError, where: Address) -> Exception:
             "belongs to one server; for several, run a ClickHouse server and start each with "
             "--store clickhouse://user:password@host:8123/heedloop"
         )
-    return _translate(err)
     translated = _translate(err)
     if where.kind == "http" and isinstance(translated, Unavailable) and "Code:" not in text:
         return Unavailable(
@@ -404,23 +402,3 @@ def _translate_open(err: DriverError, where: Address) -> Exception:
             f"the ClickHouse on {where.host}:{where.port} refuses the user {where.user!r} or its password"
         )
     return translated
-
-
-def open_store(dsn: str, *, cluster: str = "", num_clients: int = 8, threads: int = 2) -> Store:
-    """Open the store a DSN names and bring its tables up to date.
-
-    Raises:
-        ValueError: the DSN is none.
-        StoreBusy: another process has the embedded folder open.
-        StoreError: its schema is newer than this program, or a migration was edited.
-        Unavailable: it does not answer.
-    """
-    from heedloop_server.store.migrate import migrate
-
-    address = parse_dsn(dsn)
-    if address.kind == "chdb" and address.path:
-        Path(address.path).mkdir(parents=True, exist_ok=True)
-    store = Store(address, cluster=cluster, num_clients=num_clients, threads=threads)
-    store.create_database()
-    migrate(store)
-    return store
