@@ -225,7 +225,7 @@ def cookies_of(scope: Scope) -> dict[str, str]:
 
 def _is_internal(path: str) -> bool:
     """True for Streamlit's own routes (metrics, uploads, files of a page); its health check is for probes."""
-    inner = posixpath.normpath(path)
+    inner = "/" + posixpath.normpath(path).lstrip("/")
     return inner.startswith(("/_stcore/", "/media/")) and inner not in _FOR_PROBES
 
 

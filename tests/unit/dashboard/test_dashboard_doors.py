@@ -59,9 +59,45 @@ def test_a_server_that_is_away_is_said_so(browser) -> None:
     assert COOKIE not in answer.cookies
 
 
-def test_a_form_on_another_site_is_refused(browser) -> None:
-    answer = browser.post("/sign-in", data={"key": "x"}, headers={"origin": "http://evil.example"})
-    assert answer.status_code == 403
+@pytest.mark.parametrize("path", ["/sign-in", "/sign-out"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": "null", "sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"origin": "http://dash.example:81"},
+    ],
+)
+def test_a_form_on_another_site_is_refused(browser, path: str, headers: dict[str, str]) -> None:
+    answer = browser.post(path, data={"key": "x"}, headers=headers)
+    assert (answer.status_code, "set-cookie" in answer.headers) == (403, False)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"origin": "http://dash.example", "sec-fetch-site": "same-origin"}, {"sec-fetch-site": "none"}],
+)
+def test_our_own_form_is_taken(browser, headers: dict[str, str]) -> None:
+    assert browser.post("/sign-out", headers=headers).status_code == 303
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/_stcore/metrics",
+        "/_stcore/upload_file/a/b",
+        "/media/x.csv",
+        "/x/../_stcore/metrics",
+        "//_stcore/metrics",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
+def test_streamlits_own_routes_need_a_session(browser, path: str, method: str) -> None:
+    assert browser.request(method, path).status_code in (401, 404)
+    assert browser.get("/_stcore/health").text == "the page"
 
 
 @pytest.mark.parametrize("key", ["", "   ", "x" * 10_000])

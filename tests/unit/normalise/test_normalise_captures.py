@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -46,9 +47,15 @@ def traces_of(bodies: list[Body]) -> Iterator[ExportTraceServiceRequest]:
             yield parse_traces(plain, encoding_of(headers["content-type"]))
 
 
-def test_the_scorer_finds_nothing_to_improve(shared: Path) -> None:
+def test_the_scoreboard_is_full_for_every_client(shared: Path) -> None:
+    """One line a client, printed with `pytest -rP`: fields read right of fields sent."""
     command = [sys.executable, "score.py", "-v", "heedloop_server.ingest.scored:records"]
     said = subprocess.run(command, cwd=shared / "otlp", capture_output=True, text=True, check=True).stdout
+    print(said)
+    lines = dict(re.findall(r"^ +([\w.-]+) +(\d+/\d+)", said, re.M))
+    clients = {p.parent.name for p in (shared / "otlp").glob("*/expected.json")} - {"feedback"}
+    assert set(lines) >= clients
+    assert [c for c, n in lines.items() if len(set(n.split("/"))) > 1] == []
     last = said.strip().splitlines()[-1]
     assert "= 100.0%   scenarios" in last and last.count("100.0%") == 2 and last.endswith("inventions 0"), (
         said
