@@ -27,7 +27,7 @@ from typing import Any
 from uuid import UUID
 
 from heedloop.schema import Feedback, format_time, from_json, parse_time, to_json, utc_now
-from heedloop_server.errors import Unavailable
+from heedloop_server.errors import ServerError, Unavailable
 from heedloop_server.ingest.bloom_filter import Seen, digest
 from heedloop_server.ingest.feedback_writer import FeedbackDesk, Outcome, StoreRefuses, traces_of
 from heedloop_server.ingest.log import RequestLog
@@ -253,7 +253,7 @@ class FeedbackLog:
 
 def is_lasting(err: Exception) -> bool:
     """True where trying again is of no use: the store refuses it, or our own code fails at it. It must not hold up what comes after."""
-    return isinstance(err, (StoreRefuses, ValueError, TypeError, LookupError, ArithmeticError))
+    return isinstance(err, StoreRefuses) or not isinstance(err, (ServerError, OSError))
 
 
 def quarantine_feedback(

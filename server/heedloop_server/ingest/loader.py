@@ -164,9 +164,10 @@ class SpanLoader:
         except OSError:  # our own disk
             raise
         except Exception as err:
-            log.warning("piece %s cannot be loaded as a whole: %s", piece.token, err, exc_info=err)
-            if isinstance(err, (StoreError, Unavailable)):
-                if not (_is_answer(err) and takes_spans(self._store)):
+            is_store = isinstance(err, (StoreError, Unavailable))
+            log.warning("piece %s is not loaded as a whole: %s", piece.token, err, exc_info=not is_store)
+            if is_store:
+                if not (isinstance(err, (StoreError, StoreOverloaded)) and takes_spans(self._store)):
                     raise
             elif not piece.careful:
                 again = _Piece(piece.token, piece.requests, piece.until, careful=True)
@@ -351,11 +352,6 @@ class SpanLoader:
             self._on_names(project, names)
         except Exception as err:  # noqa: BLE001
             log.warning("feedback of project %s is not bound yet: %s", project, err)
-
-
-def _is_answer(err: StoreError | Unavailable) -> bool:
-    """True where the store said no, rather than nothing at all."""
-    return isinstance(err, (StoreError, StoreOverloaded))
 
 
 def _halved(piece: _Piece) -> list[_Piece]:

@@ -82,7 +82,7 @@ def read_response(draft: Draft, value: Any, *, embeddings: bool = False) -> None
     draft.model_answered = draft.model_answered or as_name(
         response.get("model") or response.get("modelVersion") or response.get("model_version")
     )
-    for key in ("usage", "usageMetadata", "usage_metadata"):
+    for key in ("usage", "usageMetadata", "usage_metadata", "billed_units"):
         if isinstance(response.get(key), dict):
             draft.add_usage(read_usage(response[key]))
     if embeddings:
