@@ -148,6 +148,7 @@ def test_protobufs_own_json_is_read_with_its_names_and_ids(span: Any, request_of
     request = request_of(
         span({"gen_ai.operation.name": "chat", "n": 7, "l": [1, "a"]}, ids=(3, 4, 5)), scope="s"
     )
+    request.resource_spans[0].scope_spans[0].spans[0].ClearField("status")
     body = json_format.MessageToJson(request, preserving_proto_field_name=True).encode()
     assert b"trace_id" in body
     assert traces_from_json(body) == request
