@@ -24,10 +24,20 @@ NOW_US = time.time_ns() // 1000
 MONTH_NS = 30 * 86_400 * 10**9
 
 
-@pytest.fixture
-def store() -> Iterator[Store]:
+@pytest.fixture(scope="module")
+def opened() -> Iterator[Store]:
     with temporary_store() as one:
         yield one
+
+
+@pytest.fixture
+def store(opened: Store) -> Iterator[Store]:
+    """The one store, emptied afterwards, and without what a test made it refuse."""
+    yield opened
+    for name in ("no_poison", "closed", "heavy"):
+        opened.command(f"ALTER TABLE spans DROP CONSTRAINT IF EXISTS {name}")
+    for table in ("spans", "contents", "ledger"):
+        opened.command(f"TRUNCATE TABLE {table}")
 
 
 def traces_of(*names: str, starts: list[int] | None = None, parent: bytes = b"") -> LoggedRequest:
