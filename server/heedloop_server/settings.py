@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dotenv import dotenv_values
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -100,8 +100,11 @@ class Settings(BaseSettings):
 _OF_OTHER_PARTS = frozenset(
     ("URL", "API_KEY", "SERVICE", "ENVIRONMENT", "OUTBOX", "DISABLED")  # the SDK
     + ("OIDC_ISSUER", "OIDC_CLIENT_ID", "OIDC_CLIENT_SECRET", "OIDC_CLAIM")
-    + ("SHARED", "SCREENSHOTS", "KILLS", "FUZZ")  # tests
+    + ("SHARED", "SCREENSHOTS", "KILLS", "FUZZ", "ARGILLA", "LABEL_STUDIO")  # tests
 )
+_OF_KUBERNETES = re.compile(r"SERVICE_(?:HOST|PORT)\w*|PORT_\d+_\w+")
+"""What Kubernetes sets in every pod of a namespace with a service called heedloop."""
+_ASSIGNED = re.compile(r"^\s*(?:export\s+)?(HEEDLOOP_\w+)\s*=", re.MULTILINE | re.IGNORECASE)
 _PREFIXES_OF_OTHER_PARTS = ("DASHBOARD_", "DEMO_", "TRAINER_", "TEST_", "FUZZ_")
 
 
@@ -116,7 +119,7 @@ def read_settings(flags: Mapping[str, Any], *, file: Path | None = None) -> Sett
     """
     path = file or Path(".env")
     _check_names(os.environ, "the environment")
-    _check_names(dotenv_values(path) if path.is_file() else (), str(path))
+    _check_names(_ASSIGNED.findall(path.read_text()) if path.is_file() else (), str(path))
     try:
         return Settings(_env_file=path, **{n: v for n, v in flags.items() if v is not None})  # pyright: ignore[reportCallIssue]
     except ValidationError as err:
@@ -129,7 +132,7 @@ def _check_names(names: Iterable[str], where: str) -> None:
         prefix, _, setting = name.upper().partition("_")
         if prefix != "HEEDLOOP" or setting in known or setting in _OF_OTHER_PARTS:
             continue
-        if setting.startswith(_PREFIXES_OF_OTHER_PARTS):
+        if setting.startswith(_PREFIXES_OF_OTHER_PARTS) or _OF_KUBERNETES.fullmatch(setting):
             continue
         near = difflib.get_close_matches(setting, known, n=1)
         hint = f"; did you mean HEEDLOOP_{near[0]}?" if near else "; docs/server.md lists them"
