@@ -163,7 +163,7 @@ def remove_items(request: Request, who: Admin, queue_id: str, body: Removal) -> 
     return {"removed": len(known), "unknown": len(set(body.item_ids)) - len(known)}
 
 
-class Release(BaseModel):
+class LeaseRelease(BaseModel):
     """Whose leases end; everybody's where nobody is named."""
 
     model_config = ConfigDict(extra="forbid")
@@ -172,7 +172,7 @@ class Release(BaseModel):
 
 @router.post("/v1/review/queues/{queue_id}/release")
 @answers(Released)
-def release_leases(request: Request, who: Admin, queue_id: str, body: Release) -> dict[str, Any]:
+def release_leases(request: Request, who: Admin, queue_id: str, body: LeaseRelease) -> dict[str, Any]:
     """End leases now, so that others are offered the items; drafts are kept."""
     with desk_of(request).working(who.project, queue_id) as opened:
         num = release(desk_of(request), opened, body.annotator)
