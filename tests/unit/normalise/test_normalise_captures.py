@@ -53,8 +53,8 @@ def test_the_scoreboard_is_full_for_every_client(shared: Path) -> None:
     said = subprocess.run(command, cwd=shared / "otlp", capture_output=True, text=True, check=True).stdout
     print(said)
     lines = dict(re.findall(r"^ +([\w.-]+) +(\d+/\d+)", said, re.M))
-    clients = {p.parent.name for p in (shared / "otlp").glob("*/expected.json")} - {"feedback"}
-    assert set(lines) >= clients
+    clients = {p.parent.name for p in (shared / "otlp").glob("*/expected.json")}
+    assert clients - set(lines) <= {"feedback", "otel-genai-openai-agents"}  # which send no calls
     assert [c for c, n in lines.items() if len(set(n.split("/"))) > 1] == []
     last = said.strip().splitlines()[-1]
     assert "= 100.0%   scenarios" in last and last.count("100.0%") == 2 and last.endswith("inventions 0"), (
