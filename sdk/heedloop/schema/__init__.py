@@ -19,6 +19,7 @@ from heedloop.schema._dataset import (
     Snapshot,
     Unpaired,
     answer_messages,
+    answer_text,
 )
 from heedloop.schema._feedback import (
     THUMB,
@@ -93,6 +94,7 @@ __all__ = [
     "Usage",
     "answer_hash",
     "answer_messages",
+    "answer_text",
     "canonical_json",
     "char_range",
     "feedback_from_json",

@@ -1,14 +1,15 @@
 """Rows that models are trained on, and the snapshot that freezes them.
 
-A completion is text and messages. `completion`, `chosen` and `rejected` are the text alone. Where the model wrote more than
-one message of plain text (tool calls, the tools' results between them, reasoning), `completion_messages` and its like hold
-all of it; where they are empty, the completion is one assistant message with the text. `answer_messages` gives the messages
-of either. `tools` are the function tools that the request offered.
+A completion is text and messages. `completion`, `chosen` and `rejected` are the text to read: what the model said, then a line
+`name(arguments)` per tool call. Where the model wrote more than one message of plain text (tool calls, the tools' results
+between them, reasoning), `completion_messages` and its like hold all of it, and are what a model is trained on; where they are
+empty, the completion is one assistant message with the text. `answer_messages` gives the messages of either. `tools` are the
+function tools that the request offered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -114,6 +115,16 @@ def answer_messages(text: str, messages: tuple[Message, ...]) -> tuple[Message, 
     Such as `answer_messages(row.chosen, row.chosen_messages)`.
     """
     return messages or (Message("assistant", text),)
+
+
+def answer_text(messages: Iterable[Message]) -> str:
+    """An answer as text to read, measure or compare: what its assistant messages say, and a line `name(arguments)` per tool call."""
+    lines: list[str] = []
+    for message in messages:
+        if message.role == "assistant":
+            lines += [message.text] if message.text else []
+            lines += [f"{t.name}({t.arguments})" for t in message.tool_calls]
+    return "\n".join(lines)
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,6 +135,8 @@ def _methods(methods: list[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _left_out(report: Mapping[str, Any]) -> Iterator[str]:
+    for warning in report.get("warnings", ()):
+        yield f"  warning         {warning['message']}"
     if report["dropped"]:
         yield ""
         yield "  left out"

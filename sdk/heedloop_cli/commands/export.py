@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -17,7 +18,7 @@ from heedloop.client import Client
 from heedloop.schema import DATASET_FORMS, SPLITS, DatasetForm, Split
 from heedloop_cli.commands.connection import add_connection, client_of, said_plainly
 from heedloop_cli.commands.export_records import RECORDS, export_records
-from heedloop_cli.commands.peer_columns import PEERS, Peer, forms_for, peer_row
+from heedloop_cli.commands.peer_columns import PEERS, Peer, forms_for, left_out, peer_row
 from heedloop_cli.commands.progress import Progress
 
 __all__ = ["HELP", "Written", "add_arguments", "export_snapshot", "find_id", "run"]
@@ -79,11 +80,8 @@ def _export(args: argparse.Namespace) -> int:
         client, snapshot_id, args.out, peer=args.to, file_type=file_type, forms=args.form, splits=args.split
     )
     for each in written:
-        left = (
-            f"  ({each.num_left_out:,} ties left out: {args.to} has no word for them)"
-            if each.num_left_out
-            else ""
-        )
+        reasons = ", ".join(f"{n:,} {reason}" for reason, n in each.left_out.items())
+        left = f"  ({reasons} left out: {args.to} cannot hold them)" if reasons else ""
         print(f"{each.num_rows:>9,} rows  {each.path}{left}")
     if not written:
         print("no rows: nothing was written")
@@ -106,11 +104,11 @@ def find_id(client: Client, named: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """One file: where it is, how many rows it has, how many its columns could not hold."""
+    """One file: where it is, how many rows it has, and reason -> how many its columns could not hold."""
 
     path: Path
     num_rows: int
-    num_left_out: int
+    left_out: Mapping[str, int]
 
 
 def export_snapshot(
@@ -139,20 +137,30 @@ def export_snapshot(
         counts: dict[str, int] = snapshot.get("num_rows", {}).get(form, {})
         for split in splits or SPLITS:
             if counts.get(split):
-                rows = _columns(client, snapshot, form, split, peer)
+                reasons = Counter[str]()
+                rows = _columns(client, snapshot, form, split, peer, reasons)
                 path = folder / f"{form}-{split}.{file_type}"
                 with Progress(f"writing {path.name}", counts[split], "rows") as progress:
                     num = _write(path, rows, file_type, progress)
-                written.append(Written(path, num, counts[split] - num))
+                written.append(Written(path, num, dict(reasons)))
     return written
 
 
 def _columns(
-    client: Client, snapshot: dict[str, Any], form: DatasetForm, split: Split, peer: Peer
+    client: Client,
+    snapshot: dict[str, Any],
+    form: DatasetForm,
+    split: Split,
+    peer: Peer,
+    reasons: Counter[str],
 ) -> Iterator[dict[str, Any]]:
+    """The rows in the peer's columns; why rows are left out is counted in `reasons`."""
     for index, row in enumerate(client.snapshot_rows(snapshot["id"], form, split)):
-        columns = peer_row(row, peer, index=index, name=snapshot["name"])
-        if columns is not None:
+        reason = left_out(row, peer)
+        columns = None if reason else peer_row(row, peer, index=index, name=snapshot["name"])
+        if columns is None:
+            reasons[reason or "rows"] += 1
+        else:
             yield columns
 
 
@@ -203,4 +211,18 @@ def _flat(value: Any) -> Any:
         and all(isinstance(v, float) for v in cast(dict[str, Any], value).values())
     ):
         return [{"name": k, "value": v} for k, v in cast(dict[str, float], value).items()]
+    return _arguments_as_text(value)
+
+
+def _arguments_as_text(value: Any) -> Any:
+    """Tool calls' arguments have other fields in every call, which is no Parquet struct either: they become JSON text."""
+    if isinstance(value, list):
+        return [_arguments_as_text(v) for v in cast(list[Any], value)]
+    if isinstance(value, dict):
+        return {
+            k: json.dumps(v, ensure_ascii=False)
+            if k == "arguments" and not isinstance(v, str)
+            else _arguments_as_text(v)
+            for k, v in cast(dict[str, Any], value).items()
+        }
     return value

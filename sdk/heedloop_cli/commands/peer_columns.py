@@ -3,12 +3,14 @@
 As their documentation has them, not tried against the programs themselves: TRL's `prompt`, `chosen`, `rejected`, `margin` and
 `prompt`, `completion`, `label` in the conversational form; OpenRLHF's message lists under the keys that `--data.prompt_key`,
 `--data.input_key`, `--data.output_key`, `--data.chosen_key` and `--data.rejected_key` name; verl's `data_source`, `prompt`,
-`ability`, `reward_model`, `extra_info`, or `messages`.
+`ability`, `reward_model`, `extra_info`, or `messages`. `tools` is the tools' definitions as JSON text, which TRL reads: as objects,
+tables would mix the schemas of different rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, get_args
 
 from heedloop.schema import (
@@ -18,11 +20,14 @@ from heedloop.schema import (
     Message,
     PromptRow,
     RatedCompletion,
+    ToolCall,
+    ToolDefinition,
     Unpaired,
+    answer_messages,
     to_json,
 )
 
-__all__ = ["PEERS", "Peer", "forms_for", "peer_row"]
+__all__ = ["PEERS", "Peer", "forms_for", "left_out", "peer_row"]
 
 Peer = Literal["heedloop", "trl", "openrlhf", "verl"]
 PEERS: tuple[Peer, ...] = get_args(Peer)
@@ -37,7 +42,7 @@ def forms_for(peer: Peer) -> tuple[DatasetForm, ...]:
 
 
 def peer_row(row: Any, peer: Peer, *, index: int = 0, name: str = "") -> Columns | None:
-    """One row in a peer's columns; None where the peer cannot hold it (a tie is no preference to any of them).
+    """One row in a peer's columns; None where the peer cannot hold it (`left_out` says why).
 
     Args:
         index: the row's place in its file.
@@ -45,29 +50,90 @@ def peer_row(row: Any, peer: Peer, *, index: int = 0, name: str = "") -> Columns
     """
     if peer == "heedloop":
         return to_json(row)
-    if isinstance(row, Comparison) and (row.tie or row.chosen == row.rejected):
+    if left_out(row, peer):
         return None
-    return _WRITERS[peer](row, index, name)
+    columns = _WRITERS[peer](row, index, name)
+    if columns is not None and row.tools:
+        columns["tools"] = json.dumps([_tool(t) for t in row.tools], ensure_ascii=False)
+    return columns
 
 
-def _messages(messages: tuple[Message, ...]) -> list[dict[str, str]]:
-    return [{"role": m.role, "content": m.text} for m in messages]
+def left_out(row: Row, peer: Peer) -> str | None:
+    """Why a row of a form that the peer trains on is left out; None where it is not."""
+    if peer == "heedloop":
+        return None
+    if isinstance(row, Comparison) and (row.tie or row.chosen == row.rejected):
+        return "ties"
+    # OpenRLHF gives no tools to the chat template; verl's rollouts want them as code
+    uses_tools = row.tools or any(m.tool_calls or m.role == "tool" for m in row.prompt)
+    if uses_tools and (peer == "openrlhf" or (peer == "verl" and isinstance(row, PromptRow))):
+        return "rows with tools"
+    return None
 
 
-def _said(text: str) -> list[dict[str, str]]:
-    return [{"role": "assistant", "content": text}]
+def _messages(messages: Iterable[Message]) -> list[Columns]:
+    """Messages in the form that chat templates read; a tool's result names the tool that was called."""
+    called = {t.id: t.name for m in messages for t in m.tool_calls if t.id}
+    return [_message(m, called) for m in messages]
+
+
+def _message(message: Message, called: Mapping[str, str]) -> Columns:
+    columns: Columns = {"role": message.role, "content": message.text}
+    if message.reasoning:
+        columns["reasoning_content"] = message.reasoning
+    if message.tool_calls:
+        columns["tool_calls"] = [_tool_call(t) for t in message.tool_calls]
+    if message.tool_call_id:
+        columns["tool_call_id"] = message.tool_call_id
+        if message.tool_call_id in called:
+            columns["name"] = called[message.tool_call_id]
+    return columns
+
+
+def _tool_call(call: ToolCall) -> Columns:
+    function = {"name": call.name, "arguments": _parsed(call.arguments)}
+    return {**({"id": call.id} if call.id else {}), "type": "function", "function": function}
+
+
+def _tool(tool: ToolDefinition) -> Columns:
+    schema = _parsed(tool.parameters) if tool.parameters else {"type": "object", "properties": {}}
+    function = {"name": tool.name, "description": tool.description, "parameters": schema}
+    return {"type": "function", "function": function}
+
+
+def _parsed(text: str) -> Any:
+    """What a JSON text holds, which is what chat templates want; the text itself where it is none."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _said(text: str, messages: tuple[Message, ...]) -> list[Columns]:
+    return _messages(answer_messages(text, messages))
+
+
+def _sides(row: Comparison) -> Columns:
+    return {
+        "chosen": _said(row.chosen, row.chosen_messages),
+        "rejected": _said(row.rejected, row.rejected_messages),
+        "margin": 0.0 if row.margin is None else row.margin,
+    }
 
 
 def _trl(row: Row, index: int, name: str) -> Columns | None:  # noqa: ARG001
     prompt = _messages(row.prompt)
     match row:
         case Demonstration():
-            return {"prompt": prompt, "completion": _said(row.completion)}
+            return {"prompt": prompt, "completion": _said(row.completion, row.completion_messages)}
         case Comparison():
-            pair: Columns = {"prompt": prompt, "chosen": _said(row.chosen), "rejected": _said(row.rejected)}
-            return pair | {"margin": 0.0 if row.margin is None else row.margin}
+            return {"prompt": prompt, **_sides(row)}
         case Unpaired():
-            return {"prompt": prompt, "completion": _said(row.completion), "label": row.label}
+            return {
+                "prompt": prompt,
+                "completion": _said(row.completion, row.completion_messages),
+                "label": row.label,
+            }
         case PromptRow():
             return {"prompt": prompt}
         case RatedCompletion():
@@ -78,10 +144,9 @@ def _openrlhf(row: Row, index: int, name: str) -> Columns | None:  # noqa: ARG00
     prompt = _messages(row.prompt)
     match row:
         case Demonstration():
-            return {"input": prompt, "output": _said(row.completion)}
+            return {"input": prompt, "output": _said(row.completion, row.completion_messages)}
         case Comparison():
-            pair: Columns = {"prompt": prompt, "chosen": _said(row.chosen), "rejected": _said(row.rejected)}
-            return pair | {"margin": 0.0 if row.margin is None else row.margin}
+            return {"prompt": prompt, **_sides(row)}
         case PromptRow():
             return {"input": prompt}
         case Unpaired() | RatedCompletion():
@@ -92,7 +157,7 @@ def _verl(row: Row, index: int, name: str) -> Columns | None:
     prompt = _messages(row.prompt)
     match row:
         case Demonstration():
-            return {"messages": prompt + _said(row.completion)}
+            return {"messages": prompt + _said(row.completion, row.completion_messages)}
         case PromptRow():
             return {
                 "data_source": f"heedloop/{name}",

@@ -3,7 +3,8 @@
 answers.py      calls as answers to prompts         evidence.py     judgements by answer
 votes.py        rankings as pairs, majority         reliability.py  how far to trust a judge (off by default)
 comparisons.py  which of two is better              completions.py  what to say, liked or not, rated, prompts
-groups.py       near-copies and splits              caps.py         one author's share
+contexts.py     what else the model saw              near_copies.py  near-copies, told from templates
+groups.py       what a split keeps together          caps.py         one author's share
 propensity.py   who gets rated at all               report.py       what a snapshot holds, and what it supports
 """
 
@@ -18,7 +19,7 @@ from heedloop_server.curate.caps import capped_scales
 from heedloop_server.curate.comparisons import from_corrections, from_thumbs, from_votes
 from heedloop_server.curate.completions import demonstrations, prompts, rated, unpaired
 from heedloop_server.curate.drafts import Draft, Row
-from heedloop_server.curate.evidence import Evidence, gather
+from heedloop_server.curate.evidence import Evidence, gather, placed
 from heedloop_server.curate.groups import Placement, place
 from heedloop_server.curate.judged_calls import AnswerIndex, Judgement
 from heedloop_server.curate.propensity import Exposure, exposure_of
@@ -46,20 +47,37 @@ class Curated:
     votes: list[PairVote]
     dropped: dict[str, int]
     exposure: Exposure
+    rules: Rules = field(default_factory=Rules)
     accuracies: dict[str, float] = field(default_factory=dict)
     capped: dict[DatasetForm, list[str]] = field(default_factory=dict)
 
 
-def curate(calls: Iterable[Call], judgements: Iterable[Judgement], rules: Rules | None = None) -> Curated:
-    """Dataset rows by form. The same calls, judgements and rules give the same rows, in whatever order they come."""
+def curate(
+    calls: Iterable[Call],
+    judgements: Iterable[Judgement],
+    rules: Rules | None = None,
+    *,
+    relatives: Iterable[Call] = (),
+) -> Curated:
+    """Dataset rows by form. The same calls, judgements and rules give the same rows, in whatever order they come.
+
+    Args:
+        relatives: further spans of the calls' traces, which make no rows: they tell which answer of a trace its user saw.
+    """
     rules = rules or Rules()
-    evidence = gather(AnswerIndex(calls), judgements, rules)
+    evidence = gather(AnswerIndex(calls, relatives), judgements, rules)
+    placements = place(
+        list(evidence.usable.values()),
+        rules,
+        judged={*evidence.said, *evidence.rankings_of},
+        reserved=_reserved(evidence, rules),
+    )
+    evidence = placed(evidence, placements)
     votes = pair_votes(evidence.rankings, rules)
     accuracies = judge_accuracies(_opinions(evidence, votes)) if rules.reliability else {}
     reliability = judge_weights(accuracies) if rules.reliability else None
     exposure = exposure_of(evidence, rules)
-    placements = place(list(evidence.usable.values()), rules, reserved=_reserved(evidence, rules))
-    drafts = _drafts(evidence, votes, rules, reliability, exposure.weights, placements)
+    drafts = _drafts(evidence, votes, rules, reliability, exposure.weights)
     rows: dict[DatasetForm, list[Row]] = {}
     capped: dict[DatasetForm, list[str]] = {}
     for form in rules.forms:
@@ -68,7 +86,7 @@ def curate(calls: Iterable[Call], judgements: Iterable[Judgement], rules: Rules 
         if scales:
             capped[form] = sorted(scales)
     dropped = dict(sorted(evidence.dropped.items()))
-    return Curated(rows, evidence.used, votes, dropped, exposure, accuracies, capped)
+    return Curated(rows, evidence.used, votes, dropped, exposure, rules, accuracies, capped)
 
 
 def _drafts(
@@ -77,7 +95,6 @@ def _drafts(
     rules: Rules,
     reliability: Mapping[str | None, float] | None,
     exposure: Mapping[str, float],
-    placements: Mapping[str, Placement],
 ) -> dict[DatasetForm, list[Draft]]:
     makers: dict[DatasetForm, list[Iterable[Draft]]] = {
         "demonstrations": [demonstrations(evidence)],
@@ -87,7 +104,7 @@ def _drafts(
             from_thumbs(evidence, rules, ranked={(v.first.text_key, v.second.text_key) for v in votes}),
         ],
         "unpaired": [unpaired(evidence, rules, reliability=reliability, exposure=exposure)],
-        "prompts": [prompts(evidence, placements)],
+        "prompts": [prompts(evidence)],
         "rated": [rated(evidence, rules, exposure=exposure)],
     }
     return {form: [d for maker in makers[form] for d in maker] for form in rules.forms}

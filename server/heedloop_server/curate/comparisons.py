@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 from heedloop.schema import Comparison
+from heedloop_server.curate.completions import corrected
+from heedloop_server.curate.contexts import compatible
 from heedloop_server.curate.drafts import Draft, sole_author
 from heedloop_server.curate.evidence import Evidence
 from heedloop_server.curate.judged_calls import Answer, Judgement
@@ -30,7 +34,7 @@ def from_votes(
         weight = vote.weight if reliability is None else vote.weight * reliability.get(vote.judge, 1.0)
         if weight <= 0:
             evidence.dropped["unreliable_judge"] += 1
-        elif vote.side and vote.first.completion == vote.second.completion:
+        elif vote.side and vote.first.content == vote.second.content:
             evidence.dropped["same_text_compared"] += 1
         else:
             yield _row(vote, vote.side, weight, margin=vote.margin, judgements=[vote.judgement])
@@ -47,7 +51,7 @@ def _majority_rows(
         if verdict.share == 0:
             evidence.dropped["unreliable_judge"] += 1
             continue
-        if verdict.side and of_pair[0].first.completion == of_pair[0].second.completion:
+        if verdict.side and of_pair[0].first.content == of_pair[0].second.content:
             evidence.dropped["same_text_compared"] += 1
             continue
         # The strength of those who side with the majority: a dissenter's says how sure they were of the opposite.
@@ -77,8 +81,7 @@ def _row(
     author = sole_author(judgements)
     row = Comparison(
         prompt=better.prompt,
-        chosen=better.completion,
-        rejected=worse.completion,
+        **_sides(better, worse),
         margin=margin,
         weight=weight,
         tie=side == 0,
@@ -90,19 +93,31 @@ def _row(
     return Draft(row, author, better)
 
 
+def _sides(better: Answer, worse: Answer) -> dict[str, Any]:
+    """The fields of a comparison that hold its two answers."""
+    return {
+        "chosen": better.completion,
+        "rejected": worse.completion,
+        "chosen_messages": better.messages,
+        "rejected_messages": worse.messages,
+        "tools": better.tools,
+    }
+
+
 def from_corrections(evidence: Evidence) -> Iterator[Draft]:
     """Each correction over the answer it corrects."""
     for key, said in evidence.said.items():
         answer = evidence.usable[key]
         for judgement in said.corrections:
             f = judgement.feedback
-            if (f.correction or "").strip() == answer.completion.strip():
-                evidence.dropped["correction_equals_answer"] += 1
-                continue
+            text, messages = corrected(answer, judgement)
             row = Comparison(
                 prompt=answer.prompt,
-                chosen=f.correction or "",
+                chosen=text,
                 rejected=answer.completion,
+                chosen_messages=messages,
+                rejected_messages=answer.messages,
+                tools=answer.tools,
                 source="correction",
                 author=f.author.id,
                 feedback_ids=(judgement.feedback_id,),
@@ -131,20 +146,25 @@ def from_thumbs(evidence: Evidence, rules: Rules, *, ranked: Set[tuple[str, str]
         if said.likes or said.dislikes:
             answer = evidence.usable[key]
             texts = questions.setdefault(answer.question, {})
-            found = texts.setdefault(answer.text_key, _Candidate([], [], []))
+            same = answer.content if rules.context == "any" else answer.text_key
+            found = texts.setdefault(same, _Candidate([], [], []))
             found.answers.append(answer)
             found.ups.extend(said.likes)
             found.downs.extend(said.dislikes)
     for candidates in questions.values():
-        yield from _pairs(candidates, rules, ranked)
+        yield from _pairs(candidates, rules, ranked, evidence.dropped)
 
 
 def _pairs(
-    candidates: Mapping[str, _Candidate], rules: Rules, ranked: Set[tuple[str, str]]
+    candidates: Mapping[str, _Candidate], rules: Rules, ranked: Set[tuple[str, str]], dropped: Counter[str]
 ) -> Iterable[Draft]:
     good = [k for k, c in candidates.items() if len(c.ups) > len(c.downs)]
     bad = [k for k, c in candidates.items() if len(c.downs) > len(c.ups)]
-    unranked = [(g, b) for g, b in product(good, bad) if (min(g, b), max(g, b)) not in ranked]
+    both = [(g, b) for g, b in product(good, bad)]
+    alike = [(g, b) for g, b in both if compatible(candidates[g].answers[0], candidates[b].answers[0], rules)]
+    if len(alike) < len(both):
+        dropped["thumbs_in_different_contexts"] += len(both) - len(alike)
+    unranked = [(g, b) for g, b in alike if _names(candidates[g], candidates[b]) not in ranked]
     if not unranked:
         return
     pairs = _some([(candidates[g], candidates[b]) for g, b in unranked], rules.max_pairs_per_prompt)
@@ -160,8 +180,7 @@ def _pairs(
         author = sole_author(judgements)
         row = Comparison(
             prompt=better.prompt,
-            chosen=better.completion,
-            rejected=worse.completion,
+            **_sides(better, worse),
             weight=size * scale,
             source="thumbs",
             author=author,
@@ -169,6 +188,11 @@ def _pairs(
             trace_ids=_traces(*g.answers, *b.answers),
         )
         yield Draft(row, author, better)
+
+
+def _names(a: _Candidate, b: _Candidate) -> tuple[str, str]:
+    one, other = a.answers[0].text_key, b.answers[0].text_key
+    return min(one, other), max(one, other)
 
 
 def _some(pairs: list[tuple[_Candidate, _Candidate]], most: int) -> Sequence[tuple[_Candidate, _Candidate]]:

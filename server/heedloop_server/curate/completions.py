@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
-from heedloop.schema import Demonstration, Message, PromptRow, RatedCompletion, Unpaired
+from heedloop.schema import Call, Demonstration, Message, PromptRow, RatedCompletion, Unpaired, answer_text
 from heedloop_server.curate.drafts import Draft, sole_author
 from heedloop_server.curate.evidence import Evidence, Said, rescaled
-from heedloop_server.curate.groups import Placement
-from heedloop_server.curate.judged_calls import Answer, Judgement
+from heedloop_server.curate.judged_calls import Answer, Judgement, question_text
 from heedloop_server.curate.rules import Rules
 from heedloop_server.curate.votes import majority
 
-__all__ = ["demonstrations", "prompts", "rated", "unpaired"]
+__all__ = ["corrected", "demonstrations", "prompts", "rated", "unpaired"]
 
 Weights = Mapping[str | None, float]
 
 
 def demonstrations(evidence: Evidence) -> Iterator[Draft]:
     """Corrections, and answers that more people liked than disliked and nobody corrected or rejected; once per text."""
-    seen: dict[tuple[tuple[Message, ...], str], int] = {}
+    seen: dict[tuple[object, ...], int] = {}
     drafts: list[Draft] = []
     for key, said in evidence.said.items():
         answer = evidence.usable[key]
         for draft in _of_answer(answer, said, evidence):
             row = draft.row
             assert isinstance(row, Demonstration)  # noqa: S101  narrows the union for the reader
-            same = (row.prompt, row.completion)
+            same = (row.prompt, row.completion, row.completion_messages, row.tools)
             if same in seen:
                 drafts[seen[same]] = _merged(drafts[seen[same]], draft)
             else:
@@ -37,13 +38,47 @@ def demonstrations(evidence: Evidence) -> Iterator[Draft]:
 
 def _of_answer(answer: Answer, said: Said, evidence: Evidence) -> Iterator[Draft]:
     for judgement in said.corrections:
-        yield _demonstration(answer, judgement.feedback.correction or "", "correction", (judgement,))
+        yield _demonstration(answer, corrected(answer, judgement), "correction", (judgement,))
     if said.corrections or not said.likes:
         return
     if said.rejections or _all_bad(answer, evidence):
         evidence.dropped["liked_but_rejected"] += 1
     elif len(said.likes) > len(said.dislikes) and answer.completion.strip():
-        yield _demonstration(answer, answer.completion, "liked", tuple(said.likes))
+        if reason := _unfinished(answer.written):
+            evidence.dropped[reason] += 1
+        else:
+            yield _demonstration(answer, (answer.completion, answer.messages), "liked", tuple(said.likes))
+
+
+_CUT = frozenset(
+    {"length", "max_tokens", "max_output_tokens", "model_length", "incomplete", "token_limit", "max_length"}
+)
+_FILTERED = frozenset(
+    {"content_filter", "safety", "recitation", "blocklist", "prohibited_content", "guardrail_intervened"}
+)
+
+
+def _unfinished(call: Call) -> str | None:
+    """Why an answer is not to be imitated, however liked: it failed, or is not whole."""
+    if call.status == "error":
+        return "liked_but_failed"
+    reasons = {r.lower() for r in call.finish_reasons}
+    if reasons & _CUT:
+        return "liked_but_cut"
+    return "liked_but_filtered" if reasons & _FILTERED else None
+
+
+def corrected(answer: Answer, judgement: Judgement) -> tuple[str, tuple[Message, ...]]:
+    """What a correction makes of an answer: its text, and the messages where the answer called tools beside its own text."""
+    text = judgement.feedback.correction or ""
+    last = answer.messages[-1] if answer.messages else None
+    if last is None or not answer.text or not (last.tool_calls or len(answer.messages) > 1):
+        return text, ()
+    if last.tool_calls and not last.text:
+        return text, ()
+    before = tuple(m if m.role == "tool" else replace(m, text="") for m in answer.messages[:-1])
+    messages = (*before, replace(last, text=text, reasoning=None))
+    return answer_text(messages), messages
 
 
 def _all_bad(answer: Answer, evidence: Evidence) -> list[Judgement]:
@@ -56,10 +91,18 @@ def _all_bad(answer: Answer, evidence: Evidence) -> list[Judgement]:
     return found
 
 
-def _demonstration(answer: Answer, completion: str, source: str, judgements: tuple[Judgement, ...]) -> Draft:
+def _demonstration(
+    answer: Answer,
+    completion: tuple[str, tuple[Message, ...]],
+    source: str,
+    judgements: tuple[Judgement, ...],
+) -> Draft:
+    text, messages = completion
     row = Demonstration(
         prompt=answer.prompt,
-        completion=completion,
+        completion=text,
+        completion_messages=messages,
+        tools=answer.tools,
         source=source,
         feedback_ids=tuple(j.feedback_id for j in judgements),
         trace_ids=(answer.call.trace_id,),
@@ -71,9 +114,8 @@ def _merged(first: Draft, second: Draft) -> Draft:
     a, b = first.row, second.row
     assert isinstance(a, Demonstration)  # noqa: S101
     assert isinstance(b, Demonstration)  # noqa: S101
-    row = Demonstration(
-        prompt=a.prompt,
-        completion=a.completion,
+    row = replace(
+        a,
         source="correction" if "correction" in (a.source, b.source) else a.source,
         feedback_ids=tuple(dict.fromkeys(a.feedback_ids + b.feedback_ids)),
         trace_ids=tuple(dict.fromkeys(a.trace_ids + b.trace_ids)),
@@ -134,6 +176,8 @@ def _unpaired(answer: Answer, label: bool, weight: float, judgements: list[Judge
     row = Unpaired(
         prompt=answer.prompt,
         completion=answer.completion,
+        completion_messages=answer.messages,
+        tools=answer.tools,
         label=label,
         weight=weight,
         author=author,
@@ -156,6 +200,8 @@ def rated(evidence: Evidence, rules: Rules, *, exposure: Mapping[str, float]) ->
             row = RatedCompletion(
                 prompt=answer.prompt,
                 completion=answer.completion,
+                completion_messages=answer.messages,
+                tools=answer.tools,
                 ratings=_means(judgements),
                 weight=exposure.get(key, 1.0),
                 author=author,
@@ -172,13 +218,22 @@ def _means(judgements: list[Judgement]) -> dict[str, float]:
     return {name: sum(v) / len(v) for name, v in sorted(values.items())}
 
 
-def prompts(evidence: Evidence, placements: Mapping[str, Placement]) -> Iterator[Draft]:
-    """Each prompt that was asked, near-copies once: its newest wording, weighing as often as it was asked."""
-    asked: dict[str, list[Answer]] = {}
-    for key, answer in evidence.usable.items():
-        asked.setdefault(placements[key].prompt, []).append(answer)
+def prompts(evidence: Evidence) -> Iterator[Draft]:
+    """Each distinct prompt that was asked, once: its newest wording, weighing as often as it was asked.
+
+    Prompts that differ in case and white space alone are one; near-copies are not, since a template's texts look like them.
+    """
+    asked: dict[tuple[str, str], list[Answer]] = {}
+    for answer in evidence.usable.values():
+        words = unicodedata.normalize("NFC", question_text(answer.prompt)).casefold().split()
+        asked.setdefault((" ".join(words), answer.context), []).append(answer)
     for answers in asked.values():
         newest = answers[-1]
         # The one trace whose words these are: erasing it takes the row away, erasing another's copy does not.
-        row = PromptRow(prompt=newest.prompt, weight=float(len(answers)), trace_ids=(newest.call.trace_id,))
+        row = PromptRow(
+            prompt=newest.prompt,
+            tools=newest.tools,
+            weight=float(len(answers)),
+            trace_ids=(newest.call.trace_id,),
+        )
         yield Draft(row, None, newest)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Set
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Set
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from heedloop.schema import Feedback, Scale
+from heedloop_server.curate.contexts import compatible
 from heedloop_server.curate.judged_calls import Answer, AnswerIndex, Judgement
 from heedloop_server.curate.rules import Rules
 
@@ -17,7 +20,7 @@ ADJUDICATION = "adjudication"
 UNORDERED = "unordered_categories"
 """Metadata of a rating whose categories are in no order: its place among them says nothing of how good the answer is."""
 
-__all__ = ["ADJUDICATION", "UNORDERED", "Evidence", "Ranked", "Said", "gather", "rescaled"]
+__all__ = ["ADJUDICATION", "UNORDERED", "Evidence", "Ranked", "Said", "gather", "placed", "rescaled"]
 
 
 @dataclass(slots=True)
@@ -57,6 +60,23 @@ class Evidence:
     rankings_of: dict[str, list[Ranked]] = field(default_factory=dict)
     used: list[Judgement] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter[str])
+
+
+def placed(evidence: Evidence, keys: Container[str]) -> Evidence:
+    """The evidence about the answers that have a place in the split; the others are counted and left out."""
+    usable = {k: a for k, a in evidence.usable.items() if k in keys}
+    if len(usable) == len(evidence.usable):
+        return evidence
+    dropped = evidence.dropped + Counter(answer_newer_than_its_split=len(evidence.usable) - len(usable))
+    rankings = [r for r in evidence.rankings if all(a.key in usable for a in r.answers)]
+    rankings_of: dict[str, list[Ranked]] = {}
+    for ranked in rankings:
+        for answer in ranked.answers:
+            rankings_of.setdefault(answer.key, []).append(ranked)
+    said = {k: s for k, s in evidence.said.items() if k in usable}
+    return replace(
+        evidence, usable=usable, said=said, rankings=rankings, rankings_of=rankings_of, dropped=dropped
+    )
 
 
 def gather(index: AnswerIndex, judgements: Iterable[Judgement], rules: Rules) -> Evidence:
@@ -124,14 +144,14 @@ def _file(judgement: Judgement, index: AnswerIndex, evidence: Evidence, rules: R
     if f.kind == "comment":
         return "comment_only"
     if f.kind == "comparison":
-        return _file_ranking(judgement, index, evidence)
-    if f.target.session_id is not None:
-        return "about_a_session"
+        return _file_ranking(judgement, index, evidence, rules)
     answer = index.resolve(f.target)
     if answer is None:
-        return "answer_missing_or_unusable"
+        return index.reason(f.target)
     if answer.key not in evidence.usable:
         return "answer_excluded"
+    if f.kind == "correction" and (reason := no_correction(f.correction or "", answer.text)):
+        return reason
     return _file_one(judgement, evidence.said.setdefault(answer.key, Said()), rules)
 
 
@@ -156,17 +176,40 @@ def _file_one(judgement: Judgement, said: Said, rules: Rules) -> str | None:
     return None
 
 
-def _file_ranking(judgement: Judgement, index: AnswerIndex, evidence: Evidence) -> str | None:
+_INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff\u00ad]")
+_INSIDE = re.compile(r"(?<=\S)\s+")
+
+
+def no_correction(text: str, answer: str) -> str | None:
+    """Why a correction says nothing: it is empty, or differs from the answer in white space alone; None where it does.
+
+    What a line begins with counts: in code it has a meaning.
+    """
+    corrected = _plain(text)
+    if not corrected:
+        return "correction_empty"
+    return "correction_equals_answer" if corrected == _plain(answer) else None
+
+
+def _plain(text: str) -> list[str]:
+    visible = _INVISIBLE.sub("", unicodedata.normalize("NFC", text)).strip()
+    lines = (_INSIDE.sub(" ", line.expandtabs()).rstrip() for line in visible.splitlines())
+    return [line for line in lines if line]
+
+
+def _file_ranking(judgement: Judgement, index: AnswerIndex, evidence: Evidence, rules: Rules) -> str | None:
     ranking = judgement.feedback.ranking
     assert ranking is not None  # noqa: S101  the schema holds a comparison to it
     found = [index.resolve(t) for t in ranking.answers]
     answers = tuple(a for a in found if a is not None)
     if len(answers) < len(found):
-        return "answer_missing_or_unusable"
+        return next(index.reason(t) for t, a in zip(ranking.answers, found, strict=True) if a is None)
     if any(a.key not in evidence.usable for a in answers):
         return "answer_excluded"
     if len({a.question for a in answers}) > 1:
         return "ranking_over_different_prompts"
+    if not all(compatible(answers[0], a, rules) for a in answers[1:]):
+        return "ranking_over_different_contexts"
     if len({a.key for a in answers}) < len(answers):
         return "ranking_names_an_answer_twice"
     ranked = Ranked(judgement, answers)

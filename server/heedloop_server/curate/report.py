@@ -23,6 +23,7 @@ from heedloop_server.curate.baselines import (
 )
 from heedloop_server.curate.judged_calls import Judgement
 from heedloop_server.curate.propensity import Exposure
+from heedloop_server.curate.split_warnings import split_warnings
 from heedloop_server.statistics.intervals import Interval
 
 __all__ = ["describe", "supported_methods"]
@@ -34,7 +35,7 @@ def describe(made: Curated) -> Json:
     """The report of one snapshot, JSON-ready; a part that cannot be known is null.
 
     Keys: `rows` (form -> split -> count), `weights` (form -> sum), `groups` (split -> prompt groups), `feedback` (kind
-    -> count), `dropped`, `contributors`, `lengths` (in words), `comparisons` (ties, agreement, ceiling, baselines,
+    -> count), `dropped`, `warnings` (about groups and splits), `contributors`, `lengths` (in words), `comparisons` (ties, agreement, ceiling, baselines,
     position bias), `exposure`, `methods`, `judges` and `capped`.
     """
     rows = made.rows
@@ -46,6 +47,7 @@ def describe(made: Curated) -> Json:
         "groups": _groups(rows),
         "feedback": dict(sorted(Counter(j.feedback.kind for j in made.used).items())),
         "dropped": made.dropped,
+        "warnings": split_warnings(rows, made.rules),
         "contributors": _contributors(made.used),
         "lengths": _lengths(rows),
         "comparisons": _comparisons(made, pairs),

@@ -8,11 +8,12 @@ from typing import Literal, get_args
 
 from heedloop.schema import AUTHOR_KINDS, DATASET_FORMS, AuthorKind, DatasetForm, Feedback, SchemaError
 
-__all__ = ["ALL_CATEGORIES", "Consensus", "GroupBy", "Rules", "SplitBy"]
+__all__ = ["ALL_CATEGORIES", "Consensus", "ContextRule", "GroupBy", "Rules", "SplitBy"]
 
 Consensus = Literal["votes", "majority"]
 GroupBy = Literal["prompt", "session", "user"]
 SplitBy = Literal["hash", "time"]
+ContextRule = Literal["same", "similar", "any"]
 
 ALL_CATEGORIES = "*"
 """In a list of flag categories: every category."""
@@ -38,9 +39,14 @@ class Rules:
         max_author_share: the largest share of a form's weight that one author may have.
         margin_scale: margin of a clear preference, on the reward's scale; a slight one has its share of it.
         max_pairs_per_prompt: the most comparisons that thumbs on one prompt's answers may make.
+        context: which answers to one question are compared: those whose system messages and tools were the `same` (but for the
+            date and time of the call), also those whose system messages are `similar` (`near_duplicate`) and of one
+            user, or `any`.
         near_duplicate: prompts whose 5-gram Jaccard similarity reaches this are one group, 0 < x <= 1.
         group_by: what must not be torn apart by the split.
-        split_by: `hash` puts a group on a side by a hash of its earliest prompt, `time` puts the newest in test.
+            A prompt that several conversations (or users) have is a group of its own and ties none of them together.
+        split_by: `hash` puts a group on a side by a hash of its earliest prompt, by the rank of that hash where groups are
+            few; `time` puts the newest in test, and leaves out answers that are newer than the split of their group.
         reserve_random: groups with judgements on randomly chosen answers (a sampling probability is known) go to
             the test split: the only ones that need no assumption about who rates.
         seed: another seed, another split.
@@ -61,6 +67,7 @@ class Rules:
     max_author_share: float = 0.2
     margin_scale: float = 1.0
     max_pairs_per_prompt: int = 50
+    context: ContextRule = "same"
     near_duplicate: float = 0.8
     group_by: tuple[GroupBy, ...] = ("prompt", "session")
     split_by: SplitBy = "hash"
@@ -75,6 +82,7 @@ class Rules:
         _check_subset(self.group_by, get_args(GroupBy), "group_by")
         _check_subset((self.consensus,), get_args(Consensus), "consensus")
         _check_subset((self.split_by,), get_args(SplitBy), "split_by")
+        _check_subset((self.context,), get_args(ContextRule), "context")
         for name in ("like_names", "exclude_flags", "reject_flags"):
             _check_texts(getattr(self, name), name)
         for name in ("like_from", "dislike_to"):

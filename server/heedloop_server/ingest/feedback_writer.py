@@ -16,12 +16,13 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from heedloop.schema import Feedback, Target, utc_now
+from heedloop.schema import Feedback, utc_now
 from heedloop_server.errors import ServerError, Unavailable
 from heedloop_server.store.admin.erasure import erased_among
 from heedloop_server.store.connection import ProjectStore, Store, StoreError
 from heedloop_server.store.feedback import (
     StoredFeedback,
+    feedback_on_traces,
     find_calls,
     insert_feedback,
     insert_history,
@@ -38,6 +39,8 @@ log = logging.getLogger("heedloop.feedback")
 
 _GROUP = 2_000
 _MAX_WAITING = 20_000
+_MAX_TRACES = 50_000
+"""Traces per project with feedback on the whole that are watched for a later answer."""
 
 Status = Literal["stored", "replaced", "duplicate", "erased"]
 """`erased`: it is about a trace that was erased, so that it is not stored."""
@@ -74,6 +77,7 @@ class FeedbackDesk:
         self._thread = threading.Thread(target=self._work_forever, name="feedback-desk", daemon=True)
         self._unbound: dict[str, set[str]] = {}
         self._unbound_lock = threading.Lock()
+        self._of_traces: dict[str, dict[str, None]] = {}
         self._num_binds = 0
         self._hands = ThreadPoolExecutor(2, thread_name_prefix="feedback-hand")
 
@@ -187,9 +191,9 @@ class FeedbackDesk:
         if new:
             bound = [replace(e, call=found.get(_target_key(e.feedback))) for e in new]
             self._insert(project, bound)
-            self._note_unbound(project.project, bound)
+            self._note(project.project, bound)
             if self._num_binds != num_binds:
-                self._look_again(project, [e.feedback.target for e in bound if e.call is None])
+                self._look_again(project, bound)
         return outcomes
 
     def _known(
@@ -218,32 +222,62 @@ class FeedbackDesk:
         finally:
             history.result()
 
-    def _look_again(self, project: ProjectStore, targets: Sequence[Target]) -> None:
-        """Bind what the loader stored between our search for the calls and our note that they are missing."""
-        if targets and find_calls(project, targets):
+    def _look_again(self, project: ProjectStore, entries: Sequence[StoredFeedback]) -> None:
+        """Bind what the loader stored between our search for the calls and our note of them."""
+        missing = [e.feedback.target for e in entries if e.call is None]
+        if missing and find_calls(project, missing):
             self.rebind(project.project)
+        self._move(project.project, {e.call.trace_id for e in entries if _is_loose(e) and e.call is not None})
 
     # ----------------------------------------------------------------------------------------------- binding
 
-    def _note_unbound(self, project: str, entries: list[StoredFeedback]) -> None:
+    def _note(self, project: str, entries: list[StoredFeedback]) -> None:
         targets = [e.feedback.target for e in entries if e.call is None]
         keys = {t.trace_id or t.response_id for t in targets}
+        loose = [e.call.trace_id for e in entries if _is_loose(e) and e.call is not None]
         with self._unbound_lock:
             self._unbound.setdefault(project, set()).update(k for k in keys if k)
+            of_traces = self._of_traces.setdefault(project, {})
+            of_traces.update(dict.fromkeys(loose))
+            while len(of_traces) > _MAX_TRACES:
+                del of_traces[next(iter(of_traces))]
 
     def bind(self, project: str, names: Callable[[], set[str]]) -> None:
-        """Bind feedback that came before the spans with these trace and response ids, which are in the store now."""
+        """Bind feedback to the spans with these trace and response ids, which are in the store now.
+
+        That is feedback that came before them, and feedback on a trace as a whole whose answer may be among them.
+        """
         with self._unbound_lock:
             self._num_binds += 1
-            if not self._unbound.get(project):
+            if not self._unbound.get(project) and not self._of_traces.get(project):
                 return
         come = names()
         with self._unbound_lock:
             waiting = self._unbound.get(project, set())
             hit = waiting & come
             waiting -= hit
+            grown = come.intersection(self._of_traces.get(project, ()))
         if hit:
             self.rebind(project)
+        if grown:
+            self._move(project, grown)
+
+    def _move(self, project: str, trace_ids: set[str]) -> None:
+        """Bind feedback on whole traces to the answers that these have now."""
+        if not trace_ids:
+            return
+        view = self._store.project(project)
+        entries = feedback_on_traces(view, trace_ids)
+        calls = find_calls(view, [e.feedback.target for e in entries])
+        found = [(e, calls.get(_target_key(e.feedback))) for e in entries]
+        rebind_feedback(
+            view,
+            [
+                replace(e, call=call)
+                for e, call in found
+                if call and e.call and call.span_id != e.call.span_id
+            ],
+        )
 
     def rebind(self, project: str) -> int:
         """Look for the calls of all feedback without one; returns how many were bound."""
@@ -254,12 +288,17 @@ class FeedbackDesk:
         calls = find_calls(view, [e.feedback.target for e in waiting])
         bound = [replace(e, call=calls[k]) for e in waiting if (k := _target_key(e.feedback)) in calls]
         rebind_feedback(view, bound)
-        self._note_unbound(project, [e for e in waiting if _target_key(e.feedback) not in calls])
+        self._note(project, bound + [e for e in waiting if _target_key(e.feedback) not in calls])
         return len(bound)
 
     def sweep(self) -> int:
         """Bind what came before its call was stored by another server, or before a restart; returns how many were bound."""
         return sum(self.rebind(project) for project in projects_with_unbound(self._store))
+
+
+def _is_loose(entry: StoredFeedback) -> bool:
+    """True for feedback on a whole trace, which may come to mean a later call of it."""
+    return entry.call is not None and entry.call.span_id != entry.feedback.target.span_id
 
 
 def _target_key(feedback: Feedback) -> str:

@@ -36,7 +36,7 @@ from heedloop_server.http.openapi import accepts, answers
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.datasets.runs import run_summary, runs_of_snapshots
-from heedloop_server.store.datasets.snapshot_calls import read_calls, read_compared
+from heedloop_server.store.datasets.snapshot_calls import read_calls, read_compared, read_relatives
 from heedloop_server.store.datasets.snapshots import (
     StoredSnapshot,
     drop_erased,
@@ -83,7 +83,8 @@ def create_snapshot(
     judgements = read_judgements(project, filters, as_of)
     calls = list(read_calls(project, filters, as_of))
     calls += read_compared(project, calls, judgements, as_of)
-    made = curate(calls, judgements, rules)
+    relatives = read_relatives(project, calls, judgements, as_of)
+    made = curate(calls, judgements, rules, relatives=relatives)
     query = {"filters": _written(filters), "rules": to_json(rules)}
     texts: dict[DatasetForm, list[str]] = {form: row_texts(r) for form, r in made.rows.items()}
     snapshot = _snapshot(project, made, texts, name=name, as_of=as_of, query=query)

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from heedloop.schema import Feedback, Target, format_time, from_json, to_json
+from heedloop_server.seen_answers import ASKS_FOR_TOOLS, seen_rank
 from heedloop_server.store.connection import ProjectStore, Row, Store
 from heedloop_server.store.judged_calls import COPIED_OF_CALL, copied_columns
 
@@ -377,6 +378,12 @@ _CALL_COLUMNS = (
     session_id,
     response_id,
     is_answer,
+    operation,
+    parent_span_id = toFixedString('', 8) AS is_root,
+    answer != '' OR output_messages != '' AS answered,
+    notEmpty(trimBoth(answer)) AS has_text,
+    hasAny(finish_reasons, {tool_reasons:Array(String)})
+        OR JSONHas(JSONExtractArrayRaw(output_messages)[-1], 'tool_calls') AS asks_for_tools,
 """
     + COPIED_OF_CALL
 )
@@ -385,8 +392,8 @@ _CALL_COLUMNS = (
 def find_calls(project: ProjectStore, targets: Iterable[Target]) -> dict[str, JudgedCall]:
     """Target key -> the call it means, for those whose call is stored.
 
-    A span means itself; a trace means its first answer (or its first span); a response means the answer that carries its
-    id, else the first answer of the trace in which it was given. A session is many calls and means none.
+    A span means itself, but for a framework's span around a whole trace, which means the trace; a trace means the answer that
+    its user saw (`seen_answers`); a response means the answer that carries its id. A session is many calls and means none.
     """
     wanted = {_bare(t).key: _bare(t) for t in targets if t.session_id is None}
     traces = {t.trace_id for t in wanted.values() if t.trace_id}
@@ -403,9 +410,9 @@ def _bare(target: Target) -> Target:
 
 
 def _candidate_calls(project: ProjectStore, traces: set[str], responses: set[str]) -> dict[str, list[Row]]:
-    """Rows by trace id and, for responses, by `response:<id>`; answers first, then by time."""
+    """Rows by trace id and, for responses, by `response:<id>`; the one that the user saw first."""
     rows = _calls_where(project, _OF_TRACES, traces) + _calls_where(project, _OF_RESPONSES, responses)
-    rows.sort(key=lambda r: (not r["is_answer"], r["call_time"], r["span_id_hex"]))
+    rows.sort(key=_seen, reverse=True)
     found: dict[str, list[Row]] = {}
     for row in rows:
         found.setdefault(row["trace_id_hex"], []).append(row)
@@ -435,14 +442,27 @@ def _calls_where(project: ProjectStore, which: str, names: set[str]) -> list[Row
         )
         WHERE project_id = {{project:String}} AND {which}
         """,  # noqa: S608
-        {"names": sorted(names)},
+        {"names": sorted(names), "tool_reasons": sorted(ASKS_FOR_TOOLS)},
+    )
+
+
+def _seen(row: Row) -> Any:
+    return seen_rank(
+        is_answer=row["is_answer"],
+        answered=row["answered"],
+        has_text=row["has_text"],
+        asks_for_tools=row["asks_for_tools"],
+        start_time=row["call_time"],
+        span_id=row["span_id_hex"],
     )
 
 
 def _choose(target: Target, rows: dict[str, list[Row]]) -> JudgedCall | None:
     candidates = rows.get(target.trace_id or target.key, [])
     if target.span_id is not None:
-        candidates = [r for r in candidates if r["span_id_hex"] == target.span_id]
+        own = [r for r in candidates if r["span_id_hex"] == target.span_id]
+        around = own and not own[0]["operation"] and own[0]["is_root"]
+        candidates = candidates if around else own
     if not candidates:
         return None
     best = candidates[0]
@@ -469,6 +489,23 @@ def unbound_feedback(project: ProjectStore, *, limit: int = 10_000) -> list[Stor
         LIMIT {{limit:UInt32}}
         """,  # noqa: S608
         {"limit": limit},
+    )
+    return [feedback_from_row(r) for r in rows]
+
+
+def feedback_on_traces(project: ProjectStore, trace_ids: Iterable[str]) -> list[StoredFeedback]:
+    """Feedback on these traces as wholes that is bound to one of their calls; another may have come that is the answer."""
+    rows = project.rows(
+        f"""
+        SELECT {FEEDBACK_COLUMNS}
+        FROM feedback FINAL
+        WHERE project_id = {{project:String}}
+          AND trace_id IN (SELECT toFixedString(unhex(arrayJoin({{names:Array(String)}})), 16))
+          AND target_session_id = ''
+          AND call_time != toDateTime64(0, 6, 'UTC')
+          AND span_id != target_span_id
+        """,  # noqa: S608
+        {"names": sorted(trace_ids)},
     )
     return [feedback_from_row(r) for r in rows]
 

@@ -84,18 +84,6 @@ def test_many_thumbs_on_one_prompt_neither_explode_nor_weigh_by_their_square():
     assert sum(r.weight for r in rows) == pytest.approx(30)
 
 
-def test_thumbs_under_another_instruction_are_about_the_same_question():
-    from heedloop.schema import Message
-
-    ask = Message("user", "Opening hours?")
-    calls = [
-        call(1, answer="9 to 5", messages=(Message("system", "Be brief."), ask)),
-        call(2, answer="We open at nine", messages=(Message("system", "Be kind."), ask)),
-    ]
-    (row,) = comparisons(calls, [thumb(1, True), thumb(2, False, "u2")])
-    assert row.prompt[0].text == "Be brief."
-
-
 def test_ranking_over_different_prompts_is_refused_and_counted():
     calls = [call(1, "Question one, about money?", "a"), call(2, "Something else altogether", "b")]
     made = curate(calls, [ranking([1, 2], [1, 2])])
@@ -106,7 +94,7 @@ def test_ranking_over_different_prompts_is_refused_and_counted():
 def test_ranking_with_a_missing_answer_is_counted():
     made = curate([call(1)], [ranking([1, 2], [1, 2])])
     assert made.rows["comparisons"] == []
-    assert made.dropped == {"answer_missing_or_unusable": 1}
+    assert made.dropped == {"unknown_target": 1}
 
 
 def test_equal_texts_are_a_tie_or_nothing():

@@ -104,7 +104,7 @@ def test_solicited_can_be_told_apart():
     assert [r.author for r in curate(calls, judged, Rules(solicited=False)).rows["unpaired"]] == ["u2"]
 
 
-def test_prompts_come_once_per_near_copy_with_their_number():
+def test_prompts_come_once_with_their_number():
     calls = [
         call(1, "How long does delivery take?"),
         call(2, "how long  does delivery take?"),
@@ -124,10 +124,12 @@ def test_unusable_answers_are_counted():
     made = curate([cut, hidden, mute], [thumb(1, True), thumb(2, True), thumb(3, True)])
     assert not any(made.rows.values())
     assert made.dropped == {
-        "answer_missing_or_unusable": 3,
         "answer_no_completion": 1,
         "answer_no_prompt": 1,
         "answer_truncated": 1,
+        "no_completion": 1,
+        "no_prompt": 1,
+        "truncated": 1,
     }
 
 

@@ -13,7 +13,8 @@ from curate_cases import START, call, ranking, thumb
 
 from heedloop_server.curate import Rules, curate
 from heedloop_server.curate.caps import capped_scales
-from heedloop_server.curate.groups import near_duplicate_groups, split_of
+from heedloop_server.curate.groups import split_of
+from heedloop_server.curate.near_copies import near_duplicate_groups
 from heedloop_server.curate.propensity import effective_size, inverse_weights, sensitivity_bounds
 from heedloop_server.curate.reliability import judge_accuracies, judge_weights
 
@@ -42,7 +43,7 @@ def test_a_shared_template_does_not_make_prompts_alike():
     )
     texts = [template + sentence(n, 4) for n in range(80)]
     assert near_duplicate_groups(texts, 0.5) == list(range(80))
-    assert len(set(near_duplicate_groups(texts[:40], 0.5))) < 40, "too few prompts to know a template by"
+    assert near_duplicate_groups(texts[:10], 0.5) == list(range(10))
 
 
 def test_texts_that_are_somewhat_alike_stay_apart():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -276,6 +276,8 @@ def read_rows(working: Working, form: DatasetForm, split: Any = "train") -> list
     """
     snapshot_id = working.job.snapshot_id
     rows = list(working.client.snapshot_rows(snapshot_id, form, split))
+    if split == "train" and rows:
+        _refuse(working.client.snapshot(snapshot_id), form)
     if split == "train" and not rows:
         counts = working.client.snapshot(snapshot_id).get("num_rows", {})
         there = [f"{n['train']:,} {name}" for name, n in counts.items() if n.get("train")]
@@ -283,6 +285,13 @@ def read_rows(working: Working, form: DatasetForm, split: Any = "train") -> list
             f"snapshot {snapshot_id} has no {form} to train on; it has {', '.join(there) or 'nothing'}"
         )
     return rows
+
+
+def _refuse(snapshot: Mapping[str, Any], form: DatasetForm) -> None:
+    """Raise `JobError` where the snapshot's report says that its splits of this form are not fit for training."""
+    for warning in (snapshot.get("report") or {}).get("warnings", ()):
+        if warning["form"] == form and warning["refuses"]:
+            raise JobError(f"snapshot {snapshot['id']}: {warning['message']}")
 
 
 def held_out(working: Working, form: DatasetForm) -> list[Any]:

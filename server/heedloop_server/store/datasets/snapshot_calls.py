@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from heedloop.schema import Call
+from heedloop.schema import Call, Target
 from heedloop_server.curate import Judgement
 from heedloop_server.curate.judged_calls import TRUNCATED
 from heedloop_server.errors import TooLarge
@@ -15,7 +15,7 @@ from heedloop_server.store.connection import ProjectStore, Row
 from heedloop_server.store.filters import conditions
 from heedloop_server.store.spans import CALL_COLUMNS, call_from_row
 
-__all__ = ["MAX_CALLS", "call_conditions", "read_calls", "read_compared"]
+__all__ = ["MAX_CALLS", "call_conditions", "read_calls", "read_compared", "read_relatives"]
 
 MAX_CALLS = 500_000
 """A snapshot of more calls than this is refused: it is made in memory."""
@@ -62,14 +62,30 @@ def read_compared(
         ranking = judgement.feedback.ranking
         if ranking is not None and any(a.trace_id in traces for a in ranking.answers):
             missing.update(a.trace_id for a in ranking.answers if a.trace_id and a.trace_id not in traces)
-    found: list[Call] = []
-    wanted = sorted(missing)
+    return list(_of_traces(project, missing, as_of))
+
+
+def read_relatives(
+    project: ProjectStore, calls: Iterable[Call], judgements: Iterable[Judgement], as_of: datetime
+) -> list[Call]:
+    """The other spans of judged traces: which of a trace's answers its user saw does not depend on a filter."""
+    have = {(c.trace_id, c.span_id) for c in calls}
+    traces = {t.trace_id for j in judgements for t in _targets(j) if t.trace_id}
+    return [c for c in _of_traces(project, traces, as_of) if (c.trace_id, c.span_id) not in have]
+
+
+def _targets(judgement: Judgement) -> Iterable[Target]:
+    ranking = judgement.feedback.ranking
+    return (judgement.feedback.target,) if ranking is None else ranking.answers
+
+
+def _of_traces(project: ProjectStore, traces: Iterable[str], as_of: datetime) -> Iterator[Call]:
+    wanted = sorted(traces)
     where = "project_id = {project:String} AND trace_id IN (SELECT toFixedString(unhex(arrayJoin({traces:Array(String)})), 16))"
     for start in range(0, len(wanted), TRACES_AT_ONCE):
         params = {"traces": wanted[start : start + TRACES_AT_ONCE]}
         for page in _pages(project, where, params, as_of):
-            found.extend(page)
-    return found
+            yield from page
 
 
 def _call(row: Row) -> Call:

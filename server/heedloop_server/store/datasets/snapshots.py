@@ -56,7 +56,8 @@ class SnapshotUse:
 def read_judgements(project: ProjectStore, filters: CallFilters, as_of: datetime) -> list[Judgement]:
     """Feedback on the calls that the filters take, as it stood at `as_of`: its newest version of that time, unless retracted.
 
-    Which calls it is about is read from the newest rows; what it said, from the history.
+    With it comes what makes no row and is counted: feedback on the calls' sessions, and feedback of the filters' period whose
+    call is not stored. Which calls it is about is read from the newest rows; what it said, from the history.
     """
     where, params = call_conditions(filters, as_of)
     sql = f"""
@@ -74,6 +75,19 @@ def read_judgements(project: ProjectStore, filters: CallFilters, as_of: datetime
               ARRAY JOIN arrayPushBack(other_trace_ids, trace_id) AS judged
               WHERE project_id = {{project:String}}
                 AND judged IN (SELECT trace_id FROM spans FINAL WHERE {where})
+              UNION DISTINCT
+              SELECT feedback_id
+              FROM feedback
+              WHERE project_id = {{project:String}}
+                AND target_session_id != ''
+                AND target_session_id IN (SELECT session_id FROM spans FINAL WHERE {where})
+              UNION DISTINCT
+              SELECT feedback_id
+              FROM feedback FINAL
+              WHERE project_id = {{project:String}}
+                AND target_session_id = ''
+                AND call_time = toDateTime64(0, 6, 'UTC')
+                AND created_at BETWEEN {{since:DateTime64(6,'UTC')}} AND {{until:DateTime64(6,'UTC')}}
           )
         GROUP BY feedback_id
         HAVING gone = 0
