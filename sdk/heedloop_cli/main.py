@@ -49,9 +49,8 @@ def _run(entry: EntryPoint, argv: list[str]) -> int:
         return 2
     parser = argparse.ArgumentParser(prog=f"heedloop {entry.name}", description=command.HELP)
     command.add_arguments(parser)
-    args = parser.parse_args(argv)
     try:
-        return command.run(args)
+        return command.run(parser.parse_args(argv))
     except ModuleNotFoundError as err:
         print(_missing(entry, err), file=sys.stderr)
         return 2

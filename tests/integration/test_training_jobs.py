@@ -4,8 +4,10 @@ import json
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -453,3 +455,63 @@ def test_metrics_wait_for_a_server_that_is_away(tmp_path):
     manifest = json.loads((tmp_path / "run.json").read_text())
     assert manifest["status"] == "finished"
     assert manifest["num_metric_rows_unsent"] == 1
+
+
+def test_a_terminated_run_is_stopped_and_goes_on(server, runs_folder):
+    """SIGTERM (a cluster that wants its machine back) leaves a run that is stopped, with a resume point."""
+    out = runs_folder / "terminated"
+    args = [
+        "train",
+        "sft",
+        "--from-scratch",
+        "tiny",
+        "--out",
+        str(out),
+        "--save-every",
+        "1",
+        *QUICK,
+        "--epochs",
+    ]
+    place = ["--url", server.url, "--api-key", server.key, "--limit", "40"]
+    command = [sys.executable, "-m", "heedloop_cli.main", *args]
+    process = subprocess.Popen([*command, "5000", *place], stdout=subprocess.DEVNULL)
+    while not (out / "resume").exists():
+        assert process.poll() is None, "it ended before its first resume point"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 1
+    manifest = json.loads((out / "run.json").read_text())
+    assert manifest["status"] == "stopped"
+    assert "SIGTERM" in manifest["error"]
+    assert server.client().run(manifest["id"])["status"] == "stopped"
+    assert (out / "resume").exists()
+
+
+def test_a_template_file_limits_and_the_turns_end_reach_the_checkpoint(server, runs_folder):
+    template = runs_folder / "chatml.jinja"
+    template.write_text(
+        "{% for m in messages %}{{ '<|start|>' + m['role'] + '\n' + m['content'] + '<|user|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|start|>assistant\n' }}{% endif %}"
+    )
+    base, out = runs_folder / "base-for-template", runs_folder / "with-template"
+    assert train(server, "sft", "--from-scratch", "tiny", "--out", base, *QUICK, "--max-steps", "1") == 0
+    more = (
+        "--chat-template",
+        template,
+        "--limit",
+        "8",
+        "--max-steps",
+        "2",
+        "--epochs",
+        "9",
+        "--batch-size",
+        "4",
+    )
+    assert train(server, "sft", "--model", base / "checkpoint", "--out", out, *QUICK, *more) == 0
+    assert len((out / "metrics.jsonl").read_text().splitlines()) == 2
+    assert json.loads((out / "run.json").read_text())["metrics"]["num_rows"] == 8
+    tokenizer = load_tokenizer(out / "checkpoint")
+    end = tokenizer.convert_tokens_to_ids("<|user|>")
+    assert tokenizer.chat_template == template.read_text()
+    assert Encoder(tokenizer).end_id == end
+    assert end in load_policy(out / "checkpoint").generation_config.eos_token_id

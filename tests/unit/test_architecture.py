@@ -40,7 +40,7 @@ ROOMS = {
     "trainer": (
         "trainer/heedloop_trainer",
         {"heedloop.client", "heedloop.schema", "heedloop.words", "heedloop_trainer"},
-        {"torch", "transformers", "safetensors", "numpy", "scipy", "sklearn", "pyarrow", "tqdm", "peft", "accelerate", "tokenizers", "requests", "jinja2"},
+        {"torch", "transformers", "safetensors", "numpy", "scipy", "sklearn", "pyarrow", "tqdm", "peft", "accelerate", "tokenizers", "requests", "jinja2", "yaml"},
     ),
 }  # fmt: skip
 DEMO = "trainer/heedloop_trainer/demo"  # the demo is an app too: it uses the SDK's public surface

@@ -6,8 +6,6 @@ Under `torchrun -m heedloop_cli.main train …` every process does its share of 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
 import os
 import sys
 from pathlib import Path
@@ -36,7 +34,9 @@ METHODS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One sub-command per method."""
-    methods = parser.add_subparsers(dest="method", required=True, metavar="METHOD")
+    methods = parser.add_subparsers(
+        dest="method", required=True, metavar="METHOD", parser_class=_MethodParser
+    )
     for name, text in METHODS.items():
         sub = methods.add_parser(name, help=text, description=text)
         if name == "promote":
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         _source_arguments(sub)
         _model_arguments(sub, name)
         if name != "evaluate":
-            _setting_arguments(sub, name)
+            sub.settings_of = name
 
 
 def _connection_arguments(group: argparse._ArgumentGroup) -> None:
@@ -174,8 +174,8 @@ def _model_arguments(sub: argparse.ArgumentParser, method: str) -> None:
     if method in ("ppo", "rloo"):
         group.add_argument(
             "--reward-function",
-            metavar="MODULE:FUNCTION",
-            help="a Python function: responses -> numbers, added to the reward model's",
+            metavar="PLACE",
+            help="FILE.py:NAME or MODULE:NAME, a Python function: responses -> numbers, added to the reward model's",
         )
         group.add_argument(
             "--generator",
@@ -209,58 +209,71 @@ def _reward_arguments(group: argparse._ArgumentGroup) -> None:
     )
 
 
+class _MethodParser(argparse.ArgumentParser):
+    """Adds the options that come from a method's dataclass once they are needed: reading them imports torch."""
+
+    settings_of: str | None = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        if self.settings_of is not None:
+            _setting_arguments(self, self.settings_of)
+            self.settings_of = None
+        return super().parse_known_args(args, namespace)
+
+
 def _setting_arguments(sub: argparse.ArgumentParser, method: str) -> None:
-    group = sub.add_argument_group("settings (the defaults are the method's own)")
-    group.add_argument(
+    from heedloop_trainer.commands.settings import add_setting_options
+
+    run_group = sub.add_argument_group("the run")
+    run_group.add_argument(
         "--config",
         type=Path,
-        metavar="JSON",
-        help="a file of settings by name; the options below win over it",
+        metavar="FILE",
+        help="YAML or JSON: the settings below by name; the options win over it",
     )
-    group.add_argument("--seed", type=int)
+    run_group.add_argument(
+        "--limit", type=int, default=0, metavar="N", help="only the first N rows of the split"
+    )
+    group = sub.add_argument_group("settings (names and defaults are those of the method's configuration)")
+    add_setting_options(group, _defaults(method.replace("-", "_")))
     if method == "reward-linear":
-        group.add_argument("--inverse-penalty", type=float, metavar="C")
         return
-    group.add_argument("--epochs", type=int, help="passes over the rows (ppo, rloo: over each rollout)")
-    group.add_argument(
-        "--batch-size", type=int, help="rows per optimiser step (ppo, rloo: responses per rollout)"
-    )
-    group.add_argument("--learning-rate", type=float)
-    group.add_argument(
-        "--max-tokens",
-        type=int,
-        help="tokens per micro-batch; lower it when memory runs out, the result stays the same",
-    )
-    group.add_argument("--max-prompt-tokens", type=int)
-    group.add_argument("--max-response-tokens", type=int)
-    group.add_argument(
-        "--bfloat16", action="store_true", default=None, help="compute in bfloat16 over float32 weights"
+    run_group.add_argument(
+        "--chat-template",
+        type=Path,
+        metavar="FILE",
+        help="a Jinja chat template that replaces the tokenizer's own and is saved with the model",
     )
     group.add_argument(
+        "--learning-rate",
+        type=float,
+        metavar="X",
+        help="the highest learning rate of the model (of the actor)",
+    )
+    if method in ("ppo", "rloo"):
+        group.add_argument(
+            "--max-response-tokens", type=int, metavar="N", help="the same as --sampling-max-new-tokens"
+        )
+        group.add_argument(
+            "--temperature", type=float, metavar="X", help="the same as --sampling-temperature"
+        )
+    run_group.add_argument(
         "--gradient-checkpointing",
         dest="checkpointed",
         action="store_true",
         help="recompute activations in the backward pass: a third slower, far less memory",
     )
-    group.add_argument(
+    run_group.add_argument(
         "--no-memory-check",
         dest="check_memory",
         action="store_false",
         help="start also what is estimated not to fit into memory",
     )
-    group.add_argument(
+    run_group.add_argument(
         "--save-every", type=int, default=50, metavar="STEPS", help="steps between resume points (default 50)"
     )
     if method in ("ppo", "rloo"):
-        group.add_argument("--rollouts", type=int, dest="num_rollouts")
-        group.add_argument("--minibatches", type=int)
-        group.add_argument("--group-size", type=int)
-        group.add_argument(
-            "--kl", type=float, dest="kl_coefficient", help="price of a nat of KL to the reference"
-        )
-        group.add_argument("--kl-budget", type=float, help="stop above this KL per response, in nats")
-        group.add_argument("--temperature", type=float)
-        group.add_argument(
+        run_group.add_argument(
             "--no-alarms",
             dest="alarms",
             action="store_false",
@@ -372,6 +385,8 @@ _JOB_FIELDS = (
     "lora_alpha",
     "lora_targets",
     "save_adapters",
+    "limit",
+    "chat_template",
 )
 
 
@@ -402,61 +417,37 @@ def _sampling(args: argparse.Namespace) -> Any:
     return SamplingConfig(**{k: v for k, v in wanted.items() if v is not None})
 
 
-def _config(method: str, args: argparse.Namespace) -> Any:
-    """The method's configuration: defaults, then the file, then the options."""
+def _defaults(method: str) -> Any:
+    """The configuration of a method as it is where nothing is asked for."""
     from heedloop_trainer.jobs.run_job import CONFIGS
 
-    values: dict[str, Any] = {}
-    if method == "rloo":
-        values = {"estimator": "rloo", "group_size": 4, "truncation": "mask"}
+    rloo = {"estimator": "rloo", "group_size": 4, "truncation": "mask"}
+    return CONFIGS[method](**(rloo if method == "rloo" else {}))
+
+
+def _config(method: str, args: argparse.Namespace) -> Any:
+    """The method's configuration: defaults, then the file, then the options."""
+    from heedloop_trainer.commands.settings import configured, given_settings, read_settings
+
+    base = _defaults(method)
     if args.config is not None:
-        values |= json.loads(args.config.read_text(encoding="utf-8"))
-    cls = CONFIGS[method]
-    known = {f.name for f in dataclasses.fields(cls)}
-    values |= {n: getattr(args, n) for n in known if getattr(args, n, None) is not None}
-    config = _nested(cls, values)
-    return _with_shared_options(config, args)
-
-
-def _nested(cls: type[Any], values: dict[str, Any]) -> Any:
-    """A configuration from plain values; those of its optimisers and sampling may be objects."""
-    from heedloop_trainer.jobs.run_job import JobError
-
-    base = cls()
-    out: dict[str, Any] = {}
-    for name, value in values.items():
-        if name not in {f.name for f in dataclasses.fields(cls)}:
-            known = ", ".join(f.name for f in dataclasses.fields(cls))
-            raise JobError(f"{name!r} is not a setting of {cls.__name__}; it has {known}")
-        inner = getattr(base, name)
-        out[name] = (
-            dataclasses.replace(inner, **value)
-            if dataclasses.is_dataclass(inner) and isinstance(value, dict)
-            else value
-        )
-    return dataclasses.replace(base, **out)
-
-
-def _with_shared_options(config: Any, args: argparse.Namespace) -> Any:
-    """Options that live inside a nested configuration: the learning rate, the sampling's length and temperature."""
-    rate = getattr(args, "learning_rate", None)
-    name = "actor" if hasattr(config, "actor") else "optimiser"
-    own = dataclasses.asdict(type(config)()).get(name)
-    if rate is None and getattr(args, "lora", 0) and dataclasses.asdict(config).get(name) == own:
-        rate = LORA_RATE * getattr(config, name).learning_rate
-    if rate is not None:
-        config = dataclasses.replace(
-            config, **{name: dataclasses.replace(getattr(config, name), learning_rate=rate)}
-        )
-    if hasattr(config, "sampling"):
-        wanted = {
-            "max_new_tokens": args.max_response_tokens,
-            "temperature": args.temperature,
-            "seed": config.seed,
+        base = configured(base, read_settings(args.config))
+    given: dict[str, Any] = {}
+    own = "actor" if hasattr(base, "actor") else "optimiser"
+    if getattr(args, "learning_rate", None) is not None:
+        given[f"{own}.learning_rate"] = args.learning_rate
+    elif getattr(args, "lora", 0) and getattr(base, own) == getattr(_defaults(method), own):
+        given[f"{own}.learning_rate"] = LORA_RATE * getattr(base, own).learning_rate
+    if hasattr(base, "sampling"):
+        given |= {
+            "sampling.max_new_tokens": args.max_response_tokens,
+            "sampling.temperature": args.temperature,
         }
-        sampling = dataclasses.replace(config.sampling, **{k: v for k, v in wanted.items() if v is not None})
-        config = dataclasses.replace(config, sampling=sampling)
-    return config
+        given = {k: v for k, v in given.items() if v is not None}
+    given |= given_settings(args)
+    if hasattr(base, "sampling"):
+        given.setdefault("sampling.seed", given.get("seed", base.seed))
+    return configured(base, given)
 
 
 def _print_cross_validation(found: dict[str, Any]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from heedloop_trainer.nn.models import (
     load_tokenizer,
     name_outputs,
     own_pad_token,
+    plain_model,
     stop_ids,
     trains_adapters,
     with_lora,
@@ -68,21 +71,27 @@ def policy_for(
     else:
         if job.model is None:
             raise JobError("give --model FOLDER, or --from-scratch tiny where no model can be had")
-        tokenizer, model = _tokenizer(job.model), load_policy(job.model, adapters=True)
+        tokenizer, model = _tokenizer(job), load_policy(job.model, adapters=True)
+        # Saved with the model, so that servers stop where training ended its turns.
+        plain_model(model).generation_config.eos_token_id = sorted(stop_ids(model, tokenizer))
     return _prepared(working, model, job.config.seed, num_trained, num_frozen), tokenizer
 
 
-def _tokenizer(model: Path) -> Any:
-    """The tokenizer in a model's folder.
+def _tokenizer(job: Job) -> Any:
+    """The tokenizer in the model's folder, with the job's chat template where it has one.
 
     Raises:
         JobError: the folder holds no model.
     """
+    model = Path(job.model or "")
     if model.is_dir() and not (model / "config.json").exists() and not is_adapter(model):
         inside = model / "checkpoint"
         hint = f"; the run's model is in {inside}" if (inside / "config.json").exists() else ""
         raise JobError(f"{model} holds no model (there is no config.json){hint}")
-    return load_tokenizer(model)
+    tokenizer = load_tokenizer(model)
+    if job.chat_template is not None:
+        tokenizer.chat_template = job.chat_template.read_text(encoding="utf-8")
+    return tokenizer
 
 
 def classifier_for(working: Working, rows: Sequence[Any], *, seed: int) -> tuple[Any, Any]:
@@ -96,7 +105,7 @@ def classifier_for(working: Working, rows: Sequence[Any], *, seed: int) -> tuple
     else:
         if job.model is None:
             raise JobError("give --model FOLDER, or --from-scratch tiny where no model can be had")
-        tokenizer = _tokenizer(job.model)
+        tokenizer = _tokenizer(job)
         model = _classifier(job.model, tokenizer, num_labels=num_labels, seed=seed)
     if job.dimensions:
         name_outputs(model, ("reward", *job.dimensions))
@@ -226,17 +235,35 @@ def rewards_for(job: Job) -> tuple[RewardModel | None, RewardFunction | None]:
     if job.reward_function is not None:
         functions.append(_function(job.reward_function))
     if neural is None and not functions:
-        raise JobError("PPO needs --reward-model FOLDER, --reward-function MODULE:FUNCTION, or both")
+        raise JobError("PPO needs --reward-model FOLDER, --reward-function FILE.py:NAME, or both")
     if not functions:
         return neural, None
     return neural, lambda responses: [sum(v) for v in zip(*(f(responses) for f in functions), strict=True)]
 
 
 def _function(place: str) -> RewardFunction:
-    module, _, name = place.partition(":")
+    """The function at `FILE.py:NAME` or `module:name`; modules are also looked for in the current folder."""
+    source, _, name = place.rpartition(":")
     try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as err:
+        if source.endswith(".py"):
+            return vars(_module_of(Path(source)))[name]
+        if "" not in sys.path:
+            sys.path.insert(0, "")
+        return getattr(importlib.import_module(source), name)
+    except (ImportError, AttributeError, KeyError, ValueError, OSError) as err:
         raise JobError(
-            f"no reward function at {place!r} ({err}); write MODULE:FUNCTION, importable from here"
+            f"no reward function at {place!r} ({type(err).__name__}: {err}); write FILE.py:NAME or MODULE:NAME"
         ) from err
+
+
+def _module_of(file: Path) -> Any:
+    """A Python file as a module; what it imports from its own folder is found."""
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {file}")
+    sys.path.insert(0, str(file.resolve().parent))
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

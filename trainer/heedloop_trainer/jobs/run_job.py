@@ -6,10 +6,13 @@ it can be called from Python just as well. What each method does with its job is
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import signal
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -84,7 +87,9 @@ class Job:
         reference: folder of the frozen policy, where it is not the model itself; the parent, for `evaluate`.
         reward_models: folders of reward models: one neural or an ensemble, and linear ones; their sum is the reward.
         held_out_reward: folder of a reward model that judges but is never trained against.
-        reward_function: `module:function` in Python.
+        reward_function: `FILE.py:NAME` or `module:name` in Python.
+        chat_template: a file whose Jinja template replaces the tokenizer's own.
+        limit: only the first rows of the training split; 0 takes all.
         lora_rank: 0 trains all weights.
         lora_alpha: adapters are scaled by alpha / rank; None is twice the rank.
         lora_targets: names of the layers that get adapters; all linear ones where empty.
@@ -114,6 +119,8 @@ class Job:
     reward_models: Sequence[Path] = ()
     held_out_reward: Path | None = None
     reward_function: str | None = None
+    chat_template: Path | None = None
+    limit: int = 0
     lora_rank: int = 0
     lora_alpha: float | None = None
     lora_targets: tuple[str, ...] = ()
@@ -183,7 +190,14 @@ def run_job(
 
     run = _open(job, client, world)
     try:
-        {**METHODS, "evaluate": evaluate}[job.method](Working(job, client, run, say, world))
+        with _terminable():
+            {**METHODS, "evaluate": evaluate}[job.method](Working(job, client, run, say, world))
+    except (Terminated, KeyboardInterrupt) as err:
+        run.finish(
+            status="stopped", error=f"stopped from outside ({err or 'interrupted'}); the same command goes on"
+        )
+        if isinstance(err, KeyboardInterrupt):
+            raise
     except BaseException as err:
         run.fail(err)
         if is_out_of_memory(err):
@@ -193,6 +207,27 @@ def run_job(
             raise JobError(f"memory ran out on {job.device}. What makes it smaller: {advice}") from err
         raise
     return run
+
+
+class Terminated(BaseException):
+    """The process was asked to end (SIGTERM); no handler of ordinary errors catches it."""
+
+
+@contextlib.contextmanager
+def _terminable() -> Generator[None]:
+    """SIGTERM ends the run as stopped, where this is the main thread (only that one may handle signals)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: Any) -> None:  # noqa: ARG001
+        raise Terminated("SIGTERM")
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def is_out_of_memory(err: BaseException) -> bool:
@@ -226,7 +261,7 @@ def _open(job: Job, client: Client, world: World) -> RunFolder:
 
 
 _RECORDED = (
-    "from_scratch", "reward_function", "lora_rank", "lora_alpha", "lora_targets", "save_adapters", "thumbs", "dimensions", "ensemble", "cross_validate", "best_of",
+    "from_scratch", "limit", "reward_function", "lora_rank", "lora_alpha", "lora_targets", "save_adapters", "thumbs", "dimensions", "ensemble", "cross_validate", "best_of",
     "review_queue", "generator", "alarms",
 )  # fmt: skip
 """What a job is asked for beside its configuration, and what decides what comes out."""
@@ -241,6 +276,8 @@ def _settings(job: Job) -> dict[str, Any]:
     settings = dataclasses.asdict(job.config if job.config is not None else job.sampling)
     defaults = {f.name: f.default for f in dataclasses.fields(Job)}
     settings |= {n: getattr(job, n) for n in _RECORDED if getattr(job, n) != defaults[n]}
+    if job.chat_template is not None:
+        settings["chat_template"] = job.chat_template.read_text(encoding="utf-8")
     beside = {
         "reference": job.reference and _named(job.reference),
         "reward_models": [_named(p) for p in job.reward_models],
@@ -284,6 +321,8 @@ def read_rows(working: Working, form: DatasetForm, split: Any = "train") -> list
         raise JobError(
             f"snapshot {snapshot_id} has no {form} to train on; it has {', '.join(there) or 'nothing'}"
         )
+    if split == "train" and working.job.limit:
+        return rows[: working.job.limit]
     return rows
 
 

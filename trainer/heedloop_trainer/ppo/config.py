@@ -26,6 +26,7 @@ class PPOConfig(PromptConfig):
         sampling: length and temperature of responses; the temperature is used in every forward.
         kl_coefficient: beta, the price of one nat of KL to the reference, taken out of the reward per token.
         kl_target: steer beta towards this KL per response in nats; None keeps it fixed.
+        kl_horizon: responses over which beta moves by its error: larger is slower.
         kl_stop: end the updates of a rollout when the policy has moved this far (k3, nats per token) from the one that
             sampled; None never does.
         kl_budget: end the run when the KL per response to the reference exceeds this many nats; None never does.

@@ -1,0 +1,115 @@
+"""Options, files and Python arguments of a method are the fields of one dataclass."""
+
+import argparse
+import subprocess
+import sys
+from dataclasses import fields
+
+import pytest
+
+from heedloop_trainer.commands.settings import (
+    add_setting_options,
+    configured,
+    field_docs,
+    given_settings,
+    read_settings,
+)
+from heedloop_trainer.commands.train import add_arguments
+from heedloop_trainer.jobs.models import _function
+from heedloop_trainer.jobs.run_job import CONFIGS, JobError
+from heedloop_trainer.methods.sft import SFTConfig
+from heedloop_trainer.ppo.config import PPOConfig
+
+
+def parsed(base, *args):
+    parser = argparse.ArgumentParser()
+    add_setting_options(parser.add_argument_group(), base)
+    return configured(base, given_settings(parser.parse_args(list(args))))
+
+
+@pytest.mark.parametrize("cls", {c.__name__: c for c in CONFIGS.values()}.values())
+def test_every_setting_is_an_option_with_help_and_default(cls):
+    parser = argparse.ArgumentParser()
+    add_setting_options(parser.add_argument_group(), cls())
+    text = " ".join(parser.format_help().split())
+    docs = field_docs(cls)
+    for field in fields(cls):
+        assert f"--{field.name.replace('_', '-')}" in text
+        assert field.name in docs or field.name in ("optimiser", "sampling"), field.name
+    assert "(default: " in text
+
+
+def test_options_set_fields_also_inside():
+    config = parsed(
+        SFTConfig(), "--epochs", "3", "--loss-turns", "all", "--bfloat16", "--optimiser-warmup-share", "0.2",
+        "--chat-template-kwargs", '{"enable_thinking": false}', "--max-steps", "7",
+    )  # fmt: skip
+    assert (config.epochs, config.loss_turns, config.bfloat16, config.max_steps) == (3, "all", True, 7)
+    assert config.optimiser.warmup_share == 0.2
+    assert config.chat_template_kwargs == {"enable_thinking": False}
+    assert parsed(PPOConfig(), "--kl", "0.1").kl_coefficient == 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.yaml", "epochs: 4\noptimiser:\n  learning_rate: 1e-4\n"),
+        ("a.json", '{"epochs": 4, "optimiser": {"learning_rate": 1e-4}}'),
+    ],
+)
+def test_files_are_yaml_or_json(tmp_path, name, text):
+    file = tmp_path / name
+    file.write_text(text)
+    config = configured(SFTConfig(), read_settings(file))
+    assert (config.epochs, config.optimiser.learning_rate) == (4, 1e-4)
+    assert config.optimiser.schedule == "cosine"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"epoch": 1}, "'epoch' is not a setting; did you mean epochs"),
+        ({"optimiser": {"lr": 1}}, "'optimiser.lr' is not a setting"),
+        ({"epochs": "two"}, "epochs must be a whole number, not 'two'"),
+        ({"epochs": True}, "epochs must be a whole number"),
+        ({"loss_turns": "first"}, "loss_turns must be one of last, all"),
+        ({"optimiser": 1e-4}, "optimiser must be an object"),
+        ({"bfloat16": "yes"}, "bfloat16 must be true or false"),
+    ],
+)
+def test_a_wrong_setting_is_named(values, message):
+    with pytest.raises(ValueError, match=message):
+        configured(SFTConfig(), values)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [("a.yaml", "a: [1", "is no YAML"), ("a.json", "{", "line 1"), ("a.yaml", "- 1", "by name")],
+)
+def test_a_broken_file_says_where(tmp_path, name, text, message):
+    file = tmp_path / name
+    file.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_settings(file)
+
+
+def test_the_methods_are_listed_without_torch_and_each_shows_its_defaults(capsys):
+    code = "import sys; from heedloop_cli.main import main\ntry: main(['train', '--help'])\nexcept SystemExit: assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["dpo", "--help"])
+    printed = " ".join(capsys.readouterr().out.split())
+    for part in ("--beta X", "(default: 0.1)", "--limit", "--chat-template", "(default: 1e-06)"):
+        assert part in printed
+
+
+def test_a_reward_function_is_read_from_a_file_or_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "my_reward.py").write_text("def short(responses):\n    return [1.0 for _ in responses]\n")
+    assert _function(f"{tmp_path}/my_reward.py:short")([1, 2]) == [1.0, 1.0]
+    monkeypatch.chdir(tmp_path)
+    assert _function("my_reward:short")([1]) == [1.0]
+    for wrong in ("my_reward.py:long", "none.py:short", "nowhere:short", "short"):
+        with pytest.raises(JobError, match=r"FILE\.py:NAME"):
+            _function(wrong)
