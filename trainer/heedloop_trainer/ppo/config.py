@@ -32,7 +32,8 @@ class PPOConfig(PromptConfig):
         kl_budget: end the run when the KL per response to the reference exceeds this many nats; None never does.
         discount: gamma; 1, since a response is judged as a whole.
         trace_decay: lambda of generalised advantage estimation.
-        clip_range: of the policy's ratio; value_clip: of the critic's change, None for no clipping.
+        clip_range: of the policy's ratio.
+        value_clip: of the critic's change; None for no clipping.
         whiten_floor: advantages with a smaller spread than this are not blown up to 1.
         missing_end_penalty: taken off the score of a response that did not end.
         truncation: what a cut-off response is: `bootstrap` (not terminal: the critic says what would have come),
