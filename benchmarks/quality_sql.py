@@ -94,7 +94,7 @@ def questions(project: ProjectStore) -> dict[str, Callable[[], Any]]:
         "compare: days of two models": lambda: counts.count_days(
             project, view, "model", ["small-2", "large-2"]
         ),
-        "reasons": lambda: counts.count_said(project, view),
+        "reasons": lambda: counts.count_feedback(project, view),
         "failure patterns, cells": lambda: pattern_cells(project, view),
         "finding, whole": lambda: most_important(pattern_cells(project, view)),
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from heedloop.client import DEFAULT_URL
 from heedloop_dashboard.addresses import free_port, is_free, is_loopback
-from heedloop_dashboard.auth.access import Access, AccessError, OpenIdProvider, People, networks
+from heedloop_dashboard.auth.access import Access, AccessError, KeyMap, OpenIdProvider, networks
 from heedloop_dashboard.auth.sessions import SESSIONS
 from heedloop_dashboard.server import build, options
 
@@ -90,7 +90,7 @@ def access_of(args: argparse.Namespace) -> Access:
             args.oidc_issuer, args.oidc_client_id, secret, args.oidc_claim, args.public_url
         )
     access = Access(
-        people=People.read(args.people) if args.people else People(),
+        people=KeyMap.read(args.people) if args.people else KeyMap(),
         proxy_header=args.proxy_header,
         proxies=networks(given),
         provider=provider,

@@ -8,7 +8,7 @@ from typing import Any
 from heedloop.schema import answer_hash
 from heedloop_dashboard import words
 
-__all__ = ["entry", "marked_messages", "who"]
+__all__ = ["author_text", "entry", "marked_messages"]
 
 Feedback = Mapping[str, Any]
 
@@ -20,7 +20,7 @@ def entry(feedback: Feedback, *, answer: str = "") -> dict[str, Any]:
     return {
         "title": title,
         "tone": tone,
-        "who": who(feedback),
+        "who": author_text(feedback),
         "when": words.clock(feedback.get("created_at")),
         "text": "\n".join(texts) or None,
         "quote": _quote(feedback, answer),
@@ -29,7 +29,7 @@ def entry(feedback: Feedback, *, answer: str = "") -> dict[str, Any]:
     }
 
 
-def who(feedback: Feedback) -> str:
+def author_text(feedback: Feedback) -> str:
     """The author in words: `end user user-412`."""
     author: Mapping[str, Any] = feedback.get("author") or {}
     parts = [str(author.get("kind", "end_user")).replace("_", " ")]

@@ -410,14 +410,14 @@ def _message(value: Any, role: str) -> dict[str, Any]:
     message = cast(dict[str, Any], value)
     if isinstance(message.get("parts"), list):
         return message
-    said_by = str(message.get("role", role))
+    ratings_by = str(message.get("role", role))
     parts = _content_parts(message.get("content"))
     if message.get("tool_call_id") is not None:
         parts = [
             {"type": "tool_call_response", "id": message["tool_call_id"], "response": message.get("content")}
         ]
     parts.extend(_tool_call(c) for c in cast(list[Any], message.get("tool_calls") or []))
-    return {"role": said_by, "parts": parts}
+    return {"role": ratings_by, "parts": parts}
 
 
 def _content_parts(content: Any) -> list[dict[str, Any]]:

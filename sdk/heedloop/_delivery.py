@@ -225,7 +225,7 @@ class Courier:
         answer = self._transport.post(FEEDBACK_PATH, body, content_type=JSON)
         results = _results(answer, len(rows))
         if results is not None:
-            self._settle(rows, results)
+            self._record_results(rows, results)
             return True
         if answer.verdict == "later" or answer.verdict == "accepted":
             self._back_off(answer)
@@ -235,10 +235,10 @@ class Courier:
             return self._send_feedback(rows[:middle]) and self._send_feedback(rows[middle:])
         warn("refused feedback", f"the server refused a feedback: {answer.reason}")
         self.last_error = answer.reason
-        self._outbox.settle_feedback([], [(rows[0], answer.reason)])
+        self._outbox.finish_feedback([], [(rows[0], answer.reason)])
         return True
 
-    def _settle(self, rows: list[Row], results: list[dict[str, Any]]) -> None:
+    def _record_results(self, rows: list[Row], results: list[dict[str, Any]]) -> None:
         accepted: list[Row] = []
         refused: list[tuple[Row, str]] = []
         for row, result in zip(rows, results, strict=True):
@@ -250,7 +250,7 @@ class Courier:
         if refused:
             self.last_error = refused[-1][1]
             warn("refused feedback", f"the server refused {len(refused)} feedback: {refused[-1][1]}")
-        self._outbox.settle_feedback(accepted, refused)
+        self._outbox.finish_feedback(accepted, refused)
 
     def _deliver_spans(self) -> bool:
         row = self._outbox.waiting_spans()
@@ -263,7 +263,7 @@ class Courier:
         if answer.verdict != "accepted":
             self.last_error = answer.reason
             warn("refused", f"the server refused {row.num} spans: {answer.reason}")
-        self._outbox.settle_spans(
+        self._outbox.finish_spans(
             row, "sent" if answer.verdict == "accepted" else f"dropped.{answer.verdict}"
         )
         return True

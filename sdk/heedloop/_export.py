@@ -238,7 +238,7 @@ class SpanQueue:
             report(error, "encoding a span")
             encoded = None
         if encoded is None:
-            self._settle(1, "dropped.unencodable")
+            self._count_outcome(1, "dropped.unencodable")
         else:
             batch.add(encoded)
 
@@ -254,7 +254,7 @@ class SpanQueue:
         self._in_flight = None
         if answer.verdict == "accepted":
             self.healthy()
-            self._settle(len(batch.spans), "sent")
+            self._count_outcome(len(batch.spans), "sent")
         elif answer.verdict == "too_large" and len(batch.spans) > 1:
             for half in batch.halves():
                 self._in_flight = half
@@ -262,7 +262,7 @@ class SpanQueue:
         elif answer.verdict in ("refused", "too_large"):
             self.last_error = answer.reason
             warn("refused", f"the server refused {len(batch.spans)} spans: {answer.reason}")
-            self._settle(len(batch.spans), f"dropped.{answer.verdict}")
+            self._count_outcome(len(batch.spans), f"dropped.{answer.verdict}")
         else:
             self.last_error = answer.reason
             self._back_off(answer.retry_after_s)
@@ -271,9 +271,9 @@ class SpanQueue:
     def _keep(self, batch: Batch) -> None:
         self._in_flight = None
         if self._outbox.put_spans(batch.request(), len(batch.spans)):
-            self._settle(len(batch.spans), "kept")
+            self._count_outcome(len(batch.spans), "kept")
         else:
-            self._settle(len(batch.spans), "dropped.outbox_full")
+            self._count_outcome(len(batch.spans), "dropped.outbox_full")
 
     def _back_off(self, retry_after_s: float | None) -> None:
         first, longest = _BACKOFF_S
@@ -281,7 +281,7 @@ class SpanQueue:
         wait_s = retry_after_s if retry_after_s is not None else min(first * 2**self._attempt, longest)
         self._retry_at = time.monotonic() + wait_s
 
-    def _settle(self, num_spans: int, outcome: str) -> None:
+    def _count_outcome(self, num_spans: int, outcome: str) -> None:
         with self._settled:
             self.counts[outcome] += num_spans
             self._num_settled += num_spans
@@ -303,4 +303,4 @@ class SpanQueue:
             self._queue.clear()
         if left:
             warn("exit", f"{left} spans could not be kept in the time that exit may take")
-            self._settle(left, "dropped.exit")
+            self._count_outcome(left, "dropped.exit")

@@ -105,7 +105,7 @@ def rate(
     read = _value(value, stated)
     if read is None:
         return ""
-    return _record_said(
+    return _record_feedback(
         "rating", about, author, at, metadata, value=read, scale=stated, name=name, comment=comment
     )
 
@@ -120,9 +120,9 @@ def correct(
     metadata: Mapping[str, Any] | None = None,
 ) -> str:
     """What the answer should have been."""
-    if not _is_said("correction", correction):
+    if not _has_text("correction", correction):
         return ""
-    return _record_said("correction", about, author, at, metadata, correction=correction, comment=comment)
+    return _record_feedback("correction", about, author, at, metadata, correction=correction, comment=comment)
 
 
 def flag(
@@ -137,9 +137,9 @@ def flag(
 ) -> str:
     """Something is wrong with the answer: `inaccurate`, `incomplete`, `misleading`, `policy` or a category of yours."""
     category = as_text("category", category)
-    if not _is_said("category", category):
+    if not _has_text("category", category):
         return ""
-    return _record_said(
+    return _record_feedback(
         "flag", about, author, at, metadata, category=category, severity=severity, comment=comment
     )
 
@@ -153,9 +153,9 @@ def comment(
     metadata: Mapping[str, Any] | None = None,
 ) -> str:
     """Words about the answer, without a rating."""
-    if not _is_said("comment", text):
+    if not _has_text("comment", text):
         return ""
-    return _record_said("comment", about, author, at, metadata, comment=text)
+    return _record_feedback("comment", about, author, at, metadata, comment=text)
 
 
 def compare(
@@ -188,7 +188,7 @@ def compare(
         all_bad=all_bad,
         strength=strength,
     )
-    return _record_said("comparison", targets[0], author, None, None, ranking=ranking, comment=comment)
+    return _record_feedback("comparison", targets[0], author, None, None, ranking=ranking, comment=comment)
 
 
 def retract(
@@ -314,12 +314,12 @@ def keep(about: About = HERE) -> None:
 def _thumb(value: int, about: About, **said: Any) -> str:
     author, at, metadata = said["author"], said["at"], said["metadata"]
     comment = said["comment"]
-    return _record_said(
+    return _record_feedback(
         "rating", about, author, at, metadata, value=value, scale=THUMB, name="thumb", comment=comment
     )
 
 
-def _record_said(
+def _record_feedback(
     kind: FeedbackKind,
     about: About,
     author: str | Author | None,
@@ -347,7 +347,7 @@ def _record_said(
     )
 
 
-def _is_said(name: str, text: Any) -> bool:
+def _has_text(name: str, text: Any) -> bool:
     """True for text of a length that can be sent; else it is left out with a warning."""
     size = len(text) if isinstance(text, str) else 0
     if not size:

@@ -81,11 +81,11 @@ class Outbox:
                 return rows
         return []
 
-    def settle_feedback(self, accepted: Sequence[Row], refused: Sequence[tuple[Row, str]]) -> None:
+    def finish_feedback(self, accepted: Sequence[Row], refused: Sequence[tuple[Row, str]]) -> None:
         """Forget acknowledged rows and set refused ones aside; all of one store."""
         rows = list(accepted) + [row for row, _why in refused]
         if rows:
-            rows[0].store.settle_feedback([r.seq for r in accepted], [(r.seq, why) for r, why in refused])
+            rows[0].store.finish_feedback([r.seq for r in accepted], [(r.seq, why) for r, why in refused])
 
     def waiting_spans(self) -> Row | None:
         """The oldest waiting batch of spans."""
@@ -95,9 +95,9 @@ class Outbox:
                 return row
         return None
 
-    def settle_spans(self, row: Row, outcome: str) -> None:
+    def finish_spans(self, row: Row, outcome: str) -> None:
         """Forget a batch; `outcome` is `sent` or `dropped.<why>`."""
-        row.store.settle_spans(row.seq, row.num, outcome)
+        row.store.finish_spans(row.seq, row.num, outcome)
 
     def want_trace(self, trace_id: str) -> None:
         """Ask every process that shares this outbox for a trace that head sampling left out."""

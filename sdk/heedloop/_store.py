@@ -106,7 +106,7 @@ class Store:
             taken.append(Row(self, seq, body))
         return taken
 
-    def settle_feedback(self, accepted: Sequence[int], refused: Sequence[tuple[int, str]]) -> None:
+    def finish_feedback(self, accepted: Sequence[int], refused: Sequence[tuple[int, str]]) -> None:
         """Forget acknowledged rows, set refused ones aside with the reason, count both: in one commit."""
 
         def write(db: sqlite3.Connection) -> None:
@@ -147,7 +147,7 @@ class Store:
         rows = self._read("SELECT seq, body, num_spans FROM spans ORDER BY seq LIMIT 1")
         return Row(self, rows[0][0], rows[0][1], rows[0][2]) if rows else None
 
-    def settle_spans(self, seq: int, num_spans: int, outcome: str) -> None:
+    def finish_spans(self, seq: int, num_spans: int, outcome: str) -> None:
         """Forget a batch and count it under `spans.<outcome>`."""
 
         def write(db: sqlite3.Connection) -> None:

@@ -20,7 +20,7 @@ from heedloop._runtime import Runtime, state
 from heedloop._secrets import is_secret
 from heedloop._spans import CallSpan
 from heedloop._streams import drive, drive_async, is_stream, wrap_stream
-from heedloop._values import check_names, given_attributes
+from heedloop._values import check_names, present_attributes
 
 __all__ = ["TraceOptions", "Traced", "trace", "with_handle"]
 
@@ -110,7 +110,7 @@ def trace(function: Callable[..., Any] | None = None, /, **options: Unpack[Trace
     capture = options.get("capture", True)
     if not isinstance(capture, bool) and capture not in ("input", "output"):
         raise ValueError(f"capture: {capture!r} is not True, False, 'input' or 'output'")
-    static = given_attributes(
+    static = present_attributes(
         **{
             k: v
             for k, v in options.items()

@@ -30,8 +30,8 @@ __all__ = [
     "as_time",
     "attributes_of",
     "check_names",
-    "given_attributes",
     "plain_value",
+    "present_attributes",
     "text_entries",
 ]
 
@@ -109,7 +109,7 @@ def check_names(where: str, values: Mapping[str, Any], known: Iterable[str]) -> 
             raise TypeError(f"{where}() has no argument {name}; {meant}it takes {', '.join(choices)}")
 
 
-def given_attributes(**values: Any) -> dict[str, Any]:
+def present_attributes(**values: Any) -> dict[str, Any]:
     """Span attributes of those values that are not None."""
     return attributes_of({k: v for k, v in values.items() if v is not None})
 

@@ -132,7 +132,7 @@ class Recorded:
     @property
     def spans(self) -> list[SentSpan]:
         """All spans, by start time."""
-        self._settle()
+        self._wait_until_exported()
         return sorted(self.transport.spans, key=lambda s: s.start_ns)
 
     @property
@@ -143,7 +143,7 @@ class Recorded:
     @property
     def feedback(self) -> list[Feedback]:
         """All feedback, in the order in which it was given."""
-        self._settle()
+        self._wait_until_exported()
         return list(self.transport.feedback)
 
     def span(self, name: str) -> SentSpan:
@@ -168,7 +168,7 @@ class Recorded:
             f"no {kind} with {values or 'any values'} about {about or 'anything'}; given was:\n  {said}"
         )
 
-    def _settle(self) -> None:
+    def _wait_until_exported(self) -> None:
         if not self._closed:
             self.runtime.flush(5.0)
 
@@ -240,7 +240,7 @@ def recording(
     try:
         yield recorded
     finally:
-        recorded._settle()
+        recorded._wait_until_exported()
         recorded._closed = True
         if state.runtime is runtime:
             shutdown()

@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
-from heedloop_server.alerts.scheduler import Caretaker
+from heedloop_server.alerts.scheduler import Scheduler
 from heedloop_server.errors import answer_errors
 from heedloop_server.http.auth import KeyRing
 from heedloop_server.http.limits import BodyLimit, BodyPace
@@ -24,8 +24,8 @@ from heedloop_server.http.parameters import known_parameters
 from heedloop_server.http.rates import AddressLimit, RateLimit
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.ingest.token_claims import TokenClaims
-from heedloop_server.review.queue_service import ReviewDesk
-from heedloop_server.routes.otlp_grpc import GrpcDoor
+from heedloop_server.review.queue_service import ReviewQueueService
+from heedloop_server.routes.otlp_grpc import OtlpGrpcServer
 from heedloop_server.settings import Settings
 from heedloop_server.store.admin.keys import insert_key_uses
 from heedloop_server.store.connection import Store
@@ -85,10 +85,10 @@ def create_app(settings: Settings | None = None, *, store: Store | None = None) 
         app.state.store = opened
         app.state.keys = KeyRing(opened)
         app.state.claims = TokenClaims(opened)
-        app.state.intake = Intake(opened, chosen, housekeeping=lambda: _keep_house(app))
-        app.state.review = ReviewDesk(opened, app.state.intake.record)
+        app.state.intake = Intake(opened, chosen, housekeeping=lambda: _run_maintenance(app))
+        app.state.review = ReviewQueueService(opened, app.state.intake.record)
         await run_in_threadpool(app.state.intake.start)
-        caretaker = Caretaker(opened, alert_every_s=chosen.alert_every_s, loopback=chosen.webhook_loopback)
+        caretaker = Scheduler(opened, alert_every_s=chosen.alert_every_s, loopback=chosen.webhook_loopback)
         caretaker.start()
         door = await _open_grpc(app)
         try:
@@ -139,9 +139,9 @@ def create_app(settings: Settings | None = None, *, store: Store | None = None) 
     return app
 
 
-def _keep_house(app: FastAPI) -> None:
+def _run_maintenance(app: FastAPI) -> None:
     _note_key_uses(app)
-    app.state.review.keep_house()
+    app.state.review.run_maintenance()
 
 
 def _note_key_uses(app: FastAPI) -> None:
@@ -150,12 +150,12 @@ def _note_key_uses(app: FastAPI) -> None:
         insert_key_uses(app.state.store, uses)
 
 
-async def _open_grpc(app: FastAPI) -> GrpcDoor | None:
+async def _open_grpc(app: FastAPI) -> OtlpGrpcServer | None:
     """The gRPC server, where the settings want one."""
     chosen = cast(Settings, app.state.settings)
     if chosen.grpc_port is None:
         return None
-    door = GrpcDoor(app, host=chosen.host, port=chosen.grpc_port, max_bytes=chosen.max_body_bytes)
+    door = OtlpGrpcServer(app, host=chosen.host, port=chosen.grpc_port, max_bytes=chosen.max_body_bytes)
     await door.start()
     return door
 

@@ -57,7 +57,7 @@ def client(served, monkeypatch) -> Client:
     return Client(url, text)
 
 
-def settle(client: Client) -> dict:
+def wait_until_stored(client: Client) -> dict:
     """The ledger once nothing waits for the store any more."""
     until = time.monotonic() + 60
     while (ledger := client.ledger())["pending"] and time.monotonic() < until:
@@ -98,7 +98,7 @@ def test_importing_twice_stores_once_and_balances(client, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "60 read = 60 stored + 0 there already + 0 rejected" in said
     assert "180 sent = 180 stored" in said
-    settle(client)
+    wait_until_stored(client)
     assert main(["import", path]) == 0
     said = capsys.readouterr().out
     assert "60 read = 0 stored + 60 there already + 0 rejected" in said
@@ -129,7 +129,7 @@ def test_what_was_said_comes_back_as_it_was(client, tmp_path):
             ),
         ]
     )
-    settle(client)
+    wait_until_stored(client)
     found = {f["kind"]: f for f in client.iter_feedback()}
     assert set(found) == {"comparison", "rating", "correction"}
     assert found["correction"]["correction"] == "Better 1."
@@ -152,7 +152,7 @@ def test_long_texts_go_in_several_bodies(client, tmp_path):
     rows = [row(n, answers=[f"{n} {long}"], judgements=judgements) for n in range(12)]
     assert main(["import", write(tmp_path / "f.jsonl", rows)]) == 0
     assert len({f["target"]["trace_id"] for f in client.iter_feedback()}) == 12
-    assert settle(client)["stored"] == 12
+    assert wait_until_stored(client)["stored"] == 12
 
 
 def test_a_server_that_goes_away_leaves_a_balance_and_a_way_on(client, tmp_path, capsys, monkeypatch):

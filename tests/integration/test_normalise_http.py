@@ -87,7 +87,7 @@ class Door:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def settle(self) -> None:
+    def wait_until_stored(self) -> None:
         """Waits until every acknowledged request is in the store."""
         deadline = time.monotonic() + 120
         intake = self.client.app.state.intake  # type: ignore[attr-defined]
@@ -149,9 +149,9 @@ def door(tmp_path_factory: pytest.TempPathFactory, scenarios: list[Scenario]) ->
             post_all(made, scenarios, "sent", 1)
             # each signal in segments of its own: nothing may need to meet in one request
             post_all(made, scenarios, "turned", -1, only="logs")
-            made.settle()
+            made.wait_until_stored()
             post_all(made, scenarios, "turned", -1, only="traces")
-            made.settle()
+            made.wait_until_stored()
             yield made
 
 
@@ -266,5 +266,5 @@ def test_the_same_again_changes_nothing(door: Door, scenarios: list[Scenario]) -
     before = door.calls("sent", traces)
     for _ in range(2):
         post_all(door, picked, "sent", 1)
-        door.settle()
+        door.wait_until_stored()
     assert door.calls("sent", traces) == before

@@ -17,10 +17,10 @@ from heedloop.schema import Author, Call, Feedback, Message, Target, format_time
 from heedloop_server.alerts import webhooks
 from heedloop_server.alerts.evaluate import evaluate
 from heedloop_server.alerts.rules import parse_rule
-from heedloop_server.alerts.scheduler import Caretaker, tell
+from heedloop_server.alerts.scheduler import Scheduler, tell
 from heedloop_server.app import create_app
 from heedloop_server.http.auth import make_key
-from heedloop_server.ingest.feedback_writer import FeedbackDesk
+from heedloop_server.ingest.feedback_writer import FeedbackWriter
 from heedloop_server.settings import Settings
 from heedloop_server.store.admin.alerts import (
     StoredAlert,
@@ -43,7 +43,7 @@ class World:
 
     def __init__(self, store):
         self.store, self.project, self.num = store, store.project("p"), 0
-        self.desk = FeedbackDesk(store)
+        self.desk = FeedbackWriter(store)
         self.desk.start()
 
     def say(self, at, *, up, down, tag="billing", errors=0):
@@ -230,7 +230,7 @@ def test_evaluating_twice_writes_one_row(world):
 def test_one_of_several_servers_has_the_duty(world):
     world.alert(kind="threshold", threshold=0.6, window_hours=2)
     world.say(NOW - timedelta(minutes=5), up=0, down=60)
-    first, second = (Caretaker(world.store, alert_every_s=60, loopback=False) for _ in range(2))
+    first, second = (Scheduler(world.store, alert_every_s=60, loopback=False) for _ in range(2))
     first.round(NOW)
     assert world.history() == [("ok", "alarm")]
     world.alert(kind="threshold", threshold=0.001, window_hours=2)

@@ -8,11 +8,11 @@ import pytest
 
 from heedloop.schema import Author, Call, Feedback, Message, Target
 from heedloop_server.filters import CallFilters
-from heedloop_server.ingest.feedback_writer import FeedbackDesk
+from heedloop_server.ingest.feedback_writer import FeedbackWriter
 from heedloop_server.store.admin.erasure import erase
 from heedloop_server.store.quality import counts
 from heedloop_server.store.quality.counts import View
-from heedloop_server.store.quality.hourly import Prints, hour_prints, make_plan
+from heedloop_server.store.quality.hourly import Fingerprints, make_plan, read_hour_fingerprints
 from heedloop_server.store.quality.patterns import pattern_cells
 from heedloop_server.store.quality.rollup import roll_up, roll_up_project
 from heedloop_server.store.spans import insert_calls
@@ -88,7 +88,7 @@ def _thumb(target, who, up, at, kind="end_user", **more):
 def _view(since, until, filters, kind="end_user", cells=True, project=None):
     view = View(CallFilters.model_validate({"since": since, "until": until, **filters}), kind)
     if not cells:
-        view.memo[since, until] = Prints(hour_prints(project, since, until).hours, {})
+        view.memo[since, until] = Fingerprints(read_hour_fingerprints(project, since, until).hours, {})
     return view
 
 
@@ -99,7 +99,7 @@ def _everything(project, since, until, filters, kind, *, cells):
     found |= {b: counts.count_over_time(project, view, b) for b in ("hour", "day")}
     found["pair"] = counts.count_by(project, view, ["tag", "prompt_version"])
     found["total"] = counts.count_total(project, view)
-    said = counts.count_said(project, view)
+    said = counts.count_feedback(project, view)
     found |= {"kinds": said.kinds, "flags": said.flags}
     total, each = counts.count_each(project, view, fields)
     found |= {"each": total} | {f"each {f}": groups for f, groups in each.items()}
@@ -139,7 +139,7 @@ def _assert_same_totals(project):
             assert _near(counts.count_total(project, fast)) == _near(counts.count_total(project, slow)), (
                 chosen
             )
-            assert counts.count_said(project, fast) == counts.count_said(project, slow), chosen
+            assert counts.count_feedback(project, fast) == counts.count_feedback(project, slow), chosen
 
 
 WHOLE, PART = (PERIODS[0], {}, "end_user"), (PERIODS[1], {"tag": ["billing"]}, "end_user")
@@ -164,7 +164,7 @@ def place():
     with temporary_store() as store:
         project = store.project("p")
         insert_calls(project, calls, received_at=NOW)
-        desk = FeedbackDesk(store)
+        desk = FeedbackWriter(store)
         desk.start()
         desk.submit("p", said).result()
         yield project, desk, calls, said
@@ -174,7 +174,7 @@ def place():
 def test_counted_before_and_counted_now_are_the_same(place):
     project = place[0]
     assert roll_up_project(project, now=NOW) == 5
-    plan = make_plan(hour_prints(project, *PERIODS[0]), *PERIODS[0])
+    plan = make_plan(read_hour_fingerprints(project, *PERIODS[0]), *PERIODS[0])
     assert (len(plan.days), len(plan.hours)) == (4, 5)
     assert plan.ranges == ((NOW.replace(minute=0), NOW),)
     _assert_same(project, WHOLE, (PERIODS[1], {"metadata.language": "de"}, "annotator"))
@@ -198,7 +198,7 @@ def test_whatever_changes_afterwards_is_counted(place):
         "p", [replace(f, id="gone" + f.id, retracted=True, created_at=later) for f in said[50:70]]
     ).result()
     for since, until in PERIODS[:1]:
-        plan = make_plan(hour_prints(project, since, until), since, until)
+        plan = make_plan(read_hour_fingerprints(project, since, until), since, until)
         assert plan.ranges
         assert plan.hours
     erase(project, "trace_id", calls[400].trace_id, erasure_id="e1")

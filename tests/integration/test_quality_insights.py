@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from heedloop.schema import Author, Call, Feedback, Message, Ranking, Target, format_time
 from heedloop_server.app import create_app
 from heedloop_server.http.auth import make_key
-from heedloop_server.ingest.feedback_writer import FeedbackDesk
+from heedloop_server.ingest.feedback_writer import FeedbackWriter
 from heedloop_server.settings import Settings
 from heedloop_server.store.admin.erasure import erase
 from heedloop_server.store.spans import insert_calls
@@ -83,7 +83,7 @@ def place(tmp_path_factory):
     said.append(_comparison(rng, large[0], large[1], 1, "w1"))
     with temporary_store() as store:
         insert_calls(store.project("p"), calls)
-        desk = FeedbackDesk(store)
+        desk = FeedbackWriter(store)
         desk.start()
         desk.submit("p", said).result()
         desk.stop()

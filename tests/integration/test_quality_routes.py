@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from heedloop.schema import Author, Call, Feedback, Message, Target, format_time
 from heedloop_server.app import create_app
 from heedloop_server.http.auth import make_key
-from heedloop_server.ingest.feedback_writer import FeedbackDesk
+from heedloop_server.ingest.feedback_writer import FeedbackWriter
 from heedloop_server.settings import Settings
 from heedloop_server.store.spans import insert_calls
 from heedloop_server.testing import temporary_store
@@ -105,7 +105,7 @@ def place(tmp_path_factory):
         insert_calls(store.project("p"), calls)
         insert_calls(store.project("p"), calls[:40])  # resent
         insert_calls(store.project("other"), _calls(rng, 50))
-        desk = FeedbackDesk(store)
+        desk = FeedbackWriter(store)
         desk.start()
         desk.submit("p", said).result()
         desk.stop()
@@ -414,7 +414,7 @@ def sampled(tmp_path_factory):
             review.append(replace(thumb, author=Author("annotator", "w1"), solicited=True))
     with temporary_store() as store:
         insert_calls(store.project("p"), kept)
-        desk = FeedbackDesk(store)
+        desk = FeedbackWriter(store)
         desk.start()
         desk.submit("p", said + review).result()
         desk.stop()

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from heedloop.schema import Author, Call, Feedback, Message, Target, format_time
 from heedloop_server.app import create_app
 from heedloop_server.http.auth import make_key
-from heedloop_server.ingest.feedback_writer import FeedbackDesk
+from heedloop_server.ingest.feedback_writer import FeedbackWriter
 from heedloop_server.settings import Settings
 from heedloop_server.store.spans import insert_calls
 from heedloop_server.testing import temporary_store
@@ -90,7 +90,7 @@ def server(tmp_path_factory):
     worlds = {f: _world(rng, f, share_hard={"a": 0.8, "b": 0.2}) for f in FIELDS}
     worlds["honest"] = _world(rng, "tag", share_hard={"a": 0.5, "b": 0.5})
     with temporary_store() as store:
-        desk = FeedbackDesk(store)
+        desk = FeedbackWriter(store)
         desk.start()
         for name, (calls, said) in worlds.items():
             insert_calls(store.project(name.replace(".", "-")), calls)

@@ -153,27 +153,27 @@ def test_a_judgement_that_was_killed_before_its_feedback_is_recorded_at_the_next
         queue = server.queue()
         ada = server.person("ada")
         one, two = ada.next(queue, 2)["assignments"]
-        desk = server.app.state.review
-        real = desk.record
+        queue_service = server.app.state.review
+        real = queue_service.record
 
         def dies(*_args):
             raise SystemError("as if the process had ended here")
 
-        monkeypatch.setattr(desk, "record", dies)
+        monkeypatch.setattr(queue_service, "record", dies)
         with pytest.raises(SystemError):
             ada.submit(one, {"thumb": 1})
         assert server.admin.feedback(author_id="ada") == []
-        monkeypatch.setattr(desk, "record", real)
-        desk.forget(server.project.project)  # a new process knows nothing
+        monkeypatch.setattr(queue_service, "record", real)
+        queue_service.forget(server.project.project)  # a new process knows nothing
         assert ada.next(queue)["progress"]["done"] == 1
         assert [f["value"] for f in server.admin.feedback(author_id="ada")] == [1.0]
         # the same for an undo: the judgement is taken back although the process ended before the retraction
         ada.submit(two, {"thumb": 0})
-        monkeypatch.setattr(desk, "record", dies)
+        monkeypatch.setattr(queue_service, "record", dies)
         with pytest.raises(SystemError):
             ada.reopen(two)
-        monkeypatch.setattr(desk, "record", real)
-        desk.forget(server.project.project)
+        monkeypatch.setattr(queue_service, "record", real)
+        queue_service.forget(server.project.project)
         assert ada.next(queue)["progress"]["done"] == 1
         assert [f["value"] for f in server.admin.feedback(author_id="ada")] == [1.0]
 

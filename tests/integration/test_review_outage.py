@@ -6,7 +6,7 @@ from review_people import QUESTIONS, World, review_server
 from heedloop.schema import Author, Feedback, Target
 from heedloop_server.errors import Unavailable
 from heedloop_server.review import queue_service as desk_module
-from heedloop_server.review.queue_service import ReviewDesk
+from heedloop_server.review.queue_service import ReviewQueueService
 
 
 @pytest.fixture(scope="module")
@@ -51,19 +51,19 @@ def test_feedback_that_the_store_refused_comes_by_itself(
     queue = server.queue(QUESTIONS)
     ada = server.person("ada")
     one = ada.take(queue)
-    desk: ReviewDesk = server.app.state.review
-    real = desk.record
+    queue_service: ReviewQueueService = server.app.state.review
+    real = queue_service.record
 
     def away(*_args):
         raise Unavailable("too much waits")
 
-    monkeypatch.setattr(desk, "record", away)
+    monkeypatch.setattr(queue_service, "record", away)
     answers = {"thumb": 1, "parts": [{"start": 0, "end": 2, "label": "inaccurate"}], "note": "x"}
     ada.submit(one, answers, status=503)
     assert server.admin.feedback(author_id="ada") == []
-    desk.keep_house()  # the store is still away
-    monkeypatch.setattr(desk, "record", real)
-    desk.keep_house()
+    queue_service.run_maintenance()  # the store is still away
+    monkeypatch.setattr(queue_service, "record", real)
+    queue_service.run_maintenance()
     first = {f["feedback_id"] for f in server.admin.feedback(author_id="ada")}
     assert len(first) == 3
     assert set(ada.submit(one, answers)["feedback"]) == first  # the page sends again, and nothing is double

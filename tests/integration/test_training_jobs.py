@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from heedloop.client import Client
 from heedloop.schema import Message, PromptRow
 from heedloop_cli.main import main
-from heedloop_trainer.evaluation.human_judgements import put_to_review, win_rate_by_people
+from heedloop_trainer.evaluation.human_judgements import human_win_rate, put_to_review
 from heedloop_trainer.evaluation.judges import load_judge
 from heedloop_trainer.evaluation.slices import FIRST, read_attributes
 from heedloop_trainer.jobs.run_job import run_id_of
@@ -338,13 +338,13 @@ def test_people_judge_the_pairs_that_an_evaluation_puts_to_review(server):
     put = put_to_review(client, queue, new, old, "run-1")
     assert (put["added"], put["num_equal"], len(put["pairs"])) == (2, 1, 2)
     assert put_to_review(client, queue, new, old, "run-1")["added"] == 0, "sent again, nothing is there twice"
-    assert win_rate_by_people(client, put["pairs"]) is None
+    assert human_win_rate(client, put["pairs"]) is None
     [assignment] = client.review("POST", f"queues/{queue}/next", {"count": 1})["assignments"]
     shown = [a["text"] for a in assignment["answers"]]
     preferred = next(i for i, text in enumerate(shown) if text in ("In the shop.", "Gone."))
     answer = {"answers": {"better": {"preferred": preferred}}, "duration_ms": 10, "next": 0}
     client.review("POST", f"assignments/{assignment['assignment_id']}/submit", answer)
-    found = win_rate_by_people(client, put["pairs"])
+    found = human_win_rate(client, put["pairs"])
     assert found is not None
     assert (found["estimate"], found["n"]) == (1.0, 1)
 

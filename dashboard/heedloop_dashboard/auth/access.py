@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Access", "AccessError", "OpenIdProvider", "People", "networks"]
+__all__ = ["Access", "AccessError", "KeyMap", "OpenIdProvider", "networks"]
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -40,7 +40,7 @@ class OpenIdProvider:
 
 
 @dataclass(frozen=True, slots=True)
-class People:
+class KeyMap:
     """Keys by the people who work with them. `*@example.com` is everybody of that domain who is not named."""
 
     keys: Mapping[str, str] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class People:
         return self.keys.get(f"*@{domain}") if at and domain else None
 
     @classmethod
-    def read(cls, path: Path) -> People:
+    def read(cls, path: Path) -> KeyMap:
         """A TOML file with a table `people`: name -> key, `env:NAME` or `file:PATH`.
 
         Raises:
@@ -94,7 +94,7 @@ class Access:
         proxies: networks of the proxies that are believed; a header from elsewhere counts for nothing.
     """
 
-    people: People = field(default_factory=People)
+    people: KeyMap = field(default_factory=KeyMap)
     proxy_header: str = ""
     proxies: Sequence[Network] = ()
     provider: OpenIdProvider | None = None

@@ -68,7 +68,7 @@ def routes(provider: OpenIdProvider) -> list[Mount]:
         path="/sign-in/oidc",
         https_only=provider.public_url.startswith("https://"),
     )
-    inner = [Route("/", dance.leave), Route("/callback", dance.come_back)]
+    inner = [Route("/", dance.leave), Route("/callback", dance.callback)]
     return [Mount("/sign-in/oidc", routes=inner, middleware=[state])]
 
 
@@ -90,7 +90,7 @@ class _Dance:
                 "/", "The sign-in provider does not answer. Try again, or use a key.", status=503
             )
 
-    async def come_back(self, request: Request) -> Response:
+    async def callback(self, request: Request) -> Response:
         target = sign_in.local_path(request.session.pop("next", None))
         try:
             token = await self._client.authorize_access_token(request)

@@ -13,7 +13,7 @@ from streamlit.components import v2
 
 from heedloop_dashboard.navigation import Open, go
 
-__all__ = ["settle", "work"]
+__all__ = ["adjudicate", "work"]
 
 _HERE = Path(__file__).parent
 _PARTS = (
@@ -44,7 +44,7 @@ def work(queue: str | None, *, who: str) -> None:
     _show(f"review_{queue or 'queues'}", {"queue": queue, "who": who})
 
 
-def settle(queue: str, item: str, *, who: str, admin: bool) -> None:
+def adjudicate(queue: str, item: str, *, who: str, admin: bool) -> None:
     """One item with everybody's judgements, and the reviewer's word over them; an admin may make it gold."""
     _show(f"settle_{item}", {"queue": queue, "item": item, "who": who, "admin": admin})
 

@@ -78,12 +78,12 @@ def _ask(request: Request, path: str, body: Any, params: Mapping[str, str]) -> R
         session = SESSIONS.get(request.cookies.get(COOKIE))
         if session is None or not proxy_agrees(request.scope):
             return _error(401, "signed_out", "You are signed out.")
-        return _json(_asked(session, request.method, path, body, params))
+        return _json(_send_on(session, request.method, path, body, params))
     except ApiError as err:
         return _passed_on(err)
 
 
-def _asked(session: Session, method: str, path: str, body: Any, params: Mapping[str, str]) -> Any:
+def _send_on(session: Session, method: str, path: str, body: Any, params: Mapping[str, str]) -> Any:
     # ids hold nothing that a path could be left with; quoted all the same, so that what is sent is what was checked
     return Client.review(session.client, method, quote(path), body, **params)  # type: ignore[arg-type]
 

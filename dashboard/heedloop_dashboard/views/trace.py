@@ -176,7 +176,7 @@ def _corrections(trace: Mapping[str, Any]) -> None:
         for i, f in enumerate(found[:20]):
             span = by_id.get(f["target"].get("span_id")) or spans.answer_span(trace["spans"], None)
             before = _answer_text(span)
-            st.text(f"{judgements.who(f)}, {words.clock(f.get('created_at'))}")
+            st.text(f"{judgements.author_text(f)}, {words.clock(f.get('created_at'))}")
             components.diff(
                 f"correction_{i}", corrections.compare(before, f["correction"]), label="Correction"
             )

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from heedloop.client import ApiError, Client
 
-__all__ = ["add_connection", "client_of", "said_plainly"]
+__all__ = ["add_connection", "client_of", "with_plain_errors"]
 
 
 def add_connection(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +25,7 @@ def client_of(args: argparse.Namespace) -> Client:
     return Client(args.url, args.api_key, timeout_s=300)
 
 
-def said_plainly(args: argparse.Namespace, work: Callable[[argparse.Namespace], int]) -> int:
+def with_plain_errors(args: argparse.Namespace, work: Callable[[argparse.Namespace], int]) -> int:
     """Run a command's work; what the server or the disk refuses becomes one sentence and the status 2."""
     try:
         return work(args)

@@ -8,7 +8,7 @@ from typing import Any
 
 from heedloop_cli.commands import export
 from heedloop_cli.commands.call_filters import add_filters, filters_of
-from heedloop_cli.commands.connection import add_connection, client_of, said_plainly
+from heedloop_cli.commands.connection import add_connection, client_of, with_plain_errors
 from heedloop_cli.commands.dataset_page import page
 from heedloop_cli.commands.export import find_id
 
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     """0 where it is done."""
     if args.what == "export":
         return export.run(args)
-    return said_plainly(args, {"create": _create, "list": _list, "show": _show}[args.what])
+    return with_plain_errors(args, {"create": _create, "list": _list, "show": _show}[args.what])
 
 
 def _create(args: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ def page(snapshot: Mapping[str, Any]) -> list[str]:
     return [
         *_head(snapshot),
         *_rows(report),
-        *_people(report),
+        *_contributors(report),
         *_lengths(report["lengths"]),
         *_comparisons(report["comparisons"]),
         *_exposure(report["exposure"]),
@@ -47,7 +47,7 @@ def _rows(report: Mapping[str, Any]) -> Iterator[str]:
     yield f"  {'prompt groups':<16}{groups['train']:>10,}{groups['validation']:>12,}{groups['test']:>10,}"
 
 
-def _people(report: Mapping[str, Any]) -> Iterator[str]:
+def _contributors(report: Mapping[str, Any]) -> Iterator[str]:
     people = report["contributors"]
     yield ""
     kinds = ", ".join(f"{n:,} {kind}s" for kind, n in report["feedback"].items())

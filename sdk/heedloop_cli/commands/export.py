@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 
 from heedloop.client import Client
 from heedloop.schema import DATASET_FORMS, SPLITS, DatasetForm, Split
-from heedloop_cli.commands.connection import add_connection, client_of, said_plainly
+from heedloop_cli.commands.connection import add_connection, client_of, with_plain_errors
 from heedloop_cli.commands.export_records import RECORDS, export_records
 from heedloop_cli.commands.peer_columns import PEERS, Peer, forms_for, left_out, peer_row
 from heedloop_cli.commands.progress import Progress
@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 where the files are written."""
-    return said_plainly(args, _export)
+    return with_plain_errors(args, _export)
 
 
 def _export(args: argparse.Namespace) -> int:

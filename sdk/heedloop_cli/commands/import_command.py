@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from heedloop._call_spans import otlp_request
 from heedloop.client import ApiError, Client, Forbidden, Invalid, Unavailable
 from heedloop.schema import Call, Feedback, parse_time, utc_now
-from heedloop_cli.commands.connection import add_connection, client_of, said_plainly
+from heedloop_cli.commands.connection import add_connection, client_of, with_plain_errors
 from heedloop_cli.commands.progress import Progress
 from heedloop_cli.importers import FORMATS, BadLine, Line, detect, num_rows, read
 
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 where everything is stored, 1 where rows were rejected, 2 where nothing could be done."""
-    return said_plainly(args, _import)
+    return with_plain_errors(args, _import)
 
 
 def _import(args: argparse.Namespace) -> int:

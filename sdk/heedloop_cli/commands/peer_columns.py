@@ -109,14 +109,14 @@ def _parsed(text: str) -> Any:
         return text
 
 
-def _said(text: str, messages: tuple[Message, ...]) -> list[Columns]:
+def _assistant_message(text: str, messages: tuple[Message, ...]) -> list[Columns]:
     return _messages(answer_messages(text, messages))
 
 
 def _sides(row: Comparison) -> Columns:
     return {
-        "chosen": _said(row.chosen, row.chosen_messages),
-        "rejected": _said(row.rejected, row.rejected_messages),
+        "chosen": _assistant_message(row.chosen, row.chosen_messages),
+        "rejected": _assistant_message(row.rejected, row.rejected_messages),
         "margin": 0.0 if row.margin is None else row.margin,
     }
 
@@ -125,13 +125,16 @@ def _trl(row: Row, index: int, name: str) -> Columns | None:  # noqa: ARG001
     prompt = _messages(row.prompt)
     match row:
         case Demonstration():
-            return {"prompt": prompt, "completion": _said(row.completion, row.completion_messages)}
+            return {
+                "prompt": prompt,
+                "completion": _assistant_message(row.completion, row.completion_messages),
+            }
         case Comparison():
             return {"prompt": prompt, **_sides(row)}
         case Unpaired():
             return {
                 "prompt": prompt,
-                "completion": _said(row.completion, row.completion_messages),
+                "completion": _assistant_message(row.completion, row.completion_messages),
                 "label": row.label,
             }
         case PromptRow():
@@ -144,7 +147,7 @@ def _openrlhf(row: Row, index: int, name: str) -> Columns | None:  # noqa: ARG00
     prompt = _messages(row.prompt)
     match row:
         case Demonstration():
-            return {"input": prompt, "output": _said(row.completion, row.completion_messages)}
+            return {"input": prompt, "output": _assistant_message(row.completion, row.completion_messages)}
         case Comparison():
             return {"prompt": prompt, **_sides(row)}
         case PromptRow():
@@ -157,7 +160,7 @@ def _verl(row: Row, index: int, name: str) -> Columns | None:
     prompt = _messages(row.prompt)
     match row:
         case Demonstration():
-            return {"messages": prompt + _said(row.completion, row.completion_messages)}
+            return {"messages": prompt + _assistant_message(row.completion, row.completion_messages)}
         case PromptRow():
             return {
                 "data_source": f"heedloop/{name}",

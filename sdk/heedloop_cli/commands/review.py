@@ -11,7 +11,7 @@ from heedloop._rest import json_entries
 from heedloop.client import Client
 from heedloop_cli.commands import review_exchange, review_generate
 from heedloop_cli.commands.call_filters import add_filters, filters_of
-from heedloop_cli.commands.connection import add_connection, client_of, said_plainly
+from heedloop_cli.commands.connection import add_connection, client_of, with_plain_errors
 
 __all__ = ["HELP", "add_arguments", "find_queue", "run"]
 
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
         "export": _export,
         "import": _import,
     }
-    return said_plainly(args, work[args.what])
+    return with_plain_errors(args, work[args.what])
 
 
 def _create(args: argparse.Namespace) -> int:

@@ -19,8 +19,8 @@ from heedloop_cli.importers.record import (
     Source,
     Wrong,
     clipped,
+    content_id,
     ids_of,
-    made_id,
     messages_of,
     target_of,
     text_of,
@@ -64,7 +64,7 @@ class _Reader:
     def take(self, number: int, row: Mapping[str, Any]) -> Iterator[Line | BadLine]:
         prompt, chosen, rejected = _parts(row)
         # Without an id of the source, equal lines are one judgement: ids come from contents alone.
-        key = made_id(row.get("id", ""), prompt, chosen, rejected, row.get("annotator"))
+        key = content_id(row.get("id", ""), prompt, chosen, rejected, row.get("annotator"))
         time = time_of(row["created_at"], "created_at") if row.get("created_at") else self._time
         tie = row.get("tie", False)
         if not isinstance(tie, bool):
@@ -80,7 +80,7 @@ class _Reader:
             ranking=Ranking((target_of(calls[0]), target_of(calls[1])), (1, 1) if tie else (1, 2)),
             author=Author("annotator", str(who) if who else None),
             created_at=time,
-            id=made_id(SERVICE, key)[:32],
+            id=content_id(SERVICE, key)[:32],
             solicited=True,
             metadata=_labels(row),
         )

@@ -31,8 +31,8 @@ from heedloop_cli.importers.record import (
     Source,
     Wrong,
     clipped,
+    content_id,
     ids_of,
-    made_id,
     messages_of,
     sequence_of,
     target_of,
@@ -163,7 +163,7 @@ def _judgement(value: object, where: str, calls: tuple[Call, ...], time: datetim
             name=judgement.get("name") or "",
             author=Author(judgement.get("author_kind", "annotator"), _label(judgement, "author")),
             created_at=time if when is None else time_of(when, "created_at"),
-            id=made_id(
+            id=content_id(
                 SERVICE, [c.trace_id for c in calls], sorted(said.items(), key=lambda kv: kv[0]), when
             )[:32],
             comment=judgement.get("comment"),

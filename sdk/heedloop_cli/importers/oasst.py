@@ -20,8 +20,8 @@ from heedloop_cli.importers.record import (
     Source,
     Wrong,
     clipped,
+    content_id,
     ids_of,
-    made_id,
     target_of,
     text_of,
     time_of,
@@ -167,7 +167,7 @@ class _Reader:
             ranking=Ranking(targets, tuple(r + 1 for _, r in known)),
             author=Author("annotator"),
             created_at=max(_time(n, self._time) for n, _ in known),
-            id=made_id(SERVICE, "ranking", siblings[0].parent)[:32],
+            id=content_id(SERVICE, "ranking", siblings[0].parent)[:32],
             solicited=True,
             metadata={"parent": str(siblings[0].parent)[:4096]},
         )
@@ -213,6 +213,6 @@ def _thumbs(node: _Node, call: Call, ups: int, downs: int) -> Iterator[Feedback]
                 scale=THUMB,
                 author=Author("annotator"),
                 created_at=call.start_time,
-                id=made_id(SERVICE, "reaction", node.id, value, i)[:32],
+                id=content_id(SERVICE, "reaction", node.id, value, i)[:32],
                 solicited=False,
             )

@@ -18,8 +18,8 @@ __all__ = [
     "Source",
     "Wrong",
     "clipped",
+    "content_id",
     "ids_of",
-    "made_id",
     "messages_of",
     "number_of",
     "sequence_of",
@@ -88,7 +88,7 @@ class Reader(Protocol):
     def finish(self) -> Iterator[Line | BadLine]: ...
 
 
-def made_id(*parts: object) -> str:
+def content_id(*parts: object) -> str:
     """64 hex digits made of the parts: equal parts give equal ids on every machine."""
     text = "\x1f".join(str(p) for p in parts)
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
@@ -96,7 +96,7 @@ def made_id(*parts: object) -> str:
 
 def ids_of(*parts: object) -> tuple[str, str]:
     """Trace id and span id made of the parts."""
-    digest = made_id("heedloop import", *parts)
+    digest = content_id("heedloop import", *parts)
     return digest[:32], digest[32:48]
 
 

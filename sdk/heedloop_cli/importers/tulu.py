@@ -17,8 +17,8 @@ from heedloop_cli.importers.record import (
     Source,
     Wrong,
     clipped,
+    content_id,
     ids_of,
-    made_id,
     messages_of,
     target_of,
     text_of,
@@ -55,7 +55,7 @@ class _Reader:
     def take(self, number: int, row: Mapping[str, Any]) -> Iterator[Line | BadLine]:
         prompt = messages_of(row.get("prompt"), "prompt")
         time = time_of(row["t"], "t") if row.get("t") else self._time
-        key = made_id(
+        key = content_id(
             row.get("id", number),
             row.get("annotator"),
             prompt,
@@ -103,7 +103,7 @@ def _judgements(
             scale=THUMB,
             author=author,
             created_at=time,
-            id=made_id(SERVICE, key, "thumb", side)[:32],
+            id=content_id(SERVICE, key, "thumb", side)[:32],
             solicited=True,
             metadata=labels,
         )
@@ -119,7 +119,7 @@ def _judgements(
         ),
         author=author,
         created_at=time,
-        id=made_id(SERVICE, key, "preference")[:32],
+        id=content_id(SERVICE, key, "preference")[:32],
         solicited=True,
         metadata=labels,
     )

@@ -20,8 +20,8 @@ from heedloop_cli.importers.record import (
     Source,
     Wrong,
     clipped,
+    content_id,
     ids_of,
-    made_id,
     number_of,
     sequence_of,
     target_of,
@@ -69,7 +69,7 @@ class _Reader:
                 value=value,
                 scale=THUMB,
                 created_at=self._time,
-                id=made_id(SERVICE, "visitor", call.trace_id, n)[:32],
+                id=content_id(SERVICE, "visitor", call.trace_id, n)[:32],
                 solicited=False,
                 metadata={"topic": text_of(row, "topic")},
             )
@@ -117,7 +117,7 @@ class _Reader:
                     comment=judgement.get("r") or None,
                     author=Author("annotator", worker),
                     created_at=time_of(judgement.get("t"), f"{where}.t"),
-                    id=made_id(SERVICE, topic, pair, worker)[:32],
+                    id=content_id(SERVICE, topic, pair, worker)[:32],
                     solicited=True,
                     metadata=clipped(
                         {**labels, "competence": judgement.get("c"), "own_stance": judgement.get("s")}

@@ -41,7 +41,7 @@ _WORDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Evaluation:
     """One evaluation: the state, the changes, what was measured, and what was wrong."""
 
     state: AlertState
@@ -98,7 +98,7 @@ def _new_rows(project: ProjectStore, alert: StoredAlert, rows: list[HistoryRow])
     ]
 
 
-def _look(project: ProjectStore, rule: Rule, alert: StoredAlert, now: datetime) -> _Found:
+def _look(project: ProjectStore, rule: Rule, alert: StoredAlert, now: datetime) -> _Evaluation:
     window = timedelta(hours=rule.window_hours)
     state = _state_of(alert.state)
     value = wilson(*observe(project, rule, now - window, now))
@@ -108,17 +108,19 @@ def _look(project: ProjectStore, rule: Rule, alert: StoredAlert, now: datetime) 
             state, now, successes, number,
             threshold=rule.threshold or 0.5, worse=rule.worse, min_count=rule.min_count, rest=window,
         )  # fmt: skip
-        return _Found(after, changes, value, None)
+        return _Evaluation(after, changes, value, None)
     baseline = _baseline(project, rule, alert, now)
     if baseline is None:
         needed = f"fewer than {rule.min_count} in the {rule.baseline_days} days before the rule and since"
-        return _Found(state, [], value, None, f"there is no baseline yet: {needed}; or give the rule one")
+        return _Evaluation(
+            state, [], value, None, f"there is no baseline yet: {needed}; or give the rule one"
+        )
     periods = [(end, *observe(project, rule, start, end)) for start, end in _periods(rule, alert, state, now)]
     after, changes = after_periods(
         state, periods,
         baseline=baseline, worse=rule.worse, odds_ratio=rule.odds_ratio, min_count=rule.min_count,
     )  # fmt: skip
-    return _Found(after, changes, value, baseline)
+    return _Evaluation(after, changes, value, baseline)
 
 
 def _periods(
@@ -163,7 +165,7 @@ def _state_of(stored: Json) -> AlertState:
     )
 
 
-def _state_json(rule: Rule, found: _Found, had: Json, now: datetime) -> Json:
+def _state_json(rule: Rule, found: _Evaluation, had: Json, now: datetime) -> Json:
     fields = {k: format_time(v) if isinstance(v, datetime) else v for k, v in asdict(found.state).items()}
     kept = {n: had.get(n) for n in ("acknowledged_by", "acknowledged_at", "reminded_at")}
     return {
@@ -177,7 +179,7 @@ def _state_json(rule: Rule, found: _Found, had: Json, now: datetime) -> Json:
     }
 
 
-def _message(rule: Rule, found: _Found) -> str:
+def _message(rule: Rule, found: _Evaluation) -> str:
     what = f"{rule.name}: the {_WORDS[rule.metric]}"
     if found.value is None:
         return f"{what} has nothing to be measured on in the last {rule.window_hours} h."
@@ -193,7 +195,7 @@ def _message(rule: Rule, found: _Found) -> str:
 
 
 def _history_row(
-    project: ProjectStore, rule: Rule, alert: StoredAlert, change: Change, found: _Found, state: Json
+    project: ProjectStore, rule: Rule, alert: StoredAlert, change: Change, found: _Evaluation, state: Json
 ) -> HistoryRow:
     row = {
         "at": format_time(change.at),

@@ -16,24 +16,24 @@ from typing import Any
 from heedloop.schema import format_time, utc_now
 from heedloop_server.alerts.evaluate import alert_json, evaluate, history_json
 from heedloop_server.alerts.rules import Rule
-from heedloop_server.alerts.webhooks import Told, post
+from heedloop_server.alerts.webhooks import DeliveryResult, post
 from heedloop_server.errors import ServerError
 from heedloop_server.store.admin.alerts import (
     Delivery,
     HistoryRow,
     StoredAlert,
     find_alert,
-    holds_duty,
+    holds_lease,
     list_alerts,
     pending_deliveries,
     projects_with_alerts,
     save_history,
-    told,
+    with_delivery,
 )
 from heedloop_server.store.connection import Store, StoreError
 from heedloop_server.store.quality.rollup import roll_up
 
-__all__ = ["Caretaker", "message_of", "tell"]
+__all__ = ["Scheduler", "message_of", "tell"]
 
 log = logging.getLogger("heedloop.caretaker")
 
@@ -44,7 +44,7 @@ AGAIN_S = (10, 60, 300, 1_800, 7_200)
 """Seconds after each failed attempt until the next; after the last nothing is tried any more."""
 
 
-class Caretaker:
+class Scheduler:
     """Looks after a store until it is stopped; an error of one round is logged and the next round comes.
 
     Args:
@@ -84,7 +84,7 @@ class Caretaker:
     def round(self, now: datetime) -> None:
         """Do what is due."""
         lasts = max(timedelta(seconds=30), 4 * timedelta(seconds=self._tick_s))
-        if not holds_duty(self._store, DUTY, self._holder, self._since, lasts=lasts):
+        if not holds_lease(self._store, DUTY, self._holder, self._since, lasts=lasts):
             return
         if self._due("roll_up", now, timedelta(seconds=ROLL_UP_S)):
             self._counted = roll_up(self._store, after=self._counted)
@@ -136,16 +136,18 @@ def tell(store: Store, row: HistoryRow, loopback: bool) -> HistoryRow:
     alert = find_alert(project, row.alert_id)
     url = alert.rule.get("webhook_url") if alert else None
     if alert is None or not url:
-        after = told(row, Delivery("failed", row.delivery.attempts, error="the rule has no webhook any more"))
+        after = with_delivery(
+            row, Delivery("failed", row.delivery.attempts, error="the rule has no webhook any more")
+        )
     else:
         kind = "reminder" if row.change["before"] == row.change["after"] else "alert"
         result = post(url, alert.secret, message_of(alert, row, kind, row.change_id), loopback=loopback)
-        after = told(row, _after(row.delivery, result, utc_now()))
+        after = with_delivery(row, _after(row.delivery, result, utc_now()))
     save_history(project, [after])
     return after
 
 
-def _after(before: Delivery, result: Told, now: datetime) -> Delivery:
+def _after(before: Delivery, result: DeliveryResult, now: datetime) -> Delivery:
     attempts = before.attempts + 1
     if result.delivered:
         return Delivery("delivered", attempts, at=now)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-__all__ = ["Refused", "Told", "check_address", "post", "signature"]
+__all__ = ["DeliveryResult", "Refused", "check_address", "post", "signature"]
 
 TIMEOUT_S = 10.0
 _MAX_ANSWER = 1_024
@@ -68,7 +68,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class DeliveryResult:
     """What came of one attempt; `status` is None where there was no answer."""
 
     delivered: bool
@@ -100,22 +100,22 @@ def check_address(address: str, *, loopback: bool) -> None:
         raise Refused(f"{address} is no public address")
 
 
-def post(url: str, secret: str, message: dict[str, Any], *, loopback: bool = False) -> Told:
+def post(url: str, secret: str, message: dict[str, Any], *, loopback: bool = False) -> DeliveryResult:
     """Post a message once; never raises for what the other side or the network does."""
     body = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
     begin = time.perf_counter()
     status: int | None = None
     try:
         status = _send(url, secret, body, message, loopback)
-        error = "" if 200 <= status < 300 else _said(status)
+        error = "" if 200 <= status < 300 else _status_text(status)
     except Refused as err:
         error = f"refused: {err}"
     except (OSError, http.client.HTTPException, ValueError) as err:
         error = f"{type(err).__name__}: {err}"[:300]
-    return Told(not error, status, error, 1000 * (time.perf_counter() - begin))
+    return DeliveryResult(not error, status, error, 1000 * (time.perf_counter() - begin))
 
 
-def _said(status: int) -> str:
+def _status_text(status: int) -> str:
     return f"answered {status}" + ("; redirects are not followed" if 300 <= status < 400 else "")
 
 

@@ -79,7 +79,7 @@ class Example(TypedDict):
     prompt_version: str | None
 
 
-class FoundCluster(TypedDict):
+class ClusterRecord(TypedDict):
     """Texts that are alike; `since` is when a cluster of this name was first seen."""
 
     id: str
@@ -96,7 +96,7 @@ class FoundCluster(TypedDict):
 class Clusters(TypedDict):
     """What low-rated answers have in common, the largest cluster first."""
 
-    clusters: list[FoundCluster]
+    clusters: list[ClusterRecord]
     num_texts: int
     num_low_rated: int
     of: Literal["answers", "comments", "questions"]

@@ -9,8 +9,8 @@ from typing_extensions import TypedDict
 __all__ = [
     "ComparedValues",
     "Drift",
+    "FindingRecord",
     "Flags",
-    "FoundFinding",
     "Groups",
     "Heatmap",
     "Overrepresented",
@@ -213,7 +213,7 @@ class Overrepresented(TypedDict):
     min_ratings: int
 
 
-class FoundFinding(TypedDict):
+class FindingRecord(TypedDict):
     """The one finding to see first."""
 
     field: str
@@ -242,7 +242,7 @@ class Overview(TypedDict):
     models: list[Group]
     segments: list[Group]
     reasons: Flags
-    finding: FoundFinding | None
+    finding: FindingRecord | None
     overrepresented: Overrepresented
 
 

@@ -112,7 +112,7 @@ def _sent(record: type[Any]) -> Any:
     fields: Fields = {}
     for f in dataclasses.fields(record):
         optional = f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
-        given = _given(hints[f.name])
+        given = _without_none(hints[f.name])
         fields[f.name] = NotRequired[given | None] if optional else Required[given]
     return typed_dict(f"New{record.__name__}", fields, (record.__doc__ or "").partition("\n")[0])
 
@@ -125,14 +125,14 @@ def _sent_by_handle(feedback: Any) -> Any:
     return typed_dict("NewFeedback", {**fields, **named}, feedback.__doc__ or "")
 
 
-def _given(hint: Any) -> Any:
+def _without_none(hint: Any) -> Any:
     if get_origin(hint) in (Union, types.UnionType):
-        inner = [_given(p) for p in get_args(hint) if p is not type(None)]
+        inner = [_without_none(p) for p in get_args(hint) if p is not type(None)]
         return Union[tuple(inner)] if len(inner) > 1 else inner[0]  # noqa: UP007  # made at run time
     if dataclasses.is_dataclass(hint):
         return _sent(cast(type[Any], hint))
     if get_origin(hint) is tuple:
-        return list[_given(get_args(hint)[0])]
+        return list[_without_none(get_args(hint)[0])]
     if hint is datetime:
         return Annotated[datetime, Field(description="RFC 3339, with an offset")]
     return _plain(hint)

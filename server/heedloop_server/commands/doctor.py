@@ -67,7 +67,7 @@ def _look(args: argparse.Namespace) -> list[str]:
     settings = chosen_settings(args)
     with opened_store(settings) as store:
         if args.set_aside is not None:
-            _set_aside(store, settings, args.set_aside)
+            _quarantine(store, settings, args.set_aside)
         health = read_health(store)
     print(f"engine {health.version}")
     _print_tables(health.tables)
@@ -81,7 +81,7 @@ def _print_tables(tables: Iterable[Mapping[str, Any]]) -> None:
         )
 
 
-def _set_aside(store: Any, settings: Settings, number: int) -> None:
+def _quarantine(store: Any, settings: Settings, number: int) -> None:
     """Put a segment of spans into quarantine; what it held is counted as rejected."""
     from heedloop_server.commands.store_option import CommandError
     from heedloop_server.ingest.condition import ERROR_SUFFIX

@@ -69,7 +69,7 @@ def curate(
     placements = place(
         list(evidence.usable.values()),
         rules,
-        judged={*evidence.said, *evidence.rankings_of},
+        judged={*evidence.answer_feedback, *evidence.rankings_of},
         reserved=_reserved(evidence, rules),
     )
     evidence = placed(evidence, placements)
@@ -129,8 +129,8 @@ def _opinions(evidence: Evidence, votes: Sequence[PairVote]) -> list[tuple[str, 
         for v in votes
         if v.judge is not None and v.side
     ]
-    for key, said in evidence.said.items():
-        for judgements, side in ((said.likes, 1), (said.dislikes, -1)):
+    for key, answer_feedback in evidence.answer_feedback.items():
+        for judgements, side in ((answer_feedback.likes, 1), (answer_feedback.dislikes, -1)):
             found += [
                 (key, j.feedback.author.id, side) for j in judgements if j.feedback.author.id is not None
             ]
@@ -142,8 +142,8 @@ def _reserved(evidence: Evidence, rules: Rules) -> set[str]:
     if not rules.reserve_random:
         return set()
     keys = set[str]()
-    for key, said in evidence.said.items():
-        everything = said.ratings + said.corrections + said.rejections
+    for key, answer_feedback in evidence.answer_feedback.items():
+        everything = answer_feedback.ratings + answer_feedback.corrections + answer_feedback.rejections
         if any(j.feedback.sampling_probability is not None for j in everything):
             keys.add(key)
     for ranked in evidence.rankings:

@@ -106,9 +106,9 @@ def _sides(better: Answer, worse: Answer) -> dict[str, Any]:
 
 def from_corrections(evidence: Evidence) -> Iterator[Draft]:
     """Each correction over the answer it corrects."""
-    for key, said in evidence.said.items():
+    for key, answer_feedback in evidence.answer_feedback.items():
         answer = evidence.usable[key]
-        for judgement in said.corrections:
+        for judgement in answer_feedback.corrections:
             f = judgement.feedback
             text, messages = corrected(answer, judgement)
             row = Comparison(
@@ -142,15 +142,15 @@ def from_thumbs(evidence: Evidence, rules: Rules, *, ranked: Set[tuple[str, str]
     more than the smaller of its counts of ups and downs: a popular prompt must not count by the square of its thumbs.
     """
     questions: dict[str, dict[str, _Candidate]] = {}
-    for key, said in evidence.said.items():
-        if said.likes or said.dislikes:
+    for key, answer_feedback in evidence.answer_feedback.items():
+        if answer_feedback.likes or answer_feedback.dislikes:
             answer = evidence.usable[key]
             texts = questions.setdefault(answer.question, {})
             same = answer.content if rules.context == "any" else answer.text_key
             found = texts.setdefault(same, _Candidate([], [], []))
             found.answers.append(answer)
-            found.ups.extend(said.likes)
-            found.downs.extend(said.dislikes)
+            found.ups.extend(answer_feedback.likes)
+            found.downs.extend(answer_feedback.dislikes)
     for candidates in questions.values():
         yield from _pairs(candidates, rules, ranked, evidence.dropped)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from heedloop.schema import Call, Demonstration, Message, PromptRow, RatedCompletion, Unpaired, answer_text
 from heedloop_server.curate.drafts import Draft, sole_author
-from heedloop_server.curate.evidence import Evidence, Said, rescaled
+from heedloop_server.curate.evidence import AnswerFeedback, Evidence, rescaled
 from heedloop_server.curate.judged_calls import Answer, Judgement, question_text
 from heedloop_server.curate.rules import Rules
 from heedloop_server.curate.votes import majority
@@ -22,9 +22,9 @@ def demonstrations(evidence: Evidence) -> Iterator[Draft]:
     """Corrections, and answers that more people liked than disliked and nobody corrected or rejected; once per text."""
     seen: dict[tuple[object, ...], int] = {}
     drafts: list[Draft] = []
-    for key, said in evidence.said.items():
+    for key, answer_feedback in evidence.answer_feedback.items():
         answer = evidence.usable[key]
-        for draft in _of_answer(answer, said, evidence):
+        for draft in _of_answer(answer, answer_feedback, evidence):
             row = draft.row
             assert isinstance(row, Demonstration)  # noqa: S101  narrows the union for the reader
             same = (row.prompt, row.completion, row.completion_messages, row.tools)
@@ -36,18 +36,20 @@ def demonstrations(evidence: Evidence) -> Iterator[Draft]:
     yield from drafts
 
 
-def _of_answer(answer: Answer, said: Said, evidence: Evidence) -> Iterator[Draft]:
-    for judgement in said.corrections:
+def _of_answer(answer: Answer, answer_feedback: AnswerFeedback, evidence: Evidence) -> Iterator[Draft]:
+    for judgement in answer_feedback.corrections:
         yield _demonstration(answer, corrected(answer, judgement), "correction", (judgement,))
-    if said.corrections or not said.likes:
+    if answer_feedback.corrections or not answer_feedback.likes:
         return
-    if said.rejections or _all_bad(answer, evidence):
+    if answer_feedback.rejections or _all_bad(answer, evidence):
         evidence.dropped["liked_but_rejected"] += 1
-    elif len(said.likes) > len(said.dislikes) and answer.completion.strip():
+    elif len(answer_feedback.likes) > len(answer_feedback.dislikes) and answer.completion.strip():
         if reason := _unfinished(answer.written):
             evidence.dropped[reason] += 1
         else:
-            yield _demonstration(answer, (answer.completion, answer.messages), "liked", tuple(said.likes))
+            yield _demonstration(
+                answer, (answer.completion, answer.messages), "liked", tuple(answer_feedback.likes)
+            )
 
 
 _CUT = frozenset(
@@ -159,11 +161,11 @@ def unpaired(
 
 
 def _opinions(answer: Answer, evidence: Evidence) -> list[tuple[Judgement, int]]:
-    said = evidence.said.get(answer.key, Said())
-    votes = [(j, 1) for j in said.likes] + [(j, -1) for j in said.dislikes]
+    answer_feedback = evidence.answer_feedback.get(answer.key, AnswerFeedback())
+    votes = [(j, 1) for j in answer_feedback.likes] + [(j, -1) for j in answer_feedback.dislikes]
     # Who gave a thumb down and a flag, or two flags, has said one thing twice.
-    spoken = {j.feedback.author.id for j in said.dislikes} - {None}
-    for judgement in said.rejections + _all_bad(answer, evidence):
+    spoken = {j.feedback.author.id for j in answer_feedback.dislikes} - {None}
+    for judgement in answer_feedback.rejections + _all_bad(answer, evidence):
         author = judgement.feedback.author.id
         if author is None or author not in spoken:
             votes.append((judgement, -1))
@@ -189,9 +191,9 @@ def _unpaired(answer: Answer, label: bool, weight: float, judgements: list[Judge
 
 def rated(evidence: Evidence, rules: Rules, *, exposure: Mapping[str, float]) -> Iterator[Draft]:
     """Each answer's ratings by name on 0..1: a row per author, or one of means where the consensus is `majority`."""
-    for key, said in evidence.said.items():
+    for key, answer_feedback in evidence.answer_feedback.items():
         by_author: dict[str, list[Judgement]] = {}
-        for judgement in said.ratings:
+        for judgement in answer_feedback.ratings:
             who = judgement.feedback.author.id or f"\x00{judgement.feedback_id}"
             by_author.setdefault("" if rules.consensus == "majority" else who, []).append(judgement)
         for judgements in by_author.values():

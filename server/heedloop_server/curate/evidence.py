@@ -20,11 +20,20 @@ ADJUDICATION = "adjudication"
 UNORDERED = "unordered_categories"
 """Metadata of a rating whose categories are in no order: its place among them says nothing of how good the answer is."""
 
-__all__ = ["ADJUDICATION", "UNORDERED", "Evidence", "Ranked", "Said", "gather", "placed", "rescaled"]
+__all__ = [
+    "ADJUDICATION",
+    "UNORDERED",
+    "AnswerFeedback",
+    "Evidence",
+    "Ranked",
+    "gather",
+    "placed",
+    "rescaled",
+]
 
 
 @dataclass(slots=True)
-class Said:
+class AnswerFeedback:
     """What was said about one answer, each list in the order of feedback ids."""
 
     likes: list[Judgement] = field(default_factory=list)
@@ -50,12 +59,12 @@ class Evidence:
         said: by answer key; only answers that rows may be made of.
         usable: the answers that rows may be made of, oldest first: no excluding flag.
         rankings_of: the rankings that an answer is in, by its key.
-        used: the judgements behind `said` and `rankings`.
+        used: the judgements behind `answer_feedback` and `rankings`.
         dropped: reason -> number of judgements (or answers) left out.
     """
 
     usable: dict[str, Answer]
-    said: dict[str, Said] = field(default_factory=dict)
+    answer_feedback: dict[str, AnswerFeedback] = field(default_factory=dict)
     rankings: list[Ranked] = field(default_factory=list)
     rankings_of: dict[str, list[Ranked]] = field(default_factory=dict)
     used: list[Judgement] = field(default_factory=list)
@@ -73,9 +82,14 @@ def placed(evidence: Evidence, keys: Container[str]) -> Evidence:
     for ranked in rankings:
         for answer in ranked.answers:
             rankings_of.setdefault(answer.key, []).append(ranked)
-    said = {k: s for k, s in evidence.said.items() if k in usable}
+    answer_feedback = {k: s for k, s in evidence.answer_feedback.items() if k in usable}
     return replace(
-        evidence, usable=usable, said=said, rankings=rankings, rankings_of=rankings_of, dropped=dropped
+        evidence,
+        usable=usable,
+        answer_feedback=answer_feedback,
+        rankings=rankings,
+        rankings_of=rankings_of,
+        dropped=dropped,
     )
 
 
@@ -83,7 +97,7 @@ def gather(index: AnswerIndex, judgements: Iterable[Judgement], rules: Rules) ->
     """The judgements that the rules take, by answer, with a count of every reason to leave one out."""
     ordered = sorted(judgements, key=lambda j: j.feedback_id)
     excluded = _excluded(index, ordered, rules)
-    settled = _settled(ordered)
+    settled = _adjudicated_items(ordered)
     evidence = Evidence({k: a for k, a in index.answers.items() if k not in excluded})
     evidence.dropped.update({f"answer_{reason}": n for reason, n in index.dropped.items()})
     if excluded:
@@ -95,11 +109,13 @@ def gather(index: AnswerIndex, judgements: Iterable[Judgement], rules: Rules) ->
             evidence.used.append(judgement)
         else:
             evidence.dropped[reason] += 1
-    evidence.said = {k: evidence.said[k] for k in evidence.usable if k in evidence.said}
+    evidence.answer_feedback = {
+        k: evidence.answer_feedback[k] for k in evidence.usable if k in evidence.answer_feedback
+    }
     return evidence
 
 
-def _settled(judgements: Iterable[Judgement]) -> set[str]:
+def _adjudicated_items(judgements: Iterable[Judgement]) -> set[str]:
     """The review items that a reviewer has adjudicated."""
     return {
         j.feedback.queue_item
@@ -152,27 +168,27 @@ def _file(judgement: Judgement, index: AnswerIndex, evidence: Evidence, rules: R
         return "answer_excluded"
     if f.kind == "correction" and (reason := no_correction(f.correction or "", answer.text)):
         return reason
-    return _file_one(judgement, evidence.said.setdefault(answer.key, Said()), rules)
+    return _file_one(judgement, evidence.answer_feedback.setdefault(answer.key, AnswerFeedback()), rules)
 
 
-def _file_one(judgement: Judgement, said: Said, rules: Rules) -> str | None:
+def _file_one(judgement: Judgement, answer_feedback: AnswerFeedback, rules: Rules) -> str | None:
     f = judgement.feedback
     if f.kind == "correction":
-        said.corrections.append(judgement)
+        answer_feedback.corrections.append(judgement)
     elif f.kind == "flag":
         if not rules.rejects(f.category or ""):
             return "flag_not_in_rules"
-        said.rejections.append(judgement)
+        answer_feedback.rejections.append(judgement)
     elif UNORDERED in f.metadata:
         return "categories_without_order"
     else:
-        said.ratings.append(judgement)
+        answer_feedback.ratings.append(judgement)
         if f.name in rules.like_names:
             value = rescaled(f)
             if value >= rules.like_from:
-                said.likes.append(judgement)
+                answer_feedback.likes.append(judgement)
             elif value <= rules.dislike_to:
-                said.dislikes.append(judgement)
+                answer_feedback.dislikes.append(judgement)
     return None
 
 

@@ -216,10 +216,14 @@ def _inexpressible(call: Call) -> str | None:
 def _answer(call: Call, written: Call) -> Answer:
     """The answer that `call` is, with the words of `written`."""
     prompt = one_turn_each(written.input_messages)
-    said = one_turn_each(written.output_messages)
-    text = "\n".join(m.text for m in said if m.text and m.role == "assistant")
+    answer_feedback = one_turn_each(written.output_messages)
+    text = "\n".join(m.text for m in answer_feedback if m.text and m.role == "assistant")
     question = _hash([_compared(m) for m in prompt if m.role not in _INSTRUCTIONS])
-    content = _hash([text] if len(said) == 1 and not said[0].tool_calls else [_compared(m) for m in said])
+    content = _hash(
+        [text]
+        if len(answer_feedback) == 1 and not answer_feedback[0].tool_calls
+        else [_compared(m) for m in answer_feedback]
+    )
     context = context_of(written)
     return Answer(
         key=_key(call),
@@ -227,8 +231,8 @@ def _answer(call: Call, written: Call) -> Answer:
         written=written,
         prompt=prompt,
         text=text,
-        completion=answer_text(said),
-        messages=() if said == (Message("assistant", text),) else said,
+        completion=answer_text(answer_feedback),
+        messages=() if answer_feedback == (Message("assistant", text),) else answer_feedback,
         tools=tuple(t for t in written.tool_definitions if t.type == "function"),
         question=question,
         context=context,

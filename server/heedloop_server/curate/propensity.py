@@ -67,13 +67,13 @@ def exposure_of(evidence: Evidence, rules: Rules) -> Exposure:
     solicited = 0
     liked: dict[int, float] = {}
     for i, answer in enumerate(answers):
-        said = evidence.said.get(answer.key)
-        if said is None or not (said.likes or said.dislikes):
+        answer_feedback = evidence.answer_feedback.get(answer.key)
+        if answer_feedback is None or not (answer_feedback.likes or answer_feedback.dislikes):
             continue
         rated[i] = True
-        thumbs = said.likes + said.dislikes
+        thumbs = answer_feedback.likes + answer_feedback.dislikes
         solicited += any(j.feedback.solicited for j in thumbs)
-        liked[i] = len(said.likes) / len(thumbs)
+        liked[i] = len(answer_feedback.likes) / len(thumbs)
     weights = {}
     if rules.propensity and 0 < rated.sum() < len(answers):
         inverse = inverse_weights(_features(answers), rated, clip=rules.propensity_clip)

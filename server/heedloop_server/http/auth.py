@@ -178,10 +178,10 @@ class KeyRing:
     def was_good(self, text: str) -> bool:
         """True for a key that was found lately, whatever became of it since; never asks the store."""
         match = _KEY.fullmatch(text)
-        key = self.found_lately(match[1]) if match else None
+        key = self.cached_key(match[1]) if match else None
         return key is not None and hmac.compare_digest(key.secret_hash, hash_key(text))
 
-    def found_lately(self, key_id: str) -> StoredKey | None:
+    def cached_key(self, key_id: str) -> StoredKey | None:
         """The stored key of this id as it was when it was last looked up; never asks the store."""
         hit = self._known.get(key_id)
         return hit[1] if hit is not None else None
@@ -319,7 +319,7 @@ def require(*scopes: str) -> Callable[[Request], Principal]:
         who = caller(request)
         check_scope(who, *scopes)
         if not only_sends:
-            request.app.state.intake.settle()  # whoever reads sees the feedback that was answered before
+            request.app.state.intake.wait_until_stored()  # whoever reads sees the feedback that was answered before
         return who
 
     principal.heedloop_scope = scopes  # type: ignore[attr-defined]  # read by the walk over all routes

@@ -6,7 +6,7 @@ everything logged before it is stored. So the answer says what it always said, a
 stored: whatever it is given twice, after a crash, it knows.
 
 A store that other servers share has no such log: there the desk's road is the only one, and 200 means "in the store", as everybody
-must see it. Readers wait for what was logged before they came (`settle`), so that whoever has an answer sees what they said.
+must see it. Readers wait for what was logged before they came (`wait_until_stored`), so that whoever has an answer sees what they said.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from uuid import UUID
 from heedloop.schema import Feedback, format_time, from_json, parse_time, to_json, utc_now
 from heedloop_server.errors import ServerError, Unavailable
 from heedloop_server.ingest.bloom_filter import Seen, digest
-from heedloop_server.ingest.feedback_writer import FeedbackDesk, Outcome, StoreRefuses, traces_of
+from heedloop_server.ingest.feedback_writer import FeedbackWriter, Outcome, StoreRefuses, traces_of
 from heedloop_server.ingest.log import RequestLog
 from heedloop_server.ingest.quarantine import Quarantine
 from heedloop_server.ingest.segments import Segment, damage_in, read_segment
@@ -87,7 +87,7 @@ class FeedbackLog:
 
     def __init__(
         self,
-        desk: FeedbackDesk,
+        desk: FeedbackWriter,
         folder: Path,
         *,
         on_refused: Callable[[str, Counter[str]], None],
@@ -126,7 +126,7 @@ class FeedbackLog:
         self._hands.shutdown(cancel_futures=True)
         self.log.stop()
 
-    def settle(self, timeout_s: float) -> bool:
+    def wait_until_stored(self, timeout_s: float) -> bool:
         """Wait until everything answered before now is stored; False where that takes longer."""
         return self.log.wait_until_loaded(timeout_s)
 
@@ -193,7 +193,7 @@ class FeedbackLog:
         with self._lock:
             before = list(self._writing)
         left_s = max(0.0, until - time.monotonic())
-        if wait(before, left_s).not_done or not self.settle(left_s):
+        if wait(before, left_s).not_done or not self.wait_until_stored(left_s):
             raise Unavailable("feedback waits for the store; send again later")
         return self._desk.submit(project, entries, key_id=key_id).result()
 

@@ -33,7 +33,7 @@ from heedloop_server.store.feedback import (
     unbound_feedback,
 )
 
-__all__ = ["FeedbackDesk", "Outcome", "StoreRefuses", "traces_of"]
+__all__ = ["FeedbackWriter", "Outcome", "StoreRefuses", "traces_of"]
 
 log = logging.getLogger("heedloop.feedback")
 
@@ -67,7 +67,7 @@ class _Post:
     done: Future[list[Outcome]]
 
 
-class FeedbackDesk:
+class FeedbackWriter:
     """Stores feedback in groups; `submit` may be called from any thread."""
 
     def __init__(self, store: Store) -> None:
@@ -125,7 +125,7 @@ class FeedbackDesk:
             for post in group:
                 by_project.setdefault(post.project, []).append(post)
             for project, posts in by_project.items():
-                self._settle(project, posts)
+                self._store_group(project, posts)
 
     def _next_group(self) -> tuple[list[_Post], bool]:
         entry = self._queue.get()
@@ -142,14 +142,14 @@ class FeedbackDesk:
             return group, False
         return group, True
 
-    def _settle(self, project: str, posts: list[_Post]) -> None:
+    def _store_group(self, project: str, posts: list[_Post]) -> None:
         """Store the posts of one project together; where the store refuses that, one by one."""
         try:
             outcomes = self._store_posts(self._store.project(project), posts)
         except StoreError as err:
             if len(posts) > 1:
                 for post in posts:
-                    self._settle(project, [post])
+                    self._store_group(project, [post])
                 return
             log.exception("feedback of project %s is refused by the store", project)
             self._finish(posts, StoreRefuses(f"the store refuses the feedback: {str(err)[:300]}"))
@@ -158,7 +158,7 @@ class FeedbackDesk:
         except Exception as err:  # the desk must outlive any error: the post is answered with it
             if len(posts) > 1:
                 for post in posts:
-                    self._settle(project, [post])
+                    self._store_group(project, [post])
                 return
             log.exception("feedback of project %s failed", project)
             self._finish(posts, err)

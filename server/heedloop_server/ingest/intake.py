@@ -16,7 +16,7 @@ from pathlib import Path
 from heedloop.schema import Feedback
 from heedloop_server.errors import ServerError
 from heedloop_server.ingest.feedback_log import FeedbackLog, is_lasting, quarantine_feedback
-from heedloop_server.ingest.feedback_writer import FeedbackDesk, Outcome
+from heedloop_server.ingest.feedback_writer import FeedbackWriter, Outcome
 from heedloop_server.ingest.loader import SpanLoader
 from heedloop_server.ingest.log import RequestLog
 from heedloop_server.ingest.quarantine import Quarantine
@@ -70,7 +70,7 @@ class Intake:
         self._housekeeping = housekeeping
         self.server_id = server_id(settings.data)
         self._quarantine = Quarantine(settings.log_folder)
-        self.desk = FeedbackDesk(store)
+        self.desk = FeedbackWriter(store)
         self.feedback_log = (
             FeedbackLog(
                 self.desk,
@@ -106,7 +106,7 @@ class Intake:
         self._tally_number = 0
         self._flushing = False
         self._stopping = threading.Event()
-        self._keeper = threading.Thread(target=self._keep_house, name="housekeeping", daemon=True)
+        self._keeper = threading.Thread(target=self._run_maintenance, name="housekeeping", daemon=True)
 
     def start(self) -> None:
         """Replay what a crash left, and take records.
@@ -134,7 +134,7 @@ class Intake:
 
     def wait_until_loaded(self, timeout_s: float) -> bool:
         """Wait until everything that was answered before now is in the store; False where that takes longer."""
-        return self.log.wait_until_loaded(timeout_s) and self.settle(timeout_s)
+        return self.log.wait_until_loaded(timeout_s) and self.wait_until_stored(timeout_s)
 
     # ----------------------------------------------------------------------------------------------------- spans
 
@@ -204,9 +204,9 @@ class Intake:
             return self.feedback_log.submit(project, given, key_id=key_id)
         return self.desk.submit(project, given, key_id=key_id)
 
-    def settle(self, timeout_s: float = _SETTLE_S) -> bool:
+    def wait_until_stored(self, timeout_s: float = _SETTLE_S) -> bool:
         """Wait until the feedback that was answered before now can be read; False where that takes longer."""
-        return self.feedback_log is None or self.feedback_log.settle(timeout_s)
+        return self.feedback_log is None or self.feedback_log.wait_until_stored(timeout_s)
 
     def count_feedback(self, project: str, outcomes: Counter[str]) -> None:
         """Add what was not stored to the feedback ledger: `duplicate`, `rejected` (wrong), `erased`, and what is in quarantine; what was stored is counted where it is."""
@@ -280,7 +280,7 @@ class Intake:
 
     # ---------------------------------------------------------------------------------------------- housekeeping
 
-    def _keep_house(self) -> None:
+    def _run_maintenance(self) -> None:
         rounds = 0
         while not self._stopping.wait(_HOUSEKEEPING_S if rounds else _FIRST_ROUND_S):
             rounds += 1
@@ -288,7 +288,9 @@ class Intake:
                 self._flush_tallies()
                 if rounds % _SWEEP_ROUNDS == 1:
                     self.desk.sweep()
-                if rounds % _RETENTION_ROUNDS == 2 and self.settle():  # a judgement on its way keeps its call
+                if (
+                    rounds % _RETENTION_ROUNDS == 2 and self.wait_until_stored()
+                ):  # a judgement on its way keeps its call
                     drop_old_calls(self._store, self._settings.retention_days)
                 if self._housekeeping is not None:
                     self._housekeeping()

@@ -20,7 +20,7 @@ from heedloop_server.store.admin.erasure import erased_among
 from heedloop_server.store.admin.keys import list_projects
 from heedloop_server.store.admin.ledger import Tally, insert_tallies
 from heedloop_server.store.connection import Store, StoreError, StoreOverloaded
-from heedloop_server.store.joins import Arrived, insert_contents, settle
+from heedloop_server.store.joins import Arrived, insert_contents, join_with_stored
 from heedloop_server.store.simple_spans import SimpleRequest, Staged, Staging
 from heedloop_server.store.spans import (
     SENT_START,
@@ -292,7 +292,11 @@ class SpanLoader:
         for project, parts in piece.arrived.items():
             known = self._known(project, parts.calls)
             parts.calls = _count(parts.calls, known, piece.tallies[project], piece.until)
-        entries = [(p, c, t) for p, a in piece.arrived.items() for c, t in settle(self._store.project(p), a)]
+        entries = [
+            (p, c, t)
+            for p, a in piece.arrived.items()
+            for c, t in join_with_stored(self._store.project(p), a)
+        ]
         if entries:
             self._insert(f"{piece.token}/{_digest(entries)}", entries)
         for project, given in piece.feedback.items():

@@ -50,11 +50,11 @@ class TokenClaims:
             self._waiting.append(mine)
         with self._work_lock:
             if not mine.taken.done():
-                self._settle_group()
+                self._resolve_group()
         if not mine.taken.result():
             raise Unauthorized(_USED)
 
-    def _settle_group(self) -> None:
+    def _resolve_group(self) -> None:
         with self._waiting_lock:
             group, self._waiting = self._waiting, []
         by_project: dict[str, list[_Claim]] = {}
@@ -64,13 +64,13 @@ class TokenClaims:
             for first in range(0, len(claims), MAX_TOKENS):
                 some = claims[first : first + MAX_TOKENS]
                 try:
-                    _settle(self._store.project(project), some)
+                    _resolve(self._store.project(project), some)
                 except Exception as err:  # noqa: BLE001  # whoever waits gets it; the next group is not theirs to suffer for
                     for claim in some:
                         claim.taken.set_exception(err)
 
 
-def _settle(project: ProjectStore, claims: Sequence[_Claim]) -> None:
+def _resolve(project: ProjectStore, claims: Sequence[_Claim]) -> None:
     tokens = [c.use.token for c in claims]
     known = uses_of_tokens(project, tokens)
     new: list[TokenUse] = []

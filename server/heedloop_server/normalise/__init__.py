@@ -11,7 +11,7 @@ from typing import Any
 from heedloop.schema import Call, Feedback
 from heedloop_server.normalise.call import call_of
 from heedloop_server.normalise.duplicates import dedupe, duplicate_key, richness
-from heedloop_server.normalise.family import settle
+from heedloop_server.normalise.family import resolve_family
 from heedloop_server.normalise.feedback import annotations_of, feedback_in
 from heedloop_server.normalise.logs import LogContent, log_spans, merge, normalise_logs
 from heedloop_server.normalise.span import span_views
@@ -43,7 +43,7 @@ def normalise_traces(request: Any) -> Traces:
     """The calls and the feedback of an `ExportTraceServiceRequest`, its spans decoded once for both."""
     spans = list(span_views(request))
     feedback = [f for span in spans for f in annotations_of(span)]
-    return Traces(settle(spans, [call_of(span) for span in spans]), feedback)
+    return Traces(resolve_family(spans, [call_of(span) for span in spans]), feedback)
 
 
 def normalise_request(request: Any) -> list[Call]:
@@ -53,4 +53,4 @@ def normalise_request(request: Any) -> list[Call]:
     attributes, never messages or tokens, because what a parent says of its children would count twice.
     """
     spans = list(span_views(request))
-    return settle(spans, [call_of(span) for span in spans])
+    return resolve_family(spans, [call_of(span) for span in spans])

@@ -116,7 +116,9 @@ def _assemble(span: SpanView, draft: Draft, operation: str) -> Call:
         model_answered=draft.model_answered,
         params=draft.params,
         input_messages=draft.input_messages,
-        output_messages=genai.said(draft.output_messages) if draft.failed else draft.output_messages,
+        output_messages=genai.nonempty_messages(draft.output_messages)
+        if draft.failed
+        else draft.output_messages,
         tool_definitions=draft.tool_definitions,
         finish_reasons=_lower(draft.finish_reasons),
         usage=draft.usage,

@@ -17,7 +17,7 @@ _CONTEXT_OF = attrgetter("session_id", "user_id", "tags")
 _Context = tuple[str | None, str | None, tuple[str, ...]]
 
 
-def settle(spans: list[SpanView], calls: list[Call]) -> list[Call]:
+def resolve_family(spans: list[SpanView], calls: list[Call]) -> list[Call]:
     """The calls (one per span, in the spans' order) after their relatives have been asked."""
     if litellm.RAW_REQUEST in {s.name for s in spans}:
         calls = _with_raw_requests(spans, calls)
@@ -109,7 +109,12 @@ def _with_call_ids(calls: list[Call]) -> list[Call]:
     """
     if not any(_has_item_id(c) for c in calls):
         return calls
-    ids = {_said(t): t.id for c in calls for t in _asked(c) if t.id and not t.id.startswith("fc_")}
+    ids = {
+        _call_identity(t): t.id
+        for c in calls
+        for t in _input_tool_calls(c)
+        if t.id and not t.id.startswith("fc_")
+    }
     return [
         replace(c, output_messages=tuple(_renamed(m, ids) for m in c.output_messages))
         if _has_item_id(c)
@@ -122,12 +127,12 @@ def _has_item_id(call: Call) -> bool:
     return any(t.id and t.id.startswith("fc_") for m in call.output_messages for t in m.tool_calls)
 
 
-def _asked(call: Call) -> Iterator[ToolCall]:
+def _input_tool_calls(call: Call) -> Iterator[ToolCall]:
     for message in call.input_messages:
         yield from message.tool_calls
 
 
-def _said(call: ToolCall) -> tuple[str, str]:
+def _call_identity(call: ToolCall) -> tuple[str, str]:
     try:
         return call.name, json.dumps(json.loads(call.arguments), sort_keys=True)
     except (ValueError, RecursionError):
@@ -136,7 +141,7 @@ def _said(call: ToolCall) -> tuple[str, str]:
 
 def _renamed(message: Message, ids: Mapping[tuple[str, str], str | None]) -> Message:
     renamed = tuple(
-        replace(t, id=ids.get(_said(t), t.id)) if t.id and t.id.startswith("fc_") else t
+        replace(t, id=ids.get(_call_identity(t), t.id)) if t.id and t.id.startswith("fc_") else t
         for t in message.tool_calls
     )
     return replace(message, tool_calls=renamed) if renamed != message.tool_calls else message

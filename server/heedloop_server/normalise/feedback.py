@@ -182,7 +182,7 @@ def _feedback(
     metadata: Mapping[str, str] | None = None,
 ) -> Feedback | None:
     """The feedback of one judgement; None where it has no target, no name or says nothing."""
-    said = _said(name, score, label)
+    said = _value_and_scale(name, score, label)
     if target is None or name is None or (not said and comment is None):
         return None
     extra = {k[:256]: v[:4096] for k, v in list((metadata or {}).items())[:60] if k}
@@ -207,7 +207,7 @@ def _feedback(
         return None
 
 
-def _said(name: str | None, score: Any, label: str | None) -> dict[str, Any]:
+def _value_and_scale(name: str | None, score: Any, label: str | None) -> dict[str, Any]:
     """Value and scale of a judgement, and the name `thumb` where it is one; empty where there is no value."""
     thumb = _thumb(name, score, label)
     if thumb is not None:

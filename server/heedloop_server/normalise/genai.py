@@ -124,12 +124,12 @@ def _read_messages(attrs: Mapping[str, Any], draft: Draft) -> None:
     if not draft.output_messages:
         output = get("gen_ai.output.messages") or get("gen_ai.completion") or get("gen_ai.content.completion")
         # an answer whose parts the client left out says nothing: another attribute or event may
-        draft.output_messages = said(read_messages(output, "assistant"))
+        draft.output_messages = nonempty_messages(read_messages(output, "assistant"))
         if not draft.finish_reasons and output is not None:
             draft.finish_reasons = _reasons_in(output)
 
 
-def said(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+def nonempty_messages(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     """The messages of an answer; none where all are empty, which is what clients send of a call that failed."""
     if not messages or messages[0].text:
         return messages
@@ -207,9 +207,11 @@ def read_event_messages(events: Iterable[tuple[str, Mapping[str, Any]]], draft: 
             reason = as_name(body.get("finish_reason"))
             reasons += [reason] if reason else []
         else:
-            said = read_messages([{"role": role, **_message_of(body, role)}], role)
+            nonempty_messages = read_messages([{"role": role, **_message_of(body, role)}], role)
             # Bedrock's instrumentation sends a tool's result as an event of its own and in the user's message again
-            asked += [m for m in said if not (m.tool_call_id and m.role == "tool" and m in asked)]
+            asked += [
+                m for m in nonempty_messages if not (m.tool_call_id and m.role == "tool" and m in asked)
+            ]
     draft.input_messages = _with_question(draft.input_messages, tuple(asked))
     draft.output_messages = draft.output_messages or tuple(answered)
     draft.finish_reasons = draft.finish_reasons or tuple(reasons)

@@ -23,7 +23,7 @@ def key_of(call: Call) -> Key:
     return call.trace_id, call.span_id
 
 
-def stands_for(call: Call) -> Key | None:
+def duplicate_target(call: Call) -> Key | None:
     """The span that stands for this one since it was folded as a duplicate; None where it stands for itself."""
     trace_id, _, span_id = call.attributes.get(DUPLICATE_OF, "").partition(":")
     return (trace_id, span_id) if span_id else None
@@ -57,7 +57,7 @@ def _by_span(contents: Iterable[LogContent], calls: Mapping[Key, Call]) -> dict[
         key = (content.trace_id, content.span_id)
         call = calls.get(key)
         for _ in range(4):
-            if call is None or (target := stands_for(call)) is None:
+            if call is None or (target := duplicate_target(call)) is None:
                 break
             key, call = target, calls.get(target)
         found.setdefault(key, []).append(content)

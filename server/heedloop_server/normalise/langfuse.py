@@ -28,7 +28,7 @@ def read(span: SpanView, draft: Draft) -> None:
     embeds = attrs.get(_NAME + "type") == "embedding"
     _read_models(attrs, draft)
     given = read_object(attrs.get(_NAME + "model.parameters"))
-    draft.add_params(_asked(read_params(given), given))
+    draft.add_params(_caller_params(read_params(given), given))
     draft.add_usage(read_usage(attrs.get(_NAME + "usage_details")))
     if draft.cost is None:
         draft.cost = cost_in(attrs.get(_NAME + "cost_details"))
@@ -59,7 +59,7 @@ def _read_models(attrs: dict[str, Any], draft: Draft) -> None:
         draft.model_answered = named
 
 
-def _asked(params: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+def _caller_params(params: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """The parameters that the caller set: without the OpenAI wrapper's defaults, which come as a set."""
     if not ("frequency_penalty" in given and "presence_penalty" in given):
         return params

@@ -6,7 +6,7 @@ from typing import Any
 
 from heedloop.schema import Message, Usage
 from heedloop_server.normalise.draft import Draft
-from heedloop_server.normalise.genai import said
+from heedloop_server.normalise.genai import nonempty_messages
 from heedloop_server.normalise.indexed import unflatten
 from heedloop_server.normalise.langsmith import read_langchain
 from heedloop_server.normalise.messages import read_messages
@@ -103,7 +103,9 @@ def _read_messages(attrs: dict[str, Any], draft: Draft) -> None:
     if not draft.input_messages:
         draft.input_messages = read_messages(unflatten(attrs, "llm.input_messages."))
     if not draft.output_messages:
-        draft.output_messages = said(read_messages(unflatten(attrs, "llm.output_messages."), "assistant"))
+        draft.output_messages = nonempty_messages(
+            read_messages(unflatten(attrs, "llm.output_messages."), "assistant")
+        )
     draft.finish_reasons = draft.finish_reasons or as_texts(attrs.get("llm.finish_reason"))
     if not draft.input_messages:  # completions: texts without roles
         prompts = unflatten(attrs, "llm.prompts.") or as_texts(attrs.get("llm.prompts"))

@@ -57,7 +57,7 @@ class Work:
         self.queue = queue
         if again:
             for item_id in self.items:
-                self._settle(item_id)
+                self._update_open(item_id)
 
     def take_items(self, items: Iterable[ReviewItem]) -> None:
         """New or changed items."""
@@ -70,7 +70,7 @@ class Work:
             self._training.pop(item.item_id, None)
             if item.gold:
                 (self._training if item.gold == "training" else self._gold)[item.item_id] = item
-            self._settle(item.item_id)
+            self._update_open(item.item_id)
         self._ordered = sorted(
             (i for i in self.items.values() if not i.gold), key=lambda i: (i.position, i.item_id)
         )
@@ -94,9 +94,9 @@ class Work:
             self._by_item.setdefault(a.item_id, {})[a.annotator] = a
             self._by_annotator.setdefault(a.annotator, {})[a.item_id] = a
             if a.item_id in self.items:
-                self._settle(a.item_id)
+                self._update_open(a.item_id)
 
-    def _settle(self, item_id: str) -> None:
+    def _update_open(self, item_id: str) -> None:
         item = self.items[item_id]
         if not item.gold and self.num_done(item_id) < self.queue.judgements_per_item:
             self._open.add(item_id)
@@ -133,9 +133,9 @@ class Work:
         """True where one more annotator, this one, may have the item besides those who judged or hold it. Gold is for everybody."""
         if self.items[item_id].gold:
             return True
-        return len(self.taken_by_others(item_id, annotator, now)) < self.queue.judgements_per_item
+        return len(self.occupied_places(item_id, annotator, now)) < self.queue.judgements_per_item
 
-    def taken_by_others(self, item_id: str, annotator: str, now: datetime) -> list[Assignment]:
+    def occupied_places(self, item_id: str, annotator: str, now: datetime) -> list[Assignment]:
         """What takes a place of the item: judgements that count, leases that run, claims that nobody has decided."""
         return [
             a

@@ -7,7 +7,7 @@ from dataclasses import replace
 from heedloop.schema import MAX_LABEL_CHARS, SchemaError, utc_now
 from heedloop_server.errors import Conflict
 from heedloop_server.review.formats import External
-from heedloop_server.review.queue_service import OpenQueue, ReviewDesk
+from heedloop_server.review.queue_service import OpenQueue, ReviewQueueService
 from heedloop_server.review.responses import check_judgement, draft_to_shown, to_shown
 from heedloop_server.review.submission import Submitted, skip, submit
 
@@ -16,7 +16,9 @@ __all__ = ["take_in"]
 _DAY_MS = 86_400_000
 
 
-def take_in(desk: ReviewDesk, opened: OpenQueue, external: External, *, key_id: str) -> Submitted | None:
+def take_in(
+    queue_service: ReviewQueueService, opened: OpenQueue, external: External, *, key_id: str
+) -> Submitted | None:
     """Store a judgement under its own annotator, time and guideline; None where the same is there already.
 
     It counts beside those made here, also where an item then has more than were asked for. Of a draft or a skip, whose
@@ -28,22 +30,22 @@ def take_in(desk: ReviewDesk, opened: OpenQueue, external: External, *, key_id: 
     """
     _check(opened, external)
     if external.state != "done":
-        return _unfinished(desk, opened, external, key_id)
+        return _unfinished(queue_service, opened, external, key_id)
     item = opened.work.items[external.item_id]
-    calls = desk.contents(opened, [item.item_id])[item.item_id]
+    calls = queue_service.contents(opened, [item.item_id])[item.item_id]
     texts = [c.output_text for c in calls]
     judgement = check_judgement(opened.queue.questions, external.answers, texts)
     known = opened.work.of(item.item_id, external.annotator)
     if known is not None and known.state == "done":
-        known = desk.whole(opened, known)
+        known = queue_service.whole(opened, known)
         if known.answers == judgement:
             return None
     elif known is None or known.state != "leased":
-        known = desk.hold(opened, external.annotator, item.item_id, key_id=key_id)
+        known = queue_service.hold(opened, external.annotator, item.item_id, key_id=key_id)
     if external.guideline_version is not None:
         known = replace(known, guideline=external.guideline_version)
     return submit(
-        desk,
+        queue_service,
         opened,
         known,
         to_shown(opened.queue.questions, judgement, known.shown_order),
@@ -53,9 +55,11 @@ def take_in(desk: ReviewDesk, opened: OpenQueue, external: External, *, key_id: 
     )
 
 
-def _unfinished(desk: ReviewDesk, opened: OpenQueue, external: External, key_id: str) -> Submitted | None:
+def _unfinished(
+    queue_service: ReviewQueueService, opened: OpenQueue, external: External, key_id: str
+) -> Submitted | None:
     known = opened.work.of(external.item_id, external.annotator)
-    known = desk.whole(opened, known) if known is not None else None
+    known = queue_service.whole(opened, known) if known is not None else None
     if known is not None and known.state == "done" and external.state == "skipped":
         raise Conflict(
             "it is judged here; its annotator has to take the judgement back before it can be skipped"
@@ -66,14 +70,14 @@ def _unfinished(desk: ReviewDesk, opened: OpenQueue, external: External, key_id:
         and (external.state == "draft" or known.reason == external.reason)
     ):
         return None
-    held = known or desk.hold(opened, external.annotator, external.item_id, key_id=key_id)
+    held = known or queue_service.hold(opened, external.annotator, external.item_id, key_id=key_id)
     if external.state == "skipped":
-        skip(desk, opened, held, external.reason)
+        skip(queue_service, opened, held, external.reason)
     else:
         draft = draft_to_shown(opened.queue.questions, external.answers, held.shown_order)
         if held.draft == draft:
             return None
-        desk.keep(opened, [held.touched(draft=draft)])
+        queue_service.keep(opened, [held.touched(draft=draft)])
     return Submitted(opened.queue.queue_id, [], key_id)
 
 

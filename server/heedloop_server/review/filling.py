@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from heedloop.schema import SchemaError, Target, from_json
 from heedloop_server.errors import Conflict, Invalid
-from heedloop_server.review.questions import asked
+from heedloop_server.review.questions import applicable_questions
 from heedloop_server.review.queue_service import OpenQueue
 from heedloop_server.review.responses import check_judgement, to_stored
 from heedloop_server.store.connection import ProjectStore
@@ -113,7 +113,7 @@ def _item(
 
 def _check_askable(opened: OpenQueue, items: Any) -> None:
     for num in sorted({len(i.targets) for i in items}):
-        if not asked(opened.queue.questions, num):
+        if not applicable_questions(opened.queue.questions, num):
             raise Invalid(
                 f"none of the queue's questions can be asked about {num} answer{'s' if num > 1 else ''} "
                 "(a comparison is about two, a ranking about two or more)",
@@ -125,11 +125,11 @@ def stored_targets(project: ProjectStore, items: Sequence[Sequence[Key]]) -> tup
     """Named answers as a source, without the items of which an answer is not stored; and those answers."""
     found = find_targets(project, [t for item in items for t in item])
     missing = [t for item in items for t in item if t not in found]
-    there = [Source(_places(item, found)) for item in items if all(t in found for t in item)]
+    there = [Source(_timed_keys(item, found)) for item in items if all(t in found for t in item)]
     return Drawn(there, len(items)), missing
 
 
-def _places(item: Sequence[Key], times: Mapping[Key, Any]) -> tuple[Place, ...]:
+def _timed_keys(item: Sequence[Key], times: Mapping[Key, Any]) -> tuple[Place, ...]:
     return tuple((t, s, times[(t, s)]) for t, s in item)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from heedloop.schema import Call, Feedback, answer_hash, format_time, to_json
-from heedloop_server.review.questions import Question, asked
+from heedloop_server.review.questions import Question, applicable_questions
 from heedloop_server.review.queue import Queue
 from heedloop_server.review.responses import Judgement, to_shown
 from heedloop_server.store.review.assignments import Assignment, remark_of
@@ -32,7 +32,7 @@ def assignment_json(
         "remark": remark_of(a),
         "state": a.state,
         "reason": a.reason if a.state == "skipped" else "",
-        "questions": [q.name for q in asked(queue.questions, len(calls))],
+        "questions": [q.name for q in applicable_questions(queue.questions, len(calls))],
         "messages": [to_json(m) for m in calls[0].input_messages],
         "answers": [_answer_json(queue, call) for call in shown],
         "suggestions": dict(suggestions),
@@ -84,7 +84,7 @@ def suggestions_of(
     shown_order: Sequence[int],
 ) -> dict[str, Any]:  # fmt: skip
     """Question -> what a model or a rule said under its name; the newest word counts. Lists in the order shown."""
-    by_name = {q.name: q for q in asked(questions, len(targets))}
+    by_name = {q.name: q for q in applicable_questions(questions, len(targets))}
     found: Judgement = {}
     for target, feedback in said:
         question = by_name.get(feedback.name)

@@ -13,7 +13,7 @@ from heedloop_server.review.questions import Question
 from heedloop_server.review.responses import Judgement
 from heedloop_server.store.review.assignments import Assignment, ReviewItem
 
-__all__ = ["CLIENT_ID_PREFIX", "Judged", "feedback_of", "judged", "taken_back"]
+__all__ = ["CLIENT_ID_PREFIX", "Judged", "feedback_of", "judged", "retractions"]
 
 CLIENT_ID_PREFIX = "review:"
 """How the client ids of feedback from review begin; `review:<assignment>:<revision>:<question>:<n>`."""
@@ -66,12 +66,12 @@ def feedback_of(questions: Sequence[Question], judgement: Judgement, about: Judg
     by_name = {q.name: q for q in questions}
     found: list[Feedback] = []
     for name, value in judgement.items():
-        for n, said in enumerate(_said(by_name[name], value, about)):
+        for n, said in enumerate(_feedback_of_question(by_name[name], value, about)):
             found.append(replace(said, id=_client_id(about, name, str(n))))
     return found
 
 
-def taken_back(
+def retractions(
     project: str, before: Sequence[Feedback], now: Sequence[Feedback], at: Judged
 ) -> list[Feedback]:
     """Retractions of what was said `before` and is not said any more."""
@@ -87,7 +87,7 @@ def _client_id(about: Judged, question: str, part: str) -> str:
     return f"{CLIENT_ID_PREFIX}{about.assignment_id}:{about.revision}:{question}:{part}"
 
 
-def _said(question: Question, value: Any, about: Judged) -> Iterator[Feedback]:
+def _feedback_of_question(question: Question, value: Any, about: Judged) -> Iterator[Feedback]:
     if question.kind in ("comparison", "ranking"):
         yield _ranked(question, value, about)
     elif question.listed(len(about.targets)):

@@ -15,7 +15,7 @@ __all__ = [
     "Anchor",
     "Kind",
     "Question",
-    "asked",
+    "applicable_questions",
     "read_questions",
     "why_incompatible",
 ]
@@ -151,7 +151,7 @@ def why_incompatible(before: Sequence[Question], after: Sequence[Question]) -> s
     return ""
 
 
-def asked(questions: Sequence[Question], num_answers: int) -> list[Question]:
+def applicable_questions(questions: Sequence[Question], num_answers: int) -> list[Question]:
     """Those of the questions that make sense for an item with so many answers."""
     return [
         q

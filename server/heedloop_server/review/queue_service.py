@@ -42,7 +42,7 @@ from heedloop_server.store.review.assignments import (
 from heedloop_server.store.review.content import calls_at
 from heedloop_server.store.review.queues import find_queue, guidelines_of
 
-__all__ = ["OpenQueue", "ReviewDesk", "as_shown", "assignment_id_of", "shown_order_of"]
+__all__ = ["OpenQueue", "ReviewQueueService", "as_shown", "assignment_id_of", "shown_order_of"]
 
 log = logging.getLogger("heedloop.review")
 
@@ -74,7 +74,7 @@ class OpenQueue:
     def queue(self) -> Queue:
         return self.work.queue
 
-    def start_anew(self) -> None:
+    def reset(self) -> None:
         """Forget what is known; the next user reads it from the store."""
         self.work = Work(self.queue)
         self.items_seen = self.assignments_seen = None
@@ -95,7 +95,7 @@ def shown_order_of(assignment_id: str, num_answers: int) -> tuple[int, ...]:
     return tuple(sorted(range(num_answers), key=drawn.__getitem__))
 
 
-class ReviewDesk:
+class ReviewQueueService:
     """Open queues, their leases and the content of what is shown. Safe to call from any thread.
 
     Args:
@@ -114,7 +114,7 @@ class ReviewDesk:
     # ------------------------------------------------------------------------------------------------------------ queues
 
     @contextmanager
-    def working(self, project: str, queue_id: str) -> Generator[OpenQueue]:
+    def locked_queue(self, project: str, queue_id: str) -> Generator[OpenQueue]:
         """The queue with everything that is known of it now, for the caller alone.
 
         Raises:
@@ -198,7 +198,7 @@ class ReviewDesk:
             opened = [o for (of, _), o in self._open.items() if of == project]
         for one in opened:
             with one.lock:
-                one.start_anew()
+                one.reset()
         self._contents.clear()
 
     def repair_later(self, project: str, queue_id: str) -> None:
@@ -206,13 +206,13 @@ class ReviewDesk:
         with self._lock:
             self._unrecorded.add((project, queue_id))
 
-    def keep_house(self) -> None:
+    def run_maintenance(self) -> None:
         """Store the feedback that the store refused for a while."""
         with self._lock:
             due, self._unrecorded = self._unrecorded, set()
         for project, queue_id in due:
             try:
-                with self.working(project, queue_id) as opened:
+                with self.locked_queue(project, queue_id) as opened:
                     repair(self, opened)
             except ServerError:
                 self.repair_later(project, queue_id)
@@ -245,7 +245,7 @@ class ReviewDesk:
             self._flush(opened)
         except BaseException:
             if opened.waiting:
-                opened.start_anew()
+                opened.reset()
             raise
         finally:
             opened.waiting = None
@@ -273,11 +273,11 @@ class ReviewDesk:
                 break
             wanted = chosen[: num - len(leased)]
             known = self._contents.holds((opened.project.project, i) for i in wanted)
-            gone = self._gone(opened, wanted if known else chosen)
+            gone = self._forget_erased(opened, wanted if known else chosen)
             leased += self.lease_items(opened, annotator, [i for i in wanted if i not in gone], key_id=key_id)
         return leased
 
-    def _gone(self, opened: OpenQueue, item_ids: Sequence[str]) -> set[str]:
+    def _forget_erased(self, opened: OpenQueue, item_ids: Sequence[str]) -> set[str]:
         """Those of the items whose answers are not in the store any more (erased, or past their retention), forgotten from now on."""
         there = self.contents(opened, item_ids)
         gone = {i for i in item_ids if i not in there}
@@ -292,11 +292,11 @@ class ReviewDesk:
         """Leases of these items, without those that somebody else was given at the same moment."""
         if not item_ids:
             return []
-        asked = [self._next_state(opened, annotator, i, key_id, reason) for i in item_ids]
+        applicable_questions = [self._next_state(opened, annotator, i, key_id, reason) for i in item_ids]
         if not self._shared:
-            self.keep(opened, asked)
-            return asked
-        claims = [replace(a, state="claimed", expires_at=utc_now() + _CLAIM) for a in asked]
+            self.keep(opened, applicable_questions)
+            return applicable_questions
+        claims = [replace(a, state="claimed", expires_at=utc_now() + _CLAIM) for a in applicable_questions]
         self.keep(opened, claims)
         decided = self._decide(opened, claims)
         until = utc_now() + timedelta(seconds=opened.queue.lease_s)
@@ -311,9 +311,9 @@ class ReviewDesk:
 
     def hold(self, opened: OpenQueue, annotator: str, item_id: str, *, key_id: str) -> Assignment:
         """A lease for a judgement that was made elsewhere: whatever others hold or have judged, nothing of it is turned away."""
-        asked = self._next_state(opened, annotator, item_id, key_id, "")
-        self.keep(opened, [asked])
-        return asked
+        applicable_questions = self._next_state(opened, annotator, item_id, key_id, "")
+        self.keep(opened, [applicable_questions])
+        return applicable_questions
 
     def _next_state(
         self, opened: OpenQueue, annotator: str, item_id: str, key_id: str, reason: str
@@ -358,7 +358,7 @@ class ReviewDesk:
         """True where the claim holds, False where it must give way, None while another one's fate decides."""
         if opened.work.items[claim.item_id].gold:
             return True
-        others = opened.work.taken_by_others(claim.item_id, claim.annotator, utc_now())
+        others = opened.work.occupied_places(claim.item_id, claim.annotator, utc_now())
         num = opened.queue.judgements_per_item
         if len(others) < num:
             return True

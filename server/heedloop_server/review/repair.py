@@ -7,27 +7,27 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from heedloop.schema import Feedback, utc_now
-from heedloop_server.review.judgement import feedback_of, judged, taken_back
+from heedloop_server.review.judgement import feedback_of, judged, retractions
 from heedloop_server.store.review.assignments import Assignment, standing_feedback, unrecorded
 
 if TYPE_CHECKING:
-    from heedloop_server.review.queue_service import OpenQueue, ReviewDesk
+    from heedloop_server.review.queue_service import OpenQueue, ReviewQueueService
 
 __all__ = ["repair"]
 
 log = logging.getLogger("heedloop.review")
 
 
-def repair(desk: ReviewDesk, opened: OpenQueue) -> int:
+def repair(queue_service: ReviewQueueService, opened: OpenQueue) -> int:
     """Make the feedback of a queue say what its assignments say; returns how many assignments needed it.
 
     The client ids are those that the first attempt had, so that doing it twice changes nothing.
     """
     num = 0
     for a in unrecorded(opened.project, opened.queue.queue_id):
-        said = _said(desk, opened, a)
+        said = _current_feedback(queue_service, opened, a)
         if said:
-            desk.record(opened.project.project, said, a.key_id).result()
+            queue_service.record(opened.project.project, said, a.key_id).result()
             num += 1
     if num:
         log.warning(
@@ -38,14 +38,14 @@ def repair(desk: ReviewDesk, opened: OpenQueue) -> int:
     return num
 
 
-def _said(desk: ReviewDesk, opened: OpenQueue, a: Assignment) -> list[Feedback]:
-    calls = desk.contents(opened, [a.item_id]).get(a.item_id)
+def _current_feedback(queue_service: ReviewQueueService, opened: OpenQueue, a: Assignment) -> list[Feedback]:
+    calls = queue_service.contents(opened, [a.item_id]).get(a.item_id)
     if calls is None:
         return []  # the answer was erased, and with it what was said about it
     about = judged(opened.work.items[a.item_id], a, calls)
     now = feedback_of(opened.queue.questions, dict(a.answers or {}), about) if a.state == "done" else []
     standing = standing_feedback(opened.project, a.item_id, a.annotator)
-    gone = taken_back(
+    gone = retractions(
         opened.project.project, standing, now, replace(about, judged_at=max(about.judged_at, utc_now()))
     )
     return gone + now

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from heedloop.schema import MAX_TEXT_CHARS, SEVERITIES, SchemaError
-from heedloop_server.review.questions import Question, asked
+from heedloop_server.review.questions import Question, applicable_questions
 
 __all__ = ["Judgement", "check_judgement", "draft_to_shown", "draft_to_stored", "to_shown", "to_stored"]
 
@@ -31,7 +31,7 @@ def check_judgement(questions: Sequence[Question], given: object, texts: Sequenc
     if not isinstance(given, Mapping):
         raise SchemaError("answers", "must be an object: question name -> answer")
     answers = cast(Mapping[str, Any], given)
-    wanted = {q.name: q for q in asked(questions, len(texts))}
+    wanted = {q.name: q for q in applicable_questions(questions, len(texts))}
     for name in answers:
         if name not in wanted:
             raise SchemaError(

@@ -11,21 +11,21 @@ from typing import Any, cast
 from heedloop.schema import Call, Feedback, answer_hash, utc_now
 from heedloop_server.errors import Conflict, NotFound, ServerError
 from heedloop_server.ingest.feedback_writer import Outcome
-from heedloop_server.review.judgement import feedback_of, judged, taken_back
-from heedloop_server.review.queue_service import OpenQueue, ReviewDesk, as_shown
+from heedloop_server.review.judgement import feedback_of, judged, retractions
+from heedloop_server.review.queue_service import OpenQueue, ReviewQueueService, as_shown
 from heedloop_server.review.responses import Judgement, check_judgement, to_stored
 from heedloop_server.review.training import Feedforward, compare
 from heedloop_server.store.review.assignments import REOPENED, Assignment, sent_back_with
 
 __all__ = [
     "Submitted",
-    "judged_anew",
     "keep_draft",
     "own",
     "record",
     "record_all",
     "release",
     "reopen",
+    "rewrite_judgements",
     "send_back",
     "skip",
     "submit",
@@ -55,7 +55,7 @@ def own(opened: OpenQueue, assignment_id: str, annotator: str) -> Assignment:
 
 
 def submit(
-    desk: ReviewDesk,
+    queue_service: ReviewQueueService,
     opened: OpenQueue,
     a: Assignment,
     answers: object,
@@ -81,25 +81,27 @@ def submit(
         Conflict: the queue is closed, the item is full, the answers are not those that were shown, the judgement was
             changed elsewhere, or the guideline that was shown was replaced and judgements under it are sent back.
     """
-    calls = _calls(desk, opened, a)
+    calls = _calls(queue_service, opened, a)
     shown = [calls[i] for i in a.shown_order]
     _same_texts(shown, hashes)
     judgement = check_judgement(opened.queue.questions, answers, [c.output_text for c in shown])
     judgement = to_stored(opened.queue.questions, judgement, a.shown_order)
-    a = desk.whole(opened, a)
+    a = queue_service.whole(opened, a)
     if a.state != "done" or a.answers != judgement:
-        _still_taken(opened)
+        _check_accepting(opened)
         _same_revision(a, revision)
         if at is None:
-            _guideline_counts(desk, opened, a, a.guideline if guideline is None else guideline, answers)
-        a = _holding(desk, opened, a, key_id, answers)
-        return _store(desk, opened, a, judgement, calls, key_id, duration_ms, guideline, at)
+            _guideline_counts(
+                queue_service, opened, a, a.guideline if guideline is None else guideline, answers
+            )
+        a = _holding(queue_service, opened, a, key_id, answers)
+        return _store(queue_service, opened, a, judgement, calls, key_id, duration_ms, guideline, at)
     said = feedback_of(opened.queue.questions, judgement, judged(opened.work.items[a.item_id], a, calls))
     return _submitted(opened, a, said, [], judgement, key_id)
 
 
 def _store(
-    desk: ReviewDesk,
+    queue_service: ReviewQueueService,
     opened: OpenQueue,
     a: Assignment,
     judgement: Judgement,
@@ -130,9 +132,9 @@ def _store(
     )
     about = judged(opened.work.items[a.item_id], done, calls)
     said = feedback_of(questions, judgement, about)
-    gone = taken_back(project, before, said, about)
+    gone = retractions(project, before, said, about)
     done = done.with_feedback([f.identity(project) for f in said])
-    desk.keep(opened, [done])
+    queue_service.keep(opened, [done])
     return _submitted(opened, done, said, gone, judgement, key_id)
 
 
@@ -153,68 +155,78 @@ def _submitted(
     return found
 
 
-def record(desk: ReviewDesk, project: str, submitted: Submitted) -> Future[list[Outcome]] | None:
+def record(
+    queue_service: ReviewQueueService, project: str, submitted: Submitted
+) -> Future[list[Outcome]] | None:
     """Begin to store the feedback of a judgement whose assignment is stored; None where there is none."""
     if not submitted.feedback:
         return None
     try:
-        return desk.record(project, submitted.feedback, submitted.key_id)
+        return queue_service.record(project, submitted.feedback, submitted.key_id)
     except ServerError:
-        desk.repair_later(project, submitted.queue_id)
+        queue_service.repair_later(project, submitted.queue_id)
         raise
 
 
-def record_all(desk: ReviewDesk, project: str, queue_id: str, said: Sequence[Feedback], key_id: str) -> None:
+def record_all(
+    queue_service: ReviewQueueService, project: str, queue_id: str, said: Sequence[Feedback], key_id: str
+) -> None:
     """Store the feedback of many judgements; what the store refuses now is stored later from the assignments."""
     try:
         for first in range(0, len(said), _FEEDBACK_AT_ONCE):
-            desk.record(project, said[first : first + _FEEDBACK_AT_ONCE], key_id).result()
+            queue_service.record(project, said[first : first + _FEEDBACK_AT_ONCE], key_id).result()
     except ServerError:
-        desk.repair_later(project, queue_id)
+        queue_service.repair_later(project, queue_id)
         raise
 
 
-def skip(desk: ReviewDesk, opened: OpenQueue, a: Assignment, reason: str) -> Assignment:
+def skip(queue_service: ReviewQueueService, opened: OpenQueue, a: Assignment, reason: str) -> Assignment:
     """The annotator will not judge it; somebody else may. Again: only the reason changes."""
-    _still_taken(opened)
+    _check_accepting(opened)
     if a.state == "done":
         raise Conflict("it is judged already; take the judgement back (reopen) before skipping it")
     if a.state == "skipped" and a.reason == reason:
         return a
     now = utc_now()
-    skipped = desk.whole(opened, a).moved(state="skipped", reason=reason, judged_at=now, expires_at=now)
-    desk.keep(opened, [skipped])
+    skipped = queue_service.whole(opened, a).moved(
+        state="skipped", reason=reason, judged_at=now, expires_at=now
+    )
+    queue_service.keep(opened, [skipped])
     return skipped
 
 
-def judged_anew(desk: ReviewDesk, opened: OpenQueue, item_ids: Sequence[str]) -> list[Feedback]:
+def rewrite_judgements(
+    queue_service: ReviewQueueService, opened: OpenQueue, item_ids: Sequence[str]
+) -> list[Feedback]:
     """Store the judgements of these items again, as of a moment later, and say their feedback: it depends on the item.
 
     An item that was in the queue when a random sample drew it has a probability from then on. What was said of it
     before belongs to the sample as well: without it, the sample would leave out whatever the queue was filled with first.
     """
     done = [a for i in item_ids for a in opened.work.of_item(i) if a.state == "done"]
-    calls = desk.contents(opened, sorted({a.item_id for a in done}))
+    calls = queue_service.contents(opened, sorted({a.item_id for a in done}))
     said: list[Feedback] = []
-    for a in desk.all_whole(opened, done):
+    for a in queue_service.all_whole(opened, done):
         if a.item_id in calls and a.answers is not None:
             again = dict(a.answers)
             about = calls[a.item_id]
-            said += _store(desk, opened, a, again, about, a.key_id, a.duration_ms, None, a.judged_at).feedback
+            said += _store(
+                queue_service, opened, a, again, about, a.key_id, a.duration_ms, None, a.judged_at
+            ).feedback
     return said
 
 
 def reopen(
-    desk: ReviewDesk, opened: OpenQueue, a: Assignment, *, key_id: str
+    queue_service: ReviewQueueService, opened: OpenQueue, a: Assignment, *, key_id: str
 ) -> tuple[Assignment, Submitted | None]:
     """Take a judgement or a skip back and hold the item again, with the old answers as draft."""
-    _still_taken(opened)
+    _check_accepting(opened)
     if a.state == "leased" and a.expires_at > utc_now():
-        return desk.whole(opened, a), None
+        return queue_service.whole(opened, a), None
     if not (a.state == "done" and opened.work.counts(a)):
-        return _holding(desk, opened, a, key_id, None), None
-    calls = _calls(desk, opened, a)
-    a = desk.whole(opened, a)
+        return _holding(queue_service, opened, a, key_id, None), None
+    calls = _calls(queue_service, opened, a)
+    a = queue_service.whole(opened, a)
     said = feedback_of(
         opened.queue.questions, dict(a.answers or {}), judged(opened.work.items[a.item_id], a, calls)
     )
@@ -228,27 +240,31 @@ def reopen(
         expires_at=now + timedelta(seconds=opened.queue.lease_s),
         guideline=opened.guideline.number,
     )
-    desk.keep(opened, [leased])
-    gone = taken_back(opened.project.project, said, [], judged(opened.work.items[a.item_id], leased, calls))
+    queue_service.keep(opened, [leased])
+    gone = retractions(opened.project.project, said, [], judged(opened.work.items[a.item_id], leased, calls))
     return leased, _submitted(opened, leased, [], gone, {}, key_id)
 
 
-def send_back(desk: ReviewDesk, opened: OpenQueue, a: Assignment, remark: str, *, key_id: str) -> Submitted:
+def send_back(
+    queue_service: ReviewQueueService, opened: OpenQueue, a: Assignment, remark: str, *, key_id: str
+) -> Submitted:
     """A reviewer sends one judgement back: it is retracted, and its annotator is offered it first, with the remark.
 
     Raises:
         Conflict: it is no judgement, or the queue is closed.
     """
-    _still_taken(opened)
+    _check_accepting(opened)
     if a.state != "done":
         raise Conflict("there is no judgement to send back: it is not submitted")
-    leased, gone = reopen(desk, opened, a, key_id=key_id)
+    leased, gone = reopen(queue_service, opened, a, key_id=key_id)
     now = utc_now()
-    desk.keep(opened, [leased.moved(reason=sent_back_with(remark), expires_at=now - timedelta(seconds=10))])
+    queue_service.keep(
+        opened, [leased.moved(reason=sent_back_with(remark), expires_at=now - timedelta(seconds=10))]
+    )
     return gone or Submitted(opened.queue.queue_id, [], key_id)
 
 
-def release(desk: ReviewDesk, opened: OpenQueue, annotator: str) -> int:
+def release(queue_service: ReviewQueueService, opened: OpenQueue, annotator: str) -> int:
     """End the running leases of an annotator, or everybody's where none is named; returns how many. Drafts are kept."""
     now = utc_now()
     running = [
@@ -259,54 +275,63 @@ def release(desk: ReviewDesk, opened: OpenQueue, annotator: str) -> int:
     ]
     # ten seconds in the past: other servers leave a lease that long, because clocks differ
     ended = now - timedelta(seconds=10)
-    desk.keep(opened, [a.touched(expires_at=ended) for a in desk.all_whole(opened, running)])
+    queue_service.keep(
+        opened, [a.touched(expires_at=ended) for a in queue_service.all_whole(opened, running)]
+    )
     return len(running)
 
 
 def keep_draft(
-    desk: ReviewDesk, opened: OpenQueue, a: Assignment, answers: Mapping[str, Any], *, key_id: str
+    queue_service: ReviewQueueService,
+    opened: OpenQueue,
+    a: Assignment,
+    answers: Mapping[str, Any],
+    *,
+    key_id: str,
 ) -> Assignment:
     """Keep unfinished answers and let the lease begin anew."""
-    _still_taken(opened)
+    _check_accepting(opened)
     if a.state in ("done", "skipped"):
         raise Conflict(f"it is {a.state} already; reopen it before working on it again")
-    a = _holding(desk, opened, a, key_id, answers)
+    a = _holding(queue_service, opened, a, key_id, answers)
     until = utc_now() + timedelta(seconds=opened.queue.lease_s)
     kept = a.touched(draft=dict(answers), expires_at=until)
-    desk.keep(opened, [kept])
+    queue_service.keep(opened, [kept])
     return kept
 
 
-def _holding(desk: ReviewDesk, opened: OpenQueue, a: Assignment, key_id: str, answers: object) -> Assignment:
+def _holding(
+    queue_service: ReviewQueueService, opened: OpenQueue, a: Assignment, key_id: str, answers: object
+) -> Assignment:
     """The assignment, leased to its annotator: as it is, or anew where its lease ended and a judgement is still wanted.
 
     Raises:
         Conflict: others have given all the judgements that are wanted; what was answered is kept as a draft.
     """
     now = utc_now()
-    a = desk.whole(opened, a)
+    a = queue_service.whole(opened, a)
     if (a.state == "leased" and a.expires_at > now) or (a.state == "done" and opened.work.counts(a)):
         return a
     if opened.work.wanted(a.item_id, a.annotator, now):
-        again = desk.lease_items(opened, a.annotator, [a.item_id], key_id=key_id)
+        again = queue_service.lease_items(opened, a.annotator, [a.item_id], key_id=key_id)
         if again:
             return again[0]
     if isinstance(answers, Mapping):
-        desk.keep(opened, [a.touched(draft=dict(answers))])
+        queue_service.keep(opened, [a.touched(draft=dict(answers))])
     raise Conflict(
         "your lease of this item ended and others have judged it since; no further judgement is wanted. Go on with the next item"
     )
 
 
-def _still_taken(opened: OpenQueue) -> None:
+def _check_accepting(opened: OpenQueue) -> None:
     if opened.queue.status not in ("open", "paused"):
         raise Conflict(
             f"the queue {opened.queue.name!r} is {opened.queue.status}; nothing is taken in any more"
         )
 
 
-def _calls(desk: ReviewDesk, opened: OpenQueue, a: Assignment) -> list[Call]:
-    calls = desk.contents(opened, [a.item_id]).get(a.item_id)
+def _calls(queue_service: ReviewQueueService, opened: OpenQueue, a: Assignment) -> list[Call]:
+    calls = queue_service.contents(opened, [a.item_id]).get(a.item_id)
     if calls is None:
         raise Conflict(
             "the answer is not in the store any more (erased, or past its retention); go on with the next item"
@@ -331,14 +356,14 @@ def _same_revision(a: Assignment, shown: int | None) -> None:
 
 
 def _guideline_counts(
-    desk: ReviewDesk, opened: OpenQueue, a: Assignment, shown: int, answers: object
+    queue_service: ReviewQueueService, opened: OpenQueue, a: Assignment, shown: int, answers: object
 ) -> None:
     """Refuse a judgement under a guideline that was sent back; what was answered stays as a draft under the new one."""
     if shown >= opened.queue.judged_from:
         return
     if a.state == "leased" and isinstance(answers, Mapping):
         now = opened.guideline.number
-        desk.keep(opened, [a.touched(guideline=now, draft=dict(cast(Mapping[str, Any], answers)))])
+        queue_service.keep(opened, [a.touched(guideline=now, draft=dict(cast(Mapping[str, Any], answers)))])
     raise Conflict(
         f"the guideline has changed to version {opened.guideline.number} while you worked on this, and judgements under "
         f"version {shown} do not count any more; your answers are kept: read it, check them and save again",

@@ -42,7 +42,13 @@ from heedloop_server.ingest.feedback_writer import Outcome
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.ingest.token_claims import TokenClaims
 from heedloop_server.ingest.tokens import Grant, judge, key_id_of, read_token, token_use
-from heedloop_server.routes.feedback_lines import MEDIA_TYPE, by_person, import_lines, said, without_erased
+from heedloop_server.routes.feedback_lines import (
+    MEDIA_TYPE,
+    by_person,
+    import_lines,
+    outcome_json,
+    without_erased,
+)
 from heedloop_server.store.admin.token_uses import TokenUse
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.datasets.runs import run_summary, runs_of_snapshots
@@ -101,7 +107,7 @@ async def _author(request: Request) -> tuple[Principal, Grant | None]:
 def _by_token(request: Request, token: str) -> tuple[Principal, Grant]:
     ring = cast(KeyRing, request.app.state.keys)
     key_id = key_id_of(token)
-    with counted(request, known=ring.found_lately(key_id) is not None):
+    with counted(request, known=ring.cached_key(key_id) is not None):
         key = ring.find(key_id)
         if key is None or not key.usable(utc_now()) or "feedback" not in key.scopes:
             raise Unauthorized(
@@ -238,7 +244,7 @@ def _results(
     left = iter(outcomes)
     for entry, feedback in zip(raw, parsed, strict=True):
         if isinstance(feedback, Feedback):
-            results.append({"id": feedback.id, **said(next(left))})
+            results.append({"id": feedback.id, **outcome_json(next(left))})
             continue
         given = cast(dict[str, Any], entry) if isinstance(entry, dict) else {}
         client_id = given.get("id")

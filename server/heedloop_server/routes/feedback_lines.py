@@ -26,7 +26,7 @@ from heedloop_server.http.auth import Principal
 from heedloop_server.ingest.feedback_writer import Outcome
 from heedloop_server.ingest.intake import Intake
 
-__all__ = ["MEDIA_TYPE", "by_person", "import_lines", "said", "without_erased"]
+__all__ = ["MEDIA_TYPE", "by_person", "import_lines", "outcome_json", "without_erased"]
 
 MEDIA_TYPE = "application/x-ndjson"
 MAX_LINE_BYTES = 8 << 20
@@ -44,7 +44,7 @@ def by_person(feedback: Feedback, author_id: str) -> Feedback:
     return replace(feedback, author=Author(kind, author_id))
 
 
-def said(outcome: Outcome) -> Json:
+def outcome_json(outcome: Outcome) -> Json:
     """What an entry's sender is told of it."""
     if outcome.status != "erased":
         return {"status": outcome.status, "feedback_id": str(outcome.feedback_id)}
@@ -93,7 +93,7 @@ async def _store(
     answers: list[Json] = []
     for number, entry in enumerate(parsed, first + 1):
         if isinstance(entry, Feedback):
-            answers.append({"line": number, "id": entry.id, **said(next(left))})
+            answers.append({"line": number, "id": entry.id, **outcome_json(next(left))})
         else:
             error = {"field": entry.field, "message": str(entry)}
             answers.append({"line": number, "id": None, "status": "rejected", "error": error})

@@ -21,7 +21,7 @@ from heedloop_server.errors import ServerError
 from heedloop_server.http.auth import caller_with
 from heedloop_server.routes.otlp import Handler, logs, metrics, traces
 
-__all__ = ["GrpcDoor", "GrpcMissing", "check_grpc"]
+__all__ = ["GrpcMissing", "OtlpGrpcServer", "check_grpc"]
 
 Grpc = Any
 """The module `grpc`, or something of it; it ships no types."""
@@ -51,7 +51,7 @@ def check_grpc() -> Grpc:
         raise GrpcMissing("OTLP/gRPC needs grpcio: pip install 'heedloop[grpc]'") from None
 
 
-class GrpcDoor:
+class OtlpGrpcServer:
     """The gRPC server of one app, on the app's own event loop."""
 
     def __init__(self, app: FastAPI, *, host: str, port: int, max_bytes: int) -> None:

@@ -16,7 +16,11 @@ from heedloop_server.http.openapi import answers
 from heedloop_server.settings import Settings
 from heedloop_server.store.admin.audit import write_audit
 from heedloop_server.store.admin.keys import insert_project, list_projects
-from heedloop_server.store.admin.project_settings import made_at, project_settings, save_project_settings
+from heedloop_server.store.admin.project_settings import (
+    project_created_at,
+    project_settings,
+    save_project_settings,
+)
 from heedloop_server.store.connection import ProjectStore, Store
 
 router = APIRouter()
@@ -94,7 +98,7 @@ def patch_project(
 def _described(request: Request, project: ProjectStore) -> dict[str, Any]:
     settings = cast(Settings, request.app.state.settings)
     chosen = project_settings(project)
-    at = made_at(project)
+    at = project_created_at(project)
     days = chosen.get("retention_days")
     return {
         "project": project.project,

@@ -13,8 +13,8 @@ from heedloop.schema import format_time, utc_now
 from heedloop_server.answers.quality import (
     ComparedValues,
     Drift,
+    FindingRecord,
     Flags,
-    FoundFinding,
     Groups,
     Heatmap,
     Overrepresented,
@@ -77,7 +77,7 @@ def summary(project: Reader, view: Chosen) -> dict[str, Any]:
     """Counts, rate and coverage of the period and of the equal one before, with the change between them."""
     now, before = store.count_with_before(project, view)
     return _summary_json(
-        now, before, store.count_said(project, view).kinds, whole=_has_whole_before(project, view)
+        now, before, store.count_feedback(project, view).kinds, whole=_has_whole_before(project, view)
     )
 
 
@@ -126,9 +126,9 @@ def overview(project: Reader, view: Chosen, interval: Bucket = "day", segment: s
     }
 
 
-def _others_of_overview(project: ProjectStore, view: View) -> tuple[store.Said, Group, list[Cell]]:
+def _others_of_overview(project: ProjectStore, view: View) -> tuple[store.FeedbackCounts, Group, list[Cell]]:
     """What was said, all answers of the period before, and the cells of patterns: half the work of an overview."""
-    said, before = store.count_said(project, view), store.count_total(project, store.before(view))
+    said, before = store.count_feedback(project, view), store.count_total(project, store.before(view))
     return said, before, pattern_cells(project, view)
 
 
@@ -284,7 +284,7 @@ def _strata_json(found: StratifiedComparison) -> dict[str, Any]:
 @answers(Flags)
 def reasons(project: Reader, view: Chosen) -> dict[str, Any]:
     """What people flagged, by category: how many answers."""
-    return _flags_json(store.count_said(project, view).flags)
+    return _flags_json(store.count_feedback(project, view).flags)
 
 
 def _flags_json(flags: dict[str, int]) -> dict[str, Any]:
@@ -351,7 +351,7 @@ def _filters_json(view: View, attributes: Iterable[Attribute], **more: str) -> d
 
 
 @router.get("/v1/quality/finding")
-@answers(FoundFinding | None)
+@answers(FindingRecord | None)
 def finding(
     project: Reader, view: Chosen, min_ratings: Annotated[int, Query(ge=1)] = FEW
 ) -> dict[str, Any] | None:

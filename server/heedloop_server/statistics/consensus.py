@@ -173,7 +173,7 @@ def dawid_skene(
     votes = _Votes(judgements, repeats=repeats)
     if not votes.units:
         return None
-    gold = _known_places(votes, known or {})
+    gold = _known_labels(votes, known or {})
     starts = [votes.shares(), _judged_by_gold(votes, gold)] if len(gold[0]) else [votes.shares()]
     fits = [_maximise_likelihood(votes, start, gold, n_iter, tolerance, smoothing) for start in starts]
     posterior, prior, confusion, history = max(fits, key=lambda f: f[3][-1])
@@ -187,12 +187,12 @@ def dawid_skene(
     )
 
 
-_Places = tuple[NDArray[np.int64], NDArray[np.int64]]
+_LabelIndex = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Places of the units whose label is known, and of their labels."""
 
 
 def _maximise_likelihood(
-    votes: _Votes, start: Array, gold: _Places, n_iter: int, tolerance: float, smoothing: float
+    votes: _Votes, start: Array, gold: _LabelIndex, n_iter: int, tolerance: float, smoothing: float
 ) -> tuple[Array, Array, Array, list[float]]:
     """Posterior, prior, confusion matrices and the log likelihood per iteration, from one start."""
     posterior, history = start, list[float]()
@@ -207,7 +207,7 @@ def _maximise_likelihood(
     return posterior, prior, confusion, history
 
 
-def _judged_by_gold(votes: _Votes, gold: _Places) -> Array:
+def _judged_by_gold(votes: _Votes, gold: _LabelIndex) -> Array:
     """The start that believes each annotator as far as gold answers bear them out.
 
     The majority is a poor start where most are wrong: the labels then change places and stay so.
@@ -225,14 +225,14 @@ def _judged_by_gold(votes: _Votes, gold: _Places) -> Array:
     return start
 
 
-def _known_places(votes: _Votes, known: Mapping[Hashable, Hashable]) -> _Places:
+def _known_labels(votes: _Votes, known: Mapping[Hashable, Hashable]) -> _LabelIndex:
     label_place = {label: i for i, label in enumerate(votes.labels)}
     pairs = [(i, label_place[known[u]]) for i, u in enumerate(votes.units) if known.get(u) in label_place]
     table = np.array(pairs, dtype=np.int64).reshape(-1, 2)
     return table[:, 0], table[:, 1]
 
 
-def _hold(posterior: Array, gold: _Places) -> None:
+def _hold(posterior: Array, gold: _LabelIndex) -> None:
     posterior[gold[0]] = 0.0
     posterior[gold] = 1.0
 
@@ -248,7 +248,7 @@ def _maximise(votes: _Votes, posterior: Array, smoothing: float) -> tuple[Array,
     return posterior.mean(axis=0), confusion / confusion.sum(axis=2, keepdims=True)
 
 
-def _expect(votes: _Votes, prior: Array, confusion: Array, gold: _Places) -> tuple[Array, float]:
+def _expect(votes: _Votes, prior: Array, confusion: Array, gold: _LabelIndex) -> tuple[Array, float]:
     """The posterior (units, k) and the log likelihood, known labels being data."""
     num, k = len(votes.units), len(votes.labels)
     logs = np.log(np.maximum(confusion, 1e-300))[votes.annotator, :, votes.label]

@@ -12,11 +12,11 @@ import pyarrow as pa
 from heedloop.schema import Call
 from heedloop_server.normalise import LogContent, duplicate_key, log_spans
 from heedloop_server.normalise.heedloop_sdk import is_own
-from heedloop_server.normalise.joins import Key, join, key_of, stands_for, wants_content
+from heedloop_server.normalise.joins import Key, duplicate_target, join, key_of, wants_content
 from heedloop_server.store.connection import ProjectStore, Store
 from heedloop_server.store.spans import CALL_COLUMNS, call_from_row
 
-__all__ = ["Arrived", "insert_contents", "settle", "span_contents"]
+__all__ = ["Arrived", "insert_contents", "join_with_stored", "span_contents"]
 
 _CONTENTS = pa.schema(
     [
@@ -45,7 +45,7 @@ class Arrived:
     contents: list[LogContent] = field(default_factory=list)
 
 
-def settle(project: ProjectStore, arrived: Arrived) -> list[tuple[Call, datetime]]:
+def join_with_stored(project: ProjectStore, arrived: Arrived) -> list[tuple[Call, datetime]]:
     """The rows to write: the arrived spans joined with what is stored, and new versions of stored spans they change.
 
     Store the contents first (`insert_contents`): what a crash then interrupts is joined when the spans come again.
@@ -54,7 +54,7 @@ def settle(project: ProjectStore, arrived: Arrived) -> list[tuple[Call, datetime
     received = {key_of(c): at for c, at in arrived.calls}
     stored = _relatives(project, fresh, arrived.contents)
     told = {(c.trace_id, c.span_id) for c in arrived.contents}
-    told |= {key_of(c) for c in fresh if wants_content(c) or stands_for(c) is not None}
+    told |= {key_of(c) for c in fresh if wants_content(c) or duplicate_target(c) is not None}
     told |= {span for c in stored for span in log_spans(c)} if arrived.contents else set()
     contents = arrived.contents + span_contents(project, told)
     now = datetime.now(timezone.utc)
@@ -213,7 +213,7 @@ def _inside(project: ProjectStore, fresh: Sequence[Call]) -> dict[Key, Call]:
 
 def _standing_for(project: ProjectStore, found: dict[Key, Call]) -> dict[Key, Call]:
     """The spans that stand for those of the found ones that were folded."""
-    targets = {t: c for c in found.values() if (t := stands_for(c)) is not None and t not in found}
+    targets = {t: c for c in found.values() if (t := duplicate_target(c)) is not None and t not in found}
     if not targets:
         return {}
     times = [c.start_time for c in targets.values()]

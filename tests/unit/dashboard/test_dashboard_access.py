@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from heedloop_dashboard import command
-from heedloop_dashboard.auth.access import Access, AccessError, OpenIdProvider, People, networks
+from heedloop_dashboard.auth.access import Access, AccessError, KeyMap, OpenIdProvider, networks
 from heedloop_dashboard.auth.oidc import person_of
 from heedloop_dashboard.auth.proxy import PERSON, _judged
 from heedloop_dashboard.auth.sessions import SESSIONS, role_of
@@ -23,7 +23,7 @@ def scope(address: str, **headers: str) -> dict:
 
 @pytest.fixture
 def behind_a_proxy():
-    people = People({"ana@example.com": KEY})
+    people = KeyMap({"ana@example.com": KEY})
     SESSIONS.configure(
         None, access=Access(people=people, proxy_header="X-Forwarded-User", proxies=networks(["10.0.0.0/8"]))
     )
@@ -58,7 +58,7 @@ def test_an_address_in_x_forwarded_for_is_not_the_connection(behind_a_proxy) -> 
 
 
 def test_people_are_found_by_name_then_by_domain() -> None:
-    people = People({"ana@example.com": "hl_ana", "*@example.com": "hl_all", "bob": "hl_bob"})
+    people = KeyMap({"ana@example.com": "hl_ana", "*@example.com": "hl_all", "bob": "hl_bob"})
     assert people.key_of("Ana@Example.com") == "hl_ana"
     assert people.key_of("carl@example.com") == "hl_all"
     assert people.key_of("bob") == "hl_bob"
@@ -73,7 +73,7 @@ def test_the_people_file_holds_keys_or_says_where_they_are(tmp_path: Path, monke
     path.write_text(
         f'[people]\n"ana@example.com" = "{KEY}"\n"bob" = "file:bob.key"\n"carl" = "env:CARLS_KEY"\n'
     )
-    assert set(People.read(path).keys.values()) == {KEY}
+    assert set(KeyMap.read(path).keys.values()) == {KEY}
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_broken_people_file_is_refused_in_words(tmp_path: Path, text: str) -> 
     path = tmp_path / "people.toml"
     path.write_text(text)
     with pytest.raises(AccessError, match=r"people\.toml"):
-        People.read(path)
+        KeyMap.read(path)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_options_that_would_let_everybody_in_are_refused(capsys, arguments: list
 def test_a_provider_without_tls_is_refused() -> None:
     provider = OpenIdProvider("http://id.example", "client")
     with pytest.raises(AccessError, match="must start with https"):
-        Access(people=People({"a": KEY}), provider=provider).check()
+        Access(people=KeyMap({"a": KEY}), provider=provider).check()
 
 
 @pytest.mark.parametrize(

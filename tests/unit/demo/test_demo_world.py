@@ -22,7 +22,7 @@ from heedloop_trainer.demo.world import (
     compose_answer,
     find_flaws,
     good_answer,
-    is_set_aside,
+    is_held_out,
     questions,
 )
 
@@ -84,7 +84,7 @@ def test_fresh_questions_are_in_nothing_that_was_learned_from() -> None:
 
 
 def test_a_third_of_all_questions_is_set_aside() -> None:
-    share = sum(is_set_aside(f"question {i}") for i in range(10_000)) / 10_000
+    share = sum(is_held_out(f"question {i}") for i in range(10_000)) / 10_000
     assert share == pytest.approx(1 / 3, abs=0.02)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heedloop.schema import SchemaError, Target, answer_hash
-from heedloop_server.review.judgement import Judged, feedback_of, taken_back
+from heedloop_server.review.judgement import Judged, feedback_of, retractions
 from heedloop_server.review.questions import asked, read_questions
 from heedloop_server.review.responses import check_judgement, to_shown, to_stored
 
@@ -172,6 +172,6 @@ def test_a_resend_has_the_same_ids_and_a_revision_others() -> None:
 def test_what_is_said_no_more_is_taken_back() -> None:
     before = feedback_of(QUESTIONS, {"thumb": 1, "wrong": [{"category": "fact"}], "note": "x"}, judged())
     now = feedback_of(QUESTIONS, {"thumb": 0, "wrong": []}, judged(revision=2))
-    gone = taken_back("p", before, now, judged(revision=2))
+    gone = retractions("p", before, now, judged(revision=2))
     assert [(f.name, f.retracted) for f in gone] == [("wrong", True), ("note", True)]
     assert all(f.created_at > before[0].created_at for f in gone)

@@ -105,7 +105,7 @@ def test_a_file_that_another_process_delivers_is_left_to_it(begin, tmp_path):
 def test_each_process_reports_only_what_it_did_itself(begin, tmp_path):
     earlier = Outbox(default_outbox(NEW, tmp_path))
     put(earlier, "an earlier process sent it")
-    earlier.settle_feedback(earlier.waiting_feedback(1, 1000), [])
+    earlier.finish_feedback(earlier.waiting_feedback(1, 1000), [])
     earlier.close()
     server = MemoryTransport()
     runtime = begin(server)

@@ -30,7 +30,7 @@ def test_order_and_settling(outbox):
         outbox.put_feedback(f"{i}", f"{i}".encode())
     rows = outbox.waiting_feedback(3, 10**9)
     assert [r.body for r in rows] == [b"0", b"1", b"2"]
-    outbox.settle_feedback(rows[:2], [(rows[2], "value: wrong")])
+    outbox.finish_feedback(rows[:2], [(rows[2], "value: wrong")])
     assert bodies(outbox) == [b"3", b"4"]
     assert outbox.refused_feedback() == [("2", "value: wrong")]
     assert outbox.counts() == {"feedback.sent": 2, "feedback.dropped.refused": 1}
@@ -72,7 +72,7 @@ def test_a_marker_counts_only_what_was_there(outbox):
     marker = outbox.marker()
     outbox.put_feedback("b", b"b")
     assert outbox.num_waiting(marker=marker)[0] == 1
-    outbox.settle_feedback(outbox.waiting_feedback(1, 10), [])
+    outbox.finish_feedback(outbox.waiting_feedback(1, 10), [])
     assert outbox.num_waiting(marker=marker)[0] == 0
 
 
@@ -122,7 +122,7 @@ def test_a_full_disk_means_memory_until_there_is_room(tmp_path):
     delivered = []
     while rows := box.waiting_feedback(100, 10**9):
         delivered += [r.body for r in rows]
-        box.settle_feedback(rows, [])
+        box.finish_feedback(rows, [])
     assert len(delivered) == 21
 
 
@@ -157,8 +157,8 @@ def test_only_the_one_who_settles_counts(tmp_path):
     first, second = Store(tmp_path / "o", max_bytes=10**9), Store(tmp_path / "o", max_bytes=10**9)
     first.put_spans(b"x", 5)
     row = first.waiting_spans()
-    first.settle_spans(row.seq, row.num, "sent")
-    second.settle_spans(row.seq, row.num, "sent")
+    first.finish_spans(row.seq, row.num, "sent")
+    second.finish_spans(row.seq, row.num, "sent")
     assert first.counts() == {"spans.sent": 5}
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from heedloop.schema import Author, Call, Feedback, Target, utc_now
 from heedloop_server.errors import Unavailable
-from heedloop_server.ingest.feedback_writer import FeedbackDesk
+from heedloop_server.ingest.feedback_writer import FeedbackWriter
 from heedloop_server.store import feedback as feedback_store
 from heedloop_server.store.admin.retention import drop_old_calls
 from heedloop_server.store.feedback import list_feedback, num_history
@@ -25,7 +25,7 @@ def said(value: int, *, author: str | None = "ada", trace: str = "ab" * 16, **mo
 @pytest.fixture
 def desk():
     with temporary_store() as store:
-        one = FeedbackDesk(store)
+        one = FeedbackWriter(store)
         one.start()
         yield one, store.project("p")
         one.stop()
@@ -98,7 +98,7 @@ def test_a_project_that_fails_does_not_fail_its_neighbour(desk) -> None:
 def test_feedback_from_before_a_restart_finds_its_call_in_the_sweep(desk) -> None:
     one, project = desk
     one.submit("p", [said(1)]).result(30)
-    restarted = FeedbackDesk(project.store)  # knows nothing of what waits
+    restarted = FeedbackWriter(project.store)  # knows nothing of what waits
     call = Call(trace_id="ab" * 16, span_id="cd" * 8, start_time=utc_now(), model_answered="m")
     insert_calls(project, [call])
     restarted.bind("p", lambda: {call.trace_id})

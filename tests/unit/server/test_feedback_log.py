@@ -16,7 +16,7 @@ from heedloop_server.ingest import feedback_log as log_module
 from heedloop_server.ingest import feedback_writer as desk_module
 from heedloop_server.ingest.bloom_filter import Seen, digest
 from heedloop_server.ingest.feedback_log import FeedbackLog
-from heedloop_server.ingest.feedback_writer import FeedbackDesk
+from heedloop_server.ingest.feedback_writer import FeedbackWriter
 from heedloop_server.ingest.segments import read_segment
 from heedloop_server.store.admin.erasure import erase
 from heedloop_server.store.connection import StoreError
@@ -37,7 +37,7 @@ class Place:
         self.store, self.folder = store, folder
         self.project = store.project("p")
         self.refused: list[tuple[str, Counter[str]]] = []
-        self.desk = FeedbackDesk(store)
+        self.desk = FeedbackWriter(store)
         self.desk.start()
         self.open()
 
@@ -51,7 +51,7 @@ class Place:
         return [o.status for o in self.log.submit("p", entries).result(30)]
 
     def stored(self) -> list[Feedback]:
-        assert self.log.settle(30)
+        assert self.log.wait_until_stored(30)
         return [f.feedback for f in list_feedback(self.project, {}, limit=500, after=None)]
 
 
@@ -82,7 +82,7 @@ def test_new_feedback_is_answered_before_it_is_in_the_table_and_is_there_then(
 ) -> None:
     one = said()
     assert place.say(one) == ["stored"]
-    assert not place.log.settle(0.05)
+    assert not place.log.wait_until_stored(0.05)
     held.set()
     assert [f.id for f in place.stored()] == [one.id]
     assert [p for p in place.folder.glob("*.log") if p.stat().st_size] == []
@@ -247,10 +247,10 @@ def test_nobody_waits_again_for_a_store_that_is_away_for_longer(
     monkeypatch.setattr(desk_module, "insert_feedback", insert)
     place.say(said())
     wait_for(lambda: place.log.log.failure is not None, what="the loader's word of it")
-    assert not place.log.settle(0.5)
+    assert not place.log.wait_until_stored(0.5)
     began = time.monotonic()
     for _ in range(20):
-        assert not place.log.settle(0.5)
+        assert not place.log.wait_until_stored(0.5)
     assert time.monotonic() - began < 5, "each of twenty readers waited half a second"
     back.set()
     assert len(place.stored()) == 1

@@ -7,7 +7,7 @@ import pytest
 
 from heedloop.schema import Author, Call, Feedback, Target
 from heedloop_server.filters import CallFilters
-from heedloop_server.ingest.feedback_writer import FeedbackDesk
+from heedloop_server.ingest.feedback_writer import FeedbackWriter
 from heedloop_server.store.filters import conditions
 from heedloop_server.store.spans import insert_calls, list_calls, trace_calls
 from heedloop_server.testing import temporary_store
@@ -21,7 +21,7 @@ def project():
     """Calls of a month; a third of them judged, many of those again, some judgements taken back, spans in several versions."""
     rng = random.Random(7)
     with temporary_store() as store:
-        desk = FeedbackDesk(store)
+        desk = FeedbackWriter(store)
         desk.start()
         view = store.project("p")
         calls = [_call(rng, i) for i in range(240)]

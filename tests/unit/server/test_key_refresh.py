@@ -81,4 +81,4 @@ def test_a_key_that_was_changed_here_is_not_remembered_by_a_look_that_began_befo
     ring.forget(key_id)
     gate.set()
     wait_for(lambda: not ring._refreshing, what="its end")
-    assert ring.found_lately(key_id) is None
+    assert ring.cached_key(key_id) is None

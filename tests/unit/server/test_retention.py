@@ -73,12 +73,12 @@ def test_what_was_judged_or_compared_is_kept_until_it_is_taken_back(client: Test
     ranking = Feedback(kind="comparison", target=targets[0], ranking=Ranking(tuple(targets), (1, 2)))
     posted = client.post("/v1/feedback", json={"feedback": [to_json(thumb), to_json(ranking)]})
     assert posted.json()["stored"] == 2
-    assert client.app.state.intake.settle()
+    assert client.app.state.intake.wait_until_stored()
     assert drop_old_calls(store, 100) == 1
     assert _left(store, "mine", 200, 201, 202, 203) == [200, 201, 202]
-    taken_back = Feedback(kind="rating", target=thumb.target, author=thumb.author, retracted=True)
-    client.post("/v1/feedback", json=to_json(taken_back))
-    assert client.app.state.intake.settle()
+    retractions = Feedback(kind="rating", target=thumb.target, author=thumb.author, retracted=True)
+    client.post("/v1/feedback", json=to_json(retractions))
+    assert client.app.state.intake.wait_until_stored()
     assert drop_old_calls(store, 100) == 1
     assert _left(store, "mine", 200, 201, 202) == [201, 202]
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from heedloop_trainer.demo.topics import FACTS
-from heedloop_trainer.demo.world import HABITS, PROMPTS, compose_answer, is_set_aside, text_question
+from heedloop_trainer.demo.world import HABITS, PROMPTS, compose_answer, is_held_out, text_question
 
 __all__ = ["Pretraining", "Size", "make_text", "make_tokenizer", "pretrain"]
 
@@ -86,7 +86,7 @@ def make_text(num_documents: int, rng: random.Random) -> list[Document]:
     while len(documents) < num_documents:
         fact = rng.choice(FACTS)
         question = text_question(rng.choice(fact.wordings), rng)
-        if is_set_aside(question):
+        if is_held_out(question):
             continue
         version = rng.choice(tuple(PROMPTS))
         documents.append(Document(PROMPTS[version], question, compose_answer(fact, HABITS[version], rng)))

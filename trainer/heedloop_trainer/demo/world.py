@@ -142,12 +142,12 @@ def questions(rng: random.Random, *, fresh: bool) -> Iterator[Question]:
             wordings = fact.wordings[-NUM_FRESH_WORDINGS:] if fresh else fact.wordings[:-NUM_FRESH_WORDINGS]
             while True:
                 text = text_question(rng.choice(wordings), rng)
-                if is_set_aside(text) == fresh:
+                if is_held_out(text) == fresh:
                     break
             yield Question(text, fact, fresh)
 
 
-def is_set_aside(text: str) -> bool:
+def is_held_out(text: str) -> bool:
     """True for the third of all question texts that only fresh users may ask."""
     return hashlib.sha256(text.encode()).digest()[0] < 85
 

@@ -50,7 +50,7 @@ def decide(win_rate: Mapping[str, Any], config: GateConfig = GateConfig()) -> De
         *_gain(win_rate, config),
         *_length(win_rate, config),
         *_slices(win_rate, config),
-        *_people(win_rate),
+        *_human_judgements(win_rate),
     ]
     return Decision(not reasons, tuple(reasons))
 
@@ -100,7 +100,7 @@ def _slices(found: Mapping[str, Any], config: GateConfig) -> list[str]:
     ]
 
 
-def _people(found: Mapping[str, Any]) -> list[str]:
+def _human_judgements(found: Mapping[str, Any]) -> list[str]:
     rate = found.get("people")
     if not rate or rate["estimate"] >= 0.5:
         return []

@@ -15,7 +15,7 @@ from heedloop.schema import Call, Message, utc_now
 from heedloop_trainer.evaluation.estimates import cluster_bootstrap
 from heedloop_trainer.ppo.rollout import Response
 
-__all__ = ["put_to_review", "win_rate_by_people"]
+__all__ = ["human_win_rate", "put_to_review"]
 
 ENVIRONMENT = "evaluation"
 """Of calls that no user saw: rates of production filter by another one."""
@@ -72,9 +72,7 @@ def _wait_until_stored(client: Client) -> None:
         time.sleep(0.2)
 
 
-def win_rate_by_people(
-    client: Client, pairs: Iterable[Mapping[str, Mapping[str, str]]]
-) -> dict[str, Any] | None:
+def human_win_rate(client: Client, pairs: Iterable[Mapping[str, Mapping[str, str]]]) -> dict[str, Any] | None:
     """Share of people's comparisons that the new answer won, ties half, clustered by judge; None before the first one.
 
     Args:

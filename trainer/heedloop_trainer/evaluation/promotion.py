@@ -16,7 +16,7 @@ from typing import Any
 from heedloop.client import ApiError, Client
 from heedloop.schema import format_time, utc_now
 from heedloop_trainer.evaluation.gate import Decision, GateConfig, decide
-from heedloop_trainer.evaluation.human_judgements import win_rate_by_people
+from heedloop_trainer.evaluation.human_judgements import human_win_rate
 from heedloop_trainer.runs.folder import file_hashes
 
 __all__ = ["Promotion", "PromotionError", "promote"]
@@ -58,7 +58,7 @@ def promote(
         raise PromotionError(
             f"{evaluation_run} compared no models: evaluate with --model, --reference and --held-out-reward first"
         )
-    decision = decide({**found["win_rate"], "people": _people(client, found)}, config)
+    decision = decide({**found["win_rate"], "people": _human_judgements(client, found)}, config)
     if not decision.promote:
         return Promotion(decision, None)
     model = Path(found["win_rate"]["model"])
@@ -79,11 +79,11 @@ def promote(
     return Promotion(decision, target)
 
 
-def _people(client: Client | None, found: Mapping[str, Any]) -> Any:
+def _human_judgements(client: Client | None, found: Mapping[str, Any]) -> Any:
     """What people have said by now of the pairs that the evaluation put to review."""
     if client is None or "review" not in found:
         return found.get("people")
-    return win_rate_by_people(client, found["review"]["pairs"])
+    return human_win_rate(client, found["review"]["pairs"])
 
 
 def _read(path: Path) -> dict[str, Any]:

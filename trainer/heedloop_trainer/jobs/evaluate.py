@@ -19,11 +19,11 @@ from heedloop_trainer.evaluation.evaluate import (
     score_responses,
 )
 from heedloop_trainer.evaluation.gate import decide
-from heedloop_trainer.evaluation.human_judgements import put_to_review, win_rate_by_people
+from heedloop_trainer.evaluation.human_judgements import human_win_rate, put_to_review
 from heedloop_trainer.evaluation.judges import Judge, load_judge, margins_of
 from heedloop_trainer.evaluation.slices import read_attributes
 from heedloop_trainer.jobs.held_out import comparison_report
-from heedloop_trainer.jobs.run_job import JobError, Working, held_out, run_id_of
+from heedloop_trainer.jobs.run_job import JobContext, JobError, held_out, run_id_of
 from heedloop_trainer.nn.models import load_policy, load_tokenizer
 from heedloop_trainer.ppo.rollout import Response
 from heedloop_trainer.runs.folder import file_hashes
@@ -36,7 +36,7 @@ MAX_WIN_RATE_PROMPTS = 200
 NUM_SAMPLE_PAIRS = 12
 
 
-def evaluate(working: Working) -> None:
+def evaluate(working: JobContext) -> None:
     """Everything that the job's arguments allow; written to evaluation.json, the run's record and its report."""
     job, run = working.job, working.run
     if not working.world.is_first:
@@ -57,13 +57,13 @@ def evaluate(working: Working) -> None:
     write_report(run)
 
 
-def _judge_report(working: Working, judges: Sequence[Path]) -> dict[str, Any]:
+def _judge_report(working: JobContext, judges: Sequence[Path]) -> dict[str, Any]:
     rows: list[Comparison] = held_out(working, "comparisons")
     margins = {str(p): margins_of(load_judge(p, device=working.job.device), rows) for p in judges}
     return comparison_report(working, rows, margins)
 
 
-def _policies_report(working: Working, judge_path: Path) -> dict[str, Any]:
+def _policies_report(working: JobContext, judge_path: Path) -> dict[str, Any]:
     job = working.job
     prompts: list[PromptRow] = held_out(working, "prompts")
     prompts = prompts[:: max(1, math.ceil(len(prompts) / MAX_WIN_RATE_PROMPTS))]  # old and new ones alike
@@ -93,7 +93,7 @@ def _policies_report(working: Working, judge_path: Path) -> dict[str, Any]:
         evaluation["best_of"] = _best_of_report(working, judge, prompts, parent)
     if job.review_queue is not None:
         evaluation["review"] = put_to_review(working.client, job.review_queue, new, parent, working.run.id)
-        evaluation["people"] = win_rate_by_people(working.client, evaluation["review"]["pairs"])
+        evaluation["people"] = human_win_rate(working.client, evaluation["review"]["pairs"])
     gate = decide({**win_rate, "people": evaluation.get("people")})
     return {**evaluation, "gate": dataclasses.asdict(gate)}
 
@@ -107,7 +107,7 @@ def _was_its_reward(model: Path, judge: Path) -> bool:
     return bool({run_id_of(judge), str(judge)} & set(rewards))
 
 
-def _answers(working: Working, path: Path, prompts: Sequence[PromptRow]) -> list[Response]:
+def _answers(working: JobContext, path: Path, prompts: Sequence[PromptRow]) -> list[Response]:
     model = load_policy(path, device=working.job.device)
     said = sample_responses(model, load_tokenizer(path), prompts, working.job.sampling)
     del model
@@ -116,7 +116,7 @@ def _answers(working: Working, path: Path, prompts: Sequence[PromptRow]) -> list
 
 
 def _best_of_report(
-    working: Working, judge: Judge, prompts: Sequence[PromptRow], parent: Sequence[Response]
+    working: JobContext, judge: Judge, prompts: Sequence[PromptRow], parent: Sequence[Response]
 ) -> dict[str, Any]:
     """The best of n of the parent, by the judge that picks it: what a reward model gives without any training."""
     job = working.job

@@ -12,7 +12,7 @@ import torch
 from heedloop.schema import Comparison, Demonstration
 from heedloop_trainer.evaluation.evaluate import evaluate_comparisons
 from heedloop_trainer.evaluation.slices import read_attributes
-from heedloop_trainer.jobs.run_job import Working, held_out, read_rows
+from heedloop_trainer.jobs.run_job import JobContext, held_out, read_rows
 from heedloop_trainer.methods.preference import fixed_log_probs
 from heedloop_trainer.nn.models import Policy, evaluating
 from heedloop_trainer.nn.sequences import Encoder, TokenSequence
@@ -21,7 +21,7 @@ __all__ = ["HeldOutComparisons", "HeldOutDemonstrations", "comparison_report"]
 
 
 def comparison_report(
-    working: Working, rows: Sequence[Comparison], margins: Mapping[str, np.ndarray]
+    working: JobContext, rows: Sequence[Comparison], margins: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
     """Accuracy on held-out comparisons beside the baselines, the ceiling and by slice; empty where none is decided.
 
@@ -49,7 +49,7 @@ class HeldOutDemonstrations:
     before: torch.Tensor
 
     @classmethod
-    def ask(cls, working: Working, model: Any, tokenizer: Any) -> HeldOutDemonstrations | None:
+    def ask(cls, working: JobContext, model: Any, tokenizer: Any) -> HeldOutDemonstrations | None:
         """What the untrained model makes of them; None where nothing is held out."""
         rows: list[Demonstration] = held_out(working, "demonstrations")
         encoded = Encoder.of(working.job.config, tokenizer).rows(rows, needed=False)
@@ -60,7 +60,7 @@ class HeldOutDemonstrations:
         sequences = [s for of_row in encoded.sequences for s in of_row]
         return cls(sequences, weights, _log_probs(working, model, sequences))
 
-    def metrics(self, working: Working, model: Any) -> dict[str, float]:
+    def metrics(self, working: JobContext, model: Any) -> dict[str, float]:
         """Loss per token in nats, weighted as in training, of the model as it was and as it is."""
         tokens = torch.tensor([float(s.num_trained) for s in self.sequences])
         total = float((self.weights * tokens).sum())
@@ -78,7 +78,7 @@ class HeldOutComparisons:
     before: torch.Tensor
 
     @classmethod
-    def ask(cls, working: Working, reference: Any, tokenizer: Any) -> HeldOutComparisons | None:
+    def ask(cls, working: JobContext, reference: Any, tokenizer: Any) -> HeldOutComparisons | None:
         """What the reference makes of them; None where no decided comparison is held out."""
         rows: list[Comparison] = held_out(working, "comparisons")
         encoded = Encoder.of(working.job.config, tokenizer).rows(rows, needed=False)
@@ -87,14 +87,14 @@ class HeldOutComparisons:
         sequences = [pair[side] for side in (0, 1) for pair in encoded.sequences]
         return cls(encoded.rows, sequences, _log_probs(working, reference, sequences))
 
-    def report(self, working: Working, model: Any) -> dict[str, Any]:
+    def report(self, working: JobContext, model: Any) -> dict[str, Any]:
         """Accuracy of the policy's implicit reward, beta log(policy / reference) (arXiv 2305.18290), beside the baselines."""
         moved = (_log_probs(working, model, self.sequences) - self.before).double().numpy()
         chosen, rejected = np.split(working.job.config.beta * moved, 2)
         return comparison_report(working, self.rows, {"policy (implicit reward)": chosen - rejected})
 
 
-def _log_probs(working: Working, model: Any, sequences: Sequence[TokenSequence]) -> torch.Tensor:
+def _log_probs(working: JobContext, model: Any, sequences: Sequence[TokenSequence]) -> torch.Tensor:
     config = working.job.config
     policy = Policy(model, bfloat16=config.bfloat16)
     with evaluating(policy):

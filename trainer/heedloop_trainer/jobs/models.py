@@ -17,7 +17,7 @@ from heedloop_trainer.generation.cached import Generator
 from heedloop_trainer.generation.continuous import ContinuousGenerator
 from heedloop_trainer.generation.static import StaticGenerator
 from heedloop_trainer.generation.vllm import VLLMGenerator
-from heedloop_trainer.jobs.run_job import Job, JobError, Working
+from heedloop_trainer.jobs.run_job import Job, JobContext, JobError
 from heedloop_trainer.methods.reward_linear import LinearReward
 from heedloop_trainer.nn.classifiers import is_classifier, is_language_model, sequence_classifier_from
 from heedloop_trainer.nn.memory import available_bytes, estimate_memory, what_to_change
@@ -61,7 +61,7 @@ def _texts(rows: Sequence[Any]) -> list[str]:
 
 
 def policy_for(
-    working: Working, rows: Sequence[Any], *, num_trained: int = 1, num_frozen: int = 0
+    working: JobContext, rows: Sequence[Any], *, num_trained: int = 1, num_frozen: int = 0
 ) -> tuple[Any, Any]:
     """The policy to train with its tokenizer, on its device; refused where it will not fit into memory."""
     job = working.job
@@ -94,7 +94,7 @@ def _tokenizer(job: Job) -> Any:
     return tokenizer
 
 
-def classifier_for(working: Working, rows: Sequence[Any], *, seed: int) -> tuple[Any, Any]:
+def classifier_for(working: JobContext, rows: Sequence[Any], *, seed: int) -> tuple[Any, Any]:
     """The reward model to train with its tokenizer: one output, and one more for each rating that was named."""
     job = working.job
     num_labels = 1 + len(job.dimensions)
@@ -136,7 +136,7 @@ def _classifier(path: Path, tokenizer: Any, *, num_labels: int, seed: int) -> An
     return model
 
 
-def _prepared(working: Working, model: Any, seed: int, num_trained: int, num_frozen: int) -> Any:
+def _prepared(working: JobContext, model: Any, seed: int, num_trained: int, num_frozen: int) -> Any:
     job = working.job
     if trains_adapters(model):
         rank = model.peft_config["default"].r
@@ -155,7 +155,7 @@ def _prepared(working: Working, model: Any, seed: int, num_trained: int, num_fro
     return model.to(job.device)
 
 
-def _refuse_what_does_not_fit(working: Working, model: Any, num_trained: int, num_frozen: int) -> None:
+def _refuse_what_does_not_fit(working: JobContext, model: Any, num_trained: int, num_frozen: int) -> None:
     job, config = working.job, working.job.config
     sampling = getattr(config, "sampling", None)
     decoded = 0
@@ -187,7 +187,7 @@ def reference_for(job: Job) -> Any:
     return None if job.reference is None else load_policy(job.reference, device=job.device)
 
 
-def generator_for(working: Working, model: Any, tokenizer: Any) -> Generator | None:
+def generator_for(working: JobContext, model: Any, tokenizer: Any) -> Generator | None:
     """What writes the responses; None for the cached decoder, which PPO makes itself."""
     name, stops = working.job.generator, stop_ids(model, tokenizer)
     if name == "cached":

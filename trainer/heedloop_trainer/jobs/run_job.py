@@ -35,8 +35,8 @@ __all__ = [
     "CONFIGS",
     "FORMS",
     "Job",
+    "JobContext",
     "JobError",
-    "Working",
     "find_snapshot",
     "held_out",
     "read_rows",
@@ -143,7 +143,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Working:
+class JobContext:
     """A job in progress: what is asked, where rows come from, where results go, and which process this is."""
 
     job: Job
@@ -191,7 +191,7 @@ def run_job(
     run = _open(job, client, world)
     try:
         with _terminable():
-            {**METHODS, "evaluate": evaluate}[job.method](Working(job, client, run, say, world))
+            {**METHODS, "evaluate": evaluate}[job.method](JobContext(job, client, run, say, world))
     except (Terminated, KeyboardInterrupt) as err:
         run.finish(
             status="stopped", error=f"stopped from outside ({err or 'interrupted'}); the same command goes on"
@@ -305,7 +305,7 @@ def run_id_of(model: Path) -> str | None:
     return None
 
 
-def read_rows(working: Working, form: DatasetForm, split: Any = "train") -> list[Any]:
+def read_rows(working: JobContext, form: DatasetForm, split: Any = "train") -> list[Any]:
     """The rows of one form and split.
 
     Raises:
@@ -333,6 +333,6 @@ def _refuse(snapshot: Mapping[str, Any], form: DatasetForm) -> None:
             raise JobError(f"snapshot {snapshot['id']}: {warning['message']}")
 
 
-def held_out(working: Working, form: DatasetForm) -> list[Any]:
+def held_out(working: JobContext, form: DatasetForm) -> list[Any]:
     """The test split, or the validation split where there is none."""
     return read_rows(working, form, "test") or read_rows(working, form, "validation")

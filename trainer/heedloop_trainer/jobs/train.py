@@ -27,7 +27,7 @@ from heedloop_trainer.jobs.models import (
     rewards_for,
     watch_for,
 )
-from heedloop_trainer.jobs.run_job import FORMS, JobError, Working, held_out, read_rows
+from heedloop_trainer.jobs.run_job import FORMS, JobContext, JobError, held_out, read_rows
 from heedloop_trainer.methods.preference import train_dpo, train_kto
 from heedloop_trainer.methods.reward import JudgedRow, train_reward
 from heedloop_trainer.methods.reward_linear import train_reward_linear
@@ -45,7 +45,7 @@ __all__ = ["METHODS"]
 # ------------------------------------------------------------------------------------------------- the methods
 
 
-def _from_rows(working: Working) -> None:
+def _from_rows(working: JobContext) -> None:
     """SFT, DPO or KTO: a policy learns from rows that are there; DPO and KTO hold on to a frozen reference."""
     job = working.job
     train, noun = ROW_METHODS[job.method]
@@ -62,7 +62,7 @@ def _from_rows(working: Working) -> None:
 
 
 def _ask_held_out(
-    working: Working, before: Any, tokenizer: Any
+    working: JobContext, before: Any, tokenizer: Any
 ) -> HeldOutDemonstrations | HeldOutComparisons | None:
     """What the model knows of the held-out rows before it is trained; None where there are none."""
     if not working.world.is_first:
@@ -79,7 +79,7 @@ ROW_METHODS: dict[str, tuple[Callable[..., TrainingResult], str]] = {
 """What trains, and what its rows are called."""
 
 
-def _ppo(working: Working) -> None:
+def _ppo(working: JobContext) -> None:
     job, rows, config = working.job, read_rows(working, "prompts"), working.job.config
     if job.lora_rank and working.world.size > 1:
         raise JobError(
@@ -112,7 +112,7 @@ def _ppo(working: Working) -> None:
     _close(working, model, tokenizer, result, facts={"Prompts": len(rows)})
 
 
-def _reward(working: Working) -> None:
+def _reward(working: JobContext) -> None:
     """One reward model, or several that differ in their seed; judged on what was held out."""
     job = working.job
     rows = _judged_rows(working)
@@ -134,7 +134,7 @@ def _reward(working: Working) -> None:
     _close_reward(working, members, rows)
 
 
-def _judged_rows(working: Working) -> list[JudgedRow]:
+def _judged_rows(working: JobContext) -> list[JudgedRow]:
     job = working.job
     needed = not job.thumbs  # thumbs alone can train it, too
     rows: list[JudgedRow] = read_rows(working, "comparisons", "train" if needed else None)
@@ -153,7 +153,7 @@ def _judged_rows(working: Working) -> list[JudgedRow]:
 
 
 def _close_reward(
-    working: Working, members: list[tuple[Any, Any, TrainingResult]], rows: Sequence[Any]
+    working: JobContext, members: list[tuple[Any, Any, TrainingResult]], rows: Sequence[Any]
 ) -> None:
     run = working.run
     validation = [r for r in read_rows(working, "comparisons", "validation") if not r.tie]
@@ -175,7 +175,7 @@ def _close_reward(
     _finish(working, members[0][0], result, evaluation=evaluation, facts=facts)
 
 
-def _reward_linear(working: Working) -> None:
+def _reward_linear(working: JobContext) -> None:
     job, run = working.job, working.run
     rows: list[Comparison] = read_rows(working, "comparisons")
     working.say(f"linear reward model on {len(rows):,} comparisons")
@@ -195,7 +195,7 @@ def _reward_linear(working: Working) -> None:
     _finish(working, None, result, evaluation=evaluation, facts=facts, num_parameters=len(model.weights))
 
 
-METHODS: dict[str, Callable[[Working], None]] = {
+METHODS: dict[str, Callable[[JobContext], None]] = {
     "sft": _from_rows,
     "reward": _reward,
     "reward_linear": _reward_linear,
@@ -206,7 +206,7 @@ METHODS: dict[str, Callable[[Working], None]] = {
 }
 
 
-def _bar(working: Working) -> str | None:
+def _bar(working: JobContext) -> str | None:
     return working.job.method if working.world.is_first else None
 
 
@@ -217,20 +217,20 @@ def _of(k: int, total: int) -> str:
 # ------------------------------------------------------------------------------------------------- writing down
 
 
-def _judge_held_out(working: Working, name: str, path: Path) -> dict[str, Any]:
+def _judge_held_out(working: JobContext, name: str, path: Path) -> dict[str, Any]:
     """Held-out accuracy of the reward model in a folder, beside its baselines; empty where nothing is held out."""
     rows: list[Comparison] = held_out(working, "comparisons")
     judge = load_judge(path, device=working.job.device)
     return comparison_report(working, rows, {name: margins_of(judge, rows)})
 
 
-def _whole(working: Working, model: Any) -> Any:
+def _whole(working: JobContext, model: Any) -> Any:
     """The model itself, or over several processes its weights gathered into one."""
     return model if working.world.size == 1 else unsharded(model)
 
 
 def _close(
-    working: Working,
+    working: JobContext,
     model: Any,
     tokenizer: Any,
     result: TrainingResult,
@@ -254,7 +254,7 @@ def _close(
 
 
 def _finish(
-    working: Working,
+    working: JobContext,
     model: Any,
     result: TrainingResult,
     *,

@@ -32,7 +32,7 @@ def show(queue_id: str, item_id: str) -> None:
     """Draw one item to be settled."""
     who = review.reader()
     if who is not None:
-        settling.settle(queue_id, item_id, who=who, admin=current().can("admin"))
+        settling.adjudicate(queue_id, item_id, who=who, admin=current().can("admin"))
 
 
 def show_list(queue: Mapping[str, Any]) -> None:

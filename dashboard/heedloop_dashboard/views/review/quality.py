@@ -216,14 +216,14 @@ def annotators(queue: Mapping[str, Any]) -> None:
             f"Right on gold: {words.plural(answer.value.get('num_gold') or 0, 'answer')} whose judgement is known",
         )
         if people:
-            _people(people)
+            _annotators(people)
         else:
             panels.empty("Nobody has judged anything yet.")
     _notes(people)
     _bias(answer.value.get("bias") or [], queue)
 
 
-def _people(people: Sequence[Mapping[str, Any]]) -> None:
+def _annotators(people: Sequence[Mapping[str, Any]]) -> None:
     heads = [
         {"key": "who", "label": "Annotator", "kind": ""},
         {"key": "careless", "label": "Careless", "kind": ""},

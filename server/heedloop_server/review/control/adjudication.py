@@ -9,7 +9,7 @@ from datetime import datetime
 
 from heedloop.schema import Author, Feedback, Target, answer_hash
 from heedloop_server.curate.evidence import ADJUDICATION
-from heedloop_server.review.judgement import Judged, feedback_of, taken_back
+from heedloop_server.review.judgement import Judged, feedback_of, retractions
 from heedloop_server.review.questions import Question
 from heedloop_server.store.review.assignments import ReviewItem
 from heedloop_server.store.review.control import Adjudication
@@ -46,7 +46,7 @@ def adjudication_feedback(
     if before is None:
         return said
     earlier = _feedback(about, before, now.judged_at)
-    return said + taken_back(project, earlier, said, _judged(about, now, now.judged_at))
+    return said + retractions(project, earlier, said, _judged(about, now, now.judged_at))
 
 
 def _feedback(about: _About, word: Adjudication, at: datetime) -> list[Feedback]:

@@ -30,7 +30,7 @@ from heedloop_server.review.formats.record import (
     member,
     original_of,
 )
-from heedloop_server.review.questions import Question, asked
+from heedloop_server.review.questions import Question, applicable_questions
 
 __all__ = ["DOWN", "TIE", "UP", "is_rating", "read", "user_id_of", "write", "write_suggestions"]
 
@@ -89,7 +89,7 @@ def _record(item: Reviewed) -> dict[str, Any]:
 def _written(questions: Sequence[Question], one: Judged | External, item: Reviewed) -> list[tuple[str, Any]]:
     """(Argilla question, value) of a judgement; a draft's answers that are not whole yet are left out."""
     found: list[tuple[str, Any]] = []
-    for question in asked(questions, len(item.answers)):
+    for question in applicable_questions(questions, len(item.answers)):
         try:
             found += _values(question, one.answers.get(question.name), len(item.answers))
         except (KeyError, TypeError, AttributeError):

@@ -29,7 +29,7 @@ from heedloop_server.review.formats.record import (
     time_of,
     whole_of,
 )
-from heedloop_server.review.questions import Question, asked
+from heedloop_server.review.questions import Question, applicable_questions
 
 __all__ = ["DOWN", "TIE", "UP", "read", "write", "write_predictions"]
 
@@ -96,7 +96,7 @@ def _results(
     questions: Sequence[Question], answers: Mapping[str, Any], item: Reviewed
 ) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    for question in asked(questions, len(item.answers)):
+    for question in applicable_questions(questions, len(item.answers)):
         found += _of_question(question, answers.get(question.name), item)
     return [{"id": f"r{i}", "origin": "manual", **r} for i, r in enumerate(found, 1)]
 
@@ -272,7 +272,7 @@ def _answers(
     """Question -> answer, as the results say it."""
     num = len(item.answers)
     known = controls_of(questions, num)
-    known |= {f"{q.name}-tie": (q, 0) for q in asked(questions, num) if q.kind == "comparison"}
+    known |= {f"{q.name}-tie": (q, 0) for q in applicable_questions(questions, num) if q.kind == "comparison"}
     per_question: dict[str, list[Mapping[str, Any]]] = {}
     for i, result in enumerate(results):
         name = result.get("from_name")

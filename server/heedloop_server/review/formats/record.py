@@ -9,7 +9,7 @@ from typing import Any, Literal, cast, get_args
 
 from heedloop.schema import SchemaError, format_time, parse_time
 from heedloop_server.review.control.labels import Judged
-from heedloop_server.review.questions import Question, asked
+from heedloop_server.review.questions import Question, applicable_questions
 
 __all__ = [
     "External",
@@ -131,8 +131,8 @@ def control_name(question: Question, index: int) -> str:
 
 def controls_of(questions: Sequence[Question], num_answers: int) -> dict[str, tuple[Question, int]]:
     """Every name under which a tool may answer -> the question and which answer it is about, with names of old exports."""
-    found = {q.name: (q, 0) for q in asked(questions, num_answers)}
-    for question in asked(questions, num_answers):
+    found = {q.name: (q, 0) for q in applicable_questions(questions, num_answers)}
+    for question in applicable_questions(questions, num_answers):
         for index in range(1, num_answers if question.listed(num_answers) else 1):
             found[control_name(question, index)] = question, index
             found.setdefault(f"{question.name}_{index + 1}", (question, index))

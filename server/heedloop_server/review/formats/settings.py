@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from heedloop_server.review.formats import argilla, label_studio
 from heedloop_server.review.formats.record import control_name
-from heedloop_server.review.questions import Question, asked
+from heedloop_server.review.questions import Question, applicable_questions
 
 __all__ = ["settings_file"]
 
@@ -29,7 +29,7 @@ def settings_file(
 
 def _asked_of_any(questions: Sequence[Question], most_answers: int) -> list[Question]:
     """Those that are asked about some item of the queue, which may have fewer answers than its largest one."""
-    return [q for q in questions if any(asked([q], num) for num in range(1, most_answers + 1))]
+    return [q for q in questions if any(applicable_questions([q], num) for num in range(1, most_answers + 1))]
 
 
 # ----------------------------------------------------------------------------------------------------- Label Studio

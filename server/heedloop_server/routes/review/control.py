@@ -28,8 +28,8 @@ from heedloop_server.review.control.reviewed import ReviewedQueue, read_queue
 from heedloop_server.review.questions import Question
 from heedloop_server.review.verdicts import verdict_of
 from heedloop_server.store.connection import ProjectStore, Row
-from heedloop_server.store.review.content import asked_at
-from heedloop_server.store.review.control import answer_facts, said_by
+from heedloop_server.store.review.content import question_previews
+from heedloop_server.store.review.control import answer_facts, ratings_by
 from heedloop_server.store.review.verdicts import verdict_texts
 
 __all__ = ["reviewed", "router"]
@@ -153,7 +153,7 @@ def _compared(
     project: ProjectStore, found: ReviewedQueue, page: Sequence[tuple[Unit, Label, Label | None]]
 ) -> list[dict[str, Any]]:
     places = [(found.items[unit[0]], int(unit[1])) for unit, _, _ in page]
-    texts = asked_at(project, [(item.targets[i], item.call_times[i]) for item, i in places])
+    texts = question_previews(project, [(item.targets[i], item.call_times[i]) for item, i in places])
     return [
         {
             "item_id": item.item_id,
@@ -182,7 +182,7 @@ def _other(project: ProjectStore, found: ReviewedQueue, question: Question, agai
         return Labelled(own, {u: texts[t] for u, t in units.items() if u not in own and texts.get(t)})
     name = "thumb" if against == "user" and question.kind == "thumb" else question.name
     kind: AuthorKind = "end_user" if against == "user" else "model"
-    said = said_by(project, kind, name, list(units.values()))
+    said = ratings_by(project, kind, name, list(units.values()))
     labels = {u: _label(question, said[t]) for u, t in units.items() if t in said}
     unknown = {u: str(said[units[u]]) for u, label in labels.items() if label is None}
     return Labelled({u: label for u, label in labels.items() if label is not None}, unknown)

@@ -22,11 +22,11 @@ from heedloop_server.review.control.reviewed import ReviewedQueue
 from heedloop_server.review.external_judgements import take_in
 from heedloop_server.review.formats import Format, Reviewed, Users, read_entry, settings_file, write_entry
 from heedloop_server.review.item_view import facts_of
-from heedloop_server.review.queue_service import OpenQueue, ReviewDesk
+from heedloop_server.review.queue_service import OpenQueue, ReviewQueueService
 from heedloop_server.review.submission import Submitted, record_all
 from heedloop_server.routes.review.control import reviewed
 from heedloop_server.routes.review.items import SHOWN_FACTS
-from heedloop_server.routes.review.queues import desk_of
+from heedloop_server.routes.review.queues import queue_service_of
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.review.assignments import ReviewItem
 from heedloop_server.store.review.content import calls_at
@@ -176,15 +176,17 @@ def import_judgements(
     """Judgements made elsewhere: a JSON array, or an object a line. A result per judgement; the same again is a duplicate."""
     entries = _parsed(body)
     names = _users(users)
-    desk = desk_of(request)
+    queue_service = queue_service_of(request)
     results: list[dict[str, Any]] = []
     said: list[Feedback] = []
-    with desk.working(who.project, queue_id) as opened, desk.together(opened):
+    with queue_service.locked_queue(who.project, queue_id) as opened, queue_service.together(opened):
         for number, entry in enumerate(entries):
-            for result, judgement in _take_entry(desk, opened, format, entry, number, who.key_id, names):
+            for result, judgement in _take_entry(
+                queue_service, opened, format, entry, number, who.key_id, names
+            ):
                 results.append(result)
                 said += judgement.feedback if judgement is not None else []
-    record_all(desk, who.project, queue_id, said, who.key_id)
+    record_all(queue_service, who.project, queue_id, said, who.key_id)
     counts = Counter(str(r["status"]) for r in results)
     return {"results": results, **{n: counts[n] for n in ("stored", "duplicate", "rejected")}}
 
@@ -208,7 +210,7 @@ def _parsed(body: bytes) -> list[Any]:
 
 
 def _take_entry(
-    desk: ReviewDesk,
+    queue_service: ReviewQueueService,
     opened: OpenQueue,
     format: Format,
     entry: Any,
@@ -222,13 +224,13 @@ def _take_entry(
             raise SchemaError("", f"must be an object, not {str(entry)[:80]!r}")
         given = cast(Mapping[str, Any], entry)
         questions = opened.queue.questions
-        found = read_entry(format, questions, given, lambda item: _known(desk, opened, item), users)
+        found = read_entry(format, questions, given, lambda item: _known(queue_service, opened, item), users)
     except (SchemaError, NotFound, Conflict) as err:
         yield _rejected(None, None, err, number), None
         return
     for external in found:
         try:
-            judgement = take_in(desk, opened, external, key_id=key_id)
+            judgement = take_in(queue_service, opened, external, key_id=key_id)
         except (SchemaError, Conflict) as err:
             yield _rejected(external.item_id, external.annotator, err, number), None
         else:
@@ -243,9 +245,9 @@ def _rejected(item_id: str | None, annotator: str | None, err: Exception, number
     return {"item_id": item_id, "annotator": annotator, "status": "rejected", "error": error}
 
 
-def _known(desk: ReviewDesk, opened: OpenQueue, item_id: str) -> Reviewed:
+def _known(queue_service: ReviewQueueService, opened: OpenQueue, item_id: str) -> Reviewed:
     item = opened.work.items.get(item_id)
-    calls = desk.contents(opened, [item_id]).get(item_id) if item is not None else None
+    calls = queue_service.contents(opened, [item_id]).get(item_id) if item is not None else None
     if item is None or calls is None:
         raise NotFound(f"there is no item {item_id[:80]!r} in this queue")
     return _reviewed(item, calls, [])

@@ -17,13 +17,13 @@ from heedloop_server.http.openapi import accepts, answers
 from heedloop_server.review.control.adjudication import adjudication_feedback
 from heedloop_server.review.control.reviewed import ReviewedQueue, State, read_queue
 from heedloop_server.review.item_view import facts_of
-from heedloop_server.review.queue_service import ReviewDesk
+from heedloop_server.review.queue_service import ReviewQueueService
 from heedloop_server.review.responses import check_judgement
 from heedloop_server.review.submission import record_all, send_back
 from heedloop_server.routes.review.control import reviewed
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.review.assignments import ReviewItem, find_item
-from heedloop_server.store.review.content import asked_at, calls_at
+from heedloop_server.store.review.content import calls_at, question_previews
 from heedloop_server.store.review.control import Adjudication, adjudications_of, insert_adjudication
 
 __all__ = ["router"]
@@ -63,7 +63,7 @@ def get_items(
     page = found[start : start + limit]
     more = start + limit < len(found)
     firsts = {e["item_id"]: _first(queue.items[e["item_id"]]) for e in page}
-    asked = asked_at(project, firsts.values())
+    asked = question_previews(project, firsts.values())
     page = [e | {"asked": asked.get(firsts[e["item_id"]][0], "")} for e in page]
     return {"items": page, "next_cursor": str(start + limit) if more else None}
 
@@ -136,13 +136,13 @@ def post_send_back(
     remark, annotator = body.get("remark"), body.get("annotator")
     if not isinstance(remark, str) or not remark.strip() or len(remark) > MAX_REASON:
         raise SchemaError("remark", f"must say why, in 1 to {MAX_REASON:,} characters")
-    desk: ReviewDesk = request.app.state.review
-    with desk.working(who.project, queue_id) as opened:
+    queue_service: ReviewQueueService = request.app.state.review
+    with queue_service.locked_queue(who.project, queue_id) as opened:
         a = opened.work.of(item_id, annotator) if isinstance(annotator, str) else None
         if a is None:
             raise NotFound(f"{str(annotator)[:80]!r} has not judged this item")
-        gone = send_back(desk, opened, a, remark, key_id=who.key_id)
-    record_all(desk, who.project, queue_id, gone.feedback, who.key_id)
+        gone = send_back(queue_service, opened, a, remark, key_id=who.key_id)
+    record_all(queue_service, who.project, queue_id, gone.feedback, who.key_id)
     return _whole(project, reviewed(project, queue_id), item)
 
 

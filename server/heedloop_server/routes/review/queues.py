@@ -32,8 +32,8 @@ from heedloop_server.review import queue as settings
 from heedloop_server.review.filling import add_gold, add_items, stored_targets, targets_of
 from heedloop_server.review.questions import why_incompatible
 from heedloop_server.review.queue import Guideline, changed, new_queue, read_guideline
-from heedloop_server.review.queue_service import OpenQueue, ReviewDesk
-from heedloop_server.review.submission import judged_anew, record_all, release
+from heedloop_server.review.queue_service import OpenQueue, ReviewQueueService
+from heedloop_server.review.submission import record_all, release, rewrite_judgements
 from heedloop_server.store.admin.audit import write_audit
 from heedloop_server.store.connection import ProjectStore, Store
 from heedloop_server.store.review.assignments import REMOVED, insert_items
@@ -67,10 +67,10 @@ def get_queues(request: Request, who: Viewer, archived: bool = False) -> dict[st
     """The queues that the caller may work in; all of them for reviewers and admins. Archived ones only where asked for."""
     store = cast(Store, request.app.state.store).project(who.project)
     seen = [q for q in list_queues(store) if may_see(who, q) and (archived or q.status != "archived")]
-    desk = desk_of(request)
+    queue_service = queue_service_of(request)
     found: list[dict[str, Any]] = []
     for queue in seen:
-        with desk.working(who.project, queue.queue_id) as opened:
+        with queue_service.locked_queue(who.project, queue.queue_id) as opened:
             found.append(queue_json(opened, who))
     return {"queues": found}
 
@@ -79,7 +79,7 @@ def get_queues(request: Request, who: Viewer, archived: bool = False) -> dict[st
 @answers(Queue)
 def get_queue(request: Request, who: Viewer, queue_id: str) -> dict[str, Any]:
     """One queue with its guideline and the caller's own progress."""
-    with desk_of(request).working(who.project, queue_id) as opened:
+    with queue_service_of(request).locked_queue(who.project, queue_id) as opened:
         if not may_see(who, opened.queue):
             raise NotFound(f"there is no queue {queue_id!r} in this project")
         return queue_json(opened, who)
@@ -112,7 +112,7 @@ def post_queue(request: Request, who: Admin, body: Json) -> dict[str, Any]:
 @accepts(QueueChanges)
 def patch_queue(request: Request, who: Admin, queue_id: str, body: Json) -> dict[str, Any]:
     """Change settings; once something was judged, questions only so that the answers stay answers to them."""
-    with desk_of(request).working(who.project, queue_id) as opened:
+    with queue_service_of(request).locked_queue(who.project, queue_id) as opened:
         queue = changed(opened.queue, body)
         details: dict[str, Any] = {"changed": sorted(body)}
         if queue.questions != opened.queue.questions:
@@ -135,7 +135,7 @@ def patch_queue(request: Request, who: Admin, queue_id: str, body: Json) -> dict
 @answers(DeletedQueue)
 def delete_queue(request: Request, who: Admin, queue_id: str) -> dict[str, Any]:
     """Take a queue away. The judgements made in it are feedback and stay; to keep the queue to look at, archive it."""
-    with desk_of(request).working(who.project, queue_id) as opened:
+    with queue_service_of(request).locked_queue(who.project, queue_id) as opened:
         queue = replace(opened.queue, status="deleted")
         insert_queue(opened.project, queue)
         opened.work.set_queue(queue)
@@ -154,7 +154,7 @@ class Removal(BaseModel):
 @answers(RemovedItems)
 def remove_items(request: Request, who: Admin, queue_id: str, body: Removal) -> dict[str, Any]:
     """Take items out: nobody is offered them any more, and they count nowhere. What was judged of them stays feedback."""
-    with desk_of(request).working(who.project, queue_id) as opened:
+    with queue_service_of(request).locked_queue(who.project, queue_id) as opened:
         known = [i for i in dict.fromkeys(body.item_ids) if i in opened.work.items]
         removed = [replace(opened.work.items[i], gold=REMOVED) for i in known]
         insert_items(opened.project, queue_id, removed)
@@ -174,8 +174,8 @@ class LeaseRelease(BaseModel):
 @answers(Released)
 def release_leases(request: Request, who: Admin, queue_id: str, body: LeaseRelease) -> dict[str, Any]:
     """End leases now, so that others are offered the items; drafts are kept."""
-    with desk_of(request).working(who.project, queue_id) as opened:
-        num = release(desk_of(request), opened, body.annotator)
+    with queue_service_of(request).locked_queue(who.project, queue_id) as opened:
+        num = release(queue_service_of(request), opened, body.annotator)
         write_audit(opened.project.store, who, "release_leases", queue_id, {"num": num})
     return {"released": num}
 
@@ -203,9 +203,9 @@ def queue_json(opened: OpenQueue, who: Principal) -> dict[str, Any]:
     return out
 
 
-def desk_of(request: Request) -> ReviewDesk:
+def queue_service_of(request: Request) -> ReviewQueueService:
     """The review desk of this server."""
-    return cast(ReviewDesk, request.app.state.review)
+    return cast(ReviewQueueService, request.app.state.review)
 
 
 # ----------------------------------------------------------------------------------------------------------- guideline
@@ -219,7 +219,7 @@ def put_guideline(request: Request, who: Admin, queue_id: str, body: Json) -> di
     send_back = body.get("send_back", False)
     if not isinstance(send_back, bool):
         raise Invalid(f"send_back must be true or false, not {send_back!r}", field="send_back")
-    with desk_of(request).working(who.project, queue_id) as opened:
+    with queue_service_of(request).locked_queue(who.project, queue_id) as opened:
         made = _guideline(
             {k: v for k, v in body.items() if k != "send_back"}, opened.guideline.number + 1, who
         )
@@ -240,7 +240,7 @@ def put_guideline(request: Request, who: Admin, queue_id: str, body: Json) -> di
 @answers(Guidelines)
 def get_guidelines(request: Request, who: Viewer, queue_id: str) -> dict[str, Any]:
     """Every version of the guideline, the newest first."""
-    with desk_of(request).working(who.project, queue_id) as opened:
+    with queue_service_of(request).locked_queue(who.project, queue_id) as opened:
         if not may_see(who, opened.queue):
             raise NotFound(f"there is no queue {queue_id!r} in this project")
     return {"guidelines": [g.to_json() for g in guidelines_of(opened.project, queue_id) if g.number]}
@@ -342,9 +342,9 @@ def post_items(
     request: Request, who: Admin, queue_id: str, body: Annotated[NewItems, Body()]
 ) -> dict[str, Any]:
     """Fill a queue; items that are in it already stay as they are, but those that a sample draws have its probability from then on."""
-    desk = desk_of(request)
+    queue_service = queue_service_of(request)
     project = cast(Store, request.app.state.store).project(who.project)
-    with desk.working(who.project, queue_id):
+    with queue_service.locked_queue(who.project, queue_id):
         pass  # the queue is there; looking for items must not keep its annotators waiting
     missing: list[tuple[str, str]] = []
     if isinstance(body, FromTargets):
@@ -356,12 +356,12 @@ def post_items(
         drawn, missing = stored_targets(project, named)
     else:
         drawn = _drawn(project, body)
-    with desk.working(who.project, queue_id) as opened, desk.together(opened):
+    with queue_service.locked_queue(who.project, queue_id) as opened, queue_service.together(opened):
         undrawn = [i for i, item in opened.work.items.items() if item.sampling_probability is None]
         filled = add_items(opened, body.source, drawn, missing=missing)
         drawn_now = [i for i in undrawn if opened.work.items[i].sampling_probability is not None]
-        said = judged_anew(desk, opened, drawn_now)
-    record_all(desk, who.project, queue_id, said, who.key_id)
+        said = rewrite_judgements(queue_service, opened, drawn_now)
+    record_all(queue_service, who.project, queue_id, said, who.key_id)
     write_audit(project.store, who, "fill_queue", queue_id, {"source": body.source, "added": filled.added})
     return filled.to_json()
 
@@ -410,7 +410,7 @@ def post_gold(request: Request, who: Admin, queue_id: str, body: NewGold) -> dic
                 f"items[{i}].{unknown[0]} is no field of a gold item; it has targets, answers, training, why",
                 field=f"items[{i}].{unknown[0]}",
             )
-    with desk_of(request).working(who.project, queue_id) as opened:
+    with queue_service_of(request).locked_queue(who.project, queue_id) as opened:
         filled = add_gold(opened, body.items)
         write_audit(opened.project.store, who, "add_gold", queue_id, {"num": len(body.items)})
         return filled.to_json()

@@ -18,9 +18,9 @@ from heedloop_server.http.openapi import answers
 from heedloop_server.ingest.feedback_writer import Outcome
 from heedloop_server.normalise.values import scrub
 from heedloop_server.review.item_view import assignment_json, suggestions_of
-from heedloop_server.review.queue_service import OpenQueue, ReviewDesk
+from heedloop_server.review.queue_service import OpenQueue, ReviewQueueService
 from heedloop_server.review.submission import Submitted, keep_draft, own, record, reopen, skip, submit
-from heedloop_server.routes.review.queues import desk_of
+from heedloop_server.routes.review.queues import queue_service_of
 from heedloop_server.store.connection import StoreError
 from heedloop_server.store.review.assignments import Assignment
 from heedloop_server.store.review.content import model_feedback
@@ -82,21 +82,21 @@ class Skip(_Body):
 @answers(NextAssignments)
 def post_next(request: Request, who: Worker, queue_id: str, body: Next) -> dict[str, Any]:
     """What the caller holds already, the oldest first, then new leases; fewer where nothing is left."""
-    desk = desk_of(request)
-    with desk.working(who.project, queue_id) as opened:
+    queue_service = queue_service_of(request)
+    with queue_service.locked_queue(who.project, queue_id) as opened:
         if not opened.queue.admits(who.author):
             raise NotFound(f"there is no queue {queue_id!r} for you in this project")
-        return _further(desk, opened, who, body.count, body.holding)
+        return _further(queue_service, opened, who, body.count, body.holding)
 
 
 @router.put("/v1/review/assignments/{assignment_id}/draft")
 @answers(DraftKept, also=[409])
 def put_draft(request: Request, who: Worker, assignment_id: str, body: Draft) -> dict[str, Any]:
     """Keep unfinished answers; the lease begins anew."""
-    desk = desk_of(request)
-    with _queue(desk, who, assignment_id) as opened:
+    queue_service = queue_service_of(request)
+    with _queue(queue_service, who, assignment_id) as opened:
         a = own(opened, assignment_id, who.author)
-        kept = keep_draft(desk, opened, a, body.answers, key_id=who.key_id)
+        kept = keep_draft(queue_service, opened, a, body.answers, key_id=who.key_id)
     return {
         "assignment_id": kept.assignment_id,
         "state": kept.state,
@@ -111,12 +111,12 @@ def put_draft(request: Request, who: Worker, assignment_id: str, body: Draft) ->
 @answers(Worked, also=[409])
 def post_submit(request: Request, who: Worker, assignment_id: str, body: Submission) -> dict[str, Any]:
     """Store a judgement; it is feedback, on disk, when this answers. The same again changes nothing."""
-    desk = desk_of(request)
-    with _queue(desk, who, assignment_id) as opened:
+    queue_service = queue_service_of(request)
+    with _queue(queue_service, who, assignment_id) as opened:
         a = own(opened, assignment_id, who.author)
-        with desk.together(opened):
+        with queue_service.together(opened):
             done = submit(
-                desk,
+                queue_service,
                 opened,
                 a,
                 body.answers,
@@ -127,14 +127,14 @@ def post_submit(request: Request, who: Worker, assignment_id: str, body: Submiss
                 hashes=body.answer_hashes,
             )
             try:
-                further = _further(desk, opened, who, body.next, body.holding)
+                further = _further(queue_service, opened, who, body.next, body.holding)
             except (ServerError, StoreError):
-                desk.repair_later(
+                queue_service.repair_later(
                     who.project, queue_id=done.queue_id
                 )  # where the judgement is stored already
                 raise
-        recorded = record(desk, who.project, done)
-    _wait(desk, who, done, recorded)
+        recorded = record(queue_service, who.project, done)
+    _wait(queue_service, who, done, recorded)
     return {"state": "done", "feedback": done.feedback_ids, "training": done.training, **further}
 
 
@@ -142,10 +142,10 @@ def post_submit(request: Request, who: Worker, assignment_id: str, body: Submiss
 @answers(Worked, also=[409])
 def post_skip(request: Request, who: Worker, assignment_id: str, body: Skip) -> dict[str, Any]:
     """Leave an item to others."""
-    desk = desk_of(request)
-    with _queue(desk, who, assignment_id) as opened, desk.together(opened):
-        skip(desk, opened, own(opened, assignment_id, who.author), body.reason)
-        further = _further(desk, opened, who, body.next, body.holding)
+    queue_service = queue_service_of(request)
+    with _queue(queue_service, who, assignment_id) as opened, queue_service.together(opened):
+        skip(queue_service, opened, own(opened, assignment_id, who.author), body.reason)
+        further = _further(queue_service, opened, who, body.next, body.holding)
     return {"state": "skipped", "feedback": [], "training": None, **further}
 
 
@@ -153,14 +153,16 @@ def post_skip(request: Request, who: Worker, assignment_id: str, body: Skip) -> 
 @answers(Reopened, also=[409])
 def post_reopen(request: Request, who: Worker, assignment_id: str) -> dict[str, Any]:
     """Take a judgement or a skip back; the item is the caller's again, with the old answers as draft."""
-    desk = desk_of(request)
-    with _queue(desk, who, assignment_id) as opened:
-        a, taken_back = reopen(desk, opened, own(opened, assignment_id, who.author), key_id=who.key_id)
-        shown = _shown(desk, opened, [a])
+    queue_service = queue_service_of(request)
+    with _queue(queue_service, who, assignment_id) as opened:
+        a, retractions = reopen(
+            queue_service, opened, own(opened, assignment_id, who.author), key_id=who.key_id
+        )
+        shown = _shown(queue_service, opened, [a])
         progress = _progress(opened, who)
-        recorded = record(desk, who.project, taken_back) if taken_back is not None else None
-    if taken_back is not None:
-        _wait(desk, who, taken_back, recorded)
+        recorded = record(queue_service, who.project, retractions) if retractions is not None else None
+    if retractions is not None:
+        _wait(queue_service, who, retractions, recorded)
     return shown[0] | {"progress": progress}
 
 
@@ -174,17 +176,17 @@ def get_mine(
     cursor: str | None = None,
 ) -> dict[str, Any]:
     """The caller's own assignments that are done or skipped, newest first."""
-    desk = desk_of(request)
-    with desk.working(who.project, queue_id) as opened:
+    queue_service = queue_service_of(request)
+    with queue_service.locked_queue(who.project, queue_id) as opened:
         if not opened.queue.admits(who.author):
             raise NotFound(f"there is no queue {queue_id!r} for you in this project")
         after = _after(cursor)
         mine = [a for a in opened.work.of_annotator(who.author) if a.item_id in opened.work.items]
         mine = [a for a in mine if after is None or (a.judged_at, a.item_id) < after][:limit]
-        whole = desk.all_whole(opened, mine)
+        whole = queue_service.all_whole(opened, mine)
         last = mine[-1] if len(mine) == limit else None
         return {
-            "assignments": _shown(desk, opened, whole),
+            "assignments": _shown(queue_service, opened, whole),
             "next_cursor": write_cursor(last.judged_at, last.item_id) if last else None,
         }
 
@@ -192,26 +194,26 @@ def get_mine(
 # ------------------------------------------------------------------------------------------------------------- details
 
 
-def _queue(desk: ReviewDesk, who: Principal, assignment_id: str) -> Any:
+def _queue(queue_service: ReviewQueueService, who: Principal, assignment_id: str) -> Any:
     """The open queue of an assignment, for a `with`."""
     if len(assignment_id) != 32 or not set(assignment_id) <= set("0123456789abcdef"):
         raise NotFound(f"there is no assignment {assignment_id[:80]!r} in this project")
-    return desk.working(who.project, desk.queue_of(who.project, assignment_id))
+    return queue_service.locked_queue(who.project, queue_service.queue_of(who.project, assignment_id))
 
 
 def _further(
-    desk: ReviewDesk, opened: OpenQueue, who: Principal, count: int, holding: list[str]
+    queue_service: ReviewQueueService, opened: OpenQueue, who: Principal, count: int, holding: list[str]
 ) -> dict[str, Any]:
     """`assignments` that the caller should work on next, besides those they say they hold, and their `progress`."""
     now = utc_now()
     held = opened.work.held(who.author, now)
     others = [a for a in held if a.assignment_id not in holding]
     chosen = others[:count] if opened.queue.status in ("open", "paused") else []
-    desk.renew(opened, [*chosen, *(a for a in held if a.assignment_id in holding)])
+    queue_service.renew(opened, [*chosen, *(a for a in held if a.assignment_id in holding)])
     chosen = [opened.work.assignment(a.assignment_id) or a for a in chosen]
     if len(chosen) < count and opened.queue.status == "open":
-        chosen += desk.lease(opened, who.author, count - len(chosen), key_id=who.key_id)
-    return {"assignments": _shown(desk, opened, chosen), "progress": _progress(opened, who)}
+        chosen += queue_service.lease(opened, who.author, count - len(chosen), key_id=who.key_id)
+    return {"assignments": _shown(queue_service, opened, chosen), "progress": _progress(opened, who)}
 
 
 def _progress(opened: OpenQueue, who: Principal) -> dict[str, int]:
@@ -225,10 +227,12 @@ def _progress(opened: OpenQueue, who: Principal) -> dict[str, int]:
     }
 
 
-def _shown(desk: ReviewDesk, opened: OpenQueue, assignments: list[Assignment]) -> list[dict[str, Any]]:
+def _shown(
+    queue_service: ReviewQueueService, opened: OpenQueue, assignments: list[Assignment]
+) -> list[dict[str, Any]]:
     """Assignments with their content, without those whose answers are gone."""
-    calls = desk.contents(opened, [a.item_id for a in assignments])
-    there = [desk.whole(opened, a) for a in assignments if a.item_id in calls]
+    calls = queue_service.contents(opened, [a.item_id for a in assignments])
+    there = [queue_service.whole(opened, a) for a in assignments if a.item_id in calls]
     suggestions = _suggestions(opened, there) if opened.queue.suggestions else {}
     return [
         assignment_json(opened.queue, a, calls[a.item_id], suggestions.get(a.assignment_id, {}))
@@ -249,14 +253,16 @@ def _suggestions(opened: OpenQueue, assignments: list[Assignment]) -> dict[str, 
     }
 
 
-def _wait(desk: ReviewDesk, who: Principal, done: Submitted, recorded: Future[list[Outcome]] | None) -> None:
+def _wait(
+    queue_service: ReviewQueueService, who: Principal, done: Submitted, recorded: Future[list[Outcome]] | None
+) -> None:
     """Until the feedback is stored; where the store refuses it now, it is stored later from the assignment's row."""
     if recorded is None:
         return
     try:
         recorded.result()
     except ServerError:
-        desk.repair_later(who.project, done.queue_id)
+        queue_service.repair_later(who.project, done.queue_id)
         raise
 
 

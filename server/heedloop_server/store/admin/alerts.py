@@ -19,7 +19,7 @@ __all__ = [
     "StoredAlert",
     "delete_alert",
     "find_alert",
-    "holds_duty",
+    "holds_lease",
     "list_alerts",
     "pending_deliveries",
     "projects_with_alerts",
@@ -207,7 +207,7 @@ def pending_deliveries(store: Store, *, limit: int = 100) -> list[HistoryRow]:
     return [_history(r) for r in rows]
 
 
-def told(row: HistoryRow, delivery: Delivery) -> HistoryRow:
+def with_delivery(row: HistoryRow, delivery: Delivery) -> HistoryRow:
     """The row with what became of its delivery."""
     return replace(row, delivery=delivery)
 
@@ -215,7 +215,7 @@ def told(row: HistoryRow, delivery: Delivery) -> HistoryRow:
 # ---------------------------------------------------------------------------------------------------------------- duty
 
 
-def holds_duty(store: Store, duty: str, holder: str, first_at: datetime, *, lasts: timedelta) -> bool:
+def holds_lease(store: Store, duty: str, holder: str, first_at: datetime, *, lasts: timedelta) -> bool:
     """Say that this server is there, and whether the duty is its: that of the server that is there longest.
 
     Two servers can both believe it for a moment; what they do must be harmless to do twice.

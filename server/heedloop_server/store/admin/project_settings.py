@@ -9,7 +9,7 @@ from typing import Any
 
 from heedloop_server.store.connection import ProjectStore, Store
 
-__all__ = ["made_at", "project_settings", "retention_of_projects", "save_project_settings"]
+__all__ = ["project_created_at", "project_settings", "retention_of_projects", "save_project_settings"]
 
 
 def project_settings(project: ProjectStore) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def save_project_settings(project: ProjectStore, settings: dict[str, Any]) -> No
     project.insert("project_settings", [{"record": record, "version": time.time_ns()}])
 
 
-def made_at(project: ProjectStore) -> datetime | None:
+def project_created_at(project: ProjectStore) -> datetime | None:
     """When the project was made."""
     row = project.row("SELECT created_at FROM projects FINAL WHERE project_id = {project:String}")
     return row["created_at"] if row else None

@@ -22,9 +22,9 @@ from heedloop_server.store.quality.rows import (
     View,
     answer_source,
     expression,
+    feedback_source,
     group_source,
-    read_prints,
-    said_source,
+    read_fingerprints,
     sample_source,
     thumb_source,
 )
@@ -33,19 +33,19 @@ __all__ = [
     "GROUP_FIELDS",
     "Bucket",
     "DayCount",
+    "FeedbackCounts",
     "Metric",
     "Overview",
     "Pair",
-    "Said",
     "View",
     "before",
     "count_by",
     "count_days",
     "count_each",
+    "count_feedback",
     "count_grid",
     "count_over_time",
     "count_overview",
-    "count_said",
     "count_sample",
     "count_strata",
     "count_total",
@@ -184,7 +184,7 @@ def count_with_before(project: ProjectStore, view: View) -> tuple[Group, Group]:
 
 def look_back(project: ProjectStore, view: View) -> None:
     """Learn at once what was counted before of the view's period and of the one before it, for all that follows."""
-    read_prints(project, _with_before(view))
+    read_fingerprints(project, _with_before(view))
 
 
 def _with_before(view: View) -> View:
@@ -472,16 +472,16 @@ def _counted(group: Group, metric: Metric) -> tuple[int, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class FeedbackCounts:
     """Kind of feedback -> how many pieces of it, from anybody; category -> how many answers were flagged with it, most first."""
 
     kinds: dict[str, int]
     flags: dict[str, int]
 
 
-def count_said(project: ProjectStore, view: View) -> Said:
+def count_feedback(project: ProjectStore, view: View) -> FeedbackCounts:
     """What was said of the answers of the view."""
-    source = said_source(project, view)
+    source = feedback_source(project, view)
     rows = project.rows(
         f"""
         SELECT
@@ -497,7 +497,7 @@ def count_said(project: ProjectStore, view: View) -> Said:
     )
     named = [(str(r["name"]).partition(" "), int(r["total"])) for r in rows]
     kinds, flags = ({n[2]: total for n, total in named if n[0] == what} for what in ("kind", "flag"))
-    return Said(kinds, flags)
+    return FeedbackCounts(kinds, flags)
 
 
 def releases(project: ProjectStore, view: View) -> list[tuple[datetime, str, str]]:

@@ -24,9 +24,9 @@ __all__ = [
     "SPAN_PRINT",
     "Plan",
     "cell_rows",
-    "hour_prints",
     "make_plan",
     "ranges_condition",
+    "read_hour_fingerprints",
 ]
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -75,7 +75,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Prints:
+class Fingerprints:
     """Of each hour with rows: (print of `spans`, print of `feedback`); and the cells' rows by (grain, start)."""
 
     hours: Mapping[datetime, tuple[int, int]] = field(default_factory=dict[datetime, tuple[int, int]])
@@ -100,7 +100,7 @@ class Prints:
         return cell is not None and cell[:2] == now and not (cell[2] & keys)
 
 
-def hour_prints(project: ProjectStore, since: datetime, until: datetime) -> Prints:
+def read_hour_fingerprints(project: ProjectStore, since: datetime, until: datetime) -> Fingerprints:
     """The prints of the hours that a period touches, and of the cells that are there for it."""
     rows = project.rows(
         f"""
@@ -130,7 +130,9 @@ def hour_prints(project: ProjectStore, since: datetime, until: datetime) -> Prin
             feedback[r["hour"]] = int(r["print"])
         else:
             cells[r["part"], r["hour"]] = int(r["print"]), int(r["other"]), frozenset(r["dropped"])
-    return Prints({h: (spans.get(h, 0), feedback.get(h, 0)) for h in spans.keys() | feedback.keys()}, cells)
+    return Fingerprints(
+        {h: (spans.get(h, 0), feedback.get(h, 0)) for h in spans.keys() | feedback.keys()}, cells
+    )
 
 
 def _hour_between(hour: str) -> str:
@@ -143,7 +145,7 @@ def _seconds(at: datetime) -> int:
 
 
 def make_plan(
-    prints: Prints, since: datetime, until: datetime, *, keys: Iterable[str] = (), days: bool = True
+    prints: Fingerprints, since: datetime, until: datetime, *, keys: Iterable[str] = (), days: bool = True
 ) -> Plan:
     """Good days (where `days` are wanted), good hours of the others, and what is left as ranges.
 

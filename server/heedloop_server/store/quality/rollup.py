@@ -12,7 +12,14 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from heedloop_server.store.connection import ProjectStore, Store
-from heedloop_server.store.quality.hourly import CELL_FIELDS, DAY, HOUR, Prints, hour_prints, ranges_condition
+from heedloop_server.store.quality.hourly import (
+    CELL_FIELDS,
+    DAY,
+    HOUR,
+    Fingerprints,
+    ranges_condition,
+    read_hour_fingerprints,
+)
 
 __all__ = ["roll_up", "roll_up_project"]
 
@@ -47,7 +54,7 @@ def roll_up(store: Store, *, after: str = "", budget_s: float = 3.0, now: dateti
 def roll_up_project(project: ProjectStore, *, end: float = float("inf"), now: datetime | None = None) -> int:
     """Count the hours and days of a project whose cells are not good, the newest day first; returns how many days it counted in."""
     until = (now or datetime.now(timezone.utc)) - SETTLED
-    prints = hour_prints(project, _FIRST, until)
+    prints = read_hour_fingerprints(project, _FIRST, until)
     stale = _stale_days(prints, until)
     for i, day in enumerate(stale):
         if time.monotonic() > end:
@@ -56,7 +63,7 @@ def roll_up_project(project: ProjectStore, *, end: float = float("inf"), now: da
     return len(stale)
 
 
-def _stale_days(prints: Prints, until: datetime) -> list[datetime]:
+def _stale_days(prints: Fingerprints, until: datetime) -> list[datetime]:
     known = {*prints.hours, *(start for _, start in prints.cells)}
     days = {h.replace(hour=0) for h in known if h + HOUR <= until and h >= _FIRST}
     return sorted(
@@ -64,17 +71,17 @@ def _stale_days(prints: Prints, until: datetime) -> list[datetime]:
     )
 
 
-def _hours_to_count(prints: Prints, day: datetime, until: datetime) -> list[datetime]:
+def _hours_to_count(prints: Fingerprints, day: datetime, until: datetime) -> list[datetime]:
     hours = (day + i * HOUR for i in range(24))
     known = (h for h in hours if (h in prints.hours or ("hour", h) in prints.cells) and h + HOUR <= until)
     return [h for h in known if not prints.good("hour", h, frozenset())]
 
 
-def _day_is_due(prints: Prints, day: datetime, until: datetime) -> bool:
+def _day_is_due(prints: Fingerprints, day: datetime, until: datetime) -> bool:
     return day + DAY <= until and not prints.good("day", day, frozenset())
 
 
-def _count_day(project: ProjectStore, prints: Prints, day: datetime, until: datetime) -> None:
+def _count_day(project: ProjectStore, prints: Fingerprints, day: datetime, until: datetime) -> None:
     hours = _hours_to_count(prints, day, until)
     filled = [h for h in hours if h in prints.hours]
     # an hour whose every row was erased: its cells must not stay behind
@@ -97,7 +104,7 @@ def _empty(project: ProjectStore, rows: Sequence[tuple[str, datetime]]) -> None:
     )
 
 
-def _count_hours(project: ProjectStore, prints: Prints, hours: Sequence[datetime]) -> None:
+def _count_hours(project: ProjectStore, prints: Fingerprints, hours: Sequence[datetime]) -> None:
     """Write the cells of some hours of one day."""
     params: dict[str, Any] = {}
     ranges = [(h, h + HOUR) for h in hours]

@@ -19,12 +19,12 @@ from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.filters import LANGUAGE, LANGUAGE_KEYS, SHARE, cell_conditions, conditions
 from heedloop_server.store.quality.hourly import (
     CELL_FIELDS,
+    Fingerprints,
     Plan,
-    Prints,
     cell_rows,
-    hour_prints,
     make_plan,
     ranges_condition,
+    read_hour_fingerprints,
 )
 
 __all__ = [
@@ -36,11 +36,11 @@ __all__ = [
     "answer_source",
     "expression",
     "feedback_columns",
+    "feedback_source",
     "group_source",
     "judged_condition",
     "newest_thumbs",
-    "read_prints",
-    "said_source",
+    "read_fingerprints",
     "sample_source",
     "thumb_source",
 ]
@@ -77,8 +77,8 @@ class View:
 
     filters: CallFilters
     author_kind: AuthorKind = "end_user"
-    memo: dict[tuple[datetime, datetime], Prints] = field(
-        default_factory=dict[tuple[datetime, datetime], Prints], compare=False, repr=False
+    memo: dict[tuple[datetime, datetime], Fingerprints] = field(
+        default_factory=dict[tuple[datetime, datetime], Fingerprints], compare=False, repr=False
     )
 
     rating: CallFilters | None = None
@@ -154,13 +154,13 @@ def expression(name: str, params: dict[str, Any], bound: str) -> Expression:
 # ------------------------------------------------------------------------------------------------------------- sources
 
 
-def read_prints(project: ProjectStore, view: View) -> Prints:
+def read_fingerprints(project: ProjectStore, view: View) -> Fingerprints:
     """The prints of a view's period, read once a request: after those of a longer period, none within needs reading."""
     since, until = view.filters.period()
     for (first, last), prints in view.memo.items():
         if first <= since and until <= last:
             return prints
-    found = view.memo[since, until] = hour_prints(project, since, until)
+    found = view.memo[since, until] = read_hour_fingerprints(project, since, until)
     return found
 
 
@@ -170,7 +170,7 @@ def group_source(
     """Recorded answers, and once more, as `rated` rows, those with a thumb of the view's kind of author: `RATING_SUMS`."""
     if _is_of_thumbs(view):
         return _twice(thumb_source(project, view, columns, keys=keys, days=days), sorted(columns))
-    asked = _Asked.of(project, view, columns, keys, days)
+    asked = _QueryPlan.of(project, view, columns, keys, days)
     params: dict[str, Any] = {"rated": f"thumb {view.author_kind}"}
     chosen = ", ".join(("at", "rated", *asked.columns, *RATING_SUMS))
     no_ratings = ", ".join(f"{_ZERO[s]} AS {s}" for s in RATING_SUMS if s not in ANSWER_SUMS)
@@ -203,12 +203,12 @@ def answer_source(project: ProjectStore, view: View, columns: Iterable[str], *, 
         chosen = "".join(f", {c}" for c in sorted(columns))
         one = f"SELECT at{chosen}, num, toFloat64(num) AS sum_w, toFloat64(num) AS sum_w2 FROM ({rated.sql})"  # noqa: S608
         return Source(one, rated.params)
-    asked = _Asked.of(project, view, columns, (), days)
+    asked = _QueryPlan.of(project, view, columns, (), days)
     params: dict[str, Any] = {}
     return asked.union(_answer_rows(view, asked, params), params, "what = 'answer'", ANSWER_SUMS)
 
 
-def _answer_rows(view: View, asked: _Asked, params: dict[str, Any]) -> str:
+def _answer_rows(view: View, asked: _QueryPlan, params: dict[str, Any]) -> str:
     where, more = conditions(view.filters)
     params |= more
     chosen = "".join(f", {_named(c, 1)}" for c in asked.columns)
@@ -227,7 +227,7 @@ def thumb_source(
         everyone = View(view.filters.model_copy(update={"rating": None}), view.author_kind, view.memo)
         source = thumb_source(project, everyone, columns, keys=keys, days=days)
         return _only(source, str(view.filters.rating), sorted(columns))
-    asked = _Asked.of(project, view, columns, keys, days)
+    asked = _QueryPlan.of(project, view, columns, keys, days)
     params: dict[str, Any] = {"rated": f"thumb {view.author_kind}"}
     raw = _thumb_sums(newest_thumbs(view, asked.plan, asked.columns, params), asked.columns)
     return asked.union(raw, params, "what = {rated:String}", RATING_SUMS)
@@ -276,9 +276,9 @@ def sample_source(view: View) -> Source:
     return Source(_thumb_sums(newest_thumbs(annotators, everything, (), params, drawn=True), ()), params)
 
 
-def said_source(project: ProjectStore, view: View) -> Source:
+def feedback_source(project: ProjectStore, view: View) -> Source:
     """What anybody said of the view's calls: `name` is `kind X` (`num` pieces of feedback) or `flag X` (`num` answers flagged so)."""
-    asked = _Asked.of(project, view, (), (), True)
+    asked = _QueryPlan.of(project, view, (), (), True)
     params: dict[str, Any] = {}
     found = _judgements(view, asked.plan, (), "1", params)
     raw = f"""
@@ -294,7 +294,7 @@ def said_source(project: ProjectStore, view: View) -> Source:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _QueryPlan:
     """A question to a source: its columns in order, how its period is counted, and the filters over cells."""
 
     columns: tuple[str, ...]
@@ -306,14 +306,14 @@ class _Asked:
     @classmethod
     def of(
         cls, project: ProjectStore, view: View, columns: Iterable[str], keys: Iterable[str], days: bool
-    ) -> _Asked:
+    ) -> _QueryPlan:
         wanted = tuple(sorted(columns))
         params: dict[str, Any] = {}
         over = cell_conditions(view.filters, params)
         period = view.filters.period()
         if view.rating is not None or over is None or not all(c in CELL_FIELDS for c in wanted):
             return cls(wanted, Plan(ranges=(period,)), "0", frozenset(), {})
-        plan = make_plan(read_prints(project, view), *period, keys={*keys, *over.keys}, days=days)
+        plan = make_plan(read_fingerprints(project, view), *period, keys={*keys, *over.keys}, days=days)
         return cls(wanted, plan, over.sql, over.columns, params)
 
     def union(

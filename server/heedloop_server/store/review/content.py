@@ -10,7 +10,7 @@ from heedloop.schema import Call, Feedback, from_json
 from heedloop_server.store.connection import ProjectStore, Row
 from heedloop_server.store.spans import CALL_COLUMNS, call_from_row
 
-__all__ = ["asked_at", "calls_at", "find_targets", "model_feedback"]
+__all__ = ["calls_at", "find_targets", "model_feedback", "question_previews"]
 
 Key = tuple[str, str]
 """Trace id and span id, hexadecimal."""
@@ -25,7 +25,7 @@ def calls_at(project: ProjectStore, wanted: Iterable[tuple[Key, datetime]]) -> d
     return found | (_calls(project, "1", missing) if missing else {})
 
 
-def asked_at(project: ProjectStore, wanted: Iterable[tuple[Key, datetime]]) -> dict[Key, str]:
+def question_previews(project: ProjectStore, wanted: Iterable[tuple[Key, datetime]]) -> dict[Key, str]:
     """Key -> the beginning of what was asked, of the calls that are stored, for lists of them."""
     columns = (
         "lower(hex(trace_id)) AS trace, lower(hex(span_id)) AS span, substringUTF8(question, 1, 200) AS asked"

@@ -12,7 +12,7 @@ from heedloop.schema import AuthorKind
 from heedloop_server.store.connection import ProjectStore, Row
 from heedloop_server.store.review.assignments import ReviewItem
 
-__all__ = ["Adjudication", "adjudications_of", "answer_facts", "insert_adjudication", "said_by"]
+__all__ = ["Adjudication", "adjudications_of", "answer_facts", "insert_adjudication", "ratings_by"]
 
 Answer = tuple[str, str]
 """(trace id, span id), hexadecimal."""
@@ -132,7 +132,7 @@ def _facts(project: ProjectStore, targets: Sequence[Answer], times: Sequence[dat
     )
 
 
-def said_by(
+def ratings_by(
     project: ProjectStore, author_kind: AuthorKind, name: str, targets: Sequence[Answer]
 ) -> dict[Answer, float | str]:
     """Answer -> the newest rating of this name by authors of this kind: its number, or its category."""

@@ -57,7 +57,7 @@ def matching(project: ProjectStore, filters: CallFilters, *, limit: int) -> Draw
     """The newest calls that the filters take."""
     where, params = conditions(filters)
     return Drawn(
-        _places(project, where, params, "start_time DESC, trace_id, span_id", limit),
+        _read_sources(project, where, params, "start_time DESC, trace_id, span_id", limit),
         _count(project, where, params),
     )
 
@@ -67,7 +67,7 @@ def sample(project: ProjectStore, filters: CallFilters, *, size: int, seed: str 
     where, params = conditions(filters)
     num = _count(project, where, params)
     params = {**params, "seed": seed if seed is not None else secrets.token_hex(16)}
-    drawn = _places(
+    drawn = _read_sources(
         project, where, params, "sipHash64({seed:String}, trace_id, span_id), trace_id, span_id", size
     )
     return Drawn(drawn, num, min(1.0, size / num) if num else None)
@@ -78,7 +78,7 @@ def _count(project: ProjectStore, where: str, params: Mapping[str, Any]) -> int:
     return int(row["n"]) if row else 0
 
 
-def _places(
+def _read_sources(
     project: ProjectStore, where: str, params: Mapping[str, Any], order: str, limit: int
 ) -> list[Source]:
     rows = project.rows(
@@ -152,10 +152,10 @@ def disagreements(
     if kind in _GAP:
         sql = _gap(*_GAP[kind])
     elif kind == "model_human":
-        sql = _model_against_people()
+        sql = _model_against_humans()
     else:
         sql = _annotators()
-    return _found(project, sql, filters, limit=limit, judge=judge)
+    return _read_matches(project, sql, filters, limit=limit, judge=judge)
 
 
 def _gap(one: str, other: str) -> tuple[str, str, str, str]:
@@ -171,7 +171,7 @@ def _gap(one: str, other: str) -> tuple[str, str, str, str]:
     return columns, "", having, ""
 
 
-def _model_against_people() -> tuple[str, str, str, str]:
+def _model_against_humans() -> tuple[str, str, str, str]:
     judge = "is_model AND {judge:String} IN ('', author_id)"
     columns = f"""
         name,
@@ -197,10 +197,12 @@ def low_confidence(project: ProjectStore, filters: CallFilters, *, limit: int, j
     """Answers that a judge (a model's rating; `judge` is its name or author id) could not decide on, the nearest to the middle first."""
     mine = "author_kind = 'model' AND share IS NOT NULL AND {judge:String} IN ('', author_id, name)"
     columns = f"avgIf(share, {mine}) AS score, 1 - 2 * abs(score - 0.5) AS size"
-    return _found(project, (columns, "", f"countIf({mine}) > 0", ""), filters, limit=limit, judge=judge)
+    return _read_matches(
+        project, (columns, "", f"countIf({mine}) > 0", ""), filters, limit=limit, judge=judge
+    )
 
 
-def _found(
+def _read_matches(
     project: ProjectStore,
     parts: tuple[str, str, str, str],
     filters: CallFilters,
