@@ -81,13 +81,14 @@ class Stratum:
 def tuned_lambda(human: ArrayLike, judge: ArrayLike, unlabelled: ArrayLike) -> float:
     """The weight of the judge that makes the variance smallest, in 0..1: cov(Y, f) / ((1 + n/N) var(f)).
 
-    Both moments with denominators n and n + N; 0 where the judge never varies or nothing is unlabelled.
+    The covariance with denominator n, the variance of all n + N scores with n + N - 1; 0 where the judge never varies or
+    nothing is unlabelled.
     Source: arXiv 2311.01453, section 6.
     """
     y, f, g = (np.asarray(a, float) for a in (human, judge, unlabelled))
     if not len(g) or not len(y):
         return 0.0
-    variance = float(np.var(np.concatenate([f, g])))
+    variance = float(np.var(np.concatenate([f, g]), ddof=1))
     if variance <= 0:
         return 0.0
     covariance = float(np.mean(y * f) - y.mean() * f.mean())
@@ -144,8 +145,11 @@ def combined_rate(
 def combined_rate_by_strata(strata: Sequence[Stratum], *, level: float = 0.95) -> CombinedRate | None:
     """The rate over parts that were labelled at different rates, each with a weight of its own for the judge.
 
-    The parts' estimates are summed by their share of all answers; a part without labels leaves the whole undefined (None).
-    Source: Fisch et al. 2024, arXiv 2406.04291 (stratified prediction-powered inference).
+    The parts' estimates are summed by their share of all answers, and so are the squared distances of their ends; a part
+    without labels leaves the whole undefined (None). `effective_n` is the labels' number times the parts' mean gain.
+
+    Sources: Fisch et al. 2024, arXiv 2406.04291 (stratified prediction-powered inference); Zou & Donner 2008,
+    Statist. Med. 27:1693-1702 (limits of a sum from the limits of its parts).
     """
     shares = np.array([s.share for s in strata], float)
     if not len(shares) or not math.isclose(float(shares.sum()), 1.0, abs_tol=1e-6):
@@ -154,22 +158,26 @@ def combined_rate_by_strata(strata: Sequence[Stratum], *, level: float = 0.95) -
     if any(p is None for p in parts):
         return None
     made = [p for p in parts if p is not None]
-    raw = float(sum(w * p.raw for w, p in zip(shares, made, strict=True)))
-    variance = sum(
-        w**2 * _spread(p.interval.estimate, p.effective_n) for w, p in zip(shares, made, strict=True)
+
+    def total(values: Sequence[float]) -> float:
+        return float(sum(w * v for w, v in zip(shares, values, strict=True)))
+
+    ends = [p.interval for p in made]
+    estimate = total([i.estimate for i in ends])
+    below = math.hypot(*(w * (i.estimate - i.low) for w, i in zip(shares, ends, strict=True)))
+    above = math.hypot(*(w * (i.high - i.estimate) for w, i in zip(shares, ends, strict=True)))
+    num = sum(i.n for i in ends)
+    interval = Interval(
+        estimate, max(estimate - below, 0.0), min(estimate + above, 1.0), num, "wilson combined strata", level
     )
-    num = sum(p.interval.n for p in made)
-    clipped = min(max(raw, 0.0), 1.0)
-    p0 = (clipped * num + 0.5) / (num + 1)
-    effective = p0 * (1 - p0) / variance if variance > 0 else float(num)
     return CombinedRate(
-        _interval(raw, effective, num, num, level),
-        raw,
-        math.sqrt(sum(w**2 * p.se**2 for w, p in zip(shares, made, strict=True))),
-        float(sum(w * p.people for w, p in zip(shares, made, strict=True))),
-        float(sum(w * p.judge for w, p in zip(shares, made, strict=True))),
-        float(sum(w * p.weight for w, p in zip(shares, made, strict=True))),
-        effective,
+        interval,
+        total([p.raw for p in made]),
+        math.hypot(*(w * p.se for w, p in zip(shares, made, strict=True))),
+        total([p.people for p in made]),
+        total([p.judge for p in made]),
+        total([p.weight for p in made]),
+        num * total([p.effective_n / p.interval.n for p in made]),
     )
 
 
@@ -289,12 +297,6 @@ def _effective_groups(y: Array, groups: Sequence[object]) -> float:
 
 def _gain(labels_only: float, combined: float) -> float:
     return max(labels_only / combined, 1.0) if labels_only > 0 and combined > 0 else 1.0
-
-
-def _spread(estimate: float, n: float) -> float:
-    """Variance of a rate, with half a success and half a failure more, so that it is never 0."""
-    p = (estimate * n + 0.5) / (n + 1)
-    return p * (1 - p) / n
 
 
 def _interval(raw: float, effective: float, num_independent: int, n: int, level: float) -> Interval:

@@ -19,7 +19,7 @@ from heedloop_server.statistics.prediction_powered import (
 )
 
 Z95 = 1.959963984540054
-ROUNDS = int(os.environ.get("HEEDLOOP_COVERAGE_ROUNDS", "300"))
+ROUNDS = int(os.environ.get("HEEDLOOP_COVERAGE_ROUNDS", "150"))
 
 
 def _vectors() -> list[dict]:
