@@ -1,6 +1,7 @@
 # heedloop: every target makes what it needs. `make demo` and `make test` are the two to know.
 #   make demo     run the whole loop on this machine (ARGS="--no-serve" ends instead of serving the dashboard)
 #   make test     install everything and run the tests
+#   make test-shared  the tests that read real judgements and captures (HEEDLOOP_SHARED names their folder)
 #   make serve    a server with its data in .heedloop/ and the dashboard beside it
 #   make lint     ruff           make types    pyright           make bench    the benchmarks that BENCHMARKS.md reports
 
@@ -12,16 +13,10 @@ ARGS   ?=
 TESTS  ?= tests
 JOBS   ?= 2
 
-# Real human judgements, captured telemetry and worked examples, where they lie beside the repository; tests that need them skip without.
-SHARED := $(abspath ../shared)
-ifneq ($(wildcard $(SHARED)/data),)
-export HEEDLOOP_SHARED ?= $(SHARED)
-endif
-
 # One torch thread per test process: the processes share the cores.
 TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
-.PHONY: demo test lint types bench serve dashboard coverage clean browser
+.PHONY: demo test test-shared lint types bench serve dashboard coverage clean browser
 .DEFAULT_GOAL := test
 
 $(BIN)/python:
@@ -53,6 +48,10 @@ test: $(VENV)/.dev browser
 	$(TEST_ENV) $(BIN)/pytest $(TESTS) -n $(JOBS) --dist loadfile --no-loadscope-reorder --cov --cov-report= --durations=15 $(ARGS)
 	$(BIN)/coverage report --skip-covered --format=total | xargs -I{} echo "coverage: {} %"
 	$(BIN)/coverage report --fail-under=$(FLOOR) >/dev/null || { $(BIN)/coverage report | tail -40; echo "coverage is below the floor of $(FLOOR) %"; exit 1; }
+
+test-shared: $(VENV)/.dev
+	@test -d "$$HEEDLOOP_SHARED/data" || { echo "HEEDLOOP_SHARED names no folder with data/"; exit 1; }
+	$(TEST_ENV) $(BIN)/pytest $(TESTS) -m shared -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # The share of lines and branches that the tests must reach, in percent.
 FLOOR := 80

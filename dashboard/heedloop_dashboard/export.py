@@ -7,6 +7,8 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import streamlit as st
 
 __all__ = ["button", "rate_row", "to_csv", "to_parquet"]
@@ -50,9 +52,6 @@ def rate_row(panel: str, field: str, value: Any, group: Mapping[str, Any]) -> di
 
 def to_parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """Rows as Parquet; a column of several types is kept as text. Texts stay as they are: nothing calculates them."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     columns = list(dict.fromkeys(k for row in rows for k in row))
     table = pa.table({name: _column([row.get(name) for row in rows]) for name in columns})
     out = io.BytesIO()
@@ -61,8 +60,6 @@ def to_parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def _column(values: list[Any]) -> Any:
-    import pyarrow as pa
-
     try:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError):

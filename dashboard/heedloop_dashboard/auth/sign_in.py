@@ -9,6 +9,8 @@ import posixpath
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, quote, urlsplit
 
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
@@ -17,7 +19,6 @@ from heedloop_dashboard.auth.proxy import PERSON
 from heedloop_dashboard.auth.sessions import COOKIE, LIFETIME_S, SESSIONS
 
 if TYPE_CHECKING:
-    from starlette.requests import Request
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 __all__ = ["RequireSignIn", "form", "let_in", "local_path", "proxy_agrees", "routes"]
@@ -83,7 +84,6 @@ async def let_in(request: Request, person: str, target: str, *, via: str) -> Res
 
 
 async def _open(request: Request, key: str, target: str, *, person: str = "", via: str = "key") -> Response:
-    from starlette.concurrency import run_in_threadpool
 
     try:
         name = await run_in_threadpool(SESSIONS.open, key, person=person, via=via)
@@ -188,9 +188,8 @@ class RequireSignIn:
         if scope["type"] != "http" or scope["method"] != "GET" or not _is_page(scope):
             await self._app(scope, receive, send)
             return
-        from starlette.requests import Request as StarletteRequest
 
-        request = StarletteRequest(scope)
+        request = Request(scope)
         person: str = scope.get(PERSON, "")
         session = SESSIONS.signed_in(request.cookies.get(COOKIE))
         if session is None:
@@ -218,7 +217,6 @@ def proxy_agrees(scope: Scope) -> bool:
 
 def cookies_of(scope: Scope) -> dict[str, str]:
     """The cookies of a request or a WebSocket handshake."""
-    from starlette.requests import HTTPConnection
 
     return dict(HTTPConnection(scope).cookies)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from typing import Any
 
 import streamlit as st
@@ -273,8 +274,6 @@ def _over_time(trend: Answer, bucket: str) -> None:
 def _as_time(value: Any) -> str:
     """A selected time as RFC 3339: Vega gives milliseconds since 1970 for temporal fields."""
     if isinstance(value, (int, float)):
-        from datetime import datetime, timezone
-
         return format_time(datetime.fromtimestamp(value / 1000, tz=timezone.utc))
     return str(value)
 
