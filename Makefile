@@ -2,6 +2,7 @@
 #   make demo     run the whole loop on this machine (ARGS="--no-serve" ends instead of serving the dashboard)
 #   make test     install everything and run the tests
 #   make test-shared  the tests that read real judgements and captures (HEEDLOOP_SHARED names their folder)
+#   make docs     the documentation as a site in dist/site
 #   make serve    a server with its data in .heedloop/ and the dashboard beside it
 #   make lint     ruff           make types    pyright           make bench    the benchmarks that BENCHMARKS.md reports
 
@@ -16,7 +17,7 @@ JOBS   ?= 2
 # One torch thread per test process: the processes share the cores.
 TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
-.PHONY: demo test test-shared lint types bench serve dashboard coverage clean browser
+.PHONY: demo test test-shared lint types docs bench serve dashboard coverage clean browser
 .DEFAULT_GOAL := test
 
 $(BIN)/python:
@@ -62,6 +63,11 @@ lint: $(VENV)/.dev
 
 types: $(VENV)/.dev
 	$(BIN)/pyright
+
+docs: $(VENV)/.dev
+	$(PIP) -q -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "== the site is in dist/site; open dist/site/index.html"
 
 bench: $(VENV)/.dev
 	@for b in $(sort $(wildcard benchmarks/*.py)); do echo "== $$b"; $(BIN)/python $$b || exit 1; done

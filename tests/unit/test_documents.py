@@ -24,3 +24,12 @@ def test_the_files_of_the_exercise_hold_what_they_should() -> None:
     assert len(rows) == 7
     wrong = [(path, name) for path, name in rows if name not in (ROOT / path).read_text("utf-8")]
     assert wrong == []
+
+
+def test_the_site_names_pages_that_are_there() -> None:
+    made = {"reference/rest.md", "reference/settings.md", "reference/commands.md", "reference/python.md"}
+    named = re.findall(r": ([\w/.-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.M)
+    missing = [n for n in named if n not in made and not any((ROOT / d / n).is_file() for d in ("docs", "."))]
+    assert missing == []
+    pages = {p.relative_to(ROOT / "docs").as_posix() for p in (ROOT / "docs").rglob("*.md")}
+    assert pages - set(named) == set(), "a page of docs/ stands in no part of the site"

@@ -1,0 +1,127 @@
+"""What mkdocs runs when the site is built: reference pages made from the code, and the repository's own pages taken in.
+
+`make docs` builds the site; nothing here is imported by the product.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).parents[2]
+REPOSITORY_PAGES = ("README.md", "BENCHMARKS.md", "CHANGELOG.md", "CONTRIBUTING.md")
+REPOSITORY_FILES = re.compile(r"\]\((?:\.\./)*((?:LICENSE|docker-compose\.yml|deploy|benchmarks)[^)]*)\)")
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the pages that lie beside `docs/` and those that are made from the code."""
+    for name in REPOSITORY_PAGES:
+        files.append(File.generated(config, name, content=(ROOT / name).read_text("utf-8")))
+    made = {"rest": rest(), "settings": settings(), "commands": commands(), "python": python_api()}
+    for name, lines in made.items():
+        files.append(File.generated(config, f"reference/{name}.md", content="\n".join(lines) + "\n"))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
+    """Links between the repository's pages, as the site has them."""
+    if page.file.src_uri in REPOSITORY_PAGES:
+        markdown = re.sub(r"(\]\(|src=\")docs/", r"\1", markdown)
+    markdown = re.sub(
+        r"\]\((?:\.\./)+(" + "|".join(REPOSITORY_PAGES) + r")", r"](" + _up(page) + r"\1", markdown
+    )
+    return REPOSITORY_FILES.sub(r"](#)", markdown)
+
+
+def _up(page: Any) -> str:
+    return "../" * page.file.src_uri.count("/")
+
+
+def rest() -> Iterator[str]:
+    """Every route with its scope, parameters, body and response, from the OpenAPI description."""
+    from heedloop_server.app import create_app
+    from heedloop_server.testing import temporary_store
+
+    yield "# REST routes"
+    yield "\nMade from `/openapi.json`, which has every field of every record.\n"
+    with temporary_store() as store:
+        described = create_app(store=store).openapi()
+    for path, methods in sorted(described["paths"].items()):
+        for method, route in methods.items():
+            yield f"\n## `{method.upper()} {path}`\n"
+            yield str(route.get("description") or route.get("summary") or "")
+            parameters = route.get("parameters", [])
+            if parameters:
+                yield "\n| parameter | in | type | |\n|---|---|---|---|"
+            for p in parameters:
+                yield f"| `{p['name']}` | {p['in']} | {_type(p.get('schema', {}))} | {'required' if p.get('required') else ''} |"
+            if body := route.get("requestBody"):
+                yield f"\nBody: {_contents(body)}"
+            for status, response in route.get("responses", {}).items():
+                if status.startswith("2"):
+                    yield f"\n{status}: {_contents(response) or response.get('description', '')}"
+
+
+def _contents(described: dict[str, Any]) -> str:
+    return ", ".join(
+        f"`{media}` {_type(c.get('schema', {}))}" for media, c in described.get("content", {}).items()
+    )
+
+
+def _type(schema: dict[str, Any]) -> str:
+    if "$ref" in schema:
+        return schema["$ref"].rpartition("/")[2]
+    if "anyOf" in schema:
+        return " or ".join(_type(s) for s in schema["anyOf"])
+    if "enum" in schema:
+        return ", ".join(f"`{v}`" for v in schema["enum"])
+    return f"list of {_type(schema['items'])}" if "items" in schema else str(schema.get("type", ""))
+
+
+def settings() -> Iterator[str]:
+    """The server's settings, one a row."""
+    from heedloop_server.settings import Settings
+
+    yield "# Settings of the server\n"
+    yield "From the environment, a `.env` file, or a file named by `--settings`; flags win.\n"
+    yield "| variable | default | what |\n|---|---|---|"
+    for name, field in Settings.model_fields.items():
+        what = (field.description or "").replace("|", "\\|")
+        yield f"| `HEEDLOOP_{name.upper()}` | `{field.get_default()}` | {what} |"
+
+
+def commands() -> Iterator[str]:
+    """Every sub-command with its options, as `--help` prints them."""
+    yield "# Commands"
+    for entry in sorted(entry_points(group="heedloop.commands"), key=lambda e: e.name):
+        command: Any = entry.load()
+        parser = argparse.ArgumentParser(prog=f"heedloop {entry.name}", description=command.HELP)
+        command.add_arguments(parser)
+        yield f"\n## heedloop {entry.name}\n\n```\n{parser.format_help().rstrip()}\n```"
+
+
+def python_api() -> Iterator[str]:
+    """The public names of `heedloop`, their signatures and docstrings."""
+    import heedloop
+
+    yield "# Python API\n\nWhat `import heedloop` offers; everything else is private."
+    for name in sorted(heedloop.__all__):
+        thing = getattr(heedloop, name)
+        yield f"\n## heedloop.{name}\n"
+        if callable(thing):
+            yield f"```python\n{name}{_signature(thing)}\n```\n"
+        yield inspect.getdoc(thing) or ""
+
+
+def _signature(thing: Any) -> str:
+    try:
+        return str(inspect.signature(thing))
+    except (TypeError, ValueError):
+        return "(…)"
