@@ -16,7 +16,7 @@ from queue import Empty, Queue
 import requests
 from playwright.sync_api import Locator, Page, expect
 
-START_S = 60
+START_S = 240
 expect.set_options(timeout=20_000)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import dashboard_world as worlds
 import requests
-from dashboard_browser import sign_in
+from dashboard_browser import START_S, sign_in
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from heedloop.client import Client
@@ -169,7 +169,11 @@ class Server:
         ]  # fmt: skip
         with (self.folder / "log").open("ab") as log:
             self.child = subprocess.Popen(command, stdout=log, stderr=log)
-        worlds.wait_until(self._is_ready, "the server is ready")
+        try:
+            worlds.wait_until(self._is_ready, "the server is ready", timeout_s=START_S)
+        except AssertionError:
+            self.kill()
+            raise
 
     def _is_ready(self) -> bool:
         assert self.child is not None and self.child.poll() is None, (self.folder / "log").read_text()

@@ -13,14 +13,14 @@ from heedloop_server.review.questions import Question
 from heedloop_server.review.responses import Judgement
 from heedloop_server.store.review.assignments import Assignment, ReviewItem
 
-__all__ = ["CLIENT_ID_PREFIX", "Judged", "feedback_of", "judged", "retractions"]
+__all__ = ["CLIENT_ID_PREFIX", "JudgementContext", "context_of", "feedback_of", "retractions"]
 
 CLIENT_ID_PREFIX = "review:"
 """How the client ids of feedback from review begin; `review:<assignment>:<revision>:<question>:<n>`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgementContext:
     """What a judgement is about, by whom and when.
 
     Attributes:
@@ -42,9 +42,9 @@ class Judged:
     judged_at: datetime
 
 
-def judged(item: ReviewItem, a: Assignment, calls: Sequence[Call]) -> Judged:
+def context_of(item: ReviewItem, a: Assignment, calls: Sequence[Call]) -> JudgementContext:
     """What a judgement of this assignment is about, as its row says; `calls` are the item's answers in its own order."""
-    return Judged(
+    return JudgementContext(
         assignment_id=a.assignment_id,
         item_id=a.item_id,
         annotator=a.annotator,
@@ -58,7 +58,9 @@ def judged(item: ReviewItem, a: Assignment, calls: Sequence[Call]) -> Judged:
     )
 
 
-def feedback_of(questions: Sequence[Question], judgement: Judgement, about: Judged) -> list[Feedback]:
+def feedback_of(
+    questions: Sequence[Question], judgement: Judgement, about: JudgementContext
+) -> list[Feedback]:
     """One Feedback per thing said, the same for the same arguments, client ids included.
 
     `judgement` is checked and in the item's own order.
@@ -72,7 +74,7 @@ def feedback_of(questions: Sequence[Question], judgement: Judgement, about: Judg
 
 
 def retractions(
-    project: str, before: Sequence[Feedback], now: Sequence[Feedback], at: Judged
+    project: str, before: Sequence[Feedback], now: Sequence[Feedback], at: JudgementContext
 ) -> list[Feedback]:
     """Retractions of what was said `before` and is not said any more."""
     kept = {f.identity(project) for f in now}
@@ -83,11 +85,11 @@ def retractions(
     ]
 
 
-def _client_id(about: Judged, question: str, part: str) -> str:
+def _client_id(about: JudgementContext, question: str, part: str) -> str:
     return f"{CLIENT_ID_PREFIX}{about.assignment_id}:{about.revision}:{question}:{part}"
 
 
-def _feedback_of_question(question: Question, value: Any, about: Judged) -> Iterator[Feedback]:
+def _feedback_of_question(question: Question, value: Any, about: JudgementContext) -> Iterator[Feedback]:
     if question.kind in ("comparison", "ranking"):
         yield _ranked(question, value, about)
     elif question.listed(len(about.targets)):
@@ -98,7 +100,7 @@ def _feedback_of_question(question: Question, value: Any, about: Judged) -> Iter
         yield from _about_one(question, value, 0, about)
 
 
-def _about_one(question: Question, value: Any, index: int, about: Judged) -> Iterator[Feedback]:
+def _about_one(question: Question, value: Any, index: int, about: JudgementContext) -> Iterator[Feedback]:
     target = about.targets[index]
     match question.kind:
         case "thumb":
@@ -126,12 +128,14 @@ def _about_one(question: Question, value: Any, index: int, about: Judged) -> Ite
                 yield _flag(question, mark["label"], mark, replace(target, range=place), about)
 
 
-def _flag(question: Question, category: str, mark: dict[str, Any], target: Target, about: Judged) -> Feedback:
+def _flag(
+    question: Question, category: str, mark: dict[str, Any], target: Target, about: JudgementContext
+) -> Feedback:
     details = {"severity": mark.get("severity"), "comment": mark.get("comment")}
     return _feedback("flag", question, target, about, category=category, **details)
 
 
-def _ranked(question: Question, value: dict[str, Any], about: Judged) -> Feedback:
+def _ranked(question: Question, value: dict[str, Any], about: JudgementContext) -> Feedback:
     if question.kind == "comparison":
         preferred = value["preferred"]
         ranks = tuple(1 if preferred in (None, i) else 2 for i in range(len(about.targets)))
@@ -147,7 +151,9 @@ def _ranked(question: Question, value: dict[str, Any], about: Judged) -> Feedbac
     return _feedback("comparison", question, about.targets[0], about, ranking=ranking)
 
 
-def _feedback(kind: Any, question: Question, target: Target, about: Judged, **said: Any) -> Feedback:
+def _feedback(
+    kind: Any, question: Question, target: Target, about: JudgementContext, **said: Any
+) -> Feedback:
     return Feedback(
         kind=kind,
         target=target,

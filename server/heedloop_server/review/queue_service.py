@@ -1,4 +1,4 @@
-"""The review desk of one server process: hands work out, takes judgements in, exactly once each.
+"""The open review queues of one server process: work is leased, and each judgement counts exactly once.
 
 Every change is a row of `review_assignments` that is on disk before it is answered, and the memory follows the rows. In one process a
 lock per queue makes changes exact. Where several servers share a ClickHouse, each reads what the others changed before it acts, and a
@@ -26,8 +26,8 @@ from heedloop_server.errors import Conflict, NotFound, ServerError
 from heedloop_server.ingest.feedback_writer import Outcome
 from heedloop_server.review.assignments import MAX_HELD, Work
 from heedloop_server.review.contents import Contents
+from heedloop_server.review.judgement import context_of, feedback_of, retractions
 from heedloop_server.review.queue import Guideline, Queue
-from heedloop_server.review.repair import repair
 from heedloop_server.review.responses import to_shown
 from heedloop_server.store.connection import ProjectStore, Store
 from heedloop_server.store.review.assignments import (
@@ -38,6 +38,8 @@ from heedloop_server.store.review.assignments import (
     insert_assignments,
     read_assignments,
     remark_of,
+    standing_feedback,
+    unrecorded,
 )
 from heedloop_server.store.review.content import calls_at
 from heedloop_server.store.review.queues import find_queue, guidelines_of
@@ -99,7 +101,7 @@ class ReviewQueueService:
     """Open queues, their leases and the content of what is shown. Safe to call from any thread.
 
     Args:
-        record: stores feedback (the feedback desk, with the ledger's count).
+        record: stores feedback (the feedback writer, with the ledger's count).
     """
 
     def __init__(self, store: Store, record: Record) -> None:
@@ -127,7 +129,7 @@ class ReviewQueueService:
                     raise NotFound(f"there is no queue {queue_id!r} in this project")
                 if not opened.loaded:
                     self._read(opened)
-                    repair(self, opened)
+                    self._store_missing_feedback(opened)
                     opened.loaded = True
                 elif self._shared:
                     self._look(opened)
@@ -193,7 +195,7 @@ class ReviewQueueService:
         return found[0]
 
     def forget(self, project: str) -> None:
-        """Read everything of a project anew, because it was changed behind the desk's back (an erasure, an import)."""
+        """Read everything of a project again, because it was changed by others (an erasure, an import)."""
         with self._lock:
             opened = [o for (of, _), o in self._open.items() if of == project]
         for one in opened:
@@ -213,9 +215,38 @@ class ReviewQueueService:
         for project, queue_id in due:
             try:
                 with self.locked_queue(project, queue_id) as opened:
-                    repair(self, opened)
+                    self._store_missing_feedback(opened)
             except ServerError:
                 self.repair_later(project, queue_id)
+
+    def _store_missing_feedback(self, opened: OpenQueue) -> None:
+        """Store the feedback and retractions that did not follow their assignments: a server or the store stopped between the inserts.
+
+        The client ids are those that the first attempt had, so that doing it twice changes nothing.
+        """
+        num = 0
+        for a in unrecorded(opened.project, opened.queue.queue_id):
+            if feedback := self._current_feedback(opened, a):
+                self.record(opened.project.project, feedback, a.key_id).result()
+                num += 1
+        if num:
+            log.warning(
+                "stored the feedback of %d judgements of queue %s that an earlier server left behind",
+                num,
+                opened.queue.queue_id,
+            )
+
+    def _current_feedback(self, opened: OpenQueue, a: Assignment) -> list[Feedback]:
+        calls = self.contents(opened, [a.item_id]).get(a.item_id)
+        if calls is None:
+            return []  # the answer was erased, and with it its feedback
+        context = context_of(opened.work.items[a.item_id], a, calls)
+        current = (
+            feedback_of(opened.queue.questions, dict(a.answers or {}), context) if a.state == "done" else []
+        )
+        stored = standing_feedback(opened.project, a.item_id, a.annotator)
+        retracted_at = replace(context, judged_at=max(context.judged_at, utc_now()))
+        return retractions(opened.project.project, stored, current, retracted_at) + current
 
     # -------------------------------------------------------------------------------------------------------- assignments
 
@@ -292,11 +323,11 @@ class ReviewQueueService:
         """Leases of these items, without those that somebody else was given at the same moment."""
         if not item_ids:
             return []
-        applicable_questions = [self._next_state(opened, annotator, i, key_id, reason) for i in item_ids]
+        leases = [self._next_state(opened, annotator, i, key_id, reason) for i in item_ids]
         if not self._shared:
-            self.keep(opened, applicable_questions)
-            return applicable_questions
-        claims = [replace(a, state="claimed", expires_at=utc_now() + _CLAIM) for a in applicable_questions]
+            self.keep(opened, leases)
+            return leases
+        claims = [replace(a, state="claimed", expires_at=utc_now() + _CLAIM) for a in leases]
         self.keep(opened, claims)
         decided = self._decide(opened, claims)
         until = utc_now() + timedelta(seconds=opened.queue.lease_s)
@@ -311,9 +342,9 @@ class ReviewQueueService:
 
     def hold(self, opened: OpenQueue, annotator: str, item_id: str, *, key_id: str) -> Assignment:
         """A lease for a judgement that was made elsewhere: whatever others hold or have judged, nothing of it is turned away."""
-        applicable_questions = self._next_state(opened, annotator, item_id, key_id, "")
-        self.keep(opened, [applicable_questions])
-        return applicable_questions
+        lease = self._next_state(opened, annotator, item_id, key_id, "")
+        self.keep(opened, [lease])
+        return lease
 
     def _next_state(
         self, opened: OpenQueue, annotator: str, item_id: str, key_id: str, reason: str

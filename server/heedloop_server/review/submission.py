@@ -11,7 +11,7 @@ from typing import Any, cast
 from heedloop.schema import Call, Feedback, answer_hash, utc_now
 from heedloop_server.errors import Conflict, NotFound, ServerError
 from heedloop_server.ingest.feedback_writer import Outcome
-from heedloop_server.review.judgement import feedback_of, judged, retractions
+from heedloop_server.review.judgement import context_of, feedback_of, retractions
 from heedloop_server.review.queue_service import OpenQueue, ReviewQueueService, as_shown
 from heedloop_server.review.responses import Judgement, check_judgement, to_stored
 from heedloop_server.review.training import Feedforward, compare
@@ -96,7 +96,7 @@ def submit(
             )
         a = _holding(queue_service, opened, a, key_id, answers)
         return _store(queue_service, opened, a, judgement, calls, key_id, duration_ms, guideline, at)
-    said = feedback_of(opened.queue.questions, judgement, judged(opened.work.items[a.item_id], a, calls))
+    said = feedback_of(opened.queue.questions, judgement, context_of(opened.work.items[a.item_id], a, calls))
     return _submitted(opened, a, said, [], judgement, key_id)
 
 
@@ -113,7 +113,7 @@ def _store(
 ) -> Submitted:
     questions, project = opened.queue.questions, opened.project.project
     before = (
-        feedback_of(questions, dict(a.answers), judged(opened.work.items[a.item_id], a, calls))
+        feedback_of(questions, dict(a.answers), context_of(opened.work.items[a.item_id], a, calls))
         if a.answers is not None
         else []
     )
@@ -130,7 +130,7 @@ def _store(
         expires_at=now,
         key_id=key_id,
     )
-    about = judged(opened.work.items[a.item_id], done, calls)
+    about = context_of(opened.work.items[a.item_id], done, calls)
     said = feedback_of(questions, judgement, about)
     gone = retractions(project, before, said, about)
     done = done.with_feedback([f.identity(project) for f in said])
@@ -228,7 +228,7 @@ def reopen(
     calls = _calls(queue_service, opened, a)
     a = queue_service.whole(opened, a)
     said = feedback_of(
-        opened.queue.questions, dict(a.answers or {}), judged(opened.work.items[a.item_id], a, calls)
+        opened.queue.questions, dict(a.answers or {}), context_of(opened.work.items[a.item_id], a, calls)
     )
     now = max(utc_now(), a.judged_at + _TICK)
     leased = a.moved(
@@ -241,7 +241,9 @@ def reopen(
         guideline=opened.guideline.number,
     )
     queue_service.keep(opened, [leased])
-    gone = retractions(opened.project.project, said, [], judged(opened.work.items[a.item_id], leased, calls))
+    gone = retractions(
+        opened.project.project, said, [], context_of(opened.work.items[a.item_id], leased, calls)
+    )
     return leased, _submitted(opened, leased, [], gone, {}, key_id)
 
 

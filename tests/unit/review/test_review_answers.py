@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heedloop.schema import SchemaError, Target, answer_hash
-from heedloop_server.review.judgement import Judged, feedback_of, retractions
-from heedloop_server.review.questions import asked, read_questions
+from heedloop_server.review.judgement import JudgementContext, feedback_of, retractions
+from heedloop_server.review.questions import applicable_questions, read_questions
 from heedloop_server.review.responses import check_judgement, to_shown, to_stored
 
 QUESTIONS = read_questions(
@@ -99,7 +99,7 @@ def test_a_ranking_is_made_dense() -> None:
 
 
 def test_what_is_asked_depends_on_the_number_of_answers() -> None:
-    names = {n: [q.name for q in asked(QUESTIONS, n)] for n in (1, 2, 3)}
+    names = {n: [q.name for q in applicable_questions(QUESTIONS, n)] for n in (1, 2, 3)}
     assert "preferred" not in names[1]
     assert "order" not in names[1]
     assert {"preferred", "order"} <= set(names[2])
@@ -125,14 +125,14 @@ def test_orders_are_each_others_inverse(order, values, best) -> None:
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_a_comparison_prefers_the_same_answer_whatever_its_side(order) -> None:
     stored = to_stored(QUESTIONS, {"preferred": {"preferred": 0}}, order)
-    about = judged(num=2, shown_order=order)
+    about = context(num=2, shown_order=order)
     said = feedback_of(QUESTIONS, stored, about)[0]
     winner = said.ranking.answers[said.ranking.ranks.index(1)]
     assert winner == about.targets[order[0]]
     assert said.ranking.shown_order == order
 
 
-def judged(num: int = 1, revision: int = 1, **more) -> Judged:
+def context(num: int = 1, revision: int = 1, **more) -> JudgementContext:
     values = {
         "assignment_id": "ab" * 16,
         "item_id": "cd" * 16,
@@ -145,11 +145,11 @@ def judged(num: int = 1, revision: int = 1, **more) -> Judged:
         "revision": revision,
         "judged_at": datetime(2026, 1, revision, tzinfo=timezone.utc),
     }
-    return Judged(**{**values, **more})
+    return JudgementContext(**{**values, **more})
 
 
 def test_feedback_says_why_it_was_asked() -> None:
-    said = feedback_of(QUESTIONS, {"thumb": 1}, judged())[0]
+    said = feedback_of(QUESTIONS, {"thumb": 1}, context())[0]
     assert (said.author.kind, said.author.id, said.guideline, said.queue_item) == (
         "annotator",
         "ada",
@@ -161,17 +161,17 @@ def test_feedback_says_why_it_was_asked() -> None:
 
 def test_a_resend_has_the_same_ids_and_a_revision_others() -> None:
     answers = {"thumb": 1, "wrong": [{"category": "fact"}, {"category": "tone"}]}
-    first, again = (feedback_of(QUESTIONS, answers, judged()) for _ in range(2))
+    first, again = (feedback_of(QUESTIONS, answers, context()) for _ in range(2))
     assert first == again
     assert len({f.id for f in first}) == 3
-    later = feedback_of(QUESTIONS, answers, judged(revision=2))
+    later = feedback_of(QUESTIONS, answers, context(revision=2))
     assert not {f.id for f in first} & {f.id for f in later}
     assert [f.identity("p") for f in first] == [f.identity("p") for f in later]
 
 
 def test_what_is_said_no_more_is_taken_back() -> None:
-    before = feedback_of(QUESTIONS, {"thumb": 1, "wrong": [{"category": "fact"}], "note": "x"}, judged())
-    now = feedback_of(QUESTIONS, {"thumb": 0, "wrong": []}, judged(revision=2))
-    gone = retractions("p", before, now, judged(revision=2))
+    before = feedback_of(QUESTIONS, {"thumb": 1, "wrong": [{"category": "fact"}], "note": "x"}, context())
+    now = feedback_of(QUESTIONS, {"thumb": 0, "wrong": []}, context(revision=2))
+    gone = retractions("p", before, now, context(revision=2))
     assert [(f.name, f.retracted) for f in gone] == [("wrong", True), ("note", True)]
     assert all(f.created_at > before[0].created_at for f in gone)

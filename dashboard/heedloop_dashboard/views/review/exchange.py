@@ -27,7 +27,7 @@ def show(queue: Mapping[str, Any]) -> None:
     """Draw both ways; taking judgements in is for admins."""
     taken = st.session_state.pop(_TAKEN, None)
     if taken is not None:
-        _said(queue, taken)
+        _show_import(queue, taken)
     with panels.panel("export"):
         panels.header("To another tool", "Every answer with everybody's judgements")
         _export(queue)
@@ -103,7 +103,7 @@ def _import(queue: Mapping[str, Any]) -> None:
     st.rerun()
 
 
-def _said(queue: Mapping[str, Any], done: Mapping[str, Any]) -> None:
+def _show_import(queue: Mapping[str, Any], done: Mapping[str, Any]) -> None:
     refused = [r for r in done["results"] if r["status"] == "rejected"]
     components.finding(
         "imported",

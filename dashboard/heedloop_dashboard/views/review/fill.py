@@ -45,7 +45,7 @@ def show(queue: Mapping[str, Any]) -> None:
     """Draw the form; the URL's `fill` is the source it begins with, its filters the answers."""
     added = st.session_state.pop(_ADDED, None)
     if added is not None:
-        _said(queue, added)
+        _show_added(queue, added)
     with panels.panel("fill"):
         panels.header("Add answers", "An answer that is in the queue already is not added twice")
         asked = st.query_params.get("fill", "filter")
@@ -72,7 +72,7 @@ def show(queue: Mapping[str, Any]) -> None:
         st.rerun()
 
 
-def _said(queue: Mapping[str, Any], added: Mapping[str, Any]) -> None:
+def _show_added(queue: Mapping[str, Any], added: Mapping[str, Any]) -> None:
     known, matching = added.get("known") or 0, added.get("matching")
     text = f" added; {known:,} were there already" if known else " added"
     text += f"; {matching:,} match." if matching is not None else "."

@@ -79,7 +79,7 @@ def _fresh(template: str) -> dict[str, Any]:
 
 def _make(draft: Mapping[str, Any], settings: Mapping[str, Any], guideline: Mapping[str, Any]) -> None:
     try:
-        questions = [from_fields(_asked(draft["key"], q)) for q in draft["questions"]]
+        questions = [from_fields(_question_fields(draft["key"], q)) for q in draft["questions"]]
         body = {**_checked(settings), "questions": questions}
     except ValueError as err:
         st.text(str(err))
@@ -193,7 +193,7 @@ def _specific(key: str, question: Mapping[str, Any]) -> None:
                      placeholder="1 = Wrong: would mislead the customer\n5 = Right: every statement holds")  # fmt: skip
 
 
-def _asked(key: str, question: Mapping[str, Any]) -> dict[str, Any]:
+def _question_fields(key: str, question: Mapping[str, Any]) -> dict[str, Any]:
     """The question's fields as they stand on the page."""
     state = st.session_state
     return {
@@ -271,7 +271,7 @@ def settings_form(queue: Mapping[str, Any]) -> None:
         return
     kept = [f for f in queue.get("show") or [] if f not in FACTS]
     body["show"] = [*body["show"], *kept]
-    _said(write(Client.review, "PATCH", f"queues/{queue['queue_id']}", body))
+    _show_result(write(Client.review, "PATCH", f"queues/{queue['queue_id']}", body))
 
 
 def questions_form(queue: Mapping[str, Any]) -> None:
@@ -289,11 +289,11 @@ def questions_form(queue: Mapping[str, Any]) -> None:
     if not st.button("Save the questions", type="primary", key=f"{name}_save"):
         return
     try:
-        questions = [from_fields(_asked(draft["key"], q)) for q in draft["questions"]]
+        questions = [from_fields(_question_fields(draft["key"], q)) for q in draft["questions"]]
     except ValueError as err:
         st.text(str(err))
         return
-    _said(write(Client.review, "PATCH", f"queues/{queue['queue_id']}", {"questions": questions}))
+    _show_result(write(Client.review, "PATCH", f"queues/{queue['queue_id']}", {"questions": questions}))
 
 
 def upkeep(queue: Mapping[str, Any]) -> None:
@@ -303,7 +303,7 @@ def upkeep(queue: Mapping[str, Any]) -> None:
         leased = (queue.get("counts") or {}).get("leased") or 0
         path = f"queues/{queue['queue_id']}"
         if st.button(f"Give back what is in hand ({leased:,})", disabled=not leased, key="release_leases"):
-            _said(write(Client.review, "POST", f"{path}/release", {}))
+            _show_result(write(Client.review, "POST", f"{path}/release", {}))
         sure = st.checkbox("I want to delete this queue", key=f"{path}_sure")
         if st.button("Delete the queue", disabled=not sure, key="delete_queue"):
             answer = write(Client.review, "DELETE", path)
@@ -313,7 +313,7 @@ def upkeep(queue: Mapping[str, Any]) -> None:
                 go(Open("review-queues"))
 
 
-def _said(answer: Any) -> None:
+def _show_result(answer: Any) -> None:
     if answer.error is not None:
         panels.problem(answer.error)
     else:
@@ -359,6 +359,6 @@ def guideline_form(queue: Mapping[str, Any]) -> None:
     new = _guideline(key, now.get("text") or "", list(now.get("examples") or []))
     back = st.checkbox("Ask again for what was judged under older versions", key=f"{key}_back")
     if st.button(f"Save as version {int(now.get('version') or 0) + 1}", type="primary", key=f"{key}_save"):
-        _said(
+        _show_result(
             write(Client.review, "PUT", f"queues/{queue['queue_id']}/guideline", {**new, "send_back": back})
         )

@@ -77,7 +77,7 @@ def _table(queue: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> None
                 item.get("asked") or " + ".join(t["trace_id"][:8] for t in item["targets"]),
                 _state(item),
                 words.count(len(item.get("judgements") or [])),
-                *(_said(q, item) for q in asked),
+                *(_answers_text(q, item) for q in asked),
                 _source(item),
             ],
             "open": Open("review-queues", {"queue": queue["queue_id"], "item": item["item_id"]}).to_json(),
@@ -93,8 +93,8 @@ def _state(item: Mapping[str, Any]) -> str:
     return f"{state}{gold}".capitalize()
 
 
-def _said(question: Mapping[str, Any], item: Mapping[str, Any]) -> str | None:
-    """The settled word, else what annotators said, each different thing once."""
+def _answers_text(question: Mapping[str, Any], item: Mapping[str, Any]) -> str | None:
+    """The adjudicated answer, else the annotators' different answers, each once."""
     several = len(item["targets"]) > 1
     if item.get("adjudicated"):
         return answer_text(question, item["adjudicated"]["answers"].get(question["name"]), several=several)

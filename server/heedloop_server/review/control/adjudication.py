@@ -9,7 +9,7 @@ from datetime import datetime
 
 from heedloop.schema import Author, Feedback, Target, answer_hash
 from heedloop_server.curate.evidence import ADJUDICATION
-from heedloop_server.review.judgement import Judged, feedback_of, retractions
+from heedloop_server.review.judgement import JudgementContext, feedback_of, retractions
 from heedloop_server.review.questions import Question
 from heedloop_server.store.review.assignments import ReviewItem
 from heedloop_server.store.review.control import Adjudication
@@ -67,9 +67,9 @@ def _feedback(about: _About, word: Adjudication, at: datetime) -> list[Feedback]
     return [replace(f, metadata={**f.metadata, ADJUDICATION: "true"}) for f in [*found, reason]]
 
 
-def _judged(about: _About, word: Adjudication, at: datetime) -> Judged:
+def _judged(about: _About, word: Adjudication, at: datetime) -> JudgementContext:
     item = about.item
-    return Judged(
+    return JudgementContext(
         _id(item.item_id),
         item.item_id,
         word.reviewer,

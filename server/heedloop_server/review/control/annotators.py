@@ -5,7 +5,7 @@ Everything is an estimate with an interval; `careless` is said only where the in
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, median
 from typing import Any
@@ -14,11 +14,12 @@ import numpy as np
 
 from heedloop_server.review.control.consensus import fit, gold_units
 from heedloop_server.review.control.copying import Copied, copied_pairs
+from heedloop_server.review.control.drift import accuracy_changes, combined_change, is_less_accurate
 from heedloop_server.review.control.labels import Judged, Label, Unit, labels
 from heedloop_server.review.questions import Question
 from heedloop_server.statistics.consensus import AnnotatorQuality
 from heedloop_server.statistics.counts import as_json
-from heedloop_server.statistics.intervals import Interval, newcombe, wilson
+from heedloop_server.statistics.intervals import Interval, wilson
 from heedloop_server.statistics.means import bootstrap_mean
 
 __all__ = ["Annotator", "annotators", "scaled"]
@@ -82,10 +83,10 @@ def annotators(
         one.num_items = len({j.item_id for j in own})
         times = [j.duration_ms / 1000 for j in own if j.duration_ms]
         one.median_s = median(times) if times else None
-    right: dict[str, list[tuple[Judged, bool]]] = {a: [] for a in found}
     for question in questions:
-        _question(question, judged, gold, found, right)
-    _overall(found, right)
+        _question(question, judged, gold, found)
+    _overall(found)
+    _drift(found, questions, judged, gold)
     _speed(found)
     _copying(found, copied_pairs(questions, judged))
     return list(found.values())
@@ -96,7 +97,6 @@ def _question(
     judged: Sequence[Judged],
     gold: Mapping[str, Judged],
     found: Mapping[str, Annotator],
-    right: Mapping[str, list[tuple[Judged, bool]]],
 ) -> None:
     said: dict[Unit, dict[str, Label]] = {}
     for annotator, unit, label in labels(question, judged):
@@ -116,8 +116,6 @@ def _question(
         if model is not None and author_id in model.annotators:
             one.reliability[question.name] = model.annotators[author_id]
         one.notes += _hardly_varies(question, author_id, said)
-    if model is not None:
-        _note_right(question, judged, model.consensus, expected, right)
 
 
 def _severity(question: Question, author_id: str, said: Said) -> Interval | None:
@@ -159,39 +157,31 @@ def _hardly_varies(question: Question, author_id: str, said: Said) -> list[str]:
     return [f"{question.name}: {share:.0%} of the answers are {commonest!r}, of the others' {usual:.0%}"]
 
 
-def _note_right(
-    question: Question,
-    judged: Iterable[Judged],
-    consensus: Mapping[Hashable, Any],
-    expected: Mapping[Hashable, Label],
-    right: Mapping[str, list[tuple[Judged, bool]]],
-) -> None:
-    """Note for every judgement whether it is the gold answer, or else the consensus of several."""
-    for one in judged:
-        for annotator, unit, label in labels(question, [one]):
-            if unit in expected:
-                right[annotator].append((one, label == expected[unit]))
-            elif (agreed := consensus.get(unit)) is not None and agreed.num > 1:
-                right[annotator].append((one, label == agreed.label))
-
-
-def _overall(found: Mapping[str, Annotator], right: Mapping[str, Sequence[tuple[Judged, bool]]]) -> None:
-    for author_id, one in found.items():
+def _overall(found: Mapping[str, Annotator]) -> None:
+    for one in found.values():
         gold = [i for i in one.gold_by_question.values() if i is not None]
         n = sum(i.n for i in gold)
         one.gold = wilson(sum(round(i.estimate * i.n) for i in gold), n) if n else None
-        one.drift = _drift(right[author_id])
         _judge(one)
 
 
-def _drift(right: Sequence[tuple[Judged, bool]]) -> Interval | None:
-    """How much oftener right in the later half than in the earlier; None below 2 x `FEWEST` judgements."""
-    if len(right) < 2 * FEWEST:
-        return None
-    ordered = [ok for _, ok in sorted(right, key=lambda r: r[0].submitted_at)]
-    middle = len(ordered) // 2
-    early, late = ordered[:middle], ordered[middle:]
-    return newcombe(sum(late), len(late), sum(early), len(early))
+def _drift(
+    found: Mapping[str, Annotator],
+    questions: Sequence[Question],
+    judged: Sequence[Judged],
+    gold: Mapping[str, Judged],
+) -> None:
+    """How much less often right in the later half than in the earlier one, over all questions."""
+    ordered = sorted(judged, key=lambda j: j.submitted_at)
+    by_question = [accuracy_changes(list(labels(q, ordered)), gold_units(q, gold)) for q in questions]
+    changes = {a: combined_change([c[a] for c in by_question if a in c]) for a in found}
+    num = sum(c is not None for c in changes.values())
+    for author_id, change in changes.items():
+        if change is not None:
+            one = found[author_id]
+            one.drift = change.interval
+            if one.drift is not None and is_less_accurate(change, num):
+                one.notes.append(f"right less often lately, by {-one.drift.estimate:.0%}")
 
 
 def _judge(one: Annotator) -> None:
@@ -207,8 +197,6 @@ def _judge(one: Annotator) -> None:
         one.reasons.append(
             f"{one.gold.estimate:.0%} of {one.gold.n} gold answers right (at most {one.gold.high:.0%})"
         )
-    if one.drift is not None and one.drift.high < 0:
-        one.notes.append(f"right less often lately, by {-one.drift.estimate:.0%}")
     one.careless = bool(one.reasons)
 
 

@@ -48,9 +48,9 @@ def consensus_of_question(
     """Per unit: `item_id, answer` (index, and the category or other answer), `label` (null where tied), `confidence`,
     `num`, `by` (the method, or `adjudication`), sorted by unit."""
     found = _vote(question, list(judged), method, gold or {})
-    settled = {unit: label for _, unit, label in labels(question, (adjudicated or {}).values())}
-    units = sorted({cast(Unit, u) for u in found} | set(settled))
-    return [_row(unit, found.get(unit), settled.get(unit), method) for unit in units]
+    adjudicated_labels = {unit: label for _, unit, label in labels(question, (adjudicated or {}).values())}
+    units = sorted({cast(Unit, u) for u in found} | set(adjudicated_labels))
+    return [_row(unit, found.get(unit), adjudicated_labels.get(unit), method) for unit in units]
 
 
 def _vote(
@@ -64,12 +64,12 @@ def _vote(
     return model.consensus if method == "dawid_skene" else weighted_vote(said, reliability_weights(model))
 
 
-def _row(unit: Unit, found: Consensus | None, settled: Label | None, method: Method) -> dict[str, Any]:
+def _row(unit: Unit, found: Consensus | None, adjudicated: Label | None, method: Method) -> dict[str, Any]:
     return {
         "item_id": unit[0],
         "unit": list(unit[1:]),
-        "label": settled if settled is not None else found.label if found else None,
-        "confidence": 1.0 if settled is not None else found.confidence if found else 0.0,
+        "label": adjudicated if adjudicated is not None else found.label if found else None,
+        "confidence": 1.0 if adjudicated is not None else found.confidence if found else 0.0,
         "num": found.num if found else 0,
-        "by": "adjudication" if settled is not None else method,
+        "by": "adjudication" if adjudicated is not None else method,
     }

@@ -1,4 +1,4 @@
-"""A queue as quality control sees it: what was asked, judged, expected and settled."""
+"""A queue as quality control sees it: its questions, judgements, expected answers and adjudications."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class ReviewedQueue:
         return [q for q in self.queue.questions if q.kind in LABELLED]
 
     @property
-    def settled(self) -> dict[str, Judged]:
-        """Item id -> the reviewer's word."""
+    def adjudicated(self) -> dict[str, Judged]:
+        """Item id -> the reviewer's answers."""
         return {
             i: Judged(i, w.reviewer, w.answers, w.judged_at, None, _own_order(self.items[i]))
             for i, w in self.adjudications.items()
@@ -72,7 +72,7 @@ class ReviewedQueue:
         """Question -> the consensus of every unit."""
         return {
             q.name: consensus_of_question(
-                q, self.judged, method=method, gold=self.gold, adjudicated=self.settled
+                q, self.judged, method=method, gold=self.gold, adjudicated=self.adjudicated
             )
             for q in self.questions
         }

@@ -27,7 +27,7 @@ def settings_file(
     return json.dumps(argilla_settings(questions, num_answers, guideline), ensure_ascii=False, indent=1)
 
 
-def _asked_of_any(questions: Sequence[Question], most_answers: int) -> list[Question]:
+def _questions_for_export(questions: Sequence[Question], most_answers: int) -> list[Question]:
     """Those that are asked about some item of the queue, which may have fewer answers than its largest one."""
     return [q for q in questions if any(applicable_questions([q], num) for num in range(1, most_answers + 1))]
 
@@ -42,7 +42,7 @@ def labelling_config(questions: Sequence[Question], num_answers: int) -> str:
     for i in range(num_answers):
         _tag(view, "Header", value=f"Answer {i + 1}" if num_answers > 1 else "Answer")
         _tag(view, "Text", name=f"answer_{i + 1}", value=f"$answer_{i + 1}")
-    for question in _asked_of_any(questions, num_answers):
+    for question in _questions_for_export(questions, num_answers):
         for i in range(num_answers if question.listed(num_answers) else 1):
             title = question.title or question.name
             _tag(view, "Header", value=title if i == 0 and num_answers == 1 else f"{title} ({i + 1})")
@@ -105,7 +105,7 @@ def argilla_settings(questions: Sequence[Question], num_answers: int, guideline:
         "fields": fields,
         "questions": [
             _question(q, i, num_answers)
-            for q in _asked_of_any(questions, num_answers)
+            for q in _questions_for_export(questions, num_answers)
             for i in range(num_answers if q.listed(num_answers) else 1)
         ],
         "vectors": [],

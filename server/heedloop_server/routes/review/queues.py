@@ -204,7 +204,7 @@ def queue_json(opened: OpenQueue, who: Principal) -> dict[str, Any]:
 
 
 def queue_service_of(request: Request) -> ReviewQueueService:
-    """The review desk of this server."""
+    """The review queue service of this server."""
     return cast(ReviewQueueService, request.app.state.review)
 
 
