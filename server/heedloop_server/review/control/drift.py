@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ FALSE_ALARMS = 0.05
 """Chance that any steady annotator of a queue is named."""
 FALSE_ALARM = 0.005
 """Chance that a given steady annotator is named, however few there are."""
+_Value = TypeVar("_Value", bound=Hashable)
 _NUM_ITERATIONS = 50
 _ACCURACIES = np.linspace(0.01, 0.99, 99)
 
@@ -96,7 +98,7 @@ def accuracy_changes(
     return found
 
 
-def _index(values: Iterable[Hashable]) -> dict[Hashable, int]:
+def _index(values: Iterable[_Value]) -> dict[_Value, int]:
     return {v: i for i, v in enumerate(dict.fromkeys(values))}
 
 
