@@ -63,10 +63,7 @@ class Budget:
         """`text` without embedded files, or its head and tail where it is longer than the budget."""
         if len(text) >= _MIN_MEDIA_CHARS:
             text = without_media(text)
-            if len(text) > self.chars:
-                self.cut = True
-                text = shortened(text, self.chars)
-        elif len(text) > self.chars:
+        if len(text) > self.chars:
             self.cut = True
             text = shortened(text, self.chars)
         self.num_taken += len(text)
@@ -114,6 +111,8 @@ def without_media(text: str) -> str:
 
 
 def _is_base64(text: str) -> bool:
+    if " " in text[:128]:  # nearly every text in words, in a hundredth of the time
+        return False
     # Samples, because a text may have megabytes; and a long word is not yet base64, which mixes all kinds of characters.
     middle = len(text) // 2
     samples = (text[:128], text[middle : middle + 128], text[-128:])

@@ -27,6 +27,9 @@ _PIECE_CHARS = 32
 """What a piece that is no text counts for, beside its texts."""
 
 
+_RENDER = {names.INPUT_MESSAGES: render_prompt, names.OUTPUT_MESSAGES: render_answer}
+
+
 def keep_content(runtime: Runtime, call: CallSpan, attribute: str, value: Any) -> None:
     """Take content for `attribute`.
 
@@ -35,21 +38,16 @@ def keep_content(runtime: Runtime, call: CallSpan, attribute: str, value: Any) -
     if not runtime.capture:
         return
     budget = Budget(runtime.options.max_value_chars)
-    is_input = attribute == names.INPUT_MESSAGES
-    render = render_json
-    if is_input or attribute == names.OUTPUT_MESSAGES:
-        messages = _messages_of(value)
-        if messages is None:
-            attribute = names.INPUT if is_input else names.OUTPUT
-        else:
-            value = messages
-            render = render_prompt if is_input else render_answer
-    if type(value) is str and render is not render_json:
-        taken: Any = budget.take(value)
-    elif render is render_json:
+    render = _RENDER.get(attribute, render_json)
+    messages: Any = value if type(value) is str or render is render_json else _messages_of(value)
+    if messages is None and render is not render_json:
+        attribute = names.INPUT if attribute == names.INPUT_MESSAGES else names.OUTPUT
+        render = render_json
+    taken: Any
+    if render is render_json:
         taken = snapshot(value, budget)
     else:
-        taken = snapshot_messages(value, budget)
+        taken = budget.take(messages) if isinstance(messages, str) else snapshot_messages(messages, budget)
     call.captured.append(Captured(attribute, render, taken))
     call.num_chars += budget.num_taken
     if budget.cut:
@@ -114,11 +112,11 @@ def keep_numbers(call: CallSpan, reading: Reading) -> None:
 
 def keep_stream(call: CallSpan, pieces: Pieces) -> None:
     """Take the pieces of a streamed answer: texts are one answer, anything else is kept as it came."""
-    taken = pieces.taken()
-    if call.output_given or not taken:
+    kept = pieces.kept()
+    if call.output_given or not kept:
         return
     attribute = names.OUTPUT_MESSAGES if pieces.is_text else names.OUTPUT
-    call.captured.append(Captured(attribute, render_answer if pieces.is_text else render_json, taken))
+    call.captured.append(Captured(attribute, render_answer if pieces.is_text else render_json, kept))
     call.num_chars += pieces.num_chars
     if pieces.cut:
         call.mark_truncated(attribute)
@@ -161,7 +159,7 @@ class Pieces:
             self._left_out += 1
             self._tail_chars -= self._tail.popleft()[1]
 
-    def taken(self) -> list[Any]:
+    def kept(self) -> list[Any]:
         """What is kept, with a piece in between that says how many are missing."""
         if not self._left_out:
             return [*self._head, *(piece for piece, _ in self._tail)]

@@ -178,9 +178,9 @@ def attached(new: CallSpan, *, step: bool = False) -> context_api.Context:
 def upstream_handle(current: context_api.Context, trace_id: int) -> str | None:
     """The answer in another service that a call in this trace is a part of, as its baggage tells."""
     carried = cast("Mapping[str, object] | None", current.get(_BAGGAGE_KEY))
-    told = carried.get(names.HANDLE_BAGGAGE) if carried else None
-    if isinstance(told, str) and _HANDLE.fullmatch(told) and told[3:35] == f"{trace_id:032x}":
-        return told
+    outer = carried.get(names.HANDLE_BAGGAGE) if carried else None
+    if isinstance(outer, str) and _HANDLE.fullmatch(outer) and outer[3:35] == f"{trace_id:032x}":
+        return outer
     return None
 
 

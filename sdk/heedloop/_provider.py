@@ -21,10 +21,10 @@ from heedloop import attributes as names
 from heedloop._current import CALL_KEY, current_values, upstream_handle
 from heedloop._guard import guarded
 from heedloop._options import Options
-from heedloop._runtime import SCOPE, Runtime, state
+from heedloop._runtime import SCOPE, ForeignSpan, Runtime, state
 from heedloop._spans import CallSpan, cleaned
 
-__all__ = ["connect", "foreign_attributes", "foreign_resource"]
+__all__ = ["connect"]
 
 _INHERITED = (names.USER_ID, names.CONVERSATION_ID)
 _MAX_OPEN = 10_000
@@ -32,6 +32,7 @@ _MAX_OPEN = 10_000
 
 def connect(runtime: Runtime) -> None:
     """Make `runtime` receive all spans of this process, and set `runtime.tracer` where the set-up is shared."""
+    runtime.foreign = _foreign_span
     provider = trace_api.get_tracer_provider()
     if isinstance(provider, trace_api.ProxyTracerProvider):
         provider = OwnProvider()
@@ -209,12 +210,21 @@ def _tell_answer(answer: CallSpan, attributes: Mapping[str, Any]) -> None:
         return
     for key, known_as in names.MODEL_ATTRIBUTES.items():
         if key not in answer.attributes:
-            told = next((attributes[name] for name in known_as if name in attributes), None)
-            if told is not None:
-                answer.set_attribute(key, told)
+            value = next((attributes[name] for name in known_as if name in attributes), None)
+            if value is not None:
+                answer.set_attribute(key, value)
 
 
-def foreign_attributes(span: Any, options: Options) -> dict[str, Any]:
+def _foreign_span(span: Any, runtime: Runtime) -> ForeignSpan:
+    scope = span.instrumentation_scope
+    return ForeignSpan(
+        attributes=_foreign_attributes(span, runtime.options),
+        resource=_foreign_resource(span, runtime),
+        scope=("", "") if scope is None else (scope.name, scope.version or ""),
+    )
+
+
+def _foreign_attributes(span: Any, options: Options) -> dict[str, Any]:
     """The attributes of a span that somebody else's instrumentation made, redacted and within limits."""
     written: dict[str, Any] = dict(span.attributes or {})
     if _is_ours(span):
@@ -236,7 +246,7 @@ def foreign_attributes(span: Any, options: Options) -> dict[str, Any]:
     return written
 
 
-def foreign_resource(span: Any, runtime: Runtime) -> Mapping[str, Any]:
+def _foreign_resource(span: Any, runtime: Runtime) -> Mapping[str, Any]:
     """Ours, or the app's own resource with what it told `configure()` on top."""
     if isinstance(trace_api.get_tracer_provider(), OwnProvider):
         return runtime.resource

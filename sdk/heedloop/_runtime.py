@@ -8,10 +8,10 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from opentelemetry import trace as trace_api
@@ -27,9 +27,17 @@ from heedloop._sampling import Sampler, TailBuffer
 from heedloop._spans import CallSpan, cleaned
 from heedloop._transport import Transport
 
-__all__ = ["Counts", "Delivery", "Runtime", "State", "sdk_version", "state"]
+__all__ = ["SCOPE", "Counts", "Delivery", "ForeignSpan", "Runtime", "State", "sdk_version", "state"]
 
 SCOPE = "heedloop"
+
+
+class ForeignSpan(NamedTuple):
+    """What is sent of a span that another instrumentation made."""
+
+    attributes: dict[str, Any]
+    resource: Mapping[str, Any]
+    scope: tuple[str, str]
 
 
 def sdk_version() -> str:
@@ -110,6 +118,8 @@ class Runtime:
         )
         self.tracer: trace_api.Tracer | None = None
         """The tracer of an OpenTelemetry set-up that is not ours alone; None where CallSpans are the spans."""
+        self.foreign: Callable[[Any, Runtime], ForeignSpan] | None = None
+        """Reads a span of another instrumentation: its attributes, resource and scope. Set with `tracer`."""
         self.now_ns = time.time_ns
         self.random_bits = random.getrandbits
         self.instance = uuid.uuid4().hex
@@ -165,26 +175,19 @@ class Runtime:
             return EncodedSpan(
                 _otlp.encode_span(span, written, self.options.redact), self.resource, self.scope
             )
-        return self._encode_foreign(span)
-
-    def _encode_foreign(self, span: Any) -> EncodedSpan:
-        from heedloop._provider import foreign_attributes, foreign_resource
-
-        written = foreign_attributes(span, self.options)
+        if self.foreign is None:  # such spans come from the processor that `connect` installs
+            return None
+        written, resource, scope = self.foreign(span, self)
         self._note_sampling(span.context, written)
-        scope = span.instrumentation_scope
-        named = (scope.name, scope.version or "") if scope is not None else ("", "")
-        return EncodedSpan(
-            _otlp.encode_span(span, written, self.options.redact), foreign_resource(span, self), named
-        )
+        return EncodedSpan(_otlp.encode_span(span, written, self.options.redact), resource, scope)
 
     def _note_sampling(self, context: trace_api.SpanContext, written: dict[str, Any]) -> None:
         if not context.trace_flags & 1:
             written[names.SAMPLING_PROBABILITY] = 1.0
             written[names.SAMPLING_KEPT] = self.tail.reason(context.trace_id)
         elif context.trace_state or self.sampler.rate < 1:
-            told = names.probability_of(context.trace_state.get("ot") or "")  # by whoever began the trace
-            probability = self.sampler.rate if told is None else told
+            given = names.probability_of(context.trace_state.get("ot") or "")  # by whoever began the trace
+            probability = self.sampler.rate if given is None else given
             if probability < 1:
                 written[names.SAMPLING_PROBABILITY] = probability
 
@@ -285,10 +288,12 @@ def _dropped(counts: Mapping[str, int], prefix: str) -> dict[str, int]:
 
 def default_resource() -> dict[str, Any]:
     """The resource attributes that nobody has to give."""
-    told = _told_resource()
+    named = _resource_of_environment()
     return {
-        **told,
-        names.SERVICE_NAME: os.environ.get("OTEL_SERVICE_NAME") or told.get(names.SERVICE_NAME) or _program(),
+        **named,
+        names.SERVICE_NAME: os.environ.get("OTEL_SERVICE_NAME")
+        or named.get(names.SERVICE_NAME)
+        or _program(),
         "telemetry.sdk.name": "heedloop",
         "telemetry.sdk.language": "python",
         "telemetry.sdk.version": sdk_version(),
@@ -297,7 +302,7 @@ def default_resource() -> dict[str, Any]:
     }
 
 
-def _told_resource() -> dict[str, str]:
+def _resource_of_environment() -> dict[str, str]:
     """`OTEL_RESOURCE_ATTRIBUTES`: `key=value` pairs with commas between them, values percent-encoded."""
     pairs = (p.partition("=") for p in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","))
     return {key.strip(): unquote(value.strip()) for key, found, value in pairs if found and key.strip()}

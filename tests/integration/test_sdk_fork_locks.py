@@ -10,7 +10,7 @@ import os, sys, threading
 import heedloop
 from heedloop._runtime import state
 
-heedloop.configure("http://127.0.0.1:1", "hl_000000000000_x", options=heedloop.Options(outbox=sys.argv[1], exit_timeout_s=0.1))
+heedloop.configure("http://127.0.0.1:1", "hl_000000000000_" + "x" * 43, options=heedloop.Options(outbox=sys.argv[1], exit_timeout_s=0.1))
 inside, forking = threading.Event(), threading.Event()
 
 

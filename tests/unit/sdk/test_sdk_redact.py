@@ -61,9 +61,9 @@ def test_left_alone(text):
     ],
 )
 def test_no_text_makes_the_rules_slow(text):
-    started = time.perf_counter()
+    started = time.process_time()
     redact(text)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_own_rules_and_hook():
