@@ -146,6 +146,30 @@ def test_disagreements_are_found_by_kind_widest_first(server: World) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("where", "template"),
+    [({}, "{}"), ({"verdict_path": "result.label"}, '{{"result": {{"label": "{}"}}}}'), ({"verdict_pattern": "Verdict: (\\w+)"}, "Because.\nVerdict: {}")],
+)  # fmt: skip
+def test_a_verdict_in_the_answer_counts_as_the_models_rating(server: World, where, template) -> None:
+    question = {"name": "verdict", "kind": "category", "categories": ["Violates", "Fine"], **where}
+    categories = Scale(categories=("Violates", "Fine"))
+    same, differs, silent, rated = calls = [
+        call(f"Text {n}?", template.format(said) if said else "I cannot say.")
+        for n, said in enumerate(["Violates", "Violates", "", "Fine"])
+    ]
+    insert_calls(server.project, calls)
+    for one, label in ((same, "Violates"), (differs, "Fine"), (silent, "Fine"), (rated, "Fine")):
+        rate(server, one, label, "annotator", "ann", "verdict", scale=categories)
+    rate(server, rated, "Violates", "model", "judge", "verdict", scale=categories)
+    queue = server.queue([question], fill=False)
+    added = fill(server, queue, source="disagreement", kind="model_human")
+    assert added["matching"] == 2
+    assert items(server, queue) == {differs.trace_id, rated.trace_id}
+    only_judge = server.queue([question], fill=False)
+    fill(server, only_judge, source="disagreement", kind="model_human", judge="judge")
+    assert items(server, only_judge) == {rated.trace_id}
+
+
 def test_low_confidence_takes_what_the_judge_could_not_decide(server: World) -> None:
     calls = server.calls(3)
     for one, value in zip(calls, (0.9, 0.55, 0.1), strict=True):

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
+from heedloop_server.filters import CallFilters
+from heedloop_server.review.control.annotators import scaled
 from heedloop_server.review.control.labels import Label
 from heedloop_server.review.questions import Question
+from heedloop_server.store.connection import ProjectStore
+from heedloop_server.store.review.sources import Drawn, Source, human_verdicts
+from heedloop_server.store.review.verdicts import verdict_texts
 
-__all__ = ["verdict_of"]
+__all__ = ["RATING_KINDS", "verdict_disagreements", "verdict_of"]
+
+RATING_KINDS = ("thumb", "scale", "category")
+"""Kinds of questions to which a model's answer can hold a verdict."""
 
 _FENCED = re.compile(r"```(?:json)?\s*\n(.*?)```", re.S)
 _THUMBS: dict[str, int] = {
@@ -41,6 +49,33 @@ def verdict_of(question: Question, text: str) -> Label | None:
         return None  # any number of the JSON could be a rating
     found = {label for leaf in _leaves(value) if (label := _label(question, leaf)) is not None}
     return found.pop() if len(found) == 1 else None
+
+
+def verdict_disagreements(
+    project: ProjectStore, questions: Sequence[Question], filters: CallFilters, *, limit: int
+) -> Drawn:
+    """Answers whose own verdict on a question is not what most people say of them, the most rated first."""
+    found: dict[tuple[str, str], Source] = {}
+    for question in questions:
+        if question.kind in RATING_KINDS:
+            rated = human_verdicts(project, question.name, filters)
+            times = {(r["trace"], r["span"]): r["at"] for r in rated}
+            texts = verdict_texts(project, times, question.verdict_pattern)
+            for row in rated:
+                answer = (row["trace"], row["span"])
+                label = verdict_of(question, texts.get(answer, ""))
+                own = None if label is None else _side(question, label)
+                if own not in (None, row["verdict"]):
+                    reason = {"name": question.name, "one": own, "other": row["verdict"]}
+                    found.setdefault(answer, Source(((*answer, row["at"]),), reason))
+    return Drawn(list(found.values())[:limit], len(found))
+
+
+def _side(question: Question, label: Label) -> str:
+    """A category, or on which side of the middle of its scale a number is."""
+    if question.kind == "category":
+        return str(label)
+    return "up" if scaled(question, label) >= 0.5 else "down"
 
 
 def _json(text: str) -> Any:

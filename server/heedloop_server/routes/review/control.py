@@ -26,7 +26,7 @@ from heedloop_server.review.control.consensus import Method
 from heedloop_server.review.control.labels import Label, Unit
 from heedloop_server.review.control.reviewed import ReviewedQueue, read_queue
 from heedloop_server.review.questions import Question
-from heedloop_server.review.verdicts import verdict_of
+from heedloop_server.review.verdicts import RATING_KINDS, verdict_of
 from heedloop_server.store.connection import ProjectStore, Row
 from heedloop_server.store.review.content import question_previews
 from heedloop_server.store.review.control import answer_facts, ratings_by
@@ -38,7 +38,6 @@ router = APIRouter()
 
 Reviewer = Annotated[ProjectStore, Depends(scoped("review"))]
 SLICES = ("model", "prompt_name", "prompt_version", "service", "environment", "tag", "source")
-RATINGS = ("thumb", "scale", "category")
 Against = Literal["judge", "model", "user"]
 
 
@@ -107,7 +106,7 @@ def get_confusion(
     agreed = found.consensus("dawid_skene")
     questions: list[dict[str, Any]] = []
     for question in found.questions:
-        if question.kind not in RATINGS:
+        if question.kind not in RATING_KINDS:
             continue
         people, other = as_labels(agreed[question.name]), _other(project, found, question, against)
         entry = {"question": question.name, **confusion(question, people, other)}
@@ -132,7 +131,7 @@ def get_compared(
 ) -> dict[str, Any]:
     """The answers behind a cell of a confusion (`people`, `other`: its labels), or those that are in no cell (`left_out`)."""
     found = reviewed(project, queue_id)
-    asked = next((q for q in found.questions if q.name == question and q.kind in RATINGS), None)
+    asked = next((q for q in found.questions if q.name == question and q.kind in RATING_KINDS), None)
     if asked is None:
         raise Invalid(f"{question[:80]!r} is no rating of this queue", field="question")
     consensus = as_labels(found.consensus("dawid_skene")[question])

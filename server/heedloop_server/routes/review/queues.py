@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal, cast
 
@@ -30,10 +30,11 @@ from heedloop_server.http.openapi import accepts, answers
 from heedloop_server.normalise.values import scrub
 from heedloop_server.review import queue as settings
 from heedloop_server.review.filling import add_gold, add_items, stored_targets, targets_of
-from heedloop_server.review.questions import why_incompatible
+from heedloop_server.review.questions import Question, why_incompatible
 from heedloop_server.review.queue import Guideline, changed, new_queue, read_guideline
 from heedloop_server.review.queue_service import OpenQueue, ReviewQueueService
 from heedloop_server.review.submission import record_all, release, rewrite_judgements
+from heedloop_server.review.verdicts import verdict_disagreements
 from heedloop_server.store.admin.audit import write_audit
 from heedloop_server.store.connection import ProjectStore, Store
 from heedloop_server.store.review.assignments import REMOVED, insert_items
@@ -46,6 +47,7 @@ from heedloop_server.store.review.sources import (
     matching,
     same_prompt,
     sample,
+    united,
 )
 
 router = APIRouter()
@@ -344,8 +346,8 @@ def post_items(
     """Fill a queue; items that are in it already stay as they are, but those that a sample draws have its probability from then on."""
     queue_service = queue_service_of(request)
     project = cast(Store, request.app.state.store).project(who.project)
-    with queue_service.locked_queue(who.project, queue_id):
-        pass  # the queue is there; looking for items must not keep its annotators waiting
+    with queue_service.locked_queue(who.project, queue_id) as opened:
+        questions = opened.queue.questions  # looking for items must not keep the queue's annotators waiting
     missing: list[tuple[str, str]] = []
     if isinstance(body, FromTargets):
         if len(body.items) > MAX_AT_ONCE:
@@ -355,7 +357,7 @@ def post_items(
         named = [targets_of(item, field=f"items[{i}]") for i, item in enumerate(body.items)]
         drawn, missing = stored_targets(project, named)
     else:
-        drawn = _drawn(project, body)
+        drawn = _drawn(project, body, questions)
     with queue_service.locked_queue(who.project, queue_id) as opened, queue_service.together(opened):
         undrawn = [i for i, item in opened.work.items.items() if item.sampling_probability is None]
         filled = add_items(opened, body.source, drawn, missing=missing)
@@ -369,6 +371,7 @@ def post_items(
 def _drawn(
     project: ProjectStore,
     body: FromFilter | FromSample | FromDisagreement | FromLowConfidence | FromSamePrompt,
+    questions: Sequence[Question],
 ) -> Drawn:
     filters = _filters(body.filters)
     match body:
@@ -377,7 +380,11 @@ def _drawn(
         case FromSample():
             return sample(project, filters, size=body.size, seed=body.seed)
         case FromDisagreement():
-            return disagreements(project, body.kind, filters, limit=body.limit, judge=body.judge)
+            drawn = disagreements(project, body.kind, filters, limit=body.limit, judge=body.judge)
+            if body.kind == "model_human" and not body.judge:
+                verdicts = verdict_disagreements(project, questions, filters, limit=body.limit)
+                drawn = united(drawn, verdicts, limit=body.limit)
+            return drawn
         case FromLowConfidence():
             return low_confidence(project, filters, limit=body.limit, judge=body.judge)
         case FromSamePrompt():

@@ -18,10 +18,12 @@ __all__ = [
     "Drawn",
     "Source",
     "disagreements",
+    "human_verdicts",
     "low_confidence",
     "matching",
     "same_prompt",
     "sample",
+    "united",
 ]
 
 Disagreement = Literal["user_annotator", "model_human", "judge_human", "annotators"]
@@ -51,6 +53,14 @@ class Drawn:
     items: list[Source] = field(default_factory=list[Source])
     matching: int = 0
     probability: float | None = None
+
+
+def united(first: Drawn, second: Drawn, *, limit: int) -> Drawn:
+    """The items of both, each answer once and the first's before the second's."""
+    known = {i.answers for i in first.items}
+    new = [i for i in second.items if i.answers not in known]
+    num_matching = first.matching + second.matching - (len(second.items) - len(new))
+    return Drawn([*first.items, *new][:limit], num_matching)
 
 
 def matching(project: ProjectStore, filters: CallFilters, *, limit: int) -> Drawn:
@@ -146,7 +156,8 @@ def disagreements(
     """Answers on which those named by `kind` disagree, the widest gap first (for `model_human`, where the most people spoke).
 
     `user_annotator`, `judge_human`: the mean ratings (as shares of their scales) lie on different sides of the middle;
-    `model_human`: under one name, the newest word of a model or rule is not what most people say; `annotators`: two
+    `model_human`: under one name, the newest rating by a model or rule is not what most people say (a model's verdict in
+    its own answer is `review.verdicts`); `annotators`: two
     annotators give different ratings under one name. `judge` narrows models to one author id.
     """
     if kind in _GAP:
@@ -191,6 +202,15 @@ def _annotators() -> tuple[str, str, str, str]:
         ifNull(maxIf(share, {mine}) - minIf(share, {mine}), 1) AS size"""
     having = "num_annotators > 1 AND num_answers > 1"
     return columns, ", name", having, "LIMIT 1 BY trace, span"
+
+
+def human_verdicts(project: ProjectStore, name: str, filters: CallFilters) -> list[Row]:
+    """What most people say under one name: `trace, span, at, verdict` (a category, `up` or `down`), the most rated first."""
+    columns = "topK(1)(verdict)[1] AS verdict, toFloat64(count()) AS size"
+    where, params = conditions(filters)
+    ratings = _RATINGS.format(where=where) + " AND name = {rated:String} AND is_human"
+    sql = _BY_ANSWER.format(columns=columns, ratings=ratings, also="", having="size > 0", limit_by="")
+    return project.rows(sql, {**params, "rated": name})
 
 
 def low_confidence(project: ProjectStore, filters: CallFilters, *, limit: int, judge: str = "") -> Drawn:
