@@ -21,7 +21,7 @@ from heedloop_cli.main import main
 from heedloop_trainer.evaluation.human_judgements import human_win_rate, put_to_review
 from heedloop_trainer.evaluation.judges import load_judge
 from heedloop_trainer.evaluation.slices import FIRST, read_attributes
-from heedloop_trainer.jobs.run_job import run_id_of
+from heedloop_trainer.jobs.job import run_id_of
 from heedloop_trainer.methods.reward_ensemble import RewardEnsemble
 from heedloop_trainer.methods.reward_linear import LinearReward
 from heedloop_trainer.nn.models import load_policy, load_reward_model, load_tokenizer

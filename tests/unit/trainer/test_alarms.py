@@ -9,8 +9,8 @@ import pytest
 from heedloop.schema import Message, PromptRow
 from heedloop_trainer.evaluation.alarms import AlarmConfig, Watch
 from heedloop_trainer.generation.cached import CachedGenerator, SamplingConfig
+from heedloop_trainer.jobs.job import Job, JobError
 from heedloop_trainer.jobs.models import watch_for
-from heedloop_trainer.jobs.run_job import Job, JobError
 from heedloop_trainer.nn.optimiser import OptimiserConfig
 from heedloop_trainer.ppo.train import PPOConfig, train_ppo
 from heedloop_trainer.runs.folder import RunFolder

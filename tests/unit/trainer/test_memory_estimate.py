@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from tests.unit.trainer.families import tiny_policy
+from families import tiny_policy
 
 from heedloop_trainer.jobs.run_job import is_out_of_memory
 from heedloop_trainer.nn.memory import available_bytes, estimate_memory, what_to_change

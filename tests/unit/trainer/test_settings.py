@@ -15,8 +15,8 @@ from heedloop_trainer.commands.settings import (
     read_settings,
 )
 from heedloop_trainer.commands.train import add_arguments
+from heedloop_trainer.jobs.job import CONFIGS, JobError
 from heedloop_trainer.jobs.models import _function
-from heedloop_trainer.jobs.run_job import CONFIGS, JobError
 from heedloop_trainer.methods.sft import SFTConfig
 from heedloop_trainer.ppo.config import PPOConfig
 

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from heedloop_trainer.commands.settings import add_setting_options, configured, given_settings, read_settings
+
 if TYPE_CHECKING:
     from heedloop_trainer.nn.distributed import World
 
@@ -222,8 +224,6 @@ class _MethodParser(argparse.ArgumentParser):
 
 
 def _setting_arguments(sub: argparse.ArgumentParser, method: str) -> None:
-    from heedloop_trainer.commands.settings import add_setting_options
-
     run_group = sub.add_argument_group("the run")
     run_group.add_argument(
         "--config",
@@ -287,7 +287,7 @@ def run(args: argparse.Namespace) -> int:
 
     from heedloop.client import ApiError
     from heedloop_trainer.evaluation.promotion import PromotionError
-    from heedloop_trainer.jobs.run_job import JobError
+    from heedloop_trainer.jobs.job import JobError
 
     transformers_logging.disable_progress_bar()  # a bar for each file that is written says nothing here
     try:
@@ -306,7 +306,8 @@ def _train(args: argparse.Namespace) -> int:
 
 def _train_together(args: argparse.Namespace, world: World) -> int:
     from heedloop.client import Client
-    from heedloop_trainer.jobs.run_job import Job, find_snapshot, run_job
+    from heedloop_trainer.jobs.job import Job
+    from heedloop_trainer.jobs.run_job import find_snapshot, run_job
 
     client = Client(args.url, args.api_key)
     _check_project(client, args.project)
@@ -391,7 +392,7 @@ _JOB_FIELDS = (
 
 
 def _check_project(client: Any, project: str | None) -> None:
-    from heedloop_trainer.jobs.run_job import JobError
+    from heedloop_trainer.jobs.job import JobError
 
     own = client.me()["project"]
     if project is not None and project != own:
@@ -419,7 +420,7 @@ def _sampling(args: argparse.Namespace) -> Any:
 
 def _defaults(method: str) -> Any:
     """The configuration of a method as it is where nothing is asked for."""
-    from heedloop_trainer.jobs.run_job import CONFIGS
+    from heedloop_trainer.jobs.job import CONFIGS
 
     rloo = {"estimator": "rloo", "group_size": 4, "truncation": "mask"}
     return CONFIGS[method](**(rloo if method == "rloo" else {}))
@@ -427,8 +428,6 @@ def _defaults(method: str) -> Any:
 
 def _config(method: str, args: argparse.Namespace) -> Any:
     """The method's configuration: defaults, then the file, then the options."""
-    from heedloop_trainer.commands.settings import configured, given_settings, read_settings
-
     base = _defaults(method)
     if args.config is not None:
         base = configured(base, read_settings(args.config))

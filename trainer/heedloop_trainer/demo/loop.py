@@ -35,7 +35,8 @@ from heedloop_trainer.demo.serving import ServedModel
 from heedloop_trainer.demo.stopwatch import Stopwatch
 from heedloop_trainer.demo.visits import Period, Traffic
 from heedloop_trainer.demo.world import questions
-from heedloop_trainer.jobs.run_job import Job, run_job
+from heedloop_trainer.jobs.job import Job
+from heedloop_trainer.jobs.run_job import run_job
 from heedloop_trainer.runs.folder import RunFolder
 
 __all__ = ["ENVIRONMENT", "Keys", "run_loop"]

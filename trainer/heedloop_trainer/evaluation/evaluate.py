@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+from scipy.sparse import vstack
 from scipy.stats import spearmanr
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -76,8 +77,6 @@ def bag_of_words_margins(train: Sequence[Comparison], test: Sequence[Comparison]
         return vectors.transform([r.chosen for r in rows]) - vectors.transform([r.rejected for r in rows])
 
     gaps = differences(decided)
-    from scipy.sparse import vstack
-
     weights = np.array([r.weight for r in decided])
     model = LogisticRegression(C=1.0, max_iter=1000, fit_intercept=False)
     labels = np.r_[np.ones(gaps.shape[0]), np.zeros(gaps.shape[0])]

@@ -23,7 +23,7 @@ from heedloop_trainer.evaluation.human_judgements import human_win_rate, put_to_
 from heedloop_trainer.evaluation.judges import Judge, load_judge, margins_of
 from heedloop_trainer.evaluation.slices import read_attributes
 from heedloop_trainer.jobs.held_out import comparison_report
-from heedloop_trainer.jobs.run_job import JobContext, JobError, held_out, run_id_of
+from heedloop_trainer.jobs.job import JobContext, JobError, held_out, run_id_of
 from heedloop_trainer.nn.models import load_policy, load_tokenizer
 from heedloop_trainer.ppo.rollout import Response
 from heedloop_trainer.runs.folder import file_hashes
@@ -36,18 +36,18 @@ MAX_WIN_RATE_PROMPTS = 200
 NUM_SAMPLE_PAIRS = 12
 
 
-def evaluate(working: JobContext) -> None:
+def evaluate(context: JobContext) -> None:
     """Everything that the job's arguments allow; written to evaluation.json, the run's record and its report."""
-    job, run = working.job, working.run
-    if not working.world.is_first:
+    job, run = context.job, context.run
+    if not context.world.is_first:
         return
-    working.say(f"evaluating on the held-out rows of snapshot {job.snapshot_id}")
+    context.say(f"evaluating on the held-out rows of snapshot {job.snapshot_id}")
     evaluation: dict[str, Any] = {}
     judges = [*job.reward_models, *([job.held_out_reward] if job.held_out_reward else [])]
     if judges:
-        evaluation |= _judge_report(working, judges)
+        evaluation |= _judge_report(context, judges)
     if job.model is not None and job.reference is not None and judges:
-        evaluation |= _policies_report(working, judges[-1])
+        evaluation |= _policies_report(context, judges[-1])
     if not evaluation:
         raise JobError(
             "give --reward-model to judge it, or --model, --reference (the parent) and --held-out-reward"
@@ -57,23 +57,23 @@ def evaluate(working: JobContext) -> None:
     write_report(run)
 
 
-def _judge_report(working: JobContext, judges: Sequence[Path]) -> dict[str, Any]:
-    rows: list[Comparison] = held_out(working, "comparisons")
-    margins = {str(p): margins_of(load_judge(p, device=working.job.device), rows) for p in judges}
-    return comparison_report(working, rows, margins)
+def _judge_report(context: JobContext, judges: Sequence[Path]) -> dict[str, Any]:
+    rows: list[Comparison] = held_out(context, "comparisons")
+    margins = {str(p): margins_of(load_judge(p, device=context.job.device), rows) for p in judges}
+    return comparison_report(context, rows, margins)
 
 
-def _policies_report(working: JobContext, judge_path: Path) -> dict[str, Any]:
-    job = working.job
-    prompts: list[PromptRow] = held_out(working, "prompts")
+def _policies_report(context: JobContext, judge_path: Path) -> dict[str, Any]:
+    job = context.job
+    prompts: list[PromptRow] = held_out(context, "prompts")
     prompts = prompts[:: max(1, math.ceil(len(prompts) / MAX_WIN_RATE_PROMPTS))]  # old and new ones alike
     if not prompts:
         raise JobError(f"snapshot {job.snapshot_id} holds out no prompts to compare the models on")
     if job.model is None or job.reference is None:
         raise JobError("a win rate needs --model (the new one) and --reference (its parent)")
     judge = load_judge(judge_path, device=job.device)
-    new, parent = (_answers(working, path, prompts) for path in (job.model, job.reference))
-    attributes = read_attributes(working.client, {t for p in prompts for t in p.trace_ids})
+    new, parent = (_answers(context, path, prompts) for path in (job.model, job.reference))
+    attributes = read_attributes(context.client, {t for p in prompts for t in p.trace_ids})
     found = compare_policies(new, parent, judge, attributes=attributes)
     win_rate = {
         **dataclasses.asdict(found),
@@ -90,10 +90,10 @@ def _policies_report(working: JobContext, judge_path: Path) -> dict[str, Any]:
         "samples": _sample_pairs(new, parent, judge),
     }
     if job.best_of > 1:
-        evaluation["best_of"] = _best_of_report(working, judge, prompts, parent)
+        evaluation["best_of"] = _best_of_report(context, judge, prompts, parent)
     if job.review_queue is not None:
-        evaluation["review"] = put_to_review(working.client, job.review_queue, new, parent, working.run.id)
-        evaluation["people"] = human_win_rate(working.client, evaluation["review"]["pairs"])
+        evaluation["review"] = put_to_review(context.client, job.review_queue, new, parent, context.run.id)
+        evaluation["people"] = human_win_rate(context.client, evaluation["review"]["pairs"])
     gate = decide({**win_rate, "people": evaluation.get("people")})
     return {**evaluation, "gate": dataclasses.asdict(gate)}
 
@@ -107,19 +107,19 @@ def _was_its_reward(model: Path, judge: Path) -> bool:
     return bool({run_id_of(judge), str(judge)} & set(rewards))
 
 
-def _answers(working: JobContext, path: Path, prompts: Sequence[PromptRow]) -> list[Response]:
-    model = load_policy(path, device=working.job.device)
-    said = sample_responses(model, load_tokenizer(path), prompts, working.job.sampling)
+def _answers(context: JobContext, path: Path, prompts: Sequence[PromptRow]) -> list[Response]:
+    model = load_policy(path, device=context.job.device)
+    said = sample_responses(model, load_tokenizer(path), prompts, context.job.sampling)
     del model
     gc.collect()
     return said
 
 
 def _best_of_report(
-    working: JobContext, judge: Judge, prompts: Sequence[PromptRow], parent: Sequence[Response]
+    context: JobContext, judge: Judge, prompts: Sequence[PromptRow], parent: Sequence[Response]
 ) -> dict[str, Any]:
     """The best of n of the parent, by the judge that picks it: what a reward model gives without any training."""
-    job = working.job
+    job = context.job
     if job.reference is None:
         return {}
     model = load_policy(job.reference, device=job.device)

@@ -17,7 +17,7 @@ from heedloop_trainer.generation.cached import Generator
 from heedloop_trainer.generation.continuous import ContinuousGenerator
 from heedloop_trainer.generation.static import StaticGenerator
 from heedloop_trainer.generation.vllm import VLLMGenerator
-from heedloop_trainer.jobs.run_job import Job, JobContext, JobError
+from heedloop_trainer.jobs.job import Job, JobContext, JobError
 from heedloop_trainer.methods.reward_linear import LinearReward
 from heedloop_trainer.nn.classifiers import is_classifier, is_language_model, sequence_classifier_from
 from heedloop_trainer.nn.memory import available_bytes, estimate_memory, what_to_change
@@ -61,10 +61,10 @@ def _texts(rows: Sequence[Any]) -> list[str]:
 
 
 def policy_for(
-    working: JobContext, rows: Sequence[Any], *, num_trained: int = 1, num_frozen: int = 0
+    context: JobContext, rows: Sequence[Any], *, num_trained: int = 1, num_frozen: int = 0
 ) -> tuple[Any, Any]:
     """The policy to train with its tokenizer, on its device; refused where it will not fit into memory."""
-    job = working.job
+    job = context.job
     if job.from_scratch is not None:
         tokenizer = train_tokenizer(_texts(rows))
         model: Any = small_policy(tokenizer, SCRATCH_SHAPES[job.from_scratch], seed=job.config.seed)
@@ -74,7 +74,7 @@ def policy_for(
         tokenizer, model = _tokenizer(job), load_policy(job.model, adapters=True)
         # Saved with the model, so that servers stop where training ended its turns.
         plain_model(model).generation_config.eos_token_id = sorted(stop_ids(model, tokenizer))
-    return _prepared(working, model, job.config.seed, num_trained, num_frozen), tokenizer
+    return _prepared(context, model, job.config.seed, num_trained, num_frozen), tokenizer
 
 
 def _tokenizer(job: Job) -> Any:
@@ -94,9 +94,9 @@ def _tokenizer(job: Job) -> Any:
     return tokenizer
 
 
-def classifier_for(working: JobContext, rows: Sequence[Any], *, seed: int) -> tuple[Any, Any]:
+def classifier_for(context: JobContext, rows: Sequence[Any], *, seed: int) -> tuple[Any, Any]:
     """The reward model to train with its tokenizer: one output, and one more for each rating that was named."""
-    job = working.job
+    job = context.job
     num_labels = 1 + len(job.dimensions)
     if job.from_scratch is not None:
         tokenizer = train_tokenizer(_texts(rows))
@@ -109,7 +109,7 @@ def classifier_for(working: JobContext, rows: Sequence[Any], *, seed: int) -> tu
         model = _classifier(job.model, tokenizer, num_labels=num_labels, seed=seed)
     if job.dimensions:
         name_outputs(model, ("reward", *job.dimensions))
-    return _prepared(working, model, seed, 1, 0), tokenizer
+    return _prepared(context, model, seed, 1, 0), tokenizer
 
 
 def _classifier(path: Path, tokenizer: Any, *, num_labels: int, seed: int) -> Any:
@@ -136,8 +136,8 @@ def _classifier(path: Path, tokenizer: Any, *, num_labels: int, seed: int) -> An
     return model
 
 
-def _prepared(working: JobContext, model: Any, seed: int, num_trained: int, num_frozen: int) -> Any:
-    job = working.job
+def _prepared(context: JobContext, model: Any, seed: int, num_trained: int, num_frozen: int) -> Any:
+    job = context.job
     if trains_adapters(model):
         rank = model.peft_config["default"].r
         if job.lora_rank not in (0, rank):
@@ -151,12 +151,12 @@ def _prepared(working: JobContext, model: Any, seed: int, num_trained: int, num_
     if job.checkpointed:
         checkpoint_activations(model)
     if job.check_memory:
-        _refuse_what_does_not_fit(working, model, num_trained, num_frozen)
+        _refuse_what_does_not_fit(context, model, num_trained, num_frozen)
     return model.to(job.device)
 
 
-def _refuse_what_does_not_fit(working: JobContext, model: Any, num_trained: int, num_frozen: int) -> None:
-    job, config = working.job, working.job.config
+def _refuse_what_does_not_fit(context: JobContext, model: Any, num_trained: int, num_frozen: int) -> None:
+    job, config = context.job, context.job.config
     sampling = getattr(config, "sampling", None)
     decoded = 0
     if sampling is not None:
@@ -167,10 +167,10 @@ def _refuse_what_does_not_fit(working: JobContext, model: Any, num_trained: int,
         max_tokens=config.max_tokens,
         num_trained=num_trained,
         num_frozen=num_frozen,
-        num_whole=int(sampling is not None and working.world.size > 1),
+        num_whole=int(sampling is not None and context.world.size > 1),
         decoded_tokens=decoded,
         bfloat16=config.bfloat16,
-        world_size=working.world.size,
+        world_size=context.world.size,
     )
     free = available_bytes(job.device)
     if free is None or found.total <= free:
@@ -187,19 +187,19 @@ def reference_for(job: Job) -> Any:
     return None if job.reference is None else load_policy(job.reference, device=job.device)
 
 
-def generator_for(working: JobContext, model: Any, tokenizer: Any) -> Generator | None:
+def generator_for(context: JobContext, model: Any, tokenizer: Any) -> Generator | None:
     """What writes the responses; None for the cached decoder, which PPO makes itself."""
-    name, stops = working.job.generator, stop_ids(model, tokenizer)
+    name, stops = context.job.generator, stop_ids(model, tokenizer)
     if name == "cached":
         return None
-    if working.world.size > 1:
+    if context.world.size > 1:
         raise JobError("over several processes each samples with the cached generator; leave --generator out")
     if name == "static":
-        return StaticGenerator(model, stops, bfloat16=working.job.config.bfloat16)
+        return StaticGenerator(model, stops, bfloat16=context.job.config.bfloat16)
     if name == "continuous":
         return ContinuousGenerator(model, stops)
     if name.startswith(("http://", "https://")):
-        folder = working.run.path / "vllm"
+        folder = context.run.path / "vllm"
         return VLLMGenerator(name, str(folder), stops, policy=model, folder=folder)
     raise JobError(
         f"there is no generator {name!r}; there is cached, static, continuous, or a vLLM server's http address"

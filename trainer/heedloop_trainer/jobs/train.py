@@ -19,6 +19,7 @@ from heedloop_trainer.jobs.held_out import (
     HeldOutDemonstrations,
     comparison_report,
 )
+from heedloop_trainer.jobs.job import FORMS, JobContext, JobError, held_out, read_rows
 from heedloop_trainer.jobs.models import (
     classifier_for,
     generator_for,
@@ -27,7 +28,6 @@ from heedloop_trainer.jobs.models import (
     rewards_for,
     watch_for,
 )
-from heedloop_trainer.jobs.run_job import FORMS, JobContext, JobError, held_out, read_rows
 from heedloop_trainer.methods.preference import train_dpo, train_kto
 from heedloop_trainer.methods.reward import JudgedRow, train_reward
 from heedloop_trainer.methods.reward_linear import train_reward_linear
@@ -45,30 +45,30 @@ __all__ = ["METHODS"]
 # ------------------------------------------------------------------------------------------------- the methods
 
 
-def _from_rows(working: JobContext) -> None:
+def _from_rows(context: JobContext) -> None:
     """SFT, DPO or KTO: a policy learns from rows that are there; DPO and KTO hold on to a frozen reference."""
-    job = working.job
+    job = context.job
     train, noun = ROW_METHODS[job.method]
-    rows = read_rows(working, FORMS[job.method])
+    rows = read_rows(context, FORMS[job.method])
     anchored = job.method != "sft"
-    model, tokenizer = policy_for(working, rows, num_frozen=int(anchored))
-    working.say(f"{job.method.upper()} on {len(rows):,} {noun}")
+    model, tokenizer = policy_for(context, rows, num_frozen=int(anchored))
+    context.say(f"{job.method.upper()} on {len(rows):,} {noun}")
     frozen = {"reference": reference_for(job)} if anchored else {}
-    asked = _ask_held_out(working, frozen.get("reference") or model, tokenizer)
+    asked = _ask_held_out(context, frozen.get("reference") or model, tokenizer)
     result = train(
-        job.config, rows, model, tokenizer, working.run, progress=_bar(working), world=working.world, **frozen
+        job.config, rows, model, tokenizer, context.run, progress=_bar(context), world=context.world, **frozen
     )
-    _close(working, model, tokenizer, result, facts={noun.capitalize(): len(rows)}, asked=asked)
+    _close(context, model, tokenizer, result, facts={noun.capitalize(): len(rows)}, asked=asked)
 
 
 def _ask_held_out(
-    working: JobContext, before: Any, tokenizer: Any
+    context: JobContext, before: Any, tokenizer: Any
 ) -> HeldOutDemonstrations | HeldOutComparisons | None:
     """What the model knows of the held-out rows before it is trained; None where there are none."""
-    if not working.world.is_first:
+    if not context.world.is_first:
         return None
-    kind = HeldOutDemonstrations if working.job.method == "sft" else HeldOutComparisons
-    return kind.ask(working, before, tokenizer)
+    kind = HeldOutDemonstrations if context.job.method == "sft" else HeldOutComparisons
+    return kind.ask(context, before, tokenizer)
 
 
 ROW_METHODS: dict[str, tuple[Callable[..., TrainingResult], str]] = {
@@ -79,18 +79,18 @@ ROW_METHODS: dict[str, tuple[Callable[..., TrainingResult], str]] = {
 """What trains, and what its rows are called."""
 
 
-def _ppo(working: JobContext) -> None:
-    job, rows, config = working.job, read_rows(working, "prompts"), working.job.config
-    if job.lora_rank and working.world.size > 1:
+def _ppo(context: JobContext) -> None:
+    job, rows, config = context.job, read_rows(context, "prompts"), context.job.config
+    if job.lora_rank and context.world.size > 1:
         raise JobError(
             "PPO trains adapters (--lora) in one process only; leave --lora out, or start it without torchrun"
         )
     separate = config.estimator == "ppo" and config.critic_body == "separate"
     model, tokenizer = policy_for(
-        working, rows, num_trained=2 if separate else 1, num_frozen=1 + len(job.reward_models)
+        context, rows, num_trained=2 if separate else 1, num_frozen=1 + len(job.reward_models)
     )
     reward_model, function = rewards_for(job)
-    working.say(
+    context.say(
         f"{job.method.upper()} on {len(rows):,} prompts, {config.num_rollouts} rollouts of {config.batch_size}"
     )
     result = train_ppo(
@@ -101,48 +101,48 @@ def _ppo(working: JobContext) -> None:
         reference=reference_for(job),
         reward_model=reward_model,
         reward_function=function,
-        generator=generator_for(working, model, tokenizer),
-        run=working.run,
-        progress=_bar(working),
+        generator=generator_for(context, model, tokenizer),
+        run=context.run,
+        progress=_bar(context),
         watch=watch_for(job),
-        world=working.world,
+        world=context.world,
     )
     if result.stopped:
-        working.say(f"stopped: {result.stopped}")
-    _close(working, model, tokenizer, result, facts={"Prompts": len(rows)})
+        context.say(f"stopped: {result.stopped}")
+    _close(context, model, tokenizer, result, facts={"Prompts": len(rows)})
 
 
-def _reward(working: JobContext) -> None:
+def _reward(context: JobContext) -> None:
     """One reward model, or several that differ in their seed; judged on what was held out."""
-    job = working.job
-    rows = _judged_rows(working)
+    job = context.job
+    rows = _judged_rows(context)
     members: list[tuple[Any, Any, TrainingResult]] = []
     for k in range(job.ensemble):
         config = dataclasses.replace(job.config, seed=job.config.seed + k)
-        model, tokenizer = classifier_for(working, rows, seed=config.seed)
-        working.say(
+        model, tokenizer = classifier_for(context, rows, seed=config.seed)
+        context.say(
             f"reward model{_of(k, job.ensemble)} of {sum(p.numel() for p in model.parameters()):,} parameters on {len(rows):,} "
             "judgements"
         )
-        run = working.run if job.ensemble == 1 else RunFolder.in_memory("reward")
+        run = context.run if job.ensemble == 1 else RunFolder.in_memory("reward")
         result = train_reward(
-            config, rows, model, tokenizer, run, progress=_bar(working), world=working.world
+            config, rows, model, tokenizer, run, progress=_bar(context), world=context.world
         )
-        members.append((_whole(working, model), tokenizer, result))
-    if not working.world.is_first:
+        members.append((_whole(context, model), tokenizer, result))
+    if not context.world.is_first:
         return
-    _close_reward(working, members, rows)
+    _close_reward(context, members, rows)
 
 
-def _judged_rows(working: JobContext) -> list[JudgedRow]:
-    job = working.job
+def _judged_rows(context: JobContext) -> list[JudgedRow]:
+    job = context.job
     needed = not job.thumbs  # thumbs alone can train it, too
-    rows: list[JudgedRow] = read_rows(working, "comparisons", "train" if needed else None)
+    rows: list[JudgedRow] = read_rows(context, "comparisons", "train" if needed else None)
     rows = [r for r in rows if r.split == "train"]
     if job.thumbs:
-        rows += read_rows(working, "unpaired")
+        rows += read_rows(context, "unpaired")
     if job.dimensions:
-        rows += read_rows(working, "rated")
+        rows += read_rows(context, "rated")
         named = {n for r in rows if isinstance(r, RatedCompletion) for n in r.ratings}
         missing = sorted(set(job.dimensions) - named)
         if missing:
@@ -153,10 +153,10 @@ def _judged_rows(working: JobContext) -> list[JudgedRow]:
 
 
 def _close_reward(
-    working: JobContext, members: list[tuple[Any, Any, TrainingResult]], rows: Sequence[Any]
+    context: JobContext, members: list[tuple[Any, Any, TrainingResult]], rows: Sequence[Any]
 ) -> None:
-    run = working.run
-    validation = [r for r in read_rows(working, "comparisons", "validation") if not r.tie]
+    run = context.run
+    validation = [r for r in read_rows(context, "comparisons", "validation") if not r.tie]
     names = [f"member-{k}" for k in range(len(members))]
     for (model, tokenizer, result), name in zip(members, names, strict=True):
         reward = RewardModel(model, tokenizer)
@@ -169,22 +169,22 @@ def _close_reward(
     if len(members) > 1:
         write_ensemble(run.checkpoint, names)
     result = members[0][2]
-    evaluation = _judge_held_out(working, "reward model", run.checkpoint)
+    evaluation = _judge_held_out(context, "reward model", run.checkpoint)
     facts = {"Comparisons": sum(isinstance(r, Comparison) for r in rows)}
     facts |= {"Single thumbs": sum(isinstance(r, Unpaired) for r in rows), "Members": len(members)}
-    _finish(working, members[0][0], result, evaluation=evaluation, facts=facts)
+    _finish(context, members[0][0], result, evaluation=evaluation, facts=facts)
 
 
-def _reward_linear(working: JobContext) -> None:
-    job, run = working.job, working.run
-    rows: list[Comparison] = read_rows(working, "comparisons")
-    working.say(f"linear reward model on {len(rows):,} comparisons")
+def _reward_linear(context: JobContext) -> None:
+    job, run = context.job, context.run
+    rows: list[Comparison] = read_rows(context, "comparisons")
+    context.say(f"linear reward model on {len(rows):,} comparisons")
     model = train_reward_linear(job.config, rows)
     model.save(run.checkpoint)
-    evaluation = _judge_held_out(working, "linear reward model", run.checkpoint)
+    evaluation = _judge_held_out(context, "linear reward model", run.checkpoint)
     if job.cross_validate:
-        every = read_rows(working, "comparisons", None)
-        working.say(f"cross-validating over {len({r.group for r in every}):,} prompt groups")
+        every = read_rows(context, "comparisons", None)
+        context.say(f"cross-validating over {len({r.group for r in every}):,} prompt groups")
         found = cross_validate(every, job.config)
         evaluation["cross_validation"] = found.report
         found.save(run.path / "cross_validation.csv", every)
@@ -192,7 +192,7 @@ def _reward_linear(working: JobContext) -> None:
     run.log(0, **metrics)
     facts = {"Strongest features": ", ".join(f"{n!r} {w:+.2f}" for n, w in model.strongest(12))}
     result = TrainingResult(metrics, run.history)
-    _finish(working, None, result, evaluation=evaluation, facts=facts, num_parameters=len(model.weights))
+    _finish(context, None, result, evaluation=evaluation, facts=facts, num_parameters=len(model.weights))
 
 
 METHODS: dict[str, Callable[[JobContext], None]] = {
@@ -206,8 +206,8 @@ METHODS: dict[str, Callable[[JobContext], None]] = {
 }
 
 
-def _bar(working: JobContext) -> str | None:
-    return working.job.method if working.world.is_first else None
+def _bar(context: JobContext) -> str | None:
+    return context.job.method if context.world.is_first else None
 
 
 def _of(k: int, total: int) -> str:
@@ -217,20 +217,20 @@ def _of(k: int, total: int) -> str:
 # ------------------------------------------------------------------------------------------------- writing down
 
 
-def _judge_held_out(working: JobContext, name: str, path: Path) -> dict[str, Any]:
+def _judge_held_out(context: JobContext, name: str, path: Path) -> dict[str, Any]:
     """Held-out accuracy of the reward model in a folder, beside its baselines; empty where nothing is held out."""
-    rows: list[Comparison] = held_out(working, "comparisons")
-    judge = load_judge(path, device=working.job.device)
-    return comparison_report(working, rows, {name: margins_of(judge, rows)})
+    rows: list[Comparison] = held_out(context, "comparisons")
+    judge = load_judge(path, device=context.job.device)
+    return comparison_report(context, rows, {name: margins_of(judge, rows)})
 
 
-def _whole(working: JobContext, model: Any) -> Any:
+def _whole(context: JobContext, model: Any) -> Any:
     """The model itself, or over several processes its weights gathered into one."""
-    return model if working.world.size == 1 else unsharded(model)
+    return model if context.world.size == 1 else unsharded(model)
 
 
 def _close(
-    working: JobContext,
+    context: JobContext,
     model: Any,
     tokenizer: Any,
     result: TrainingResult,
@@ -239,22 +239,22 @@ def _close(
     asked: HeldOutDemonstrations | HeldOutComparisons | None = None,
 ) -> None:
     """Write the checkpoint, its card and report, and close the run."""
-    model = _whole(working, model)
-    if not working.world.is_first:
+    model = _whole(context, model)
+    if not context.world.is_first:
         return
-    start = working.job.model
+    start = context.job.model
     base = "" if start is None else adapter_base(start) if is_adapter(start) else start.resolve()
-    save_model(model, tokenizer, working.run.checkpoint, adapters=working.job.save_adapters, base=base)
+    save_model(model, tokenizer, context.run.checkpoint, adapters=context.job.save_adapters, base=base)
     evaluation: dict[str, Any] = {}
     if isinstance(asked, HeldOutDemonstrations):
-        result = dataclasses.replace(result, metrics=result.metrics | asked.metrics(working, model))
+        result = dataclasses.replace(result, metrics=result.metrics | asked.metrics(context, model))
     elif asked is not None:
-        evaluation = asked.report(working, model)
-    _finish(working, model, result, facts=facts, evaluation=evaluation)
+        evaluation = asked.report(context, model)
+    _finish(context, model, result, facts=facts, evaluation=evaluation)
 
 
 def _finish(
-    working: JobContext,
+    context: JobContext,
     model: Any,
     result: TrainingResult,
     *,
@@ -262,7 +262,7 @@ def _finish(
     evaluation: dict[str, Any] | None = None,
     num_parameters: int | None = None,
 ) -> None:
-    job, run = working.job, working.run
+    job, run = context.job, context.run
     status = "finished" if result.stopped is None else "stopped"
     record = run.finish(metrics=result.metrics, evaluation=evaluation, status=status, error=result.stopped)
     if job.from_scratch is not None:

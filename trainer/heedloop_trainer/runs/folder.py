@@ -22,10 +22,12 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -372,8 +374,6 @@ def _sync(path: Path) -> None:
 
 
 def _code_version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
     try:
         return version("heedloop")
     except PackageNotFoundError:
@@ -381,8 +381,6 @@ def _code_version() -> str:
 
 
 def _versions() -> dict[str, str]:
-    import transformers
-
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
