@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from heedloop.schema import Comparison, Demonstration, Message, PromptRow
-from heedloop_trainer.commands.train import _config, add_arguments
+from heedloop_trainer.commands.train import add_arguments
+from heedloop_trainer.commands.train_job import config_of
 from heedloop_trainer.generation.cached import SamplingConfig
 from heedloop_trainer.methods.preference import DPOConfig, train_dpo
 from heedloop_trainer.methods.sft import SFTConfig, train_sft
@@ -74,7 +75,7 @@ def rate(method, *options):
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     args = parser.parse_args([method, "--out", "x", "--model", "y", *options])
-    config = _config(method, args)
+    config = config_of(method, args)
     return (config.actor if hasattr(config, "actor") else config.optimiser).learning_rate
 
 

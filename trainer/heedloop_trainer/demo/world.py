@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from heedloop_trainer.demo.topics import FACTS, NUM_FRESH_WORDINGS, Fact
 
 __all__ = [
-    "FACT_BY_NAME",
     "HABITS",
     "PROMPTS",
     "Flaws",
@@ -27,7 +26,6 @@ __all__ = [
     "text_question",
 ]
 
-FACT_BY_NAME: Mapping[str, Fact] = {fact.name: fact for fact in FACTS}
 
 PROMPT_NAME = "support"
 PROMPTS: Mapping[str, str] = {
