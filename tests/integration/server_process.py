@@ -118,7 +118,7 @@ class ShimProcess:
         self.process.stdout.close()
 
 
-def wait_for(condition: Callable[[], object], *, what: str, timeout_s: float = 30.0):
+def wait_for(condition: Callable[[], object], *, what: str, timeout_s: float = 300.0):
     """The first true value of `condition`; fails after the timeout."""
     end = time.monotonic() + timeout_s
     while True:

@@ -7,13 +7,13 @@ import itertools
 import json
 import secrets
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 
 import pyarrow.parquet as pq
 import pytest
 import uvicorn
+from server_process import wait_for
 
 from heedloop.client import Client
 from heedloop_cli.main import main
@@ -59,11 +59,8 @@ def client(served, monkeypatch) -> Client:
 
 def wait_until_stored(client: Client) -> dict:
     """The ledger once nothing waits for the store any more."""
-    until = time.monotonic() + 60
-    while (ledger := client.ledger())["pending"] and time.monotonic() < until:
-        pass
-    assert ledger["pending"] == 0
-    return ledger
+    wait_for(lambda: client.ledger()["pending"] == 0, what="everything to be stored", timeout_s=300)
+    return client.ledger()
 
 
 ALWAYS = {"since": "1970-01-02T00:00:00Z"}

@@ -17,7 +17,7 @@ def test_the_loop_closes(tmp_path: Path) -> None:
         [*command, "--data", str(data), "--report", str(report_file)],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=840,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     report = json.loads(report_file.read_text())

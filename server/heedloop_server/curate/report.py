@@ -24,7 +24,7 @@ from heedloop_server.curate.baselines import (
 from heedloop_server.curate.judged_calls import Judgement
 from heedloop_server.curate.propensity import Exposure
 from heedloop_server.curate.split_warnings import split_warnings
-from heedloop_server.statistics.intervals import Interval
+from heedloop_server.statistics.counts import as_json
 
 __all__ = ["describe", "supported_methods"]
 
@@ -138,19 +138,15 @@ def _comparisons(made: Curated, pairs: Sequence[DecidedPair]) -> Json | None:
         "num_with_margin": sum(r.margin is not None for r in rows),
         "num_decided_pairs": len(pairs),
         "by_source": dict(sorted(Counter(r.source for r in rows).items())),
-        "agreement": _json(agreed.share),
-        "agreement_with_ties": _json(agreed.share_with_ties),
+        "agreement": as_json(agreed.share),
+        "agreement_with_ties": as_json(agreed.share_with_ties),
         "agreement_ceiling": agreed.ceiling,
         "num_judged_twice": agreed.num_pairs,
-        "longer_wins": _json(longer_wins(pairs)),
-        "length_wins": _json(length_wins(pairs)),
-        "bag_of_words": _json(bag_of_words(pairs)),
-        "first_shown_wins": _json(first_shown_wins(made.used)),
+        "longer_wins": as_json(longer_wins(pairs)),
+        "length_wins": as_json(length_wins(pairs)),
+        "bag_of_words": as_json(bag_of_words(pairs)),
+        "first_shown_wins": as_json(first_shown_wins(made.used)),
     }
-
-
-def _json(interval: Interval | None) -> Json | None:
-    return None if interval is None else interval.to_json()
 
 
 def _exposure(exposure: Exposure) -> Json:

@@ -14,7 +14,7 @@ import requests
 
 __all__ = ["Process", "free_port", "start_dashboard", "start_server"]
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 10.0
 
 

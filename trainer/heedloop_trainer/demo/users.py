@@ -98,11 +98,6 @@ class Reaction:
     wrong_part: str | None = None
     comment: str | None = None
 
-    @property
-    def is_silent(self) -> bool:
-        """True where the user did nothing."""
-        return self.thumb is None
-
 
 @dataclass(frozen=True, slots=True)
 class SimulatedUser:

@@ -17,7 +17,6 @@ __all__ = [
     "KLController",
     "TokenLogProbs",
     "generalised_advantages",
-    "kl_k1",
     "kl_k3",
     "length_mask",
     "masked_mean",
@@ -73,11 +72,6 @@ def length_mask(lengths: torch.Tensor, width: int) -> torch.Tensor:
 def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Mean over the True places; 0 where there are none."""
     return (values * mask).sum() / mask.sum().clamp(min=1)
-
-
-def kl_k1(log_probs: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """k1 estimate of KL(policy || reference) per token: unbiased, may be negative (Schulman, "Approximating KL")."""
-    return log_probs - reference
 
 
 def kl_k3(log_probs: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
