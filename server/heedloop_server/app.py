@@ -15,8 +15,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
 from heedloop_server.alerts.scheduler import Scheduler
-from heedloop_server.errors import answer_errors
 from heedloop_server.http.auth import KeyRing
+from heedloop_server.http.error_responses import handle_errors
 from heedloop_server.http.limits import BodyLimit, BodyPace
 from heedloop_server.http.openapi import describe
 from heedloop_server.http.own_traces import NATIVE_TELEMETRY_OFF, RequestSpans, make_provider
@@ -116,7 +116,7 @@ def create_app(settings: Settings | None = None, *, store: Store | None = None) 
     app.state.settings = chosen
     app.state.rates = RateLimit(chosen.requests_per_minute)
     app.state.addresses = AddressLimit(chosen.requests_per_minute_per_address, chosen.refused_per_minute)
-    answer_errors(app)
+    handle_errors(app)
     app.add_middleware(BodyLimit, limit=chosen.max_body_bytes)
     app.add_middleware(BodyPace, idle_s=chosen.body_idle_s)
     app.state.tracing = None

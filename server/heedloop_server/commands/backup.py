@@ -9,6 +9,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from heedloop_server.commands.store_option import CommandError, chosen_settings, stopped_server
+
 HELP = "copy a stopped server's embedded store and log, check a copy, restore one"
 
 MANIFEST = "heedloop-backup.json"
@@ -23,8 +25,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it; every file is read back and compared with the manifest."""
-    from heedloop_server.commands.store_option import CommandError, chosen_settings, stopped_server
-
     settings = chosen_settings(args)
     try:
         if args.action == "create":
@@ -41,8 +41,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _create(data: Path, copy: Path) -> None:
-    from heedloop_server.commands.store_option import CommandError
-
     if copy.exists() and any(copy.iterdir()):
         raise CommandError(f"{copy} is not empty")
     if not (data / "server-id").exists():
@@ -59,8 +57,6 @@ def _create(data: Path, copy: Path) -> None:
 
 
 def _restore(copy: Path, data: Path) -> None:
-    from heedloop_server.commands.store_option import CommandError
-
     if data.exists() and any(data.iterdir()):
         raise CommandError(f"{data} is not empty; move it away first")
     _verify(copy, copy / MANIFEST)
@@ -69,8 +65,6 @@ def _restore(copy: Path, data: Path) -> None:
 
 def _verify(folder: Path, manifest: Path) -> int:
     """How many files were compared; raises `CommandError` at the first that is missing or differs."""
-    from heedloop_server.commands.store_option import CommandError
-
     try:
         sums = json.loads(manifest.read_text())
     except ValueError:

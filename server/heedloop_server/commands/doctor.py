@@ -6,18 +6,32 @@ import argparse
 import sys
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from heedloop_server.settings import Settings
+from heedloop.client import ApiError
+from heedloop_server.commands.store_option import (
+    CommandError,
+    add_server_arguments,
+    add_store_arguments,
+    chosen_settings,
+    client_of,
+    opened_store,
+)
+from heedloop_server.errors import ServerError
+from heedloop_server.ingest.condition import ERROR_SUFFIX, folder_problems
+from heedloop_server.ingest.intake import counts_in, server_id
+from heedloop_server.ingest.quarantine import Quarantine
+from heedloop_server.ingest.segments import SUFFIX, number_of
+from heedloop_server.settings import Settings
+from heedloop_server.store.admin.health import MANY_PARTS, read_health
+from heedloop_server.store.admin.ledger import Tally, insert_tallies
+from heedloop_server.store.connection import Store, StoreError
 
 HELP = "check a running server (--url), a stopped one's data folder, or its ClickHouse: versions, disk, parts, damage, log"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where to look."""
-    from heedloop_server.commands.store_option import add_server_arguments, add_store_arguments
-
     add_store_arguments(parser)
     add_server_arguments(parser, scope="instance")
     parser.add_argument(
@@ -30,11 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what was found; 1 where something needs a person."""
-    from heedloop.client import ApiError
-    from heedloop_server.commands.store_option import CommandError
-    from heedloop_server.errors import ServerError
-    from heedloop_server.store.connection import StoreError
-
     print(_versions())
     try:
         wrong = _ask(args) if args.url else _look(args)
@@ -49,8 +58,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _ask(args: argparse.Namespace) -> list[str]:
     """The problems that a running server names."""
-    from heedloop_server.commands.store_option import client_of
-
     said = client_of(args).health()
     print(f"server {said['version']}, engine {said['engine']}")
     _print_tables(said["tables"])
@@ -60,10 +67,6 @@ def _ask(args: argparse.Namespace) -> list[str]:
 
 def _look(args: argparse.Namespace) -> list[str]:
     """The problems of a stopped server's folder, and of its store."""
-    from heedloop_server.commands.store_option import chosen_settings, opened_store
-    from heedloop_server.ingest.condition import folder_problems
-    from heedloop_server.store.admin.health import MANY_PARTS, read_health
-
     settings = chosen_settings(args)
     with opened_store(settings) as store:
         if args.set_aside is not None:
@@ -81,15 +84,8 @@ def _print_tables(tables: Iterable[Mapping[str, Any]]) -> None:
         )
 
 
-def _quarantine(store: Any, settings: Settings, number: int) -> None:
+def _quarantine(store: Store, settings: Settings, number: int) -> None:
     """Put a segment of spans into quarantine; what it held is counted as rejected."""
-    from heedloop_server.commands.store_option import CommandError
-    from heedloop_server.ingest.condition import ERROR_SUFFIX
-    from heedloop_server.ingest.intake import counts_in, server_id
-    from heedloop_server.ingest.quarantine import Quarantine
-    from heedloop_server.ingest.segments import SUFFIX, number_of
-    from heedloop_server.store.admin.ledger import Tally, insert_tallies
-
     found = [p for p in settings.log_folder.glob(f"*{SUFFIX}") if number_of(p) == number]
     if not found:
         raise CommandError(f"there is no segment {number} in {settings.log_folder}")

@@ -6,10 +6,23 @@ import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from heedloop.client import Client
+from heedloop.client import ApiError, Client
+from heedloop.schema import SchemaError
+from heedloop_server.commands.store_option import (
+    CommandError,
+    add_server_arguments,
+    add_store_arguments,
+    chosen_settings,
+    client_of,
+    opened_store,
+)
+from heedloop_server.errors import ServerError
+from heedloop_server.http.auth import make_key, role_of, scopes_of_role
+from heedloop_server.store.admin.audit import write_audit
+from heedloop_server.store.admin.keys import find_key, list_keys, list_projects, revoke_key
+from heedloop_server.store.connection import Store, StoreError
 
 HELP = "list, make and revoke keys: of a running server (--url), of a stopped one, or on its ClickHouse"
 
@@ -24,8 +37,6 @@ class _CommandLine:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to do, and where."""
-    from heedloop_server.commands.store_option import add_server_arguments, add_store_arguments
-
     parser.add_argument("action", choices=("list", "create", "revoke"))
     parser.add_argument("key_id", nargs="?", help="which key to revoke")
     parser.add_argument("--project", help="its project (default; of a running server that of the key)")
@@ -44,12 +55,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it; the text of a new key goes to the standard output, once."""
-    from heedloop.client import ApiError
-    from heedloop.schema import SchemaError
-    from heedloop_server.commands.store_option import CommandError, chosen_settings, client_of, opened_store
-    from heedloop_server.errors import ServerError
-    from heedloop_server.store.connection import StoreError
-
     try:
         if args.url:
             return _ask(client_of(args), args)
@@ -63,8 +68,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _ask(client: Client, args: argparse.Namespace) -> int:
     """Do it through a running server, whose key names the project."""
-    from heedloop_server.commands.store_option import CommandError
-
     if args.project not in (None, project := client.me()["project"]):
         raise CommandError(f"the key belongs to the project {project!r}, not to {args.project!r}")
     if args.action == "list":
@@ -79,20 +82,13 @@ def _ask(client: Client, args: argparse.Namespace) -> int:
     return 0
 
 
-def _list(store: object, args: argparse.Namespace) -> int:
-    from typing import cast
-
-    from heedloop_server.store.admin.keys import list_keys
-    from heedloop_server.store.connection import Store
-
-    _print_keys(list_keys(cast(Store, store).project(args.project)))
+def _list(store: Store, args: argparse.Namespace) -> int:
+    _print_keys(list_keys(store.project(args.project)))
     return 0
 
 
 def _print_keys(rows: Iterable[Mapping[str, Any]]) -> None:
     """One line a key; times are datetimes or texts of them."""
-    from heedloop_server.http.auth import role_of
-
     for row in rows:
         state = "revoked" if row["revoked_at"] else "good"
         if row["expires_at"] and not row["revoked_at"]:
@@ -103,31 +99,19 @@ def _print_keys(rows: Iterable[Mapping[str, Any]]) -> None:
         print(f"{row['key_id']}  {state:<16} {used:<17} {granted}  {row['name']}{person}")
 
 
-def _create(store: object, args: argparse.Namespace) -> int:
-    from typing import cast
-
-    from heedloop_server.commands.store_option import CommandError
-    from heedloop_server.http.auth import make_key
-    from heedloop_server.store.admin.audit import write_audit
-    from heedloop_server.store.admin.keys import list_projects
-    from heedloop_server.store.connection import Store
-
-    opened = cast(Store, store)
-    if args.project not in list_projects(opened):
+def _create(store: Store, args: argparse.Namespace) -> int:
+    if args.project not in list_projects(store):
         raise CommandError(f"there is no project {args.project!r}")
     text, key = make_key(
-        opened, args.project, name=args.name, scopes=_chosen_scopes(args), author_id=args.author
+        store, args.project, name=args.name, scopes=_chosen_scopes(args), author_id=args.author
     )
     noted = {"name": key.name, "scopes": list(key.scopes), "author_id": key.author_id or None}
-    write_audit(opened, _CommandLine(args.project), "create_key", key.key_id, noted)
+    write_audit(store, _CommandLine(args.project), "create_key", key.key_id, noted)
     print(text)
     return 0
 
 
 def _chosen_scopes(args: argparse.Namespace) -> Sequence[str]:
-    from heedloop_server.commands.store_option import CommandError
-    from heedloop_server.http.auth import scopes_of_role
-
     if args.role and args.scopes:
         raise CommandError("give either --role or --scopes")
     if args.role:
@@ -135,20 +119,12 @@ def _chosen_scopes(args: argparse.Namespace) -> Sequence[str]:
     return [s.strip() for s in (args.scopes or "admin").split(",") if s.strip()]
 
 
-def _revoke(store: object, args: argparse.Namespace) -> int:
-    from typing import cast
-
-    from heedloop_server.commands.store_option import CommandError
-    from heedloop_server.store.admin.audit import write_audit
-    from heedloop_server.store.admin.keys import find_key, revoke_key
-    from heedloop_server.store.connection import Store
-
-    opened = cast(Store, store)
-    key = find_key(opened, args.key_id or "")
+def _revoke(store: Store, args: argparse.Namespace) -> int:
+    key = find_key(store, args.key_id or "")
     if key is None or key.project_id != args.project:
         raise CommandError(f"there is no key {args.key_id!r} in the project {args.project!r}")
-    revoke_key(opened, key)
-    write_audit(opened, _CommandLine(args.project), "revoke_key", key.key_id, {})
+    revoke_key(store, key)
+    write_audit(store, _CommandLine(args.project), "revoke_key", key.key_id, {})
     print(f"revoked {key.key_id}; a running server sees it within five seconds")
     return 0
 

@@ -10,6 +10,20 @@ import socket
 import sys
 from pathlib import Path
 
+import uvicorn
+
+from heedloop_server.app import create_app
+from heedloop_server.errors import ServerError
+from heedloop_server.http.auth import SCOPES, make_key
+from heedloop_server.http.log_lines import set_up_logging
+from heedloop_server.http.own_traces import check_endpoint
+from heedloop_server.ingest.log import LogInUse, take_lock
+from heedloop_server.routes.otlp_grpc import GrpcMissing, check_grpc
+from heedloop_server.settings import read_settings
+from heedloop_server.store.admin.keys import insert_project, num_keys
+from heedloop_server.store.connection import Store, StoreError
+from heedloop_server.store.open import open_store
+
 HELP = "run a server: OTLP and feedback in, the REST API out"
 
 
@@ -41,18 +55,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Open the store, make the first key where there is none, and serve until a signal."""
-    import uvicorn
-
-    from heedloop_server.app import create_app
-    from heedloop_server.errors import ServerError
-    from heedloop_server.http.log_lines import set_up_logging
-    from heedloop_server.http.own_traces import check_endpoint
-    from heedloop_server.ingest.log import LogInUse
-    from heedloop_server.routes.otlp_grpc import GrpcMissing, check_grpc
-    from heedloop_server.settings import read_settings
-    from heedloop_server.store.connection import StoreError
-    from heedloop_server.store.open import open_store
-
     given = {
         n: v
         for n in ("host", "port", "grpc_port", "data", "store", "cluster")
@@ -145,25 +147,16 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _guard(folder: Path) -> int:
     """See early whether another server has the folder, before the embedded store is asked, whose own words are opaque."""
-    from heedloop_server.ingest.log import take_lock
-
     folder.mkdir(parents=True, exist_ok=True)
     return take_lock(folder)
 
 
-def _first_key(store: object, project: str, key_file: Path | None) -> None:
+def _first_key(store: Store, project: str, key_file: Path | None) -> None:
     """A new store gets its first key; it is shown once, here, or written to the file."""
-    from typing import cast
-
-    from heedloop_server.http.auth import SCOPES, make_key
-    from heedloop_server.store.admin.keys import insert_project, num_keys
-    from heedloop_server.store.connection import Store
-
-    opened = cast(Store, store)
-    if num_keys(opened):
+    if num_keys(store):
         return
-    insert_project(opened, project)
-    text, _ = make_key(opened, project, name="first key", scopes=SCOPES)
+    insert_project(store, project)
+    text, _ = make_key(store, project, name="first key", scopes=SCOPES)
     if key_file is None:
         print(
             f"The first key of this store, shown this once (project {project}, every scope):\n\n    {text}\n",

@@ -198,15 +198,6 @@ class Store:
         with self.client() as client:
             client.insert_arrow(table, rows, settings=settings or None)
 
-    def insert_bytes(
-        self, table: str, block: bytes, *, fmt: str, columns: Sequence[str] | None = None, **settings: Any
-    ) -> None:
-        """Insert bytes that are already in one of ClickHouse's formats."""
-        with self.client() as client:
-            client.raw_insert(
-                table, column_names=columns, insert_block=block, fmt=fmt, settings=settings or None
-            )
-
     # ---------------------------------------------------------------------------------------------------- clients
 
     @contextlib.contextmanager
