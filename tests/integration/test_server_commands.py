@@ -1,6 +1,7 @@
 """`heedloop keys`, `doctor` and `backup` on a real data folder."""
 
 import argparse
+import importlib
 import re
 import subprocess
 import sys
@@ -17,9 +18,26 @@ MAIN = "import sys, argparse, importlib; m = importlib.import_module('heedloop_s
 
 
 def command(name: str, *args: object) -> subprocess.CompletedProcess[str]:
+    """In a process of its own, because it opens a store."""
     return subprocess.run(
-        [sys.executable, "-c", MAIN, name, *map(str, args)], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", MAIN, name, *map(str, args)], capture_output=True, text=True, timeout=600
     )
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]):
+    """Runs a command that opens no store, in this process."""
+
+    def run(name: str, *args: object) -> subprocess.CompletedProcess[str]:
+        module = importlib.import_module(f"heedloop_server.commands.{name}")
+        parser = argparse.ArgumentParser()
+        module.add_arguments(parser)
+        given = [str(a) for a in args]
+        status = module.run(parser.parse_args(given))
+        out, err = capsys.readouterr()
+        return subprocess.CompletedProcess([name, *given], status, out, err)
+
+    return run
 
 
 @pytest.fixture
@@ -32,9 +50,9 @@ def server(tmp_path: Path):
         one.stop()
 
 
-def test_a_folder_without_a_store_stays_empty(tmp_path: Path) -> None:
+def test_a_folder_without_a_store_stays_empty(tmp_path: Path, call) -> None:
     for name in (("keys", "list"), ("doctor",)):
-        said = command(*name, "--data", tmp_path / "nowhere")
+        said = call(*name, "--data", tmp_path / "nowhere")
         assert (said.returncode, "there is no heedloop store" in said.stderr) == (1, True), said.stderr
     assert not (tmp_path / "nowhere").exists()
 
@@ -65,24 +83,24 @@ def test_a_wrong_setting_is_refused_in_a_sentence(
     assert not (tmp_path / "d").exists()
 
 
-def test_keys_doctor_and_backup(server: ServerProcess, tmp_path: Path) -> None:
+def test_keys_doctor_and_backup(server: ServerProcess, tmp_path: Path, call) -> None:
     data = tmp_path / "data"
     for busy in (
-        command("keys", "list", "--data", data),
-        command("doctor", "--data", data),
-        command("backup", "create", tmp_path / "b", "--data", data),
+        call("keys", "list", "--data", data),
+        call("doctor", "--data", data),
+        call("backup", "create", tmp_path / "b", "--data", data),
     ):
         assert busy.returncode == 1
         assert "stop it first" in busy.stderr
     asking = ("--url", server.url, "--api-key", server.key)
-    made = command("keys", "create", *asking, "--role", "viewer", "--name", "by address")
+    made = call("keys", "create", *asking, "--role", "viewer", "--name", "by address")
     assert made.returncode == 0 and made.stdout.startswith("hl_"), made.stderr
-    assert "by address" in (listed := command("keys", "list", *asking)).stdout, listed.stderr
-    asked = command("doctor", *asking)
+    assert "by address" in (listed := call("keys", "list", *asking)).stdout, listed.stderr
+    asked = call("doctor", *asking)
     assert "spans" in asked.stdout and ("all well" in asked.stdout or "GB are free" in asked.stdout), (
         asked.stderr
     )
-    assert "instance" in command("doctor", "--url", server.url, "--api-key", made.stdout.strip()).stderr
+    assert "instance" in call("doctor", "--url", server.url, "--api-key", made.stdout.strip()).stderr
     server.stop()
     made = command("keys", "create", "--data", data, "--scopes", "read", "--name", "found again")
     assert made.returncode == 0, made.stderr
