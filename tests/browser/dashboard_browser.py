@@ -68,9 +68,9 @@ def _reachable(url: str) -> None:
     deadline = time.monotonic() + START_S
     while True:
         try:
-            requests.get(url, timeout=5, allow_redirects=False)
+            requests.get(url, timeout=30, allow_redirects=False)
             return
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             assert time.monotonic() < deadline, f"nothing answers at {url}"
             time.sleep(0.05)
 
