@@ -97,7 +97,7 @@ def _join_near_copies(texts: Sequence[str], threshold: float, sets: DisjointSets
                 if not _other_numbers(texts[i], texts[j]):
                     sets.join(i, j)
         elif _is_template(sample):
-            _join_similar(texts, threshold, sets, cluster, without=_common_shingles(sample))
+            _join_similar(texts, threshold, sets, cluster, without=_frequent_shingles(sample))
         else:
             for i in cluster[1:]:
                 sets.join(cluster[0], i)
@@ -159,7 +159,7 @@ def _is_typo(a: str, b: str) -> bool:
     return swapped or rest_a[1:] == rest_b[1:] or rest_a[1:] == rest_b or rest_a == rest_b[1:]
 
 
-def _common_shingles(texts: Sequence[str]) -> Hashes:
+def _frequent_shingles(texts: Sequence[str]) -> Hashes:
     """The 5-grams that too many of the texts share."""
     found, counts = np.unique(np.concatenate([_shingles(t) for t in texts]), return_counts=True)
     return found[counts > max(1, TEMPLATE_SHARE * len(texts))]

@@ -268,7 +268,7 @@ class _Loop:
             laps=self.stopwatch.laps,
             num_parameters=made.num_parameters,
             num_pretraining_tokens=made.num_tokens,
-            feedback=dict(self.traffic.said),
+            feedback=dict(self.traffic.num_feedback),
             rows=self.rows,
             reward_accuracy=accuracy,
             num_leaked=leaked(self.client, [s.id for s in snapshots], self.fresh_questions),

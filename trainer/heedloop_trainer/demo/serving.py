@@ -58,8 +58,8 @@ class ServedModel:
         prompts = [prompt for prompt, _ in waiting]
         generations = self._generate(prompts, self._sampling, step=self._num_batches)
         self._num_batches += 1
-        for (prompt, future), said in zip(waiting, generations, strict=True):
-            text = self._encoder.decode(said.response_ids).strip()
-            reason = "stop" if said.ended else "length"
+        for (prompt, future), generation in zip(waiting, generations, strict=True):
+            text = self._encoder.decode(generation.response_ids).strip()
+            reason = "stop" if generation.ended else "length"
             if not future.cancelled():
-                future.set_result(Completion(text, len(prompt), len(said.response_ids), reason))
+                future.set_result(Completion(text, len(prompt), len(generation.response_ids), reason))

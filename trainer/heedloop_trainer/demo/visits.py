@@ -27,14 +27,14 @@ class Traffic:
     """Visitors of the support app. Every user is new; their ids begin with `sim-`.
 
     Attributes:
-        said: how many feedbacks of each kind were given so far.
+        num_feedback: feedback given so far, by kind.
     """
 
     def __init__(self, rng: random.Random, clock: SimulatedTime) -> None:
         self._rng = rng
         self._clock = clock
         self._num_users = 0
-        self.said: Counter[str] = Counter()
+        self.num_feedback: Counter[str] = Counter()
 
     def visits(
         self,
@@ -88,14 +88,14 @@ class Traffic:
         when = shown.later(self._rng.uniform(3, 90))
         thumb = heedloop.thumbs_up if reaction.thumb else heedloop.thumbs_down
         thumb(shown.handle, author=user.id, at=when, comment=reaction.comment)
-        self.said["thumbs up" if reaction.thumb else "thumbs down"] += 1
+        self.num_feedback["thumbs up" if reaction.thumb else "thumbs down"] += 1
         if reaction.flag is not None:
             about = _part(shown, reaction.wrong_part)
             heedloop.flag(about, reaction.flag, author=user.id, at=when)
-            self.said["flags"] += 1
+            self.num_feedback["flags"] += 1
         if reaction.correction is not None:
             heedloop.correct(shown.handle, reaction.correction, author=user.id, at=when)
-            self.said["corrections"] += 1
+            self.num_feedback["corrections"] += 1
 
     def _choose(self, user: SimulatedUser, pair: Sequence[Shown]) -> None:
         """Compare two answers; the side on which each was shown is drawn at random and recorded."""
@@ -117,7 +117,7 @@ class Traffic:
                 solicited=True,
             )
         )
-        self.said["comparisons"] += 1
+        self.num_feedback["comparisons"] += 1
 
     # ----------------------------------------------------------------------------------------------- visitors
 

@@ -81,8 +81,8 @@ def human_win_rate(client: Client, pairs: Iterable[Mapping[str, Mapping[str, str
     sides = {(t["trace_id"], t["span_id"]): side for pair in pairs for side, t in pair.items()}
     wins: list[float] = []
     judges: list[str | None] = []
-    for said in client.iter_feedback(kind="comparison"):
-        ranking = said["ranking"]
+    for feedback in client.iter_feedback(kind="comparison"):
+        ranking = feedback["ranking"]
         ranks = {
             sides.get((a.get("trace_id"), a.get("span_id"))): rank
             for a, rank in zip(ranking["answers"], ranking["ranks"], strict=True)
@@ -90,5 +90,5 @@ def human_win_rate(client: Client, pairs: Iterable[Mapping[str, Mapping[str, str
         if "new" in ranks and "parent" in ranks:
             gap = ranks["parent"] - ranks["new"]
             wins.append(0.5 if gap == 0 else float(gap > 0))
-            judges.append((said.get("author") or {}).get("id"))
+            judges.append((feedback.get("author") or {}).get("id"))
     return asdict(cluster_bootstrap(np.array(wins), judges)) if wins else None

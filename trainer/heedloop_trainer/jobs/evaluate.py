@@ -109,10 +109,10 @@ def _was_its_reward(model: Path, judge: Path) -> bool:
 
 def _answers(context: JobContext, path: Path, prompts: Sequence[PromptRow]) -> list[Response]:
     model = load_policy(path, device=context.job.device)
-    said = sample_responses(model, load_tokenizer(path), prompts, context.job.sampling)
+    responses = sample_responses(model, load_tokenizer(path), prompts, context.job.sampling)
     del model
     gc.collect()
-    return said
+    return responses
 
 
 def _best_of_report(
