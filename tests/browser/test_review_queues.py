@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import review_world as worlds
@@ -81,7 +82,7 @@ def test_a_disagreement_is_settled_with_a_reason(
     admin.keyboard.press("2")
     admin.keyboard.press("Control+Enter")
     expect(admin.locator(".rv-notice")).to_contain_text("Say why.")
-    admin.get_by_label("Reason").fill("The policy says 14 days.")
+    admin.get_by_label("Reason", exact=True).fill("The policy says 14 days.")
     admin.keyboard.press("Control+Enter")
     expect(admin.locator(".rv-notice")).to_contain_text("your word stands over the others")
     expect(admin.get_by_role("link", name="No disagreement is left")).to_be_visible()
@@ -133,23 +134,30 @@ def test_training_says_what_was_expected_and_gold_says_nothing(
     assert [(a["author_id"], a["gold"]["n"]) for a in counts if a["gold"]] != []
 
 
+def _exported(page: Page, button: str, file: Path) -> list[dict[str, Any]]:
+    with page.expect_download() as download:
+        page.get_by_role("button", name=button).click()
+    download.value.save_as(file)
+    return [json.loads(line) for line in file.read_bytes().decode().split("\n") if line]
+
+
 def test_judgements_go_to_another_tool_and_come_back(
     admin: Page, browser: Browser, dashboard: str, project: worlds.Project, tmp_path: Path
 ) -> None:
-    """A vendor gets a Label Studio file with pseudonyms, and sends one back in which one judgement is wrong."""
+    """Pseudonyms cannot be joined back; a file with names comes back from a vendor with one judgement that is wrong."""
     targets = project.answers(2, prefix="vendor", text="Two lines\u2028and a half.")
     queue = project.queue("vendor", [worlds.THUMB], [[t] for t in targets], judgements_per_item=2)
     worlds.judge_all(project.url, project.annotator("gail"), queue, lambda _: {"thumb": 1})
     admin.goto(f"{dashboard}/review-queues?queue={queue}&part=exchange")
     settled(admin)
     admin.get_by_text("Pseudonyms instead").click()
-    with admin.expect_download() as download:
-        admin.get_by_role("button", name="Export with pseudonyms").click()
+    hidden = _exported(admin, "Export with pseudonyms", tmp_path / "hidden.jsonl")
+    assert len(hidden) == 2
+    assert "gail" not in str(hidden)
+    admin.get_by_text("Pseudonyms instead").click()
     file = tmp_path / "theirs.jsonl"
-    download.value.save_as(file)
-    entries = [json.loads(line) for line in file.read_bytes().decode().split("\n") if line]
-    assert len(entries) == 2
-    assert "gail" not in str(entries)
+    entries = _exported(admin, "Export with names", file)
+    assert not {e["item_id"] for e in hidden} & {e["item_id"] for e in entries}, "cannot be joined back"
     for entry in entries:
         entry["judgements"] = [entry["judgements"][0] | {"annotator": "vendor-7", "answers": {"thumb": 0}}]
     entries[1]["judgements"][0]["answers"] = {"thumb": 7}
