@@ -182,11 +182,11 @@ def measure(pythons, sized, rounds, num_calls):
     return rows
 
 
-def table(rows, rounds, num_calls):
+def table(rows):
     bare = median(rows["bare OpenTelemetry"], "p50_us")
     lines = [
         f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()},"
-        f" load {os.getloadavg()[0]:.1f}; `python benchmarks/sdk_overhead.py --peers --rounds {rounds} --calls {num_calls}`",
+        f" load {os.getloadavg()[0]:.1f}; `python {' '.join(sys.argv)}`",
         "",
         "| contender | median us | x bare | p99 us | burst of 20,000: arrived | start, CPU ms (x bare) | installed MiB | memory MiB, sink hung |",
         "|---|---|---|---|---|---|---|---|",
@@ -249,7 +249,7 @@ def compare(given):
                 if python is not None:
                     sized[name] = python
                     pythons.setdefault(name, python)
-        text = table(measure(pythons, sized, given.rounds, given.calls), given.rounds, given.calls)
+        text = table(measure(pythons, sized, given.rounds, given.calls))
     print(text)
     if given.markdown:
         given.markdown.write_text(text)

@@ -46,6 +46,16 @@ def test_what_one_process_left_the_next_one_finds(tmp_path):
     assert second.num_waiting() == (1, 7)
 
 
+def test_a_trace_that_one_process_wants_stays_wanted_for_the_others(tmp_path):
+    asking, other = Outbox(tmp_path / "outbox.sqlite3"), Outbox(tmp_path / "outbox.sqlite3")
+    asking.want_trace("ab" * 16)
+    asking.put_feedback("id", b"{}", trace_ids=["cd" * 16])
+    asking.forget_wanted()
+    found = other.wanted_since(0)
+    assert [trace_id for _, trace_id in found] == ["ab" * 16, "cd" * 16]
+    assert other.wanted_since(found[0][0]) == found[1:]
+
+
 def test_rows_are_committed_and_synced_before_the_call_returns(tmp_path):
     box = Outbox(tmp_path / "o.sqlite3")
     box.put_feedback("a", b"a")
