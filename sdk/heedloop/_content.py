@@ -39,12 +39,12 @@ def keep_content(runtime: Runtime, call: CallSpan, attribute: str, value: Any) -
         return
     budget = Budget(runtime.options.max_value_chars)
     render = _RENDER.get(attribute, render_json)
-    messages: Any = value if type(value) is str or render is render_json else _messages_of(value)
+    messages = value if type(value) is str or render is render_json else _messages_of(value)
     if messages is None and render is not render_json:
         attribute = names.INPUT if attribute == names.INPUT_MESSAGES else names.OUTPUT
         render = render_json
     taken: Any
-    if render is render_json:
+    if messages is None or render is render_json:
         taken = snapshot(value, budget)
     else:
         taken = budget.take(messages) if isinstance(messages, str) else snapshot_messages(messages, budget)
