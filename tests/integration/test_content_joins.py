@@ -13,7 +13,7 @@ from heedloop_server.filters import CallFilters
 from heedloop_server.normalise import LogContent
 from heedloop_server.normalise.duplicates import fold
 from heedloop_server.store.connection import ProjectStore
-from heedloop_server.store.joins import Arrived, insert_contents, wait_until_stored
+from heedloop_server.store.joins import Arrived, insert_contents, join_with_stored
 from heedloop_server.store.spans import calls_to_arrow, list_calls, trace_calls
 from heedloop_server.testing import temporary_store
 
@@ -47,12 +47,12 @@ ANSWER = LogContent(
 
 
 def _load(project: ProjectStore, *parts: Call | LogContent) -> None:
-    """One segment of the loader: contents first, then the spans as `wait_until_stored` gives them."""
+    """One segment of the loader: contents first, then the spans as `join_with_stored` gives them."""
     now = datetime.now(timezone.utc)
     contents = [p for p in parts if isinstance(p, LogContent)]
     insert_contents(project.store, [(project.project, c) for c in contents], received_at=now)
     arrived = Arrived([(p, now) for p in parts if isinstance(p, Call)], contents)
-    rows = wait_until_stored(project, arrived)
+    rows = join_with_stored(project, arrived)
     project.store.insert_arrow("spans", calls_to_arrow((project.project, c, at) for c, at in rows))
 
 
