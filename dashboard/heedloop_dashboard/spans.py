@@ -10,7 +10,7 @@ from typing import Any
 from heedloop.schema import parse_time
 from heedloop_dashboard import words
 
-__all__ = ["answer_span", "is_tool", "payloads", "sent_messages", "waterfall"]
+__all__ = ["answer_span", "is_tool", "judged_span", "payloads", "sent_messages", "waterfall"]
 
 Span = Mapping[str, Any]
 MAX_SPANS = 5000
@@ -163,15 +163,23 @@ def _set_out(text: str) -> str:
     return text[:MAX_PAYLOAD_CHARS]
 
 
-def answer_span(spans: Sequence[Span], span_id: str | None) -> Span | None:
-    """The span a reader came for: the one named, else the first answer, else the first with messages, else the first."""
+def answer_span(trace: Mapping[str, Any], span_id: str | None = None) -> Span | None:
+    """The span a reader came for: the one named, else the answer its user saw, else the first with messages, else the first."""
+    spans: Sequence[Span] = trace["spans"]
     for test in (
         lambda s: s["span_id"] == span_id,
-        lambda s: bool(s.get("is_answer", True)) and bool(s.get("output_messages")),
-        lambda s: bool(s.get("output_messages") or s.get("input_messages")),
+        lambda s: s["span_id"] == trace.get("answer_span_id"),
+        lambda s: bool(s.get("input_messages")),
         lambda _: True,
     ):
         found = next((s for s in spans if test(s)), None)
         if found is not None:
             return found
     return None
+
+
+def judged_span(trace: Mapping[str, Any], target: Mapping[str, Any]) -> Span | None:
+    """The span that feedback is about: a framework's span around the whole trace stands for the answer its user saw."""
+    named = next((s for s in trace["spans"] if s["span_id"] == target.get("span_id")), None)
+    around = named is None or not (named.get("operation") or named.get("parent_span_id"))
+    return named if named is not None and (named.get("output_messages") or not around) else answer_span(trace)

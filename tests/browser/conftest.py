@@ -84,7 +84,7 @@ def demo_signed_in(browser: Browser, demo_dashboard: str, demo_server: tuple[str
 def demo_page(browser: Browser, demo_signed_in: dict) -> Iterator[Page]:
     """A signed-in browser page on the demo's conversation."""
     context = browser.new_context(storage_state=demo_signed_in, viewport={"width": 1440, "height": 1100})
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(60_000)
     yield context.new_page()
     context.close()
 
@@ -110,7 +110,7 @@ def signed_in(browser: Browser, dashboard: str, server: tuple[str, str]) -> dict
 @pytest.fixture
 def context(browser: Browser, signed_in: dict) -> Iterator[BrowserContext]:
     fresh = browser.new_context(storage_state=signed_in, viewport={"width": 1440, "height": 1100})
-    fresh.set_default_timeout(20_000)
+    fresh.set_default_timeout(60_000)
     yield fresh
     fresh.close()
 

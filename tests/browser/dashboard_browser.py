@@ -85,15 +85,15 @@ def sign_in(page: Page, dashboard: str, key: str) -> None:
 
 def settled(page: Page) -> None:
     """Wait until the page's script has ended and everything it drew is there."""
-    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=60_000)
-    expect(page.get_by_test_id("stSkeleton")).to_have_count(0, timeout=60_000)
+    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=240_000)
+    expect(page.get_by_test_id("stSkeleton")).to_have_count(0, timeout=240_000)
 
 
 def fill_demo(url: str, key: str) -> None:
     """The demo's conversation into a store, as a process of its own: the SDK is configured once a process."""
     command = [sys.executable, str(Path(__file__).with_name("dashboard_demo.py")), url, key]
     env = {k: v for k, v in os.environ.items() if not k.startswith("HEEDLOOP_")} | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=2 * START_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -169,7 +169,7 @@ def _stored(client: Client, spans: int, feedback: int) -> bool:
     )
 
 
-def wait_until(condition: Callable[[], bool], what: str, *, timeout_s: float = 60) -> None:
+def wait_until(condition: Callable[[], bool], what: str, *, timeout_s: float = 240) -> None:
     """Ask again until it is so; fails after `timeout_s` with what was waited for."""
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -35,7 +35,7 @@ def show() -> None:
         _ask_for_id()
         return
     trace = answer.value
-    span = spans.answer_span(trace["spans"], st.query_params.get("span_id"))
+    span = spans.answer_span(trace, st.query_params.get("span_id"))
     around = _around(trace_id, span)
     _title(trace_id, around)
     parts = (trace, span, around)
@@ -170,12 +170,10 @@ def _corrections(trace: Mapping[str, Any]) -> None:
     found = [f for f in trace["feedback"] if f.get("kind") == "correction" and not f.get("retracted")]
     if not found:
         return
-    by_id = {s["span_id"]: s for s in trace["spans"]}
     with panels.panel("corrections"):
         panels.header("Corrections", "Removed text is struck through, added text highlighted")
         for i, f in enumerate(found[:20]):
-            span = by_id.get(f["target"].get("span_id")) or spans.answer_span(trace["spans"], None)
-            before = _answer_text(span)
+            before = _answer_text(spans.judged_span(trace, f["target"]))
             st.text(f"{judgements.author_text(f)}, {words.clock(f.get('created_at'))}")
             components.diff(
                 f"correction_{i}", corrections.compare(before, f["correction"]), label="Correction"

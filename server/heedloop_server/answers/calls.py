@@ -48,9 +48,13 @@ class CallsPage(TypedDict):
 
 
 class Trace(TypedDict):
-    """One trace, whole: its spans by start time, what was said about it, and what was trained on it."""
+    """One trace, whole: its spans by start time, the feedback on it, and what was trained on it.
+
+    `answer_span_id` is the span whose answer the user saw, which feedback on the whole trace is about; null without answers.
+    """
 
     trace_id: str
+    answer_span_id: str | None
     spans: list[CallRecord]
     feedback: list[StoredFeedback]
     snapshots: list[str]

@@ -11,6 +11,7 @@ from heedloop_server.answers.calls import Trace
 from heedloop_server.errors import NotFound
 from heedloop_server.http.auth import scoped
 from heedloop_server.http.openapi import answers
+from heedloop_server.seen_answers import seen_call
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.datasets.runs import run_summary, runs_of_snapshots
 from heedloop_server.store.datasets.snapshots import snapshots_of_traces
@@ -25,14 +26,16 @@ TraceId = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
 @router.get("/v1/traces/{trace_id}")
 @answers(Trace)
 def get_trace(project: Annotated[ProjectStore, Depends(scoped("read"))], trace_id: TraceId) -> dict[str, Any]:
-    """Every span of a trace by start time, what was said about it, and what was trained on it."""
+    """Every span of a trace by start time, which of them its user saw, the feedback on it, and what was trained on it."""
     spans = trace_calls(project, trace_id)
     feedback = feedback_of_trace(project, trace_id, sorted({s.session_id for s in spans if s.session_id}))
     if not spans and not feedback:
         raise NotFound(f"there is no trace {trace_id} in this project")
+    answered = [s for s in spans if s.output_messages]
     snapshots = snapshots_of_traces(project, [trace_id])
     return {
         "trace_id": trace_id,
+        "answer_span_id": seen_call(answered).span_id if answered else None,
         "spans": [to_json(s) for s in spans],
         "feedback": [stored_json(f) for f in feedback],
         "snapshots": [s.id for s in snapshots],

@@ -303,11 +303,6 @@ def _informedness(confusion: Array, prior: Array) -> Array:
     return np.divide(right - blind, 1 - blind, out=np.zeros_like(right), where=1 - blind > 1e-9)
 
 
-def label_confidences(model: DawidSkene, unit: Hashable) -> dict[Hashable, float]:
-    """Label -> its posterior probability for one unit: what a snapshot's rows carry as their label confidence."""
-    return {label: float(p) for label, p in zip(model.labels, model.posterior[unit], strict=True)}
-
-
 def reliability_weights(model: DawidSkene) -> dict[Hashable, float]:
     """Annotator -> a weight of 0 or more for `weighted_vote`: the log odds of being right against a blind guess.
 

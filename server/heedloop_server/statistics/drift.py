@@ -3,81 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
-
-import numpy as np
-from numpy.typing import ArrayLike
-
-from heedloop_server.statistics.intervals import Array
-
-# -------------------------------------------------------------------------------------------------------- CUSUM
-
-
-@dataclass(frozen=True, slots=True)
-class Cusum:
-    """Tabular cumulative sums.
-
-    Attributes:
-        high: (n,) upper sums, how far the values have run above the target.
-        low: (n,) lower sums, how far below; both 0 or more.
-        alarm_index: index (from 0) of the first value at which either exceeds the limit; None where none does.
-    """
-
-    high: Array
-    low: Array
-    alarm_index: int | None
-
-
-def tabular_cusum(values: ArrayLike, *, target: float, k: float, h: float) -> Cusum:
-    """Two one-sided cumulative sums with allowance `k` and limit `h`, in the unit of the values.
-
-    high[i] = max(0, high[i-1] + x - target - k), low[i] = max(0, low[i-1] + target - k - x). A missing value (NaN) leaves
-    both as they were. Source: Page 1954, Biometrika 41:100-115; NIST/SEMATECH e-Handbook, section 6.3.2.3.
-    """
-    if k < 0 or h <= 0:
-        raise ValueError(f"k {k!r} must be 0 or more and h {h!r} more than 0")
-    x = np.asarray(values, float)
-    high, low = np.zeros(x.size), np.zeros(x.size)
-    up = down = 0.0
-    for i, value in enumerate(x):
-        if not math.isnan(value):
-            up = max(0.0, up + value - target - k)
-            down = max(0.0, down + target - k - value)
-        high[i], low[i] = up, down
-    beyond = np.flatnonzero((high > h) | (low > h))
-    return Cusum(high, low, int(beyond[0]) if beyond.size else None)
-
-
-def log_odds_cusum(
-    num_up: Sequence[int], num_rated: Sequence[int], *, baseline: float, odds_ratio: float = 1.5
-) -> Cusum:
-    """Cumulative log likelihood ratios of a rate that left its baseline, period by period.
-
-    The upper sum tests odds `odds_ratio` times the baseline's, the lower sum odds divided by it; each period adds
-    x·log(OR) - n·log(1 + p(OR - 1)), so that a period without ratings adds nothing and one with many counts for many.
-    The limit is log(1000): where nothing changes it is passed once in 1,000 periods or more on average (Lorden 1971).
-
-    Source: Steiner et al. 2000, Biostatistics 1:441-452 (risk-adjusted CUSUM).
-
-    Raises:
-        ValueError: the baseline is not strictly between 0 and 1, or the odds ratio not above 1.
-    """
-    if not 0 < baseline < 1 or odds_ratio <= 1:
-        raise ValueError(f"baseline {baseline!r} must lie between 0 and 1, odds_ratio {odds_ratio!r} above 1")
-    sums: list[Array] = []
-    for ratio in (odds_ratio, 1 / odds_ratio):
-        gain, cost = math.log(ratio), math.log1p(baseline * (ratio - 1))
-        total, run = 0.0, list[float]()
-        for up, rated in zip(num_up, num_rated, strict=True):
-            total = max(0.0, total + up * gain - rated * cost)
-            run.append(total)
-        sums.append(np.array(run))
-    beyond = np.flatnonzero((sums[0] > LIMIT) | (sums[1] > LIMIT))
-    return Cusum(sums[0], sums[1], int(beyond[0]) if beyond.size else None)
-
 
 LIMIT = math.log(1000)
 """Cumulative log likelihood ratio at which a drift is an alarm."""

@@ -25,25 +25,6 @@ def benjamini_hochberg(p_values: Sequence[float | None]) -> list[float | None]:
     return _adjusted(p_values, step_up)
 
 
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Adjusted p-values that bound the chance of any false rejection. Source: Holm 1979, Scand. J. Stat. 6:65-70."""
-
-    def step_down(ordered: Array) -> Array:
-        return np.maximum.accumulate(ordered * np.arange(ordered.size, 0, -1))
-
-    return _adjusted(p_values, step_down)
-
-
-def bonferroni(p_values: Sequence[float | None]) -> list[float | None]:
-    """Each p-value times the number of tests, up to 1."""
-    return _adjusted(p_values, lambda ordered: ordered * ordered.size)
-
-
-def num_rejected(adjusted: Sequence[float | None], *, level: float = 0.05) -> int:
-    """How many adjusted values are at most `level`; one that floating point put beside it is on it."""
-    return sum(q is not None and q <= level * (1 + 1e-12) for q in adjusted)
-
-
 def e_benjamini_hochberg(e_values: Sequence[float | None], *, level: float = 0.05) -> list[bool]:
     """Which hypotheses to reject from e-values, with the false discovery rate at most `level` under any dependence.
 

@@ -108,11 +108,6 @@ def _newton_step(wins: Array, logs: Array) -> Array:
     return np.asarray(np.linalg.lstsq(curvature, gradient, rcond=None)[0], float)
 
 
-def win_probability(log_strength_a: float, log_strength_b: float) -> float:
-    """The probability that A is preferred to B, ties counted half."""
-    return 1 / (1 + math.exp(log_strength_b - log_strength_a))
-
-
 @dataclass(frozen=True, slots=True)
 class Davidson:
     """Bradley-Terry with ties as an outcome of their own.
@@ -362,29 +357,3 @@ def first_shown_wins(duels: Iterable[tuple[Duel, bool]], *, level: float = 0.95)
 
 
 # ---------------------------------------------------------------------------------------------------------- Elo
-
-
-def elo(
-    games: Iterable[tuple[Hashable, Hashable]] | Iterable[tuple[Hashable, Hashable, float]],
-    *,
-    k: float = 32,
-    start: float = 1500,
-    scale: float = 400,
-    ratings: Mapping[Hashable, float] | None = None,
-) -> dict[Hashable, float]:
-    """Elo ratings after games in their order; here for those who ask: the same games in another order give others.
-
-    Args:
-        games: (winner, loser), or (a, b, result) with 1, 0.5 or 0 for a.
-
-    Source: Elo 1978, The Rating of Chessplayers.
-    """
-    known = dict(ratings or {})
-    for game in games:
-        a, b = game[0], game[1]
-        result = float(game[2]) if len(game) > 2 else 1.0
-        rating_a, rating_b = known.get(a, start), known.get(b, start)
-        expected = 1 / (1 + 10 ** ((rating_b - rating_a) / scale))
-        change = k * (result - expected)
-        known[a], known[b] = rating_a + change, rating_b - change
-    return known

@@ -7,7 +7,6 @@ from itertools import combinations
 
 import numpy as np
 
-from heedloop_server.statistics.agreement import alpha_from_counts
 from heedloop_server.statistics.intervals import Array
 
 Range = tuple[int, int]
@@ -49,32 +48,11 @@ def range_overlap(a: Iterable[Range], b: Iterable[Range]) -> float | None:
     return common / either if either else None
 
 
-def range_f1(a: Iterable[Range], b: Iterable[Range]) -> float | None:
-    """F1 (Dice) of the marked characters: twice the common over the sum of both; None where neither marked any.
-
-    Source: Hripcsak & Rothschild 2005, JAMIA 12:296-298: pairwise F1 is the limit of kappa as the unmarked text grows.
-    """
-    first, second = merged(a), merged(b)
-    total = _num_chars(first) + _num_chars(second)
-    return 2 * _num_common(first, second) / total if total else None
-
-
 def mean_range_overlap(annotators: Sequence[Iterable[Range]]) -> float | None:
     """The mean of `range_overlap` over pairs of annotators of one text; None without a pair of which either marked."""
     marks = [merged(a) for a in annotators]
     found = [v for a, b in combinations(marks, 2) if (v := range_overlap(a, b)) is not None]
     return float(np.mean(found)) if found else None
-
-
-def range_alpha(texts: Sequence[tuple[int, Sequence[Iterable[Range]]]]) -> float | None:
-    """Krippendorff's nominal alpha over characters, marked or not, of texts that several annotators read.
-
-    Args:
-        texts: (length in characters, ranges per annotator) of each text.
-
-    None where no character is marked, or all are: nobody then showed that they can tell the two apart.
-    """
-    return alpha_from_counts(np.concatenate([_marks(n, a) for n, a in texts]) if texts else np.empty((0, 2)))
 
 
 def _marks(length: int, annotators: Sequence[Iterable[Range]]) -> Array:

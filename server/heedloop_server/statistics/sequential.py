@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import betaln, gammaln, ndtr, ndtri
+from scipy.special import gammaln
 
 from heedloop_server.statistics.intervals import Array
 
@@ -39,17 +39,6 @@ _FEW_OUTCOMES = 1000
 """Outcomes of a block that are summed one by one, which is faster where they are few."""
 _MAX_GROWTH = 1000.0
 """A decision that would take more than this many times the ratings so far is called out of reach."""
-
-
-def e_value_half(wins: int, losses: int) -> float:
-    """E-value against "either side wins with probability 1/2", from decided pairs.
-
-    The uniform mixture over the win probability: B(wins + 1, losses + 1) · 2^(wins + losses). 1 without any pair.
-    Infinity where it exceeds the floating-point range. Source: Robbins 1970, Ann. Math. Statist. 41:1397-1409.
-    """
-    if not (0 <= wins < math.inf and 0 <= losses < math.inf):
-        raise ValueError(f"wins {wins!r} and losses {losses!r} must be finite and not negative")
-    return _exp(float(betaln(wins + 1, losses + 1)) + (wins + losses) * math.log(2))
 
 
 def _exp(log_value: float) -> float:
@@ -199,49 +188,3 @@ def _num_needed(log_likelihoods: Array, num_ratings: int) -> int | None:
         middle = (low + high) / 2
         low, high = (low, middle) if _log_mixture(log_likelihoods, middle) >= goal else (middle, high)
     return max(1, math.ceil((high - 1) * num_ratings))
-
-
-def ratings_for_difference(rate: float, difference: float, *, level: float = 0.05, power: float = 0.8) -> int:
-    """Ratings of each of two versions that a single look needs to find `difference` around `rate`.
-
-    Source: Fleiss, Levin & Paik 2003, equation 4.14, without continuity correction.
-
-    Raises:
-        ValueError: the two rates do not lie strictly within 0 to 1, or the difference is 0.
-    """
-    p1, p2 = rate, rate + difference
-    if not (0 <= p1 <= 1 and 0 <= p2 <= 1) or difference == 0:
-        raise ValueError(f"rates {p1:g} and {p2:g} must differ and lie between 0 and 1")
-    middle = (p1 + p2) / 2
-    z_level, z_power = float(ndtri(1 - level / 2)), float(ndtri(power))
-    spread = z_level * math.sqrt(2 * middle * (1 - middle)) + z_power * math.sqrt(
-        p1 * (1 - p1) + p2 * (1 - p2)
-    )
-    return math.ceil((spread / difference) ** 2)
-
-
-def repeated_testing_error(num_looks: int, *, level: float = 0.05, grid: int = 401) -> float:
-    """The chance that a z-test at `level`, looked at `num_looks` times at equal steps, ever rejects a true null.
-
-    The recursive integration of Armitage, McPherson & Rowe 1969, JRSS-A 132:235-244, on a grid.
-    """
-    if num_looks < 1 or not 0 < level < 1:
-        raise ValueError(f"num_looks {num_looks!r} must be 1 or more, level {level!r} between 0 and 1")
-    z = float(ndtri(1 - level / 2))
-    # density of the running sum, over sums that no look has rejected yet
-    points = np.linspace(-z, z, grid)
-    step = points[1] - points[0]
-    density = np.exp(-0.5 * points**2) / math.sqrt(2 * math.pi)
-    for look in range(2, num_looks + 1):
-        bound = z * math.sqrt(look)
-        after = np.linspace(-bound, bound, grid)
-        kernel = np.exp(-0.5 * (after[:, None] - points[None, :]) ** 2) / math.sqrt(2 * math.pi)
-        density = kernel @ (density * _trapezoid(grid) * step)
-        points, step = after, after[1] - after[0]
-    return 1 - float((density * _trapezoid(grid)).sum() * step) if num_looks > 1 else 2 * float(ndtr(-z))
-
-
-def _trapezoid(grid: int) -> Array:
-    weights = np.ones(grid)
-    weights[[0, -1]] = 0.5
-    return weights

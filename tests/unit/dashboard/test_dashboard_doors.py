@@ -96,7 +96,7 @@ def test_our_own_form_is_taken(browser, headers: dict[str, str]) -> None:
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
 def test_streamlits_own_routes_need_a_session(browser, path: str, method: str) -> None:
-    assert browser.request(method, path).status_code in (401, 404)
+    assert browser.request(method, f"http://dash.example{path}").status_code in (401, 404)
     assert browser.get("/_stcore/health").text == "the page"
 
 

@@ -2,7 +2,15 @@
 
 import pytest
 
-from heedloop_dashboard.spans import MAX_SPANS, is_tool, payloads, sent_messages, waterfall
+from heedloop_dashboard.spans import (
+    MAX_SPANS,
+    answer_span,
+    is_tool,
+    judged_span,
+    payloads,
+    sent_messages,
+    waterfall,
+)
 
 START = "2026-11-21T09:00:0{}Z"
 
@@ -81,3 +89,32 @@ def test_thousands_of_spans_in_a_chain_are_no_recursion():
     rows = waterfall(spans)
     assert len(rows) == MAX_SPANS
     assert rows[-1]["depth"] == MAX_SPANS - 1
+
+
+@pytest.mark.parametrize(
+    ("named", "seen", "shown"),
+    [("tool", "last", "tool"), (None, "last", "last"), ("unknown", "last", "last"), (None, None, "asked")],
+)
+def test_a_trace_opens_at_the_span_named_else_at_the_answer_its_user_saw(named, seen, shown):
+    message = [{"role": "assistant", "text": "x"}]
+    spans = [
+        _span("root", 0),
+        _span("asked", 1, input_messages=message, output_messages=message if seen else [], is_answer=True),
+        _span("tool", 2),
+        _span("last", 3, output_messages=message if seen else []),
+    ]
+    trace = {"spans": spans, "answer_span_id": seen}
+    assert answer_span(trace, named)["span_id"] == shown
+    assert answer_span({"spans": []}, named) is None
+
+
+def test_feedback_on_the_frameworks_span_around_a_trace_is_about_the_answer_its_user_saw():
+    spans = [
+        _span("http", 0),
+        _span("failed", 1, parent="http", operation="chat"),
+        _span("last", 2, parent="http"),
+    ]
+    trace = {"spans": spans, "answer_span_id": "last"}
+    assert judged_span(trace, {"span_id": "http"})["span_id"] == "last"
+    assert judged_span(trace, {})["span_id"] == "last"
+    assert judged_span(trace, {"span_id": "failed"})["span_id"] == "failed"

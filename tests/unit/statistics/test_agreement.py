@@ -22,8 +22,6 @@ from heedloop_server.statistics.agreement import (
 from heedloop_server.statistics.ranges import (
     mean_range_overlap,
     merged,
-    range_alpha,
-    range_f1,
     range_overlap,
 )
 
@@ -134,25 +132,12 @@ def test_wrong_tables_are_named():
 
 def test_range_overlap_by_hand():
     assert range_overlap([(0, 10)], [(5, 15)]) == pytest.approx(5 / 15)
-    assert range_f1([(0, 10)], [(5, 15)]) == pytest.approx(10 / 20)
     assert range_overlap([(0, 4), (2, 6)], [(0, 6)]) == 1
     assert range_overlap([(0, 4)], []) == 0
     assert range_overlap([], []) is None
     assert merged([(5, 7), (0, 3), (3, 4)]) == [(0, 4), (5, 7)]
     assert mean_range_overlap([[(0, 2)], [(0, 2)], [(2, 4)]]) == pytest.approx(1 / 3)
     assert mean_range_overlap([[], []]) is None
-
-
-def test_range_alpha_is_alpha_over_characters():
-    texts = [(6, [[(0, 3)], [(0, 4)]])]
-    by_character = [[1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 0, 0]]
-    assert range_alpha(texts) == pytest.approx(krippendorff_alpha(by_character))
-    assert range_alpha([(6, [[], []])]) is None
-    assert range_alpha([]) is None
-    with pytest.raises(ValueError, match="beyond"):
-        range_alpha([(3, [[(0, 4)]])])
-    with pytest.raises(ValueError, match="start"):
-        range_overlap([(3, 3)], [])
 
 
 def test_an_interval_where_everybody_agreed_allows_for_what_was_not_seen():

@@ -154,7 +154,7 @@ def _whole(target: Mapping[str, str]) -> dict[str, str]:
     if "span_id" in target:
         return dict(target)
     found = read_one(Client.trace, target["trace_id"])
-    span = None if found.error is not None else spans.answer_span(found.value["spans"], None)
+    span = None if found.error is not None else spans.answer_span(found.value)
     if span is None:
         raise ValueError(f"There is no answer in the trace {target['trace_id'][:40]}.")
     return {"trace_id": target["trace_id"], "span_id": span["span_id"]}
