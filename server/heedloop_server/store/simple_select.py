@@ -32,13 +32,14 @@ _STRUCTURE = (
 
 KNOWN_ROOTS = (
     "ai", "annotations", "anthropic", "aws", "az", "azure", "cache_creation_input_tokens", "cache_read", "cache_read_input_tokens",
-    "cache_write_input_tokens", "chat", "choice", "completion_details", "completion_tokens_details", "deployment", "duration", "embedding",
-    "enduser", "error", "evaluations", "event", "exception", "gcp", "gen_ai", "heedloop", "http", "ibm", "input", "inputTokenDetails",
-    "inputTokens", "input_token_details", "input_tokens_details", "langfuse", "langsmith", "litellm", "llm", "logfire", "metadata",
-    "mlflow", "model", "model_request_parameters", "openai", "openinference", "operation", "otel", "output", "outputTokenDetails",
-    "output_token_details", "output_tokens_details", "prompt", "prompt_details", "prompt_tokens_details", "reasoning", "request_data",
-    "resource", "response_data", "retrieval", "service", "session", "session_id", "span", "tag", "tags", "text", "thread", "thread_id", "tool",
-    "trace", "traceloop", "user", "user_id", "vercel",
+    "cache_write_input_tokens", "chat", "choice", "completion_details", "completion_tokens_details", "deployment", "duration",
+    "embedding", "enduser", "error", "evaluations", "event", "exception", "gcp", "gen_ai", "genkit:input", "genkit:metadata:subtype",
+    "genkit:name", "genkit:output", "genkit:state", "heedloop", "http", "ibm", "input", "inputTokenDetails", "inputTokens",
+    "input_token_details", "input_tokens_details", "langfuse", "langsmith", "litellm", "llm", "logfire", "metadata", "mlflow", "model",
+    "model_request_parameters", "openai", "openinference", "operation", "otel", "output", "outputTokenDetails", "output_token_details",
+    "output_tokens_details", "prompt", "prompt_details", "prompt_tokens_details", "reasoning", "request_data", "resource",
+    "response_data", "retrieval", "rpc", "service", "session", "session_id", "span", "status_code", "stop_reason", "success", "tag",
+    "tags", "text", "thread", "thread_id", "tool", "trace", "traceloop", "url", "usage", "user", "user_id", "vercel",
 )  # fmt: skip
 """First words of the attributes that some reader of `normalise` looks at. Attributes under other words are the app's own."""
 
