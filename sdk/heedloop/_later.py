@@ -37,7 +37,7 @@ def is_later(result: Any) -> bool:
         kind is CoroutineType
         or inspect.isawaitable(result)
         or _is_future(result)
-        or _is_manager(result)
+        or _is_stream_context(result)
         or _is_raw(result)
         or _body_of(result) is not None
     )
@@ -58,8 +58,8 @@ def record_later(
         return result
     if inspect.iscoroutine(result):
         return later.wait_for(result)
-    if _is_manager(result):
-        return Manager(result, later)
+    if _is_stream_context(result):
+        return StreamContext(result, later)
     if _is_raw(result):
         return later.raw(result)
     body = _body_of(result)
@@ -189,7 +189,7 @@ class Awaitable(StandIn):
         return self._heedloop_later.wait_for(self._heedloop_object).__await__()
 
 
-class Manager(StandIn):
+class StreamContext(StandIn):
     """Stands in for a client's `with client.messages.stream(…) as stream`, and for its `with_streaming_response`."""
 
     def __enter__(self) -> Any:
@@ -268,7 +268,7 @@ def _is_future(result: Any) -> bool:
     return hasattr(type(result), "add_done_callback") and hasattr(type(result), "cancelled")
 
 
-def _is_manager(result: Any) -> bool:
+def _is_stream_context(result: Any) -> bool:
     kind = type(result)
     return (
         client_of(result) is not None

@@ -101,7 +101,7 @@ def read_numbers(values: Sequence[Any]) -> Reading | None:
     """Model, usage and ids in some of a client's objects: chunks, a response, a stream helper; None where none has any."""
     merged: Reading | None = None
     for value in values:
-        found = read_response(value) or read_stream([value]) or _read_helper(value)
+        found = read_response(value) or read_stream([value]) or _read_accumulated(value)
         if found is not None:
             if merged is None:
                 merged = found
@@ -109,7 +109,7 @@ def read_numbers(values: Sequence[Any]) -> Reading | None:
     return merged
 
 
-def _read_helper(value: Any) -> Reading | None:
+def _read_accumulated(value: Any) -> Reading | None:
     for name in _SNAPSHOTS:
         try:
             found = getattr(value, name, None)

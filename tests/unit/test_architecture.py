@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -130,3 +131,112 @@ def test_an_unknown_command_is_refused_with_the_list() -> None:
     assert done.returncode == 2
     assert "'serv'" in done.stderr
     assert "serve" in done.stderr
+
+
+# ---------------------------------------------------------------------------------- the code as a whole
+
+PACKAGES = {"heedloop": "sdk", "heedloop_cli": "sdk", "heedloop_server": "server", "heedloop_dashboard": "dashboard", "heedloop_trainer": "trainer"}  # fmt: skip
+OPTIONAL = {
+    "authlib", "httpx", "joserfc",  # extra oidc
+    "grpc",  # extra grpc
+    "peft",  # extra lora
+    "pyarrow", "yaml", "tqdm", "icu4py",  # commands of the SDK alone
+    "wandb", "mlflow", "tensorboard",
+    "msvcrt", "fcntl",  # of one operating system each
+}  # fmt: skip
+"""What may be imported inside a function: extras that an installation need not have."""
+LATE = {
+    "sklearn": "takes a second and 60 MB; a server that is asked for no clusters never needs it",
+    "scipy.sparse": "comes with sklearn",
+    "scipy.stats": "two seconds of the server's start",
+    "heedloop._provider": "`import heedloop` stays light: the OpenTelemetry SDK is loaded by configure()",
+    "heedloop._instrument": "loaded by those who instrument a client",
+    "heedloop._call_spans": "protobuf is loaded by those who send calls",
+    "opentelemetry.proto": "protobuf is loaded by those who send calls",
+    "heedloop_trainer.commands.train_job": "`heedloop train --help` answers without torch",
+    "heedloop_trainer.demo.run": "`heedloop demo --help` answers without torch",
+    "requests": "half of the time that `import heedloop` takes",
+    "torch": "`heedloop train --help` answers without it",
+    "transformers": "`heedloop train --help` answers without it",
+}
+"""What may be imported inside a function because of what it costs, and why."""
+REFUSED_WORDS = {
+    "desk", "caretaker", "duty", "road", "roads", "door", "doors", "said", "told", "gone", "come", "asked", "taken", "settle",
+    "settled", "prints", "aside", "bury", "buried", "dead", "whoever", "who", "nobody", "somebody", "people", "anew",
+    "data", "info", "manager", "helper", "helpers", "utils", "misc", "common",
+}  # fmt: skip
+"""Words that are no name of a file, class or function: docs/contributing says what to write instead."""
+
+
+def _modules() -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for package, top in PACKAGES.items():
+        for path in (ROOT / top / package).rglob("*.py"):
+            parts = path.relative_to(ROOT / top).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def _targets(node: ast.AST, modules: dict[str, Path]) -> set[str]:
+    """Our modules, or outside packages, that an import statement names."""
+    if isinstance(node, ast.Import):
+        return {alias.name for alias in node.names}
+    if isinstance(node, ast.ImportFrom) and node.module:
+        deep = {f"{node.module}.{alias.name}" for alias in node.names}
+        return {name if name in modules else node.module for name in deep}
+    return set()
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    modules = _modules()
+    imports = {
+        name: {t for node in ast.walk(ast.parse(path.read_text("utf-8"))) for t in _targets(node, modules)}
+        & modules.keys() - {name}
+        for name, path in modules.items()
+    }
+    while leaves := {name for name, targets in imports.items() if not targets & imports.keys()}:
+        imports = {name: targets for name, targets in imports.items() if name not in leaves}
+    while roots := imports.keys() - {t for targets in imports.values() for t in targets}:
+        imports = {name: targets for name, targets in imports.items() if name not in roots}
+    assert sorted(imports) == []
+
+
+def test_functions_import_optional_extras_only() -> None:
+    modules, wrong = _modules(), []
+    for path in modules.values():
+        for function in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            for node in ast.walk(function):
+                for name in _targets(node, modules):
+                    late = any(name == late_one or name.startswith(late_one + ".") for late_one in LATE)
+                    if not late and name.split(".")[0] not in OPTIONAL:
+                        wrong.append(f"{path.relative_to(ROOT)}:{node.lineno} imports {name}")
+    assert sorted(set(wrong)) == []
+
+
+def _words(name: str) -> set[str]:
+    return set(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().split("_"))
+
+
+def test_names_of_files_classes_and_functions_are_plain() -> None:
+    wrong = []
+    for path in _modules().values():
+        rel = path.relative_to(ROOT)
+        if _words(path.stem) & REFUSED_WORDS:
+            wrong.append(str(rel))
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            named = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            if named and _words(node.name) & REFUSED_WORDS:
+                wrong.append(f"{rel}:{node.lineno} {node.name}")
+    assert wrong == []
+
+
+def test_documents_that_code_names_exist() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in _modules().values()
+        for name in re.findall(r"docs/[\w/-]+\.md", path.read_text("utf-8"))
+        if not (ROOT / name).is_file()
+    ]
+    assert wrong == []

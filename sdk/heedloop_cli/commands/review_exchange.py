@@ -21,7 +21,7 @@ _SHOWN = 20
 
 def add_export(parser: argparse.ArgumentParser) -> None:
     """The arguments of `export`."""
-    _add_common(parser)
+    _add_queue_arguments(parser)
     parser.add_argument("--out", type=Path, help="the file (default: standard output)")
     parser.add_argument(
         "--settings",
@@ -41,12 +41,12 @@ def add_export(parser: argparse.ArgumentParser) -> None:
 
 def add_import(parser: argparse.ArgumentParser) -> None:
     """The arguments of `import`."""
-    _add_common(parser)
+    _add_queue_arguments(parser)
     parser.add_argument("file", type=Path, help="a JSON array, or an object a line")
     add_connection(parser)
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
+def _add_queue_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("queue", help="a queue's id, the beginning of one, or its name")
     parser.add_argument("--format", choices=FORMATS, default="jsonl")
     parser.add_argument(

@@ -36,14 +36,14 @@ def _num_chars(ranges: Iterable[Range]) -> int:
     return sum(end - start for start, end in ranges)
 
 
-def _num_common(a: Sequence[Range], b: Sequence[Range]) -> int:
+def _overlap(a: Sequence[Range], b: Sequence[Range]) -> int:
     return sum(max(0, min(x[1], y[1]) - max(x[0], y[0])) for x in a for y in b)
 
 
 def range_overlap(a: Iterable[Range], b: Iterable[Range]) -> float | None:
     """Jaccard's index of the marked characters: common over marked by either; None where neither marked any."""
     first, second = merged(a), merged(b)
-    common = _num_common(first, second)
+    common = _overlap(first, second)
     either = _num_chars(first) + _num_chars(second) - common
     return common / either if either else None
 

@@ -72,7 +72,7 @@ def compare_versions(a: DayCounts, b: DayCounts, *, as_of: date | None = None) -
     a_is_later = _begins(a) > _begins(b)
     earlier, later = (b, a) if a_is_later else (a, b)
     side_by_side = _overlap(earlier, later) >= _ENOUGH_OVERLAP
-    matches = _common(earlier, later) if side_by_side else _mirrored(earlier, later)
+    matches = _shared_days(earlier, later) if side_by_side else _mirrored(earlier, later)
     days_earlier = frozenset(day for m in matches for day in m.earlier)
     days_later = frozenset(m.later for m in matches)
     days_a, days_b = (days_later, days_earlier) if a_is_later else (days_earlier, days_later)
@@ -116,7 +116,7 @@ def _overlap(earlier: DayCounts, later: DayCounts) -> float:
     return both / min(_num(earlier), _num(later))
 
 
-def _common(earlier: DayCounts, later: DayCounts) -> list[_Match]:
+def _shared_days(earlier: DayCounts, later: DayCounts) -> list[_Match]:
     return [_Match((day,), day) for day in later if day in earlier]
 
 
