@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from heedloop_server.normalise.aliases import NO_NAMES
+
 __all__ = ["KNOWN_ROOTS", "READING", "quoted", "select_simple"]
 
 _SCHEMA = Path(__file__).with_name("simple_spans.proto")
@@ -231,6 +233,8 @@ SELECT
     fromUnixTimestamp64Micro(received_us, 'UTC') AS ingested_at,
     is_plain
         AND word NOT IN {_list(_OTHER_WORDS)} AND lower(word) = word
+        AND NOT arrayExists(x -> lower(trim(BOTH ' ' FROM x)) IN {_list(sorted(NO_NAMES))}, [asked_model, answered_model, user_id, session_id, prompt_name, prompt_version, sent_provider, sent_response])
+        AND NOT arrayExists(x -> lower(x) IN {_list(sorted(NO_NAMES))}, reasons)
         AND (NOT is_call OR sent_provider = '' OR sent_provider IN {_list(_PROVIDERS)})
         AND arrayAll(x -> x = '' OR match(x, '^[a-z][a-z0-9_]*$'), reasons)
         AND (NOT has_asked OR ({_all_plain("asked", "sent_asked", "('system', 'user', 'assistant', 'developer')")}))
