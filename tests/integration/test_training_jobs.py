@@ -288,10 +288,16 @@ def liked_rows() -> list[dict[str, object]]:
     return made
 
 
+def liked_snapshot(server, capsys, folder: Path, project: str) -> tuple[str, str]:
+    """A project of its own with demonstrations: its key, and a snapshot of everything in it."""
+    key = imported(server, capsys, folder, liked_rows(), project=project)
+    everything = {"since": "2000-01-01T00:00:00Z"}
+    return key, Client(server.url, key).create_snapshot(project, filters=everything).id
+
+
 def test_sft_and_kto_say_how_much_better_they_know_what_was_held_out(server, tmp_path, capsys):
-    key = imported(server, capsys, tmp_path, liked_rows(), project="liked")
+    key, snapshot = liked_snapshot(server, capsys, tmp_path, "liked")
     client = Client(server.url, key)
-    snapshot = client.create_snapshot("liked", filters={"since": "2000-01-01T00:00:00Z"}).id
 
     def run(method: str, *args: object) -> dict[str, dict]:
         given = ("--snapshot", snapshot, "--out", tmp_path / method, *args, *QUICK)
@@ -457,9 +463,10 @@ def test_metrics_wait_for_a_server_that_is_away(tmp_path):
     assert manifest["num_metric_rows_unsent"] == 1
 
 
-def test_a_terminated_run_is_stopped_and_goes_on(server, runs_folder):
+def test_a_terminated_run_is_stopped_and_goes_on(server, tmp_path, capsys):
     """SIGTERM (a cluster that wants its machine back) leaves a run that is stopped, with a resume point."""
-    out = runs_folder / "terminated"
+    key, snapshot = liked_snapshot(server, capsys, tmp_path, "terminated")
+    out = tmp_path / "terminated"
     args = [
         "train",
         "sft",
@@ -472,7 +479,7 @@ def test_a_terminated_run_is_stopped_and_goes_on(server, runs_folder):
         *QUICK,
         "--epochs",
     ]
-    place = ["--url", server.url, "--api-key", server.key, "--limit", "40"]
+    place = ["--url", server.url, "--api-key", key, "--snapshot", snapshot, "--limit", "40"]
     command = [sys.executable, "-m", "heedloop_cli.main", *args]
     process = subprocess.Popen([*command, "5000", *place], stdout=subprocess.DEVNULL)
     while not (out / "resume").exists():
@@ -483,18 +490,24 @@ def test_a_terminated_run_is_stopped_and_goes_on(server, runs_folder):
     manifest = json.loads((out / "run.json").read_text())
     assert manifest["status"] == "stopped"
     assert "SIGTERM" in manifest["error"]
-    assert server.client().run(manifest["id"])["status"] == "stopped"
+    assert Client(server.url, key).run(manifest["id"])["status"] == "stopped"
     assert (out / "resume").exists()
 
 
-def test_a_template_file_limits_and_the_turns_end_reach_the_checkpoint(server, runs_folder):
-    template = runs_folder / "chatml.jinja"
+def test_a_template_file_limits_and_the_turns_end_reach_the_checkpoint(server, tmp_path, capsys):
+    key, snapshot = liked_snapshot(server, capsys, tmp_path, "template")
+    place = ("--snapshot", snapshot, "--url", server.url, "--api-key", key, *QUICK)
+    template = tmp_path / "chatml.jinja"
     template.write_text(
         "{% for m in messages %}{{ '<|start|>' + m['role'] + '\n' + m['content'] + '<|user|>' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|start|>assistant\n' }}{% endif %}"
     )
-    base, out = runs_folder / "base-for-template", runs_folder / "with-template"
-    assert train(server, "sft", "--from-scratch", "tiny", "--out", base, *QUICK, "--max-steps", "1") == 0
+    base, out = tmp_path / "base", tmp_path / "with-template"
+
+    def sft(*args: object) -> int:
+        return main(["train", "sft", *map(str, (*args, *place))])
+
+    assert sft("--from-scratch", "tiny", "--out", base, "--max-steps", "1") == 0
     more = (
         "--chat-template",
         template,
@@ -507,7 +520,7 @@ def test_a_template_file_limits_and_the_turns_end_reach_the_checkpoint(server, r
         "--batch-size",
         "4",
     )
-    assert train(server, "sft", "--model", base / "checkpoint", "--out", out, *QUICK, *more) == 0
+    assert sft("--model", base / "checkpoint", "--out", out, *more) == 0
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 2
     assert json.loads((out / "run.json").read_text())["metrics"]["num_rows"] == 8
     tokenizer = load_tokenizer(out / "checkpoint")
