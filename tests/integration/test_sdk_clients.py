@@ -131,7 +131,7 @@ with testing.recording() as seen:
 calls = []
 for body in seen.transport.span_bodies:
     calls += normalise_request(ExportTraceServiceRequest.FromString(body))
-print(json.dumps([to_json(c) for c in dedupe(calls) if c.operation and c.is_answer]))
+print(json.dumps([to_json(c) for c in dedupe(calls) if c.operation]))
 """
 
 OPENAI = (

@@ -100,19 +100,20 @@ def _folded(call: Call, best: Call) -> Call:
 def _groups(calls: list[Call]) -> list[list[Call]]:
     """The spans of each provider call, in the order of their first ones.
 
-    Two spans of clients (never a decorated function's) are one call where they carry the same response id, or where one is the
-    other's child, also behind spans of HTTP, and their response ids do not contradict: a call inside a call is a client's own
-    span under an instrumentation's, or the server's.
+    Two spans are one call where they carry the same response id and do not belong to two answers (`_by_answer`), or where both
+    are a client's, one is the other's child, also behind spans of HTTP, and their response ids do not contradict: a call inside
+    a call is a client's own span under an instrumentation's, or the server's.
     """
     if _all_apart(calls):
         return [[c] for c in calls]
     group_of = list(range(len(calls)))
     responses: dict[str, list[int]] = {}
     for i, call in enumerate(calls):
-        if call.operation and call.response_id and not is_own(call.attributes):
+        if call.operation and call.response_id:
             responses.setdefault(call.response_id, []).append(i)
     for same in responses.values():
-        _join_same(calls, same, group_of)
+        for part in _by_answer(calls, same):
+            _join_same(calls, part, group_of)
     for parent, inner in _children(calls).items():
         # a call around several responses is none of them
         if _num_answers(calls, inner) < 2:
@@ -126,8 +127,8 @@ def _groups(calls: list[Call]) -> list[list[Call]]:
 
 def _all_apart(calls: list[Call]) -> bool:
     """True where no two spans can be one call, as in most requests: quick to see."""
+    responses = [c.response_id for c in calls if c.operation and c.response_id]
     asked = [c for c in calls if c.operation and not is_own(c.attributes)]
-    responses = [c.response_id for c in asked if c.response_id]
     if len(set(responses)) != len(responses) or any(c.operation == REMOTE_AGENT for c in asked):
         return False
     spans = {c.span_id for c in asked} | {c.span_id for c in calls if not c.operation and _is_transport(c)}
@@ -193,6 +194,25 @@ def _agents_with_calls(calls: list[Call]) -> set[int]:
                 found.add(i)
             place = (call.trace_id, calls[i].parent_span_id or "")
     return found
+
+
+def _by_answer(calls: list[Call], same: list[int]) -> list[list[int]]:
+    """The spans of one response id, apart by the answers that decorated functions made of it, as apps with a cache do.
+
+    A client's span goes with the answer of its own trace, else with the earliest one, whose call filled the cache.
+    """
+    answers = sorted(
+        (i for i in same if calls[i].attributes.get(ANSWER) == "true"),
+        key=lambda i: (calls[i].start_time, calls[i].trace_id, calls[i].span_id),
+    )
+    if len(answers) < 2:
+        return [same]
+    parts = {i: [i] for i in answers}
+    of_trace = {calls[i].trace_id: i for i in reversed(answers)}
+    for i in same:
+        if i not in parts:
+            parts[of_trace.get(calls[i].trace_id, answers[0])].append(i)
+    return list(parts.values())
 
 
 def _join_same(calls: list[Call], same: list[int], group_of: list[int]) -> None:
