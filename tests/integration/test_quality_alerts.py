@@ -50,7 +50,7 @@ class World:
         """Answers at one moment with thumbs up and down, and answers that failed without a rating."""
         thumbs = [1.0] * up + [0.0] * down + [None] * errors
         calls = [self._call(at, tag, "error" if t is None else "ok") for t in thumbs]
-        insert_calls(self.project, calls)
+        insert_calls(self.project, calls, received_at=at)
         said = [
             Feedback("rating", Target(trace_id=c.trace_id, span_id=c.span_id), value=t,
                      author=Author("end_user", c.span_id), created_at=at)

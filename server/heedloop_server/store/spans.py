@@ -100,7 +100,7 @@ _NO_SPAN = bytes(8)
 _MAX_TOKENS = 2**32 - 1
 SENT_START = "heedloop.sent_start_time"
 """Attribute of a span whose clock was out of range: the start time that was sent."""
-_LONGEST_AGO = timedelta(days=3653)
+_LONGEST_AGO = timedelta(days=7305)
 _FURTHEST_AHEAD = timedelta(days=1)
 _FIRST = datetime(1970, 1, 2, tzinfo=timezone.utc)
 _LAST = datetime(2262, 1, 1, tzinfo=timezone.utc)
@@ -234,7 +234,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=st
 
 
 def in_range(call: Call, received_at: datetime) -> Call:
-    """The call with a start time that its partition may have: from ten years before its arrival to a day after it.
+    """The call with a start time that its partition may have: from twenty years before its arrival to a day after it.
 
     A clock that is not set (1970) or absurd counts as the time of arrival; what was sent is kept as an attribute.
     """
