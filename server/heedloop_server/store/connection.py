@@ -371,8 +371,11 @@ def _translate(err: DriverError) -> Exception:
 
 
 _ENGINE_ERROR = re.compile(r"Code: (?P<code>\d+)\.? ?(?:DB::Exception: )?(?P<message>.*)", re.DOTALL)
-# too many parts, not enough space, timeouts, memory limit, read-only replica, keeper away
-_RETRYABLE = re.compile(r"Code: (252|243|159|160|209|210|241|242|999|198|202|319|425)\b")
+# too many parts, not enough space, timeouts, memory limit, read-only replica, keeper away; of replicas: none or too few live, an
+# insert whose quorum is open, a statement that another one interrupts or has not ended everywhere
+_RETRYABLE = re.compile(
+    r"Code: (252|243|159|160|209|210|241|242|999|198|202|319|425|225|236|279|285|286|289|341|517)\b"
+)
 
 
 def _translate_open(err: DriverError, where: Address) -> Exception:

@@ -3,11 +3,12 @@
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from clickhouse_connect.driver.exceptions import DatabaseError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heedloop.schema import Call, Message, ToolCall, Usage
-from heedloop_server.store.connection import Address, StoreError, parse_dsn
+from heedloop_server.store.connection import Address, StoreError, StoreOverloaded, _translate, parse_dsn
 from heedloop_server.store.open import open_store
 from heedloop_server.store.spans import insert_calls, trace_calls
 from heedloop_server.testing import temporary_store
@@ -148,3 +149,11 @@ def test_a_call_comes_back_as_it_went_in(store) -> None:
         "metadata": {"team": "blue"},
         "model": "m-1",
     }
+
+
+@pytest.mark.parametrize("code", [252, 241, 242, 999, 225, 236, 279, 285, 286, 289, 319, 341, 517])
+def test_what_a_cluster_can_do_later_is_tried_again(code: int) -> None:
+    """A replica or keeper that is away says nothing of the records; a refusal does, and sets them aside."""
+    error = DatabaseError(f"Code: {code}. DB::Exception: later (SOME_NAME)")
+    assert isinstance(_translate(error), StoreOverloaded)
+    assert isinstance(_translate(DatabaseError("Code: 53. DB::Exception: TYPE_MISMATCH")), StoreError)
