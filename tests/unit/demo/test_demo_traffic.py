@@ -74,10 +74,10 @@ def test_feedback_follows_its_answer_and_is_counted(seen) -> None:
     recorded, visitors, _ = seen
     started = {a.trace_id: datetime.fromtimestamp(a.start_ns / 1e9, timezone.utc) for a in recorded.answers}
     kinds = [f.kind for f in recorded.feedback]
-    assert kinds.count("rating") == visitors.said["thumbs up"] + visitors.said["thumbs down"] > 10
-    assert kinds.count("correction") == visitors.said["corrections"]
-    assert kinds.count("flag") == visitors.said["flags"]
-    assert kinds.count("comparison") == visitors.said["comparisons"] == 20
+    assert kinds.count("rating") == visitors.num_feedback["thumbs up"] + visitors.num_feedback["thumbs down"] > 10
+    assert kinds.count("correction") == visitors.num_feedback["corrections"]
+    assert kinds.count("flag") == visitors.num_feedback["flags"]
+    assert kinds.count("comparison") == visitors.num_feedback["comparisons"] == 20
     for f in recorded.feedback:
         assert f.author.id is not None and f.author.id.startswith("sim-")
         delay = f.created_at - started[f.target.trace_id or ""]
@@ -108,4 +108,4 @@ def test_the_same_seed_gives_the_same_answers_and_reactions(checkpoint: Path, se
     _, visitors, texts = seen
     _, again, same = traffic(checkpoint)
     assert same == texts
-    assert again.said == visitors.said
+    assert again.num_feedback == visitors.num_feedback
