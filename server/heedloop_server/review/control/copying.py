@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import combinations
 
-from scipy.stats import binom
+from scipy.special import bdtrc
 
 from heedloop_server.review.control.labels import Judged, Label, Unit, labels
 from heedloop_server.review.questions import Question
@@ -66,7 +66,7 @@ def copied_pairs(questions: Sequence[Question], judged: Sequence[Judged]) -> lis
         _copied(votes, *pair, equal, num, usual, by_annotator)
         for pair, (equal, num) in tested.items()
         if (usual := _usual(pair, pairs)) is not None
-        and binom.sf(equal - 1, num, usual) < FALSE_PAIRS / len(tested)
+        and bdtrc(equal - 1, num, usual) < FALSE_PAIRS / len(tested)
     ]
 
 
