@@ -74,7 +74,11 @@ def test_feedback_follows_its_answer_and_is_counted(seen) -> None:
     recorded, visitors, _ = seen
     started = {a.trace_id: datetime.fromtimestamp(a.start_ns / 1e9, timezone.utc) for a in recorded.answers}
     kinds = [f.kind for f in recorded.feedback]
-    assert kinds.count("rating") == visitors.num_feedback["thumbs up"] + visitors.num_feedback["thumbs down"] > 10
+    assert (
+        kinds.count("rating")
+        == visitors.num_feedback["thumbs up"] + visitors.num_feedback["thumbs down"]
+        > 10
+    )
     assert kinds.count("correction") == visitors.num_feedback["corrections"]
     assert kinds.count("flag") == visitors.num_feedback["flags"]
     assert kinds.count("comparison") == visitors.num_feedback["comparisons"] == 20
