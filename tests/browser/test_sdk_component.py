@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 import heedloop
 from heedloop.client import Client
@@ -28,6 +28,8 @@ class Pages(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
+        if policy := getattr(self.server, "policy", None):
+            self.send_header("Content-Security-Policy", policy)
         self.end_headers()
         self.wfile.write(body)
 
@@ -59,7 +61,11 @@ def handle(server: tuple[str, str], tmp_path: Path) -> Iterator[str]:
 
 
 def show(
-    browser: Browser, site: http.server.HTTPServer, server: tuple[str, str], token: str, more: str = ""
+    browser: Browser | BrowserContext,
+    site: http.server.HTTPServer,
+    server: tuple[str, str],
+    token: str,
+    more: str = "",
 ) -> Page:
     site.page = PAGE.format(server=server[0], token=token, attributes=more)  # type: ignore[attr-defined]
     page = browser.new_page()
@@ -239,15 +245,8 @@ STRICT = "default-src 'self'; script-src {url}; connect-src {url}; style-src 'se
 
 def test_the_thumbs_look_apart_where_the_page_forbids_inline_styles(browser, site, server, handle):
     token = heedloop.feedback_token(handle, subject="person")
-    site.page = PAGE.format(server=server[0], token=token, attributes="")
-    page = browser.new_page()
-
-    def strict(route):
-        policy = {"content-security-policy": STRICT.format(url=server[0]), "content-type": "text/html"}
-        route.fulfill(response=route.fetch(), headers=policy)
-
-    page.route(f"http://127.0.0.1:{site.server_port}/", strict)
-    page.goto(f"http://127.0.0.1:{site.server_port}/")
+    site.policy = STRICT.format(url=server[0])
+    page = show(browser, site, server, token)
     up, down = page.get_by_role("button", name="Good answer"), page.get_by_role("button", name="Bad answer")
     expect(up).to_have_css("min-width", "32px")
     assert down.locator("path").get_attribute("transform") and not up.locator("path").get_attribute(
@@ -289,8 +288,9 @@ def test_clicks_while_the_network_is_away_wait_for_it(browser, site, server, han
 
 def test_two_tabs_of_one_page_share_its_token(browser, site, server, handle):
     token = heedloop.feedback_token(handle, subject="person")
-    first = show(browser, site, server, token)
-    second = first.context.new_page()
+    context = browser.new_context()
+    first = show(context, site, server, token)
+    second = context.new_page()
     second.goto(f"http://127.0.0.1:{site.server_port}/")
     first.get_by_role("button", name="Good answer").click()
     expect(first.get_by_role("status")).to_have_text("Thank you.")
@@ -300,4 +300,4 @@ def test_two_tabs_of_one_page_share_its_token(browser, site, server, handle):
     expect(second.get_by_role("status")).to_have_text("Thank you.")
     expect(first.get_by_role("button", name="Bad answer")).to_have_attribute("aria-pressed", "true")
     assert [t["value"] for t in said(server, handle, "rating")] == [0]
-    first.context.close()
+    context.close()

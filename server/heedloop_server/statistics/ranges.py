@@ -7,8 +7,6 @@ from itertools import combinations
 
 import numpy as np
 
-from heedloop_server.statistics.intervals import Array
-
 Range = tuple[int, int]
 """(start, end): characters from start up to, not including, end."""
 
@@ -53,14 +51,3 @@ def mean_range_overlap(annotators: Sequence[Iterable[Range]]) -> float | None:
     marks = [merged(a) for a in annotators]
     found = [v for a, b in combinations(marks, 2) if (v := range_overlap(a, b)) is not None]
     return float(np.mean(found)) if found else None
-
-
-def _marks(length: int, annotators: Sequence[Iterable[Range]]) -> Array:
-    """(length, 2) how many annotators left each character unmarked and marked it."""
-    marked = np.zeros(length)
-    for ranges in annotators:
-        for start, end in merged(ranges):
-            if end > length:
-                raise ValueError(f"range {start} to {end} ends beyond the text's {length} characters")
-            marked[start:end] += 1
-    return np.column_stack([len(annotators) - marked, marked])
