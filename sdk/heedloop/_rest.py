@@ -6,13 +6,14 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 from heedloop._http import DEFAULT_URL, clean_key, clean_url, new_session, without_secrets
+from heedloop.schema import SchemaError, from_json
 
 __all__ = [
     "DEFAULT_URL",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 
 class ApiError(Exception):
@@ -131,6 +133,14 @@ class Rest:
         answer = self._request("GET", path, params=drop_none(params))
         return cast(Json, answer.json())
 
+    def _read(self, record: type[T], path: str, **params: Any) -> T:
+        """A response as its class of `heedloop.responses`."""
+        return _as(record, self._get(path, **params))
+
+    def _write(self, record: type[T], method: str, path: str, body: Any = None) -> T:
+        """As `_read`, of a request with a body."""
+        return _as(record, self._send(method, path, body))
+
     def _pages(self, path: str, key: str, filters: Mapping[str, Any]) -> Iterator[Json]:
         cursor: str | None = None
         while True:
@@ -166,6 +176,13 @@ class Rest:
             session.mount("https://", adapter)
             self._local.session = session
         return session
+
+
+def _as(record: type[T], body: object) -> T:
+    try:
+        return from_json(record, body, strict=False)
+    except SchemaError as err:
+        raise ApiError(f"the server is older than this client, or not heedloop: {err}") from err
 
 
 def drop_none(params: Mapping[str, Any]) -> Json:

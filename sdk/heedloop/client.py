@@ -26,6 +26,7 @@ from urllib.parse import urlencode
 
 import requests
 
+from heedloop import responses
 from heedloop._rest import (
     DEFAULT_URL,
     ApiError,
@@ -190,37 +191,38 @@ class Client(Rest):
 
     # -------------------------------------------------------------------------------------------------- alerts
 
-    def alerts(self) -> list[Json]:
+    def alerts(self) -> list[responses.Alert]:
         """All alerts, the worst state first."""
-        return cast(list[Json], self._get("/v1/alerts")["alerts"])
+        return self._read(responses.Alerts, "/v1/alerts").alerts
 
-    def alert(self, alert_id: str) -> Json:
+    def alert(self, alert_id: str) -> responses.Alert:
         """One alert."""
-        return self._get(f"/v1/alerts/{alert_id}")
+        return self._read(responses.Alert, f"/v1/alerts/{alert_id}")
 
-    def create_alert(self, rule: Mapping[str, Any]) -> Json:
+    def create_alert(self, rule: Mapping[str, Any]) -> responses.NewAlert:
         """A new rule; `secret`, which signs its webhook, is shown this once."""
-        return self._send("POST", "/v1/alerts", dict(rule))
+        return self._write(responses.NewAlert, "POST", "/v1/alerts", dict(rule))
 
-    def update_alert(self, alert_id: str, **changes: Any) -> Json:
+    def update_alert(self, alert_id: str, **changes: Any) -> responses.Alert:
         """Change some of a rule's fields; changing what is measured starts its state anew."""
-        return self._send("PATCH", f"/v1/alerts/{alert_id}", changes)
+        return self._write(responses.Alert, "PATCH", f"/v1/alerts/{alert_id}", changes)
 
     def delete_alert(self, alert_id: str) -> None:
         """Delete a rule and its history."""
         self._send("DELETE", f"/v1/alerts/{alert_id}", None)
 
-    def alert_history(self, alert_id: str, *, limit: int = 50) -> list[Json]:
+    def alert_history(self, alert_id: str, *, limit: int = 50) -> list[responses.HistoryChange]:
         """The changes of an alert's state, newest first."""
-        return cast(list[Json], self._get(f"/v1/alerts/{alert_id}/history", limit=limit)["history"])
+        return self._read(responses.History, f"/v1/alerts/{alert_id}/history", limit=limit).history
 
-    def acknowledge_alert(self, alert_id: str, by: str, *, comment: str = "") -> Json:
-        """Somebody has seen it: no more reminders until its state changes."""
-        return self._send("POST", f"/v1/alerts/{alert_id}/acknowledge", {"by": by, "comment": comment})
+    def acknowledge_alert(self, alert_id: str, by: str, *, comment: str = "") -> responses.Alert:
+        """Acknowledge an alarm: no more reminders until its state changes."""
+        body = {"by": by, "comment": comment}
+        return self._write(responses.Alert, "POST", f"/v1/alerts/{alert_id}/acknowledge", body)
 
-    def test_alert(self, alert_id: str) -> Json:
-        """Send a test message to the alert's webhook now; says whether it was taken."""
-        return self._send("POST", f"/v1/alerts/{alert_id}/test", None)
+    def test_alert(self, alert_id: str) -> responses.WebhookTest:
+        """Send a test message to the alert's webhook now; tells whether it was delivered."""
+        return self._write(responses.WebhookTest, "POST", f"/v1/alerts/{alert_id}/test")
 
     def ledger(self) -> Json:
         """received = stored + rejected + duplicate + pending, for spans and for feedback."""

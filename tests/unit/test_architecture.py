@@ -26,7 +26,7 @@ ROOMS = {
     ),
     "server": (
         "server/heedloop_server",
-        {"heedloop.schema", "heedloop.attributes", "heedloop.words", "heedloop_server"},
+        {"heedloop.schema", "heedloop.responses", "heedloop.attributes", "heedloop.words", "heedloop_server"},
         {
             "fastapi", "starlette", "uvicorn", "pydantic", "pydantic_settings", "clickhouse_connect", "opentelemetry", "google",
             "numpy", "scipy", "sklearn", "pyarrow", "chdb", "prometheus_client", "grpc",
@@ -35,12 +35,12 @@ ROOMS = {
     ),
     "dashboard": (
         "dashboard/heedloop_dashboard",
-        {"heedloop.client", "heedloop.schema", "heedloop_dashboard"},
+        {"heedloop.client", "heedloop.responses", "heedloop.schema", "heedloop_dashboard"},
         {"streamlit", "starlette", "tornado", "uvicorn", "pyarrow", "authlib", "httpx", "joserfc"},
     ),
     "trainer": (
         "trainer/heedloop_trainer",
-        {"heedloop.client", "heedloop.schema", "heedloop.words", "heedloop_trainer"},
+        {"heedloop.client", "heedloop.responses", "heedloop.schema", "heedloop.words", "heedloop_trainer"},
         {"torch", "transformers", "safetensors", "numpy", "scipy", "sklearn", "pyarrow", "tqdm", "peft", "accelerate", "tokenizers", "requests", "jinja2", "yaml"},
     ),
 }  # fmt: skip

@@ -4,39 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, TypeVar, cast
+from types import UnionType
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from heedloop.schema._call import Message, ToolCall, ToolDefinition, Usage
 from heedloop.schema._checks import SchemaError, format_time, parse_time, show
-from heedloop.schema._dataset import ROW_CLASSES
-from heedloop.schema._feedback import Author, CharRange, Feedback, Ranking, Scale, Target
+from heedloop.schema._feedback import Feedback, Target
 
 R = TypeVar("R")
-
-_NESTED: dict[tuple[str, str], tuple[type[Any], bool]] = {
-    ("Feedback", "target"): (Target, False),
-    ("Feedback", "author"): (Author, False),
-    ("Feedback", "scale"): (Scale, False),
-    ("Feedback", "ranking"): (Ranking, False),
-    ("Ranking", "answers"): (Target, True),
-    ("Target", "range"): (CharRange, False),
-    ("Message", "tool_calls"): (ToolCall, True),
-    ("Call", "input_messages"): (Message, True),
-    ("Call", "output_messages"): (Message, True),
-    ("Call", "tool_definitions"): (ToolDefinition, True),
-    ("Call", "usage"): (Usage, False),
-    **{
-        (cls.__name__, name): (Message, True)
-        for cls in ROW_CLASSES.values()
-        for name in ("prompt", "completion_messages", "chosen_messages", "rejected_messages")
-    },
-    **{(cls.__name__, "tools"): (ToolDefinition, True) for cls in ROW_CLASSES.values()},
-}
-"""(record, field) -> (record inside, many of them?)"""
 
 
 def to_json(record: Any) -> dict[str, Any]:
@@ -72,8 +50,13 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def from_json(cls: type[R], data: object, *, field: str = "") -> R:
+def from_json(cls: type[R], data: object, *, field: str = "", strict: bool = True) -> R:
     """A record of class `cls` from parsed JSON.
+
+    Args:
+        field: where the JSON stood, for errors.
+        strict: refuse unknown fields; otherwise they are ignored and missing ones that may be None are, because a server
+            may be newer or older than who reads its response.
 
     Raises:
         SchemaError: a required field is missing, a field is unknown, or a value is wrong; it names the field.
@@ -82,18 +65,21 @@ def from_json(cls: type[R], data: object, *, field: str = "") -> R:
     if not isinstance(data, Mapping):
         raise SchemaError(where, f"must be a JSON object, not {show(data)}")
     given = cast(Mapping[str, Any], data)
-    known = {f.name for f in fields(cast(Any, cls))}
-    for name in given:
-        if name not in known:
-            raise SchemaError(
-                f"{field}.{name}" if field else str(name),
-                f"is not a field of {cls.__name__}; it has {', '.join(sorted(known))}",
-            )
-    values = {
-        n: _revive(cls.__name__, n, v, f"{field}.{n}" if field else n)
-        for n, v in given.items()
-        if v is not None
-    }
+    known = _fields(cls)
+    values: dict[str, Any] = {} if strict else {n: None for n, f in known.items() if f.none_if_missing}
+    for name, value in given.items():
+        inner = f"{field}.{name}" if field else str(name)
+        described = known.get(name)
+        if described is None:
+            if strict:
+                raise SchemaError(
+                    inner, f"is not a field of {cls.__name__}; it has {', '.join(sorted(known))}"
+                )
+        elif value is None:
+            if described.none_if_missing:
+                values[name] = None
+        else:
+            values[name] = described.read(value, inner, strict) if described.read else value
     try:
         return cls(**values)
     except TypeError as err:
@@ -102,6 +88,69 @@ def from_json(cls: type[R], data: object, *, field: str = "") -> R:
             name = missing[0]
             raise SchemaError(f"{field}.{name}" if field else name, "is required and missing") from None
         raise SchemaError(where, str(err)) from None
+
+
+Reader = Callable[[Any, str, bool], Any]
+"""(JSON, where it stood, strict) -> value."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """How one field is read: `read` is None where JSON has its value already."""
+
+    read: Reader | None
+    none_if_missing: bool
+
+
+@cache
+def _fields(cls: type[Any]) -> dict[str, _Field]:
+    hints = get_type_hints(cls)
+    return {
+        f.name: _Field(
+            _reader(hints[f.name]),
+            none_if_missing=f.default is MISSING
+            and f.default_factory is MISSING
+            and type(None) in get_args(hints[f.name]),
+        )
+        for f in fields(cls)
+    }
+
+
+def _reader(hint: Any) -> Reader | None:
+    """What reads a value of this type; None where JSON has it already."""
+    if hint is datetime:
+        return lambda value, where, _: parse_time(value, field=where)
+    if is_dataclass(hint):
+        record = cast(type[Any], hint)
+        return lambda value, where, strict: from_json(record, value, field=where, strict=strict)
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return next((r for r in map(_reader, parts) if r is not None), None)
+    if origin in (tuple, list, Sequence):
+        return _list_reader(tuple if origin is tuple else list, _reader(parts[0]))
+    if origin in (dict, Mapping):
+        return _mapping_reader(_reader(parts[1]))
+    return None
+
+
+def _list_reader(make: type[Any], read: Reader | None) -> Reader | None:
+    if read is None:
+        return None if make is list else lambda value, *_: tuple(value) if isinstance(value, list) else value
+
+    def read_all(value: Any, where: str, strict: bool) -> Any:
+        if not isinstance(value, list):
+            raise SchemaError(where, f"must be a list, not {show(value)}")
+        return make(read(v, f"{where}[{i}]", strict) for i, v in enumerate(cast(list[Any], value)))
+
+    return read_all
+
+
+def _mapping_reader(read: Reader | None) -> Reader | None:
+    if read is None:
+        return None
+    return lambda value, where, strict: {
+        k: None if v is None else read(v, f"{where}.{k}", strict) for k, v in value.items()
+    }
 
 
 def feedback_from_json(data: object, *, field: str = "") -> Feedback:
@@ -139,24 +188,6 @@ def _target_json(handle: Any, field: str) -> Any:
         return to_json(Target.from_handle(handle))
     except SchemaError as error:
         raise SchemaError(field, error.reason) from None
-
-
-def _revive(owner: str, name: str, value: Any, where: str) -> Any:
-    nested = _NESTED.get((owner, name))
-    if nested is not None:
-        cls, many = nested
-        if many:
-            if not isinstance(value, list):
-                raise SchemaError(where, f"must be a list, not {show(value)}")
-            return tuple(
-                from_json(cls, v, field=f"{where}[{i}]") for i, v in enumerate(cast(list[Any], value))
-            )
-        return from_json(cls, value, field=where)
-    if name.endswith("_at") or name in ("start_time", "as_of"):
-        return parse_time(value, field=where)
-    if isinstance(value, list):
-        return tuple(cast(list[Any], value))
-    return value
 
 
 def canonical_json(value: object) -> str:

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from heedloop.schema import format_time, parse_time
+from heedloop.responses import Alert, HistoryChange, Interval, NewAlert
+from heedloop.schema import format_time, from_json, parse_time, to_json
 from heedloop_server.alerts.rules import Rule
 from heedloop_server.alerts.state import AlertState, Change, after_periods, after_window
 from heedloop_server.filters import CallFilters
-from heedloop_server.statistics.counts import as_json
-from heedloop_server.statistics.intervals import Interval, wilson
+from heedloop_server.statistics.intervals import wilson
 from heedloop_server.store.admin.alerts import (
     Delivery,
     HistoryRow,
@@ -26,7 +26,7 @@ from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.quality import counts
 from heedloop_server.store.quality.counts import View
 
-__all__ = ["alert_json", "evaluate", "history_json", "observe"]
+__all__ = ["alert_of", "evaluate", "history_change", "new_alert_of", "observe"]
 
 Json = dict[str, Any]
 
@@ -171,7 +171,7 @@ def _state_json(rule: Rule, found: _Evaluation, had: Json, now: datetime) -> Jso
     return {
         **fields,
         **kept,
-        "value": as_json(found.value),
+        "value": None if found.value is None else to_json(found.value),
         "baseline_used": found.baseline,
         "message": _message(rule, found),
         "error": found.error or None,
@@ -246,24 +246,30 @@ def _reminder(
     return [HistoryRow(project.project, alert.alert_id, change_id, now, row, _to_tell(rule, now))]
 
 
-_SHOWN = (
-    "value", "num", "evidence", "baseline_used", "message", "evaluated_at", "changed_at", "acknowledged_by",
-    "acknowledged_at", "error",
-)  # fmt: skip
+_NEW_STATE: Json = {"state": "ok", "num": 0, "evidence": 0.0, "message": ""}
 
 
-def alert_json(alert: StoredAlert) -> Json:
-    """The Alert of docs/api.md, without the secret."""
+def alert_of(alert: StoredAlert) -> Alert:
+    """What the API shows of an alert: the rule and its state, without the secret."""
+    return from_json(Alert, _alert_json(alert), strict=False)
+
+
+def new_alert_of(alert: StoredAlert) -> NewAlert:
+    """As `alert_of`, with the secret."""
+    return from_json(NewAlert, _alert_json(alert) | {"secret": alert.secret}, strict=False)
+
+
+def _alert_json(alert: StoredAlert) -> Json:
     rule = Rule.model_validate(alert.rule)
-    state = alert.state
-    out: Json = rule.model_dump(mode="json") | {"bad": rule.worse, "id": alert.alert_id}
-    out["state"] = state.get("state", "ok")
-    out |= {name: state.get(name) for name in _SHOWN}
-    out["num"], out["evidence"] = state.get("num", 0), state.get("evidence", 0.0)
-    out["message"] = state.get("message", "")
-    out["created_at"] = format_time(alert.created_at)
-    out["link_filters"] = _link(rule, state)
-    return out
+    return {
+        **rule.model_dump(mode="json"),
+        **_NEW_STATE,
+        **alert.state,
+        "id": alert.alert_id,
+        "bad": rule.worse,
+        "created_at": format_time(alert.created_at),
+        "link_filters": _link(rule, alert.state),
+    }
 
 
 def _link(rule: Rule, state: Json) -> Json:
@@ -283,14 +289,7 @@ def _link(rule: Rule, state: Json) -> Json:
     return params
 
 
-def history_json(row: HistoryRow) -> Json:
-    """One row of an alert's history with what became of telling it."""
-    delivery = row.delivery
-    return row.change | {
-        "delivery": {
-            "status": delivery.status,
-            "attempts": delivery.attempts,
-            "error": delivery.error or None,
-            "at": format_time(delivery.at) if delivery.at else None,
-        }
-    }
+def history_change(row: HistoryRow) -> HistoryChange:
+    """One row of an alert's history with what became of its message."""
+    delivery = to_json(row.delivery) | {"error": row.delivery.error or None}
+    return from_json(HistoryChange, row.change | {"delivery": delivery}, strict=False)

@@ -14,10 +14,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from heedloop.schema import format_time, utc_now
-from heedloop_server.alerts.evaluate import alert_json, evaluate, history_json
+from heedloop_server.alerts.evaluate import alert_of, evaluate, history_change
 from heedloop_server.alerts.rules import Rule
 from heedloop_server.alerts.webhooks import DeliveryResult, post
 from heedloop_server.errors import ServerError
+from heedloop_server.http.responses import json_value
 from heedloop_server.store.admin.alerts import (
     Delivery,
     HistoryRow,
@@ -165,6 +166,6 @@ def message_of(alert: StoredAlert, row: HistoryRow | None, kind: str, delivery_i
         "id": delivery_id,
         "project": row.project if row else None,
         "sent_at": format_time(utc_now()),
-        "alert": alert_json(alert),
-        "change": history_json(row) if row else None,
+        "alert": json_value(alert_of(alert)),
+        "change": json_value(history_change(row)) if row else None,
     }

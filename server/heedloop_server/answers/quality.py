@@ -6,6 +6,8 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
+from heedloop.responses import Interval
+
 __all__ = [
     "ComparedValues",
     "Drift",
@@ -20,17 +22,6 @@ __all__ = [
     "Summary",
     "Trend",
 ]
-
-
-class Interval(TypedDict):
-    """An estimate with its confidence interval."""
-
-    estimate: float
-    low: float
-    high: float
-    n: int
-    method: str
-    level: float
 
 
 class Counts(TypedDict):

@@ -1,23 +1,27 @@
-"""The machine-readable description of the API: what FastAPI knows of parameters, with every answer and error typed.
+"""The machine-readable description of the API: what FastAPI knows of parameters, with every response and error typed.
 
-`@answers(CallsPage)` below a route's decorator names the type of its answer, `@accepts(NewSnapshot)` that of a body that the
-route reads by itself. Errors follow from what a route is: one with a scope can answer 401 and 403, one with a path parameter
-404, and so on. Nothing here runs when a request does.
+A route's annotation names the type of its response. `@responds(also=[409])` below a route's decorator adds what no annotation
+says, `@accepts(NewSnapshot)` the type of a body that the route reads by itself. Errors follow from what a route is: one with a
+scope can have 401 and 403, one with a path parameter 404, and so on. Nothing here runs when a request does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar, cast
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core.core_schema import DataclassSchema
 
 from heedloop_server.answers.errors import Error
+from heedloop_server.http.responses import record_of
 
-__all__ = ["accepts", "answers", "describe"]
+__all__ = ["accepts", "describe", "responds"]
 
 Json = dict[str, Any]
 Route = TypeVar("Route", bound=Callable[..., Any])
@@ -47,29 +51,40 @@ _ERRORS = {
 _RETRY = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds after which to come back"}}
 
 
-def answers(
-    body: Any,
+def responds(
+    body: Any = None,
     *,
-    status: int = 200,
+    status: int | None = None,
     also: Iterable[int] = (),
     media: Mapping[str, Any] | None = None,
     refused: Any = None,
 ) -> Callable[[Route], Route]:
-    """Name the type of a route's answer.
+    """Name what a route's annotation does not say of its responses.
 
     Args:
-        body: the type of the JSON; None where `media` says it all.
+        body: the type of the JSON, where the route makes its `Response` by itself.
+        status: the status of success, where it is not that of the route's decorator.
         also: further status codes: those below 300 with the same body, others as errors.
         media: further media types -> the type of their body.
         refused: the type of a 422 that says more than `Error`.
     """
 
     def mark(endpoint: Route) -> Route:
-        cast(Any, endpoint).heedloop_answer = (body, status, tuple(also), dict(media or {}))
-        cast(Any, endpoint).heedloop_refused = refused
+        cast(Any, endpoint).heedloop_responds = _Responds(
+            body, status, tuple(also), dict(media or {}), refused
+        )
         return endpoint
 
     return mark
+
+
+@dataclass(frozen=True, slots=True)
+class _Responds:
+    body: Any = None
+    status: int | None = None
+    also: tuple[int, ...] = ()
+    media: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    refused: Any = None
 
 
 def accepts(body: Any, *, media: Mapping[str, Any] | None = None) -> Callable[[Route], Route]:
@@ -114,6 +129,16 @@ def _document(app: FastAPI, routes: list[APIRoute], scopes: Callable[[APIRoute],
     return spec
 
 
+class _Written(GenerateJsonSchema):
+    """Schemas of responses in which every field is required that is always written."""
+
+    def dataclass_schema(self, schema: DataclassSchema) -> Json:
+        made = super().dataclass_schema(schema)
+        if schema["cls"].__module__.startswith("heedloop.responses."):
+            made["required"] = [f.name for f in fields(schema["cls"]) if f.default is not None]
+        return made
+
+
 class _Schemas:
     """Types as components that others refer to."""
 
@@ -125,7 +150,7 @@ class _Schemas:
         if isinstance(body, dict):
             return cast(Json, body)
         made = TypeAdapter(body).json_schema(
-            ref_template="#/components/schemas/{model}", mode="serialization"
+            ref_template="#/components/schemas/{model}", mode="serialization", schema_generator=_Written
         )
         for name, schema in made.pop("$defs", {}).items():
             self._add(name, schema)
@@ -150,15 +175,16 @@ def _complete(operation: Json, route: APIRoute, scopes: frozenset[str], schemas:
         operation["security"] = _SECURITY + (_TOKEN if scopes == {"feedback"} else [])
     responses = operation["responses"]
     responses.pop("422", None)
-    answer, status, also, media = getattr(endpoint, "heedloop_answer", (None, 200, (), {}))
-    if hasattr(endpoint, "heedloop_answer"):
-        kinds = {**({} if answer is None else {_JSON: answer}), **media}
-        content = {m: {"schema": schemas.of(kind)} for m, kind in kinds.items()}
-        for code in (status, *(c for c in also if c < 300)):
-            described = responses.get(str(code), {}).get("description", "Successful Response")
-            responses[str(code)] = {"description": described, **({"content": content} if content else {})}
-    for code in sorted(_errors(operation, route, secured=secured) | {c for c in also if c >= 300}):
-        responses.setdefault(str(code), _error(code, endpoint, schemas))
+    mark: _Responds = getattr(endpoint, "heedloop_responds", _Responds())
+    record = mark.body or record_of(endpoint)
+    kinds = {**({} if record is None else {_JSON: record}), **mark.media}
+    content = {m: {"schema": schemas.of(kind)} for m, kind in kinds.items()}
+    status = mark.status or route.status_code or 200
+    for code in (status, *(c for c in mark.also if c < 300)):
+        described = responses.get(str(code), {}).get("description", "Successful Response")
+        responses[str(code)] = {"description": described, **({"content": content} if content else {})}
+    for code in sorted(_errors(operation, route, secured=secured) | {c for c in mark.also if c >= 300}):
+        responses.setdefault(str(code), _error(code, mark.refused, endpoint, schemas))
 
 
 def _errors(operation: Json, route: APIRoute, *, secured: bool) -> set[int]:
@@ -172,10 +198,10 @@ def _errors(operation: Json, route: APIRoute, *, secured: bool) -> set[int]:
     return codes
 
 
-def _error(code: int, endpoint: Any, schemas: _Schemas) -> Json:
+def _error(code: int, refused: Any, endpoint: Any, schemas: _Schemas) -> Json:
     form = getattr(endpoint, "heedloop_error", {_JSON: Error})
-    if code == 422 and getattr(endpoint, "heedloop_refused", None) is not None:
-        form = {_JSON: endpoint.heedloop_refused}
+    if code == 422 and refused is not None:
+        form = {_JSON: refused}
     content = {media: {"schema": schemas.of(kind)} for media, kind in form.items()}
     described: Json = {"description": _ERRORS.get(code, "an error"), "content": content}
     return described | ({"headers": _RETRY} if code in (429, 503) else {})

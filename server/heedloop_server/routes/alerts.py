@@ -6,17 +6,18 @@ import secrets
 from dataclasses import replace
 from typing import Annotated, Any, cast
 
-from fastapi import APIRouter, Body, Depends, Query, Request
+from fastapi import Body, Depends, Query, Request
 
+from heedloop.responses import Alert, Alerts, DeletedAlert, History, NewAlert, WebhookTest
 from heedloop.schema import SchemaError, format_time, utc_now
-from heedloop_server.alerts.evaluate import alert_json, evaluate, history_json
+from heedloop_server.alerts.evaluate import alert_of, evaluate, history_change, new_alert_of
 from heedloop_server.alerts.rules import Rule, parse_rule
 from heedloop_server.alerts.scheduler import message_of
 from heedloop_server.alerts.webhooks import post
-from heedloop_server.answers.alerts import Alert, Alerts, DeletedAlert, History, NewAlert, Tried
 from heedloop_server.errors import Conflict, NotFound
 from heedloop_server.http.auth import Principal, require, scoped
-from heedloop_server.http.openapi import accepts, answers
+from heedloop_server.http.openapi import accepts
+from heedloop_server.http.responses import Router
 from heedloop_server.settings import Settings
 from heedloop_server.store.admin.alerts import (
     HistoryRow,
@@ -34,7 +35,7 @@ from heedloop_server.store.connection import ProjectStore, Store
 
 __all__ = ["router"]
 
-router = APIRouter()
+router = Router()
 
 Reader = Annotated[ProjectStore, Depends(scoped("read"))]
 Admin = Annotated[Principal, Depends(require("admin"))]
@@ -42,25 +43,22 @@ Acknowledger = Annotated[
     Principal, Depends(require("review", "admin"))
 ]  # not annotators: their keys reach queues and nothing else
 Given = Annotated[dict[str, Any], Body()]
-Json = dict[str, Any]
 
 MAX_ALERTS = 200
 _WORST = ("alarm", "warning", "resolved", "ok")
 
 
 @router.get("/v1/alerts")
-@answers(Alerts)
-def get_alerts(project: Reader) -> Json:
+def get_alerts(project: Reader) -> Alerts:
     """All alerts, the worst state first."""
-    found = [alert_json(a) for a in list_alerts(project)]
-    return {"alerts": sorted(found, key=lambda a: (_WORST.index(a["state"]), a["name"]))}
+    found = [alert_of(a) for a in list_alerts(project)]
+    return Alerts(alerts=sorted(found, key=lambda a: (_WORST.index(a.state), a.name)))
 
 
 @router.get("/v1/alerts/{alert_id}")
-@answers(Alert)
-def get_alert(project: Reader, alert_id: str) -> Json:
+def get_alert(project: Reader, alert_id: str) -> Alert:
     """One alert."""
-    return alert_json(_find(project, alert_id))
+    return alert_of(_find(project, alert_id))
 
 
 def _find(project: ProjectStore, alert_id: str) -> StoredAlert:
@@ -75,9 +73,8 @@ def _project(request: Request, who: Principal) -> ProjectStore:
 
 
 @router.post("/v1/alerts", status_code=201)
-@answers(NewAlert, status=201)
 @accepts(Rule)
-def post_alert(request: Request, who: Admin, given: Given) -> Json:
+def post_alert(request: Request, who: Admin, given: Given) -> NewAlert:
     """Make a rule and look at once; the secret is in this answer and nowhere else."""
     rule = parse_rule(given)
     project = _project(request, who)
@@ -88,12 +85,11 @@ def post_alert(request: Request, who: Admin, given: Given) -> Json:
     alert = StoredAlert(secrets.token_hex(8), rule.model_dump(mode="json"), secret, now, now)
     save_alert(project, alert)
     write_audit(project.store, who, "create_alert", alert.alert_id, {"name": rule.name})
-    return alert_json(evaluate(project, alert, now)) | {"secret": secret}
+    return new_alert_of(evaluate(project, alert, now))
 
 
 @router.patch("/v1/alerts/{alert_id}")
-@answers(Alert)
-def patch_alert(request: Request, who: Admin, alert_id: str, given: Given) -> Json:
+def patch_alert(request: Request, who: Admin, alert_id: str, given: Given) -> Alert:
     """Change some of a rule's fields; changing what is measured starts its state anew."""
     project = _project(request, who)
     alert = _find(project, alert_id)
@@ -111,36 +107,33 @@ def patch_alert(request: Request, who: Admin, alert_id: str, given: Given) -> Js
     )
     save_alert(project, changed)
     write_audit(project.store, who, "change_alert", alert_id, {"fields": sorted(given)})
-    return alert_json(evaluate(project, changed, now) if after.enabled and not same else changed)
+    return alert_of(evaluate(project, changed, now) if after.enabled and not same else changed)
 
 
 @router.delete("/v1/alerts/{alert_id}")
-@answers(DeletedAlert)
-def remove_alert(request: Request, who: Admin, alert_id: str) -> Json:
+def remove_alert(request: Request, who: Admin, alert_id: str) -> DeletedAlert:
     """Delete a rule and its history."""
     project = _project(request, who)
     delete_alert(project, _find(project, alert_id))
     write_audit(project.store, who, "delete_alert", alert_id, {})
-    return {"id": alert_id, "deleted": True}
+    return DeletedAlert(id=alert_id, deleted=True)
 
 
 @router.get("/v1/alerts/{alert_id}/history")
-@answers(History)
-def get_history(project: Reader, alert_id: str, limit: Annotated[int, Query(ge=1, le=500)] = 50) -> Json:
+def get_history(project: Reader, alert_id: str, limit: Annotated[int, Query(ge=1, le=500)] = 50) -> History:
     """The changes of an alert's state, newest first."""
     _find(project, alert_id)
-    return {"history": [history_json(r) for r in read_history(project, alert_id, limit=limit)]}
+    return History(history=[history_change(r) for r in read_history(project, alert_id, limit=limit)])
 
 
 @router.post("/v1/alerts/{alert_id}/acknowledge")
-@answers(Alert)
 def acknowledge(
     request: Request,
     who: Acknowledger,
     alert_id: str,
     by: Annotated[str, Body(min_length=1, max_length=200)],
     comment: Annotated[str, Body(max_length=2_000)] = "",
-) -> Json:
+) -> Alert:
     """Somebody has seen it: no reminders until the state changes."""
     project = _project(request, who)
     alert = _find(project, alert_id)
@@ -158,12 +151,11 @@ def acknowledge(
         "acknowledged_by": by,
     }
     save_history(project, [HistoryRow(who.project, alert_id, secrets.token_hex(12), now, row)])
-    return alert_json(replace(alert, state=state))
+    return alert_of(replace(alert, state=state))
 
 
 @router.post("/v1/alerts/{alert_id}/test")
-@answers(Tried)
-def try_webhook(request: Request, who: Admin, alert_id: str) -> Json:
+def try_webhook(request: Request, who: Admin, alert_id: str) -> WebhookTest:
     """Send a test message now."""
     alert = _find(_project(request, who), alert_id)
     url = alert.rule.get("webhook_url")
@@ -172,9 +164,9 @@ def try_webhook(request: Request, who: Admin, alert_id: str) -> Json:
     message = message_of(alert, None, "test", secrets.token_hex(12)) | {"project": who.project}
     settings = cast(Settings, request.app.state.settings)
     found = post(url, alert.secret, message, loopback=settings.webhook_loopback)
-    return {
-        "delivered": found.delivered,
-        "status": found.status,
-        "error": found.error or None,
-        "took_ms": round(found.took_ms, 1),
-    }
+    return WebhookTest(
+        delivered=found.delivered,
+        status=found.status,
+        error=found.error or None,
+        took_ms=round(found.took_ms, 1),
+    )

@@ -11,7 +11,7 @@ from heedloop_server.answers.projects import AuditPage
 from heedloop_server.filters import Time
 from heedloop_server.http.auth import scoped
 from heedloop_server.http.cursors import read_cursor, write_cursor
-from heedloop_server.http.openapi import answers
+from heedloop_server.http.openapi import responds
 from heedloop_server.store.admin.audit import read_audit
 from heedloop_server.store.connection import ProjectStore
 
@@ -21,7 +21,7 @@ Admin = Annotated[ProjectStore, Depends(scoped("admin"))]
 
 
 @router.get("/v1/audit")
-@answers(AuditPage)
+@responds(AuditPage)
 def get_audit(
     project: Admin,
     action: Annotated[str | None, Query(max_length=64)] = None,

@@ -12,7 +12,7 @@ from heedloop_server.answers.calls import CallsPage
 from heedloop_server.filters import CallFilters
 from heedloop_server.http.auth import scoped
 from heedloop_server.http.cursors import read_cursor, write_cursor
-from heedloop_server.http.openapi import answers
+from heedloop_server.http.openapi import responds
 from heedloop_server.store.connection import ProjectStore, Row
 from heedloop_server.store.quality.summaries import judgements_of
 from heedloop_server.store.spans import list_calls
@@ -32,7 +32,7 @@ class CallQuery(CallFilters):
 
 
 @router.get("/v1/calls")
-@answers(CallsPage)
+@responds(CallsPage)
 def get_calls(project: Reader, query: Annotated[CallQuery, Query()]) -> dict[str, Any]:
     """Call summaries, newest first."""
     rows = list_calls(project, query, limit=query.limit, after=_after(query.cursor))

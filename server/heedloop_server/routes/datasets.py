@@ -32,7 +32,7 @@ from heedloop_server.curate.report import describe
 from heedloop_server.errors import Invalid, NotFound, Unavailable
 from heedloop_server.filters import CallFilters
 from heedloop_server.http.auth import scoped
-from heedloop_server.http.openapi import accepts, answers
+from heedloop_server.http.openapi import accepts, responds
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.datasets.runs import run_summary, runs_of_snapshots
@@ -61,7 +61,7 @@ Trainable = Annotated[ProjectStore, Depends(scoped("train"))]
 
 
 @router.post("/v1/snapshots", status_code=201)
-@answers(SnapshotAnswer, status=201, also=[200])
+@responds(SnapshotAnswer, status=201, also=[200])
 @accepts(NewSnapshot)
 def create_snapshot(
     request: Request, project: Trainable, body: Annotated[dict[str, Any], Body()]
@@ -99,14 +99,14 @@ def create_snapshot(
 
 
 @router.get("/v1/snapshots")
-@answers(SnapshotList)
+@responds(SnapshotList)
 def get_snapshots(project: Readable) -> dict[str, Any]:
     """All snapshots, the newest first."""
     return {"snapshots": [to_json(s) for s in list_snapshots(project)]}
 
 
 @router.get("/v1/snapshots/{snapshot_id}")
-@answers(SnapshotAnswer)
+@responds(SnapshotAnswer)
 def get_snapshot(project: Readable, snapshot_id: str) -> dict[str, Any]:
     """One snapshot with its report, and the runs that used it."""
     runs = runs_of_snapshots(project, [snapshot_id])
@@ -114,7 +114,7 @@ def get_snapshot(project: Readable, snapshot_id: str) -> dict[str, Any]:
 
 
 @router.get("/v1/snapshots/{snapshot_id}/rows")
-@answers(None, media={"application/x-ndjson": {"type": "string"}})
+@responds(None, media={"application/x-ndjson": {"type": "string"}})
 def get_rows(
     project: Trainable,
     snapshot_id: str,

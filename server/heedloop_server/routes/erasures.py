@@ -12,7 +12,7 @@ from heedloop.schema import format_time, utc_now
 from heedloop_server.answers.projects import ErasureCheck, ErasureReceipt
 from heedloop_server.errors import Invalid, NotFound, Unavailable
 from heedloop_server.http.auth import Principal, require
-from heedloop_server.http.openapi import answers
+from heedloop_server.http.openapi import responds
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.ingest.quarantine import Quarantine
 from heedloop_server.settings import Settings
@@ -40,7 +40,7 @@ class Erasure(BaseModel):
 
 
 @router.post("/v1/erasures")
-@answers(ErasureReceipt)
+@responds(ErasureReceipt)
 def post_erasure(
     request: Request, who: Annotated[Principal, Depends(require("admin"))], body: Erasure
 ) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def post_erasure(
 
 
 @router.get("/v1/erasures/{erasure_id}")
-@answers(ErasureCheck)
+@responds(ErasureCheck)
 def get_erasure(
     request: Request, who: Annotated[Principal, Depends(require("admin"))], erasure_id: str
 ) -> dict[str, Any]:

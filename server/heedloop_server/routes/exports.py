@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 
 from heedloop_server.filters import CallFilters
 from heedloop_server.http.auth import scoped
-from heedloop_server.http.openapi import answers
+from heedloop_server.http.openapi import responds
 from heedloop_server.routes.export_formats import MEDIA_TYPES, ExportFormat, write_calls, write_feedback
 from heedloop_server.routes.feedback import FeedbackFilters
 from heedloop_server.store.connection import ProjectStore
@@ -39,14 +39,14 @@ class FeedbackExport(FeedbackFilters):
 
 
 @router.get("/v1/calls/export")
-@answers(None, media=_FILES)
+@responds(None, media=_FILES)
 def export_calls(project: Reader, query: Annotated[CallExport, Query()]) -> StreamingResponse:
     """Every call that matches, whole, with what was said of it; newest first. A broken transfer ends without its last chunk."""
     return _streamed(write_calls(_begun(pages_of_calls(project, query)), query.format), query.format)
 
 
 @router.get("/v1/feedback/export")
-@answers(None, media=_FILES)
+@responds(None, media=_FILES)
 def export_feedback(project: Reader, query: Annotated[FeedbackExport, Query()]) -> StreamingResponse:
     """Every feedback that matches, as it counts now; newest first. A broken transfer ends without its last chunk."""
     pages = pages_of_feedback(project, query.model_dump(exclude={"format"}))

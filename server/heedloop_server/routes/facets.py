@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query
 from heedloop_server.answers.calls import FacetValues
 from heedloop_server.filters import CallFilters
 from heedloop_server.http.auth import scoped
-from heedloop_server.http.openapi import answers
+from heedloop_server.http.openapi import responds
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.quality.summaries import facet_values
 
@@ -23,7 +23,7 @@ class FacetQuery(CallFilters):
 
 
 @router.get("/v1/facets")
-@answers(FacetValues)
+@responds(FacetValues)
 def get_facets(
     project: Annotated[ProjectStore, Depends(scoped("read"))], query: Annotated[FacetQuery, Query()]
 ) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from heedloop_server.errors import (
 from heedloop_server.filters import Time
 from heedloop_server.http.auth import KeyRing, Principal, caller_with, counted, scoped
 from heedloop_server.http.cursors import read_cursor, write_cursor
-from heedloop_server.http.openapi import accepts, answers
+from heedloop_server.http.openapi import accepts, responds
 from heedloop_server.ingest.feedback_writer import Outcome
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.ingest.token_claims import TokenClaims
@@ -122,7 +122,7 @@ _author.heedloop_scope = "feedback"  # type: ignore[attr-defined]  # the walk ov
 
 
 @router.post("/v1/feedback")
-@answers(FeedbackResults, refused=FeedbackRefused)
+@responds(FeedbackResults, refused=FeedbackRefused)
 @accepts(FeedbackSent | FeedbackBatch, media={MEDIA_TYPE: _LINES})
 async def post_feedback(
     request: Request, author: Annotated[tuple[Principal, Grant | None], Depends(_author)]
@@ -259,7 +259,7 @@ def _results(
 
 
 @router.get("/v1/feedback")
-@answers(FeedbackPage)
+@responds(FeedbackPage)
 def get_feedback_list(project: Reader, query: Annotated[FeedbackQuery, Query()]) -> dict[str, Any]:
     """Feedback as it counts now, newest first."""
     filters = query.model_dump(exclude={"limit", "cursor"})
@@ -283,7 +283,7 @@ def _after(cursor: str | None) -> tuple[datetime, str] | None:
 
 
 @router.get("/v1/feedback/{feedback_id}")
-@answers(FeedbackHistory)
+@responds(FeedbackHistory)
 def get_one_feedback(project: Reader, feedback_id: UUID) -> dict[str, Any]:
     """One thumb: as it counts now, every word before it, and the snapshots and runs that used it."""
     now, history = get_feedback(project, feedback_id)

@@ -14,7 +14,7 @@ from heedloop.schema import AuthorKind, format_time, parse_time, utc_now
 from heedloop_server.answers.insights import Clusters, LeagueTable, Releases, SimilarCalls, Versions
 from heedloop_server.errors import Invalid, NotFound
 from heedloop_server.http.auth import scoped
-from heedloop_server.http.openapi import answers
+from heedloop_server.http.openapi import responds
 from heedloop_server.routes.calls import UNJUDGED, call_summary
 from heedloop_server.routes.quality import Chosen
 from heedloop_server.routes.verdicts import Verdict, compared_json, confounding_json, judge, last_day
@@ -52,7 +52,7 @@ _RELEASED = ("prompt_version", "model")
 
 
 @router.get("/v1/quality/versions")
-@answers(Versions)
+@responds(Versions)
 def versions(project: Reader, view: Chosen, field: str, baseline: str | None = None) -> Json:
     """Every value of a field against one, decided over all of them together and for those who look every day."""
     groups = {v: g for (v,), g in store.count_by(project, view, [field]).items()}
@@ -131,7 +131,7 @@ def _version_json(value: str, group: Group, verdict: Verdict, decided: str | Non
 
 
 @router.get("/v1/quality/releases")
-@answers(Releases)
+@responds(Releases)
 def releases(
     project: Reader,
     view: Chosen,
@@ -200,7 +200,7 @@ def _run_of(project: ProjectStore, model: str) -> Json | None:
 
 
 @router.get("/v1/quality/clusters")
-@answers(Clusters)
+@responds(Clusters)
 def clusters(
     project: Reader,
     view: Chosen,
@@ -328,7 +328,7 @@ _CONTENDERS = ("model", "prompt_name", "prompt_version", "service", "environment
 
 
 @router.get("/v1/quality/league")
-@answers(LeagueTable)
+@responds(LeagueTable)
 def league_table(
     project: Reader,
     view: Chosen,
@@ -395,7 +395,7 @@ def _pair_json(a: str, b: str, wins_a: int, wins_b: int, ties: int) -> Json:
 
 
 @router.get("/v1/quality/similar")
-@answers(SimilarCalls, also=[404])
+@responds(SimilarCalls, also=[404])
 def similar(
     project: Reader,
     trace_id: Annotated[str, Query(pattern="^[0-9a-f]{32}$")],

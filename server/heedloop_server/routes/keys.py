@@ -21,7 +21,7 @@ from heedloop_server.http.auth import (
     role_of,
     scopes_of_role,
 )
-from heedloop_server.http.openapi import answers
+from heedloop_server.http.openapi import responds
 from heedloop_server.store.admin.audit import write_audit
 from heedloop_server.store.admin.keys import StoredKey, find_key, list_keys, revoke_key
 from heedloop_server.store.connection import Row, Store
@@ -49,7 +49,7 @@ class NewKey(BaseModel):
 
 @router.get("/v1/me")
 @open_route
-@answers(Me)
+@responds(Me)
 def get_me(
     request: Request, of_key: Annotated[str | None, Query(pattern=r"^[0-9a-f]{12}$")] = None
 ) -> dict[str, Any]:
@@ -77,7 +77,7 @@ get_me.heedloop_checks = ""  # type: ignore[attr-defined]  # a key, whatever its
 
 
 @router.get("/v1/keys")
-@answers(KeyList)
+@responds(KeyList)
 def get_keys(request: Request, who: Admin) -> dict[str, Any]:
     """The project's keys, newest first, without their secrets."""
     store = cast(Store, request.app.state.store)
@@ -91,7 +91,7 @@ def _plain(row: Row) -> dict[str, Any]:
 
 
 @router.post("/v1/keys", status_code=201)
-@answers(NewKeyAnswer, status=201)
+@responds(NewKeyAnswer, status=201)
 def post_key(request: Request, who: Admin, body: NewKey) -> dict[str, Any]:
     """Make a key of this project; its text is in this answer and nowhere else, ever."""
     store = cast(Store, request.app.state.store)
@@ -128,7 +128,7 @@ def _described(key: StoredKey) -> dict[str, Any]:
 
 
 @router.delete("/v1/keys/{key_id}")
-@answers(RevokedKey)
+@responds(RevokedKey)
 def delete_key(request: Request, who: Admin, key_id: str) -> dict[str, Any]:
     """Revoke a key of this project at once."""
     store = cast(Store, request.app.state.store)

@@ -11,7 +11,7 @@ from heedloop.schema import utc_now
 from heedloop_server.answers.projects import Delivered, Ledger
 from heedloop_server.errors import Invalid
 from heedloop_server.http.auth import scoped
-from heedloop_server.http.openapi import answers
+from heedloop_server.http.openapi import responds
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.store.admin.ledger import insert_delivery, newest_arrival, read_deliveries
 from heedloop_server.store.connection import ProjectStore
@@ -22,7 +22,7 @@ _MAX_COUNTS_CHARS = 20_000
 
 
 @router.get("/v1/ledger")
-@answers(Ledger)
+@responds(Ledger)
 def get_ledger(request: Request, project: Annotated[ProjectStore, Depends(scoped("read"))]) -> dict[str, Any]:
     """received = stored + rejected + duplicate + pending, for spans and, below `feedback`, for feedback."""
     intake = cast(Intake, request.app.state.intake)
@@ -51,7 +51,7 @@ def get_ledger(request: Request, project: Annotated[ProjectStore, Depends(scoped
 
 
 @router.post("/v1/delivery")
-@answers(Delivered)
+@responds(Delivered)
 def post_delivery(
     project: Annotated[ProjectStore, Depends(scoped("ingest"))], body: Annotated[dict[str, Any], Body()]
 ) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from heedloop.schema import format_time
 from heedloop_server.answers.named_ratings import Marks, NamedRatings
 from heedloop_server.errors import NotFound
 from heedloop_server.http.auth import scoped
-from heedloop_server.http.openapi import answers
+from heedloop_server.http.openapi import responds
 from heedloop_server.routes.quality import Chosen
 from heedloop_server.statistics.counts import as_json
 from heedloop_server.statistics.intervals import wilson
@@ -31,7 +31,7 @@ MAX_COUNTED = 30
 
 
 @router.get("/v1/quality/ratings")
-@answers(NamedRatings)
+@responds(NamedRatings)
 def named_ratings(
     project: Reader, view: Chosen, by: str | None = None, interval: Bucket | None = None
 ) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def _ordered(rating: NamedRating, categories: Mapping[str, int]) -> dict[str, in
 
 
 @router.get("/v1/quality/marks")
-@answers(Marks)
+@responds(Marks)
 def marks(project: Reader, view: Chosen, by: str | None = None) -> dict[str, Any]:
     """Flags and marked ranges on answers that were judged, by a field such as a document's type, and per 1,000 characters."""
     rows = store.count_marks(project, view.filters, by)

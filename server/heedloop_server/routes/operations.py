@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 
 from heedloop_server.answers.projects import Condition, Health
 from heedloop_server.http.auth import Principal, caller, check_scope, open_route, require
-from heedloop_server.http.openapi import answers
+from heedloop_server.http.openapi import responds
 from heedloop_server.ingest.condition import folder_problems
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.settings import Settings
@@ -24,7 +24,7 @@ log = logging.getLogger("heedloop.http")
 
 @router.get("/healthz")
 @open_route
-@answers(Health)
+@responds(Health)
 async def healthz() -> dict[str, Any]:
     """200 as long as the process answers."""
     return {"status": "ok"}
@@ -32,7 +32,7 @@ async def healthz() -> dict[str, Any]:
 
 @router.get("/readyz")
 @open_route
-@answers(Health, also=[503])
+@responds(Health, also=[503])
 def readyz(request: Request) -> JSONResponse:
     """200 where records can be taken in and read back; 503 with the reason where not."""
     intake = cast(Intake, request.app.state.intake)
@@ -51,7 +51,7 @@ def readyz(request: Request) -> JSONResponse:
 
 
 @router.get("/v1/health")
-@answers(Condition)
+@responds(Condition)
 def get_health(request: Request, _: Annotated[Principal, Depends(require("instance"))]) -> dict[str, Any]:
     """What `heedloop doctor` says of this server: versions, tables, and a sentence for each thing that needs a person."""
     intake = cast(Intake, request.app.state.intake)
@@ -74,7 +74,7 @@ def get_health(request: Request, _: Annotated[Principal, Depends(require("instan
 
 @router.get("/metrics", response_class=PlainTextResponse)
 @open_route
-@answers(None, media={"text/plain": {"type": "string"}})
+@responds(None, media={"text/plain": {"type": "string"}})
 def metrics(request: Request) -> PlainTextResponse:
     """Prometheus text: the ledger by project, and this process's log. For an admin key its own project; for a loopback address, where the setting allows it, all."""
     store = cast(Store, request.app.state.store)

@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from heedloop_server.answers.otlp import OtlpAnswer, RpcStatus
 from heedloop_server.errors import ServerError, TooLarge
 from heedloop_server.http.auth import Principal, caller_with, open_route
-from heedloop_server.http.openapi import accepts, answers
+from heedloop_server.http.openapi import accepts, responds
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.ingest.otlp import (
     MEDIA_TYPES,
@@ -62,7 +62,7 @@ def _otlp_route(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
     route.heedloop_checks = "ingest"  # type: ignore[attr-defined]
     route.heedloop_error = {MEDIA_TYPES["protobuf"]: _BYTES, MEDIA_TYPES["json"]: RpcStatus}  # type: ignore[attr-defined]
     bodies = {MEDIA_TYPES["protobuf"]: _BYTES}
-    return accepts(_OTLP, media=bodies)(answers(OtlpAnswer, media=bodies)(route))
+    return accepts(_OTLP, media=bodies)(responds(OtlpAnswer, media=bodies)(route))
 
 
 async def _body(request: Request) -> bytes:

@@ -12,7 +12,7 @@ from heedloop.schema import format_time
 from heedloop_server.answers.projects import NewProjectAnswer, Project, ProjectList
 from heedloop_server.errors import Conflict, Invalid
 from heedloop_server.http.auth import PROJECT_SCOPES, Principal, make_key, require, scoped
-from heedloop_server.http.openapi import answers
+from heedloop_server.http.openapi import responds
 from heedloop_server.settings import Settings
 from heedloop_server.store.admin.audit import write_audit
 from heedloop_server.store.admin.keys import insert_project, list_projects
@@ -39,7 +39,7 @@ class NewProject(BaseModel):
 
 
 @router.post("/v1/projects", status_code=201)
-@answers(NewProjectAnswer, status=201, also=[409])
+@responds(NewProjectAnswer, status=201, also=[409])
 def post_project(request: Request, who: Instance, body: NewProject) -> dict[str, Any]:
     """Make a project; the answer holds its first key, which has every scope but `instance`."""
     if not _NAME.fullmatch(body.name):
@@ -57,7 +57,7 @@ def post_project(request: Request, who: Instance, body: NewProject) -> dict[str,
 
 
 @router.get("/v1/projects")
-@answers(ProjectList)
+@responds(ProjectList)
 def get_projects(request: Request, _: Instance) -> dict[str, Any]:
     """The names of all projects."""
     return {"projects": list(list_projects(cast(Store, request.app.state.store)))}
@@ -72,7 +72,7 @@ class ProjectChanges(BaseModel):
 
 
 @router.get("/v1/project")
-@answers(Project)
+@responds(Project)
 def get_project(
     request: Request, project: Annotated[ProjectStore, Depends(scoped("read"))]
 ) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def get_project(
 
 
 @router.patch("/v1/project")
-@answers(Project)
+@responds(Project)
 def patch_project(
     request: Request, who: Annotated[Principal, Depends(require("admin"))], body: ProjectChanges
 ) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from heedloop_server.answers.quality import (
 from heedloop_server.errors import Invalid
 from heedloop_server.filters import CallFilters, Filters
 from heedloop_server.http.auth import scoped
-from heedloop_server.http.openapi import answers
+from heedloop_server.http.openapi import responds
 from heedloop_server.routes.verdicts import compared_json, confounding_json, judge, last_day
 from heedloop_server.statistics.counts import Group, as_json
 from heedloop_server.statistics.drift import LIMIT, AlarmRule, watch
@@ -72,7 +72,7 @@ Chosen = Annotated[View, Depends(_view)]
 
 
 @router.get("/v1/quality/summary")
-@answers(Summary)
+@responds(Summary)
 def summary(project: Reader, view: Chosen) -> dict[str, Any]:
     """Counts, rate and coverage of the period and of the equal one before, with the change between them."""
     now, before = store.count_with_before(project, view)
@@ -103,7 +103,7 @@ def _summary_json(now: Group, before: Group, kinds: dict[str, int], *, whole: bo
 
 
 @router.get("/v1/quality/overview")
-@answers(Overview)
+@responds(Overview)
 def overview(project: Reader, view: Chosen, interval: Bucket = "day", segment: str = "tag") -> dict[str, Any]:
     """A page's worth at once: the other routes' answers, from a few queries that they share."""
     starts = _starts(view.filters, interval)
@@ -133,7 +133,7 @@ def _others_of_overview(project: ProjectStore, view: View) -> tuple[store.Feedba
 
 
 @router.get("/v1/quality/trend")
-@answers(Trend)
+@responds(Trend)
 def trend(project: Reader, view: Chosen, interval: Bucket = "day") -> dict[str, Any]:
     """The rate per hour, day or week; every bucket of the period is there, without ratings its rate is null."""
     starts = _starts(view.filters, interval)
@@ -186,7 +186,7 @@ def _starts(filters: CallFilters, interval: Bucket) -> list[datetime]:
 
 
 @router.get("/v1/quality/by")
-@answers(Groups)
+@responds(Groups)
 def by(project: Reader, view: Chosen, field: str, field2: str | None = None) -> dict[str, Any]:
     """The rate per value of one field, or per pair of values of two; those with the most answers first."""
     fields = [field] if field2 is None else [field, field2]
@@ -201,7 +201,7 @@ def _groups_json(groups: store.Groups) -> list[dict[str, Any]]:
 
 
 @router.get("/v1/quality/heatmap")
-@answers(Heatmap)
+@responds(Heatmap)
 def heatmap(
     project: Reader, view: Chosen, field: str, field2: str, min_ratings: Annotated[int, Query(ge=1)] = FEW
 ) -> dict[str, Any]:
@@ -222,7 +222,7 @@ def heatmap(
 
 
 @router.get("/v1/quality/compare")
-@answers(ComparedValues)
+@responds(ComparedValues)
 def compare(
     project: Reader, view: Chosen, field: str, a: str, b: str, stratify: str | None = None
 ) -> dict[str, Any]:
@@ -281,7 +281,7 @@ def _strata_json(found: StratifiedComparison) -> dict[str, Any]:
 
 
 @router.get("/v1/quality/reasons")
-@answers(Flags)
+@responds(Flags)
 def reasons(project: Reader, view: Chosen) -> dict[str, Any]:
     """What people flagged, by category: how many answers."""
     return _flags_json(store.count_feedback(project, view).flags)
@@ -292,7 +292,7 @@ def _flags_json(flags: dict[str, int]) -> dict[str, Any]:
 
 
 @router.get("/v1/quality/overrepresented")
-@answers(Overrepresented)
+@responds(Overrepresented)
 def over_represented(
     project: Reader,
     view: Chosen,
@@ -351,7 +351,7 @@ def _filters_json(view: View, attributes: Iterable[Attribute], **more: str) -> d
 
 
 @router.get("/v1/quality/finding")
-@answers(FindingRecord | None)
+@responds(FindingRecord | None)
 def finding(
     project: Reader, view: Chosen, min_ratings: Annotated[int, Query(ge=1)] = FEW
 ) -> dict[str, Any] | None:
@@ -368,10 +368,10 @@ def _finding_json(view: View, found: Finding | None) -> dict[str, Any] | None:
         "field": field,
         "value": value,
         "attributes": _attributes_json(found.attributes),
-        "rate": found.rate.to_json(),
-        "other_rate": found.other_rate.to_json(),
+        "rate": as_json(found.rate),
+        "other_rate": as_json(found.other_rate),
         "n": found.rate.n,
-        "change": found.change.to_json(),
+        "change": as_json(found.change),
         "num_answers": found.num_down,
         "lift": found.lift,
         "q_value": found.q_value,
@@ -384,7 +384,7 @@ def _finding_json(view: View, found: Finding | None) -> dict[str, Any] | None:
 
 
 @router.get("/v1/quality/raters")
-@answers(Raters)
+@responds(Raters)
 def raters(
     project: Reader, view: Chosen, field: Annotated[list[str] | None, Query()] = None
 ) -> dict[str, Any]:
@@ -402,7 +402,7 @@ def raters(
 
 
 @router.get("/v1/quality/drift")
-@answers(Drift | None)
+@responds(Drift | None)
 def drift(
     project: Reader, view: Chosen, interval: Bucket = "day", metric: Metric = "rate"
 ) -> dict[str, Any] | None:
@@ -427,7 +427,7 @@ def drift(
 
 
 @router.get("/v1/quality/sample")
-@answers(Sample)
+@responds(Sample)
 def sample(project: Reader, view: Chosen) -> dict[str, Any]:
     """The rate of a random review sample beside that of those who chose to rate, and what coverage alone allows."""
     chosen = store.count_total(project, View(view.filters, "end_user"))

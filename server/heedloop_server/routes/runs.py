@@ -16,7 +16,7 @@ from heedloop_server.answers.datasets import HistoryRows, NewHistory, RunChanges
 from heedloop_server.answers.records import RunRecord, RunSent
 from heedloop_server.errors import Conflict, Invalid, NotFound
 from heedloop_server.http.auth import scoped
-from heedloop_server.http.openapi import accepts, answers
+from heedloop_server.http.openapi import accepts, responds
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.datasets.runs import add_history, find_run, list_runs, read_history, save_run
 from heedloop_server.store.datasets.snapshots import find_snapshot
@@ -40,7 +40,7 @@ _changing = threading.Lock()
 
 
 @router.post("/v1/runs", status_code=201)
-@answers(RunRecord, status=201, also=[200, 409])
+@responds(RunRecord, status=201, also=[200, 409])
 @accepts(RunSent)
 def create_run(project: Trainable, body: Json) -> JSONResponse:
     """Register a run. The same run sent again answers 200; another run under a used id is a conflict."""
@@ -58,7 +58,7 @@ def create_run(project: Trainable, body: Json) -> JSONResponse:
 
 
 @router.patch("/v1/runs/{run_id}")
-@answers(RunRecord)
+@responds(RunRecord)
 @accepts(RunChanges)
 def change_run(project: Trainable, run_id: str, body: Json) -> dict[str, Any]:
     """Change what may change of a run; metrics are merged by name, everything else is replaced."""
@@ -74,7 +74,7 @@ def change_run(project: Trainable, run_id: str, body: Json) -> dict[str, Any]:
 
 
 @router.post("/v1/runs/{run_id}/history")
-@answers(StoredRows)
+@responds(StoredRows)
 @accepts(NewHistory)
 def post_history(project: Trainable, run_id: str, body: Json) -> dict[str, int]:
     """Live metrics: `{"rows": [{"step": 3, "loss": 0.7}]}`; a step sent again replaces what it names."""
@@ -93,21 +93,21 @@ def post_history(project: Trainable, run_id: str, body: Json) -> dict[str, int]:
 
 
 @router.get("/v1/runs")
-@answers(RunList)
+@responds(RunList)
 def get_runs(project: Readable) -> dict[str, Any]:
     """All runs, the newest first."""
     return {"runs": [to_json(r) for r in list_runs(project)]}
 
 
 @router.get("/v1/runs/{run_id}")
-@answers(RunRecord)
+@responds(RunRecord)
 def get_run(project: Readable, run_id: str) -> dict[str, Any]:
     """One run."""
     return to_json(_run(project, run_id))
 
 
 @router.get("/v1/runs/{run_id}/history")
-@answers(HistoryRows)
+@responds(HistoryRows)
 def get_history(project: Readable, run_id: str, from_step: Annotated[int, Query(ge=0)] = 0) -> dict[str, Any]:
     """The run's metrics by step; null where a number was not finite."""
     _run(project, run_id)

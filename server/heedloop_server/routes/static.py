@@ -9,7 +9,7 @@ from importlib import resources
 from fastapi import APIRouter, Request, Response
 
 from heedloop_server.http.auth import open_route
-from heedloop_server.http.openapi import answers
+from heedloop_server.http.openapi import responds
 
 router = APIRouter()
 
@@ -23,7 +23,7 @@ def _component() -> tuple[bytes, str]:
 
 @router.get("/static/feedback.js")
 @open_route
-@answers(None, media={"text/javascript": {"type": "string"}}, also=[304])
+@responds(None, media={"text/javascript": {"type": "string"}}, also=[304])
 def get_component(request: Request) -> Response:
     """`<heedloop-feedback>`; pages keep it for an hour, and then ask whether it changed."""
     body, tag = _component()

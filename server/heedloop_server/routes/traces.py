@@ -10,7 +10,7 @@ from heedloop.schema import to_json
 from heedloop_server.answers.calls import Trace
 from heedloop_server.errors import NotFound
 from heedloop_server.http.auth import scoped
-from heedloop_server.http.openapi import answers
+from heedloop_server.http.openapi import responds
 from heedloop_server.seen_answers import seen_call
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.datasets.runs import run_summary, runs_of_snapshots
@@ -24,7 +24,7 @@ TraceId = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
 
 
 @router.get("/v1/traces/{trace_id}")
-@answers(Trace)
+@responds(Trace)
 def get_trace(project: Annotated[ProjectStore, Depends(scoped("read"))], trace_id: TraceId) -> dict[str, Any]:
     """Every span of a trace by start time, which of them its user saw, the feedback on it, and what was trained on it."""
     spans = trace_calls(project, trace_id)

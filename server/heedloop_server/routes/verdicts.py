@@ -107,4 +107,4 @@ def confounding_json(found: Confounding | None) -> dict[str, Any] | None:
     """The field that contradicts a difference."""
     if found is None:
         return None
-    return {"field": found.field, "kind": found.kind, "difference": found.difference.to_json()}
+    return {"field": found.field, "kind": found.kind, "difference": as_json(found.difference)}

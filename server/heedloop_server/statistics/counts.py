@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
+from heedloop.schema import to_json
 from heedloop_server.statistics.intervals import Interval
 from heedloop_server.statistics.weighted import widened_by_design, wilson_from_sums
 
@@ -101,4 +102,4 @@ def add_groups(groups: Iterable[Group]) -> Group:
 
 def as_json(interval: Interval | None) -> dict[str, Any] | None:
     """An interval as the REST API writes it; null where it is undefined."""
-    return None if interval is None else interval.to_json()
+    return None if interval is None else to_json(interval)

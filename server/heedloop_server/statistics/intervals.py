@@ -8,40 +8,16 @@ A rate of thumbs is a binomial proportion. Its interval is Wilson's score interv
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaincinv, gammaln, ndtri, xlog1py, xlogy
 
+from heedloop.responses import Interval
+
 Array = NDArray[np.float64]
 BinomialMethod = Literal["wilson", "clopper_pearson", "jeffreys", "agresti_coull", "wald"]
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """An estimate and its interval.
-
-    Attributes:
-        estimate: the point estimate.
-        low: lower end; never above `high`.
-        high: upper end.
-        n: how many judgements it rests on (not weighted).
-        method: how it was made, such as `wilson`.
-        level: the confidence level.
-    """
-
-    estimate: float
-    low: float
-    high: float
-    n: int
-    method: str
-    level: float = 0.95
-
-    def to_json(self) -> dict[str, Any]:
-        """The interval as the REST API writes it."""
-        return asdict(self)
 
 
 def z_quantile(level: float) -> float:

@@ -62,7 +62,7 @@ class Annotator:
             "gold_by_question": {q: as_json(i) for q, i in self.gold_by_question.items()},
             "severity": {q: as_json(i) for q, i in self.severity.items()},
             "reliability": {
-                q: {"accuracy": r.accuracy.to_json(), "informedness": r.informedness}
+                q: {"accuracy": as_json(r.accuracy), "informedness": r.informedness}
                 for q, r in self.reliability.items()
             },
             "median_s": self.median_s,

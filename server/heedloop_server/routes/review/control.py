@@ -17,7 +17,7 @@ from heedloop_server.answers.review_control import (
 )
 from heedloop_server.errors import Invalid, NotFound
 from heedloop_server.http.auth import scoped
-from heedloop_server.http.openapi import answers
+from heedloop_server.http.openapi import responds
 from heedloop_server.review.control.agreement import agreement_by_slice, agreement_of_question
 from heedloop_server.review.control.annotators import annotators
 from heedloop_server.review.control.bias import AnswerFacts, bias
@@ -50,7 +50,7 @@ def reviewed(project: ProjectStore, queue_id: str) -> ReviewedQueue:
 
 
 @router.get("/v1/review/queues/{queue_id}/agreement")
-@answers(AgreementAnswer)
+@responds(AgreementAnswer)
 def get_agreement(project: Reviewer, queue_id: str, by: str | None = None) -> dict[str, Any]:
     """How far annotators agree, per question; with `by` also per slice, the least agreement first."""
     found = reviewed(project, queue_id)
@@ -65,7 +65,7 @@ def get_agreement(project: Reviewer, queue_id: str, by: str | None = None) -> di
 
 
 @router.get("/v1/review/queues/{queue_id}/annotators")
-@answers(AnnotatorsAnswer)
+@responds(AnnotatorsAnswer)
 def get_annotators(project: Reviewer, queue_id: str) -> dict[str, Any]:
     """Every annotator's record, and what judgements go along with that should not matter."""
     found = reviewed(project, queue_id)
@@ -88,7 +88,7 @@ def _facts(row: Row | None) -> AnswerFacts:
 
 
 @router.get("/v1/review/queues/{queue_id}/consensus")
-@answers(ConsensusAnswer)
+@responds(ConsensusAnswer)
 def get_consensus(project: Reviewer, queue_id: str, method: Method = "dawid_skene") -> dict[str, Any]:
     """One label per item and question, with its confidence; a reviewer's adjudication stands over it."""
     found = reviewed(project, queue_id)
@@ -96,7 +96,7 @@ def get_consensus(project: Reviewer, queue_id: str, method: Method = "dawid_sken
 
 
 @router.get("/v1/review/queues/{queue_id}/confusion")
-@answers(ConfusionAnswer)
+@responds(ConfusionAnswer)
 def get_confusion(
     project: Reviewer, queue_id: str, against: Against, by: str | None = None
 ) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def get_confusion(
 
 
 @router.get("/v1/review/queues/{queue_id}/confusion/answers")
-@answers(ComparedAnswers)
+@responds(ComparedAnswers)
 def get_compared(
     project: Reviewer,
     queue_id: str,

@@ -15,7 +15,7 @@ from heedloop.schema import Call, Feedback, SchemaError
 from heedloop_server.answers.review_control import ImportAnswer
 from heedloop_server.errors import Conflict, Invalid, NotFound, TooLarge
 from heedloop_server.http.auth import Principal, require, scoped
-from heedloop_server.http.openapi import accepts, answers
+from heedloop_server.http.openapi import accepts, responds
 from heedloop_server.review.control.labels import Judged
 from heedloop_server.review.control.pseudonyms import without_identities, without_order
 from heedloop_server.review.control.reviewed import ReviewedQueue
@@ -49,7 +49,7 @@ _GIVEN: dict[str, Any] = {
 
 
 @router.get("/v1/review/queues/{queue_id}/export")
-@answers(None, media={"application/x-ndjson": _TEXT, "application/json": _ENTRIES})
+@responds(None, media={"application/x-ndjson": _TEXT, "application/json": _ENTRIES})
 def export(
     project: Reviewer,
     queue_id: str,
@@ -81,7 +81,7 @@ def _array(entries: Iterator[str]) -> Iterator[str]:
 
 
 @router.get("/v1/review/queues/{queue_id}/export/settings")
-@answers(None, media={"application/xml": _TEXT, "application/json": {"type": "object"}})
+@responds(None, media={"application/xml": _TEXT, "application/json": {"type": "object"}})
 def export_settings(project: Reviewer, queue_id: str, format: Literal["label_studio", "argilla"]) -> Response:
     """The project's settings that go with an export: Label Studio's labelling config, or Argilla's `settings.json`."""
     found = reviewed(project, queue_id)
@@ -163,7 +163,7 @@ async def _body(request: Request) -> bytes:
 
 
 @router.post("/v1/review/queues/{queue_id}/import")
-@answers(ImportAnswer)
+@responds(ImportAnswer)
 @accepts(_GIVEN, media={"application/x-ndjson": _TEXT})
 def import_judgements(
     request: Request,

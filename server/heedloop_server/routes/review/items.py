@@ -13,7 +13,7 @@ from heedloop.schema import Call, SchemaError, answer_hash, to_json, utc_now
 from heedloop_server.answers.review_control import ItemAnswer, ItemsAnswer
 from heedloop_server.errors import Conflict, NotFound
 from heedloop_server.http.auth import Principal, require, scoped
-from heedloop_server.http.openapi import accepts, answers
+from heedloop_server.http.openapi import accepts, responds
 from heedloop_server.review.control.adjudication import adjudication_feedback
 from heedloop_server.review.control.reviewed import ReviewedQueue, State, read_queue
 from heedloop_server.review.item_view import facts_of
@@ -48,7 +48,7 @@ class NewAdjudication(TypedDict):
 
 
 @router.get("/v1/review/queues/{queue_id}/items")
-@answers(ItemsAnswer)
+@responds(ItemsAnswer)
 def get_items(
     project: Reviewer,
     queue_id: str,
@@ -82,7 +82,7 @@ def _start(cursor: str | None) -> int:
 
 
 @router.get("/v1/review/items/{item_id}")
-@answers(ItemAnswer)
+@responds(ItemAnswer)
 def get_item(project: Reviewer, item_id: str) -> dict[str, Any]:
     """One item: the prompt, the answers, and every judgement of them."""
     queue_id, item = _item(project, item_id)
@@ -125,7 +125,7 @@ class SendBack(TypedDict):
 
 
 @router.post("/v1/review/items/{item_id}/send-back")
-@answers(ItemAnswer, also=[409])
+@responds(ItemAnswer, also=[409])
 @accepts(SendBack)
 def post_send_back(
     request: Request, who: Who, item_id: str, body: Annotated[dict[str, Any], Body()]
@@ -147,7 +147,7 @@ def post_send_back(
 
 
 @router.post("/v1/review/items/{item_id}/adjudicate")
-@answers(ItemAnswer)
+@responds(ItemAnswer)
 @accepts(NewAdjudication)
 def adjudicate(
     request: Request, who: Who, item_id: str, body: Annotated[dict[str, Any], Body()]

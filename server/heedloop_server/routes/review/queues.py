@@ -26,7 +26,7 @@ from heedloop_server.answers.review import (
 from heedloop_server.errors import Conflict, Invalid, NotFound, TooLarge
 from heedloop_server.filters import CallFilters
 from heedloop_server.http.auth import Principal, require
-from heedloop_server.http.openapi import accepts, answers
+from heedloop_server.http.openapi import accepts, responds
 from heedloop_server.normalise.values import scrub
 from heedloop_server.review import queue as settings
 from heedloop_server.review.filling import add_gold, add_items, stored_targets, targets_of
@@ -64,7 +64,7 @@ MAX_AT_ONCE = 50_000
 
 
 @router.get("/v1/review/queues")
-@answers(QueueList)
+@responds(QueueList)
 def get_queues(request: Request, who: Viewer, archived: bool = False) -> dict[str, Any]:
     """The queues that the caller may work in; all of them for reviewers and admins. Archived ones only where asked for."""
     store = cast(Store, request.app.state.store).project(who.project)
@@ -78,7 +78,7 @@ def get_queues(request: Request, who: Viewer, archived: bool = False) -> dict[st
 
 
 @router.get("/v1/review/queues/{queue_id}")
-@answers(Queue)
+@responds(Queue)
 def get_queue(request: Request, who: Viewer, queue_id: str) -> dict[str, Any]:
     """One queue with its guideline and the caller's own progress."""
     with queue_service_of(request).locked_queue(who.project, queue_id) as opened:
@@ -88,7 +88,7 @@ def get_queue(request: Request, who: Viewer, queue_id: str) -> dict[str, Any]:
 
 
 @router.post("/v1/review/queues", status_code=201)
-@answers(Queue, status=201)
+@responds(Queue, status=201)
 @accepts(NewQueue)
 def post_queue(request: Request, who: Admin, body: Json) -> dict[str, Any]:
     """Make a queue; `guideline` may come with it."""
@@ -110,7 +110,7 @@ def post_queue(request: Request, who: Admin, body: Json) -> dict[str, Any]:
 
 
 @router.patch("/v1/review/queues/{queue_id}")
-@answers(Queue, also=[409])
+@responds(Queue, also=[409])
 @accepts(QueueChanges)
 def patch_queue(request: Request, who: Admin, queue_id: str, body: Json) -> dict[str, Any]:
     """Change settings; once something was judged, questions only so that the answers stay answers to them."""
@@ -134,7 +134,7 @@ def patch_queue(request: Request, who: Admin, queue_id: str, body: Json) -> dict
 
 
 @router.delete("/v1/review/queues/{queue_id}")
-@answers(DeletedQueue)
+@responds(DeletedQueue)
 def delete_queue(request: Request, who: Admin, queue_id: str) -> dict[str, Any]:
     """Take a queue away. The judgements made in it are feedback and stay; to keep the queue to look at, archive it."""
     with queue_service_of(request).locked_queue(who.project, queue_id) as opened:
@@ -153,7 +153,7 @@ class Removal(BaseModel):
 
 
 @router.post("/v1/review/queues/{queue_id}/items/remove")
-@answers(RemovedItems)
+@responds(RemovedItems)
 def remove_items(request: Request, who: Admin, queue_id: str, body: Removal) -> dict[str, Any]:
     """Take items out: nobody is offered them any more, and they count nowhere. What was judged of them stays feedback."""
     with queue_service_of(request).locked_queue(who.project, queue_id) as opened:
@@ -173,7 +173,7 @@ class LeaseRelease(BaseModel):
 
 
 @router.post("/v1/review/queues/{queue_id}/release")
-@answers(Released)
+@responds(Released)
 def release_leases(request: Request, who: Admin, queue_id: str, body: LeaseRelease) -> dict[str, Any]:
     """End leases now, so that others are offered the items; drafts are kept."""
     with queue_service_of(request).locked_queue(who.project, queue_id) as opened:
@@ -214,7 +214,7 @@ def queue_service_of(request: Request) -> ReviewQueueService:
 
 
 @router.put("/v1/review/queues/{queue_id}/guideline")
-@answers(Queue)
+@responds(Queue)
 @accepts(NewGuideline)
 def put_guideline(request: Request, who: Admin, queue_id: str, body: Json) -> dict[str, Any]:
     """A new version of the guideline; `send_back` asks again for what was judged under older ones."""
@@ -239,7 +239,7 @@ def put_guideline(request: Request, who: Admin, queue_id: str, body: Json) -> di
 
 
 @router.get("/v1/review/queues/{queue_id}/guidelines")
-@answers(Guidelines)
+@responds(Guidelines)
 def get_guidelines(request: Request, who: Viewer, queue_id: str) -> dict[str, Any]:
     """Every version of the guideline, the newest first."""
     with queue_service_of(request).locked_queue(who.project, queue_id) as opened:
@@ -339,7 +339,7 @@ NewItems = Annotated[
 
 
 @router.post("/v1/review/queues/{queue_id}/items")
-@answers(Filled, also=[409, 413])
+@responds(Filled, also=[409, 413])
 def post_items(
     request: Request, who: Admin, queue_id: str, body: Annotated[NewItems, Body()]
 ) -> dict[str, Any]:
@@ -407,7 +407,7 @@ class NewGold(_Body):
 
 
 @router.post("/v1/review/queues/{queue_id}/gold")
-@answers(Filled)
+@responds(Filled)
 def post_gold(request: Request, who: Admin, queue_id: str, body: NewGold) -> dict[str, Any]:
     """Add gold and training items; only training ones tell what was right, after the annotator has answered."""
     for i, entry in enumerate(body.items):

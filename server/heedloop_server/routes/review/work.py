@@ -14,7 +14,7 @@ from heedloop_server.answers.review import DraftKept, Mine, NextAssignments, Reo
 from heedloop_server.errors import NotFound, ServerError
 from heedloop_server.http.auth import Principal, require
 from heedloop_server.http.cursors import read_cursor, write_cursor
-from heedloop_server.http.openapi import answers
+from heedloop_server.http.openapi import responds
 from heedloop_server.ingest.feedback_writer import Outcome
 from heedloop_server.normalise.values import scrub
 from heedloop_server.review.item_view import assignment_json, suggestions_of
@@ -79,7 +79,7 @@ class Skip(_Body):
 
 
 @router.post("/v1/review/queues/{queue_id}/next")
-@answers(NextAssignments)
+@responds(NextAssignments)
 def post_next(request: Request, who: Worker, queue_id: str, body: Next) -> dict[str, Any]:
     """What the caller holds already, the oldest first, then new leases; fewer where nothing is left."""
     queue_service = queue_service_of(request)
@@ -90,7 +90,7 @@ def post_next(request: Request, who: Worker, queue_id: str, body: Next) -> dict[
 
 
 @router.put("/v1/review/assignments/{assignment_id}/draft")
-@answers(DraftKept, also=[409])
+@responds(DraftKept, also=[409])
 def put_draft(request: Request, who: Worker, assignment_id: str, body: Draft) -> dict[str, Any]:
     """Keep unfinished answers; the lease begins anew."""
     queue_service = queue_service_of(request)
@@ -108,7 +108,7 @@ def put_draft(request: Request, who: Worker, assignment_id: str, body: Draft) ->
 
 
 @router.post("/v1/review/assignments/{assignment_id}/submit")
-@answers(Worked, also=[409])
+@responds(Worked, also=[409])
 def post_submit(request: Request, who: Worker, assignment_id: str, body: Submission) -> dict[str, Any]:
     """Store a judgement; it is feedback, on disk, when this answers. The same again changes nothing."""
     queue_service = queue_service_of(request)
@@ -139,7 +139,7 @@ def post_submit(request: Request, who: Worker, assignment_id: str, body: Submiss
 
 
 @router.post("/v1/review/assignments/{assignment_id}/skip")
-@answers(Worked, also=[409])
+@responds(Worked, also=[409])
 def post_skip(request: Request, who: Worker, assignment_id: str, body: Skip) -> dict[str, Any]:
     """Leave an item to others."""
     queue_service = queue_service_of(request)
@@ -150,7 +150,7 @@ def post_skip(request: Request, who: Worker, assignment_id: str, body: Skip) -> 
 
 
 @router.post("/v1/review/assignments/{assignment_id}/reopen")
-@answers(Reopened, also=[409])
+@responds(Reopened, also=[409])
 def post_reopen(request: Request, who: Worker, assignment_id: str) -> dict[str, Any]:
     """Take a judgement or a skip back; the item is the caller's again, with the old answers as draft."""
     queue_service = queue_service_of(request)
@@ -167,7 +167,7 @@ def post_reopen(request: Request, who: Worker, assignment_id: str) -> dict[str, 
 
 
 @router.get("/v1/review/queues/{queue_id}/mine")
-@answers(Mine)
+@responds(Mine)
 def get_mine(
     request: Request,
     who: Worker,

@@ -1,0 +1,109 @@
+"""How a route's record becomes a response: written as JSON once, without FastAPI's second look at it.
+
+A route is annotated with a class of `heedloop.responses` and returns an instance; `Router` makes a `Response` of it, and
+`heedloop_server.http.openapi` describes it by the same annotation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import is_dataclass
+from functools import cache, reduce, wraps
+from inspect import iscoroutinefunction
+from operator import or_
+from types import UnionType
+from typing import Any, cast, get_args, get_type_hints
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
+from pydantic import TypeAdapter
+from pydantic_core import SchemaSerializer, core_schema
+
+from heedloop.schema import format_time, to_json
+
+__all__ = ["Router", "json_response", "json_value", "record_of"]
+
+
+class _Route(APIRoute):
+    """A route whose endpoint's record is written by `json_response`."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        if record_of(endpoint) is not None:
+            endpoint = _writing(endpoint, options.get("status_code") or 200)
+            options["response_model"] = None
+        super().__init__(path, endpoint, **options)
+
+
+class Router(APIRouter):
+    """A router whose routes return records."""
+
+    def __init__(self) -> None:
+        super().__init__(route_class=_Route)
+
+
+def record_of(endpoint: Callable[..., Any]) -> Any:
+    """The record that an endpoint returns by its annotation; None where it makes its `Response` by itself."""
+    hint = get_type_hints(endpoint).get("return")
+    parts = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    records = [p for p in parts if not (isinstance(p, type) and issubclass(p, Response))]
+    return reduce(or_, records) if any(is_dataclass(p) for p in records) else None
+
+
+def _writing(endpoint: Callable[..., Any], status: int) -> Callable[..., Any]:
+    record = record_of(endpoint)
+
+    def write(result: Any) -> Response:
+        return result if isinstance(result, Response) else json_response(record, result, status)
+
+    @wraps(endpoint)
+    async def write_later(*args: Any, **kwargs: Any) -> Response:
+        return write(await endpoint(*args, **kwargs))
+
+    @wraps(endpoint)
+    def write_now(*args: Any, **kwargs: Any) -> Response:
+        return write(endpoint(*args, **kwargs))
+
+    return write_later if iscoroutinefunction(endpoint) else write_now
+
+
+def json_response(record: Any, result: Any, status: int = 200) -> Response:
+    """A response that holds `result`, an instance of the class (or union) `record`, as JSON."""
+    content = _writer(record).to_json(result)
+    return Response(content, status, media_type="application/json")
+
+
+def json_value(record: Any) -> dict[str, Any]:
+    """A record as the dictionary that its JSON is, for JSON that holds more than the record."""
+    return _writer(type(record)).to_python(record, mode="json")
+
+
+@cache
+def _writer(record: Any) -> SchemaSerializer:
+    return SchemaSerializer(cast(Any, _as_heedloop_writes(TypeAdapter(record).core_schema)))
+
+
+def _as_heedloop_writes(schema: Any) -> Any:
+    """The schema with times in our form, fields that are None by default left out, and the records of `heedloop.schema` as
+    their own `to_json` has them."""
+    if isinstance(schema, list):
+        return [_as_heedloop_writes(part) for part in cast(list[Any], schema)]
+    if not isinstance(schema, dict):
+        return schema
+    given = cast(dict[str, Any], schema)
+    kind = given.get("type")
+    if kind == "datetime":
+        return given | {"serialization": _by(format_time, return_schema=core_schema.str_schema())}
+    if kind == "dataclass" and given["cls"].__module__.startswith("heedloop.schema."):
+        return given | {"serialization": _by(to_json)}
+    written = {key: _as_heedloop_writes(part) for key, part in given.items()}
+    if kind == "dataclass-field" and given["schema"].get("default", ...) is None:
+        written["serialization_exclude_if"] = _is_none
+    return written
+
+
+_by = core_schema.plain_serializer_function_ser_schema
+
+
+def _is_none(value: Any) -> bool:
+    return value is None
