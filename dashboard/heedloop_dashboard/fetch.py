@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar, cast
 
 import streamlit as st
 
@@ -34,17 +34,19 @@ SLOW_S = 0.25
 """Seconds after which a page that still waits shows where its parts will be."""
 _POOL = ThreadPoolExecutor(max_workers=12, thread_name_prefix="heedloop-read")
 _KEPT = "heedloop_answers"
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(Generic[T]):
     """One question: a method of `Client` and its arguments.
 
     Attributes:
         keep_s: seconds for which an answer is shown again; None: `FRESH_S`.
     """
 
-    method: Callable[..., Any]
+    method: Callable[..., T]
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     keep_s: float | None = None
@@ -60,19 +62,23 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back: a value, or the error that came instead."""
+class Answer(Generic[T]):
+    """What came back: a value, or the error that came instead.
 
-    value: Any = None
+    Attributes:
+        value: what the method of `Client` returns; None where there is an error, which is looked at first.
+    """
+
+    value: T
     error: ApiError | None = None
 
 
-def ask(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Ask:
+def ask(method: Callable[Concatenate[Client, P], T], *args: P.args, **kwargs: P.kwargs) -> Ask[T]:
     """A question for `read`: `ask(Client.quality_by, "model", since=…)`. Arguments that are None are left out."""
     return Ask(method, args, {k: v for k, v in kwargs.items() if v is not None})
 
 
-def ask_seldom(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Ask:
+def ask_seldom(method: Callable[Concatenate[Client, P], T], *args: P.args, **kwargs: P.kwargs) -> Ask[T]:
     """As `ask`, for what changes slowly and is only there to choose from: a chooser must not hold a page up."""
     return replace(ask(method, *args, **kwargs), keep_s=SELDOM_S)
 
@@ -92,19 +98,19 @@ def current() -> Session:
     return session
 
 
-def read(**asks: Ask) -> dict[str, Answer]:
+def read(**asks: Ask[Any]) -> dict[str, Answer[Any]]:
     """All answers, asked for at once. A key that stopped working ends the page."""
     return _collect(asks, None)
 
 
-def read_page(**asks: Ask) -> dict[str, Answer]:
+def read_page(**asks: Ask[Any]) -> dict[str, Answer[Any]]:
     """As `read`, for most of a page: where it takes longer than a blink, the page shows that answers are on their way."""
     return _collect(asks, st.empty())
 
 
-def _collect(asks: Mapping[str, Ask], slot: Any) -> dict[str, Answer]:
+def _collect(asks: Mapping[str, Ask[Any]], slot: Any) -> dict[str, Answer[Any]]:
     client = current().client
-    kept: dict[str, tuple[float, Answer]] = st.session_state.setdefault(_KEPT, {})
+    kept: dict[str, tuple[float, Answer[Any]]] = st.session_state.setdefault(_KEPT, {})
     now = time.monotonic()
     keys = {name: f"{id(client)} {question.key}" for name, question in asks.items()}
     answers = {n: kept[k][1] for n, k in keys.items() if k in kept and asks[n].is_fresh(now - kept[k][0])}
@@ -127,12 +133,12 @@ def _collect(asks: Mapping[str, Ask], slot: Any) -> dict[str, Answer]:
     return answers
 
 
-def read_one(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Answer:
+def read_one(method: Callable[Concatenate[Client, P], T], *args: P.args, **kwargs: P.kwargs) -> Answer[T]:
     """One answer."""
     return read(only=ask(method, *args, **kwargs))["only"]
 
 
-def write(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Answer:
+def write(method: Callable[Concatenate[Client, P], T], *args: P.args, **kwargs: P.kwargs) -> Answer[T]:
     """Do something on the server, once and now; what was kept is asked for again afterwards."""
     answer = _answer(current().client, Ask(method, args, kwargs))
     if answer.error is None:
@@ -145,11 +151,11 @@ def forget() -> None:
     st.session_state.pop(_KEPT, None)
 
 
-def _answer(client: Client, question: Ask) -> Answer:
+def _answer(client: Client, question: Ask[T]) -> Answer[T]:
     try:
-        return Answer(value=question.method(client, *question.args, **question.kwargs))
+        return Answer(question.method(client, *question.args, **question.kwargs))
     except ApiError as err:
-        return Answer(error=err)
+        return Answer(cast(T, None), err)
 
 
 def _stop(message: str) -> NoReturn:

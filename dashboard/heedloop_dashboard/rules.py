@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from heedloop.responses import Alert, Interval
 from heedloop_dashboard import words
 
 __all__ = [
@@ -18,7 +19,6 @@ __all__ = [
     "value_text",
 ]
 
-Rule = Mapping[str, Any]
 METRICS = {
     "rate": "Thumbs-up rate",
     "coverage": "Share of answers rated",
@@ -31,38 +31,38 @@ _WORDS = {
 }  # fmt: skip
 
 
-def state_word(alert: Rule) -> str:
+def state_word(alert: Alert) -> str:
     """The state as a reader needs it: a muted rule is muted, whatever it was."""
-    return "Muted" if not alert.get("enabled", True) else str(alert["state"]).capitalize()
+    return "Muted" if not alert.enabled else alert.state.capitalize()
 
 
-def limit(alert: Rule) -> float | None:
+def limit(alert: Alert) -> float | None:
     """The number that the value is held against, where there is one yet."""
-    if alert["kind"] == "threshold":
-        return alert.get("threshold")
-    used = alert.get("baseline_used")
+    if alert.kind == "threshold":
+        return alert.threshold
+    used = alert.baseline_used
     if isinstance(used, Mapping):
         used = used.get("estimate")
-    return used if used is not None else alert.get("baseline")
+    return used if used is not None else alert.baseline
 
 
-def sentence(alert: Rule) -> str:
+def sentence(alert: Alert) -> str:
     """What a rule watches, in one line."""
-    metric = METRICS.get(str(alert["metric"]), str(alert["metric"]))
-    worse = "below" if alert.get("bad", "lower") == "lower" else "above"
-    if alert["kind"] == "threshold":
-        against = f"{worse} {words.percent(alert.get('threshold'))}"
+    metric = METRICS.get(alert.metric, alert.metric)
+    worse = "below" if alert.bad == "lower" else "above"
+    if alert.kind == "threshold":
+        against = f"{worse} {words.percent(alert.threshold)}"
     else:
         against = (
             f"drifting {worse} {words.percent(limit(alert)) if limit(alert) is not None else 'its own past'}"
         )
-    where = filter_text(alert.get("filters") or {})
+    where = filter_text(alert.filters)
     return f"{metric} {against}" + (f", where {where}" if where else "")
 
 
-def message(alert: Rule) -> str:
+def message(alert: Alert) -> str:
     """What the server says about an alert, without the name that stands before it anyway."""
-    said = str(alert.get("message") or "").removeprefix(f"{alert['name']}: ")
+    said = alert.message.removeprefix(f"{alert.name}: ")
     return said[:1].upper() + said[1:]
 
 
@@ -76,13 +76,13 @@ def filter_text(filters: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def value_text(value: Mapping[str, Any] | None, *, short: bool = False) -> str:
+def value_text(value: Interval | None, *, short: bool = False) -> str:
     """A value with its interval; `short` leaves n out."""
     if value is None:
         return words.NONE
     if not short:
         return words.interval(value)
-    return f"{words.percent(value['estimate'])} ({100 * value['low']:.1f} to {100 * value['high']:.1f})"
+    return f"{words.percent(value.estimate)} ({100 * value.low:.1f} to {100 * value.high:.1f})"
 
 
 def parse_filters(text: str) -> dict[str, Any]:

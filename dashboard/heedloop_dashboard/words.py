@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
+from heedloop.responses import Interval
 from heedloop.schema import parse_time
 
 __all__ = [
     "E_VALUE",
+    "as_interval",
     "change",
     "clock",
     "count",
@@ -42,19 +44,27 @@ def points(value: float | None) -> str:
     return NONE if value is None else f"{_signed(100 * value, 1)} pts"
 
 
-def interval(rate: Mapping[str, Any] | None) -> str:
+def interval(rate: Interval | Mapping[str, Any] | None) -> str:
     """An Interval as `62.0% (60.1 to 63.9, n = 4,120)`; `no ratings` where undefined."""
     if rate is None:
         return "no ratings"
-    low, high = 100 * rate["low"], 100 * rate["high"]
-    return f"{percent(rate['estimate'])} ({low:.1f} to {high:.1f}, n = {count(rate['n'])})"
+    rate = as_interval(rate)
+    return f"{percent(rate.estimate)} ({100 * rate.low:.1f} to {100 * rate.high:.1f}, n = {count(rate.n)})"
 
 
-def short(rate: Mapping[str, Any] | None) -> str:
+def short(rate: Interval | Mapping[str, Any] | None) -> str:
     """An Interval as `62.0% (60–64)`, for tables with many of them; an en dash where undefined."""
     if rate is None:
         return NONE
-    return f"{percent(rate['estimate'])} ({100 * rate['low']:.0f}–{100 * rate['high']:.0f})"
+    rate = as_interval(rate)
+    return f"{percent(rate.estimate)} ({100 * rate.low:.0f}–{100 * rate.high:.0f})"
+
+
+def as_interval(rate: Interval | Mapping[str, Any]) -> Interval:
+    """The record of an interval that is still a mapping, until every view reads records."""
+    if isinstance(rate, Interval):
+        return rate
+    return Interval(rate["estimate"], rate["low"], rate["high"], rate["n"], rate.get("method", ""))
 
 
 def change(difference: Mapping[str, Any] | None) -> str:
@@ -85,18 +95,18 @@ def _signed(value: float, digits: int) -> str:
     return f"{rounded:+,.{digits}f}" if rounded else f"{0:.{digits}f}"
 
 
-def clock(text: str | None) -> str:
-    """An RFC 3339 time as `20 Nov, 23:41` (UTC), with the year where it is not this one."""
-    if not text:
+def clock(time: datetime | str | None) -> str:
+    """A time as `20 Nov, 23:41` (UTC), with the year where it is not this one."""
+    if not time:
         return NONE
-    time = parse_time(text)
+    time = parse_time(time) if isinstance(time, str) else time
     year = "" if time.year == datetime.now(timezone.utc).year else f" {time.year}"
     return f"{time.day} {time:%b}{year}, {time:%H:%M}"
 
 
-def day(text: str) -> str:
-    """An RFC 3339 time as `20 Nov` (UTC)."""
-    time = parse_time(text)
+def day(time: datetime | str) -> str:
+    """A time as `20 Nov` (UTC)."""
+    time = parse_time(time) if isinstance(time, str) else time
     return f"{time.day} {time:%b}"
 
 

@@ -59,8 +59,8 @@ def test_an_alert_from_the_form_to_the_webhook_and_back(
     demo_page.get_by_label("Webhook", exact=True).fill(url)
     demo_page.get_by_role("button", name="Create alert").click()
     expect(demo_page.locator(".st-key-panel_secret")).to_contain_text("Shown this once")
-    alert = next(a for a in demo_api.alerts() if a["name"] == "The new model pleases")
-    wait_until(lambda: demo_api.alert(alert["id"])["state"] == "alarm", "the server sees it")
+    alert = next(a for a in demo_api.alerts() if a.name == "The new model pleases")
+    wait_until(lambda: demo_api.alert(alert.id).state == "alarm", "the server sees it")
     wait_until(lambda: any(t["type"] == "alert" for t in told), "the webhook is told")
     demo_page.reload()
     settled(demo_page)
@@ -69,39 +69,39 @@ def test_an_alert_from_the_form_to_the_webhook_and_back(
     history = demo_page.locator(".st-key-panel_history")
     expect(history).to_contain_text("Alarm")
     wait_until(
-        lambda: demo_api.alert_history(alert["id"])[0]["delivery"]["status"] == "delivered",
+        lambda: demo_api.alert_history(alert.id)[0].delivery.status == "delivered",
         "it says that it was delivered",
     )
     demo_page.get_by_role("button", name="Acknowledge").click()
     expect(demo_page.locator(".st-key-panel_rule")).to_contain_text("Acknowledged")
-    assert demo_api.alert(alert["id"])["acknowledged_by"]
+    assert demo_api.alert(alert.id).acknowledged_by
     demo_page.get_by_role("button", name="Send a test").click()
     expect(demo_page.get_by_text("The webhook took it")).to_be_visible()
     assert any(t["type"] == "test" for t in told)
     demo_page.get_by_role("button", name="Mute", exact=False).first.click()
     expect(demo_page.get_by_text("is muted")).to_be_visible()
-    assert demo_api.alert(alert["id"])["enabled"] is False
+    assert demo_api.alert(alert.id).enabled is False
 
 
 def test_a_rule_is_changed_on_its_page(demo_page: Page, demo_dashboard: str, demo_api: Client) -> None:
-    alert = next(a for a in demo_api.alerts() if a["name"] == "Wrong facts")
-    visit(demo_page, demo_dashboard, f"/alerts?alert_id={alert['id']}")
+    alert = next(a for a in demo_api.alerts() if a.name == "Wrong facts")
+    visit(demo_page, demo_dashboard, f"/alerts?alert_id={alert.id}")
     demo_page.get_by_text("Change the rule").click()
     settled(demo_page)  # a form that is drawn again loses what was typed
     threshold = demo_page.get_by_label("Threshold (%)")
     threshold.fill("42")
     expect(threshold).to_have_value("42")
     demo_page.get_by_role("button", name="Save").click()
-    wait_until(lambda: demo_api.alert(alert["id"])["threshold"] == pytest.approx(0.42), "the server has it")
+    wait_until(lambda: demo_api.alert(alert.id).threshold == pytest.approx(0.42), "the server has it")
     expect(demo_page.locator(".st-key-panel_rule")).to_contain_text("42.0%")
 
 
 def test_its_number_leads_to_the_answers_behind_it(
     demo_page: Page, demo_dashboard: str, demo_api: Client
 ) -> None:
-    alert = next(a for a in demo_api.alerts() if a["name"] == "Everybody is happy")
-    wait_until(lambda: demo_api.alert(alert["id"])["state"] == "alarm", "it is in alarm")
-    visit(demo_page, demo_dashboard, f"/alerts?alert_id={alert['id']}")
+    alert = next(a for a in demo_api.alerts() if a.name == "Everybody is happy")
+    wait_until(lambda: demo_api.alert(alert.id).state == "alarm", "it is in alarm")
+    visit(demo_page, demo_dashboard, f"/alerts?alert_id={alert.id}")
     shown = demo_page.locator('[data-card="num"]')
     number = int(shown.locator(".value").inner_text().replace(",", ""))
     demo_page.goto(urljoin(f"{demo_dashboard}/", shown.get_attribute("href") or ""))
@@ -129,7 +129,7 @@ def test_a_viewer_sees_alerts_and_no_buttons(browser: Browser, demo_dashboard: s
     visit(page, demo_dashboard, "/alerts")
     expect(page.locator(".st-key-panel_alerts tbody tr").first).to_be_visible()
     expect(page.get_by_role("link", name="New alert")).to_have_count(0)
-    visit(page, demo_dashboard, f"/alerts?alert_id={alert['id']}")
+    visit(page, demo_dashboard, f"/alerts?alert_id={alert.id}")
     expect(page.locator(".st-key-panel_rule")).to_be_visible()
     for name in ("Acknowledge", "Mute", "Delete", "Save"):
         expect(page.get_by_role("button", name=name)).to_have_count(0)

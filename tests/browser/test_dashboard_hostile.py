@@ -116,8 +116,8 @@ def _alert(client: Client) -> str:
         "min_count": 1,
     }
     alert = client.create_alert(rule)
-    client.acknowledge_alert(alert["id"], ATTACKS[1], comment=ATTACKS[0])
-    return str(alert["id"])
+    client.acknowledge_alert(alert.id, ATTACKS[1], comment=ATTACKS[0])
+    return alert.id
 
 
 def _run(client: Client, snapshot_id: str) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import streamlit as st
 
 from heedloop.client import Client
+from heedloop.responses import Alert, NewAlert
+from heedloop.schema import to_json
 from heedloop_dashboard import components, panels, rules
 from heedloop_dashboard.fetch import current, write
 from heedloop_dashboard.navigation import Open, go
@@ -36,10 +38,10 @@ def show_new() -> None:
     _form("new", {"filters": start, "metric": st.query_params.get("metric", "rate")}, "Create alert")
 
 
-def show_secret(alert: Mapping[str, Any]) -> None:
+def show_secret(alert: Alert) -> None:
     """The secret of a rule that was made in this window: the server shows it once, this page until it is left."""
     made: Mapping[str, str] = st.session_state.get(_MADE) or {}
-    if made.get("id") != alert["id"]:
+    if made.get("id") != alert.id:
         return
     with panels.panel("secret"):
         panels.header(
@@ -49,10 +51,10 @@ def show_secret(alert: Mapping[str, Any]) -> None:
         st.code(made["secret"], language=None)
 
 
-def show_edit(alert: Mapping[str, Any]) -> None:
+def show_edit(alert: Alert) -> None:
     """The same form, filled, behind an expander."""
     with st.expander("Change the rule", icon=":material/edit:", key="edit_rule"):
-        _form(str(alert["id"]), alert, "Save")
+        _form(alert.id, to_json(alert), "Save")
 
 
 def _form(key: str, rule: Mapping[str, Any], submit: str) -> None:
@@ -158,11 +160,11 @@ def _send(key: str, rule: dict[str, Any]) -> None:
     if answer.error is not None:
         panels.problem(answer.error)
         return
-    if key == "new":
-        made: Mapping[str, Any] = answer.value
-        if made.get("webhook_url") and made.get("secret"):
-            st.session_state[_MADE] = {"id": made["id"], "secret": str(made["secret"])}
-        go(Open("alerts", {"alert_id": made["id"]}))
+    made = answer.value
+    if isinstance(made, NewAlert):
+        if made.webhook_url:
+            st.session_state[_MADE] = {"id": made.id, "secret": made.secret}
+        go(Open("alerts", {"alert_id": made.id}))
     st.rerun()
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import streamlit as st
 
 from heedloop.client import Client
-from heedloop.schema import format_time, parse_time
+from heedloop.responses import Alert, HistoryChange
+from heedloop.schema import format_time
 from heedloop_dashboard import components, export, panels, rules, words
 from heedloop_dashboard.charts.parts import BUCKETS
 from heedloop_dashboard.fetch import Answer, ask, current, read_page, write
@@ -47,7 +48,7 @@ def _list() -> None:
     title = st.container(horizontal=True, vertical_alignment="center", gap="small")
     with title:
         st.subheader("Alerts", anchor=False, width="stretch")
-    answer = read_page(alerts=ask(Client.alerts))["alerts"]
+    answer: Answer[list[Alert]] = read_page(alerts=ask(Client.alerts))["alerts"]
     with title:
         if current().can("admin"):
             components.links(
@@ -57,7 +58,7 @@ def _list() -> None:
     if answer.error is not None:
         panels.problem(answer.error)
         return
-    alerts: Sequence[Mapping[str, Any]] = answer.value
+    alerts: Sequence[Alert] = answer.value
     if not alerts:
         with panels.panel("alerts"):
             panels.empty(
@@ -70,9 +71,9 @@ def _list() -> None:
         _table(alerts)
 
 
-def _verdict(alerts: Sequence[Mapping[str, Any]]) -> None:
-    open_ = [a for a in alerts if a["state"] in ("alarm", "warning") and a.get("enabled", True)]
-    unseen = [a for a in open_ if not a.get("acknowledged_by")]
+def _verdict(alerts: Sequence[Alert]) -> None:
+    open_ = [a for a in alerts if a.state in ("alarm", "warning") and a.enabled]
+    unseen = [a for a in open_ if not a.acknowledged_by]
     if not open_:
         text = f": {words.plural(len(alerts), 'rule')} watched."
         components.finding("verdict", lead="Nothing is out of order", text=text, tone="good")
@@ -80,16 +81,16 @@ def _verdict(alerts: Sequence[Mapping[str, Any]]) -> None:
     first = open_[0]
     components.finding(
         "verdict",
-        lead=f"{first['name']} {_STATES[first['state'].capitalize()]}",
+        lead=f"{first.name} {_STATES[first.state.capitalize()]}",
         text=f". {rules.message(first)}"
         + (f" {words.plural(len(unseen), 'alert')} not acknowledged yet." if unseen else ""),
-        tone="bad" if first["state"] == "alarm" else "",
+        tone="bad" if first.state == "alarm" else "",
         action="Open",
-        open=Open("alerts", {"alert_id": first["id"]}),
+        open=Open("alerts", {"alert_id": first.id}),
     )
 
 
-def _table(alerts: Sequence[Mapping[str, Any]]) -> None:
+def _table(alerts: Sequence[Alert]) -> None:
     heads = [
         {"key": "state", "label": "State", "kind": "state"},
         {"key": "name", "label": "Name", "kind": ""},
@@ -101,17 +102,17 @@ def _table(alerts: Sequence[Mapping[str, Any]]) -> None:
     ]
     rows = [
         {
-            "key": a["id"],
+            "key": a.id,
             "cells": [
                 rules.state_word(a),
-                a["name"],
+                a.name,
                 rules.sentence(a),
-                rules.value_text(a.get("value"), short=True),
-                words.count(a.get("num")),
-                words.clock(a.get("changed_at")),
-                a.get("acknowledged_by"),
+                rules.value_text(a.value, short=True),
+                words.count(a.num),
+                words.clock(a.changed_at),
+                a.acknowledged_by,
             ],
-            "open": Open("alerts", {"alert_id": a["id"]}).to_json(),
+            "open": Open("alerts", {"alert_id": a.id}).to_json(),
             "opens": _opens(a),
         }
         for a in alerts
@@ -119,39 +120,38 @@ def _table(alerts: Sequence[Mapping[str, Any]]) -> None:
     components.table("alert_rows", heads, rows, caption="Alerts, the worst state first", link=1)
 
 
-def _opens(alert: Mapping[str, Any]) -> dict[str, Any]:
+def _opens(alert: Alert) -> dict[str, Any]:
     target = counted_of(alert)
     return {} if target is None else {"num": target.to_json(), "value": target.to_json()}
 
 
-def answers_of(alert: Mapping[str, Any]) -> Open | None:
+def answers_of(alert: Alert) -> Open | None:
     """What speaks for an alert in its newest window, such as the thumbs-down; None before its first evaluation."""
-    found: Mapping[str, Any] | None = alert.get("link_filters")
-    return None if not found else Open("traces", dict(found))
+    return Open("traces", dict(alert.link_filters)) if alert.link_filters else None
 
 
-def counted_of(alert: Mapping[str, Any]) -> Open | None:
+def counted_of(alert: Alert) -> Open | None:
     """All answers that an alert's number is made of; None before its first evaluation."""
-    found: Mapping[str, Any] = alert.get("link_filters") or {}
+    found = alert.link_filters
     times = {k: found[k] for k in ("since", "until") if k in found}
     return _counted(alert, times) if len(times) == 2 else None
 
 
-def _counted(alert: Mapping[str, Any], times: Mapping[str, str]) -> Open:
-    more = {"rating": "any"} if alert["metric"] == "rate" else {}
-    return Open("traces", {**(alert.get("filters") or {}), **times, **more})
+def _counted(alert: Alert, times: Mapping[str, str]) -> Open:
+    more = {"rating": "any"} if alert.metric == "rate" else {}
+    return Open("traces", {**alert.filters, **times, **more})
 
 
-def _export_rows(answer: Answer) -> list[dict[str, Any]]:
+def _export_rows(answer: Answer[list[Alert]]) -> list[dict[str, Any]]:
     rows = []
     for a in answer.value or []:
-        value = a.get("value") or {}
+        value = a.value
         rows.append(
             {
-                "id": a["id"], "name": a["name"], "state": a["state"], "watches": rules.sentence(a),
-                "value": value.get("estimate"), "low": value.get("low"), "high": value.get("high"), "num": a.get("num"),
-                "evidence": a.get("evidence"), "changed_at": a.get("changed_at"), "acknowledged_by": a.get("acknowledged_by"),
-                "enabled": a.get("enabled"),
+                "id": a.id, "name": a.name, "state": a.state, "watches": rules.sentence(a),
+                "value": value and value.estimate, "low": value and value.low, "high": value and value.high, "num": a.num,
+                "evidence": a.evidence, "changed_at": a.changed_at, "acknowledged_by": a.acknowledged_by,
+                "enabled": a.enabled,
             }
         )  # fmt: skip
     return rows
@@ -168,7 +168,7 @@ def _one(alert_id: str) -> None:
     if answers["alert"].error is not None:
         panels.problem(answers["alert"].error)
         return
-    alert: Mapping[str, Any] = answers["alert"].value
+    alert: Alert = answers["alert"].value
     with title:
         _actions(alert)
         components.links("up", [("All alerts", Open("alerts"))], label="Alerts")
@@ -184,53 +184,53 @@ def _one(alert_id: str) -> None:
         alert_form.show_edit(alert)
 
 
-def _state(alert: Mapping[str, Any]) -> None:
-    tone = {"alarm": "bad", "ok": "good", "resolved": "good"}.get(alert["state"], "")
+def _state(alert: Alert) -> None:
+    tone = {"alarm": "bad", "ok": "good", "resolved": "good"}.get(alert.state, "")
     text = f" {_STATES.get(rules.state_word(alert), 'is ' + rules.state_word(alert))}. {rules.message(alert) or rules.sentence(alert)}"
-    if alert.get("error"):
-        text += f" It could not be evaluated: {alert['error']}"
+    if alert.error:
+        text += f" It could not be evaluated: {alert.error}"
     target = answers_of(alert)
     components.finding(
         "state",
-        lead=str(alert["name"]),
+        lead=alert.name,
         text=text,
-        tone=tone if alert.get("enabled", True) else "",
+        tone=tone if alert.enabled else "",
         action="Show the answers" if target else None,
         open=target,
     )
 
 
-def _figures(alert: Mapping[str, Any]) -> None:
-    value: Mapping[str, Any] | None = alert.get("value")
+def _figures(alert: Alert) -> None:
+    value = alert.value
     target = counted_of(alert)
     link = None if target is None else target.to_json()
     components.cards(
         "figures",
         [
             {
-                "key": "value", "label": rules.METRICS.get(alert["metric"], str(alert["metric"])), "tone": "",
-                "value": words.percent(None if value is None else value["estimate"]), "open": link,
+                "key": "value", "label": rules.METRICS.get(alert.metric, alert.metric), "tone": "",
+                "value": words.percent(None if value is None else value.estimate), "open": link,
                 "note": "undefined in the newest window" if value is None
-                else f"95%: {100 * value['low']:.1f} to {100 * value['high']:.1f}",
+                else f"95%: {100 * value.low:.1f} to {100 * value.high:.1f}",
             },
             {
-                "key": "num", "label": "In the newest window", "value": words.count(alert.get("num")), "tone": "",
-                "note": f"at least {alert.get('min_count')} needed", "open": link,
+                "key": "num", "label": "In the newest window", "value": words.count(alert.num), "tone": "",
+                "note": f"at least {alert.min_count} needed", "open": link,
             },
             {
                 "key": "limit", "label": "Held against", "value": words.percent(rules.limit(alert)), "tone": "",
-                "note": "threshold" if alert["kind"] == "threshold" else "baseline",
+                "note": "threshold" if alert.kind == "threshold" else "baseline",
             },
             {
-                "key": "evidence", "label": "Alarm strength", "tone": "bad" if (alert.get("evidence") or 0) >= 1 else "",
-                "value": words.NONE if alert.get("evidence") is None else f"{alert['evidence']:.2f}",
+                "key": "evidence", "label": "Alarm strength", "tone": "bad" if alert.evidence >= 1 else "",
+                "value": f"{alert.evidence:.2f}",
                 "note": "1 is an alarm", "help": "How far the number has gone towards an alarm: 0 is nothing, 1 and above an alarm.",
             },
         ],
     )  # fmt: skip
 
 
-def _history(alert: Mapping[str, Any], answer: Answer) -> None:
+def _history(alert: Alert, answer: Answer[list[HistoryChange]]) -> None:
     with panels.panel("history"):
         panels.header(
             "History", "Changes of state, newest first; each number leads to the answers of its window"
@@ -253,24 +253,22 @@ def _history(alert: Mapping[str, Any], answer: Answer) -> None:
         components.table("history_rows", heads, rows, caption="History of this alert, newest first", link=-1)
 
 
-def _history_row(alert: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    delivery: Mapping[str, Any] = change.get("delivery") or {}
-    told = {"none": None, "pending": "waiting", "delivered": "delivered", "failed": "failed"}.get(
-        str(delivery.get("status")), delivery.get("status")
-    )
-    if delivery.get("error"):
-        told = f"{told}: {delivery['error']}"
-    what = change.get("message") or ""
-    if change.get("acknowledged_by"):
-        what = f"Acknowledged by {change['acknowledged_by']}. {what}"
+def _history_row(alert: Alert, change: HistoryChange) -> dict[str, Any]:
+    delivery = change.delivery
+    told = {"none": None, "pending": "waiting"}.get(delivery.status, delivery.status)
+    if delivery.error:
+        told = f"{told}: {delivery.error}"
+    what = change.message
+    if change.acknowledged_by:
+        what = f"Acknowledged by {change.acknowledged_by}. {what}"
     target = _window_of(alert, change)
     opens = {} if target is None else {"value": target.to_json(), "num": target.to_json()}
     return {
         "cells": [
-            words.clock(change["at"]),
-            str(change["after"]).capitalize(),
-            rules.value_text(change.get("value"), short=True),
-            words.count(change.get("num")),
+            words.clock(change.at),
+            change.after.capitalize(),
+            rules.value_text(change.value, short=True),
+            words.count(change.num),
             what,
             told,
         ],
@@ -278,26 +276,25 @@ def _history_row(alert: Mapping[str, Any], change: Mapping[str, Any]) -> dict[st
     }
 
 
-def _window_of(alert: Mapping[str, Any], change: Mapping[str, Any]) -> Open | None:
-    if change.get("value") is None:
+def _window_of(alert: Alert, change: HistoryChange) -> Open | None:
+    if change.value is None:
         return None
-    until = parse_time(change["at"])
-    since = until - float(alert.get("window_hours") or 24) * BUCKETS["hour"]
-    return _counted(alert, {"since": format_time(since), "until": format_time(until)})
+    since = change.at - alert.window_hours * BUCKETS["hour"]
+    return _counted(alert, {"since": format_time(since), "until": format_time(change.at)})
 
 
-def _rule(alert: Mapping[str, Any]) -> None:
+def _rule(alert: Alert) -> None:
     with panels.panel("rule"):
         panels.header("Rule", "What is watched, and when it speaks")
         rows = [
             ("Watches", rules.sentence(alert)),
-            ("Answers", rules.filter_text(alert.get("filters") or {}) or "all"),
-            ("Of these, those that", rules.filter_text(alert.get("of") or {})),
-            ("Window", f"{alert.get('window_hours')} hours"),
-            ("Silent under", f"{alert.get('min_count')} answers"),
-            ("Webhook", alert.get("webhook_url") or "none"),
-            ("Reminds", f"every {alert['remind_hours']} hours" if alert.get("remind_hours") else "never"),
-            ("Evaluated", f"{words.clock(alert.get('evaluated_at'))} UTC"),
+            ("Answers", rules.filter_text(alert.filters) or "all"),
+            ("Of these, those that", rules.filter_text(alert.of)),
+            ("Window", f"{alert.window_hours} hours"),
+            ("Silent under", f"{alert.min_count} answers"),
+            ("Webhook", alert.webhook_url or "none"),
+            ("Reminds", f"every {alert.remind_hours} hours" if alert.remind_hours else "never"),
+            ("Evaluated", f"{words.clock(alert.evaluated_at)} UTC"),
             ("Acknowledged", _acknowledged(alert)),
         ]
         heads = [
@@ -306,45 +303,43 @@ def _rule(alert: Mapping[str, Any]) -> None:
         ]
         cells = [{"cells": [k, v]} for k, v in rows if v]
         components.table("rule_rows", heads, cells, caption="The rule", link=-1, plain=True)
-        view = chosen_filters(
-            {k: v if isinstance(v, list) else [str(v)] for k, v in (alert.get("filters") or {}).items()}
-        )
+        view = chosen_filters({k: v if isinstance(v, list) else [str(v)] for k, v in alert.filters.items()})
         components.links(
             "see", [("See this segment in Quality \u2192", Open("", view))], label="Segment", left=True
         )
 
 
-def _acknowledged(alert: Mapping[str, Any]) -> str | None:
-    if not alert.get("acknowledged_by"):
+def _acknowledged(alert: Alert) -> str | None:
+    if not alert.acknowledged_by:
         return None
-    return f"{alert['acknowledged_by']}, {words.clock(alert.get('acknowledged_at'))} UTC"
+    return f"{alert.acknowledged_by}, {words.clock(alert.acknowledged_at)} UTC"
 
 
 # ------------------------------------------------------------------------------------------------------ actions
 
 
-def _actions(alert: Mapping[str, Any]) -> None:
+def _actions(alert: Alert) -> None:
     session = current()
     if not (session.can("admin") or session.can("review")):
         return
-    open_ = alert["state"] in ("alarm", "warning") and not alert.get("acknowledged_by")
+    open_ = alert.state in ("alarm", "warning") and not alert.acknowledged_by
     with st.container(horizontal=True, gap="small", key="actions", width="content"):
         if (
             open_
             and (session.can("review") or session.can("admin"))
             and st.button("Acknowledge", icon=":material/visibility:", type="primary", key="acknowledge")
         ):
-            _do("Acknowledged", Client.acknowledge_alert, alert["id"], session.name or session.role)
+            _do("Acknowledged", Client.acknowledge_alert, alert.id, session.name or session.role)
         if session.can("admin"):
-            on = alert.get("enabled", True)
+            on = alert.enabled
             if st.button("Mute" if on else "Unmute", icon=":material/notifications_paused:", key="mute"):
-                _do("Muted" if on else "Watching again", Client.update_alert, alert["id"], enabled=not on)
-            if alert.get("webhook_url") and st.button("Send a test", icon=":material/send:", key="test"):
-                _test(alert["id"])
+                _do("Muted" if on else "Watching again", Client.update_alert, alert.id, enabled=not on)
+            if alert.webhook_url and st.button("Send a test", icon=":material/send:", key="test"):
+                _test(alert.id)
             with st.popover("Delete", icon=":material/delete:", key="delete"):
                 st.text("The rule and its history go.")
                 if st.button("Delete it", type="primary", key="delete_yes"):
-                    _do("Deleted", Client.delete_alert, alert["id"], then=Open("alerts"))
+                    _do("Deleted", Client.delete_alert, alert.id, then=Open("alerts"))
 
 
 def _do(said: str, method: Any, alert_id: str, *args: Any, then: Open | None = None, **changes: Any) -> None:
@@ -364,14 +359,14 @@ def _test(alert_id: str) -> None:
     if answer.error is not None:
         panels.problem(answer.error)
         return
-    result: Mapping[str, Any] = answer.value
-    if result.get("delivered"):
+    result = answer.value
+    if result.delivered:
         said = (
             "The webhook took it",
-            f", with status {result.get('status')} after {round(result.get('took_ms') or 0)} ms.",
+            f", with status {result.status} after {round(result.took_ms)} ms.",
             "good",
         )
     else:
-        said = ("The webhook did not take it", f": {result.get('error') or result.get('status')}.", "bad")
+        said = ("The webhook did not take it", f": {result.error or result.status}.", "bad")
     st.session_state[_SAID] = said
     st.rerun()

@@ -80,7 +80,7 @@ def json_value(record: Any) -> dict[str, Any]:
 
 @cache
 def _writer(record: Any) -> SchemaSerializer:
-    return SchemaSerializer(cast(Any, _as_heedloop_writes(TypeAdapter(record).core_schema)))
+    return SchemaSerializer(_as_heedloop_writes(TypeAdapter(record).core_schema))
 
 
 def _as_heedloop_writes(schema: Any) -> Any:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from datetime import datetime, timezone
 
 import pyarrow.parquet
 import pytest
 
+from heedloop.responses import Alert
 from heedloop_dashboard import export, rules
 from heedloop_dashboard.charts.plots import coverage, dots
 from heedloop_dashboard.fetch import Ask, ask
@@ -124,18 +126,21 @@ def test_a_form_that_says_too_little_is_answered_in_words(change: dict, said: st
         rule_of({**FORM, **change})
 
 
+ALERT = Alert(
+    id="a", name="Refunds", metric="rate", filters={}, of={}, bad="lower", kind="drift", threshold=None, window_hours=24,
+    baseline=None, baseline_days=28, odds_ratio=1.5, min_count=30, webhook_url=None, remind_hours=0, enabled=True, state="ok",
+    value=None, num=0, evidence=0.0, baseline_used=None, message="", evaluated_at=None, changed_at=None, acknowledged_by=None,
+    acknowledged_at=None, error=None, created_at=NOW, link_filters={},
+)  # fmt: skip
+
+
 def test_a_rule_reads_as_a_sentence() -> None:
-    rule = {
-        "metric": "rate",
-        "kind": "threshold",
-        "threshold": 0.6,
-        "bad": "lower",
-        "filters": {"tag": ["a", "b"]},
-    }
+    rule = replace(ALERT, kind="threshold", threshold=0.6, filters={"tag": ["a", "b"]})
     assert rules.sentence(rule) == "Thumbs-up rate below 60.0%, where tag a, tag b"
-    drifting = {"metric": "errors", "kind": "drift", "bad": "higher", "filters": {}, "baseline_used": None}
+    drifting = replace(ALERT, metric="errors", bad="higher")
     assert rules.sentence(drifting) == "Share of failed calls drifting above its own past"
-    assert rules.state_word({"state": "alarm", "enabled": False}) == "Muted"
+    assert rules.sentence(replace(ALERT, baseline_used=0.8)) == "Thumbs-up rate drifting below 80.0%"
+    assert rules.state_word(replace(ALERT, state="alarm", enabled=False)) == "Muted"
 
 
 def test_an_undefined_value_is_a_dash_never_zero() -> None:
