@@ -43,6 +43,7 @@ __all__ = [
     "detach",
     "external_trace_id",
     "handle",
+    "is_overruled",
     "set_values",
     "span",
     "start",
@@ -60,7 +61,6 @@ _BAGGAGE_KEY = next(iter(baggage.set_baggage("key", "value", context_api.Context
 _HANDLE = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]")
 
 _SAMPLED = trace_api.TraceFlags(1)
-_UNSAMPLED = trace_api.TraceFlags(0)
 _INHERITED = (names.USER_ID, names.CONVERSATION_ID)
 _BUBBLING = (
     names.REQUEST_MODEL,
@@ -74,9 +74,11 @@ _BUBBLING = (
 # --------------------------------------------------------------------------------------------- starting, ending
 
 
-def start(runtime: Runtime, name: str, *, step: bool = False) -> CallSpan:
-    """A new span under the current one. The caller attaches it, ends it and detaches it."""
-    current = context_api.get_current()
+def start(
+    runtime: Runtime, name: str, *, step: bool = False, under: context_api.Context | None = None
+) -> CallSpan:
+    """A new span under the current one, or that of `under`. The caller attaches it, ends it and detaches it."""
+    current = context_api.get_current() if under is None else under
     enclosing = cast("CallSpan | None", current.get(CALL_KEY))
     external = cast("int | None", current.get(EXTERNAL_KEY)) if enclosing is None else None
     if runtime.tracer is not None:
@@ -114,13 +116,11 @@ def _start_own(
     parent = trace_api.get_current_span(current).get_span_context()
     if parent.is_valid and external is None:
         trace_id, flags, trace_state = parent.trace_id, parent.trace_flags, parent.trace_state
+        if parent.is_remote and not flags & 1 and is_overruled(runtime, parent, current):
+            flags, trace_state = runtime.sampler.decide(trace_id)
     else:
         trace_id = external or runtime.random_bits(128) or 1
-        sampler = runtime.sampler
-        if sampler.chooses(trace_id):
-            flags, trace_state = _SAMPLED, sampler.trace_state
-        else:
-            flags, trace_state = _UNSAMPLED, None
+        flags, trace_state = runtime.sampler.decide(trace_id)
     context = trace_api.SpanContext(trace_id, runtime.random_bits(64) or 1, False, flags, trace_state)
     has_parent = parent.is_valid and external is None
     new = CallSpan(
@@ -150,15 +150,42 @@ def _start_delegate(
         under = set_span_in_context(trace_api.NonRecordingSpan(origin), current)
     # Marked at birth, so that our own processor knows it for one of ours and leaves it alone.
     delegate = tracer.start_span(name, context=under, attributes={names.SDK_VERSION: runtime.scope[1]})
-    context = delegate.get_span_context()
+    context, parent = delegate.get_span_context(), None
+    if not delegate.is_recording() and not runtime.options.follow_sampling:
+        _warn_overruled("the app's OpenTelemetry sampler leaves out a trace")
+        flags, trace_state = runtime.sampler.decide(context.trace_id)
+        context = trace_api.SpanContext(context.trace_id, context.span_id, False, flags, trace_state)
+        parent = trace_api.get_current_span(under).get_span_context()
     return CallSpan(
         name,
         context,
-        None,
+        parent if parent is not None and parent.is_valid else None,
         answer=None if enclosing is None else enclosing.answer,
         delegate=delegate,
         sink=runtime.span_ended,
         now=runtime.now_ns,
+    )
+
+
+def is_overruled(runtime: Runtime, parent: trace_api.SpanContext, current: context_api.Context) -> bool:
+    """True where a `traceparent` from outside says "not sampled" and `sample_rate` decides all the same.
+
+    With its probability unknown, leaving out what nobody rates would make coverage wrong. A heedloop service in front (its
+    handle is in the baggage) and one that states its probability are followed.
+    """
+    if runtime.options.follow_sampling or upstream_handle(current, parent.trace_id) is not None:
+        return False
+    if names.probability_of(parent.trace_state.get("ot") or "") is not None:
+        return False
+    _warn_overruled("a traceparent from outside says that a trace is not sampled")
+    return True
+
+
+def _warn_overruled(what: str) -> None:
+    warn(
+        "overruled",
+        f"{what}; its answers are recorded by heedloop's own sample_rate all the same, so that the unrated ones are not "
+        "lost; Options(follow_sampling=True) follows it",
     )
 
 

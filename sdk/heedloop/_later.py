@@ -4,11 +4,11 @@ whose body is a stream. The call's span ends when they do, and what they hold is
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import inspect
 import io
 from collections.abc import AsyncIterator, Generator, Iterator
+from concurrent.futures import CancelledError
 from types import CoroutineType
 from typing import Any
 
@@ -138,7 +138,7 @@ class Later:
     def take_future(self, future: Any) -> None:
         """A future is done: its result or exception is the call's."""
         if future.cancelled():
-            self.fail(asyncio.CancelledError())
+            self.fail(CancelledError())
         elif future.exception() is not None:
             self.fail(future.exception())
         else:

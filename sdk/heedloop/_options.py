@@ -35,6 +35,9 @@ class Options:
             the call.
         all_spans: take every span of the app's OpenTelemetry set-up, also those that neither speak of an LLM nor are inside
             a decorated call, such as the web framework's own.
+        follow_sampling: leave out what an upstream `traceparent` with flag 00, or the sampler of the app's own OpenTelemetry
+            set-up, leaves out. Off, because their probability is unknown: the unrated answers among them would be lost, and
+            coverage would read too high.
         read_timeout_s: the longest wait for the server's answer to one request, on threads of ours.
     """
 
@@ -51,6 +54,7 @@ class Options:
     tail_max_age_s: float = 900.0
     threads: bool = False
     all_spans: bool = False
+    follow_sampling: bool = False
     read_timeout_s: float = 8.0
     resource: dict[str, str] = field(default_factory=dict[str, str])
 

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.sampling import Decision, ParentBased, SamplingResu
 from opentelemetry.sdk.trace.sampling import Sampler as OtelSampler
 
 from heedloop import attributes as names
-from heedloop._current import CALL_KEY, current_values, upstream_handle
+from heedloop._current import CALL_KEY, current_values, is_overruled, upstream_handle
 from heedloop._guard import guarded
 from heedloop._options import Options
 from heedloop._runtime import SCOPE, ForeignSpan, Runtime, state
@@ -95,7 +95,8 @@ class _RuntimeSampler(OtelSampler):
         if runtime is None:
             return SamplingResult(Decision.DROP)
         parent = trace_api.get_current_span(parent_context).get_span_context()
-        if parent.is_valid:
+        under = context_api.get_current() if parent_context is None else parent_context
+        if parent.is_valid and not (parent.is_remote and is_overruled(runtime, parent, under)):
             return SamplingResult(Decision.RECORD_ONLY, attributes, parent.trace_state)
         if runtime.sampler.chooses(trace_id):
             return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes, runtime.sampler.trace_state)

@@ -23,6 +23,7 @@ from heedloop._delivery import Courier
 from heedloop._export import EncodedSpan, SpanQueue
 from heedloop._options import Options
 from heedloop._outbox import Outbox
+from heedloop._retries import Attempts
 from heedloop._sampling import Sampler, TailBuffer
 from heedloop._spans import CallSpan, cleaned
 from heedloop._transport import Transport
@@ -106,6 +107,7 @@ class Runtime:
         self.scope = (SCOPE, sdk_version())
         self.sampler = Sampler(sample_rate)
         self.tail = TailBuffer(options.tail_max_bytes, options.tail_max_age_s)
+        self.attempts = Attempts()
         self.outbox = outbox
         self.transport = transport
         self.queue = SpanQueue(self._encode, transport, outbox)
@@ -130,9 +132,9 @@ class Runtime:
 
     def span_ended(self, span: CallSpan) -> None:
         """Where every CallSpan goes when it ends."""
-        if span.delegate is not None:
+        if span.delegate is not None and span.delegate.is_recording():
             self._end_delegate(span, span.delegate)
-        else:
+        elif span.delegate is None or (self.options.export_spans and not self.options.follow_sampling):
             self.take(span, span.context, span.num_chars, failed=span.status.status_code.value == 2)
 
     def take(self, span: Any, context: trace_api.SpanContext, num_chars: int, *, failed: bool) -> None:
@@ -206,6 +208,7 @@ class Runtime:
     def flush(self, timeout_s: float) -> Delivery:
         """Deliver what waits, at most for `timeout_s`; says how it stands then."""
         deadline = time.monotonic() + timeout_s
+        self.attempts.release(everything=True)
         self.queue.flush(deadline)
         self.courier.flush(deadline)
         return self.delivery()
@@ -215,7 +218,7 @@ class Runtime:
         counts = self.outbox.counts()
         num_feedback, num_spans = self.outbox.num_waiting()
         spans = self.queue.counts
-        waiting = self.queue.num_waiting + num_spans
+        waiting = self.queue.num_waiting + num_spans + len(self.attempts.held)
         dropped = _dropped(counts, "spans.dropped.")
         for reason, n in _dropped(spans, "dropped.").items():
             dropped[reason] = dropped.get(reason, 0) + n
@@ -234,6 +237,7 @@ class Runtime:
     def close(self, timeout_s: float) -> Delivery:
         """Deliver or keep everything, then stop; takes `timeout_s` at most."""
         deadline = time.monotonic() + timeout_s
+        self.attempts.release(everything=True)
         self.queue.close(time.monotonic() + timeout_s * 0.75)
         if self.outbox.num_waiting() != (0, 0):
             self.courier.flush(deadline, give_up_on_failure=True)
@@ -249,6 +253,7 @@ class Runtime:
         self.queue.reset()
         self.courier.reset()
         self.tail.clear()
+        self.attempts.reset()
         self.instance = uuid.uuid4().hex
 
     def _tick(self) -> None:
@@ -257,6 +262,7 @@ class Runtime:
                 self._wanted_seq = seq
                 self.keep_trace(int(trace_id, 16), "feedback")
         self.tail.expire()
+        self.attempts.release()
 
     def _report_counts(self) -> dict[str, Any]:
         """This process's own counts, so that the server can add up those of processes that share an outbox."""

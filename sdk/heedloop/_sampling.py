@@ -7,13 +7,15 @@ import time
 from collections import OrderedDict
 from typing import Any
 
-from opentelemetry.trace import TraceState
+from opentelemetry.trace import TraceFlags, TraceState
 
 __all__ = ["Sampler", "TailBuffer"]
 
 _RANDOM_BITS = 56
 _RANDOM_MASK = 2**_RANDOM_BITS - 1
 _MAX_KEPT = 65_536
+_SAMPLED = TraceFlags(1)
+_UNSAMPLED = TraceFlags(0)
 
 
 class Sampler:
@@ -33,6 +35,10 @@ class Sampler:
     def chooses(self, trace_id: int) -> bool:
         """True for a share `rate` of all trace ids."""
         return trace_id & _RANDOM_MASK >= self._threshold
+
+    def decide(self, trace_id: int) -> tuple[TraceFlags, TraceState | None]:
+        """The flags and the `tracestate` of a trace that begins here."""
+        return (_SAMPLED, self.trace_state) if self.chooses(trace_id) else (_UNSAMPLED, None)
 
 
 class TailBuffer:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sequence
+import sys
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast, overload
 
 from opentelemetry import context as context_api
+from opentelemetry import trace as trace_api
+from opentelemetry.trace.propagation import set_span_in_context
+from opentelemetry.trace.status import StatusCode
 
 from heedloop import _content, _current
 from heedloop import attributes as names
@@ -16,6 +21,7 @@ from heedloop._guard import guarded
 from heedloop._handled import Handled
 from heedloop._later import is_later, record_later
 from heedloop._messages import as_message, follow, is_conversation, is_message, named_text
+from heedloop._retries import make_part
 from heedloop._runtime import Runtime, state
 from heedloop._secrets import is_secret
 from heedloop._spans import CallSpan
@@ -140,11 +146,16 @@ def with_handle(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) 
     As `answer.with_handle(question)`, for methods too; await it where the function is a coroutine's.
     """
     bound = getattr(function, "__self__", None)
-    decorated = getattr(getattr(function, "__func__", function), "with_handle", None)
+    plain: Any = getattr(function, "__func__", function)
+    decorated = getattr(plain, "with_handle", None)
     if decorated is None:
         raise TypeError(
             f"with_handle: {function!r} is not decorated with @heedloop.trace; use collect_handles()"
         )
+    if not isinstance(
+        getattr(plain, "__dict__", None), _Attributes
+    ):  # another decorator is around it, such as a retry
+        return _outer_with_handle(function)(*args, **kwargs)
     if bound is not None:
         return decorated(bound, *args, **kwargs)
     return decorated(*args, **kwargs)
@@ -199,7 +210,27 @@ def _wrap(fn: Any, function: Function) -> Any:
         handled = _function_with_handle(call)
     wrapped: Any = functools.wraps(fn)(call)
     wrapped.with_handle = _of_instance(wrapped, handled, function) if function.num_skipped else handled
+    wrapped.__dict__ = _Attributes(wrapped.__dict__)
     return wrapped
+
+
+class _Attributes(dict[str, Any]):
+    """A decorated function's attributes. `functools.wraps` copies them to a decorator around it, whose `with_handle` would
+    call past that decorator (a retry, a cache); it copies by these two methods, and gets one that says so.
+    """
+
+    def __iter__(self) -> Iterator[str]:
+        return super().__iter__()
+
+    def __getitem__(self, name: str) -> Any:
+        return _refuse_with_handle if name == "with_handle" else super().__getitem__(name)
+
+
+def _refuse_with_handle(*_args: Any, **_kwargs: Any) -> Any:
+    raise TypeError(
+        "with_handle: another decorator is around the one of heedloop; write heedloop.with_handle(answer, …), "
+        "where `answer` is the function that you call"
+    )
 
 
 def _function(fn: Any, function: Function) -> Any:
@@ -207,13 +238,14 @@ def _function(fn: Any, function: Function) -> Any:
         runtime = state.runtime
         if runtime is None:
             return fn(*args, **kwargs)
-        span = _begin(runtime, function, args, kwargs)
+        under = _after_attempt(runtime, sys._getframe(1), args, kwargs) if runtime.attempts.held else None
+        span = _begin(runtime, function, args, kwargs, under)
         if span is None:
             return fn(*args, **kwargs)
         try:
             result = fn(*args, **kwargs)
         except BaseException as error:
-            _fail(runtime, span, error)
+            _fail(runtime, span, error, call, sys._getframe(1), args, kwargs)
             raise
         return _finish(runtime, span, function, result)
 
@@ -225,13 +257,14 @@ def _coroutine(fn: Any, function: Function) -> Any:
         runtime = state.runtime
         if runtime is None:
             return await fn(*args, **kwargs)
-        span = _begin(runtime, function, args, kwargs)
+        under = _after_attempt(runtime, sys._getframe(1), args, kwargs) if runtime.attempts.held else None
+        span = _begin(runtime, function, args, kwargs, under)
         if span is None:
             return await fn(*args, **kwargs)
         try:
             result = await fn(*args, **kwargs)
         except BaseException as error:
-            _fail(runtime, span, error)
+            _fail(runtime, span, error, call, sys._getframe(1), args, kwargs)
             raise
         return _finish(runtime, span, function, result)
 
@@ -308,6 +341,25 @@ def _coroutine_with_handle(call: Any) -> Any:
     return with_handle
 
 
+def _outer_with_handle(function: Any) -> Any:
+    """Call a function with another decorator around ours: its handle is that of the one answer that was made inside."""
+    if inspect.iscoroutinefunction(function):
+
+        async def call_async(*args: Any, **kwargs: Any) -> Handled[Any]:
+            with _current.collect_handles() as made:
+                result = await function(*args, **kwargs)
+            return Handled(result, made.handle)
+
+        return call_async
+
+    def call(*args: Any, **kwargs: Any) -> Handled[Any]:
+        with _current.collect_handles() as made:
+            result = function(*args, **kwargs)
+        return Handled(result, made.handle)
+
+    return call
+
+
 def _stream_with_handle(fn: Any, function: Function, drive_it: Any) -> Any:
     def with_handle(*args: Any, **kwargs: Any) -> Handled[Any]:
         runtime = state.runtime
@@ -342,8 +394,14 @@ def _of_instance(wrapped: Any, handled: Any, function: Function) -> Any:
 # ------------------------------------------------------------------------------------------ around the call
 
 
-def _opened(runtime: Runtime, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallSpan:
-    span = _current.start(runtime, function.name)
+def _opened(
+    runtime: Runtime,
+    function: Function,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    under: context_api.Context | None = None,
+) -> CallSpan:
+    span = _current.start(runtime, function.name, under=under)
     span.attributes.update(function.attributes)
     if function.capture_input and runtime.capture and (args or kwargs or function.defaults):
         _take_arguments(runtime, span, function, args, kwargs)
@@ -354,21 +412,55 @@ _open = guarded("recording a call", None)(_opened)
 
 
 @guarded("recording a call", None)
-def _begin(runtime: Runtime, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallSpan:
-    span = _opened(runtime, function, args, kwargs)
+def _begin(
+    runtime: Runtime,
+    function: Function,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    under: context_api.Context | None,
+) -> CallSpan:
+    span = _opened(runtime, function, args, kwargs, under)
     _current.attach(span)
     return span
 
 
 @guarded("recording an exception", None)
-def _fail(runtime: Runtime, span: CallSpan, error: BaseException) -> None:
+def _fail(
+    runtime: Runtime,
+    span: CallSpan,
+    error: BaseException,
+    function: Any,
+    frame: FrameType,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> None:
     if isinstance(error, GeneratorExit):  # a coroutine that was thrown away; its context may be another's
         span.token = None
         span.failed = True
     else:
         span.fail(error)
     _current.detach(span)
-    _current.end(runtime, span)
+    may_be_retried = span.status.status_code is StatusCode.ERROR and not runtime.options.serverless
+    arguments = (*args, *kwargs.values())
+    if may_be_retried and runtime.attempts.hold(span, frame, function, arguments, runtime.now_ns()):
+        runtime.courier.wake()  # whose thread sends it where nothing follows
+    else:
+        _current.end(runtime, span)
+
+
+@guarded("recording a call", None)
+def _after_attempt(
+    runtime: Runtime, frame: FrameType, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> context_api.Context | None:
+    """The context of a call that tries a failed one again, which becomes a part of its trace; None for any other."""
+    failed = runtime.attempts.resume(frame, (*args, *kwargs.values()))
+    if failed is None:
+        return None
+    make_part(failed)
+    current = context_api.get_current()
+    if trace_api.get_current_span(current).get_span_context().is_valid:
+        return current
+    return set_span_in_context(trace_api.NonRecordingSpan(failed.span.context), current)
 
 
 def _finish(runtime: Runtime, span: CallSpan, function: Function, result: Any) -> Any:

@@ -7,10 +7,9 @@ as `tags`.
 
 from __future__ import annotations
 
-import difflib
 import enum
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timezone
 from decimal import Decimal
 from pathlib import PurePath
@@ -102,11 +101,18 @@ def check_names(where: str, values: Mapping[str, Any], known: Iterable[str]) -> 
     choices = list(known)
     for name in values:
         if name not in choices:
-            near = (
-                [_MEANT[name]] if _MEANT.get(name) in choices else difflib.get_close_matches(name, choices, 1)
-            )
-            meant = f"did you mean {near[0]}? " if near else ""
+            near = _nearest(name, choices)
+            meant = f"did you mean {near}? " if near else ""
             raise TypeError(f"{where}() has no argument {name}; {meant}it takes {', '.join(choices)}")
+
+
+def _nearest(name: str, choices: Sequence[str]) -> str:
+    """The choice that `name` was meant to be; empty where none is near."""
+    if _MEANT.get(name) in choices:
+        return _MEANT[name]
+    import difflib
+
+    return next(iter(difflib.get_close_matches(name, choices, 1)), "")
 
 
 def present_attributes(**values: Any) -> dict[str, Any]:

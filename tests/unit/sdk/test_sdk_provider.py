@@ -274,3 +274,28 @@ def test_threads_that_a_call_starts_go_on_inside_it_where_that_is_asked_for():
             assert len(seen.answers) == num_answers and len(seen.spans) == 3
     finally:
         carry_into_threads(always=False)
+
+
+def test_what_the_samplers_of_the_app_leave_out_is_recorded_by_our_own_rate():
+    in_a_fresh_process(
+        """
+        from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+        exporter = InMemorySpanExporter()
+        provider = TracerProvider(sampler=ALWAYS_OFF)
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+        trace_api.set_tracer_provider(provider)
+        with testing.recording() as seen:
+            _, handle = call.with_handle("q")
+            heedloop.thumbs_up(handle)
+        assert exporter.get_finished_spans() == ()
+        ours = {s.name: s for s in seen.spans}
+        assert set(ours) == {"call", "step"} and handle == ours["call"].handle
+        assert ours["step"].parent_span_id == ours["call"].span_id and ours["call"].is_answer
+        with testing.recording(options=heedloop.Options(follow_sampling=True)) as seen:
+            call("q")
+        assert seen.spans == []
+        with testing.recording(options=heedloop.Options(export_spans=False)) as seen:
+            call("q")
+        assert seen.spans == []
+        """
+    )

@@ -7,11 +7,12 @@ import pytest
 from opentelemetry import context, trace
 from opentelemetry.sdk.trace._sampling_experimental._trace_state import OtelTraceState
 from opentelemetry.sdk.trace._sampling_experimental._util import calculate_threshold
-from opentelemetry.trace import TraceState
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState
+from opentelemetry.trace.propagation import set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 import heedloop
-from heedloop import testing
+from heedloop import _guard, testing
 from heedloop._sampling import Sampler, TailBuffer
 
 
@@ -163,7 +164,7 @@ def test_a_service_behind_another_records_with_the_others_probability():
 
 
 def test_an_unsampled_parent_is_obeyed_and_its_trace_can_be_brought_back():
-    with testing.recording() as seen:
+    with testing.recording(options=heedloop.Options(follow_sampling=True)) as seen:
         with within(incoming(flags="00")):
             _, handle = inner.with_handle("q")
             assert seen.spans == []
@@ -183,3 +184,29 @@ def test_other_instrumentations_spans_agree():
     for c in contexts:
         assert c.trace_state.get("ot") == ("th:8" if c.trace_flags.sampled else None)
     assert seen.spans and {s.attributes["heedloop.sampling.probability"] for s in seen.spans} == {0.5}
+
+
+def test_an_unsampled_parent_of_unknown_probability_loses_no_answer(caplog):
+    _guard._last_said.clear()
+    with testing.recording() as seen, within(incoming(flags="00")):
+        inner("q")
+        with trace.get_tracer("web").start_as_current_span("GET /chat"):
+            inner("q")
+    assert [s.attributes.get("heedloop.sampling.probability") for s in seen.spans] == [None, None]
+    assert "follow_sampling" in caplog.text
+
+
+def test_coverage_under_unsampled_parents_counts_by_the_rate_of_heedloop():
+    with testing.recording(sample_rate=0.5) as seen:
+        for i in range(64):
+            parent = SpanContext(i << 50 | 1, 2, True, TraceFlags(0))
+            with within(set_span_in_context(NonRecordingSpan(parent))):
+                inner("q")
+    assert 0 < len(seen.spans) < 64
+    assert {s.attributes["heedloop.sampling.probability"] for s in seen.spans} == {0.5}
+
+
+def test_a_stated_probability_of_an_unsampled_parent_is_followed():
+    with testing.recording() as seen, within(incoming("ot=th:c", flags="00")):
+        inner("q")
+    assert seen.spans == []

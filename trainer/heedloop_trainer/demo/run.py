@@ -12,9 +12,9 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from heedloop.client import Client
+from heedloop_cli.processes import start_dashboard, start_server
 from heedloop_trainer.demo.loop import Keys, run_loop
 from heedloop_trainer.demo.plan import FULL_MINUTES, fast_plan, full_plan
-from heedloop_trainer.demo.processes import start_dashboard, start_server
 from heedloop_trainer.demo.report import render
 from heedloop_trainer.demo.stopwatch import Stopwatch
 from heedloop_trainer.demo.world import HABITS

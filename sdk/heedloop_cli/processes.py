@@ -1,4 +1,4 @@
-"""The demo's server and dashboard: real `heedloop serve` and `heedloop dashboard` processes on free ports."""
+"""A server and a dashboard that a command starts: real `heedloop serve` and `heedloop dashboard` processes."""
 
 from __future__ import annotations
 
@@ -87,22 +87,27 @@ class Process:
         return self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
 
 
-def free_port() -> int:
-    """A TCP port of loopback that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+def free_port(preferred: int = 0) -> int:
+    """A TCP port of loopback on which nothing listens now: the preferred one where that is free."""
+    try:
+        with socket.create_server(("127.0.0.1", preferred)) as server:
+            return int(server.getsockname()[1])
+    except OSError:
+        if not preferred:
+            raise
+        return free_port()
 
 
-def start_server(folder: Path, key_file: Path) -> Process:
-    """`heedloop serve` with its data in `folder`; the new key is written to `key_file`."""
-    port = free_port()
+def start_server(folder: Path, key_file: Path, *, port: int = 0) -> Process:
+    """`heedloop serve` with its data in `folder`; the key of a new store is written to `key_file`."""
+    port = port or free_port()
     arguments = ["serve", "--port", str(port), "--data", str(folder), "--key-file", str(key_file)]
     return Process("heedloop serve", arguments, port=port, log=folder.parent / "server.log", environment={})
 
 
-def start_dashboard(url: str, api_key: str, *, folder: Path) -> Process:
+def start_dashboard(url: str, api_key: str, *, folder: Path, port: int = 0) -> Process:
     """`heedloop dashboard` reading from `url`, signed in with `api_key`."""
-    port = free_port()
+    port = port or free_port()
     arguments = ["dashboard", "--url", url, "--port", str(port)]
     return Process(
         "heedloop dashboard",

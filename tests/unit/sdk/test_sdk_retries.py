@@ -1,0 +1,194 @@
+"""A retry decorator above `@heedloop.trace` makes one answer with its failed attempts; other decorators change nothing."""
+
+import asyncio
+import functools
+import threading
+
+import pytest
+
+import heedloop
+from heedloop import testing
+
+
+class Busy(Exception):
+    pass
+
+
+def retry(function):
+    """What every retry library does."""
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        for _ in range(4):
+            try:
+                return function(*args, **kwargs)
+            except Busy as error:
+                last = error
+        raise last
+
+    @functools.wraps(function)
+    async def call_async(*args, **kwargs):
+        for _ in range(4):
+            try:
+                return await function(*args, **kwargs)
+            except Busy as error:
+                last = error
+                await asyncio.sleep(0)
+        raise last
+
+    return call_async if asyncio.iscoroutinefunction(function) else call
+
+
+def tenacity_retry(function):
+    tenacity = pytest.importorskip("tenacity", reason="tenacity is not installed")
+    return tenacity.retry(stop=tenacity.stop_after_attempt(4), reraise=True)(function)
+
+
+def backoff_retry(function):
+    backoff = pytest.importorskip("backoff", reason="backoff is not installed")
+    return backoff.on_exception(backoff.constant, Busy, max_tries=4, interval=0, jitter=None)(function)
+
+
+RETRIES = pytest.mark.parametrize("retry", [retry, tenacity_retry, backoff_retry])
+
+
+def flaky(num_failures):
+    """A model that is busy that many times for each question."""
+    seen = {}
+
+    def model(question):
+        seen[question] = seen.get(question, 0) + 1
+        if seen[question] <= num_failures:
+            raise Busy(question)
+        return f"A:{question}"
+
+    return model
+
+
+def module_level(model):
+    @heedloop.trace(name="answer")
+    def answer(question):
+        return model(question)
+
+    return answer
+
+
+def module_level_async(model):
+    @heedloop.trace(name="answer")
+    async def answer(question):
+        await asyncio.sleep(0)
+        return model(question)
+
+    return answer
+
+
+@RETRIES
+def test_failed_attempts_are_parts_of_the_one_answer(retry):
+    answer = retry(module_level(flaky(2)))
+    with testing.recording() as seen:
+        text, handle = heedloop.with_handle(answer, "q")
+        heedloop.thumbs_up(handle, author="u")
+    assert text == "A:q" and len(seen.spans) == 3
+    (only,) = seen.answers
+    assert only.handle == handle and only.output_text == "A:q"
+    assert {s.trace_id for s in seen.spans} == {only.trace_id}
+    assert [s.status for s in seen.spans] == [2, 2, 0]
+
+
+@RETRIES
+def test_coroutines_and_many_at_a_time(retry):
+    answer = retry(module_level_async(flaky(2)))
+
+    async def main():
+        return await asyncio.gather(*[heedloop.with_handle(answer, f"q{i}") for i in range(20)])
+
+    with testing.recording() as seen:
+        made = asyncio.run(main())
+    by_handle = {s.handle: s for s in seen.answers}
+    assert len(by_handle) == 20 and len(seen.spans) == 60
+    for text, handle in made:
+        assert by_handle[handle].output_text == text
+        parts = [s for s in seen.spans if s.trace_id == by_handle[handle].trace_id]
+        assert {s.input_text for s in parts} == {text[2:]}
+
+
+@RETRIES
+def test_a_retry_that_gives_up_is_one_failed_answer(retry):
+    answer = retry(module_level(flaky(9)))
+    with testing.recording() as seen:
+        with pytest.raises(Busy):
+            answer("q")
+        with pytest.raises(Busy):
+            answer("q")
+    assert len(seen.spans) == 8 and [s.status for s in seen.answers] == [2, 2]
+    assert len({s.trace_id for s in seen.spans}) == 2
+
+
+def test_threads_of_one_pool_do_not_mix_their_attempts():
+    answer = retry(module_level(flaky(3)))
+    with testing.recording() as seen:
+        threads = [threading.Thread(target=answer, args=(f"q{i}",)) for i in range(16)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+    assert len(seen.answers) == 16 and len(seen.spans) == 64
+    assert len({(s.trace_id, s.input_text) for s in seen.spans}) == 16
+
+
+def test_a_loop_over_questions_is_no_retry():
+    answer = module_level(flaky(1))
+
+    def ask(function):
+        for question in ("a", "b", "c"):
+            try:
+                function(question)
+            except Busy:
+                continue
+
+    with testing.recording() as seen:
+        ask(answer)
+        ask(answer)
+    assert len(seen.answers) == 6 and len({s.trace_id for s in seen.spans}) == 6
+
+
+def test_a_failure_under_a_decorator_that_does_not_retry_is_sent_soon():
+    def timed(function):
+        @functools.wraps(function)
+        def call(*args):
+            return function(*args)
+
+        return call
+
+    answer = timed(module_level(flaky(1)))
+    with testing.recording() as seen:
+        with pytest.raises(Busy):
+            answer("q")
+        assert seen.runtime.delivery().spans.waiting == 1
+        seen.runtime.attempts.release()  # what the delivering thread does each second
+        assert not seen.runtime.attempts.held
+    assert [s.status for s in seen.answers] == [2]
+
+
+def test_with_handle_past_another_decorator_is_refused():
+    cached = functools.lru_cache(retry(module_level(flaky(0))))
+    with testing.recording() as seen:
+        with pytest.raises(TypeError, match=r"heedloop\.with_handle"):
+            cached.with_handle("q")
+        first = heedloop.with_handle(cached, "q")
+        assert first.handle and heedloop.with_handle(cached, "q") == ("A:q", "")
+    assert len(seen.answers) == 1
+
+
+def test_a_method_under_a_retry():
+    class Bot:
+        model = staticmethod(flaky(2))
+
+        @retry
+        @heedloop.trace
+        def answer(self, question):
+            return self.model(question)
+
+    with testing.recording() as seen:
+        text, handle = heedloop.with_handle(Bot().answer, "q")
+    assert text == "A:q" and [s.handle for s in seen.answers] == [handle]
