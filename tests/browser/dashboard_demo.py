@@ -61,9 +61,15 @@ def remembered(stream: Iterator[Question], asked: dict[str, Question]) -> Iterat
         yield question
 
 
+def end_of_fortnight(now: datetime) -> datetime:
+    """The last past noon in UTC, so that the periods cut their days alike at whatever hour the tests run."""
+    noon = now.replace(hour=12, minute=0, second=0, microsecond=0)
+    return noon if noon <= now else noon - timedelta(days=1)
+
+
 def fill(url: str, key: str, seed: int = 4) -> None:
     """Post a fortnight of the demo; returns when all of it is stored."""
-    client, days = Client(url, key), Days(datetime.now(timezone.utc))
+    client, days = Client(url, key), Days(end_of_fortnight(datetime.now(timezone.utc)))
     clock, rng = SimulatedTime(), random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="heedloop-demo-") as folder:
         heedloop.configure(

@@ -96,7 +96,7 @@ def test_a_cluster_has_words_examples_and_a_dataset_of_its_answers(
     assert parse_qs(urlsplit(review).query)["fill"] == ["filter"]
     assert parse_qs(urlsplit(review).query)["cluster"] == [found[0]["id"]]
     first.get_by_role("link", name="Create dataset from these").click()
-    expect(demo_page.get_by_role("heading", name="New dataset")).to_be_visible()
+    expect(demo_page.get_by_role("heading", name="New dataset", exact=True)).to_be_visible()
     settled(demo_page)
     expect(demo_page.locator(".st-key-panel_view")).to_contain_text(f"{found[0]['num_answers']} answers")
     demo_page.get_by_label("Name", exact=True).fill("promises")

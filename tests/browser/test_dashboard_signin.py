@@ -66,7 +66,7 @@ def test_a_trusted_proxy_signs_people_in_and_their_role_decides_the_pages(
         page = context.new_page()
         page.goto(proxied)
         settled(page)
-        expect(page.get_by_test_id("stSidebar")).to_contain_text(f"{role}@example.com, {role}")
+        expect(page.get_by_test_id("stSidebar")).to_contain_text(f'{role}@example.com" ({role})')
         shown[role] = page.get_by_test_id("stSidebarNavLink").all_inner_texts()
         context.close()
     assert any("Quality" in text for text in shown["viewer"])
@@ -227,7 +227,7 @@ def test_a_person_signs_in_at_the_provider_and_comes_back_to_the_page(
     page.get_by_role("link", name=re.compile("Sign in with 127.0.0.1")).click()
     settled(page)
     assert page.url == f"{with_provider}/traces?rating=down"
-    expect(page.get_by_test_id("stSidebar")).to_contain_text("viewer@example.com, viewer")
+    expect(page.get_by_test_id("stSidebar")).to_contain_text('viewer@example.com" (viewer)')
     cookie = next(c for c in context.cookies() if c["name"] == "heedloop_session")
     assert cookie["httpOnly"]
     context.close()

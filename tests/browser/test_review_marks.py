@@ -73,7 +73,9 @@ def test_with_the_mouse_by_code_points(marking, project: worlds.Project) -> None
     page, trace_id = marking
     drag(page, "𝟗𝟗", "€")
     page.get_by_role("toolbar", name="Mark as").get_by_role("button", name="Misleading").click()
+    expect(page.locator(".rv-row")).to_have_count(1)
     drag(page, "It", "will be")
+    expect(page.get_by_role("toolbar", name="Mark as")).to_be_visible()
     page.keyboard.press("1")
     expect(page.locator(".rv-row")).to_have_count(2)
     expect(page.locator(".rv-row").first).to_contain_text("Misleading: “𝟗𝟗 €”")

@@ -34,7 +34,7 @@ def show_new() -> None:
         st.subheader("New review queue", anchor=False, width="stretch")
         components.links("up", [("All queues", Open("review-queues"))], label="Queues")
     if not current().can("admin"):
-        panels.empty("Your key may not make queues: that takes the scope admin.")
+        panels.empty("Your key can read queues but not create them: that needs the scope admin.")
         return
     draft = _draft()
     with panels.panel("begin"):
