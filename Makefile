@@ -3,6 +3,7 @@
 #   make test     install everything and run the tests
 #   make test-shared  the tests that read real judgements and captures (HEEDLOOP_SHARED names their folder)
 #   make coverage  the tests again, with the share of lines that they reach
+#   make mutants   change 50 expressions at random, one at a time; lists those that no test notices
 #   make docs     the documentation as a site in dist/site
 #   make serve    a server with its data in .heedloop/ and the dashboard beside it
 #   make lint     ruff           make types    pyright           make bench    the benchmarks that BENCHMARKS.md reports
@@ -18,7 +19,7 @@ JOBS   ?= 2
 # One torch thread per test process: the processes share the cores.
 TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
-.PHONY: demo test test-shared lint types docs bench serve dashboard coverage clean browser
+.PHONY: demo test test-shared mutants coverage lint types docs bench serve dashboard clean browser
 .DEFAULT_GOAL := test
 
 $(BIN)/python:
@@ -61,6 +62,10 @@ test-shared: $(VENV)/.dev
 
 # The share of lines and branches that the tests must reach, in percent.
 FLOOR := 80
+
+# Change 50 expressions at random, one at a time, and list those that no test notices; hours rather than minutes.
+mutants: $(VENV)/.dev
+	$(TEST_ENV) $(BIN)/python tests/tools/mutation_sample.py $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
