@@ -301,3 +301,14 @@ def test_two_tabs_of_one_page_share_its_token(browser, site, server, handle):
     expect(first.get_by_role("button", name="Bad answer")).to_have_attribute("aria-pressed", "true")
     assert [t["value"] for t in said(server, handle, "rating")] == [0]
     context.close()
+
+
+def test_an_earlier_vote_that_the_page_knows_is_shown_pressed_on_another_device(browser, site, server, handle):
+    page = show(browser, site, server, heedloop.feedback_token(handle, subject="person"), 'value="0"')
+    up, down = page.get_by_role("button", name="Good answer"), page.get_by_role("button", name="Bad answer")
+    expect(down).to_have_attribute("aria-pressed", "true")
+    up.click()
+    expect(down).to_have_attribute("aria-pressed", "false")
+    expect(up).to_have_attribute("aria-pressed", "true")
+    assert [t["value"] for t in said(server, handle, "rating")] == [1]
+    page.close()

@@ -1,6 +1,7 @@
 /* <heedloop-feedback token="hlt1.…" server="https://…"> lets a person judge one answer: thumbs, reasons, a comment, what it should have said.
  *
  * Attributes: token (from heedloop.feedback_token(), required), server (default: where this script came from),
+ * value (1 or 0: the person's earlier thumb, where the page knows it; this browser's own memory comes first),
  * reasons ("inaccurate,incomplete"; empty for none). Texts: any of the keys of WORDS as data-…, such as data-up="Gefällt mir".
  * Style: --heedloop-accent, --heedloop-text, --heedloop-border, --heedloop-surface, --heedloop-error; ::part(button|panel|send|status).
  * Events: "heedloop-feedback" with detail {kind, value} after the server has taken it, "heedloop-error" with detail {message}.
@@ -167,7 +168,8 @@ class HeedloopFeedback extends HTMLElement {
     /* the same person's earlier word on the same answer, by whatever token */
     this.vote = `heedloop:vote:${this.grant.t}:${this.grant.j}`;
     forgetExpired();
-    this.mark(recall(this.vote)?.value);
+    const kept = recall(this.vote);
+    this.mark(kept ? kept.value : this.hasAttribute("value") ? Number(this.getAttribute("value")) : null);
     this.resume();
   }
 
