@@ -132,10 +132,10 @@ def snapshot(value: Any, budget: Budget) -> Any:
     out of their own repr or export; secrets by their name are masked; bytes, arrays and the like become a short
     description; anything else its `repr`, or its type's name where it has none of its own.
     """
-    taken = _take(value, budget, 0)
+    copied = _take(value, budget, 0)
     if budget.num_taken > budget.total:
-        taken = _fit(taken, budget)
-    return taken
+        copied = _fit(copied, budget)
+    return copied
 
 
 def snapshot_messages(messages: Sequence[Any], budget: Budget) -> list[Any]:
@@ -143,18 +143,18 @@ def snapshot_messages(messages: Sequence[Any], budget: Budget) -> list[Any]:
 
     Where messages are left out, a message says how many.
     """
-    taken: list[Any] = []
+    copies: list[Any] = []
     for message in _both_ends(messages):
         budget.nodes = max(budget.nodes, 64)
-        taken.append(_take(message, budget, 1))
+        copies.append(_take(message, budget, 1))
     if budget.num_taken > budget.total:
-        taken = _fit_messages(taken, budget)
-    if len(taken) < len(messages):
+        copies = _fit_messages(copies, budget)
+    if len(copies) < len(messages):
         budget.cut = True
-        taken.insert(
-            _middle_of(taken, messages), _left_out_message(len(messages) - len(taken), len(messages))
+        copies.insert(
+            _middle_of(copies, messages), _left_out_message(len(messages) - len(copies), len(messages))
         )
-    return taken
+    return copies
 
 
 def _both_ends(messages: Sequence[Any]) -> Sequence[Any]:
@@ -163,9 +163,11 @@ def _both_ends(messages: Sequence[Any]) -> Sequence[Any]:
     return [*messages[: MAX_ENTRIES // 2], *messages[-MAX_ENTRIES // 2 :]]
 
 
-def _middle_of(taken: Sequence[Any], messages: Sequence[Any]) -> int:
+def _middle_of(copies: Sequence[Any], messages: Sequence[Any]) -> int:
     return (
-        min(MAX_ENTRIES // 2, len(taken)) if len(messages) > MAX_ENTRIES and len(taken) == MAX_ENTRIES else 1
+        min(MAX_ENTRIES // 2, len(copies))
+        if len(messages) > MAX_ENTRIES and len(copies) == MAX_ENTRIES
+        else 1
     )
 
 
@@ -174,8 +176,8 @@ def _left_out_message(num_left_out: int, num_messages: int) -> dict[str, Any]:
     return {"role": "system", "content": words}
 
 
-def _fit_messages(taken: list[Any], budget: Budget) -> list[Any]:
-    *others, last = taken
+def _fit_messages(copies: list[Any], budget: Budget) -> list[Any]:
+    *others, last = copies
     left = max(budget.total - sum(_lengths(last)), budget.chars)
     first, later = others[:1], others[1:]
     num_later = len(later)
@@ -183,18 +185,18 @@ def _fit_messages(taken: list[Any], budget: Budget) -> list[Any]:
         later = later[(len(later) + 3) // 4 :]
     if num_later != len(later):
         budget.cut = True
-    kept = [*first, *later]
-    lengths = _lengths(kept)
+    shortened_messages = [*first, *later]
+    lengths = _lengths(shortened_messages)
     if sum(lengths) > left:
         budget.cut = True
-        kept = _shorten(kept, max(_longest_that_fits(lengths, left), 1))
-    budget.num_taken = sum(_lengths(kept)) + sum(_lengths(last))
-    return [*kept, last]
+        shortened_messages = _shorten(shortened_messages, max(_longest_that_fits(lengths, left), 1))
+    budget.num_taken = sum(_lengths(shortened_messages)) + sum(_lengths(last))
+    return [*shortened_messages, last]
 
 
-def _fit(taken: Any, budget: Budget) -> Any:
+def _fit(copied: Any, budget: Budget) -> Any:
     budget.cut = True
-    shorter = _shorten(taken, max(_longest_that_fits(_lengths(taken), budget.total), 1))
+    shorter = _shorten(copied, max(_longest_that_fits(_lengths(copied), budget.total), 1))
     budget.num_taken = sum(_lengths(shorter))
     return shorter
 
@@ -210,24 +212,24 @@ def _longest_that_fits(lengths: list[int], total: int) -> int:
     return max(lengths, default=0)
 
 
-def _lengths(taken: Any) -> list[int]:
-    if isinstance(taken, str):
-        return [len(taken)]
-    if isinstance(taken, list):
-        return [n for entry in cast(list[Any], taken) for n in _lengths(entry)]
-    if isinstance(taken, dict):
-        return [n for entry in cast(dict[str, Any], taken).values() for n in _lengths(entry)]
+def _lengths(copied: Any) -> list[int]:
+    if isinstance(copied, str):
+        return [len(copied)]
+    if isinstance(copied, list):
+        return [n for entry in cast(list[Any], copied) for n in _lengths(entry)]
+    if isinstance(copied, dict):
+        return [n for entry in cast(dict[str, Any], copied).values() for n in _lengths(entry)]
     return []
 
 
-def _shorten(taken: Any, chars: int) -> Any:
-    if isinstance(taken, str):
-        return shortened(taken, chars)
-    if isinstance(taken, list):
-        return [_shorten(entry, chars) for entry in cast(list[Any], taken)]
-    if isinstance(taken, dict):
-        return {key: _shorten(entry, chars) for key, entry in cast(dict[str, Any], taken).items()}
-    return taken
+def _shorten(copied: Any, chars: int) -> Any:
+    if isinstance(copied, str):
+        return shortened(copied, chars)
+    if isinstance(copied, list):
+        return [_shorten(entry, chars) for entry in cast(list[Any], copied)]
+    if isinstance(copied, dict):
+        return {key: _shorten(entry, chars) for key, entry in cast(dict[str, Any], copied).items()}
+    return copied
 
 
 def _take(value: Any, budget: Budget, depth: int) -> Any:
@@ -247,39 +249,39 @@ def _take(value: Any, budget: Budget, depth: int) -> Any:
 
 
 def _take_mapping(value: Mapping[Any, Any], budget: Budget, depth: int) -> Any:
-    taken: dict[str, Any] = {}
+    copies: dict[str, Any] = {}
     keys = list(value)
     for index, key in enumerate(keys):
         if budget.nodes <= 0 or index >= MAX_ENTRIES:
             budget.cut = True
-            taken["…"] = f"[truncated: {len(keys) - index:,} of {len(keys):,} entries left out]"
+            copies["…"] = f"[truncated: {len(keys) - index:,} of {len(keys):,} entries left out]"
             break
         name = budget.take(key if type(key) is str else _key_of(key))
         entry = value[key]
         if entry is not None and is_secret(name):
-            taken[name] = MASK
+            copies[name] = MASK
         else:
-            taken[name] = _take(entry, budget, depth + 1)
-    return taken
+            copies[name] = _take(entry, budget, depth + 1)
+    return copies
 
 
 def _take_sequence(value: Sequence[Any], budget: Budget, depth: int) -> Any:
     entries = list(value)
-    taken: list[Any] = []
+    copies: list[Any] = []
     half = MAX_ENTRIES // 2
     for index, entry in enumerate(entries):
         if budget.nodes <= 0:
             budget.cut = True
-            taken.append(f"… [truncated: {len(entries) - index:,} of {len(entries):,} entries left out]")
+            copies.append(f"… [truncated: {len(entries) - index:,} of {len(entries):,} entries left out]")
             break
         if len(entries) > MAX_ENTRIES and half <= index < len(entries) - half:
             if index == half:
                 budget.cut = True
                 left_out = len(entries) - 2 * half
-                taken.append(f"… [truncated: {left_out:,} of {len(entries):,} entries left out] …")
+                copies.append(f"… [truncated: {left_out:,} of {len(entries):,} entries left out] …")
             continue
-        taken.append(_take(entry, budget, depth + 1))
-    return taken
+        copies.append(_take(entry, budget, depth + 1))
+    return copies
 
 
 def _take_int(value: int, _budget: Budget, _depth: int) -> Any:
@@ -335,14 +337,14 @@ def _fields_of(value: Any) -> dict[str, Any] | None:
     if dataclasses.is_dataclass(value):
         return {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value) if f.repr}
     for name in ("model_fields", "__fields__"):  # pydantic 2 and 1
-        known = getattr(kind, name, None)
-        if isinstance(known, Mapping):
-            hidden = {n for n, field in cast(Mapping[str, Any], known).items() if _is_hidden(field)}
+        declared = getattr(kind, name, None)
+        if isinstance(declared, Mapping):
+            hidden = {n for n, field in cast(Mapping[str, Any], declared).items() if _is_hidden(field)}
             extra = getattr(value, "__pydantic_extra__", None) or {}
             return {n: v for n, v in {**vars(value), **extra}.items() if n not in hidden}
-    known = getattr(kind, "__attrs_attrs__", None)
-    if known is not None:
-        return {a.name: getattr(value, a.name, None) for a in known if a.repr is not False}
+    declared = getattr(kind, "__attrs_attrs__", None)
+    if declared is not None:
+        return {a.name: getattr(value, a.name, None) for a in declared if a.repr is not False}
     return None
 
 
@@ -426,20 +428,20 @@ def _content_parts(content: Any) -> list[dict[str, Any]]:
         return [{"type": "text", "content": content}]
     parts: list[dict[str, Any]] = []
     for part in cast(list[Any], content if isinstance(content, list) else [content]):
-        given = cast(dict[str, Any], part) if isinstance(part, dict) else {"text": str(part)}
-        if "text" in given:
-            parts.append({"type": "text", "content": given["text"]})
+        entry = cast(dict[str, Any], part) if isinstance(part, dict) else {"text": str(part)}
+        if "text" in entry:
+            parts.append({"type": "text", "content": entry["text"]})
         else:
-            parts.append({"type": str(given.get("type", "unknown")), **given})
+            parts.append({"type": str(entry.get("type", "unknown")), **entry})
     return parts
 
 
 def _tool_call(call: Any) -> dict[str, Any]:
-    given = cast(dict[str, Any], call) if isinstance(call, dict) else {}
-    function = cast(dict[str, Any], given.get("function") or given)
+    entry = cast(dict[str, Any], call) if isinstance(call, dict) else {}
+    function = cast(dict[str, Any], entry.get("function") or entry)
     return {
         "type": "tool_call",
-        "id": given.get("id"),
+        "id": entry.get("id"),
         "name": function.get("name"),
         "arguments": function.get("arguments"),
     }

@@ -141,11 +141,11 @@ def delivery() -> Delivery:
 
 
 def _resource(service: str | None, environment: str | None, options: Options) -> dict[str, str]:
-    given = {
+    named = {
         names.SERVICE_NAME: service or os.environ.get("HEEDLOOP_SERVICE"),
         names.ENVIRONMENT: environment or os.environ.get("HEEDLOOP_ENVIRONMENT"),
     }
-    return {**options.resource, **{k: v for k, v in given.items() if v}}
+    return {**options.resource, **{k: v for k, v in named.items() if v}}
 
 
 _process.at_exit = lambda: shutdown()

@@ -43,12 +43,12 @@ def keep_content(runtime: Runtime, call: CallSpan, attribute: str, value: Any) -
     if messages is None and render is not render_json:
         attribute = names.INPUT if attribute == names.INPUT_MESSAGES else names.OUTPUT
         render = render_json
-    taken: Any
+    content: Any
     if messages is None or render is render_json:
-        taken = snapshot(value, budget)
+        content = snapshot(value, budget)
     else:
-        taken = budget.take(messages) if isinstance(messages, str) else snapshot_messages(messages, budget)
-    call.captured.append(Captured(attribute, render, taken))
+        content = budget.take(messages) if isinstance(messages, str) else snapshot_messages(messages, budget)
+    call.captured.append(Captured(attribute, render, content))
     call.num_chars += budget.num_taken
     if budget.cut:
         call.mark_truncated(attribute)
@@ -74,13 +74,13 @@ def keep_result(runtime: Runtime, call: CallSpan, result: Any, answer: tuple[str
         if not call.output_given:
             keep_content(runtime, call, names.OUTPUT_MESSAGES, result)
         return
-    found = follow(result, answer) if answer else _answer_in(result)
-    reading = read_response(found)
+    answer_value = follow(result, answer) if answer else _answer_in(result)
+    reading = read_response(answer_value)
     if reading is not None:
         keep_reading(runtime, call, reading)
-    elif not call.output_given and found is not None:
-        keep_content(runtime, call, names.OUTPUT_MESSAGES, found)
-    if found is not result and not call.output_given:
+    elif not call.output_given and answer_value is not None:
+        keep_content(runtime, call, names.OUTPUT_MESSAGES, answer_value)
+    if answer_value is not result and not call.output_given:
         keep_content(runtime, call, names.OUTPUT, result)
 
 
@@ -93,8 +93,8 @@ def _answer_in(result: Any) -> Any:
         return cast(Any, result)
     if client_of(result) is not None or is_message(result) or is_conversation(result):
         return result
-    found = named_text(result, "answer")
-    return result if found is None else found
+    text = named_text(result, "answer")
+    return result if text is None else text
 
 
 def keep_reading(runtime: Runtime, call: CallSpan, reading: Reading) -> None:
@@ -112,11 +112,11 @@ def keep_numbers(call: CallSpan, reading: Reading) -> None:
 
 def keep_stream(call: CallSpan, pieces: Pieces) -> None:
     """Take the pieces of a streamed answer: texts are one answer, anything else is kept as it came."""
-    kept = pieces.kept()
-    if call.output_given or not kept:
+    content = pieces.kept()
+    if call.output_given or not content:
         return
     attribute = names.OUTPUT_MESSAGES if pieces.is_text else names.OUTPUT
-    call.captured.append(Captured(attribute, render_answer if pieces.is_text else render_json, kept))
+    call.captured.append(Captured(attribute, render_answer if pieces.is_text else render_json, content))
     call.num_chars += pieces.num_chars
     if pieces.cut:
         call.mark_truncated(attribute)
@@ -146,14 +146,14 @@ class Pieces:
             piece = piece.decode("utf-8", "replace")
         self.is_text = self.is_text and isinstance(piece, str)
         budget = Budget(self._max_chars)
-        taken = snapshot(piece, budget)
+        content = snapshot(piece, budget)
         self.cut = self.cut or budget.cut
         size = budget.num_taken + (0 if isinstance(piece, str) else _PIECE_CHARS)
         if not self._tail and self._head_chars + size <= self._max_chars // 2:
-            self._head.append(taken)
+            self._head.append(content)
             self._head_chars += size
             return
-        self._tail.append((taken, size))
+        self._tail.append((content, size))
         self._tail_chars += size
         while self._tail_chars > self._max_chars // 2 and len(self._tail) > 1:
             self._left_out += 1

@@ -299,11 +299,11 @@ class Collected:
     @property
     def handle(self) -> str:
         """The handle of the one answer. Empty, with a warning, where there is none or more than one."""
-        found = self.handles
-        if len(found) == 1:
-            return found[0]
+        handles = self.handles
+        if len(handles) == 1:
+            return handles[0]
         if state.runtime is not None:
-            many = f"{len(found)} answers were" if found else "no answer was"
+            many = f"{len(handles)} answers were" if handles else "no answer was"
             warn("collect", f"{many} made inside collect_handles(), so that `handle` is empty; see `handles`")
         return ""
 
@@ -371,9 +371,9 @@ def context(**values: Unpack[ContextValues]) -> AbstractContextManager[None]:
     None and empty values are nothing said. Raises `TypeError` for a name that is not one of these.
     """
     check_names("context", values, ContextValues.__annotations__)
-    given = dict(values)
-    external_id = as_text("external_id", given.pop("external_id", None))
-    new = context_api.set_value(VALUES_KEY, {**current_values(), **attributes_of(given)})
+    remaining = dict(values)
+    external_id = as_text("external_id", remaining.pop("external_id", None))
+    new = context_api.set_value(VALUES_KEY, {**current_values(), **attributes_of(remaining)})
     if external_id:
         new = context_api.set_value(EXTERNAL_KEY, external_trace_id(external_id), new)
     return _attached(new)
@@ -405,14 +405,14 @@ def set_values(**values: Unpack[CallValues]) -> None:
     `CallValues`, `ValueError` for one text in place of a list.
     """
     check_names("set", values, CallValues.__annotations__)
-    found = attributes_of(values)
+    attributes = attributes_of(values)
     runtime, call = state.runtime, current_call()
     if runtime is None or call is None:
         return
-    call.set_attributes(found)
+    call.set_attributes(attributes)
     for key in (names.USER_ID, names.CONVERSATION_ID, names.TAGS):
-        if key in found:
-            call.answer.set_attribute(key, found[key])
+        if key in attributes:
+            call.answer.set_attribute(key, attributes[key])
     if "input" in values:
         call.discard(names.INPUT_MESSAGES, names.INPUT)
         keep_content(runtime, call, names.INPUT_MESSAGES, values["input"])

@@ -23,7 +23,7 @@ from opentelemetry import context as context_api
 from heedloop._guard import report, start_thread, warn
 from heedloop._outbox import Outbox, try_lock
 from heedloop._store import Row
-from heedloop._transport import Answer, Transport
+from heedloop._transport import Response, Transport
 
 __all__ = ["Courier", "pause_s"]
 
@@ -48,14 +48,14 @@ class Courier:
         outbox: Outbox,
         transport: Transport,
         *,
-        on_answer: Callable[[], None],
+        on_response: Callable[[], None],
         on_tick: Callable[[], None],
         report_counts: Callable[[], dict[str, Any]],
     ) -> None:
         self.last_error: str | None = None
         self._outbox = outbox
         self._transport = transport
-        self._on_answer = on_answer
+        self._on_response = on_response
         self._on_tick = on_tick
         self._report_counts = report_counts
         self._reported: dict[str, Any] = {}
@@ -191,9 +191,9 @@ class Courier:
         num_records = _num_records(path)
         if not num_records:
             return False
-        answer = self._transport.get(f"/v1/me?of_key={key[1]}") if key is not None else Answer("refused")
-        body = cast(dict[str, Any], answer.body) if isinstance(answer.body, dict) else {}
-        if answer.verdict == "accepted" and body.get("same_project") is True:
+        response = self._transport.get(f"/v1/me?of_key={key[1]}") if key is not None else Response("refused")
+        body = cast(dict[str, Any], response.body) if isinstance(response.body, dict) else {}
+        if response.verdict == "accepted" and body.get("same_project") is True:
             return True
         self._outbox.left_behind[str(path)] = num_records
         warn(
@@ -211,7 +211,7 @@ class Courier:
 
     def _moved_on(self) -> None:
         self._attempt = 0
-        self._on_answer()
+        self._on_response()
         with self._progress:
             self._progress.notify_all()
 
@@ -222,20 +222,20 @@ class Courier:
 
     def _send_feedback(self, rows: list[Row]) -> bool:
         body = b'{"feedback":[' + b",".join([r.body for r in rows]) + b"]}"
-        answer = self._transport.post(FEEDBACK_PATH, body, content_type=JSON)
-        results = _results(answer, len(rows))
+        response = self._transport.post(FEEDBACK_PATH, body, content_type=JSON)
+        results = _results(response, len(rows))
         if results is not None:
             self._record_results(rows, results)
             return True
-        if answer.verdict == "later" or answer.verdict == "accepted":
-            self._back_off(answer)
+        if response.verdict == "later" or response.verdict == "accepted":
+            self._back_off(response)
             return False
         if len(rows) > 1:  # one of them is at fault; find it without losing the others or their order
             middle = len(rows) // 2
             return self._send_feedback(rows[:middle]) and self._send_feedback(rows[middle:])
-        warn("refused feedback", f"the server refused a feedback: {answer.reason}")
-        self.last_error = answer.reason
-        self._outbox.finish_feedback([], [(rows[0], answer.reason)])
+        warn("refused feedback", f"the server refused a feedback: {response.reason}")
+        self.last_error = response.reason
+        self._outbox.finish_feedback([], [(rows[0], response.reason)])
         return True
 
     def _record_results(self, rows: list[Row], results: list[dict[str, Any]]) -> None:
@@ -256,15 +256,15 @@ class Courier:
         row = self._outbox.waiting_spans()
         if row is None:
             return False
-        answer = self._transport.post("/v1/traces", row.body, content_type="application/x-protobuf")
-        if answer.verdict == "later":
-            self._back_off(answer)
+        response = self._transport.post("/v1/traces", row.body, content_type="application/x-protobuf")
+        if response.verdict == "later":
+            self._back_off(response)
             return False
-        if answer.verdict != "accepted":
-            self.last_error = answer.reason
-            warn("refused", f"the server refused {row.num} spans: {answer.reason}")
+        if response.verdict != "accepted":
+            self.last_error = response.reason
+            warn("refused", f"the server refused {row.num} spans: {response.reason}")
         self._outbox.finish_spans(
-            row, "sent" if answer.verdict == "accepted" else f"dropped.{answer.verdict}"
+            row, "sent" if response.verdict == "accepted" else f"dropped.{response.verdict}"
         )
         return True
 
@@ -275,14 +275,14 @@ class Courier:
             if self._transport.post(DELIVERY_PATH, body, content_type=JSON).verdict == "accepted":
                 self._reported = counts
 
-    def _back_off(self, answer: Answer) -> None:
-        self.last_error = answer.reason or f"HTTP {answer.status}, and no results in the body"
+    def _back_off(self, response: Response) -> None:
+        self.last_error = response.reason or f"HTTP {response.status}, and no results in the body"
         self._attempt += 1
         self._num_failures += 1
-        self._retry_at = time.monotonic() + pause_s(self._attempt, answer.retry_after_s)
+        self._retry_at = time.monotonic() + pause_s(self._attempt, response.retry_after_s)
         warn(
-            f"delivery {answer.status}",
-            f"{_trouble(answer.status)}; records wait in the outbox: {self.last_error}",
+            f"delivery {response.status}",
+            f"{_trouble(response.status)}; records wait in the outbox: {self.last_error}",
         )
 
     # --------------------------------------------------------------------------------------------- the lock
@@ -343,10 +343,10 @@ def _trouble(status: int) -> str:
     return "the server cannot take records now"
 
 
-def _results(answer: Answer, num_rows: int) -> list[dict[str, Any]] | None:
+def _results(response: Response, num_rows: int) -> list[dict[str, Any]] | None:
     """The server's word on each row; None where it said nothing about them (or about another number of rows)."""
-    body = answer.body
-    if not isinstance(body, dict) or answer.verdict == "later":
+    body = response.body
+    if not isinstance(body, dict) or response.verdict == "later":
         return None
     results = cast(dict[str, Any], body).get("results")
     if not isinstance(results, list) or len(cast(list[Any], results)) != num_rows:

@@ -102,11 +102,11 @@ def rate(
 ) -> str:
     """A rating on a stated scale: `rate(h, 4, scale=(1, 5), name="helpfulness")`, or one of a list of categories."""
     stated = _scale(scale)
-    read = _value(value, stated)
-    if read is None:
+    number = _value(value, stated)
+    if number is None:
         return ""
     return _record_feedback(
-        "rating", about, author, at, metadata, value=read, scale=stated, name=name, comment=comment
+        "rating", about, author, at, metadata, value=number, scale=stated, name=name, comment=comment
     )
 
 
@@ -311,9 +311,9 @@ def keep(about: About = HERE) -> None:
 # ------------------------------------------------------------------------------------------------- behind them
 
 
-def _thumb(value: int, about: About, **said: Any) -> str:
-    author, at, metadata = said["author"], said["at"], said["metadata"]
-    comment = said["comment"]
+def _thumb(value: int, about: About, **details: Any) -> str:
+    author, at, metadata = details["author"], details["at"], details["metadata"]
+    comment = details["comment"]
     return _record_feedback(
         "rating", about, author, at, metadata, value=value, scale=THUMB, name="thumb", comment=comment
     )
@@ -363,11 +363,11 @@ def _metadata(metadata: Mapping[str, Any] | None) -> dict[str, str]:
     entries = text_entries("metadata", metadata)
     if len(entries) > _MAX_METADATA:
         dropped("metadata", f"has {len(entries)} entries; the first {_MAX_METADATA} are kept")
-    kept: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for key, value in list(entries.items())[:_MAX_METADATA]:
         if key:
-            kept[key[:256]] = value if len(value) <= 4096 else shortened(value, 4000)
-    return kept
+            texts[key[:256]] = value if len(value) <= 4096 else shortened(value, 4000)
+    return texts
 
 
 _MAX_METADATA = 64
@@ -428,17 +428,17 @@ def _with_range(where: Target, part: CharRange | None) -> Target:
 def _author_of(author: str | Author | None) -> Author:
     if isinstance(author, Author):
         return author
-    given = as_text("author", author)
-    if len(given) > MAX_LABEL_CHARS:
-        dropped("author", f"is {len(given):,} characters long; at most {MAX_LABEL_CHARS} are accepted")
-        given = ""
-    if given:
-        return Author("end_user", given)
+    author_id = as_text("author", author)
+    if len(author_id) > MAX_LABEL_CHARS:
+        dropped("author", f"is {len(author_id):,} characters long; at most {MAX_LABEL_CHARS} are accepted")
+        author_id = ""
+    if author_id:
+        return Author("end_user", author_id)
     call = _current.current_call()
-    known = _current.current_values().get(names.USER_ID)
-    if known is None and call is not None:
-        known = call.attributes.get(names.USER_ID)
-    return Author("end_user", known)
+    user_id = _current.current_values().get(names.USER_ID)
+    if user_id is None and call is not None:
+        user_id = call.attributes.get(names.USER_ID)
+    return Author("end_user", user_id)
 
 
 def _scale(scale: Scale | tuple[float, float] | Sequence[str]) -> Scale:
@@ -476,14 +476,16 @@ def _ranks(
 
 @guarded("keeping a feedback", None)
 def _keep_feedback(runtime: Runtime, feedback: Feedback) -> None:
-    written = to_json(feedback)
+    record_json = to_json(feedback)
     if runtime.options.redact is not None:
         for name in ("comment", "correction"):
-            if name in written:
-                written[name] = runtime.options.redact(written[name])
-        if "metadata" in written:
-            written["metadata"] = {k: runtime.options.redact(v) for k, v in written["metadata"].items()}
-    body = json.dumps(written, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+            if name in record_json:
+                record_json[name] = runtime.options.redact(record_json[name])
+        if "metadata" in record_json:
+            record_json["metadata"] = {
+                k: runtime.options.redact(v) for k, v in record_json["metadata"].items()
+            }
+    body = json.dumps(record_json, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
     traces = _traces_of(feedback)
     for trace_id in traces:
         runtime.keep_trace(int(trace_id, 16), "feedback")

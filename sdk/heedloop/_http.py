@@ -41,8 +41,8 @@ def check_key(key: str) -> None:
 
 def key_id(key: str) -> str:
     """The public part of a key, by which lists and logs name it; empty where it has none."""
-    found = _KEY.fullmatch(key)
-    return found[1] if found else ""
+    match = _KEY.fullmatch(key)
+    return match[1] if match else ""
 
 
 def clean_url(url: str | None) -> str:

@@ -29,12 +29,12 @@ class Library:
 
 
 def _known(module: str, openinference: str, contrib: str = "", traceloop: str = "") -> tuple[str, ...]:
-    found = [f"openinference.instrumentation.{module}:{openinference}"]
+    places = [f"openinference.instrumentation.{module}:{openinference}"]
     if contrib:
-        found.append(contrib)
+        places.append(contrib)
     if traceloop:
-        found.append(f"opentelemetry.instrumentation.{module}:{traceloop}")
-    return tuple(found)
+        places.append(f"opentelemetry.instrumentation.{module}:{traceloop}")
+    return tuple(places)
 
 
 LIBRARIES: dict[str, Library] = {

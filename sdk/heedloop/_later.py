@@ -245,17 +245,17 @@ def _final_of(stream: Any) -> Any:
         with contextlib.suppress(
             Exception
         ):  # a property of the client's; before the first event it has nothing
-            found = getattr(stream, name)
-            if read_response(found) is not None:
-                return found
+            final = getattr(stream, name)
+            if read_response(final) is not None:
+                return final
     for name in ("_state", "_raw_stream"):
         state = getattr(stream, name, None)
         with contextlib.suppress(Exception):
-            found = getattr(state, "current_completion_snapshot", None) or getattr(
+            final = getattr(state, "current_completion_snapshot", None) or getattr(
                 state, "_completed_response", None
             )
-            if found is not None and read_response(found) is not None:
-                return found
+            if final is not None and read_response(final) is not None:
+                return final
     if getattr(stream, "_is_sse_stream", False) is False and hasattr(stream, "parse"):
         with contextlib.suppress(Exception):
             return (

@@ -100,8 +100,8 @@ def _role_of(value: Any) -> str | None:
 
 def _tool_call(call: Any) -> Any:
     if isinstance(call, dict) and "args" in call:  # LangChain's
-        given = cast(dict[str, Any], call)
-        return {"id": given.get("id"), "name": given.get("name"), "arguments": given["args"]}
+        entries = cast(dict[str, Any], call)
+        return {"id": entries.get("id"), "name": entries.get("name"), "arguments": entries["args"]}
     return call
 
 
@@ -111,9 +111,9 @@ def fields_of(value: Any) -> Mapping[str, Any] | None:
         return cast(Mapping[str, Any], value)
     kind = type(value)
     for marker in ("__dataclass_fields__", "model_fields", "__fields__", "__attrs_attrs__"):
-        known = getattr(kind, marker, None)
-        if known is not None and not isinstance(value, type):
-            return {n: getattr(value, n, None) for n in (getattr(f, "name", f) for f in known)}
+        declared = getattr(kind, marker, None)
+        if declared is not None and not isinstance(value, type):
+            return {n: getattr(value, n, None) for n in (getattr(f, "name", f) for f in declared)}
     return None
 
 
@@ -123,9 +123,9 @@ def named_text(value: Any, what: str) -> Any:
     if not fields:
         return None
     for name in AT_NAMES[what]:
-        found = fields.get(name)
-        if (isinstance(found, str) and found) or is_conversation(found):
-            return found
+        value_at = fields.get(name)
+        if (isinstance(value_at, str) and value_at) or is_conversation(value_at):
+            return value_at
     return None
 
 

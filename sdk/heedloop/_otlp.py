@@ -111,12 +111,12 @@ def _link(link: Any) -> bytes:
 def _attributes(tag: bytes, attributes: Mapping[str, Any]) -> list[bytes]:
     parts: list[bytes] = []
     for key, value in attributes.items():
-        known = _known_keys.get(key)
-        if known is None:
-            known = _text(b"\x0a", key)
+        keys = _known_keys.get(key)
+        if keys is None:
+            keys = _text(b"\x0a", key)
             if len(_known_keys) < _KNOWN_KEYS_LIMIT:
-                _known_keys[key] = known
-        parts.append(_field(tag, known + _field(b"\x12", _any(value))))
+                _known_keys[key] = keys
+        parts.append(_field(tag, keys + _field(b"\x12", _any(value))))
     return parts
 
 

@@ -119,10 +119,10 @@ class Outbox:
             return []
         adopted = {store.path for store, _lock in self._adopted}
         try:
-            found = sorted(self._path.parent.glob("outbox-*.sqlite3"))
+            paths = sorted(self._path.parent.glob("outbox-*.sqlite3"))
         except OSError:
             return []
-        return [p for p in found if p != self._path and p not in adopted]
+        return [p for p in paths if p != self._path and p not in adopted]
 
     def is_same_key(self, path: Path) -> bool:
         """True for a file that an earlier version made for this key."""

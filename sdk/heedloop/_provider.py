@@ -227,24 +227,24 @@ def _foreign_span(span: Any, runtime: Runtime) -> ForeignSpan:
 
 def _foreign_attributes(span: Any, options: Options) -> dict[str, Any]:
     """The attributes of a span that somebody else's instrumentation made, redacted and within limits."""
-    written: dict[str, Any] = dict(span.attributes or {})
+    attributes: dict[str, Any] = dict(span.attributes or {})
     if _is_ours(span):
-        return written
+        return attributes
     truncated: list[str] = []
-    for key, value in written.items():
+    for key, value in attributes.items():
         if isinstance(value, str) and len(value) > options.max_value_chars:
-            written[key] = value[: options.max_value_chars]
+            attributes[key] = value[: options.max_value_chars]
             truncated.append(key)
     if options.redact is not None:
-        written = {
+        attributes = {
             key: value
             if key.endswith((".id", ".model", ".name"))
             else cleaned({key: value}, options.redact)[key]
-            for key, value in written.items()
+            for key, value in attributes.items()
         }
     if truncated:
-        written[names.TRUNCATED] = truncated
-    return written
+        attributes[names.TRUNCATED] = truncated
+    return attributes
 
 
 def _foreign_resource(span: Any, runtime: Runtime) -> Mapping[str, Any]:

@@ -60,9 +60,9 @@ class Reading:
     def use(self, usage: Any) -> None:
         """Keep token counts, in OpenAI's names or Anthropic's; later ones win."""
         if usage is not None:
-            found = {**self.values.get("usage", {}), **counts_of(usage)}
-            if found:
-                self.values["usage"] = found
+            counts = {**self.values.get("usage", {}), **counts_of(usage)}
+            if counts:
+                self.values["usage"] = counts
 
 
 def client_of(value: Any) -> str | None:
@@ -101,22 +101,22 @@ def read_numbers(values: Sequence[Any]) -> Reading | None:
     """Model, usage and ids in some of a client's objects: chunks, a response, a stream helper; None where none has any."""
     merged: Reading | None = None
     for value in values:
-        found = read_response(value) or read_stream([value]) or _read_accumulated(value)
-        if found is not None:
+        numbers = read_response(value) or read_stream([value]) or _read_accumulated(value)
+        if numbers is not None:
             if merged is None:
-                merged = found
-            merged.values.update(found.values)
+                merged = numbers
+            merged.values.update(numbers.values)
     return merged
 
 
 def _read_accumulated(value: Any) -> Reading | None:
     for name in _SNAPSHOTS:
         try:
-            found = getattr(value, name, None)
+            snapshot = getattr(value, name, None)
         except Exception:  # noqa: BLE001, S112  a property of the client's; before the first event it has nothing
             continue
-        if found is not None:
-            return read_response(found)
+        if snapshot is not None:
+            return read_response(snapshot)
     return None
 
 
@@ -129,9 +129,9 @@ def _read_langchain(value: Any, reading: Reading) -> bool:
     _add_blocks(reading, getattr(value, "content", None))
     for index, call in enumerate(getattr(value, "tool_calls", None) or []):
         reading.tool_calls[index] = _tool_call(call.get("id"), call.get("name"), call.get("args"))
-    said = getattr(value, "response_metadata", None) or {}
-    reading.put("response_model", said.get("model_name") or said.get("model"))
-    reading.finish(said.get("finish_reason") or said.get("stop_reason"))
+    details = getattr(value, "response_metadata", None) or {}
+    reading.put("response_model", details.get("model_name") or details.get("model"))
+    reading.finish(details.get("finish_reason") or details.get("stop_reason"))
     reading.use(getattr(value, "usage_metadata", None))
     return True
 
@@ -202,11 +202,11 @@ def _read_chunk(piece: Any, reading: Reading) -> bool:
         delta = getattr(choice, "delta", None)
         _add_text(reading, getattr(delta, "content", None))
         for call in getattr(delta, "tool_calls", None) or []:
-            held = reading.tool_calls.setdefault(call.index, _tool_call(None, None, ""))
+            tool_call = reading.tool_calls.setdefault(call.index, _tool_call(None, None, ""))
             function = getattr(call, "function", None)
-            held["id"] = getattr(call, "id", None) or held["id"]
-            held["function"]["name"] = getattr(function, "name", None) or held["function"]["name"]
-            held["function"]["arguments"] += getattr(function, "arguments", None) or ""
+            tool_call["id"] = getattr(call, "id", None) or tool_call["id"]
+            tool_call["function"]["name"] = getattr(function, "name", None) or tool_call["function"]["name"]
+            tool_call["function"]["arguments"] += getattr(function, "arguments", None) or ""
         reading.finish(getattr(choice, "finish_reason", None))
     return True
 
@@ -222,19 +222,19 @@ def _read_event(piece: Any, reading: Reading) -> bool:
         reading.tool_calls[piece.index] = _tool_call(block.id, block.name, "")
     elif kind == "content_block_delta":
         _add_text(reading, _at(piece, ("delta", "text")))
-        held = reading.tool_calls.get(piece.index)
-        if held is not None:
-            held["function"]["arguments"] += _at(piece, ("delta", "partial_json")) or ""
+        tool_call = reading.tool_calls.get(piece.index)
+        if tool_call is not None:
+            tool_call["function"]["arguments"] += _at(piece, ("delta", "partial_json")) or ""
     elif kind == "message_delta":
         output = _at(piece, ("usage", "output_tokens"))
         if isinstance(output, int):  # the other counts of this event repeat those of the first
             reading.values["usage"] = {**reading.values.get("usage", {}), "output": output}
         reading.finish(_at(piece, ("delta", "stop_reason")))
     elif kind in ("response.completed", "response.incomplete"):
-        found = read_response(piece.response)
-        if found is not None:
-            reading.values.update(found.values)
-            reading.text, reading.tool_calls = found.text, found.tool_calls
+        final = read_response(piece.response)
+        if final is not None:
+            reading.values.update(final.values)
+            reading.text, reading.tool_calls = final.text, final.tool_calls
     else:
         return False
     return True

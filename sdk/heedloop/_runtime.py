@@ -114,7 +114,7 @@ class Runtime:
         self.courier = Courier(
             outbox,
             transport,
-            on_answer=self.queue.healthy,
+            on_response=self.queue.healthy,
             on_tick=self._tick,
             report_counts=self._report_counts,
         )
@@ -172,26 +172,26 @@ class Runtime:
 
     def _encode(self, span: Any) -> EncodedSpan | None:
         if isinstance(span, CallSpan):
-            written = span.written(self.options.redact)
-            self._note_sampling(span.context, written)
+            attributes = span.written(self.options.redact)
+            self._note_sampling(span.context, attributes)
             return EncodedSpan(
-                _otlp.encode_span(span, written, self.options.redact), self.resource, self.scope
+                _otlp.encode_span(span, attributes, self.options.redact), self.resource, self.scope
             )
         if self.foreign is None:  # such spans come from the processor that `connect` installs
             return None
-        written, resource, scope = self.foreign(span, self)
-        self._note_sampling(span.context, written)
-        return EncodedSpan(_otlp.encode_span(span, written, self.options.redact), resource, scope)
+        attributes, resource, scope = self.foreign(span, self)
+        self._note_sampling(span.context, attributes)
+        return EncodedSpan(_otlp.encode_span(span, attributes, self.options.redact), resource, scope)
 
-    def _note_sampling(self, context: trace_api.SpanContext, written: dict[str, Any]) -> None:
+    def _note_sampling(self, context: trace_api.SpanContext, attributes: dict[str, Any]) -> None:
         if not context.trace_flags & 1:
-            written[names.SAMPLING_PROBABILITY] = 1.0
-            written[names.SAMPLING_KEPT] = self.tail.reason(context.trace_id)
+            attributes[names.SAMPLING_PROBABILITY] = 1.0
+            attributes[names.SAMPLING_KEPT] = self.tail.reason(context.trace_id)
         elif context.trace_state or self.sampler.rate < 1:
-            given = names.probability_of(context.trace_state.get("ot") or "")  # by whoever began the trace
-            probability = self.sampler.rate if given is None else given
+            stated = names.probability_of(context.trace_state.get("ot") or "")  # by whoever began the trace
+            probability = self.sampler.rate if stated is None else stated
             if probability < 1:
-                written[names.SAMPLING_PROBABILITY] = probability
+                attributes[names.SAMPLING_PROBABILITY] = probability
 
     def merged_resource(self, resource: Any) -> Mapping[str, Any]:
         """The app's own OpenTelemetry resource, with what it told `configure()` on top."""
@@ -311,7 +311,9 @@ def default_resource() -> dict[str, Any]:
 def _resource_of_environment() -> dict[str, str]:
     """`OTEL_RESOURCE_ATTRIBUTES`: `key=value` pairs with commas between them, values percent-encoded."""
     pairs = (p.partition("=") for p in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","))
-    return {key.strip(): unquote(value.strip()) for key, found, value in pairs if found and key.strip()}
+    return {
+        key.strip(): unquote(value.strip()) for key, separator, value in pairs if separator and key.strip()
+    }
 
 
 def _program() -> str:

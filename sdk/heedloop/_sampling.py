@@ -66,11 +66,11 @@ class TailBuffer:
         with self._lock:
             if trace_id in self._kept:
                 return [(span, num_chars)]
-            held = self._traces.get(trace_id)
-            if held is None:
+            buffered = self._traces.get(trace_id)
+            if buffered is None:
                 self._traces[trace_id] = (time.monotonic(), [(span, num_chars)])
             else:
-                held[1].append((span, num_chars))
+                buffered[1].append((span, num_chars))
             self._num_chars += cost
             while self._num_chars > self._max_chars and self._traces:
                 self._drop_oldest()
@@ -82,11 +82,11 @@ class TailBuffer:
             self._kept.setdefault(trace_id, reason)
             if len(self._kept) > _MAX_KEPT:
                 self._kept.popitem(last=False)
-            held = self._traces.pop(trace_id, None)
-            if held is None:
+            buffered = self._traces.pop(trace_id, None)
+            if buffered is None:
                 return []
-            self._num_chars -= sum(n + _SPAN_COST for _span, n in held[1])
-            return held[1]
+            self._num_chars -= sum(n + _SPAN_COST for _span, n in buffered[1])
+            return buffered[1]
 
     def reason(self, trace_id: int) -> str:
         """Why the trace was kept."""

@@ -203,13 +203,13 @@ class CallSpan(trace_api.Span):
 
     def written(self, clean: Clean | None) -> dict[str, Any]:
         """All attributes with the captured content written out; what the app set itself comes last and wins."""
-        written: dict[str, Any] = {}
+        attributes: dict[str, Any] = {}
         for captured in self.captured:
-            written[captured.attribute] = captured.render(captured.value, clean)
-        written.update(self.attributes if clean is None else cleaned(self.attributes, clean))
+            attributes[captured.attribute] = captured.render(captured.value, clean)
+        attributes.update(self.attributes if clean is None else cleaned(self.attributes, clean))
         if self.truncated:
-            written[names.TRUNCATED] = list(self.truncated)
-        return written
+            attributes[names.TRUNCATED] = list(self.truncated)
+        return attributes
 
 
 def handle_of(context: trace_api.SpanContext) -> str:

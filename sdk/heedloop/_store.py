@@ -110,12 +110,12 @@ class Store:
         """Forget acknowledged rows, set refused ones aside with the reason, count both: in one commit."""
 
         def write(db: sqlite3.Connection) -> None:
-            gone = db.executemany("DELETE FROM feedback WHERE seq = ?", [(s,) for s in accepted]).rowcount
+            finished = db.executemany("DELETE FROM feedback WHERE seq = ?", [(s,) for s in accepted]).rowcount
             aside = db.executemany(
                 "UPDATE feedback SET refused = ? WHERE seq = ? AND refused IS NULL",
                 [(why, s) for s, why in refused],
             ).rowcount
-            self._count(db, "feedback.sent", max(gone, 0))
+            self._count(db, "feedback.sent", max(finished, 0))
             self._count(db, "feedback.dropped.refused", max(aside, 0))
 
         self._write(write)

@@ -102,8 +102,8 @@ def _numbers_in(frame: Any) -> Reading | None:
     """
     if frame is None:
         return None
-    found = [v for v in list(frame.f_locals.values()) if client_of(v) is not None]
-    return read_numbers(found) if found else None
+    chunks = [v for v in list(frame.f_locals.values()) if client_of(v) is not None]
+    return read_numbers(chunks) if chunks else None
 
 
 def drive(runtime: Runtime, span: CallSpan, producer: Any, capture: bool) -> Generator[Any, Any, Any]:

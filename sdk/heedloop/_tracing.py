@@ -192,9 +192,14 @@ def _function_of(fn: Any, options: TraceOptions, static: dict[str, Any]) -> Func
 
 
 def _check_prompt(prompt: tuple[str, ...], parameters: tuple[inspect.Parameter, ...]) -> None:
-    known = [p.name for p in parameters]
-    if prompt and known and prompt[0] not in known and all(p.kind is not p.VAR_KEYWORD for p in parameters):
-        raise ValueError(f"prompt: {prompt[0]!r} is not an argument; there are {', '.join(known)}")
+    names_known = [p.name for p in parameters]
+    if (
+        prompt
+        and names_known
+        and prompt[0] not in names_known
+        and all(p.kind is not p.VAR_KEYWORD for p in parameters)
+    ):
+        raise ValueError(f"prompt: {prompt[0]!r} is not an argument; there are {', '.join(names_known)}")
 
 
 def _wrap(fn: Any, function: Function) -> Any:
@@ -297,11 +302,11 @@ def _async_generator(fn: Any, function: Function) -> Any:
         value: Any = None
         while True:
             try:
-                given = await step(value)
+                piece = await step(value)
             except StopAsyncIteration:
                 return
             try:
-                value = yield given
+                value = yield piece
                 step = driven.asend
             except GeneratorExit:
                 await driven.aclose()
@@ -380,8 +385,8 @@ def _of_instance(wrapped: Any, handled: Any, function: Function) -> Any:
     def with_handle(*args: Any, **kwargs: Any) -> Any:
         owner = args[0] if args else None
         classes = (owner if isinstance(owner, type) else type(owner)).__mro__
-        held = [getattr(v, "__func__", v) for c in classes for v in vars(c).values()]
-        if not any(v is wrapped for v in held):
+        functions = [getattr(v, "__func__", v) for c in classes for v in vars(c).values()]
+        if not any(v is wrapped for v in functions):
             name = function.name.rpartition(".")[2]
             raise TypeError(
                 f"{name} is a method: write heedloop.with_handle(it.{name}, …), where `it` is what it belongs to"
@@ -490,41 +495,41 @@ def _close(runtime: Runtime, span: CallSpan, function: Function, result: Any) ->
 def _take_arguments(
     runtime: Runtime, span: CallSpan, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
-    given = _by_name(function, args, kwargs)
-    prompt, value = _prompt_of(function, given)
+    arguments = _by_name(function, args, kwargs)
+    prompt, value = _prompt_of(function, arguments)
     if value is not None:
         _content.keep_content(runtime, span, names.INPUT_MESSAGES, value)
         if prompt is not None:
-            del given[prompt]
-    if given:
-        _content.keep_content(runtime, span, names.INPUT, given)
+            del arguments[prompt]
+    if arguments:
+        _content.keep_content(runtime, span, names.INPUT, arguments)
 
 
 def _by_name(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     first = function.num_skipped
-    given: dict[str, Any] = dict(zip(function.named, args[first:] if first else args))  # noqa: B905  args may be fewer
+    arguments: dict[str, Any] = dict(zip(function.named, args[first:] if first else args))  # noqa: B905  args may be fewer
     if len(args) > first + len(function.named):
-        given[function.rest or "*"] = args[first + len(function.named) :]
+        arguments[function.rest or "*"] = args[first + len(function.named) :]
     if kwargs:
         if function.positional_only and not function.positional_only.isdisjoint(kwargs):
-            given[function.rest_by_name or "**"] = kwargs
+            arguments[function.rest_by_name or "**"] = kwargs
         else:
-            given.update(kwargs)
+            arguments.update(kwargs)
     for name, default in function.defaults:
-        if name not in given:
-            given[name] = default
-    return given
+        if name not in arguments:
+            arguments[name] = default
+    return arguments
 
 
-def _prompt_of(function: Function, given: Mapping[str, Any]) -> tuple[str | None, Any]:
+def _prompt_of(function: Function, arguments: Mapping[str, Any]) -> tuple[str | None, Any]:
     """The prompt, and the argument that it is as a whole (None where it is a part of one)."""
     if function.prompt:
-        found = follow(given, function.prompt)
-        return (function.prompt[0] if len(function.prompt) == 1 and found is not None else None), found
-    if isinstance(given.get("messages"), (list, tuple, str)):
-        return "messages", given["messages"]
+        prompt = follow(arguments, function.prompt)
+        return (function.prompt[0] if len(function.prompt) == 1 and prompt is not None else None), prompt
+    if isinstance(arguments.get("messages"), (list, tuple, str)):
+        return "messages", arguments["messages"]
     text: str | None = None
-    for name, value in given.items():
+    for name, value in arguments.items():
         if type(value) is str:
             if text is None and not is_secret(name):
                 text = name
@@ -533,8 +538,8 @@ def _prompt_of(function: Function, given: Mapping[str, Any]) -> tuple[str | None
         elif isinstance(value, (list, tuple)) and is_conversation(value) and _ends_with_question(value):
             return name, value
     if text is not None:
-        return text, given[text]
-    return _prompt_inside(given)
+        return text, arguments[text]
+    return _prompt_inside(arguments)
 
 
 def _ends_with_question(conversation: Any) -> bool:
@@ -542,12 +547,12 @@ def _ends_with_question(conversation: Any) -> bool:
     return as_message(conversation[-1]).get("role") != "assistant"
 
 
-def _prompt_inside(given: Mapping[str, Any]) -> tuple[str | None, Any]:
-    for name, value in given.items():
+def _prompt_inside(arguments: Mapping[str, Any]) -> tuple[str | None, Any]:
+    for name, value in arguments.items():
         if is_conversation(value) or (not isinstance(value, tuple) and is_message(value)):
             return name, value
-    for value in given.values():
-        found = named_text(value, "prompt")
-        if found is not None:
-            return None, found
+    for value in arguments.values():
+        text = named_text(value, "prompt")
+        if text is not None:
+            return None, text
     return None, None

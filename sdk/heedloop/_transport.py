@@ -1,4 +1,4 @@
-"""How records reach the server: one POST, and what its answer means."""
+"""How records reach the server: one request, and what its response means."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 
 from heedloop._http import new_session, without_secrets
 
-__all__ = ["Answer", "HttpTransport", "Transport", "Verdict"]
+__all__ = ["HttpTransport", "Response", "Transport", "Verdict"]
 
 Verdict = Literal["accepted", "refused", "too_large", "later"]
 """What to do next: nothing; give up on this body; send smaller ones; try again later."""
@@ -23,13 +23,13 @@ _GZIP_FROM_BYTES = 2048
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What came of one POST.
+class Response:
+    """What came of one request.
 
     Attributes:
         reason: one sentence for `delivery().last_error`; empty where accepted.
         retry_after_s: what the server asked for, or None.
-        body: the parsed JSON of the answer, or None.
+        body: the parsed JSON of the response, or None.
     """
 
     verdict: Verdict
@@ -42,11 +42,11 @@ class Answer:
 class Transport(Protocol):
     """The wire. `HttpTransport` is the real one; `heedloop.testing` has one that keeps what is sent in memory."""
 
-    def post(self, path: str, body: bytes, *, content_type: str) -> Answer:
+    def post(self, path: str, body: bytes, *, content_type: str) -> Response:
         """Send one body; never raises for what the network or the server does."""
         ...
 
-    def get(self, path: str) -> Answer:
+    def get(self, path: str) -> Response:
         """Ask for one thing; never raises for what the network or the server does."""
         ...
 
@@ -72,7 +72,7 @@ class HttpTransport:
         self._timeout = (min(CONNECT_TIMEOUT_S, read_timeout_s), read_timeout_s)
         self._local = threading.local()
 
-    def post(self, path: str, body: bytes, *, content_type: str) -> Answer:
+    def post(self, path: str, body: bytes, *, content_type: str) -> Response:
         """See `Transport.post`. Spans of 2 KiB and more travel gzip-compressed; the JSON routes take plain bodies only."""
         headers = {**self._headers, "Content-Type": content_type}
         if len(body) >= _GZIP_FROM_BYTES and content_type == "application/x-protobuf":
@@ -80,11 +80,11 @@ class HttpTransport:
             headers["Content-Encoding"] = "gzip"
         return self._send("POST", path, body, headers)
 
-    def get(self, path: str) -> Answer:
+    def get(self, path: str) -> Response:
         """See `Transport.get`."""
         return self._send("GET", path, None, self._headers)
 
-    def _send(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
+    def _send(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Response:
         try:
             response = self._session().request(
                 method,
@@ -95,9 +95,11 @@ class HttpTransport:
                 allow_redirects=False,
             )
         except (self._requests.RequestException, OSError, ValueError) as error:
-            return Answer("later", reason=without_secrets(f"{self._url}: {_short(error)}", self._key))
-        answer = _judge(response)
-        return replace(answer, reason=without_secrets(answer.reason, self._key)) if answer.reason else answer
+            return Response("later", reason=without_secrets(f"{self._url}: {_short(error)}", self._key))
+        outcome = _judge(response)
+        return (
+            replace(outcome, reason=without_secrets(outcome.reason, self._key)) if outcome.reason else outcome
+        )
 
     def close(self) -> None:
         """Close this thread's session."""
@@ -119,22 +121,22 @@ def _short(error: Exception) -> str:
     return text if len(text) <= 200 else text[:197] + "..."
 
 
-def _judge(response: Any) -> Answer:
+def _judge(response: Any) -> Response:
     status: int = response.status_code
     body = _json(response)
     if 200 <= status < 300:
         if response.headers.get("Content-Type", "").startswith("text/html"):  # a proxy's or portal's page
-            return Answer(
+            return Response(
                 "later", status, f"{response.url} answered with a web page; is it heedloop's address?"
             )
-        return Answer("accepted", status, body=body)
+        return Response("accepted", status, body=body)
     reason = f"HTTP {status} from {response.url}: {_message(body) or response.reason}"
     if status == 413:
-        return Answer("too_large", status, reason, body=body)
+        return Response("too_large", status, reason, body=body)
     # A wrong key, address or method is somebody's mistake that can be mended while the records wait.
     if status in (400, 409, 415, 422):
-        return Answer("refused", status, reason, body=body)
-    return Answer("later", status, reason, _retry_after(response.headers.get("Retry-After")), body)
+        return Response("refused", status, reason, body=body)
+    return Response("later", status, reason, _retry_after(response.headers.get("Retry-After")), body)
 
 
 def _json(response: Any) -> Any:

@@ -34,18 +34,18 @@ _PLACES: dict[str, tuple[tuple[str, ...], ...]] = {
 
 def counts_of(usage: Any) -> dict[str, int]:
     """Fields of `schema.Usage` read from a provider's own object or dictionary; empty where it has none."""
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for name, places in _PLACES.items():
         for place in places:
             count = _count(_at(usage, place))
             if count is not None:
-                found[name] = count
+                counts[name] = count
                 break
     if _at(usage, ("input_tokens",)) is not None:
         # Anthropic leaves cached tokens out of the input; the standard does not.
         for cached in ("cache_read_input_tokens", "cache_creation_input_tokens"):
-            found["input"] = found.get("input", 0) + (_count(_at(usage, (cached,))) or 0)
-    return found
+            counts["input"] = counts.get("input", 0) + (_count(_at(usage, (cached,))) or 0)
+    return counts
 
 
 def token_counts(value: Any) -> dict[str, int]:
@@ -58,18 +58,18 @@ def token_counts(value: Any) -> dict[str, int]:
         entries = dict(counts_of(value))
         if not entries:
             dropped("usage", f"has no token counts that are known: {shown(value)}")
-    found: dict[str, int] = {}
-    for name, given in entries.items():
-        if given is None:
+    counts: dict[str, int] = {}
+    for name, entry in entries.items():
+        if entry is None:
             continue
-        count = _count(given)
+        count = _count(entry)
         if name not in names.USAGE_ATTRIBUTES:
             dropped(f"usage.{name}", f"is not one of {', '.join(names.USAGE_ATTRIBUTES)}")
         elif count is None:
-            dropped(f"usage.{name}", f"must be a whole number of tokens, not {shown(given)}")
+            dropped(f"usage.{name}", f"must be a whole number of tokens, not {shown(entry)}")
         else:
-            found[names.USAGE_ATTRIBUTES[name]] = count
-    return found
+            counts[names.USAGE_ATTRIBUTES[name]] = count
+    return counts
 
 
 def _count(value: Any) -> int | None:

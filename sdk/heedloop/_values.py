@@ -102,8 +102,8 @@ def check_names(where: str, values: Mapping[str, Any], known: Iterable[str]) -> 
     for name in values:
         if name not in choices:
             near = _nearest(name, choices)
-            meant = f"did you mean {near}? " if near else ""
-            raise TypeError(f"{where}() has no argument {name}; {meant}it takes {', '.join(choices)}")
+            hint = f"did you mean {near}? " if near else ""
+            raise TypeError(f"{where}() has no argument {name}; {hint}it takes {', '.join(choices)}")
 
 
 def _nearest(name: str, choices: Sequence[str]) -> str:
@@ -122,27 +122,27 @@ def present_attributes(**values: Any) -> dict[str, Any]:
 
 def attributes_of(values: Mapping[str, Any]) -> dict[str, Any]:
     """Span attributes of what an app said; None and empty texts are nothing said."""
-    found: dict[str, Any] = {}
+    attributes: dict[str, Any] = {}
     for name, value in values.items():
         if value is None or value == "":
             continue
         if name in _TEXTS:
             text = as_text(name, value)
             if text:
-                found[_TEXTS[name]] = text
+                attributes[_TEXTS[name]] = text
         elif name in _LISTS:
             texts = _texts(name, value)
             if texts:
-                found[_LISTS[name]] = texts
+                attributes[_LISTS[name]] = texts
         elif name == "usage":
-            found.update(token_counts(value))
+            attributes.update(token_counts(value))
         elif name == "cost":
-            found.update(_cost(value))
+            attributes.update(_cost(value))
         elif name in _MAPPINGS:
             prefix = _MAPPINGS[name]
             keep = _parameter if name == "parameters" else None
-            found.update({prefix + k: v for k, v in text_entries(name, value, keep).items()})
-    return found
+            attributes.update({prefix + k: v for k, v in text_entries(name, value, keep).items()})
+    return attributes
 
 
 def plain_value(value: Any) -> Scalar | None:
@@ -205,17 +205,17 @@ def text_entries(name: str, value: Any, keep: Callable[[Any], Any] | None = None
         if value is not None:
             dropped(name, f"must be a mapping, not {shown(value)}")
         return {}
-    found: dict[str, Any] = {}
+    texts: dict[str, Any] = {}
     for key, entry in cast(Mapping[Any, Any], value).items():
         if entry is None:
             continue
         if is_secret(str(key)):
-            found[str(key)] = MASK
+            texts[str(key)] = MASK
             continue
-        kept = _entry_text(entry) if keep is None else keep(entry)
-        if kept is not None:
-            found[str(key)] = kept
-    return found
+        text = _entry_text(entry) if keep is None else keep(entry)
+        if text is not None:
+            texts[str(key)] = text
+    return texts
 
 
 def _entry_text(value: Any) -> str:

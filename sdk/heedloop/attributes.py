@@ -113,8 +113,8 @@ def probability_of(ot: str) -> float | None:
     the 56 random bits of its id are at least T, so the probability is (2**56 - T) / 2**56 (OpenTelemetry, "TraceState: Probability
     Sampling").
     """
-    found = _THRESHOLD.search(ot)
-    return None if found is None else (2**56 - int(found[1].ljust(14, "0"), 16)) / 2**56
+    match = _THRESHOLD.search(ot)
+    return None if match is None else (2**56 - int(match[1].ljust(14, "0"), 16)) / 2**56
 
 
 def message_parts(message: Message) -> dict[str, Any]:

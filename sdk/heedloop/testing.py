@@ -24,7 +24,7 @@ from heedloop._configure import shutdown, start
 from heedloop._options import Options
 from heedloop._outbox import Outbox
 from heedloop._runtime import Runtime, state
-from heedloop._transport import Answer
+from heedloop._transport import Response
 from heedloop.schema import Feedback, FeedbackKind, from_json
 
 __all__ = [
@@ -86,36 +86,36 @@ def _texts(messages: str) -> str:
 
 
 class MemoryTransport:
-    """A server that keeps what it is sent. `answers` are given first, one per request, to play one that is ill."""
+    """A server that keeps what it is sent. `responses` are given first, one per request, to play one that is ill."""
 
     def __init__(self) -> None:
         self.spans: list[SentSpan] = []
         self.span_bodies: list[bytes] = []
         self.feedback: list[Feedback] = []
         self.counts: list[dict[str, Any]] = []
-        self.answers: list[Answer] = []
+        self.responses: list[Response] = []
 
-    def post(self, path: str, body: bytes, *, content_type: str) -> Answer:
+    def post(self, path: str, body: bytes, *, content_type: str) -> Response:
         """See `Transport`."""
         del content_type
-        if self.answers:
-            return self.answers.pop(0)
+        if self.responses:
+            return self.responses.pop(0)
         if path == "/v1/traces":
             self.span_bodies.append(body)
             self.spans.extend(decode(body))
-            return Answer("accepted", 200)
+            return Response("accepted", 200)
         if path == "/v1/feedback":
-            given = [from_json(Feedback, f) for f in json.loads(body)["feedback"]]
-            self.feedback.extend(given)
-            return Answer(
-                "accepted", 200, body={"results": [{"id": f.id, "status": "stored"} for f in given]}
+            received = [from_json(Feedback, f) for f in json.loads(body)["feedback"]]
+            self.feedback.extend(received)
+            return Response(
+                "accepted", 200, body={"results": [{"id": f.id, "status": "stored"} for f in received]}
             )
         self.counts.append(json.loads(body))
-        return Answer("accepted", 200)
+        return Response("accepted", 200)
 
-    def get(self, path: str) -> Answer:
+    def get(self, path: str) -> Response:
         """See `Transport`."""
-        return Answer("accepted", 200, body={"path": path})
+        return Response("accepted", 200, body={"path": path})
 
     def close(self) -> None:
         """See `Transport`."""
@@ -148,24 +148,24 @@ class Recorded:
 
     def span(self, name: str) -> SentSpan:
         """The one span of that name; fails where there is none or more than one."""
-        found = [s for s in self.spans if s.name == name]
-        if len(found) != 1:
+        matches = [s for s in self.spans if s.name == name]
+        if len(matches) != 1:
             raise AssertionError(
-                f"{len(found)} spans are named {name!r}; there are {[s.name for s in self.spans]}"
+                f"{len(matches)} spans are named {name!r}; there are {[s.name for s in self.spans]}"
             )
-        return found[0]
+        return matches[0]
 
     def assert_feedback(self, kind: FeedbackKind, *, about: str | None = None, **values: Any) -> Feedback:
         """The first feedback of that kind about that handle whose fields have those values; fails where there is none.
 
         `author="user-17"` compares the author's id.
         """
-        for given in self.feedback:
-            if given.kind == kind and _matches(given, about, values):
-                return given
-        said = "\n  ".join(str(f) for f in self.feedback) or "none"
+        for feedback in self.feedback:
+            if feedback.kind == kind and _matches(feedback, about, values):
+                return feedback
+        all_feedback = "\n  ".join(str(f) for f in self.feedback) or "none"
         raise AssertionError(
-            f"no {kind} with {values or 'any values'} about {about or 'anything'}; given was:\n  {said}"
+            f"no {kind} with {values or 'any values'} about {about or 'anything'}; given was:\n  {all_feedback}"
         )
 
     def _wait_until_exported(self) -> None:
@@ -173,11 +173,12 @@ class Recorded:
             self.runtime.flush(5.0)
 
 
-def _matches(given: Feedback, about: str | None, values: Mapping[str, Any]) -> bool:
-    if about is not None and about.split("-")[1:3] != [given.target.trace_id, given.target.span_id]:
+def _matches(feedback: Feedback, about: str | None, values: Mapping[str, Any]) -> bool:
+    if about is not None and about.split("-")[1:3] != [feedback.target.trace_id, feedback.target.span_id]:
         return False
     return all(
-        (given.author.id if name == "author" and isinstance(value, str) else getattr(given, name)) == value
+        (feedback.author.id if name == "author" and isinstance(value, str) else getattr(feedback, name))
+        == value
         for name, value in values.items()
     )
 

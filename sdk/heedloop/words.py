@@ -137,9 +137,9 @@ def fold(text: str) -> str:
 
 def fold_parameters() -> dict[str, str]:
     """`fold` after NFKC_Casefold, as the two arguments of ClickHouse's translateUTF8: `text_from` and the shorter `text_to`."""
-    kept = {k: v for k, v in optional().items() if v}
-    gone = [k for k, v in optional().items() if not v]
-    return {"text_from": "".join(map(chr, (*kept, *gone))), "text_to": "".join(kept.values())}
+    letters = {k: v for k, v in optional().items() if v}
+    removed = [k for k, v in optional().items() if not v]
+    return {"text_from": "".join(map(chr, (*letters, *removed))), "text_to": "".join(letters.values())}
 
 
 def search_form(text: str) -> str:
@@ -215,11 +215,11 @@ def spelled_words(text: str) -> list[tuple[str, str]]:
     """(folded, as written in NFC) of each word, in order. A piece never begins or ends within a character with its marks."""
     if text.isascii():
         return [(w.lower(), w) for w in _ASCII_WORD.findall(text)]
-    found: list[tuple[str, str]] = []
+    spelled: list[tuple[str, str]] = []
     for piece in _pieces().finditer(unicodedata.normalize("NFC", text)):
         cut = _cut_run(piece[0]) if piece.lastgroup == "run" else [piece[0]]
-        found += [(f, w) for w in cut if (f := fold(w))]
-    return found
+        spelled += [(f, w) for w in cut if (f := fold(w))]
+    return spelled
 
 
 def words(text: str) -> list[str]:
@@ -278,24 +278,24 @@ def terms(text: str, *, most: int = 4, max_words: int = 1) -> list[str]:
     has the same features everywhere.
     """
     if text.isascii():
-        found = [w.lower() for w in _ASCII_WORD.findall(text)]
-        return found + _word_runs(found, max_words)
-    found, run = [], []
+        term_list = [w.lower() for w in _ASCII_WORD.findall(text)]
+        return term_list + _word_runs(term_list, max_words)
+    term_list, run = [], []
     for piece in _pieces().finditer(unicodedata.normalize("NFC", text)):
         folded = fold(piece[0])
         if piece.lastgroup == "run":
-            found += _word_runs(run, max_words) + _character_runs(folded, 1, most)
+            term_list += _word_runs(run, max_words) + _character_runs(folded, 1, most)
             run = []
             continue
-        found.append(folded)
+        term_list.append(folded)
         run.append(folded)
         if _HANGUL.search(folded):
-            found += _character_runs(folded, 2, most)
-    return found + _word_runs(run, max_words)
+            term_list += _character_runs(folded, 2, most)
+    return term_list + _word_runs(run, max_words)
 
 
-def _word_runs(found: list[str], most: int) -> list[str]:
-    return [" ".join(found[i : i + n]) for n in range(2, most + 1) for i in range(len(found) - n + 1)]
+def _word_runs(runs: list[str], most: int) -> list[str]:
+    return [" ".join(runs[i : i + n]) for n in range(2, most + 1) for i in range(len(runs) - n + 1)]
 
 
 _HANGUL = re.compile("[\uac00-\ud7a3]{3}")

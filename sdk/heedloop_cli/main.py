@@ -26,22 +26,22 @@ class Command(Protocol):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one sub-command; returns the process's exit status (2 for wrong arguments or a missing extra)."""
-    given = list(sys.argv[1:] if argv is None else argv)
+    arguments = list(sys.argv[1:] if argv is None else argv)
     commands = {e.name: e for e in sorted(entry_points(group=GROUP), key=lambda e: e.name)}
-    if not given or given[0] in ("-h", "--help"):
+    if not arguments or arguments[0] in ("-h", "--help"):
         _print_help(commands)
         return 0
-    if given[0] in ("-V", "--version"):
+    if arguments[0] in ("-V", "--version"):
         print(f"heedloop {version('heedloop')}")
         return 0
-    name = given[0]
+    name = arguments[0]
     if name not in commands:
         print(
             f"heedloop: there is no command {name!r}; there is {', '.join(commands) or 'none installed'}",
             file=sys.stderr,
         )
         return 2
-    return _run(commands[name], given[1:])
+    return _run(commands[name], arguments[1:])
 
 
 def _run(entry: EntryPoint, argv: list[str]) -> int:
@@ -78,12 +78,12 @@ def _print_help(commands: dict[str, EntryPoint]) -> None:
 def _help_of(entry: EntryPoint) -> str:
     """The command's HELP, read from its source: importing all parts to list them would take seconds."""
     try:
-        found = find_spec(entry.module)
+        spec = find_spec(entry.module)
     except ImportError:
-        found = None
-    if found is None or found.origin is None:
+        spec = None
+    if spec is None or spec.origin is None:
         return f"(needs the {entry.extras[0] if entry.extras else 'all'!r} extra)"
-    for node in ast.parse(Path(found.origin).read_text("utf-8")).body:
+    for node in ast.parse(Path(spec.origin).read_text("utf-8")).body:
         if (
             isinstance(node, ast.Assign)
             and isinstance(node.targets[0], ast.Name)

@@ -47,5 +47,5 @@ def _moment(text: str) -> str:
 
 def filters_of(args: argparse.Namespace) -> dict[str, str]:
     """The filters that were given."""
-    given = {name: getattr(args, f"filter_{name}") for name in FILTERS}
-    return {name: value for name, value in given.items() if value}
+    chosen = {name: getattr(args, f"filter_{name}") for name in FILTERS}
+    return {name: value for name, value in chosen.items() if value}

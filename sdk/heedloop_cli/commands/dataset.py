@@ -79,6 +79,6 @@ def _list(args: argparse.Namespace) -> int:
 
 def _show(args: argparse.Namespace) -> int:
     client = client_of(args)
-    found = client.snapshot(find_id(client, args.snapshot))
-    print(json.dumps(found, indent=2, ensure_ascii=False) if args.json else "\n".join(page(found)))
+    snapshot = client.snapshot(find_id(client, args.snapshot))
+    print(json.dumps(snapshot, indent=2, ensure_ascii=False) if args.json else "\n".join(page(snapshot)))
     return 0

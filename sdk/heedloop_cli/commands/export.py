@@ -76,14 +76,14 @@ def _export(args: argparse.Namespace) -> int:
         )
     snapshot_id = find_id(client, args.snapshot)
     file_type: FileType = args.file_type or ("parquet" if args.to == "verl" else "jsonl")
-    written = export_snapshot(
+    num_rows = export_snapshot(
         client, snapshot_id, args.out, peer=args.to, file_type=file_type, forms=args.form, splits=args.split
     )
-    for each in written:
+    for each in num_rows:
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in each.left_out.items())
         left = f"  ({reasons} left out: {args.to} cannot hold them)" if reasons else ""
         print(f"{each.num_rows:>9,} rows  {each.path}{left}")
-    if not written:
+    if not num_rows:
         print("no rows: nothing was written")
     return 0
 
@@ -132,7 +132,7 @@ def export_snapshot(
             raise ValueError(f"{peer} has no trainer for {form}; it reads {', '.join(forms_for(peer))}")
     snapshot = client.snapshot(snapshot_id)
     folder.mkdir(parents=True, exist_ok=True)
-    written: list[Written] = []
+    num_rows: list[Written] = []
     for form in forms or forms_for(peer):
         counts: dict[str, int] = snapshot.get("num_rows", {}).get(form, {})
         for split in splits or SPLITS:
@@ -142,8 +142,8 @@ def export_snapshot(
                 path = folder / f"{form}-{split}.{file_type}"
                 with Progress(f"writing {path.name}", counts[split], "rows") as progress:
                     num = _write(path, rows, file_type, progress)
-                written.append(Written(path, num, dict(reasons)))
-    return written
+                num_rows.append(Written(path, num, dict(reasons)))
+    return num_rows
 
 
 def _columns(

@@ -43,14 +43,14 @@ def export_records(
 
 def _filters(where: Sequence[str]) -> dict[str, Any]:
     """Filter -> its value, or its values where it is named more than once."""
-    found: dict[str, Any] = {}
+    filters: dict[str, Any] = {}
     for one in where:
         name, equals, value = one.partition("=")
         if not name or not equals:
             raise ValueError(f"--where {one!r} is not written as FILTER=VALUE, such as model=small")
-        known = found.get(name)
-        if known is None:
-            found[name] = value
+        fields = filters.get(name)
+        if fields is None:
+            filters[name] = value
         else:
-            found[name] = [*(cast(list[str], known) if isinstance(known, list) else [known]), value]
-    return found
+            filters[name] = [*(cast(list[str], fields) if isinstance(fields, list) else [fields]), value]
+    return filters

@@ -87,9 +87,9 @@ def _project_client(client: Client, args: argparse.Namespace) -> Client:
         raise ValueError(
             f"the key belongs to the project {me['project']!r}, not to {args.project!r}; use a key of that project"
         )
-    made = client.create_project(args.project)
-    print(f"made the project {args.project!r}; its key, shown this once: {made['key']}")
-    return Client(client.url, made["key"], timeout_s=300)
+    project = client.create_project(args.project)
+    print(f"made the project {args.project!r}; its key, shown this once: {project['key']}")
+    return Client(client.url, project["key"], timeout_s=300)
 
 
 # ----------------------------------------------------------------------------------------------------- the import
@@ -212,10 +212,10 @@ class _Sender:
     def _stored_before(self, service: str) -> set[str]:
         """Trace ids of the service's calls that an earlier import stored; empty where the key may not read."""
         try:
-            found = self._client.iter_calls(
+            stored = self._client.iter_calls(
                 service=service, since="1970-01-02T00:00:00Z", until=utc_now().isoformat()
             )
-            return {c["trace_id"] for c in found}
+            return {c["trace_id"] for c in stored}
         except Forbidden:
             return set()
 

@@ -97,15 +97,15 @@ def _waiting(path: Path) -> Waiting:
 def _list(files: Sequence[Path]) -> int:
     if not files:
         print("no outbox files: nothing waits")
-    for found in map(_waiting, files):
-        key = _KEY.fullmatch(found.path.name)
+    for outbox in map(_waiting, files):
+        key = _KEY.fullmatch(outbox.path.name)
         since = ""
-        if found.oldest is not None:
-            since = f", since {datetime.fromtimestamp(found.oldest, timezone.utc):%Y-%m-%d %H:%M} UTC"
-        refused = f", {found.refused} refused by the server" if found.refused else ""
+        if outbox.oldest is not None:
+            since = f", since {datetime.fromtimestamp(outbox.oldest, timezone.utc):%Y-%m-%d %H:%M} UTC"
+        refused = f", {outbox.refused} refused by the server" if outbox.refused else ""
         print(
-            f"{found.path}\n  key {f'hl_{key[1]}_…' if key else 'unknown (made by an earlier version)'}: "
-            f"{found.feedback} feedback and {found.spans} spans wait{refused}{since}"
+            f"{outbox.path}\n  key {f'hl_{key[1]}_…' if key else 'unknown (made by an earlier version)'}: "
+            f"{outbox.feedback} feedback and {outbox.spans} spans wait{refused}{since}"
         )
     return 0
 
@@ -146,7 +146,7 @@ def _courier(path: Path, transport: HttpTransport) -> Courier:
     return Courier(
         Outbox(path, max_bytes=_MAX_BYTES, adopts=False),
         transport,
-        on_answer=lambda: None,
+        on_response=lambda: None,
         on_tick=lambda: None,
         report_counts=dict,
     )
@@ -155,16 +155,16 @@ def _courier(path: Path, transport: HttpTransport) -> Courier:
 def _is_of_this_project(transport: HttpTransport, owner: re.Match[str] | None) -> bool:
     if owner is None:
         return False
-    answer = transport.get(f"/v1/me?of_key={owner[1]}")
-    return isinstance(answer.body, dict) and answer.body.get("same_project") is True
+    response = transport.get(f"/v1/me?of_key={owner[1]}")
+    return isinstance(response.body, dict) and response.body.get("same_project") is True
 
 
 def _drop(args: argparse.Namespace, files: Sequence[Path]) -> int:
     if not args.files:
         raise ValueError("drop: name the files, as `heedloop outbox list` shows them")
     for path in files:
-        found = _waiting(path)
-        what = f"{found.feedback} feedback and {found.spans} spans in {path}"
+        outbox = _waiting(path)
+        what = f"{outbox.feedback} feedback and {outbox.spans} spans in {path}"
         if not args.yes and input(f"drop {what}? [y/N] ").strip().lower() not in ("y", "yes"):
             print("kept")
             continue

@@ -126,8 +126,8 @@ def _create(args: argparse.Namespace) -> int:
 
 def _fill(args: argparse.Namespace) -> int:
     client = client_of(args)
-    given = {n: getattr(args, n) for n in ("limit", "size", "seed", "kind", "judge", "answers_per_item")}
-    how: dict[str, Any] = {n: v for n, v in given.items() if v is not None}
+    settings = {n: getattr(args, n) for n in ("limit", "size", "seed", "kind", "judge", "answers_per_item")}
+    how: dict[str, Any] = {n: v for n, v in settings.items() if v is not None}
     if args.source == "targets":
         if args.targets is None:
             raise ValueError("--source targets needs --targets FILE")
@@ -135,8 +135,8 @@ def _fill(args: argparse.Namespace) -> int:
     else:
         how["filters"] = filters_of(args)
     done = client.fill_review_queue(find_queue(client, args.queue), args.source, **how)
-    said = f"{done['added']:,} added, {done['known']:,} there already, of {done['matching']:,} that match"
-    print(said + (f"; {len(done['missing']):,} answers are not stored" if done["missing"] else ""))
+    response = f"{done['added']:,} added, {done['known']:,} there already, of {done['matching']:,} that match"
+    print(response + (f"; {len(done['missing']):,} answers are not stored" if done["missing"] else ""))
     return 0
 
 
@@ -193,19 +193,21 @@ def _import(args: argparse.Namespace) -> int:
     return review_exchange.import_file(args, client, find_queue(client, args.queue))
 
 
-def find_queue(client: Client, given: str) -> str:
+def find_queue(client: Client, name_or_id: str) -> str:
     """The id of the queue with this id, the beginning of one, or name; raises `ValueError` where it is none or several."""
     queues = client.review_queues()
-    for found in (
-        [q["queue_id"] for q in queues if q["queue_id"] == given],
-        [q["queue_id"] for q in queues if q["name"] == given],
-        [q["queue_id"] for q in queues if q["queue_id"].startswith(given)],
+    for matches in (
+        [q["queue_id"] for q in queues if q["queue_id"] == name_or_id],
+        [q["queue_id"] for q in queues if q["name"] == name_or_id],
+        [q["queue_id"] for q in queues if q["queue_id"].startswith(name_or_id)],
     ):
-        if len(found) == 1:
-            return cast(str, found[0])
-        if found:
-            raise ValueError(f"{given!r} names {len(found)} queues: {', '.join(found[:5])}; give the id")
-    raise ValueError(f"there is no queue {given!r}; `heedloop review progress` lists them")
+        if len(matches) == 1:
+            return cast(str, matches[0])
+        if matches:
+            raise ValueError(
+                f"{name_or_id!r} names {len(matches)} queues: {', '.join(matches[:5])}; give the id"
+            )
+    raise ValueError(f"there is no queue {name_or_id!r}; `heedloop review progress` lists them")
 
 
 def _json(path: Path) -> Any:

@@ -56,8 +56,8 @@ def _add_queue_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _user(text: str) -> tuple[str, str]:
-    annotator, found, user = text.partition("=")
-    if not found or not annotator or not user:
+    annotator, match, user = text.partition("=")
+    if not match or not annotator or not user:
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form ANNOTATOR=USER")
     return annotator, user
 

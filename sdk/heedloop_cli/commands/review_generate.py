@@ -158,12 +158,12 @@ def _answerer(args: argparse.Namespace) -> tuple[str, Answerer]:
         )
     if not args.checkpoint.is_dir():
         raise ValueError(f"{args.checkpoint} is no folder")
-    found = list(entry_points(group=GROUP, name="checkpoint"))
-    if not found:
+    entries = list(entry_points(group=GROUP, name="checkpoint"))
+    if not entries:
         raise ValueError("a checkpoint needs the 'trainer' extra: pip install 'heedloop[trainer]'")
-    make = cast(Callable[..., Answerer], found[0].load())
-    made = make(args.checkpoint, temperature=args.temperature, max_tokens=args.max_tokens)
-    return args.model or args.checkpoint.name, made
+    make = cast(Callable[..., Answerer], entries[0].load())
+    generator = make(args.checkpoint, temperature=args.temperature, max_tokens=args.max_tokens)
+    return args.model or args.checkpoint.name, generator
 
 
 @dataclass(frozen=True, slots=True)

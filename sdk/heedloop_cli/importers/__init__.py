@@ -84,9 +84,9 @@ def detect(path: str | Path) -> Format:
     for _, row in _rows(Path(path), 100):
         if isinstance(row, BadLine):
             continue
-        found = _format_of(row)
-        if found is not None:
-            return found
+        formats = _format_of(row)
+        if formats is not None:
+            return formats
         raise ValueError(
             f"{path}: no known format has the fields {', '.join(sorted(row))}; name one with --format "
             f"({', '.join(FORMATS[1:])}), or write the file as docs/datasets.md shows"
@@ -126,9 +126,9 @@ def _format_of(row: Mapping[str, Any]) -> Format | None:
 
 
 def _rows(path: Path, limit: int | None) -> Iterator[tuple[int, dict[str, Any] | BadLine]]:
-    number, taken = 0, 0
+    number, num_rows = 0, 0
     with _open(path) as lines:
-        while limit is None or taken < limit:
+        while limit is None or num_rows < limit:
             number += 1
             try:
                 text = lines.readline(MAX_LINE_BYTES)
@@ -139,7 +139,7 @@ def _rows(path: Path, limit: int | None) -> Iterator[tuple[int, dict[str, Any] |
                 return
             if not text.strip():
                 continue
-            taken += 1
+            num_rows += 1
             yield number, _parsed(number, text)
 
 

@@ -155,7 +155,7 @@ def _judgement(value: object, where: str, calls: tuple[Call, ...], time: datetim
     if kind not in _FIELDS:
         raise Wrong(f"{where}.kind", f"{kind!r} is not one of {', '.join(_FIELDS)}")
     when = judgement.get("created_at")
-    said = {k: v for k, v in judgement.items() if k != "created_at"}
+    verdict = {k: v for k, v in judgement.items() if k != "created_at"}
     try:
         fields = _FIELDS[kind](judgement, calls)
         return Feedback(
@@ -164,7 +164,7 @@ def _judgement(value: object, where: str, calls: tuple[Call, ...], time: datetim
             author=Author(judgement.get("author_kind", "annotator"), _label(judgement, "author")),
             created_at=time if when is None else time_of(when, "created_at"),
             id=content_id(
-                SERVICE, [c.trace_id for c in calls], sorted(said.items(), key=lambda kv: kv[0]), when
+                SERVICE, [c.trace_id for c in calls], sorted(verdict.items(), key=lambda kv: kv[0]), when
             )[:32],
             comment=judgement.get("comment"),
             guideline=judgement.get("guideline"),
@@ -189,16 +189,16 @@ def _rating(judgement: Mapping[str, Any], calls: tuple[Call, ...]) -> dict[str, 
         value = float(value)
     if isinstance(scale, list) and len(cast(list[Any], scale)) == 2 and not isinstance(scale[0], str):
         low, high = cast(list[float], scale)
-        made = Scale(low, high)
+        rating = Scale(low, high)
     elif isinstance(scale, list):
-        made = Scale(categories=tuple(cast(list[str], scale)))
+        rating = Scale(categories=tuple(cast(list[str], scale)))
     elif scale is None:
-        made = THUMB
+        rating = THUMB
     else:
         raise Wrong(
             "scale", f"must be [lowest, highest] or a list of categories, worst first, not {scale!r:.60}"
         )
-    return {"kind": "rating", **_target(judgement, calls), "value": value, "scale": made}
+    return {"kind": "rating", **_target(judgement, calls), "value": value, "scale": rating}
 
 
 def _correction(judgement: Mapping[str, Any], calls: tuple[Call, ...]) -> dict[str, Any]:
@@ -256,10 +256,14 @@ def _from_label(row: Mapping[str, Any]) -> Mapping[str, Any]:
         raise Wrong(name, "is missing" if name not in row else f"must be text, not {completion!r:.60}")
     who = row.get("annotator") or row.get("author")
     judgement = {"kind": "thumb", "value": bool(label), "author": who}
-    kept = {
+    messages_kept = {
         k: row[k] for k in ("id", "prompt", "created_at", "tags", "metadata", "session", "user") if k in row
     }
-    return {**kept, "answers": [{"text": completion, "model": row.get("model")}], "judgements": [judgement]}
+    return {
+        **messages_kept,
+        "answers": [{"text": completion, "model": row.get("model")}],
+        "judgements": [judgement],
+    }
 
 
 def _from_battle(row: Mapping[str, Any]) -> Mapping[str, Any]:

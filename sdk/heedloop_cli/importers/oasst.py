@@ -191,12 +191,12 @@ def _reactions(row: Mapping[str, Any]) -> tuple[int, int]:
     emojis = row.get("emojis") or {}
     if not isinstance(emojis, Mapping):
         raise Wrong("emojis", f"must be an object of counts, not {emojis!r:.60}")
-    found = cast(Mapping[str, Any], emojis)
-    if isinstance(found.get("name"), list):  # the published trees: two lists side by side
-        found = dict(zip(found["name"], found.get("count") or (), strict=False))
+    reactions = cast(Mapping[str, Any], emojis)
+    if isinstance(reactions.get("name"), list):  # the published trees: two lists side by side
+        reactions = dict(zip(reactions["name"], reactions.get("count") or (), strict=False))
     counts: list[int] = []
     for name in ("+1", "-1"):
-        count = found.get(name, 0)
+        count = reactions.get(name, 0)
         if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MAX_REACTIONS:
             raise Wrong("emojis", f"{name} must be a count, not {count!r:.60}")
         counts.append(count)

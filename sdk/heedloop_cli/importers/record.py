@@ -109,8 +109,8 @@ def text_of(row: Mapping[str, Any], name: str, *, empty: bool = False) -> str:
     """A field that must be text; raises `Wrong`."""
     value = row.get(name)
     if not isinstance(value, str):
-        found = "is missing" if name not in row else f"must be text, not {value!r:.60}"
-        raise Wrong(name, found)
+        text = "is missing" if name not in row else f"must be text, not {value!r:.60}"
+        raise Wrong(name, text)
     if not value.strip() and not empty:
         raise Wrong(name, "is empty")
     return value

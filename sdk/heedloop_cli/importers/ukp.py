@@ -155,11 +155,11 @@ def _arguments(source: Source) -> dict[tuple[str, str], Mapping[str, Any]]:
         raise FileNotFoundError(
             f"the texts of these pairs are in another file, which is not at {path}; name it with --answers"
         )
-    found: dict[tuple[str, str], Mapping[str, Any]] = {}
+    arguments: dict[tuple[str, str], Mapping[str, Any]] = {}
     packed = path.read_bytes()
     text = (gzip.decompress(packed) if path.suffix == ".gz" else packed).decode()
     for line in text.split("\n"):  # splitlines would also cut at separators inside the texts
         if line.strip():
             row = json.loads(line)
-            found[row["topic"], row["arg"]] = row
-    return found
+            arguments[row["topic"], row["arg"]] = row
+    return arguments

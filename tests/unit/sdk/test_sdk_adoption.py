@@ -9,7 +9,7 @@ from heedloop import _guard
 from heedloop._configure import start
 from heedloop._options import Options, default_outbox, older_names
 from heedloop._outbox import Outbox
-from heedloop._transport import Answer
+from heedloop._transport import Response
 from heedloop.schema import Feedback, Target, to_json
 from heedloop.testing import MemoryTransport
 from heedloop_cli.commands import outbox as command
@@ -27,7 +27,7 @@ class Server(MemoryTransport):
 
     def get(self, path):
         self.asked.append(path)
-        return Answer("accepted", 200, body={"same_project": self.same_project})
+        return Response("accepted", 200, body={"same_project": self.same_project})
 
 
 def put(outbox, name):

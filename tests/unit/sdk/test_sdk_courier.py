@@ -11,7 +11,7 @@ from heedloop._configure import start
 from heedloop._delivery import Courier, pause_s
 from heedloop._options import Options
 from heedloop._outbox import Outbox
-from heedloop._transport import Answer
+from heedloop._transport import Response
 from heedloop.testing import TEST_KEY, MemoryTransport
 
 HANDLE = "00-" + "a" * 32 + "-" + "b" * 16 + "-00"
@@ -33,7 +33,7 @@ class Picky(MemoryTransport):
 
     def post(self, path, body, *, content_type):
         if path == "/v1/feedback" and b'"wrong' in body:
-            return Answer("refused", 422, "wrong")
+            return Response("refused", 422, "wrong")
         return super().post(path, body, content_type=content_type)
 
 
@@ -105,7 +105,7 @@ class Away(MemoryTransport):
         del path, body, content_type
         self.num_posts += 1
         self.posted.set()
-        return Answer("later", 503, "away", self.retry_after_s)
+        return Response("later", 503, "away", self.retry_after_s)
 
 
 @pytest.mark.parametrize("retry_after_s", [None, 300.0])
@@ -114,7 +114,7 @@ def test_between_two_attempts_there_is_a_pause_however_often_it_is_woken(retry_a
     monkeypatch.setattr("heedloop._delivery._LONGEST_BACKOFF_S", 300.0)
     server, outbox = Away(retry_after_s), Outbox(None)
     ticks = threading.Semaphore(0)
-    courier = Courier(outbox, server, on_answer=lambda: None, on_tick=ticks.release, report_counts=dict)
+    courier = Courier(outbox, server, on_response=lambda: None, on_tick=ticks.release, report_counts=dict)
     outbox.put_feedback("id", b"{}")
     courier.wake()
     assert server.posted.wait(10)
