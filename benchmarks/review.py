@@ -172,7 +172,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[int, tuple[list[floa
         rounds: dict[int, tuple[list[float], list[float]]] = {}
         for number, pause_ms in enumerate(args.pause_ms, 1):
             queue_id = queue_of(client, args.answers)
-            annotator = client.create_key(f"bench {pause_ms}", ["annotate"])["key"]
+            annotator = client.create_key(f"bench {pause_ms}", ["annotate"]).key
             rounds[pause_ms] = work(page, annotator, queue_id, args.answers, pause_ms)
             stored = sum(1 for _ in client.iter_feedback(author_kind="annotator", name="thumb"))
             assert stored == number * args.answers, f"{stored} judgements are stored"

@@ -57,18 +57,18 @@ def fill(client: Client, num: int) -> None:
 
 def work(client: Client, queue_id: str, num: int, times: dict[str, list[float]]) -> None:
     """Judge `num` items, each submission answered with the item after the next, as the page does."""
-    ahead = client.next_assignments(queue_id, count=2)["assignments"]
+    ahead = client.next_assignments(queue_id, count=2).assignments
     for i in range(num):
         one, *rest = ahead
         body = {"thumb": i % 2, "helpfulness": 1 + i % 5, "wrong": [{"category": "fact"}], "note": "a note"}
         began = time.perf_counter()
         done = client.submit_judgement(
-            one["assignment_id"], body, next=1, holding=[a["assignment_id"] for a in rest], duration_ms=5
+            one.assignment_id, body, next=1, holding=[a.assignment_id for a in rest], duration_ms=5
         )
         times["submit"].append(time.perf_counter() - began)
-        ahead = rest + done["assignments"]
+        ahead = rest + done.assignments
         began = time.perf_counter()
-        client.save_draft(ahead[0]["assignment_id"], {"note": "half"})
+        client.save_draft(ahead[0].assignment_id, {"note": "half"})
         times["draft"].append(time.perf_counter() - began)
 
 
@@ -92,12 +92,12 @@ def measure(server: ServerProcess, args: argparse.Namespace) -> dict[str, object
     """Milliseconds per request at the median and the 95th percentile."""
     admin = server.client()
     fill(admin, args.calls)
-    queue = admin.create_review_queue("bench", QUESTIONS, judgements_per_item=2)["queue_id"]
+    queue = admin.create_review_queue("bench", QUESTIONS, judgements_per_item=2).queue_id
     began = time.perf_counter()
     admin.fill_review_queue(queue, "filter", limit=args.items)
     filled_s = time.perf_counter() - began
     times: dict[str, list[float]] = {"submit": [], "draft": []}
-    keys = [admin.create_key(f"annotator-{i}", ["annotate"])["key"] for i in range(args.annotators)]
+    keys = [admin.create_key(f"annotator-{i}", ["annotate"]).key for i in range(args.annotators)]
     workers = [
         threading.Thread(target=work, args=(server.client(key), queue, args.judge, times)) for key in keys
     ]

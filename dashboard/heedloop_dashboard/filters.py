@@ -15,6 +15,7 @@ from typing import Any
 import streamlit as st
 
 from heedloop.client import Client
+from heedloop.responses import FacetValue
 from heedloop.schema import SchemaError, format_time, parse_time
 from heedloop_dashboard import components
 from heedloop_dashboard.fetch import ask_seldom, read, read_one
@@ -255,5 +256,5 @@ def _write_metadata() -> None:
 
 def _facet(field: str) -> list[str]:
     answer = read(values=ask_seldom(Client.facets, field))["values"]
-    rows: list[Mapping[str, Any]] = answer.value or []
-    return [str(r["value"]) for r in rows if r.get("value") not in (None, "")][:200]
+    found: Sequence[FacetValue] = answer.value or ()
+    return [f.value for f in found if f.value][:200]

@@ -5,103 +5,85 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from heedloop.schema import answer_hash
+from heedloop.responses.feedback import StoredFeedback
+from heedloop.schema import Call, Feedback, answer_hash, to_json
 from heedloop_dashboard import words
 
 __all__ = ["author_text", "entry", "marked_messages"]
 
-Feedback = Mapping[str, Any]
 
-
-def entry(feedback: Feedback, *, answer: str = "") -> dict[str, Any]:
+def entry(feedback: StoredFeedback, *, answer: str = "") -> dict[str, Any]:
     """One judgement as the feedback component takes it; `answer` is the judged text, for the quoted range."""
     title, tone = _title(feedback)
-    texts = [t for t in (feedback.get("comment"), _ranking(feedback)) if t]
+    texts = [t for t in (feedback.comment, _ranking(feedback)) if t]
     return {
         "title": title,
         "tone": tone,
         "who": author_text(feedback),
-        "when": words.clock(feedback.get("created_at")),
+        "when": words.clock(feedback.created_at),
         "text": "\n".join(texts) or None,
         "quote": _quote(feedback, answer),
-        "id": feedback.get("feedback_id"),
-        "retracted": bool(feedback.get("retracted")),
+        "id": feedback.feedback_id,
+        "retracted": feedback.retracted,
     }
 
 
 def author_text(feedback: Feedback) -> str:
     """The author in words: `end user user-412`."""
-    author: Mapping[str, Any] = feedback.get("author") or {}
-    parts = [str(author.get("kind", "end_user")).replace("_", " ")]
-    if author.get("id"):
-        parts.append(str(author["id"]))
-    return " ".join(parts)
+    author = feedback.author
+    return " ".join(p for p in (author.kind.replace("_", " "), author.id) if p)
 
 
 def _title(feedback: Feedback) -> tuple[str, str]:
-    kind, value = feedback.get("kind"), feedback.get("value")
-    if kind == "rating":
-        return _rating(feedback, value)
-    if kind == "flag":
-        severity = f" ({feedback['severity']})" if feedback.get("severity") else ""
-        return f"Flag: {feedback.get('category')}{severity}", "bad"
-    if kind == "correction":
-        return "Correction", ""
-    if kind == "comparison":
-        return "Comparison", ""
-    return "Comment", ""
+    if feedback.kind == "rating":
+        return _rating(feedback)
+    if feedback.kind == "flag":
+        severity = f" ({feedback.severity})" if feedback.severity else ""
+        return f"Flag: {feedback.category}{severity}", "bad"
+    return feedback.kind.capitalize(), ""
 
 
-def _rating(feedback: Feedback, value: Any) -> tuple[str, str]:
-    scale: Mapping[str, Any] = feedback.get("scale") or {}
-    if feedback.get("name", "thumb") == "thumb" and value in (0, 1):
+def _rating(feedback: Feedback) -> tuple[str, str]:
+    value, scale = feedback.value, feedback.scale
+    if feedback.name == "thumb" and value in (0, 1):
         return ("Thumbs-up", "good") if value == 1 else ("Thumbs-down", "bad")
-    name = str(feedback.get("name", "rating")).capitalize()
-    if "max" in scale and isinstance(value, (int, float)):
-        return f"{name}: {value:g} of {scale['max']:g}", ""
+    name = feedback.name.capitalize()
+    if scale is not None and scale.max is not None and isinstance(value, (int, float)):
+        return f"{name}: {value:g} of {scale.max:g}", ""
     return f"{name}: {value}", ""
 
 
 def _ranking(feedback: Feedback) -> str | None:
-    ranking: Mapping[str, Any] | None = feedback.get("ranking")
-    if not ranking:
+    ranking = feedback.ranking
+    if ranking is None:
         return None
-    answers: Sequence[Mapping[str, Any]] = ranking.get("answers") or []
-    ranks: Sequence[int] = ranking.get("ranks") or []
     lines = [
-        f"{rank}. {a.get('trace_id') or a.get('response_id')}"
-        for rank, a in sorted(zip(ranks, answers, strict=False), key=lambda p: p[0])
+        f"{rank}. {a.trace_id or a.response_id}"
+        for rank, a in sorted(zip(ranking.ranks, ranking.answers, strict=True), key=lambda p: p[0])
     ]
-    if ranking.get("all_bad"):
+    if ranking.all_bad:
         lines.append("None of them is acceptable.")
     return "\n".join(lines)
 
 
-def _range(feedback: Feedback) -> Mapping[str, Any] | None:
-    return (feedback.get("target") or {}).get("range")
-
-
 def _quote(feedback: Feedback, answer: str) -> str | None:
-    marked = _range(feedback)
+    marked = feedback.target.range
     if marked is None or not answer:
         return None
-    if marked["answer_hash"] != answer_hash(answer):
+    if marked.answer_hash != answer_hash(answer):
         return "(marked in a text that is not this answer)"
-    return answer[marked["start"] : marked["end"]]
+    return answer[marked.start : marked.end]
 
 
-def marked_messages(span: Mapping[str, Any], feedback: Sequence[Feedback]) -> list[dict[str, Any]]:
+def marked_messages(span: Call, feedback: Sequence[Feedback]) -> list[dict[str, Any]]:
     """The span's conversation, its answer marked where flags and corrections point; ranges of another text are left out."""
-    outputs: Sequence[Mapping[str, Any]] = span.get("output_messages") or []
-    answer = "\n".join(m["text"] for m in outputs if m.get("text"))
-    marks = _marks(span["span_id"], feedback, answer)
-    messages = [dict(m) for m in span.get("input_messages") or []]
+    marks = _marks(span.span_id, feedback, span.output_text)
+    messages = [to_json(m) for m in span.input_messages]
     offset = 0
-    for message in outputs:
-        text = message.get("text") or ""
-        inside = [_shift(m, offset, len(text)) for m in marks]
-        messages.append({**message, "marks": [m for m in inside if m is not None]})
-        offset += len(text) + 1 if text else 0
+    for message in span.output_messages:
+        inside = [_shift(m, offset, len(message.text)) for m in marks]
+        messages.append({**to_json(message), "marks": [m for m in inside if m is not None]})
+        offset += len(message.text) + 1 if message.text else 0
     return messages
 
 
@@ -109,18 +91,17 @@ def _marks(span_id: str, feedback: Sequence[Feedback], answer: str) -> list[dict
     digest = answer_hash(answer)
     found: list[dict[str, Any]] = []
     for f in feedback:
-        marked = _range(f)
-        if marked is None or f.get("retracted") or marked["answer_hash"] != digest:
+        marked = f.target.range
+        if marked is None or f.retracted or marked.answer_hash != digest:
             continue
-        if f["target"].get("span_id") not in (None, span_id):
+        if f.target.span_id not in (None, span_id):
             continue
-        label = f.get("category") or f.get("kind")
         found.append(
             {
-                "start": marked["start"],
-                "end": marked["end"],
-                "label": str(label),
-                "severity": f.get("severity") or "high",
+                "start": marked.start,
+                "end": marked.end,
+                "label": f.category or f.kind,
+                "severity": f.severity or "high",
             }
         )
     return found

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from heedloop.schema import parse_time
+from heedloop.responses.calls import Trace
+from heedloop.schema import Call, Target
 from heedloop_dashboard import words
 
 __all__ = ["answer_span", "is_tool", "judged_span", "payloads", "sent_messages", "waterfall"]
 
-Span = Mapping[str, Any]
 MAX_SPANS = 5000
 MAX_PAYLOAD_CHARS = 1_000_000
 _INPUTS = (
@@ -37,110 +37,110 @@ _TOOL_MARKS = (
 """Attributes that only a call of a tool has."""
 
 
-def waterfall(spans: Sequence[Span]) -> list[dict[str, Any]]:
+def waterfall(spans: Sequence[Call]) -> list[dict[str, Any]]:
     """Spans depth first, children by start time; `start` and `width` are shares of the trace's time.
 
     A span whose parent is not among them comes at the top; a parent loop is cut. At most 5,000 are shown.
     """
     if not spans:
         return []
-    times = {s["span_id"]: parse_time(s["start_time"]) for s in spans}
+    times = {s.span_id: s.start_time for s in spans}
     begin = min(times.values())
     starts = {span_id: (time - begin).total_seconds() for span_id, time in times.items()}
-    total = max(1e-9, *(starts[s["span_id"]] + s.get("duration_ns", 0) / 1e9 for s in spans))
+    total = max(1e-9, *(starts[s.span_id] + s.duration_ns / 1e9 for s in spans))
     children = _children(spans, starts)
     attempts = _attempts(children)
     rows: list[dict[str, Any]] = []
     for span, depth in _depth_first(spans, children, starts):
         if len(rows) == MAX_SPANS:
             break
-        row = _row(span, depth, starts[span["span_id"]], total)
-        rows.append(row | {"attempt": attempts.get(span["span_id"], 0)})
+        row = _row(span, depth, starts[span.span_id], total)
+        rows.append(row | {"attempt": attempts.get(span.span_id, 0)})
     return rows
 
 
 def _depth_first(
-    spans: Sequence[Span], children: Mapping[str | None, Sequence[Span]], starts: Mapping[str, float]
-) -> Iterator[tuple[Span, int]]:
+    spans: Sequence[Call], children: Mapping[str | None, Sequence[Call]], starts: Mapping[str, float]
+) -> Iterator[tuple[Call, int]]:
     """Every span once with its depth: from those at the top, then from those that only a parent loop leads to."""
     seen: set[str] = set()
-    tops = [*children.get(None, []), *sorted(spans, key=lambda s: starts[s["span_id"]])]
+    tops = [*children.get(None, []), *sorted(spans, key=lambda s: starts[s.span_id])]
     for top in tops:
         stack = [(top, 0)]
         while stack:
             span, depth = stack.pop()
-            if span["span_id"] in seen:
+            if span.span_id in seen:
                 continue
-            seen.add(span["span_id"])
+            seen.add(span.span_id)
             yield span, depth
-            stack += [(c, depth + 1) for c in reversed(children.get(span["span_id"], []))]
+            stack += [(c, depth + 1) for c in reversed(children.get(span.span_id, []))]
 
 
-def _attempts(children: Mapping[str | None, Sequence[Span]]) -> dict[str, int]:
-    """Span id -> its number among attempts: siblings of one name of which each but the last failed."""
+def _attempts(children: Mapping[str | None, Sequence[Call]]) -> dict[str, int]:
+    """Call id -> its number among attempts: siblings of one name of which each but the last failed."""
     found: dict[str, int] = {}
     for siblings in children.values():
-        last: dict[str, Span] = {}
+        last: dict[str, Call] = {}
         for span in siblings:
-            before = last.get(str(span.get("name")))
-            if before is not None and before.get("status") == "error":
-                number = found.setdefault(before["span_id"], 1)
-                found[span["span_id"]] = number + 1
-            last[str(span.get("name"))] = span
+            before = last.get(span.name)
+            if before is not None and before.status == "error":
+                number = found.setdefault(before.span_id, 1)
+                found[span.span_id] = number + 1
+            last[span.name] = span
     return found
 
 
-def _children(spans: Sequence[Span], starts: Mapping[str, float]) -> dict[str | None, list[Span]]:
-    children: dict[str | None, list[Span]] = {}
-    for span in sorted(spans, key=lambda s: starts[s["span_id"]]):
-        parent = span.get("parent_span_id")
+def _children(spans: Sequence[Call], starts: Mapping[str, float]) -> dict[str | None, list[Call]]:
+    children: dict[str | None, list[Call]] = {}
+    for span in sorted(spans, key=lambda s: starts[s.span_id]):
+        parent = span.parent_span_id
         children.setdefault(parent if parent in starts else None, []).append(span)
     return children
 
 
-def _row(span: Span, depth: int, start_s: float, total_s: float) -> dict[str, Any]:
-    taken = span.get("duration_ns", 0)
+def _row(span: Call, depth: int, start_s: float, total_s: float) -> dict[str, Any]:
+    taken = span.duration_ns
     return {
-        "span_id": span["span_id"],
-        "name": span.get("name") or span.get("operation") or "span",
+        "span_id": span.span_id,
+        "name": span.name or span.operation or "span",
         "depth": depth,
         "start": round(start_s / total_s, 5),
         "width": round(min(taken / 1e9 / total_s, 1 - start_s / total_s), 5),
         "duration": words.duration(taken),
-        "status": span.get("status", "ok"),
-        "error": str(span.get("error_message") or "")[:300],
+        "status": span.status,
+        "error": (span.error_message or "")[:300],
     }
 
 
-def is_tool(span: Span) -> bool:
+def is_tool(span: Call) -> bool:
     """True where the span is a call of a tool."""
-    attributes: Mapping[str, Any] = span.get("attributes") or {}
-    kind = str(attributes.get("openinference.span.kind") or attributes.get("mlflow.spanType") or "")
+    attributes = span.attributes
+    kind = attributes.get("openinference.span.kind") or attributes.get("mlflow.spanType") or ""
     return (
-        "execute_tool" in (span.get("operation"), attributes.get("gen_ai.operation.name"))
+        "execute_tool" in (span.operation, attributes.get("gen_ai.operation.name"))
         or kind.strip('"').lower() == "tool"
         or any(attributes.get(name) for name in _TOOL_MARKS)
     )
 
 
-def payloads(span: Span) -> list[dict[str, str]]:
+def payloads(span: Call) -> list[dict[str, str]]:
     """What a span was given and gave back, as `title` and `text` (JSON set out); of a tool both, also where one is empty."""
-    attributes: Mapping[str, Any] = span.get("attributes") or {}
+    attributes = span.attributes
     tool = is_tool(span)
     found: list[dict[str, str]] = []
     for title, names in (
         ("Arguments" if tool else "Input", _INPUTS),
         ("Result" if tool else "Output", _OUTPUTS),
     ):
-        text = next((str(attributes[n]) for n in names if attributes.get(n) not in (None, "")), "")
+        text = next((attributes[n] for n in names if attributes.get(n)), "")
         if text or tool:
             found.append({"title": title, "text": _set_out(text) if text else "(empty)"})
     return found
 
 
-def sent_messages(span: Span) -> list[dict[str, Any]]:
+def sent_messages(span: Call) -> list[dict[str, Any]]:
     """The messages in the standard attributes of a span that is no LLM call by itself, as `role` and `text`."""
-    attributes: Mapping[str, Any] = span.get("attributes") or {}
+    attributes = span.attributes
     found: list[dict[str, Any]] = []
     for name in ("gen_ai.input.messages", "gen_ai.output.messages"):
         with suppress(ValueError, RecursionError, TypeError, AttributeError, KeyError):
@@ -163,23 +163,21 @@ def _set_out(text: str) -> str:
     return text[:MAX_PAYLOAD_CHARS]
 
 
-def answer_span(trace: Mapping[str, Any], span_id: str | None = None) -> Span | None:
+def answer_span(trace: Trace, span_id: str | None = None) -> Call | None:
     """The span a reader came for: the one named, else the answer its user saw, else the first with messages, else the first."""
-    spans: Sequence[Span] = trace["spans"]
-    for test in (
-        lambda s: s["span_id"] == span_id,
-        lambda s: s["span_id"] == trace.get("answer_span_id"),
-        lambda s: bool(s.get("input_messages")),
-        lambda _: True,
+    for chosen in (
+        [s for s in trace.spans if s.span_id == span_id],
+        [s for s in trace.spans if s.span_id == trace.answer_span_id],
+        [s for s in trace.spans if s.input_messages],
+        trace.spans,
     ):
-        found = next((s for s in spans if test(s)), None)
-        if found is not None:
-            return found
+        if chosen:
+            return chosen[0]
     return None
 
 
-def judged_span(trace: Mapping[str, Any], target: Mapping[str, Any]) -> Span | None:
+def judged_span(trace: Trace, target: Target) -> Call | None:
     """The span that feedback is about: a framework's span around the whole trace stands for the answer its user saw."""
-    named = next((s for s in trace["spans"] if s["span_id"] == target.get("span_id")), None)
-    around = named is None or not (named.get("operation") or named.get("parent_span_id"))
-    return named if named is not None and (named.get("output_messages") or not around) else answer_span(trace)
+    named = next((s for s in trace.spans if s.span_id == target.span_id), None)
+    around = named is None or not (named.operation or named.parent_span_id)
+    return named if named is not None and (named.output_messages or not around) else answer_span(trace)

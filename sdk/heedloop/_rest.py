@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol, TypeVar, cast
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -28,6 +28,7 @@ __all__ = [
     "Unreachable",
     "drop_none",
     "json_entries",
+    "pages",
 ]
 
 Json = dict[str, Any]
@@ -141,15 +142,6 @@ class Rest:
         """As `_read`, of a request with a body."""
         return _as(record, self._send(method, path, body))
 
-    def _pages(self, path: str, key: str, filters: Mapping[str, Any]) -> Iterator[Json]:
-        cursor: str | None = None
-        while True:
-            page = self._get(path, **{"limit": 500, **filters, "cursor": cursor})
-            yield from page[key]
-            cursor = page.get("next_cursor")
-            if not cursor:
-                return
-
     def _send(self, method: str, path: str, body: Any) -> Json:
         data = None if body is None else json.dumps(body).encode()
         answer = self._request(method, path, data=data, headers={"Content-Type": "application/json"})
@@ -176,6 +168,27 @@ class Rest:
             session.mount("https://", adapter)
             self._local.session = session
         return session
+
+
+class Page(Protocol):
+    """A page of a list."""
+
+    @property
+    def next_cursor(self) -> str | None: ...
+
+
+P = TypeVar("P", bound=Page)
+
+
+def pages(read: Callable[..., P], filters: Mapping[str, Any]) -> Iterator[P]:
+    """Every page that `read` gives for the filters, fetched 500 entries at a time."""
+    cursor: str | None = None
+    while True:
+        page = read(**{"limit": 500, **filters, "cursor": cursor})
+        yield page
+        cursor = page.next_cursor
+        if not cursor:
+            return
 
 
 def _as(record: type[T], body: object) -> T:

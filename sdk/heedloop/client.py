@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast
 from urllib.parse import urlencode
 
@@ -40,6 +41,7 @@ from heedloop._rest import (
     Unreachable,
     drop_none,
     json_entries,
+    pages,
 )
 from heedloop.schema import (
     ROW_CLASSES,
@@ -68,6 +70,7 @@ __all__ = [
 
 ReviewMethod = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 ReviewFormat = Literal["jsonl", "label_studio", "argilla"]
+Against = Literal["judge", "model", "user"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -85,21 +88,21 @@ class Client(Rest):
 
     # ------------------------------------------------------------------------------------------- who and what
 
-    def me(self) -> Json:
-        """`project`, `scopes`, `key_id` and `name` of this key."""
-        return self._get("/v1/me")
+    def me(self) -> responses.Me:
+        """Whose key this is, and what it may do."""
+        return self._read(responses.Me, "/v1/me")
 
     def health(self) -> Json:
         """How the server is: versions, tables, and `problems`, a sentence each; for a key with the scope `instance`."""
         return self._get("/v1/health")
 
-    def calls(self, *, limit: int = 50, cursor: str | None = None, **filters: Any) -> Json:
-        """One page of call summaries, newest first: `calls` and `next_cursor`. Filters as in docs/api.md."""
-        return self._get("/v1/calls", limit=limit, cursor=cursor, **filters)
+    def calls(self, *, limit: int = 50, cursor: str | None = None, **filters: Any) -> responses.CallsPage:
+        """One page of call summaries, newest first. Filters as in docs/api.md."""
+        return self._read(responses.CallsPage, "/v1/calls", limit=limit, cursor=cursor, **filters)
 
-    def iter_calls(self, **filters: Any) -> Iterator[Json]:
+    def iter_calls(self, **filters: Any) -> Iterator[responses.CallSummary]:
         """All call summaries that match, newest first, fetched 500 at a time."""
-        return self._pages("/v1/calls", "calls", filters)
+        return (call for page in pages(self.calls, filters) for call in page.calls)
 
     def export(
         self,
@@ -122,25 +125,27 @@ class Client(Rest):
             except requests.RequestException as err:
                 raise Unreachable(f"the export from {self.url} broke off: {err}") from err
 
-    def trace(self, trace_id: str) -> Json:
-        """One trace: `spans`, `feedback`, and the `snapshots` and `runs` that used it."""
-        return self._get(f"/v1/traces/{trace_id}")
+    def trace(self, trace_id: str) -> responses.Trace:
+        """One trace with the feedback on it, and the snapshots and runs that used it."""
+        return self._read(responses.Trace, f"/v1/traces/{trace_id}")
 
-    def feedback(self, *, limit: int = 50, cursor: str | None = None, **filters: Any) -> Json:
-        """One page of stored feedback, newest first: `feedback` and `next_cursor`."""
-        return self._get("/v1/feedback", limit=limit, cursor=cursor, **filters)
+    def feedback(
+        self, *, limit: int = 50, cursor: str | None = None, **filters: Any
+    ) -> responses.FeedbackPage:
+        """One page of stored feedback, newest first."""
+        return self._read(responses.FeedbackPage, "/v1/feedback", limit=limit, cursor=cursor, **filters)
 
-    def iter_feedback(self, **filters: Any) -> Iterator[Json]:
+    def iter_feedback(self, **filters: Any) -> Iterator[responses.StoredFeedback]:
         """All stored feedback that matches, newest first, fetched 500 at a time."""
-        return self._pages("/v1/feedback", "feedback", filters)
+        return (one for page in pages(self.feedback, filters) for one in page.feedback)
 
-    def feedback_one(self, feedback_id: str) -> Json:
-        """One feedback with its `history`, and the `snapshots` and `runs` that used it."""
-        return self._get(f"/v1/feedback/{feedback_id}")
+    def feedback_one(self, feedback_id: str) -> responses.FeedbackHistory:
+        """One feedback with its history, and the snapshots and runs that used it."""
+        return self._read(responses.FeedbackHistory, f"/v1/feedback/{feedback_id}")
 
-    def facets(self, field: str, **filters: Any) -> list[Json]:
+    def facets(self, field: str, **filters: Any) -> list[responses.FacetValue]:
         """The values of one field with their counts, most frequent first."""
-        return cast(list[Json], self._get("/v1/facets", field=field, **filters)["values"])
+        return self._read(responses.FacetValues, "/v1/facets", field=field, **filters).values
 
     # ------------------------------------------------------------------------------------------------- quality
 
@@ -230,19 +235,19 @@ class Client(Rest):
 
     # ------------------------------------------------------------------------------------------------ feedback
 
-    def send_feedback(self, feedback: Iterable[Feedback]) -> Json:
-        """Store a batch; answers `results` in the order sent, and counts.
+    def send_feedback(self, feedback: Iterable[Feedback]) -> responses.FeedbackResults:
+        """Store a batch; says what became of each, in the order sent.
 
         Raises:
             Invalid: every entry was wrong; `body["results"]` says how.
         """
         rows = [to_json(f) for f in feedback]
         if not rows:
-            return {"results": [], "stored": 0, "replaced": 0, "duplicate": 0, "rejected": 0}
-        return self._send("POST", "/v1/feedback", {"feedback": rows})
+            return responses.FeedbackResults(results=[], stored=0, replaced=0, duplicate=0, rejected=0)
+        return self._write(responses.FeedbackResults, "POST", "/v1/feedback", {"feedback": rows})
 
-    def import_feedback(self, feedback: Iterable[Feedback]) -> Iterator[Json]:
-        """Store as many as there are, sent as they come; then what became of each (`line`, `id`, `status`), one by one.
+    def import_feedback(self, feedback: Iterable[Feedback]) -> Iterator[responses.FeedbackResult]:
+        """Store as many as there are, sent as they come; then what became of each, one by one.
 
         What breaks off half-way may be sent again: what was stored already is a `duplicate`. Not tried again by itself,
         because what was given may be readable only once.
@@ -253,7 +258,7 @@ class Client(Rest):
             for line in answer.iter_lines():
                 result = json.loads(line)
                 if "line" in result:
-                    yield result
+                    yield from_json(responses.FeedbackResult, result, strict=False)
 
     def send_otlp(self, body: bytes, *, signal: str = "traces") -> None:
         """Post one OTLP protobuf request (`traces` or `logs`) as it is."""
@@ -275,20 +280,20 @@ class Client(Rest):
         filters: Mapping[str, Any] | None = None,
         rules: Mapping[str, Any] | None = None,
         as_of: str | None = None,
-    ) -> Snapshot:
+    ) -> responses.ReportedSnapshot:
         """Freeze a dataset; the same query over the same feedback gives the snapshot that exists."""
         body = {"name": name, "filters": dict(filters or {}), "rules": dict(rules or {})}
         if as_of is not None:
             body["as_of"] = as_of
-        return _record(Snapshot, self._send("POST", "/v1/snapshots", body))
+        return self._write(responses.ReportedSnapshot, "POST", "/v1/snapshots", body)
 
-    def snapshots(self) -> list[Json]:
+    def snapshots(self) -> list[Snapshot]:
         """All snapshots, newest first."""
-        return cast(list[Json], self._get("/v1/snapshots")["snapshots"])
+        return self._read(responses.SnapshotList, "/v1/snapshots").snapshots
 
-    def snapshot(self, snapshot_id: str) -> Json:
-        """One snapshot with its `report`."""
-        return self._get(f"/v1/snapshots/{snapshot_id}")
+    def snapshot(self, snapshot_id: str) -> responses.ReportedSnapshot:
+        """One snapshot with its report, and the runs that used it."""
+        return self._read(responses.ReportedSnapshot, f"/v1/snapshots/{snapshot_id}")
 
     def snapshot_rows(self, snapshot_id: str, form: DatasetForm, split: Split | None = None) -> Iterator[Any]:
         """The rows of one form as records of `heedloop.schema`, streamed in a fixed order."""
@@ -299,29 +304,29 @@ class Client(Rest):
                 if line:
                     yield from_json(ROW_CLASSES[form], json.loads(line))
 
-    def create_run(self, run: Run) -> Json:
+    def create_run(self, run: Run) -> Run:
         """Register a run."""
-        return self._send("POST", "/v1/runs", to_json(run))
+        return self._write(Run, "POST", "/v1/runs", to_json(run))
 
-    def update_run(self, run_id: str, **changes: Any) -> Json:
+    def update_run(self, run_id: str, **changes: Any) -> Run:
         """Change a run's status, metrics, evaluation, finished_at, checkpoint, model_name or error."""
-        return self._send("PATCH", f"/v1/runs/{run_id}", changes)
+        return self._write(Run, "PATCH", f"/v1/runs/{run_id}", changes)
 
     def add_run_history(self, run_id: str, rows: Sequence[Mapping[str, float]]) -> None:
         """Append live metrics: each row has `step` and numbers."""
         self._send("POST", f"/v1/runs/{run_id}/history", {"rows": [dict(r) for r in rows]})
 
-    def runs(self) -> list[Json]:
+    def runs(self) -> list[Run]:
         """All runs, newest first."""
-        return cast(list[Json], self._get("/v1/runs")["runs"])
+        return self._read(responses.RunList, "/v1/runs").runs
 
-    def run(self, run_id: str) -> Json:
+    def run(self, run_id: str) -> Run:
         """One run."""
-        return self._get(f"/v1/runs/{run_id}")
+        return self._read(Run, f"/v1/runs/{run_id}")
 
-    def run_history(self, run_id: str) -> list[Json]:
+    def run_history(self, run_id: str) -> list[dict[str, int | float | None]]:
         """The metrics of one run by step."""
-        return cast(list[Json], self._get(f"/v1/runs/{run_id}/history")["rows"])
+        return self._read(responses.HistoryRows, f"/v1/runs/{run_id}/history").rows
 
     # -------------------------------------------------------------------------------------------------- review
 
@@ -331,22 +336,63 @@ class Client(Rest):
             return self._get(f"/v1/review/{path}", **params)
         return self._send(method, f"/v1/review/{path}", body)
 
-    def review_queues(self) -> list[Json]:
+    def review_queues(self, *, archived: bool | None = None) -> list[responses.Queue]:
         """The review queues that this key may work in; all of them for reviewers and admins."""
-        return cast(list[Json], self._get("/v1/review/queues")["queues"])
+        return self._read(responses.QueueList, "/v1/review/queues", archived=archived).queues
 
-    def review_queue(self, queue_id: str) -> Json:
+    def review_queue(self, queue_id: str) -> responses.Queue:
         """One review queue with its questions, its guideline and this key's own progress."""
-        return self._get(f"/v1/review/queues/{queue_id}")
+        return self._read(responses.Queue, f"/v1/review/queues/{queue_id}")
 
-    def create_review_queue(self, name: str, questions: Sequence[Mapping[str, Any]], **settings: Any) -> Json:
+    def create_review_queue(
+        self, name: str, questions: Sequence[Mapping[str, Any]], **settings: Any
+    ) -> responses.Queue:
         """A new review queue; the settings are those of a Queue in docs/api.md."""
         body = {"name": name, "questions": [dict(q) for q in questions], **settings}
-        return self._send("POST", "/v1/review/queues", body)
+        return self._write(responses.Queue, "POST", "/v1/review/queues", body)
 
-    def change_review_queue(self, queue_id: str, **settings: Any) -> Json:
+    def change_review_queue(self, queue_id: str, **settings: Any) -> responses.Queue:
         """Change settings of a review queue."""
-        return self._send("PATCH", f"/v1/review/queues/{queue_id}", settings)
+        return self._write(responses.Queue, "PATCH", f"/v1/review/queues/{queue_id}", settings)
+
+    def delete_review_queue(self, queue_id: str) -> None:
+        """Take a review queue away; the judgements made in it are feedback and stay."""
+        self._send("DELETE", f"/v1/review/queues/{queue_id}", None)
+
+    def release_leases(self, queue_id: str, annotator: str = "") -> int:
+        """End an annotator's leases, or everybody's, and return how many there were; drafts are kept."""
+        body = {"annotator": annotator}
+        path = f"/v1/review/queues/{queue_id}/release"
+        return self._write(responses.ReleasedLeases, "POST", path, body).released
+
+    def review_items(
+        self, queue_id: str, *, limit: int = 50, cursor: str | None = None, state: str | None = None
+    ) -> responses.ItemPage:
+        """One page of a queue's items with everybody's judgements, in the queue's order."""
+        path = f"/v1/review/queues/{queue_id}/items"
+        return self._read(responses.ItemPage, path, limit=limit, cursor=cursor, state=state)
+
+    def review_agreement(self, queue_id: str, *, by: str | None = None) -> responses.QueueAgreement:
+        """How far annotators agree, per question; with `by` also per slice."""
+        return self._read(responses.QueueAgreement, f"/v1/review/queues/{queue_id}/agreement", by=by)
+
+    def review_annotators(self, queue_id: str) -> responses.QueueAnnotators:
+        """How each annotator of a queue works."""
+        return self._read(responses.QueueAnnotators, f"/v1/review/queues/{queue_id}/annotators")
+
+    def review_confusion(
+        self, queue_id: str, against: Against, *, by: str | None = None
+    ) -> responses.QueueConfusion:
+        """People's consensus beside a judge model's ratings, the users' thumbs, or the model's own labels."""
+        path = f"/v1/review/queues/{queue_id}/confusion"
+        return self._read(responses.QueueConfusion, path, against=against, by=by)
+
+    def review_compared(
+        self, queue_id: str, against: Against, question: str, **chosen: Any
+    ) -> responses.ComparedAnswers:
+        """The answers behind a confusion; `chosen`: people, other, left_out, limit, cursor."""
+        path = f"/v1/review/queues/{queue_id}/confusion/answers"
+        return self._read(responses.ComparedAnswers, path, against=against, question=question, **chosen)
 
     def export_review(
         self,
@@ -385,8 +431,8 @@ class Client(Rest):
         *,
         fmt: ReviewFormat = "jsonl",
         users: Mapping[str, str] | None = None,
-    ) -> Json:
-        """Judgements made elsewhere, a file of that tool: `results`, one per judgement, and how many of each `status`.
+    ) -> responses.ImportedJudgements:
+        """Judgements made elsewhere, a file of that tool: what became of each, and how many of each status.
 
         Sent 500 entries at a time; the same file again is safe, since what was stored already is a `duplicate`.
 
@@ -395,70 +441,84 @@ class Client(Rest):
         """
         entries = json_entries(file)
         query = urlencode({"format": fmt, **({"users": json.dumps(dict(users))} if users else {})})
-        whole: Json = {"results": [], "stored": 0, "duplicate": 0, "rejected": 0}
+        parts: list[responses.ImportedJudgements] = []
+        results: list[responses.ImportResult] = []
+        path = f"/v1/review/queues/{queue_id}/import?{query}"
         for first in range(0, len(entries), 500):
-            part = self._send(
-                "POST", f"/v1/review/queues/{queue_id}/import?{query}", entries[first : first + 500]
-            )
-            for result in part["results"]:
-                if result.get("error"):  # the server counts within what it was sent
-                    number, _, rest = result["error"]["field"][1:].partition("]")
-                    result["error"]["field"] = f"[{int(number) + first}]{rest}"
-            whole["results"] += part["results"]
-            for status in ("stored", "duplicate", "rejected"):
-                whole[status] += part[status]
-        return whole
+            part = self._write(responses.ImportedJudgements, "POST", path, entries[first : first + 500])
+            parts.append(part)
+            results += [_counted_from(r, first) for r in part.results]
+        return responses.ImportedJudgements(
+            results=results,
+            stored=sum(p.stored for p in parts),
+            duplicate=sum(p.duplicate for p in parts),
+            rejected=sum(p.rejected for p in parts),
+        )
 
     def set_guideline(
         self, queue_id: str, text: str, *, examples: Sequence[Mapping[str, str]] = (), send_back: bool = False
-    ) -> Json:
+    ) -> responses.Queue:
         """A new version of a queue's guideline; `send_back` asks again for what was judged under older ones."""
         body = {"text": text, "examples": [dict(e) for e in examples], "send_back": send_back}
-        return self._send("PUT", f"/v1/review/queues/{queue_id}/guideline", body)
+        return self._write(responses.Queue, "PUT", f"/v1/review/queues/{queue_id}/guideline", body)
 
-    def guidelines(self, queue_id: str) -> list[Json]:
+    def guidelines(self, queue_id: str) -> list[responses.Guideline]:
         """Every version of a queue's guideline, newest first."""
-        return cast(list[Json], self._get(f"/v1/review/queues/{queue_id}/guidelines")["guidelines"])
+        return self._read(responses.GuidelineList, f"/v1/review/queues/{queue_id}/guidelines").guidelines
 
-    def fill_review_queue(self, queue_id: str, source: str, **how: Any) -> Json:
-        """Add items from a source of docs/api.md, such as `filter` or `sample`: `added`, `known`, `matching`, `missing`."""
-        return self._send("POST", f"/v1/review/queues/{queue_id}/items", {"source": source, **how})
+    def fill_review_queue(self, queue_id: str, source: str, **how: Any) -> responses.FilledQueue:
+        """Add items from a source of docs/api.md, such as `filter` or `sample`."""
+        body = {"source": source, **how}
+        return self._write(responses.FilledQueue, "POST", f"/v1/review/queues/{queue_id}/items", body)
 
-    def add_gold(self, queue_id: str, items: Sequence[Mapping[str, Any]]) -> Json:
+    def add_gold(self, queue_id: str, items: Sequence[Mapping[str, Any]]) -> responses.FilledQueue:
         """Add items whose right answers are known: `targets`, `answers`, `training`, `why`."""
-        return self._send("POST", f"/v1/review/queues/{queue_id}/gold", {"items": [dict(i) for i in items]})
+        body = {"items": [dict(i) for i in items]}
+        return self._write(responses.FilledQueue, "POST", f"/v1/review/queues/{queue_id}/gold", body)
 
-    def next_assignments(self, queue_id: str, *, count: int = 1, holding: Sequence[str] = ()) -> Json:
-        """What this key's annotator should judge next: `assignments` and `progress`."""
+    def next_assignments(
+        self, queue_id: str, *, count: int = 1, holding: Sequence[str] = ()
+    ) -> responses.AssignmentsAhead:
+        """What this key's annotator should judge next."""
         body = {"count": count, "holding": list(holding)}
-        return self._send("POST", f"/v1/review/queues/{queue_id}/next", body)
+        return self._write(responses.AssignmentsAhead, "POST", f"/v1/review/queues/{queue_id}/next", body)
 
-    def save_draft(self, assignment_id: str, answers: Mapping[str, Any]) -> Json:
+    def save_draft(self, assignment_id: str, answers: Mapping[str, Any]) -> responses.StoredDraft:
         """Keep unfinished answers; the lease begins anew."""
-        return self._send("PUT", f"/v1/review/assignments/{assignment_id}/draft", {"answers": dict(answers)})
+        path = f"/v1/review/assignments/{assignment_id}/draft"
+        return self._write(responses.StoredDraft, "PUT", path, {"answers": dict(answers)})
 
-    def submit_judgement(self, assignment_id: str, answers: Mapping[str, Any], **more: Any) -> Json:
+    def submit_judgement(
+        self, assignment_id: str, answers: Mapping[str, Any], **more: Any
+    ) -> responses.JudgedAssignment:
         """Store a judgement; `more`: duration_ms, next, holding, guideline_version, answer_hashes."""
-        body = {"answers": dict(answers), **more}
-        return self._send("POST", f"/v1/review/assignments/{assignment_id}/submit", body)
+        path = f"/v1/review/assignments/{assignment_id}/submit"
+        return self._write(responses.JudgedAssignment, "POST", path, {"answers": dict(answers), **more})
 
-    def skip_assignment(self, assignment_id: str, reason: str = "", **more: Any) -> Json:
+    def skip_assignment(
+        self, assignment_id: str, reason: str = "", **more: Any
+    ) -> responses.JudgedAssignment:
         """Leave an item to others; `more`: next, holding."""
-        return self._send("POST", f"/v1/review/assignments/{assignment_id}/skip", {"reason": reason, **more})
+        path = f"/v1/review/assignments/{assignment_id}/skip"
+        return self._write(responses.JudgedAssignment, "POST", path, {"reason": reason, **more})
 
-    def reopen_assignment(self, assignment_id: str) -> Json:
-        """Take a judgement or a skip back: the Assignment with the old answers as draft."""
-        return self._send("POST", f"/v1/review/assignments/{assignment_id}/reopen", None)
+    def reopen_assignment(self, assignment_id: str) -> responses.ReopenedAssignment:
+        """Take a judgement or a skip back: the assignment with the old answers as draft."""
+        path = f"/v1/review/assignments/{assignment_id}/reopen"
+        return self._write(responses.ReopenedAssignment, "POST", path)
 
-    def my_assignments(self, queue_id: str, *, limit: int = 20, cursor: str | None = None) -> Json:
+    def my_assignments(
+        self, queue_id: str, *, limit: int = 20, cursor: str | None = None
+    ) -> responses.AssignmentPage:
         """One page of this key's own assignments that are done or skipped, newest first."""
-        return self._get(f"/v1/review/queues/{queue_id}/mine", limit=limit, cursor=cursor)
+        path = f"/v1/review/queues/{queue_id}/mine"
+        return self._read(responses.AssignmentPage, path, limit=limit, cursor=cursor)
 
     # ---------------------------------------------------------------------------------------- keys and erasure
 
-    def keys(self) -> list[Json]:
+    def keys(self) -> list[responses.Key]:
         """The project's keys, without their secrets."""
-        return cast(list[Json], self._get("/v1/keys")["keys"])
+        return self._read(responses.KeyList, "/v1/keys").keys
 
     def create_key(
         self,
@@ -468,18 +528,18 @@ class Client(Rest):
         role: str | None = None,
         author_id: str | None = None,
         expires_at: str | None = None,
-    ) -> Json:
+    ) -> responses.CreatedKey:
         """A new key; `key` holds the secret, which is shown this once. It has the scopes given or those of `role`.
 
         With `author_id` it is a person's: what is said with it is recorded as said by them.
         """
         given = None if scopes is None else list(scopes)
         body = {"name": name, "scopes": given, "role": role, "author_id": author_id, "expires_at": expires_at}
-        return self._send("POST", "/v1/keys", drop_none(body))
+        return self._write(responses.CreatedKey, "POST", "/v1/keys", drop_none(body))
 
-    def audit(self, *, limit: int = 50, cursor: str | None = None, **filters: Any) -> Json:
+    def audit(self, *, limit: int = 50, cursor: str | None = None, **filters: Any) -> responses.AuditPage:
         """What was changed in the project and by which key, newest first; filters `action`, `since`, `until`."""
-        return self._get("/v1/audit", limit=limit, cursor=cursor, **filters)
+        return self._read(responses.AuditPage, "/v1/audit", limit=limit, cursor=cursor, **filters)
 
     def delete_key(self, key_id: str) -> None:
         """Revoke a key at once."""
@@ -487,30 +547,30 @@ class Client(Rest):
 
     def projects(self) -> list[str]:
         """The names of all projects."""
-        return cast(list[str], self._get("/v1/projects")["projects"])
+        return self._read(responses.ProjectList, "/v1/projects").projects
 
-    def create_project(self, name: str) -> Json:
+    def create_project(self, name: str) -> responses.CreatedProject:
         """A new project; `key` is its first admin key, shown this once."""
-        return self._send("POST", "/v1/projects", {"name": name})
+        return self._write(responses.CreatedProject, "POST", "/v1/projects", {"name": name})
 
-    def project(self) -> Json:
-        """This key's project and what holds for it: `retention_days`, and in `chosen` what it chose itself."""
-        return self._get("/v1/project")
+    def project(self) -> responses.Project:
+        """This key's project and what holds for it."""
+        return self._read(responses.Project, "/v1/project")
 
-    def update_project(self, **changes: Any) -> Json:
+    def update_project(self, **changes: Any) -> responses.Project:
         """Change the project's settings: `retention_days` (0 keeps everything, None follows the server)."""
-        return self._send("PATCH", "/v1/project", changes)
+        return self._write(responses.Project, "PATCH", "/v1/project", changes)
 
     def erase(
         self, *, user_id: str | None = None, session_id: str | None = None, trace_id: str | None = None
-    ) -> Json:
-        """Erase a user, a session or a trace; the answer is the receipt."""
+    ) -> responses.ErasureReceipt:
+        """Erase a user, a session or a trace."""
         body = drop_none({"user_id": user_id, "session_id": session_id, "trace_id": trace_id})
-        return self._send("POST", "/v1/erasures", body)
+        return self._write(responses.ErasureReceipt, "POST", "/v1/erasures", body)
 
-    def erasure(self, erasure_id: str) -> Json:
+    def erasure(self, erasure_id: str) -> responses.ErasureCheck:
         """What is left of an erasure now: rows by table, replaced parts on the store's disk, and `done`."""
-        return self._get(f"/v1/erasures/{erasure_id}")
+        return self._read(responses.ErasureCheck, f"/v1/erasures/{erasure_id}")
 
 
 class AsyncClient:
@@ -527,6 +587,9 @@ class AsyncClient:
         return await asyncio.to_thread(method, self._client, *args, **kwargs)
 
 
-def _record(cls: type[T], data: Mapping[str, Any]) -> T:
-    known = set(cast(Any, cls).__dataclass_fields__)
-    return from_json(cls, {k: v for k, v in data.items() if k in known})
+def _counted_from(result: responses.ImportResult, first: int) -> responses.ImportResult:
+    """The result with its entry's number in the whole file: the server counts within what it was sent."""
+    if result.error is None:
+        return result
+    number, _, rest = (result.error.field or "")[1:].partition("]")
+    return replace(result, error=replace(result.error, field=f"[{int(number) + first}]{rest}"))

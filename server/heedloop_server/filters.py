@@ -14,12 +14,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationError,
     model_validator,
 )
 
-from heedloop.schema import AuthorKind, utc_now
+from heedloop.schema import AuthorKind, SchemaError, utc_now
 
-__all__ = ["CallFilters", "Filters", "Time"]
+__all__ = ["CallFilters", "Filters", "Time", "read_filters"]
 
 METADATA_PREFIX = "metadata."
 
@@ -136,6 +137,20 @@ class CallFilters(BaseModel):
         """Filters from a JSON object, such as a snapshot's; unknown names are refused by pydantic's `ValidationError`."""
         strict = type("StrictFilters", (cls,), {"model_config": ConfigDict(extra="forbid", frozen=True)})
         return strict.model_validate(given)
+
+
+def read_filters(value: object) -> CallFilters:
+    """Filters from the field `filters` of a body; None is all calls. Raises `SchemaError`."""
+    if value is None:
+        return CallFilters()
+    if not isinstance(value, dict):
+        raise SchemaError("filters", f"must be an object, not {value!r:.80}")
+    try:
+        return CallFilters.parse(cast(dict[str, Any], value))
+    except ValidationError as err:
+        first = err.errors()[0]
+        where = ".".join(["filters", *(str(p) for p in first["loc"])])
+        raise SchemaError(where, f"{first['msg']}, not {first['input']!r:.80}") from None
 
 
 def _last(value: Any) -> Any:

@@ -252,7 +252,7 @@ def _newest_thumb_down(at: datetime, spans: list[dict[str, Any]], feedback: list
 
 
 def _train(client: Client, world: World, now: datetime) -> World:
-    thumbs = client.feedback(trace_id=world.trace_id, kind="rating")["feedback"]
+    thumbs = client.feedback(trace_id=world.trace_id, kind="rating").feedback
     snapshot = client.create_snapshot("november")
     first = Run(
         id="run-sft-1",
@@ -277,4 +277,4 @@ def _train(client: Client, world: World, now: datetime) -> World:
         "run-ppo-1",
         [{"step": s, "objective/kl": s / 10, "objective/scores": 1 - 1 / (s + 1)} for s in range(20)],
     )
-    return World(world.trace_id, world.span_id, thumbs[0]["feedback_id"], snapshot.id, "run-ppo-1")
+    return World(world.trace_id, world.span_id, thumbs[0].feedback_id, snapshot.id, "run-ppo-1")

@@ -17,6 +17,8 @@ from dashboard_browser import START_S, sign_in
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from heedloop.client import Client
+from heedloop.responses import ReviewAssignment
+from heedloop.schema import to_json
 
 ANSWER = (
     "Thanks for reaching out 👩‍👩‍👧. Refunds are issued within 30 days of the return arriving at our warehouse. "
@@ -66,7 +68,7 @@ class Project:
 
     def annotator(self, name: str) -> str:
         """A key that may annotate and nothing else; its name is the author's id."""
-        return str(self.api.create_key(name, ["annotate"])["key"])
+        return self.api.create_key(name, ["annotate"]).key
 
     def answers(
         self, num: int, *, text: str = ANSWER, prefix: str = "a", **more: Any
@@ -100,15 +102,14 @@ class Project:
         return queue_id
 
     def said(self, **filters: Any) -> list[dict[str, Any]]:
-        """Stored feedback by annotators that was not taken back."""
-        return [
-            f for f in self.api.iter_feedback(author_kind="annotator", **filters) if not f.get("retracted")
-        ]
+        """Stored feedback by annotators that was not taken back, as JSON."""
+        found = self.api.iter_feedback(author_kind="annotator", **filters)
+        return [to_json(f) for f in found if not f.retracted]
 
 
 def project(server: tuple[str, str], name: str) -> Project:
     """A new, empty project."""
-    return Project(server[0], str(Client(*server).create_project(name)["key"]))
+    return Project(server[0], Client(*server).create_project(name).key)
 
 
 @contextmanager
@@ -194,15 +195,14 @@ class Server:
 
 
 def judge_all(
-    url: str, key: str, queue_id: str, answers: Callable[[dict[str, Any]], dict[str, Any]], num: int = 1000
+    url: str, key: str, queue_id: str, answers: Callable[[ReviewAssignment], dict[str, Any]], num: int = 1000
 ) -> int:
     """Judge up to `num` items over REST, as another tool would; how many were left to judge."""
     client, done = Client(url, key), 0
     while done < num:
-        found = client.review("POST", f"queues/{queue_id}/next", {"count": 1})["assignments"]
+        found = client.next_assignments(queue_id).assignments
         if not found:
             break
-        path = f"assignments/{found[0]['assignment_id']}/submit"
-        client.review("POST", path, {"answers": answers(found[0]), "duration_ms": 9000})
+        client.submit_judgement(found[0].assignment_id, answers(found[0]), duration_ms=9000)
         done += 1
     return done

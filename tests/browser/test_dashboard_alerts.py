@@ -121,7 +121,7 @@ def test_a_private_address_is_refused_in_words(demo_page: Page, demo_dashboard: 
 
 
 def test_a_viewer_sees_alerts_and_no_buttons(browser: Browser, demo_dashboard: str, demo_api: Client) -> None:
-    key = demo_api.create_key("a viewer", ["read"])["key"]
+    key = demo_api.create_key("a viewer", ["read"]).key
     context = browser.new_context(viewport={"width": 1440, "height": 1100})
     page = context.new_page()
     sign_in(page, demo_dashboard, key)

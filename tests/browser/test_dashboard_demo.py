@@ -103,8 +103,8 @@ def test_a_cluster_has_words_examples_and_a_dataset_of_its_answers(
     demo_page.get_by_role("button", name="Make the dataset").click()
     expect(demo_page.get_by_role("heading", name="Dataset", exact=True)).to_be_visible()
     made = demo_api.snapshots()[0]
-    assert made["name"] == "promises"
-    assert made["query"]["filters"]["cluster"] == found[0]["id"]
+    assert made.name == "promises"
+    assert made.query["filters"]["cluster"] == found[0]["id"]
 
 
 def test_an_example_opens_its_trace_with_liked_answers_beside_it(

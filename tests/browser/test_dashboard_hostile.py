@@ -38,20 +38,20 @@ NUM_OTHERS = 80
 @pytest.fixture(scope="module")
 def hostile(api: Client, server: tuple[str, str]) -> dict[str, str]:
     """A project in which everything that can be named is named by an attacker."""
-    url, key = server[0], api.create_project("hostile")["key"]
+    url, key = server[0], api.create_project("hostile").key
     client = Client(url, key)
     spans = _spans(datetime.now(timezone.utc) - timedelta(minutes=10))
     worlds.post(url, key, spans)
     worlds.wait_until(lambda: client.ledger()["stored"] >= len(spans), "the hostile spans are stored")
     answer = client.send_feedback([*_judgements(), *(_comparison(i) for i in range(0, 60, 2))])
-    assert answer["rejected"] == 0
+    assert answer.rejected == 0
     snapshot = client.create_snapshot(SHORT)
     _run(client, snapshot.id)
     return {
         "key": key,
         "trace": TRACE,
-        "feedback": answer["results"][0]["feedback_id"],
-        "correction": answer["results"][2]["feedback_id"],
+        "feedback": answer.results[0].feedback_id,
+        "correction": answer.results[2].feedback_id,
         "snapshot": snapshot.id,
         "alert": _alert(client),
     }

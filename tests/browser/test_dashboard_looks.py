@@ -76,15 +76,15 @@ def test_no_page_is_left_out() -> None:
 @pytest.fixture(scope="module")
 def ids(demo_api: Client) -> dict[str, str]:
     """One of everything that the demo's conversation holds."""
-    trace = demo_api.calls(has="correction", limit=1)["calls"][0]["trace_id"]
-    thumb = next(f for f in demo_api.trace(trace)["feedback"] if f["kind"] == "rating")
+    trace = demo_api.calls(has="correction", limit=1).calls[0].trace_id
+    thumb = next(f for f in demo_api.trace(trace).feedback if f.kind == "rating")
     alerts = demo_api.alerts()
     wait_until(lambda: all(a.evaluated_at for a in demo_api.alerts()), "every alert is evaluated")
     return {
         "trace_id": trace,
-        "thumb_id": thumb["feedback_id"],
-        "snapshot_id": demo_api.snapshots()[0]["id"],
-        "run_id": demo_api.runs()[0]["id"],
+        "thumb_id": thumb.feedback_id,
+        "snapshot_id": demo_api.snapshots()[0].id,
+        "run_id": demo_api.runs()[0].id,
         "alert_id": alerts[0].id,
     }
 

@@ -262,7 +262,7 @@ def test_a_key_of_another_project_sees_nothing_of_this_one(
     other = api.create_project("other-team")
     context = browser.new_context()
     page = context.new_page()
-    sign_in(page, dashboard, other["key"])
+    sign_in(page, dashboard, other.key)
     expect(page.locator(".finding")).to_contain_text("No ratings yet")
     expect(card(page, "rate")).to_have_text("–")
     visit(page, dashboard, f"/trace?trace_id={world.trace_id}")

@@ -35,7 +35,7 @@ HTML = {"accept": "text/html"}
 def keys(api: Client) -> dict[str, str]:
     """A key for each role."""
     scopes = {"viewer": ["read"], "annotator": ["annotate"], "admin": ["admin", "read", "annotate", "train"]}
-    return {role: api.create_key(f"{role} of the tests", wanted)["key"] for role, wanted in scopes.items()}
+    return {role: api.create_key(f"{role} of the tests", wanted).key for role, wanted in scopes.items()}
 
 
 @pytest.fixture(scope="module")

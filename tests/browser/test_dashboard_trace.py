@@ -31,7 +31,7 @@ def _post(server: tuple[str, str], spans: list[dict]) -> str:
 
 def _spans(client: Client, trace: str) -> list:
     try:
-        return client.trace(trace)["spans"]
+        return client.trace(trace).spans
     except NotFound:
         return []
 

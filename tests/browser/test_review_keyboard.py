@@ -97,8 +97,8 @@ def test_skip_undo_and_looking_back(ana: Page, dashboard: str, project: worlds.P
     press(ana, "Enter")
     expect(question).to_contain_text("Case undo2:")
     worlds.all_saved(ana)
-    found = Client(project.url, project.annotator("ana")).my_assignments(queue)["assignments"]
-    assert [a["reason"] for a in found if a["state"] == "skipped"] == ["Spam 2"]
+    found = Client(project.url, project.annotator("ana")).my_assignments(queue).assignments
+    assert [a.reason for a in found if a.state == "skipped"] == ["Spam 2"]
     press(ana, "u")
     expect(question).to_contain_text("Case undo1:")
     expect(ana.locator(".rv-count")).to_contain_text(

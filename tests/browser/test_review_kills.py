@@ -167,12 +167,12 @@ def _work(
 
 
 def _each_judged_twice(api: Client, queue: str, targets: list[dict[str, str]]) -> None:
-    said = [f for f in api.iter_feedback(author_kind="annotator") if not f.get("retracted")]
-    thumbs = Counter((f["target"]["trace_id"], f["author"]["id"]) for f in said if f["kind"] == "rating")
+    said = [f for f in api.iter_feedback(author_kind="annotator") if not f.retracted]
+    thumbs = Counter((f.target.trace_id, f.author.id) for f in said if f.kind == "rating")
     wanted = {(t["trace_id"], name) for t in targets for name in ("ana", "ben")}
     assert set(thumbs) == wanted
     assert set(thumbs.values()) == {1}
-    notes = Counter((f["target"]["trace_id"], f["author"]["id"]) for f in said if f["kind"] == "comment")
+    notes = Counter((f.target.trace_id, f.author.id) for f in said if f.kind == "comment")
     assert set(notes) == wanted and set(notes.values()) == {1}
     counts = api.review("GET", f"queues/{queue}")["counts"]
     assert (counts["items"], counts["done"], counts["judgements"]) == (ITEMS, ITEMS, 2 * ITEMS)

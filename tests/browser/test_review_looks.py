@@ -15,6 +15,8 @@ import review_world as worlds
 from dashboard_browser import settled
 from playwright.sync_api import Browser, Page, expect
 
+from heedloop.responses import ReviewAssignment
+
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 ANSWER = (
@@ -77,11 +79,11 @@ def queues(project: worlds.Project) -> dict[str, str]:
     return found
 
 
-def _opinion(bad: float) -> Callable[[dict[str, Any]], dict[str, Any]]:
+def _opinion(bad: float) -> Callable[[ReviewAssignment], dict[str, Any]]:
     """Judgements that differ between people and answers in a fixed way."""
 
-    def answers(assignment: dict[str, Any]) -> dict[str, Any]:
-        number = int(assignment["item_id"][:4], 16) / 0xFFFF
+    def answers(assignment: ReviewAssignment) -> dict[str, Any]:
+        number = int(assignment.item_id[:4], 16) / 0xFFFF
         down = number < bad
         wrong = [{"category": "Wrong fact", "severity": "high"}] if down else []
         return {"thumb": 0 if down else 1, "accuracy": 2 if down else 4, "wrong": wrong, "places": []}

@@ -168,7 +168,7 @@ def test_judgements_go_to_another_tool_and_come_back(
     expect(said).to_be_visible()
     expect(admin.get_by_role("region", name="Refused judgements")).to_contain_text("[1].answers.thumb")
     assert {f["author"]["id"] for f in project.said(name="thumb")} >= {"gail", "vendor-7"}
-    reviewer = str(project.api.create_key("rhea", role="reviewer")["key"])
+    reviewer = project.api.create_key("rhea", role="reviewer").key
     with worlds.signed_in_as(browser, dashboard, reviewer) as (_, page):
         page.goto(f"{dashboard}/review-queues?queue={queue}&part=exchange")
         expect(page.get_by_role("button", name="Export with names")).to_be_visible()

@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 import heedloop
 from heedloop.client import Client
+from heedloop.responses import StoredFeedback
 
 pytestmark = pytest.mark.browser
 
@@ -73,11 +74,11 @@ def show(
     return page
 
 
-def said(server: tuple[str, str], handle: str, kind: str, at_least: int = 1) -> list[dict]:
+def said(server: tuple[str, str], handle: str, kind: str, at_least: int = 1) -> list[StoredFeedback]:
     """What the server holds about the answer."""
     deadline = time.monotonic() + 20
     while True:
-        found = Client(*server).feedback(trace_id=handle.split("-")[1], kind=kind)["feedback"]
+        found = Client(*server).feedback(trace_id=handle.split("-")[1], kind=kind).feedback
         if len(found) >= at_least:
             return found
         assert time.monotonic() < deadline, f"no {kind} about {handle}"
@@ -95,18 +96,16 @@ def test_a_thumb_by_mouse_and_words_by_keyboard(browser, site, server, handle):
     expect(down).to_have_attribute("aria-pressed", "true")
     expect(up).to_have_attribute("aria-pressed", "false")
     thumbs = said(server, handle, "rating")
-    assert [(t["value"], t["author"]["id"], t["author"]["kind"]) for t in thumbs] == [
-        (0, "person", "end_user")
-    ]
+    assert [(t.value, t.author.id, t.author.kind) for t in thumbs] == [(0, "person", "end_user")]
     page.keyboard.press("Tab")
     page.keyboard.press("Space")
     page.get_by_label("Comment").fill("too long <b>ago</b>")
     page.get_by_label("What should it have said?").fill("14 days.")
     page.get_by_role("button", name="Send").press("Enter")
     expect(page.get_by_role("status")).to_have_text("Thank you.")
-    assert said(server, handle, "flag")[0]["category"] == "inaccurate"
-    assert said(server, handle, "comment")[0]["comment"] == "too long <b>ago</b>"
-    assert said(server, handle, "correction")[0]["correction"] == "14 days."
+    assert said(server, handle, "flag")[0].category == "inaccurate"
+    assert said(server, handle, "comment")[0].comment == "too long <b>ago</b>"
+    assert said(server, handle, "correction")[0].correction == "14 days."
     page.close()
 
 
@@ -147,7 +146,7 @@ def test_a_forged_or_expired_token_is_refused_and_the_person_is_told(browser, si
         expect(page.get_by_role("status")).to_have_text("This answer can no longer be rated here.")
         expect(page.get_by_role("button", name="Good answer")).to_have_attribute("aria-pressed", "false")
         page.close()
-    assert Client(*server).feedback(trace_id=handle.split("-")[1])["feedback"] == []
+    assert Client(*server).feedback(trace_id=handle.split("-")[1]).feedback == []
 
 
 def post(server: tuple[str, str], token: str, **feedback: object) -> int:
@@ -170,10 +169,10 @@ def test_a_token_that_a_page_used_is_of_no_use_to_anybody_else(browser, site, se
     for request in recorded:  # whoever recorded all that the page sent can only say the same again
         again = requests.post(request.url, data=request.post_data, headers=request.headers, timeout=10)
         assert again.status_code == 200 and again.json()["duplicate"] == 1
-    assert [t["value"] for t in said(server, handle, "rating")] == [0]
+    assert [t.value for t in said(server, handle, "rating")] == [0]
     page.get_by_label("Comment").fill("too long")
     page.get_by_role("button", name="Send").click()
-    assert said(server, handle, "comment")[0]["comment"] == "too long"
+    assert said(server, handle, "comment")[0].comment == "too long"
     page.close()
 
 
@@ -194,7 +193,7 @@ def test_the_page_may_be_loaded_again(browser, site, server, handle):
     down = page.get_by_role("button", name="Bad answer")
     down.click()
     expect(down).to_have_attribute("aria-pressed", "true")
-    assert [t["value"] for t in said(server, handle, "rating")] == [0]
+    assert [t.value for t in said(server, handle, "rating")] == [0]
     page.close()
 
 
@@ -216,9 +215,9 @@ def test_quick_fingers_and_a_lost_answer(browser, site, server, handle):
         "aria-pressed", "true", timeout=15_000
     )
     assert lost == [200, 200, 200]
-    assert [t["value"] for t in said(server, handle, "rating")] == [0]
-    found = Client(*server).feedback(trace_id=handle.split("-")[1])["feedback"]
-    assert len(Client(*server).feedback_one(found[0]["feedback_id"])["history"]) == 2
+    assert [t.value for t in said(server, handle, "rating")] == [0]
+    found = Client(*server).feedback(trace_id=handle.split("-")[1]).feedback
+    assert len(Client(*server).feedback_one(found[0].feedback_id).history) == 2
     page.close()
 
 
@@ -228,7 +227,7 @@ def test_a_get_never_counts(server, handle):
         server[0] + "/v1/feedback", params={"kind": "rating"}, headers={"x-heedloop-token": token}, timeout=10
     )
     assert answer.status_code in (401, 403)
-    assert Client(*server).feedback(trace_id=handle.split("-")[1])["feedback"] == []
+    assert Client(*server).feedback(trace_id=handle.split("-")[1]).feedback == []
 
 
 def test_the_file_is_small_and_kept(server):
@@ -282,7 +281,7 @@ def test_clicks_while_the_network_is_away_wait_for_it(browser, site, server, han
     expect(down).to_have_attribute("aria-pressed", "true")
     page.context.set_offline(False)
     expect(page.get_by_role("status")).to_have_text("Thank you.")
-    assert [t["value"] for t in said(server, handle, "rating")] == [0]
+    assert [t.value for t in said(server, handle, "rating")] == [0]
     page.close()
 
 
@@ -299,11 +298,13 @@ def test_two_tabs_of_one_page_share_its_token(browser, site, server, handle):
     down.click()
     expect(second.get_by_role("status")).to_have_text("Thank you.")
     expect(first.get_by_role("button", name="Bad answer")).to_have_attribute("aria-pressed", "true")
-    assert [t["value"] for t in said(server, handle, "rating")] == [0]
+    assert [t.value for t in said(server, handle, "rating")] == [0]
     context.close()
 
 
-def test_an_earlier_vote_that_the_page_knows_is_shown_pressed_on_another_device(browser, site, server, handle):
+def test_an_earlier_vote_that_the_page_knows_is_shown_pressed_on_another_device(
+    browser, site, server, handle
+):
     page = show(browser, site, server, heedloop.feedback_token(handle, subject="person"), 'value="0"')
     up, down = page.get_by_role("button", name="Good answer"), page.get_by_role("button", name="Bad answer")
     expect(down).to_have_attribute("aria-pressed", "true")

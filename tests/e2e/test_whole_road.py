@@ -169,12 +169,12 @@ def test_a_hugging_face_user_can_load_what_was_written(road: Road, trained: dict
 
 
 def test_the_runs_are_registered_with_what_they_used(road: Road, trained: dict[str, Path]) -> None:
-    runs = {r["method"]: r for r in road.client.runs()}
+    runs = {r.method: r for r in road.client.runs()}
     assert set(runs) == {"sft", "reward", "ppo"}
-    assert all(r["status"] == "finished" and r["snapshot_id"] == road.snapshot_id for r in runs.values())
-    assert road.client.run_history(runs["ppo"]["id"])
+    assert all(r.status == "finished" and r.snapshot_id == road.snapshot_id for r in runs.values())
+    assert road.client.run_history(runs["ppo"].id)
     manifest = json.loads((trained["ppo"] / "run.json").read_text())
-    assert manifest["id"] == runs["ppo"]["id"]
+    assert manifest["id"] == runs["ppo"].id
 
 
 @pytest.mark.browser
@@ -187,9 +187,9 @@ def test_one_correction_can_be_followed_from_the_page_to_its_runs(
 
 
 def _follow_the_correction(road: Road) -> None:
-    said = next(f for f in road.client.iter_feedback(kind="correction") if f["id"] == road.correction_id)
-    trace_id = said["target"]["trace_id"]
-    run_ids = [r["id"] for r in road.client.runs()]
+    said = next(f for f in road.client.iter_feedback(kind="correction") if f.id == road.correction_id)
+    trace_id = said.target.trace_id
+    run_ids = [r.id for r in road.client.runs()]
     with (
         process("dashboard", "--url", road.url, "--port", "0", says="dashboard: ") as dashboard,
         sync_playwright() as playwright,
@@ -203,9 +203,9 @@ def _follow_the_correction(road: Road) -> None:
         page.goto(f"{dashboard}/trace?trace_id={trace_id}")
         settled(page)
         expect(page.get_by_text("No idea about").first).to_be_visible()
-        page.goto(f"{dashboard}/feedback?feedback_id={said['feedback_id']}")
+        page.goto(f"{dashboard}/feedback?feedback_id={said.feedback_id}")
         settled(page)
         body = page.locator("body")
-        for shown in (said["feedback_id"], trace_id, road.snapshot_id, run_ids[0]):
+        for shown in (said.feedback_id, trace_id, road.snapshot_id, run_ids[0]):
             expect(body).to_contain_text(shown)
         browser.close()

@@ -9,6 +9,7 @@ import secrets
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime, timezone
 
 import pyarrow.parquet as pq
 import pytest
@@ -16,6 +17,7 @@ import uvicorn
 from server_process import wait_for
 
 from heedloop.client import Client
+from heedloop.schema import Author
 from heedloop_cli.main import main
 from heedloop_server.app import create_app
 from heedloop_server.http.auth import SCOPES, make_key
@@ -127,18 +129,18 @@ def test_what_was_said_comes_back_as_it_was(client, tmp_path):
         ]
     )
     wait_until_stored(client)
-    found = {f["kind"]: f for f in client.iter_feedback()}
+    found = {f.kind: f for f in client.iter_feedback()}
     assert set(found) == {"comparison", "rating", "correction"}
-    assert found["correction"]["correction"] == "Better 1."
-    assert found["comparison"]["ranking"]["strength"] == 1.0
-    assert found["rating"]["author"] == {"kind": "annotator", "id": "w1"}
-    assert found["rating"]["created_at"] == "2025-05-01T10:00:00.000000Z"
-    (call,) = client.trace(found["rating"]["target"]["trace_id"])["spans"]
-    assert call["start_time"] == "2025-05-01T10:00:00.000000Z"
-    assert call["tags"] == ["gold"]
-    assert call["attributes"]["heedloop.metadata.topic"] == "tea"
-    assert call["model_answered"] == "m1"
-    assert call["is_answer"] is True
+    assert found["correction"].correction == "Better 1."
+    assert found["comparison"].ranking.strength == 1.0
+    assert found["rating"].author == Author("annotator", "w1")
+    assert found["rating"].created_at == datetime(2025, 5, 1, 10, tzinfo=timezone.utc)
+    (call,) = client.trace(found["rating"].target.trace_id).spans
+    assert call.start_time == datetime(2025, 5, 1, 10, tzinfo=timezone.utc)
+    assert call.tags == ("gold",)
+    assert call.attributes["heedloop.metadata.topic"] == "tea"
+    assert call.model_answered == "m1"
+    assert call.is_answer is True
 
 
 def test_long_texts_go_in_several_bodies(client, tmp_path):
@@ -148,7 +150,7 @@ def test_long_texts_go_in_several_bodies(client, tmp_path):
     ]
     rows = [row(n, answers=[f"{n} {long}"], judgements=judgements) for n in range(12)]
     assert main(["import", write(tmp_path / "f.jsonl", rows)]) == 0
-    assert len({f["target"]["trace_id"] for f in client.iter_feedback()}) == 12
+    assert len({f.target.trace_id for f in client.iter_feedback()}) == 12
     assert wait_until_stored(client)["stored"] == 12
 
 
@@ -179,14 +181,14 @@ def test_limit_and_project(client, tmp_path, capsys):
     path = write(tmp_path / "f.jsonl", [row(n) for n in range(9)])
     assert main(["import", path, "--limit", "4"]) == 0
     assert "4 read = 4 stored" in capsys.readouterr().out
-    assert main(["import", path, "--project", client.me()["project"]]) == 0
+    assert main(["import", path, "--project", client.me().project]) == 0
     assert "9 read = 5 stored + 4 there already" in capsys.readouterr().out
     fresh = f"other_{secrets.token_hex(4)}"
     assert main(["import", path, "--project", fresh]) == 0
     made = capsys.readouterr().out
     assert "9 read = 9 stored" in made
     key = next(word for word in made.split() if word.startswith("hl_"))
-    assert Client(client.url, key).me()["project"] == fresh
+    assert Client(client.url, key).me().project == fresh
     assert main(["import", path, "--project", fresh]) == 2
     assert "use a key of that project" in capsys.readouterr().err
 
@@ -277,7 +279,7 @@ def test_from_file_to_dataset_to_other_trainers(client, tmp_path, capsys):
     assert main(["export", "mine", "--file-type", "parquet", "--out", str(tmp_path / "own")]) == 0
     whole = pq.read_table(tmp_path / "own" / "comparisons-train.parquet").to_pylist()
     snapshot = client.snapshots()[0]
-    assert len(whole) == snapshot["num_rows"]["comparisons"]["train"]
+    assert len(whole) == snapshot.num_rows["comparisons"]["train"]
     assert {"prompt", "chosen", "rejected", "weight", "group", "split", "feedback_ids"} <= set(whole[0])
     # Rows from corrections have no margin, those from rankings have one: the column is there whichever comes first.
     assert {row["margin"] for row in whole} == {None, 1.0}
@@ -319,7 +321,7 @@ def test_real_judgements_take_the_whole_road(shared, client, name, limit, capsys
     }[name]
     assert main(["import", str(path), "--limit", str(limit)]) == 0
     assert f"{limit:,} read" in capsys.readouterr().out
-    stored = Counter(f["kind"] for f in client.iter_feedback())
+    stored = Counter(f.kind for f in client.iter_feedback())
     assert stored == {k: n for k, n in expected.items() if n}
     snapshot = client.create_snapshot(name, rules={"max_author_share": 1.0})
     assert snapshot.num_feedback == sum(expected.values())

@@ -14,6 +14,8 @@ from server_process import ServerProcess, ShimProcess, wait_for
 
 from heedloop._call_spans import otlp_request
 from heedloop.client import ApiError, Client, Invalid
+from heedloop.responses import JudgedAssignment, ReviewAssignment
+from heedloop.schema import to_json
 
 KILLS = int(os.environ.get("HEEDLOOP_KILLS", "3"))
 WANTED = 2
@@ -59,31 +61,31 @@ class Annotator(threading.Thread):
         self.refused: list[str] = []
 
     def run(self) -> None:
-        ahead: list[dict] = []
+        ahead: list[ReviewAssignment] = []
         while True:
             if not ahead:
                 found = self._until_answered(lambda c: c.next_assignments(self.queue_id, count=2))
-                ahead = found["assignments"]
-                if not ahead and found["progress"]["remaining"]:
+                ahead = found.assignments
+                if not ahead and found.progress.remaining:
                     time.sleep(0.1)  # a killed server's claim has not ended yet
                     continue
             if not ahead:
                 return
             one, *rest = ahead
-            self.seen.append(one["item_id"])
+            self.seen.append(one.item_id)
             time.sleep(random.uniform(0, self.pause_s))  # people take a moment
-            done = self._submit(one, [a["assignment_id"] for a in rest])
-            ahead = rest + (done or {}).get("assignments", [])
+            done = self._submit(one, [a.assignment_id for a in rest])
+            ahead = rest + (done.assignments if done else [])
 
-    def _submit(self, one: dict, holding: list[str]) -> dict | None:
+    def _submit(self, one: ReviewAssignment, holding: list[str]) -> JudgedAssignment | None:
         try:
             done = self._until_answered(
-                lambda c: c.submit_judgement(one["assignment_id"], {"thumb": 1}, next=1, holding=holding)
+                lambda c: c.submit_judgement(one.assignment_id, {"thumb": 1}, next=1, holding=holding)
             )
         except Invalid as err:
             self.refused.append(str(err))
             return None
-        self.acknowledged[one["item_id"]] = done["feedback"][0]
+        self.acknowledged[one.item_id] = done.feedback[0]
         return done
 
     def _until_answered(self, ask):
@@ -100,14 +102,14 @@ def world(server: ServerProcess, num: int, names: list[str]) -> tuple[Client, st
     """An admin's client, a queue of `num` answers, and a key per name."""
     admin = server.client()
     admin.send_otlp(otlp_request([call(f"Q{n}?", f"A{n}", at_s=60 + n) for n in range(num)]))
-    wait_for(lambda: len(admin.calls(limit=500)["calls"]) == num, what="the calls")
-    queue = admin.create_review_queue("q", THUMB_ONLY, judgements_per_item=WANTED, lease_s=3600)["queue_id"]
-    assert admin.fill_review_queue(queue, "filter")["added"] == num
-    return admin, queue, [admin.create_key(name, ["annotate"])["key"] for name in names]
+    wait_for(lambda: len(admin.calls(limit=500).calls) == num, what="the calls")
+    queue = admin.create_review_queue("q", THUMB_ONLY, judgements_per_item=WANTED, lease_s=3600).queue_id
+    assert admin.fill_review_queue(queue, "filter").added == num
+    return admin, queue, [admin.create_key(name, ["annotate"]).key for name in names]
 
 
 def judgements(admin: Client) -> list[dict]:
-    return list(admin.iter_feedback(author_kind="annotator"))
+    return [to_json(f) for f in admin.iter_feedback(author_kind="annotator")]
 
 
 def finish(workers: list[Annotator]) -> None:
@@ -140,7 +142,7 @@ def test_a_server_killed_midway_loses_and_doubles_nothing(tmp_path: Path) -> Non
     assert_exact(said, num_items=30, wanted=WANTED)
     acknowledged = {f for w in workers for f in w.acknowledged.values()}
     assert acknowledged == {f["feedback_id"] for f in said}
-    assert admin.review_queue(queue)["counts"]["done"] == 30
+    assert admin.review_queue(queue).counts.done == 30
     assert server.stop() == 0
 
 
@@ -194,6 +196,6 @@ def test_several_servers_on_one_clickhouse_never_give_a_place_twice(tmp_path: Pa
     finish(workers)
     assert_exact(judgements(admin), num_items=12, wanted=WANTED)
     for server in (first, second):
-        assert server.client(first.key).review_queue(queue)["counts"]["done"] == 12
+        assert server.client(first.key).review_queue(queue).counts.done == 12
         assert server.stop() == 0
     shim.stop()

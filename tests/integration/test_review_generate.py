@@ -11,6 +11,7 @@ from review_people import call
 from server_process import ServerProcess, wait_for
 
 from heedloop._call_spans import otlp_request
+from heedloop.schema import Message
 from heedloop_cli.commands import review
 
 RANK = [{"name": "best", "kind": "ranking"}]
@@ -52,7 +53,7 @@ def server(tmp_path_factory: pytest.TempPathFactory):
     one = ServerProcess(tmp_path_factory.mktemp("generate")).start()
     admin = one.client()
     admin.send_otlp(otlp_request([call(f"Question {n}?", f"Stored {n}.", at_s=60 + n) for n in range(3)]))
-    wait_for(lambda: len(admin.calls()["calls"]) == 3, what="the calls")
+    wait_for(lambda: len(admin.calls().calls) == 3, what="the calls")
     yield one
     one.stop()
 
@@ -83,7 +84,7 @@ def new_queue(server: ServerProcess, folder: Path, name: str) -> str:
         "model",
     ]
     assert command(server, *argv) == 0
-    return next(q["queue_id"] for q in server.client().review_queues() if q["name"] == name)
+    return next(q.queue_id for q in server.client().review_queues() if q.name == name)
 
 
 def test_generated_answers_stand_beside_the_stored_one(
@@ -115,18 +116,18 @@ def test_generated_answers_stand_beside_the_stored_one(
     )
     assert asked["messages"] == [{"role": "user", "content": "Question 0?"}]
     admin = server.client()
-    one = admin.next_assignments(queue)["assignments"][0]
-    assert one["messages"] == [{"role": "user", "text": "Question 0?"}]
-    assert {a["text"] for a in one["answers"]} == {"Stored 0.", "one answer", "another answer"}
-    assert sorted(a["facts"]["model"] for a in one["answers"]) == ["model-a", "small", "small"]
-    admin.submit_judgement(one["assignment_id"], {"best": {"ranks": [2, 1, 1]}})
+    one = admin.next_assignments(queue).assignments[0]
+    assert one.messages == [Message("user", "Question 0?")]
+    assert {a.text for a in one.answers} == {"Stored 0.", "one answer", "another answer"}
+    assert sorted(a.facts["model"] for a in one.answers) == ["model-a", "small", "small"]
+    admin.submit_judgement(one.assignment_id, {"best": {"ranks": [2, 1, 1]}})
     said = next(admin.iter_feedback(kind="comparison"))
-    assert sorted(said["ranking"]["ranks"]) == [1, 1, 2]
+    assert sorted(said.ranking.ranks) == [1, 1, 2]
     # they were shown to no user: no rate counts them, and each names the call whose prompt it answers
-    assert len(admin.calls(since="2020-01-01T00:00:00Z")["calls"]) == 3
-    made = admin.calls(answers_only="false", tag="generated")["calls"]
+    assert len(admin.calls(since="2020-01-01T00:00:00Z").calls) == 3
+    made = admin.calls(answers_only="false", tag="generated").calls
     assert len(made) == 4
-    attributes = admin.trace(made[0]["trace_id"])["spans"][0]["attributes"]
+    attributes = admin.trace(made[0].trace_id).spans[0].attributes
     assert attributes["heedloop.metadata.generated_for"].startswith("00-")
     assert command(server, *argv) == 0  # the same texts again are the same calls and the same items
     assert "0 items" in capsys.readouterr().out
@@ -151,7 +152,7 @@ def test_fill_gold_guideline_and_progress(server: ServerProcess, tmp_path: Path,
     assert command(server, "create", "by hand", "--questions", str(questions), "--gold-share", "0.2") == 0
     assert command(server, "fill", "by hand", "--source", "sample", "--size", "2", "--model", "model-a") == 0
     assert "2 added, 0 there already, of 3 that match" in capsys.readouterr().out
-    known = server.client().calls()["calls"][0]
+    known = server.client().calls().calls[0]
     gold = {
         "targets": [{"trace_id": known["trace_id"], "span_id": known["span_id"]}],
         "answers": {"thumb": 1},

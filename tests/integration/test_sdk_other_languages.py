@@ -53,8 +53,8 @@ def test_curl_posts_a_thumb(server, environment):
         pytest.skip("curl is not installed")
     done = subprocess.run(["sh", "-c", block("sh")], capture_output=True, text=True, env=environment)
     assert json.loads(done.stdout)["results"][0]["status"] == "stored", done.stdout + done.stderr
-    (thumb,) = server.client().feedback(trace_id=HANDLE[3:35])["feedback"]
-    assert (thumb["value"], thumb["author"]["id"], thumb["comment"]) == (0, "user-17", "Wrong policy")
+    (thumb,) = server.client().feedback(trace_id=HANDLE[3:35]).feedback
+    assert (thumb.value, thumb.author.id, thumb.comment) == (0, "user-17", "Wrong policy")
 
 
 @pytest.mark.parametrize("said", SAID, ids=lambda s: s.get("name") or s["kind"])
@@ -76,11 +76,11 @@ def test_node_records_an_answer_and_its_thumb(server, environment, packages):
     handle = done.stdout.split()[-1]
 
     def judged():
-        calls = server.client().calls()["calls"]
-        return next((c for c in calls if c["trace_id"] == handle[3:35] and c["thumb"] is not None), None)
+        calls = server.client().calls().calls
+        return next((c for c in calls if c.trace_id == handle[3:35] and c.thumb is not None), None)
 
     call = wait_for(judged, what="the judged answer of Node")
-    assert (call["output_preview"], call["input_preview"]) == ("Within thirty days.", "How long do I have?")
-    assert (call["model"], call["user_id"], call["thumb"]) == ("small-2", "user-17", 0)
-    (thumb,) = server.client().feedback(trace_id=handle[3:35])["feedback"]
-    assert thumb["comment"] == "too short"
+    assert (call.output_preview, call.input_preview) == ("Within thirty days.", "How long do I have?")
+    assert (call.model, call.user_id, call.thumb) == ("small-2", "user-17", 0)
+    (thumb,) = server.client().feedback(trace_id=handle[3:35]).feedback
+    assert thumb.comment == "too short"

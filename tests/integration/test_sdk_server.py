@@ -12,6 +12,7 @@ from server_process import ServerProcess, wait_for
 import heedloop
 from heedloop._runtime import state
 from heedloop.client import Client
+from heedloop.schema import Usage
 
 pytestmark = pytest.mark.slow
 
@@ -28,8 +29,8 @@ def api(server):
     """A reader of a project of its own."""
     name = f"p{random.randrange(10**9)}"
     project = server.client().create_project(name)
-    client = Client(server.url, project["key"])
-    client.project_key = project["key"]
+    client = Client(server.url, project.key)
+    client.project_key = project.key
     return client
 
 
@@ -58,8 +59,8 @@ def find(api, handle, *, judged=False):
     trace_id = handle.split("-")[1]
 
     def stored():
-        calls = (c for c in api.calls()["calls"] if c["trace_id"] == trace_id)
-        return next((c for c in calls if not judged or c["thumb"] is not None), None)
+        calls = (c for c in api.calls().calls if c.trace_id == trace_id)
+        return next((c for c in calls if not judged or c.thumb is not None), None)
 
     return wait_for(stored, what="the call")
 
@@ -73,12 +74,12 @@ def test_a_call_and_all_that_is_said_about_it(api, start):
     how = heedloop.flush(10)
     assert how.complete and not how.feedback.dropped and not how.spans.dropped
     call = find(api, handle, judged=True)
-    assert (call["model"], call["prompt_name"], call["prompt_version"]) == ("m-1", "help", "3")
-    assert (call["user_id"], call["session_id"], call["tags"]) == ("u-1", "s-1", ["t"])
-    assert (call["service"], call["environment"], call["cost"]) == ("app", "test", 0.5)
-    assert call["usage"] == {"input": 7, "output": 3}
-    assert call["output_preview"] == "answer to why?" and call["input_preview"] == "why?"
-    assert call["thumb"] == 0 and call["flags"] == ["incomplete"] and call["has_correction"]
+    assert (call.model, call.prompt_name, call.prompt_version) == ("m-1", "help", "3")
+    assert (call.user_id, call.session_id, call.tags) == ("u-1", "s-1", ["t"])
+    assert (call.service, call.environment, call.cost) == ("app", "test", 0.5)
+    assert call.usage == Usage(7, 3)
+    assert call.output_preview == "answer to why?" and call.input_preview == "why?"
+    assert call.thumb == 0 and call.flags == ["incomplete"] and call.has_correction
 
 
 def test_the_last_word_counts_and_a_retraction_takes_it_back(api, start):
@@ -87,10 +88,10 @@ def test_the_last_word_counts_and_a_retraction_takes_it_back(api, start):
     heedloop.thumbs_down(handle, author="u")
     heedloop.thumbs_up(handle, author="u")
     assert heedloop.flush(10).complete
-    wait_for(lambda: find(api, handle)["thumb"] == 1, what="the last thumb")
+    wait_for(lambda: find(api, handle).thumb == 1, what="the last thumb")
     heedloop.retract(handle, author="u")
     assert heedloop.flush(10).complete
-    wait_for(lambda: find(api, handle)["thumb"] is None, what="the retraction")
+    wait_for(lambda: find(api, handle).thumb is None, what="the retraction")
 
 
 def test_targets_by_external_id_and_response_id_are_taken(api, start):
@@ -103,8 +104,8 @@ def test_targets_by_external_id_and_response_id_are_taken(api, start):
     how = heedloop.flush(10)
     assert how.feedback.sent == 3 and not how.feedback.dropped
     trace_id = heedloop.target(external="message-17").trace_id
-    assert wait_for(lambda: api.feedback(trace_id=trace_id)["feedback"], what="the feedback")
-    assert find(api, handle)["trace_id"] == trace_id
+    assert wait_for(lambda: api.feedback(trace_id=trace_id).feedback, what="the feedback")
+    assert find(api, handle).trace_id == trace_id
 
 
 @heedloop.trace(name="reply")
@@ -120,12 +121,12 @@ def test_feedback_by_the_providers_response_id_finds_its_call(api, start):
     heedloop.thumbs_down(heedloop.target(response="chatcmpl-17"), author="u")
     heedloop.flag(heedloop.target(handle, start=25, end=36, answer=said), "inaccurate", author="u")
     assert heedloop.flush(10).complete
-    wait_for(lambda: find(api, handle)["thumb"] == 0, what="the thumb on its call")
-    assert find(api, other)["thumb"] is None
+    wait_for(lambda: find(api, handle).thumb == 0, what="the thumb on its call")
+    assert find(api, other).thumb is None
     trace_id = handle.split("-")[1]
-    flagged = wait_for(lambda: api.feedback(trace_id=trace_id, kind="flag")["feedback"], what="the flag")[0]
-    place = flagged["target"]["range"]
-    assert said[place["start"] : place["end"]] == "thirty days" and len(place["answer_hash"]) == 64
+    flagged = wait_for(lambda: api.feedback(trace_id=trace_id, kind="flag").feedback, what="the flag")[0]
+    place = flagged.target.range
+    assert said[place.start : place.end] == "thirty days" and len(place.answer_hash) == 64
 
 
 def test_a_token_lets_a_browser_rate_one_answer_and_nothing_else(server, api, start):
@@ -151,8 +152,8 @@ def test_a_token_lets_a_browser_rate_one_answer_and_nothing_else(server, api, st
     assert post(value=1, given=token[:-4] + "AAAA").status_code == 401
     expired = heedloop.feedback_token(handle, subject="person", expires_in_s=0.001)
     assert post(value=1, given=expired).status_code == 401
-    thumbs = wait_for(lambda: api.feedback(trace_id=trace_id)["feedback"], what="the thumb")
-    assert [(f["value"], f["author"]["id"]) for f in thumbs] == [(0, "person")]
+    thumbs = wait_for(lambda: api.feedback(trace_id=trace_id).feedback, what="the thumb")
+    assert [(f.value, f.author.id) for f in thumbs] == [(0, "person")]
 
 
 def test_the_servers_ledger_knows_what_the_sdk_says(api, start):
@@ -176,7 +177,7 @@ def test_one_post_with_the_handle_is_enough(server, api, start):
     assert post({"handle": first, **thumb}).json()["stored"] == 1
     ranking = {"answers": [first, second], "ranks": [2, 1]}
     assert post({"feedback": [{"kind": "comparison", "ranking": ranking}]}).json()["stored"] == 1
-    wait_for(lambda: find(api, first)["thumb"] == 0, what="the thumb on its answer")
+    wait_for(lambda: find(api, first).thumb == 0, what="the thumb on its answer")
     for handle, status in (("undefined", 422), ("", 422), (17, 422)):
         refused = post({"handle": handle, **thumb})
         assert refused.status_code == status and refused.json()["error"]["field"] == "handle"
@@ -187,18 +188,18 @@ def test_one_post_with_the_handle_is_enough(server, api, start):
 def test_what_waited_for_a_revoked_key_comes_with_the_next_key_of_the_project(server, api, tmp_path):
     admin = Client(server.url, api.project_key)
     old, new = (admin.create_key(n, scopes=["ingest", "feedback"]) for n in ("old", "new"))
-    admin.delete_key(old["key_id"])
+    admin.delete_key(old.key_id)
     options = heedloop.Options(outbox=tmp_path, exit_timeout_s=0.5)
     try:
-        heedloop.configure(server.url + "/", old["key"], service="app", options=options)
+        heedloop.configure(server.url + "/", old.key, service="app", options=options)
         _, handle = answer.with_handle("q")
         heedloop.thumbs_down(handle, author="u")
         how = heedloop.flush(5)
         assert not how.complete and "revoked" in how.last_error
-        heedloop.configure(server.url, new["key"], service="app", options=options)
+        heedloop.configure(server.url, new.key, service="app", options=options)
         how = heedloop.flush(10)
         assert how.complete and (how.spans.sent, how.feedback.sent) == (1, 1)
-        wait_for(lambda: find(api, handle)["thumb"] == 0, what="the thumb")
+        wait_for(lambda: find(api, handle).thumb == 0, what="the thumb")
     finally:
         heedloop.shutdown()
 
@@ -233,7 +234,7 @@ def test_rates_from_one_percent_of_the_calls_match_the_truth(api, start):
     truth = len(rated) / num_calls
     assert 0 < summary["coverage"]["low"] <= truth <= summary["coverage"]["high"] < 3 * truth
     for handle in rated:
-        names = sorted(s["name"] for s in api.trace(handle.split("-")[1])["spans"])
+        names = sorted(s.name for s in api.trace(handle.split("-")[1]).spans)
         assert names == ["answer", "retrieve", "support"]
 
 
@@ -279,7 +280,7 @@ def test_killed_apps_and_a_killed_server_lose_no_feedback(tmp_path):
         assert done.stdout.startswith("True"), done.stdout + done.stderr
         api = server.client()
         stored = wait_for(
-            lambda: (ids := [f["id"] for f in api.iter_feedback()]) and set(returned) <= set(ids) and ids,
+            lambda: (ids := [f.id for f in api.iter_feedback()]) and set(returned) <= set(ids) and ids,
             what=f"all {len(set(returned))} feedback",
         )
         assert len(stored) == len(set(stored))

@@ -44,7 +44,7 @@ def call(capsys: pytest.CaptureFixture[str]):
 def server(tmp_path: Path):
     one = ServerProcess(tmp_path).start()
     one.client().send_otlp(traces_request([span(trace_id="ab" * 16)]).SerializeToString())
-    wait_for(lambda: one.client().calls()["calls"], what="the call")
+    wait_for(lambda: one.client().calls().calls, what="the call")
     yield one
     if one.process.poll() is None:
         one.stop()
@@ -134,7 +134,7 @@ def test_keys_doctor_and_backup(server: ServerProcess, tmp_path: Path, call) -> 
     assert "not empty" in command("backup", "restore", copy, "--data", data).stderr
     (tmp_path / "second").mkdir()
     restored = ServerProcess(tmp_path / "second", "--data", str(back)).start()
-    assert restored.client(made.stdout.strip()).trace("ab" * 16)["spans"]
+    assert restored.client(made.stdout.strip()).trace("ab" * 16).spans
     restored.stop()
     victim = next(p for p in copy.rglob("*") if p.suffix == ".bin" and p.stat().st_size > 100)
     victim.write_bytes(b"\0" + victim.read_bytes()[1:])

@@ -58,5 +58,5 @@ def test_a_full_disk_is_survived(small_disk: Path) -> None:
         timeout_s=60,
     )
     assert ledger["stored"] == len(acknowledged)
-    assert {c["trace_id"] for c in client.iter_calls()} == acknowledged
+    assert {c.trace_id for c in client.iter_calls()} == acknowledged
     assert server.stop() == 0

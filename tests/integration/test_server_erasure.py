@@ -100,11 +100,11 @@ def _plant(server: ServerProcess, word: str, user: str) -> tuple[str, str]:
             kind="correction", target=target, correction=f"No, {word}.", author=Author("annotator", "bob")
         ),
     ]
-    assert client.send_feedback(said)["stored"] == 2
+    assert client.send_feedback(said).stored == 2
     changed = Feedback(
         kind="rating", target=target, value=1, comment=f"again {word}", author=Author("end_user", user)
     )
-    assert client.send_feedback([changed])["replaced"] == 1
+    assert client.send_feedback([changed]).replaced == 1
     client.create_snapshot(f"with {uuid.uuid4().hex}")
     _review(client, word, trace_id, span_id)
     client.quality_by("metadata.mail")
@@ -117,7 +117,7 @@ def _plant(server: ServerProcess, word: str, user: str) -> tuple[str, str]:
 
 def _is_there(client: Client, trace_id: str) -> bool:
     try:
-        return bool(client.trace(trace_id)["spans"])
+        return bool(client.trace(trace_id).spans)
     except NotFound:
         return False
 
@@ -156,16 +156,17 @@ def test_nothing_of_an_erased_person_is_left_in_any_byte(server: ServerProcess) 
     before = {needle: _files_with(data, needle.encode()) for needle in (word, user)}
     assert all(before.values())
     receipt = client.erase(user_id=user)
-    assert {t for t, n in receipt["rows"].items() if n} >= {
+    assert {t for t, n in receipt.rows.items() if n} >= {
         "spans", "contents", "feedback", "feedback_history", "snapshot_rows", "review_items", "review_assignments",
     }  # fmt: skip
-    assert (set(receipt["left"].values()), receipt["num_files"]) == ({0}, 1)
+    assert (set(receipt.left.values()), receipt.num_files) == ({0}, 1)
     assert len(list((data / "log/quarantine").iterdir())) == 1
-    path = f"/v1/erasures/{receipt['erasure_id']}"
     checked = wait_for(
-        lambda: (c := client._get(path))["done"] and c, what="the parts to leave the disk", timeout_s=90
+        lambda: (c := client.erasure(receipt.erasure_id)).done and c,
+        what="the parts to leave the disk",
+        timeout_s=90,
     )
-    assert (checked["old_parts"], set(checked["left"].values())) == (0, {0})
+    assert (checked.old_parts, set(checked.left.values())) == (0, {0})
 
     def nowhere() -> bool:
         return not any(_files_with(data, needle.encode()) for needle in (word, user))

@@ -68,7 +68,7 @@ def test_spans_of_the_real_exporter_are_stored(
     provider.shutdown()
 
     def found() -> bool:
-        return trace_id in {c["trace_id"] for c in one.client().calls(model="model-a")["calls"]}
+        return trace_id in {c.trace_id for c in one.client().calls(model="model-a").calls}
 
     wait_for(found, what="the call")
 
@@ -98,7 +98,7 @@ def test_it_is_the_same_ledger(server: tuple[ServerProcess, str]) -> None:
 def test_refusals_have_the_statuses_of_the_specification(server: tuple[ServerProcess, str]) -> None:
     one, address = server
     body = traces_request([span()]).SerializeToString()
-    reader = one.client().create_key("reader", ["read"])["key"]
+    reader = one.client().create_key("reader", ["read"]).key
     assert _refused(address, body).code() == grpc.StatusCode.UNAUTHENTICATED
     assert _refused(address, body, authorization="Bearer nonsense").code() == grpc.StatusCode.UNAUTHENTICATED
     assert (

@@ -17,6 +17,7 @@ from server_process import ServerProcess, ShimProcess, wait_for
 from server_requests import span, traces_request
 
 from heedloop.client import NotFound
+from heedloop.responses import Trace
 
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 NUM_MUTATED = 120
@@ -56,8 +57,8 @@ def _settled(server: ServerProcess) -> dict:
     return wait_for(found, what="the ledger to settle", timeout_s=60)
 
 
-def _seen(server: ServerProcess, trace_id: str) -> dict:
-    def found() -> dict | None:
+def _seen(server: ServerProcess, trace_id: str) -> Trace:
+    def found() -> Trace | None:
         try:
             return server.client().trace(trace_id)
         except NotFound:
@@ -70,7 +71,7 @@ def _takes_more(server: ServerProcess) -> None:
     """The next ordinary span is taken and found."""
     trace_id = uuid.uuid4().hex
     assert _post(server, traces_request([span(trace_id=trace_id)]).SerializeToString()).status_code == 200
-    assert len(_seen(server, trace_id)["spans"]) == 1
+    assert len(_seen(server, trace_id).spans) == 1
 
 
 def _memory_bytes(server: ServerProcess) -> int:
@@ -134,7 +135,7 @@ def test_nesting_that_is_allowed_is_kept(server: ServerProcess) -> None:
         value = outer
     one.attributes.add(key="app.nested").value.CopyFrom(value)
     assert _post(server, traces_request([one]).SerializeToString()).status_code == 200
-    assert "deep" in _seen(server, trace_id)["spans"][0]["attributes"]["app.nested"]
+    assert "deep" in _seen(server, trace_id).spans[0].attributes["app.nested"]
 
 
 def test_values_of_five_megabytes_come_back_whole(server: ServerProcess) -> None:
@@ -150,9 +151,9 @@ def test_values_of_five_megabytes_come_back_whole(server: ServerProcess) -> None
         ).status_code
         == 200
     )
-    call = _seen(server, trace_id)["spans"][0]
-    assert call["attributes"]["app.big"] == big
-    assert len(call["output_messages"][0]["text"]) == 5_000_000
+    call = _seen(server, trace_id).spans[0]
+    assert call.attributes["app.big"] == big
+    assert len(call.output_messages[0].text) == 5_000_000
 
 
 def test_invalid_utf8_is_refused_whole_and_a_lone_surrogate_is_survived(server: ServerProcess) -> None:
@@ -169,7 +170,7 @@ def test_invalid_utf8_is_refused_whole_and_a_lone_surrogate_is_survived(server: 
     answer = _post(server, text.encode(), **{"Content-Type": "application/json"})
     assert answer.status_code in (200, 400)
     if answer.status_code == 200:
-        assert _seen(server, trace_id)["spans"][0]["name"].startswith("a")
+        assert _seen(server, trace_id).spans[0].name.startswith("a")
     _takes_more(server)
 
 
@@ -184,7 +185,7 @@ def test_zero_short_and_doubled_ids(server: ServerProcess) -> None:
     answer = _post(server, traces_request([twice, twice, other, zero, short]).SerializeToString())
     assert answer.status_code == 200
     assert answer.content[2:4] == b"\x08\x02"
-    assert len(_seen(server, trace_id)["spans"]) == 1
+    assert len(_seen(server, trace_id).spans) == 1
     after = _settled(server)
     grown = {n: after[n] - before[n] for n in ("received", "stored", "rejected", "duplicate")}
     assert grown == {"received": 5, "stored": 1, "rejected": 2, "duplicate": 2}
@@ -197,10 +198,10 @@ def test_times_from_1970_to_beyond_2262_lose_nothing(server: ServerProcess, year
     backwards = span(trace_id=trace_id, start_ns=start)
     backwards.end_time_unix_nano = max(0, start - 10**9)  # ends before it starts
     assert _post(server, traces_request([backwards]).SerializeToString()).status_code == 200
-    call = _seen(server, trace_id)["spans"][0]
-    assert call["duration_ns"] == 0
+    call = _seen(server, trace_id).spans[0]
+    assert call.duration_ns == 0
     told = time.strftime("%Y", time.gmtime(start / 1e9))
-    assert call["start_time"][:4] in (told, time.strftime("%Y", time.gmtime()))
+    assert f"{call.start_time:%Y}" in (told, time.strftime("%Y", time.gmtime()))
 
 
 @pytest.mark.slow

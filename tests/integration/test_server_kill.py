@@ -78,12 +78,12 @@ def _everything_is_there_once(server: ServerProcess, exporters: list[Exporter]) 
     )
     assert ledger["received"] == ledger["stored"] + ledger["rejected"] + ledger["duplicate"]
     assert ledger["rejected"] == 0
-    stored = [c["span_id"] for c in client.iter_calls(user_id="load")]
+    stored = [c.span_id for c in client.iter_calls(user_id="load")]
     acknowledged = set().union(*(e.spans for e in exporters))
     assert acknowledged <= set(stored), f"{len(acknowledged - set(stored))} acknowledged spans are lost"
     assert len(stored) == len(set(stored)), "spans are there twice"
     assert ledger["stored"] == len(stored), "the ledger does not say what is there"
-    said = [f["id"] for f in client.iter_feedback()]
+    said = [f.id for f in client.iter_feedback()]
     wanted = set().union(*(e.feedback for e in exporters))
     assert wanted <= set(said), f"{len(wanted - set(said))} acknowledged feedbacks are lost"
     assert len(said) == len(set(said))
@@ -144,7 +144,7 @@ def test_spans_are_taken_while_the_store_is_away(tmp_path: Path) -> None:
     shim = ShimProcess(tmp_path / "clickhouse")
     server = ServerProcess(tmp_path, "--store", shim.dsn).start()
     assert (
-        server.client().me()["project"] == "default"
+        server.client().me().project == "default"
     )  # the key is known now; without the store it could not be checked
     shim.fail(999)
     trace_id = uuid.uuid4().hex
@@ -159,9 +159,7 @@ def test_spans_are_taken_while_the_store_is_away(tmp_path: Path) -> None:
     server.kill()  # and the log outlives the process
     shim.fail(0)
     server.start()
-    wait_for(
-        lambda: [c for c in server.client().calls()["calls"] if c["trace_id"] == trace_id], what="the span"
-    )
+    wait_for(lambda: [c for c in server.client().calls().calls if c.trace_id == trace_id], what="the span")
     server.stop()
     shim.stop()
 

@@ -15,6 +15,7 @@ from server_process import ServerProcess, ShimProcess, wait_for
 from server_requests import span, thumb, traces_request
 
 from heedloop.client import Forbidden, Invalid, NotFound, Unauthorized
+from heedloop.responses import FacetValue
 from heedloop.schema import Author, Feedback, Target, canonical_json
 
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
@@ -49,7 +50,7 @@ def seen(client, trace_id):
             trace = client.trace(trace_id)
         except NotFound:
             return None
-        return trace if trace["spans"] else None
+        return trace if trace.spans else None
 
     return wait_for(found, what=f"trace {trace_id}")
 
@@ -147,8 +148,8 @@ def test_a_resent_request_is_stored_once_and_counted_as_duplicate(server):
         lambda: (led := settled(client))["duplicate"] > before["duplicate"] and led, what="the duplicate"
     )
     assert after["stored"] - before["stored"] == 1
-    assert len(client.trace(trace_id)["spans"]) == 1
-    assert [c["trace_id"] for c in client.calls(limit=500)["calls"]].count(trace_id) == 1
+    assert len(client.trace(trace_id).spans) == 1
+    assert [c.trace_id for c in client.calls(limit=500).calls].count(trace_id) == 1
 
 
 @pytest.mark.parametrize(
@@ -204,7 +205,7 @@ def test_huge_and_odd_texts_come_back_as_sent(server):
     value = "é\u0000" + "x" * 5_000_000
     one.attributes.add(key="app.big").value.string_value = value
     post(server, traces_request([one]).SerializeToString())
-    assert seen(server.client(), trace_id)["spans"][0]["attributes"]["app.big"] == value
+    assert seen(server.client(), trace_id).spans[0].attributes["app.big"] == value
 
 
 # ---------------------------------------------------------------------------------------------------------- feedback
@@ -214,33 +215,33 @@ def test_feedback_before_during_and_after_its_call(server):
     client = server.client()
     trace_id, span_id = ids()
     early = client.send_feedback([thumb(trace_id, span_id, author="early")])
-    assert early["results"][0]["status"] == "stored"
+    assert early.results[0].status == "stored"
     post(server, traces_request([span(trace_id=trace_id, span_id=span_id)]).SerializeToString())
     seen(client, trace_id)
     client.send_feedback([thumb(trace_id, span_id, value=0, author="late")])
 
     def bound():
-        found = client.feedback(trace_id=trace_id)["feedback"]
-        return len(found) == 2 and all(f.get("model") == "model-a" for f in found) and found
+        found = client.feedback(trace_id=trace_id).feedback
+        return len(found) == 2 and all(f.model == "model-a" for f in found) and found
 
     found = wait_for(bound, what="both to know their call")
-    assert {f["author"]["id"]: f["value"] for f in found} == {"early": 1, "late": 0}
-    summary = next(c for c in client.calls(limit=500)["calls"] if c["trace_id"] == trace_id)
-    assert (summary["num_feedback"], summary["thumb"]) == (2, 0)
+    assert {f.author.id: f.value for f in found} == {"early": 1, "late": 0}
+    summary = next(c for c in client.calls(limit=500).calls if c.trace_id == trace_id)
+    assert (summary.num_feedback, summary.thumb) == (2, 0)
 
 
 def test_saying_it_again_replaces_and_keeps_the_history(server):
     client = server.client()
     trace_id, span_id = ids()
     first, second = thumb(trace_id, span_id, 1), thumb(trace_id, span_id, 0, comment="no")
-    assert client.send_feedback([first])["results"][0]["status"] == "stored"
-    assert client.send_feedback([second])["results"][0]["status"] == "replaced"
-    again = client.send_feedback([first])["results"][0]
-    assert again["status"] == "duplicate"
-    one = client.feedback_one(again["feedback_id"])
-    assert one["feedback"]["value"] == 0
-    assert [h["value"] for h in one["history"]] == [0, 1]
-    assert len(client.feedback(trace_id=trace_id)["feedback"]) == 1
+    assert client.send_feedback([first]).results[0].status == "stored"
+    assert client.send_feedback([second]).results[0].status == "replaced"
+    again = client.send_feedback([first]).results[0]
+    assert again.status == "duplicate"
+    one = client.feedback_one(again.feedback_id)
+    assert one.feedback.value == 0
+    assert [h.value for h in one.history] == [0, 1]
+    assert len(client.feedback(trace_id=trace_id).feedback) == 1
 
 
 def test_the_newer_word_wins_whatever_the_order_of_arrival(server):
@@ -250,16 +251,16 @@ def test_the_newer_word_wins_whatever_the_order_of_arrival(server):
     assert older.created_at < newer.created_at
     client.send_feedback([newer])
     client.send_feedback([older])
-    assert [f["value"] for f in client.feedback(trace_id=trace_id)["feedback"]] == [0]
+    assert [f.value for f in client.feedback(trace_id=trace_id).feedback] == [0]
 
 
 def test_a_retraction_hides_and_the_history_stays(server):
     client = server.client()
     trace_id, span_id = ids()
-    feedback_id = client.send_feedback([thumb(trace_id, span_id)])["results"][0]["feedback_id"]
+    feedback_id = client.send_feedback([thumb(trace_id, span_id)]).results[0].feedback_id
     client.send_feedback([thumb(trace_id, span_id, retracted=True)])
-    assert client.feedback(trace_id=trace_id)["feedback"] == []
-    assert [h["retracted"] for h in client.feedback_one(feedback_id)["history"]] == [True, False]
+    assert client.feedback(trace_id=trace_id).feedback == []
+    assert [h.retracted for h in client.feedback_one(feedback_id).history] == [True, False]
 
 
 def test_a_batch_answers_for_each_entry(server):
@@ -310,10 +311,10 @@ def test_feedback_on_a_response_and_on_a_whole_trace_finds_its_call(server):
     )
 
     def bound():
-        found = client.feedback(span_id=span_id)["feedback"]
+        found = client.feedback(span_id=span_id).feedback
         return len(found) == 2 and found
 
-    assert {f["author"]["id"] for f in wait_for(bound, what="both to find the call")} == {"r", "t"}
+    assert {f.author.id for f in wait_for(bound, what="both to find the call")} == {"r", "t"}
 
 
 # ------------------------------------------------------------------------------------------------------------ tokens
@@ -348,9 +349,9 @@ def test_a_token_rates_one_answer_once_per_subject(server):
     assert rate(server, given, value=1, author={"kind": "annotator", "id": "boss"}).status_code == 200
     assert rate(server, given, value=0).status_code == 401  # a token is good for one post
     newer = token(server.key, trace_id, span_id)
-    assert rate(server, newer, value=0).json()["results"][0]["status"] == "replaced"
-    found = server.client().feedback(trace_id=trace_id)["feedback"]
-    assert [(f["value"], f["author"]) for f in found] == [(0, {"kind": "end_user", "id": "ada"})]
+    assert rate(server, newer, value=0).json().results[0].status == "replaced"
+    found = server.client().feedback(trace_id=trace_id).feedback
+    assert [(f.value, f["author"]) for f in found] == [(0, {"kind": "end_user", "id": "ada"})]
     assert (
         requests.get(server.url + "/v1/feedback", headers={"x-heedloop-token": given}, timeout=30).status_code
         == 401
@@ -370,7 +371,7 @@ def test_tokens_that_are_forged_expired_or_for_something_else_are_refused(server
     assert rate(server, good, target={"trace_id": ids()[0], "span_id": span_id}).status_code == 403
     unknown = token("hl_" + "0" * 12 + "_" + "a" * 43, trace_id, span_id)
     assert rate(server, unknown).status_code == 401
-    assert server.client().feedback(trace_id=trace_id)["feedback"] == []
+    assert server.client().feedback(trace_id=trace_id).feedback == []
 
 
 def test_a_page_of_another_origin_may_post_with_a_token_but_never_with_a_key(server):
@@ -397,8 +398,8 @@ def test_lines_go_in_and_come_out_through_the_client_and_the_command(server, tmp
     trace_id, span_id = ids()
     said = [thumb(trace_id, span_id, author=f"u{i}") for i in range(1_001)]
     results = list(client.import_feedback(said))
-    assert [r["id"] for r in results] == [f.id for f in said]
-    assert {r["status"] for r in results} == {"stored"}
+    assert [r.id for r in results] == [f.id for f in said]
+    assert {r.status for r in results} == {"stored"}
     from heedloop_cli.main import main
 
     where = ["--where", f"trace_id={trace_id}", "--out", str(tmp_path)]
@@ -417,16 +418,16 @@ def test_pages_cover_everything_once(server):
         span(gen_ai__conversation__id=session, start_ns=time.time_ns() - i % 3 * 1000) for i in range(23)
     ]
     post(server, traces_request(wanted).SerializeToString())
-    wait_for(lambda: len(client.calls(session_id=session, limit=50)["calls"]) == 23, what="23 calls")
+    wait_for(lambda: len(client.calls(session_id=session, limit=50).calls) == 23, what="23 calls")
     found, cursor = [], None
     while True:
         page = client.calls(session_id=session, limit=5, cursor=cursor)
-        found += page["calls"]
-        cursor = page["next_cursor"]
+        found += page.calls
+        cursor = page.next_cursor
         if cursor is None:
             break
-    assert sorted(c["span_id"] for c in found) == sorted(s.span_id.hex() for s in wanted)
-    assert [c["start_time"] for c in found] == sorted((c["start_time"] for c in found), reverse=True)
+    assert sorted(c.span_id for c in found) == sorted(s.span_id.hex() for s in wanted)
+    assert [c.start_time for c in found] == sorted((c.start_time for c in found), reverse=True)
 
 
 def test_filters_find_what_they_say(server):
@@ -445,7 +446,7 @@ def test_filters_find_what_they_say(server):
         span(trace_id=plain[0], span_id=plain[1], gen_ai__conversation__id=session),
     ]
     post(server, traces_request(spans).SerializeToString())
-    wait_for(lambda: len(client.calls(session_id=session)["calls"]) == 3, what="3 calls")
+    wait_for(lambda: len(client.calls(session_id=session).calls) == 3, what="3 calls")
     client.send_feedback([thumb(*up, value=1), thumb(*down, value=0, comment="hm")])
     client.send_feedback(
         [
@@ -456,7 +457,7 @@ def test_filters_find_what_they_say(server):
     )
 
     def traces(**filters):
-        return {c["trace_id"] for c in client.calls(session_id=session, **filters)["calls"]}
+        return {c.trace_id for c in client.calls(session_id=session, **filters).calls}
 
     assert traces(rating="up") == {up[0]}
     assert traces(rating="down") == {down[0]}
@@ -471,8 +472,8 @@ def test_filters_find_what_they_say(server):
     assert traces(text="日本") == {down[0]}
     assert traces(min_duration_ms=1000) == set()
     assert traces(status="error") == set()
-    assert {"value": "model-b", "count": 1} in client.facets("model", session_id=session)
-    assert {"value": "wrong language", "count": 1} in client.facets("flag", session_id=session)
+    assert FacetValue(value="model-b", count=1) in client.facets("model", session_id=session)
+    assert FacetValue(value="wrong language", count=1) in client.facets("flag", session_id=session)
 
 
 @pytest.mark.parametrize(
@@ -504,8 +505,8 @@ def test_quotes_and_backslashes_in_filters_stay_values(server):
         "\u0000",
         "\t\n",
     ]:
-        assert client.calls(model=nasty)["calls"] == []
-        assert client.calls(text=nasty + " zzzunknown")["calls"] == []
+        assert client.calls(model=nasty).calls == []
+        assert client.calls(text=nasty + " zzzunknown").calls == []
 
 
 # -------------------------------------------------------------------------------------------------- keys and erasure
@@ -514,17 +515,17 @@ def test_quotes_and_backslashes_in_filters_stay_values(server):
 def test_keys_are_scoped_listed_and_revoked_at_once(server):
     admin = server.client()
     made = admin.create_key("reader", ["read"])
-    reader = server.client(made["key"])
-    assert reader.me()["scopes"] == ["read"]
+    reader = server.client(made.key)
+    assert reader.me().scopes == ["read"]
     with pytest.raises(Forbidden):
         reader.send_feedback([thumb(*ids())])
-    assert made["key"] not in json.dumps(admin.keys())
-    admin.delete_key(made["key_id"])
+    assert made.key not in repr(admin.keys())
+    admin.delete_key(made.key_id)
     with pytest.raises(Unauthorized):
         reader.me()
     expired = admin.create_key("old", ["read"], expires_at="2020-01-01T00:00:00Z")
     with pytest.raises(Unauthorized):
-        server.client(expired["key"]).me()
+        server.client(expired.key).me()
     with pytest.raises(Invalid) as wrong:
         admin.create_key("x", ["everything"])
     assert wrong.value.field == "scopes"
@@ -533,12 +534,12 @@ def test_keys_are_scoped_listed_and_revoked_at_once(server):
 def test_a_persons_key_by_role_speaks_for_them_and_is_in_the_audit_log(server):
     admin = server.client()
     made = admin.create_key("ann's", role="annotator", author_id="ann@example.com")
-    me = server.client(made["key"]).me()
-    assert (me["role"], me["author_id"]) == ("annotator", "ann@example.com")
-    admin.delete_key(made["key_id"])
-    revoked, created = admin.audit(limit=2)["entries"]
-    assert (revoked["action"], created["action"]) == ("revoke_key", "create_key")
-    assert revoked["subject"] == created["subject"] == made["key_id"]
+    me = server.client(made.key).me()
+    assert (me.role, me.author_id) == ("annotator", "ann@example.com")
+    admin.delete_key(made.key_id)
+    revoked, created = admin.audit(limit=2).entries
+    assert (revoked.action, created.action) == ("revoke_key", "create_key")
+    assert revoked.subject == created.subject == made.key_id
     with pytest.raises(Invalid):
         admin.create_key("x", ["read"], role="viewer")
 
@@ -561,12 +562,12 @@ def test_an_erasure_takes_everything_of_a_person_and_says_so(server):
     said = client.ledger()["feedback"]["stored"]
     receipt = client.erase(user_id=user)
     assert client.ledger()["feedback"]["stored"] == said, "what was erased came in all the same"
-    assert receipt["num_traces"] == 1
-    assert receipt["num_feedback"] == 2
-    assert set(receipt["left"].values()) == {0}
+    assert receipt.num_traces == 1
+    assert receipt.num_feedback == 2
+    assert set(receipt.left.values()) == {0}
     with pytest.raises(NotFound):
         client.trace(mine[0])
-    assert [f["author"]["id"] for f in client.trace(others[0])["feedback"]] == ["else"]
+    assert [f.author.id for f in client.trace(others[0]).feedback] == ["else"]
     before = settled(client)
     post(server, traces_request([inner]).SerializeToString())  # an SDK's queue delivers it after all
     after = wait_for(

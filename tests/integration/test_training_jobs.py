@@ -16,7 +16,7 @@ from server_process import ServerProcess
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from heedloop.client import Client
-from heedloop.schema import Message, PromptRow
+from heedloop.schema import Message, PromptRow, format_time
 from heedloop_cli.main import main
 from heedloop_trainer.evaluation.human_judgements import human_win_rate, put_to_review
 from heedloop_trainer.evaluation.judges import load_judge
@@ -117,14 +117,14 @@ def test_a_linear_reward_model_from_a_project(server, runs_folder, capsys):
     assert polite > rude + 1
     client = server.client()
     known = client.run(manifest["id"])
-    assert known["snapshot_id"] == manifest["snapshot_id"]
+    assert known.snapshot_id == manifest["snapshot_id"]
     assert client.run_history(manifest["id"])[0]["num_features"] > 10
     # From the checkpoint back to every feedback behind it, and from one of them forward to this run.
     trained_on = client.snapshot_rows(manifest["snapshot_id"], "comparisons", "train")
     feedback_ids = {f for row in trained_on for f in row.feedback_ids}
     assert len(feedback_ids) == int(manifest["metrics"]["num_rows"])
-    forward = client.feedback_one(feedback_ids.pop())["runs"]
-    assert manifest["id"] in [r["id"] for r in forward]
+    forward = client.feedback_one(feedback_ids.pop()).runs
+    assert manifest["id"] in [r.id for r in forward]
     assert "bag of words" in (out / "checkpoint" / "README.md").read_text()
 
 
@@ -168,9 +168,9 @@ def test_a_reward_model_from_scratch_then_rloo_then_an_evaluation(server, runs_f
     assert manifest["parent"] == parent["id"]
     assert manifest["snapshot_id"] == parent["snapshot_id"] == snapshot.id
     reward_run = json.loads((reward / "run.json").read_text())["id"]
-    assert client.run(manifest["id"])["config"]["reward_models"] == [reward_run], "lineage goes by it"
+    assert client.run(manifest["id"]).config["reward_models"] == [reward_run], "lineage goes by it"
     assert len(client.run_history(manifest["id"])) == 2
-    assert client.run(manifest["id"])["model_name"] == "support-2"
+    assert client.run(manifest["id"]).model_name == "support-2"
     AutoModelForCausalLM.from_pretrained(better / "checkpoint")
     AutoModelForSequenceClassification.from_pretrained(reward / "checkpoint")
     assert load_reward_model(reward / "checkpoint").gain != 1.0
@@ -319,8 +319,10 @@ def test_sft_and_kto_say_how_much_better_they_know_what_was_held_out(server, tmp
             return super().iter_calls(**filters)
 
     slices = read_attributes(Noting(server.url, key), [t for r in rows for t in r.trace_ids])
-    oldest = min(c["start_time"] for c in client.iter_calls(since=FIRST) if c["trace_id"] in slices)
-    assert [f["since"] for f in asked] == [FIRST] + [oldest] * (len(asked) - 1), "read more than it must"
+    oldest = min(c.start_time for c in client.iter_calls(since=FIRST) if c.trace_id in slices)
+    assert [f["since"] for f in asked] == [FIRST] + [format_time(oldest)] * (len(asked) - 1), (
+        "read more than it must"
+    )
     assert read_attributes(client, ["ee" * 16]) == read_attributes(client, []) == {}
     german = {t for t, names in slices.items() if "language=de" in names}
     assert german == {
@@ -490,7 +492,7 @@ def test_a_terminated_run_is_stopped_and_goes_on(server, tmp_path, capsys):
     manifest = json.loads((out / "run.json").read_text())
     assert manifest["status"] == "stopped"
     assert "SIGTERM" in manifest["error"]
-    assert Client(server.url, key).run(manifest["id"])["status"] == "stopped"
+    assert Client(server.url, key).run(manifest["id"]).status == "stopped"
     assert (out / "resume").exists()
 
 

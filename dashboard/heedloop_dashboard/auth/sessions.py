@@ -131,15 +131,9 @@ class Sessions:
     def _session(self, key: str) -> Session:
         client = Client(self.url, key, timeout_s=20)
         me = client.me()
-        scopes = tuple(str(s) for s in me.get("scopes") or ())
-        return Session(
-            client,
-            str(me["project"]),
-            str(me.get("name") or ""),
-            scopes,
-            str(me.get("role") or role_of(scopes)),
-            time.monotonic() + LIFETIME_S,
-        )
+        scopes = tuple(me.scopes)
+        expires_at = time.monotonic() + LIFETIME_S
+        return Session(client, me.project, me.name, scopes, me.role or role_of(scopes), expires_at)
 
     def _drop_expired(self) -> None:
         now = time.monotonic()

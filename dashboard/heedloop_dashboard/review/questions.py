@@ -123,13 +123,12 @@ def parse_anchors(text: str) -> list[dict[str, Any]]:
     return found
 
 
-def answer_text(question: Mapping[str, Any], value: Any, *, several: bool = False) -> str:
-    """What was answered to a question, in one line; an en dash where nothing was."""
-    kind = question.get("kind")
+def answer_text(kind: str, value: Any, *, several: bool = False) -> str:
+    """What was answered to a question of this kind, in one line; an en dash where nothing was."""
     if value is None or value in ([], ()):
         return "none" if kind in ("flags", "ranges") and value is not None else "\u2013"
     if several and kind not in ("comparison", "ranking") and type(value) is list:
-        return "; ".join(f"{chr(65 + i)}: {answer_text(question, v)}" for i, v in enumerate(value))
+        return "; ".join(f"{chr(65 + i)}: {answer_text(kind, v)}" for i, v in enumerate(value))
     if kind == "thumb":
         return "Good" if value == 1 else "Bad"
     if kind == "flags":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from heedloop.responses.calls import CallSummary
 from heedloop_dashboard import components, words
 from heedloop_dashboard.navigation import Open
 
@@ -26,7 +27,7 @@ _COLUMNS = {
 
 def show(
     key: str,
-    calls: Sequence[Mapping[str, Any]],
+    calls: Sequence[CallSummary],
     *,
     columns: Sequence[str],
     params: Mapping[str, str],
@@ -37,30 +38,28 @@ def show(
     heads = [{"key": c, "label": _COLUMNS[c][0], "kind": _COLUMNS[c][1]} for c in columns]
     rows = [
         {
-            "key": call["trace_id"],
+            "key": call.trace_id,
             "cells": [_cell(call, c) for c in columns],
-            "open": Open(
-                "trace", {**params, "trace_id": call["trace_id"], "span_id": call["span_id"]}
-            ).to_json(),
+            "open": Open("trace", {**params, "trace_id": call.trace_id, "span_id": call.span_id}).to_json(),
         }
         for call in calls
     ]
     components.table(key, heads, rows, caption=caption, tall=tall)
 
 
-def _cell(call: Mapping[str, Any], column: str) -> Any:
+def _cell(call: CallSummary, column: str) -> Any:
     if column == "time":
-        return words.clock(call["start_time"])
+        return words.clock(call.start_time)
     if column == "answer":
-        return call.get("output_preview") or call.get("error_message")
+        return call.output_preview or call.error_message
     if column == "question":
-        return call.get("input_preview")
+        return call.input_preview
     if column == "version":
-        return call.get("prompt_version")
+        return call.prompt_version
     if column == "thumb":
-        return {1: "Up", 0: "Down"}.get(call.get("thumb"))  # type: ignore[arg-type]
+        return None if call.thumb is None else ("Down", "Up")[call.thumb]
     if column == "duration":
-        return words.duration(call.get("duration_ns"))
+        return words.duration(call.duration_ns)
     if column in ("flags", "tags"):
-        return list(call.get(column) or []) or None
-    return call.get(column)
+        return getattr(call, column) or None
+    return getattr(call, column)

@@ -8,6 +8,8 @@ from typing import Any
 import streamlit as st
 
 from heedloop.client import Client
+from heedloop.responses.datasets import ReportedSnapshot
+from heedloop.schema import Run, Snapshot
 from heedloop_dashboard import components, panels, words
 from heedloop_dashboard.fetch import ask, current, read
 from heedloop_dashboard.navigation import Open
@@ -45,7 +47,7 @@ def show() -> None:
             _list(answer.value)
 
 
-def _list(snapshots: Sequence[Mapping[str, Any]]) -> None:
+def _list(snapshots: Sequence[Snapshot]) -> None:
     heads = [
         {"key": "created", "label": "Taken", "kind": ""},
         {"key": "name", "label": "Name", "kind": ""},
@@ -55,26 +57,24 @@ def _list(snapshots: Sequence[Mapping[str, Any]]) -> None:
     ]
     rows = [
         {
-            "key": s["id"],
+            "key": s.id,
             "cells": [
-                words.clock(s.get("created_at")),
-                s.get("name"),
-                s["id"],
-                words.count(s.get("num_feedback")),
+                words.clock(s.created_at),
+                s.name,
+                s.id,
+                words.count(s.num_feedback),
                 _rows_text(s),
             ],
-            "open": Open("datasets", {"snapshot_id": s["id"]}).to_json(),
+            "open": Open("datasets", {"snapshot_id": s.id}).to_json(),
         }
         for s in snapshots
     ]
     components.table("snapshot_rows", heads, rows, caption="Snapshots, newest first", link=1)
 
 
-def _rows_text(snapshot: Mapping[str, Any]) -> str:
-    forms: Mapping[str, Mapping[str, int]] = snapshot.get("num_rows") or {}
-    return ", ".join(
-        f"{sum(splits.values()):,} {form}" for form, splits in forms.items() if sum(splits.values())
-    )
+def _rows_text(snapshot: Snapshot) -> str:
+    totals = {form: sum(splits.values()) for form, splits in snapshot.num_rows.items()}
+    return ", ".join(f"{total:,} {form}" for form, total in totals.items() if total)
 
 
 # ---------------------------------------------------------------------------------------------------------- one
@@ -88,17 +88,17 @@ def _one(snapshot_id: str) -> None:
     if answers["one"].error is not None:
         panels.problem(answers["one"].error)
         return
-    found: Mapping[str, Any] = answers["one"].value
-    snapshot: Mapping[str, Any] = found.get("snapshot") or found
-    runs = [r for r in (answers["runs"].value or []) if r.get("snapshot_id") == snapshot["id"]]
+    snapshot: ReportedSnapshot = answers["one"].value
+    known: Sequence[Run] = answers["runs"].value or ()
+    runs = [r for r in known if r.snapshot_id == snapshot.id]
     with panels.panel("chain"):
         panels.header("Where it is used", "Runs that were made from this snapshot")
-        about = f"{words.count(snapshot.get('num_feedback'))} judgements, as of {words.clock(snapshot.get('as_of'))}"
+        about = f"{words.count(snapshot.num_feedback)} judgements, as of {words.clock(snapshot.as_of)}"
         steps = [
             {
                 "kind": "Snapshot",
                 "here": True,
-                "entries": [{"id": snapshot["id"], "about": f"{snapshot.get('name', '')}: {about}"}],
+                "entries": [{"id": snapshot.id, "about": f"{snapshot.name}: {about}"}],
             },
             {"kind": "Run", "entries": [trace.run_entry(r) for r in runs], "none": "no run used it yet"},
         ]
@@ -106,13 +106,13 @@ def _one(snapshot_id: str) -> None:
     left, right = st.columns(2, gap="small")
     with left, panels.panel("rows", stretch=True):
         panels.header("Rows", "By form and split; no prompt group is in two splits")
-        _row_counts(snapshot.get("num_rows") or {})
+        _row_counts(snapshot.num_rows)
     with right, panels.panel("report", stretch=True):
         panels.header("Report", "Contributors, lengths and baselines, as counted when it was frozen")
-        _tree("report_json", found.get("report") or snapshot.get("report") or {}, "Report of the snapshot")
+        _tree("report_json", snapshot.report, "Report of the snapshot")
     with panels.panel("query"):
         panels.header("Query", "Filters and rules; they decide the rows")
-        query = {**(snapshot.get("query") or {}), "feedback_hash": snapshot.get("feedback_hash")}
+        query = {**snapshot.query, "feedback_hash": snapshot.feedback_hash}
         _tree("query_json", query, "Query of the snapshot")
 
 

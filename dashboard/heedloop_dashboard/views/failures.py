@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from heedloop.client import Client, NotFound
+from heedloop.responses.calls import CallsPage
 from heedloop_dashboard import components, export, filters, panels
 from heedloop_dashboard.charts import plots
 from heedloop_dashboard.fetch import Answer, ask, read_page
@@ -118,12 +119,12 @@ def _calls(key: str, title: str, caption: str, answer: Answer, **narrower: str) 
             )
         if answer.error is not None:
             panels.problem(answer.error)
-        elif not answer.value["calls"]:
+        elif not answer.value.calls:
             panels.empty("None in this period.")
         else:
             calls_table.show(
                 key,
-                answer.value["calls"],
+                answer.value.calls,
                 columns=COLUMNS,
                 params=filters.link_params(**narrower),
                 tall=True,
@@ -145,13 +146,14 @@ def _export_rows(answers: Mapping[str, Answer]) -> list[dict[str, Any]]:
         ]
     for name in ("flagged", "corrected", "errors"):
         if answers[name].error is None:
-            for c in answers[name].value["calls"]:
+            page: CallsPage = answers[name].value
+            for c in page.calls:
                 rows.append(
                     {
                         "list": name,
-                        "value": c["output_preview"],
-                        "trace_id": c["trace_id"],
-                        "flags": " ".join(c.get("flags") or []),
+                        "value": c.output_preview,
+                        "trace_id": c.trace_id,
+                        "flags": " ".join(c.flags),
                     }
                 )
     return rows

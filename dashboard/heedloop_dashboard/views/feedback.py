@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
 
 from heedloop.client import Client
+from heedloop.responses.calls import Trace
+from heedloop.responses.feedback import FeedbackHistory, FeedbackPage, StoredFeedback
 from heedloop_dashboard import components, corrections, filters, judgements, panels, words
 from heedloop_dashboard.fetch import read_one
 from heedloop_dashboard.navigation import Open
@@ -46,7 +48,7 @@ def _one(feedback_id: str) -> None:
     if answer.error is not None:
         panels.problem(answer.error)
         return
-    found: Mapping[str, Any] = answer.value
+    found: FeedbackHistory = answer.value
     with panels.panel("chain"):
         panels.header(
             "From a person to a model", "The call that was judged, and what was trained on the judgement"
@@ -55,73 +57,70 @@ def _one(feedback_id: str) -> None:
     left, right = st.columns(2, gap="small")
     with left, panels.panel("said", stretch=True):
         panels.header("Feedback", "The current version")
-        components.feedback("now", [judgements.entry(found["feedback"])])
-        _correction(found["feedback"])
+        components.feedback("now", [judgements.entry(found.feedback)])
+        _correction(found.feedback)
     with right, panels.panel("history", stretch=True):
-        history: Sequence[Mapping[str, Any]] = found["history"]
         panels.header("History", "Every version that was sent, newest first; nothing is overwritten")
         entries = [
-            {**judgements.entry(f), "id": f"received {words.clock(f.get('received_at'))}"}
-            for f in _newest_first(history)
+            {**judgements.entry(f), "id": f"received {words.clock(f.received_at)}"}
+            for f in _newest_first(found.history)
         ]
         if entries:
             entries[0]["current"] = True
         components.feedback("history", entries)
 
 
-def _newest_first(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return sorted(history, key=lambda f: (f.get("version") or 0, f.get("received_at") or ""), reverse=True)
+def _newest_first(history: Sequence[StoredFeedback]) -> list[StoredFeedback]:
+    return sorted(history, key=lambda f: (f.version, f.received_at), reverse=True)
 
 
-def _chain(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    feedback: Mapping[str, Any] = found["feedback"]
-    target: Mapping[str, Any] = feedback["target"]
+def _chain(found: FeedbackHistory) -> list[dict[str, Any]]:
+    feedback = found.feedback
     return [
         {
             "kind": "Feedback",
             "here": True,
-            "entries": [{"id": feedback["feedback_id"], "about": judgements.entry(feedback)["title"]}],
+            "entries": [{"id": feedback.feedback_id, "about": judgements.entry(feedback)["title"]}],
         },
-        {"kind": "Call", "entries": _call_entry(feedback, target), "none": "not tied to a call"},
+        {"kind": "Call", "entries": _call_entry(feedback), "none": "not tied to a call"},
         {
             "kind": "Snapshot",
-            "entries": [trace.snapshot_entry(s) for s in found.get("snapshots") or []],
+            "entries": [trace.snapshot_entry(s.id, s.name) for s in found.snapshots],
             "none": "in no snapshot yet",
         },
         {
             "kind": "Run",
-            "entries": [trace.run_entry(r) for r in found.get("runs") or []],
+            "entries": [trace.run_entry(r) for r in found.runs],
             "none": "no run used it yet",
         },
     ]
 
 
-def _call_entry(feedback: Mapping[str, Any], target: Mapping[str, Any]) -> list[dict[str, Any]]:
-    about = " · ".join(str(p) for p in (feedback.get("model"), feedback.get("prompt_version")) if p)
-    if target.get("trace_id"):
-        params = {"trace_id": target["trace_id"]}
-        if target.get("span_id"):
-            params["span_id"] = target["span_id"]
-        return [{"id": target["trace_id"], "about": about, "open": Open("trace", params).to_json()}]
-    name = "session_id" if target.get("session_id") else "response_id"
-    value = target.get(name)
-    if not value:
-        return []
-    where = Open("traces", {"session_id": value}).to_json() if name == "session_id" else None
-    return [{"id": value, "about": about or name.replace("_", " "), "open": where}]
+def _call_entry(feedback: StoredFeedback) -> list[dict[str, Any]]:
+    target = feedback.target
+    about = " · ".join(p for p in (feedback.model, feedback.prompt_version) if p)
+    if target.trace_id:
+        params = {"trace_id": target.trace_id}
+        if target.span_id:
+            params["span_id"] = target.span_id
+        return [{"id": target.trace_id, "about": about, "open": Open("trace", params).to_json()}]
+    if target.session_id:
+        where = Open("traces", {"session_id": target.session_id}).to_json()
+        return [{"id": target.session_id, "about": about or "session id", "open": where}]
+    return [{"id": target.response_id, "about": about or "response id", "open": None}]
 
 
-def _correction(feedback: Mapping[str, Any]) -> None:
-    if feedback.get("kind") != "correction" or not feedback.get("correction"):
+def _correction(feedback: StoredFeedback) -> None:
+    if not feedback.correction:
         return
-    target = feedback["target"]
+    target = feedback.target
     before = ""
-    if target.get("trace_id"):
-        found = read_one(Client.trace, target["trace_id"])
-        if found.error is None:
-            span = next((s for s in found.value["spans"] if s["span_id"] == target.get("span_id")), None)
-            before = "\n".join(m["text"] for m in (span or {}).get("output_messages") or [] if m.get("text"))
-    components.diff("correction", corrections.compare(before, feedback["correction"]), label="Correction")
+    if target.trace_id:
+        answer = read_one(Client.trace, target.trace_id)
+        if answer.error is None:
+            found: Trace = answer.value
+            before = next((s.output_text for s in found.spans if s.span_id == target.span_id), "")
+    components.diff("correction", corrections.compare(before, feedback.correction), label="Correction")
 
 
 # --------------------------------------------------------------------------------------------------------- list
@@ -141,22 +140,21 @@ def _newest() -> None:
         if answer.error is not None:
             panels.problem(answer.error)
             return
-        found: Sequence[Mapping[str, Any]] = answer.value["feedback"]
-        if not found:
+        page: FeedbackPage = answer.value
+        if not page.feedback:
             panels.empty(
                 "No feedback yet. Send a thumb with heedloop.thumbs_up(handle), or import judgements with heedloop import."
             )
             return
-        rows("feedback_rows", found)
-    following = answer.value.get("next_cursor")
-    if following:
-        params = {**given, "cursor": following}
+        rows("feedback_rows", page.feedback)
+    if page.next_cursor:
+        params = {**given, "cursor": page.next_cursor}
         components.links(
             "older", [("Older feedback \u2192", Open("feedback", params))], label="More feedback", left=True
         )
 
 
-def rows(key: str, feedback: Sequence[Mapping[str, Any]]) -> None:
+def rows(key: str, feedback: Sequence[StoredFeedback]) -> None:
     """A list of judgements whose rows open them."""
     heads = [
         {"key": "time", "label": "Time", "kind": ""},
@@ -169,13 +167,13 @@ def rows(key: str, feedback: Sequence[Mapping[str, Any]]) -> None:
     entries = []
     for f in feedback:
         shown = judgements.entry(f)
-        text = f.get("correction") or f.get("comment")
-        cells = [shown["when"], shown["title"], text, shown["who"], f.get("model"), f["feedback_id"]]
+        text = f.correction or f.comment
+        cells = [shown["when"], shown["title"], text, shown["who"], f.model, f.feedback_id]
         entries.append(
             {
-                "key": f["feedback_id"],
+                "key": f.feedback_id,
                 "cells": cells,
-                "open": Open("feedback", {"feedback_id": f["feedback_id"]}).to_json(),
+                "open": Open("feedback", {"feedback_id": f.feedback_id}).to_json(),
             }
         )
     components.table(key, heads, entries, caption="Feedback, newest first")

@@ -9,6 +9,8 @@ from typing import Any
 import streamlit as st
 
 from heedloop.client import Client
+from heedloop.responses.calls import CallsPage
+from heedloop.responses.feedback import FeedbackPage
 from heedloop.schema import format_time, parse_time
 from heedloop_dashboard import components, export, filters, panels, words
 from heedloop_dashboard.charts import plots
@@ -388,15 +390,15 @@ def _recent(recent: Answer) -> None:
         panels.header("Recent thumbs-down", "Select a row to open the trace")
     if recent.error is not None:
         panels.problem(recent.error)
-    elif recent.value.get("feedback"):
-        feedback.rows("recent_ratings", recent.value["feedback"])
-    elif not recent.value.get("calls"):
+    elif isinstance(recent.value, FeedbackPage) and recent.value.feedback:
+        feedback.rows("recent_ratings", recent.value.feedback)
+    elif not isinstance(recent.value, CallsPage) or not recent.value.calls:
         panels.empty("None in this period.")
     else:
         columns = ("time", "answer", "tags", "version", "model")
         calls_table.show(
             "recent_down",
-            recent.value["calls"],
+            recent.value.calls,
             columns=columns,
             params=filters.link_params(rating="down"),
             caption="Recent thumbs-down",

@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from heedloop.client import Client
+from heedloop.schema import Run
 from heedloop_dashboard import components, panels, words
 from heedloop_dashboard.charts import plots
 from heedloop_dashboard.fetch import ask, read
@@ -52,7 +53,7 @@ def show() -> None:
             _list(answer.value)
 
 
-def _list(runs: Sequence[Mapping[str, Any]]) -> None:
+def _list(runs: Sequence[Run]) -> None:
     heads = [
         {"key": "started", "label": "Started", "kind": ""},
         {"key": "method", "label": "Method", "kind": ""},
@@ -65,25 +66,23 @@ def _list(runs: Sequence[Mapping[str, Any]]) -> None:
     rows = []
     for r in runs:
         opens = (
-            {"snapshot": Open("datasets", {"snapshot_id": r["snapshot_id"]}).to_json()}
-            if r.get("snapshot_id")
-            else {}
+            {"snapshot": Open("datasets", {"snapshot_id": r.snapshot_id}).to_json()} if r.snapshot_id else {}
         )
         cells = [
-            words.clock(r.get("started_at")),
-            r["method"],
-            r.get("status", "running"),
-            r.get("model_name"),
-            r["id"],
-            r.get("snapshot_id"),
-            r.get("parent"),
+            words.clock(r.started_at),
+            r.method,
+            r.status,
+            r.model_name,
+            r.id,
+            r.snapshot_id,
+            r.parent,
         ]
         rows.append(
             {
-                "key": r["id"],
+                "key": r.id,
                 "cells": cells,
                 "opens": opens,
-                "open": Open("runs", {"run_id": r["id"]}).to_json(),
+                "open": Open("runs", {"run_id": r.id}).to_json(),
             }
         )
     components.table("run_rows", heads, rows, caption="Runs, newest first", link=4)
@@ -100,35 +99,34 @@ def _one(run_id: str) -> None:
     if answer.error is not None:
         panels.problem(answer.error)
         return
-    run: Mapping[str, Any] = answer.value
+    run: Run = answer.value
     _chain(run)
-    if run.get("error"):
-        components.finding("run_error", lead="The run failed. ", text=str(run["error"])[:4000], tone="bad")
-    running = run.get("status", "running") == "running"
-    st.fragment(_curves, run_every=LIVE_S if running else None)(run_id)
+    if run.error:
+        components.finding("run_error", lead="The run failed. ", text=run.error[:4000], tone="bad")
+    st.fragment(_curves, run_every=LIVE_S if run.status == "running" else None)(run_id)
     left, right = st.columns(2, gap="small")
     with left, panels.panel("evaluation", stretch=True):
         panels.header("Results", "Final metrics and the evaluation on held-out prompts")
         _pairs(
             "evaluation_rows",
-            {**(run.get("metrics") or {}), **(run.get("evaluation") or {})},
+            {**run.metrics, **run.evaluation},
             "The run has no results yet.",
         )
     with right, panels.panel("config", stretch=True):
         panels.header("Settings", "Everything that it takes to run it again")
-        extra = {k: run.get(k) for k in ("seed", "code_version", "checkpoint")}
-        _pairs("config_rows", {**(run.get("config") or {}), **extra}, "No settings were recorded.")
+        extra = {name: getattr(run, name) for name in ("seed", "code_version", "checkpoint")}
+        _pairs("config_rows", {**run.config, **extra}, "No settings were recorded.")
 
 
-def _chain(run: Mapping[str, Any]) -> None:
-    about = " · ".join(str(p) for p in (run["method"], run.get("name"), run.get("status", "running")) if p)
-    snapshot = [trace.snapshot_entry(run["snapshot_id"])] if run.get("snapshot_id") else []
+def _chain(run: Run) -> None:
+    about = " · ".join(p for p in (run.method, run.name, run.status) if p)
+    snapshot = [trace.snapshot_entry(run.snapshot_id)] if run.snapshot_id else []
     parent = (
-        [{"id": run["parent"], "about": "", "open": Open("runs", {"run_id": run["parent"]}).to_json()}]
-        if run.get("parent")
+        [{"id": run.parent, "about": "", "open": Open("runs", {"run_id": run.parent}).to_json()}]
+        if run.parent
         else []
     )
-    model = run.get("model_name")
+    model = run.model_name
     serves = (
         [{"id": model, "about": "its production answers", "open": Open("", {"model": model}).to_json()}]
         if model
@@ -137,14 +135,14 @@ def _chain(run: Mapping[str, Any]) -> None:
     with panels.panel("chain"):
         panels.header(
             "From feedback to a model",
-            f"Started {words.clock(run.get('started_at'))}, ended {words.clock(run.get('finished_at'))} (UTC)",
+            f"Started {words.clock(run.started_at)}, ended {words.clock(run.finished_at)} (UTC)",
         )
         components.lineage(
             "chain",
             [
                 {"kind": "Snapshot", "entries": snapshot, "none": "none"},
                 {"kind": "Started from", "entries": parent, "none": "from scratch"},
-                {"kind": "Run", "here": True, "entries": [{"id": run["id"], "about": about}]},
+                {"kind": "Run", "here": True, "entries": [{"id": run.id, "about": about}]},
                 {"kind": "Serves as", "entries": serves, "none": "not served"},
             ],
         )

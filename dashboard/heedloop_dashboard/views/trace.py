@@ -9,7 +9,10 @@ from typing import Any
 import streamlit as st
 
 from heedloop.client import Client
-from heedloop.schema import format_time, parse_time
+from heedloop.responses.calls import CallSummary, Trace
+from heedloop.responses.feedback import StoredFeedback
+from heedloop.responses.runs import RunSummary
+from heedloop.schema import Call, Run, Usage, format_time
 from heedloop_dashboard import components, corrections, filters, judgements, panels, spans, words
 from heedloop_dashboard.fetch import Answer, ask, read, read_one
 from heedloop_dashboard.navigation import Open
@@ -17,7 +20,6 @@ from heedloop_dashboard.views import similar
 
 __all__ = ["show"]
 
-Span = Mapping[str, Any]
 NEIGHBOURS = 200
 """How many answers of the list are looked through for the one before this."""
 
@@ -34,12 +36,12 @@ def show() -> None:
         panels.problem(answer.error)
         _ask_for_id()
         return
-    trace = answer.value
+    trace: Trace = answer.value
     span = spans.answer_span(trace, st.query_params.get("span_id"))
     around = _around(trace_id, span)
     _title(trace_id, around)
     parts = (trace, span, around)
-    if len(trace["spans"]) > 1:
+    if len(trace.spans) > 1:
         tree, middle, right = st.columns([1.15, 1.75, 1], gap="small")
         with tree:
             _spans(trace, span)
@@ -52,10 +54,10 @@ def show() -> None:
         _details(trace_id, span)
 
 
-def _middle(trace: Mapping[str, Any], span: Span | None, around: Mapping[str, Answer]) -> None:
-    _conversation(span, trace["feedback"])
+def _middle(trace: Trace, span: Call | None, around: Mapping[str, Answer]) -> None:
+    _conversation(span, trace.feedback)
     _corrections(trace)
-    if "similar" in around and span is not None and span.get("input_messages"):
+    if "similar" in around and span is not None and span.input_messages:
         similar.show(around["similar"])
     _used_by(trace)
     _raw(span)
@@ -84,47 +86,45 @@ def _title(trace_id: str, around: Mapping[str, Answer]) -> None:
         components.links("steps", links, label="Other answers of this list")
 
 
-def _neighbour(call: Mapping[str, Any] | None) -> Open | None:
+def _neighbour(call: CallSummary | None) -> Open | None:
     return (
         None
         if call is None
-        else Open("trace", filters.link_params(trace_id=call["trace_id"], span_id=call["span_id"]))
+        else Open("trace", filters.link_params(trace_id=call.trace_id, span_id=call.span_id))
     )
 
 
-def _around(trace_id: str, span: Span | None) -> dict[str, Answer]:
+def _around(trace_id: str, span: Call | None) -> dict[str, Answer]:
     """The list this page was opened from, as far as it is looked through, and liked answers to alike questions."""
     if span is None:
         return {}
     chosen = filters.filters()
-    until = format_time(parse_time(span["start_time"]) + timedelta(microseconds=1))
+    until = format_time(span.start_time + timedelta(microseconds=1))
     return read(
         page=ask(Client.calls, limit=NEIGHBOURS, **chosen),
         rest=ask(Client.calls, limit=3, **{**chosen, "until": min(until, chosen["until"])}),
-        similar=ask(Client.quality_similar, trace_id, span["span_id"]),
+        similar=ask(Client.quality_similar, trace_id, span.span_id),
     )
 
 
-def _neighbours(
-    trace_id: str, around: Mapping[str, Answer]
-) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]:
+def _neighbours(trace_id: str, around: Mapping[str, Answer]) -> tuple[CallSummary | None, CallSummary | None]:
     """The newer and the older answer in the list this page was opened from, as far as they can be found."""
     page, rest = (_calls(around.get(name)) for name in ("page", "rest"))
-    here = next((i for i, c in enumerate(page) if c["trace_id"] == trace_id), None)
+    here = next((i for i, c in enumerate(page) if c.trace_id == trace_id), None)
     newer = page[here - 1] if here else None
     if here is not None and here + 1 < len(page):
         return newer, page[here + 1]
-    return newer, next((c for c in rest if c["trace_id"] != trace_id), None)
+    return newer, next((c for c in rest if c.trace_id != trace_id), None)
 
 
-def _calls(answer: Answer | None) -> Sequence[Mapping[str, Any]]:
-    return answer.value["calls"] if answer is not None and answer.error is None else []
+def _calls(answer: Answer | None) -> Sequence[CallSummary]:
+    return answer.value.calls if answer is not None and answer.error is None else []
 
 
 # --------------------------------------------------------------------------------------------------------- left
 
 
-def _conversation(span: Span | None, feedback: Sequence[Mapping[str, Any]]) -> None:
+def _conversation(span: Call | None, feedback: Sequence[StoredFeedback]) -> None:
     with panels.panel("conversation"):
         if span is None:
             panels.header("Conversation", "Feedback has arrived, the trace has not (yet)")
@@ -138,8 +138,8 @@ def _conversation(span: Span | None, feedback: Sequence[Mapping[str, Any]]) -> N
             messages[-1]["note"] = _note(span)
         else:
             panels.header(_title_of(span), _note(span))
-        error = str(span["error_message"]) if span.get("error_message") else None
-        if span.get("status") == "error" and not error:
+        error = span.error_message
+        if span.status == "error" and not error:
             error = "The span failed without an error message."
         # of a conversation the messages are its input and output
         shown = spans.payloads(span) if not messages or spans.is_tool(span) else []
@@ -148,69 +148,67 @@ def _conversation(span: Span | None, feedback: Sequence[Mapping[str, Any]]) -> N
         components.conversation("messages", messages, error=error, payloads=shown)
 
 
-def _title_of(span: Span) -> str:
-    name = str(span.get("name") or span.get("operation") or "Span")
+def _title_of(span: Call) -> str:
+    name = span.name or span.operation or "Span"
     return f"Tool call: {name}" if spans.is_tool(span) else name
 
 
-def _note(span: Span) -> str:
-    usage = span.get("usage") or {}
-    tokens = sum(usage.get(k) or 0 for k in ("input", "output"))
+def _note(span: Call) -> str:
+    tokens = (span.usage.input or 0) + (span.usage.output or 0)
     parts = [
-        span.get("prompt_version"),
-        span.get("model_answered") or span.get("model_requested"),
-        words.duration(span.get("duration_ns")),
+        span.prompt_version,
+        span.model,
+        words.duration(span.duration_ns),
         f"{tokens:,} tokens" if tokens else None,
-        words.dollars(span.get("cost")) if span.get("cost") is not None else None,
+        words.dollars(span.cost) if span.cost is not None else None,
     ]
-    return " · ".join(str(p) for p in parts if p)
+    return " · ".join(p for p in parts if p)
 
 
-def _corrections(trace: Mapping[str, Any]) -> None:
-    found = [f for f in trace["feedback"] if f.get("kind") == "correction" and not f.get("retracted")]
+def _corrections(trace: Trace) -> None:
+    found = [f for f in trace.feedback if f.correction and not f.retracted]
     if not found:
         return
     with panels.panel("corrections"):
         panels.header("Corrections", "Removed text is struck through, added text highlighted")
         for i, f in enumerate(found[:20]):
-            before = _answer_text(spans.judged_span(trace, f["target"]))
-            st.text(f"{judgements.author_text(f)}, {words.clock(f.get('created_at'))}")
+            before = _answer_text(spans.judged_span(trace, f.target))
+            st.text(f"{judgements.author_text(f)}, {words.clock(f.created_at)}")
             components.diff(
-                f"correction_{i}", corrections.compare(before, f["correction"]), label="Correction"
+                f"correction_{i}", corrections.compare(before, f.correction or ""), label="Correction"
             )
 
 
-def _answer_text(span: Span | None) -> str:
-    messages: Sequence[Mapping[str, Any]] = (span or {}).get("output_messages") or []
-    return "\n".join(m["text"] for m in messages if m.get("text"))
+def _answer_text(span: Call | None) -> str:
+    return "" if span is None else span.output_text
 
 
-def _spans(trace: Mapping[str, Any], span: Span | None) -> None:
-    rows = spans.waterfall(trace["spans"])
+def _spans(trace: Trace, span: Call | None) -> None:
+    rows = spans.waterfall(trace.spans)
     if not rows:
         return
     failed = sum(row["status"] == "error" for row in rows)
-    about = words.plural(len(trace["spans"]), "span") + (f" · {failed:,} failed" if failed else "")
+    about = words.plural(len(trace.spans), "span") + (f" · {failed:,} failed" if failed else "")
     with panels.panel("spans"):
         panels.header("Spans", about)
         components.tree(
             "tree",
             rows,
-            selected=span["span_id"] if span else "",
-            open=Open("trace", filters.link_params(trace_id=trace["trace_id"])),
+            selected=span.span_id if span else "",
+            open=Open("trace", filters.link_params(trace_id=trace.trace_id)),
         )
 
 
-def _raw(span: Span | None) -> None:
-    attributes: Mapping[str, str] = (span or {}).get("attributes") or {}
+def _raw(span: Call | None) -> None:
     if span is None:
         return
+    attributes = span.attributes
     with st.expander(f"Raw attributes ({len(attributes)})", icon=":material/data_object:", key="raw"):
         heads = [
             {"key": "name", "label": "Attribute", "kind": "mono"},
             {"key": "value", "label": "Value", "kind": "wrap"},
         ]
-        rows = [{"cells": [k, str(v)[:20_000]]} for k, v in sorted(attributes.items())]
+        rows = [{"cells": [k, v[:20_000]]} for k, v in sorted(attributes.items())]
         if rows:
             components.table("attributes", heads, rows, caption="Raw span attributes", link=-1, tall=True)
         else:
@@ -220,9 +218,9 @@ def _raw(span: Span | None) -> None:
 # -------------------------------------------------------------------------------------------------------- right
 
 
-def _feedback(trace: Mapping[str, Any], span: Span | None) -> None:
+def _feedback(trace: Trace, span: Call | None) -> None:
     with panels.panel("feedback"):
-        given: Sequence[Mapping[str, Any]] = trace["feedback"]
+        given = trace.feedback
         panels.header(
             "Feedback",
             f"{words.plural(len(given), 'judgement')} · open an id for its history"
@@ -232,67 +230,60 @@ def _feedback(trace: Mapping[str, Any], span: Span | None) -> None:
         answer = _answer_text(span)
         entries = []
         for f in given:
-            target = Open("feedback", {"feedback_id": f["feedback_id"]}).to_json()
+            target = Open("feedback", {"feedback_id": f.feedback_id}).to_json()
             entries.append({**judgements.entry(f, answer=answer), "open": target})
         if entries:
             components.feedback("judgements", entries)
 
 
-def _used_by(trace: Mapping[str, Any]) -> None:
-    snapshots: Sequence[Any] = trace.get("snapshots") or []
-    runs: Sequence[Mapping[str, Any]] = trace.get("runs") or []
+def _used_by(trace: Trace) -> None:
     with st.expander("Used for training", icon=":material/model_training:", key="panel_used_by"):
         components.lineage(
             "used",
             [
                 {
                     "kind": "Snapshot",
-                    "entries": [snapshot_entry(s) for s in snapshots],
+                    "entries": [snapshot_entry(s) for s in trace.snapshots],
                     "none": "in no snapshot yet",
                 },
-                {"kind": "Run", "entries": [run_entry(r) for r in runs], "none": "no run yet"},
+                {"kind": "Run", "entries": [run_entry(r) for r in trace.runs], "none": "no run yet"},
             ],
         )
 
 
-def snapshot_entry(snapshot: Any) -> dict[str, Any]:
-    """A snapshot (its id, or id and name) as a lineage entry."""
-    row: Mapping[str, Any] = snapshot if isinstance(snapshot, Mapping) else {"id": snapshot}
-    return {
-        "id": row["id"],
-        "about": row.get("name"),
-        "open": Open("datasets", {"snapshot_id": row["id"]}).to_json(),
-    }
+def snapshot_entry(snapshot_id: str, name: str | None = None) -> dict[str, Any]:
+    """A snapshot as a lineage entry."""
+    target = Open("datasets", {"snapshot_id": snapshot_id})
+    return {"id": snapshot_id, "about": name, "open": target.to_json()}
 
 
-def run_entry(run: Mapping[str, Any]) -> dict[str, Any]:
+def run_entry(run: Run | RunSummary) -> dict[str, Any]:
     """A run as a lineage entry."""
-    about = " · ".join(str(p) for p in (run.get("method"), run.get("model_name"), run.get("status")) if p)
-    return {"id": run["id"], "about": about, "open": Open("runs", {"run_id": run["id"]}).to_json()}
+    about = " · ".join(p for p in (run.method, run.model_name, run.status) if p)
+    return {"id": run.id, "about": about, "open": Open("runs", {"run_id": run.id}).to_json()}
 
 
-def _tokens(usage: Mapping[str, Any]) -> str | None:
-    if usage.get("input") is None and usage.get("output") is None:
+def _tokens(usage: Usage) -> str | None:
+    if usage.input is None and usage.output is None:
         return None
-    return f"{words.count(usage.get('input'))} in, {words.count(usage.get('output'))} out"
+    return f"{words.count(usage.input)} in, {words.count(usage.output)} out"
 
 
-def _details(trace_id: str, span: Span | None) -> None:
+def _details(trace_id: str, span: Call | None) -> None:
     rows: list[tuple[str, Any]] = [("Trace", trace_id)]
     if span is not None:
-        usage = span.get("usage") or {}
         rows += [
-            ("Span", span["span_id"]),
-            ("Time", f"{words.clock(span['start_time'])} UTC"),
-            ("Took", words.duration(span.get("duration_ns"))),
-            ("Model", span.get("model_answered") or span.get("model_requested")),
-            ("Prompt", " ".join(str(v) for v in (span.get("prompt_name"), span.get("prompt_version")) if v)),
-            ("Tokens", _tokens(usage)),
-            ("Cost", None if span.get("cost") is None else words.dollars(span["cost"])),
-            ("Service", " ".join(str(v) for v in (span.get("service"), span.get("environment")) if v)),
-            ("Session", span.get("session_id")),
-            ("User", span.get("user_id")),
-            ("Tags", ", ".join(span.get("tags") or [])),
+            ("Span", span.span_id),
+            ("Time", f"{words.clock(span.start_time)} UTC"),
+            ("Took", words.duration(span.duration_ns)),
+            ("Model", span.model),
+            ("Prompt", " ".join(v for v in (span.prompt_name, span.prompt_version) if v)),
+            ("Tokens", _tokens(span.usage)),
+            ("Cost", None if span.cost is None else words.dollars(span.cost)),
+            ("Service", " ".join(v for v in (span.service, span.environment) if v)),
+            ("Session", span.session_id),
+            ("User", span.user_id),
+            ("Tags", ", ".join(span.tags)),
         ]
     with panels.panel("details"):
         panels.header("Details", "Times are UTC")

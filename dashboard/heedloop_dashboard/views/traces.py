@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import streamlit as st
 
 from heedloop.client import Client
+from heedloop.responses.calls import CallsPage, CallSummary
+from heedloop.schema import format_time
 from heedloop_dashboard import components, export, filters, panels, words
 from heedloop_dashboard.fetch import Answer, ask, current, read_page
 from heedloop_dashboard.navigation import Open
@@ -103,23 +105,23 @@ def _list(answer: Answer, counted: Answer, chosen: Mapping[str, Any]) -> None:
         if answer.error is not None:
             panels.problem(answer.error)
             return
-        calls = answer.value["calls"]
-        if not calls:
+        page: CallsPage = answer.value
+        if not page.calls:
             panels.empty("No answers match. Widen the period or take a filter away.")
             return
         total = None if counted.error is not None else counted.value["num_answers"]
         with st.container(horizontal=True, vertical_alignment="top"):
             with st.container(gap=None):
-                _heading(calls, total, chosen)
+                _heading(page.calls, total, chosen)
             possible = clusters.actions(filters.link_params())
             if possible:
                 components.links("do", possible, label="What to do with these answers", framed=True)
-        calls_table.show("calls", calls, columns=COLUMNS, params=filters.link_params())
-    _pages(answer.value.get("next_cursor"))
+        calls_table.show("calls", page.calls, columns=COLUMNS, params=filters.link_params())
+    _pages(page.next_cursor)
 
 
-def _heading(calls: list[dict[str, Any]], total: float | None, chosen: Mapping[str, Any]) -> None:
-    newest, oldest = words.clock(calls[0]["start_time"]), words.clock(calls[-1]["start_time"])
+def _heading(calls: Sequence[CallSummary], total: float | None, chosen: Mapping[str, Any]) -> None:
+    newest, oldest = words.clock(calls[0].start_time), words.clock(calls[-1].start_time)
     what = "calls" if chosen.get("answers_only") == "false" else "answers"
     title = f"{words.count(total)} {what}, newest first" if total else f"{what.capitalize()}, newest first"
     panels.header(
@@ -138,12 +140,19 @@ def _pages(following: str | None) -> None:
         components.links("pages", links, label="Pages of this list", left=True)
 
 
-def export_rows(calls: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def export_rows(calls: Iterable[CallSummary]) -> list[dict[str, Any]]:
     """Answers as rows of a file."""
     fields = (
         "trace_id", "span_id", "start_time", "duration_ns", "name", "service", "environment", "model", "prompt_name",
         "prompt_version", "user_id", "session_id", "status", "cost", "thumb", "num_feedback", "has_correction",
         "input_preview", "output_preview",
     )  # fmt: skip
-    listed = ("flags", "tags")
-    return [{**{k: c.get(k) for k in fields}, **{k: " ".join(c.get(k) or []) for k in listed}} for c in calls]
+    return [
+        {
+            **{name: getattr(c, name) for name in fields},
+            "start_time": format_time(c.start_time),
+            "flags": " ".join(c.flags),
+            "tags": " ".join(c.tags),
+        }
+        for c in calls
+    ]

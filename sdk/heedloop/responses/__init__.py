@@ -5,28 +5,14 @@ In JSON a field whose default is None is left out where it is None; every other 
 Times are aware UTC `datetime`s, in JSON as RFC 3339 strings. Rates are between 0 and 1.
 """
 
-from heedloop.responses.alerts import (
-    Alert,
-    Alerts,
-    AlertState,
-    DeletedAlert,
-    Delivery,
-    History,
-    HistoryChange,
-    NewAlert,
-    WebhookTest,
-)
-from heedloop.responses.intervals import Interval
-
-__all__ = [
-    "Alert",
-    "AlertState",
-    "Alerts",
-    "DeletedAlert",
-    "Delivery",
-    "History",
-    "HistoryChange",
-    "Interval",
-    "NewAlert",
-    "WebhookTest",
-]
+from heedloop.responses.alerts import *
+from heedloop.responses.calls import *
+from heedloop.responses.datasets import *
+from heedloop.responses.erasures import *
+from heedloop.responses.extension import *
+from heedloop.responses.feedback import *
+from heedloop.responses.intervals import *
+from heedloop.responses.projects import *
+from heedloop.responses.review import *
+from heedloop.responses.review_control import *
+from heedloop.responses.runs import *

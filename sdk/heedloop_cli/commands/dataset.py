@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import Any
 
+from heedloop.schema import format_time, to_json
 from heedloop_cli.commands import export
 from heedloop_cli.commands.call_filters import add_filters, filters_of
 from heedloop_cli.commands.connection import add_connection, client_of, with_plain_errors
@@ -71,14 +72,18 @@ def _list(args: argparse.Namespace) -> int:
     if not snapshots:
         print("no snapshots yet; `heedloop dataset create NAME` makes one")
     for s in snapshots:
-        counts = {form: sum(by_split.values()) for form, by_split in s.get("num_rows", {}).items()}
+        counts = {form: sum(by_split.values()) for form, by_split in s.num_rows.items()}
         held = ", ".join(f"{n:,} {form}" for form, n in counts.items() if n) or "no rows"
-        print(f"{s['id'][:12]}  {s['created_at'][:19]}Z  {s['name']}: {held}")
+        print(f"{s.id[:12]}  {format_time(s.created_at)[:19]}Z  {s.name}: {held}")
     return 0
 
 
 def _show(args: argparse.Namespace) -> int:
     client = client_of(args)
     snapshot = client.snapshot(find_id(client, args.snapshot))
-    print(json.dumps(snapshot, indent=2, ensure_ascii=False) if args.json else "\n".join(page(snapshot)))
+    print(
+        json.dumps(to_json(snapshot), indent=2, ensure_ascii=False)
+        if args.json
+        else "\n".join(page(snapshot))
+    )
     return 0

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from heedloop.responses import ReportedSnapshot, RunSummary
+from heedloop.schema import format_time
+
 __all__ = ["page"]
 
 SPLITS = ("train", "validation", "test")
 
 
-def page(snapshot: Mapping[str, Any]) -> list[str]:
-    """What `heedloop dataset show` prints of the answer of `GET /v1/snapshots/{id}`."""
-    report = snapshot["report"]
+def page(snapshot: ReportedSnapshot) -> list[str]:
+    """What `heedloop dataset show` prints of a snapshot."""
+    report = snapshot.report
     return [
         *_head(snapshot),
         *_rows(report),
@@ -22,19 +25,18 @@ def page(snapshot: Mapping[str, Any]) -> list[str]:
         *_exposure(report["exposure"]),
         *_methods(report["methods"]),
         *_left_out(report),
-        *_runs(snapshot.get("runs") or []),
+        *_runs(snapshot.runs or []),
     ]
 
 
-def _head(snapshot: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{snapshot['name']}  {snapshot['id']}"
-    yield f"  {snapshot.get('num_feedback', 0):,} feedback as of {snapshot['as_of'][:19]}Z"
-    query = snapshot.get("query") or {}
-    filters = ", ".join(f"{k}={v}" for k, v in (query.get("filters") or {}).items())
+def _head(snapshot: ReportedSnapshot) -> Iterator[str]:
+    yield f"{snapshot.name}  {snapshot.id}"
+    yield f"  {snapshot.num_feedback:,} feedback as of {format_time(snapshot.as_of)[:19]}Z"
+    filters = ", ".join(f"{k}={v}" for k, v in (snapshot.query.get("filters") or {}).items())
     if filters:
         yield f"  calls with {filters}"
-    if snapshot.get("num_erased"):
-        yield f"  {snapshot['num_erased']:,} rows were erased since; the numbers below are from before"
+    if snapshot.num_erased:
+        yield f"  {snapshot.num_erased:,} rows were erased since; the numbers below are from before"
 
 
 def _rows(report: Mapping[str, Any]) -> Iterator[str]:
@@ -144,9 +146,9 @@ def _left_out(report: Mapping[str, Any]) -> Iterator[str]:
             yield f"    {num:>9,}  {reason.replace('_', ' ')}"
 
 
-def _runs(runs: list[Mapping[str, Any]]) -> Iterator[str]:
+def _runs(runs: list[RunSummary]) -> Iterator[str]:
     if runs:
         yield ""
         yield "  trained on it"
         for run in runs:
-            yield f"    {run['id'][:12]}  {run['method']:<14}{run.get('status', ''):<10}{run.get('model_name', '')}"
+            yield f"    {run.id[:12]}  {run.method:<14}{run.status:<10}{run.model_name}"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from heedloop.client import Client
-from heedloop.schema import DATASET_FORMS, SPLITS, DatasetForm, Split
+from heedloop.schema import DATASET_FORMS, SPLITS, DatasetForm, Snapshot, Split
 from heedloop_cli.commands.connection import add_connection, client_of, with_plain_errors
 from heedloop_cli.commands.export_records import RECORDS, export_records
 from heedloop_cli.commands.peer_columns import PEERS, Peer, forms_for, left_out, peer_row
@@ -91,12 +91,12 @@ def _export(args: argparse.Namespace) -> int:
 def find_id(client: Client, named: str) -> str:
     """The id of the snapshot that is meant; raises `ValueError` where none or several are."""
     snapshots = client.snapshots()
-    by_id = [s["id"] for s in snapshots if s["id"].startswith(named)]
+    by_id = [s.id for s in snapshots if s.id.startswith(named)]
     if len(by_id) == 1 or named in by_id:
         return named if named in by_id else by_id[0]
     if len(by_id) > 1:
         raise ValueError(f"{len(by_id)} snapshots have ids that begin with {named!r}; write more of it")
-    by_name = [s["id"] for s in snapshots if s["name"] == named]
+    by_name = [s.id for s in snapshots if s.name == named]
     if not by_name:
         raise ValueError(f"there is no snapshot {named!r}; `heedloop dataset list` shows what there is")
     return by_name[0]
@@ -134,7 +134,7 @@ def export_snapshot(
     folder.mkdir(parents=True, exist_ok=True)
     num_rows: list[Written] = []
     for form in forms or forms_for(peer):
-        counts: dict[str, int] = snapshot.get("num_rows", {}).get(form, {})
+        counts = snapshot.num_rows.get(form, {})
         for split in splits or SPLITS:
             if counts.get(split):
                 reasons = Counter[str]()
@@ -148,16 +148,16 @@ def export_snapshot(
 
 def _columns(
     client: Client,
-    snapshot: dict[str, Any],
+    snapshot: Snapshot,
     form: DatasetForm,
     split: Split,
     peer: Peer,
     reasons: Counter[str],
 ) -> Iterator[dict[str, Any]]:
     """The rows in the peer's columns; why rows are left out is counted in `reasons`."""
-    for index, row in enumerate(client.snapshot_rows(snapshot["id"], form, split)):
+    for index, row in enumerate(client.snapshot_rows(snapshot.id, form, split)):
         reason = left_out(row, peer)
-        columns = None if reason else peer_row(row, peer, index=index, name=snapshot["name"])
+        columns = None if reason else peer_row(row, peer, index=index, name=snapshot.name)
         if columns is None:
             reasons[reason or "rows"] += 1
         else:

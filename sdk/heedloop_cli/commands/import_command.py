@@ -16,7 +16,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from heedloop._call_spans import otlp_request
 from heedloop.client import ApiError, Client, Forbidden, Invalid, Unavailable
-from heedloop.schema import Call, Feedback, parse_time, utc_now
+from heedloop.responses import FeedbackResult
+from heedloop.schema import Call, Feedback, from_json, parse_time, utc_now
 from heedloop_cli.commands.connection import add_connection, client_of, with_plain_errors
 from heedloop_cli.commands.progress import Progress
 from heedloop_cli.importers import FORMATS, BadLine, Line, detect, num_rows, read
@@ -81,15 +82,15 @@ def _import(args: argparse.Namespace) -> int:
 def _project_client(client: Client, args: argparse.Namespace) -> Client:
     """The client whose key belongs to the wanted project; a project that is not there yet is made where the key may."""
     me = client.me()
-    if args.project is None or args.project == me["project"]:
+    if args.project is None or args.project == me.project:
         return client
-    if "instance" not in me["scopes"] or args.project in client.projects():
+    if "instance" not in me.scopes or args.project in client.projects():
         raise ValueError(
-            f"the key belongs to the project {me['project']!r}, not to {args.project!r}; use a key of that project"
+            f"the key belongs to the project {me.project!r}, not to {args.project!r}; use a key of that project"
         )
     project = client.create_project(args.project)
-    print(f"made the project {args.project!r}; its key, shown this once: {project['key']}")
-    return Client(client.url, project["key"], timeout_s=300)
+    print(f"made the project {args.project!r}; its key, shown this once: {project.key}")
+    return Client(client.url, project.key, timeout_s=300)
 
 
 # ----------------------------------------------------------------------------------------------------- the import
@@ -215,19 +216,19 @@ class _Sender:
             stored = self._client.iter_calls(
                 service=service, since="1970-01-02T00:00:00Z", until=utc_now().isoformat()
             )
-            return {c["trace_id"] for c in stored}
+            return {c.trace_id for c in stored}
         except Forbidden:
             return set()
 
     def _send_feedback(self, feedback: list[Feedback]) -> list[tuple[str, str]]:
         """Status and, where it was rejected, the reason of each."""
         try:
-            answer = _patiently(lambda: self._client.send_feedback(feedback))
+            results = _patiently(lambda: self._client.send_feedback(feedback)).results
         except Invalid as err:
             if "results" not in err.body:
                 raise
-            answer = err.body
-        return [(r["status"], _reason(r)) for r in answer["results"]]
+            results = [from_json(FeedbackResult, r, strict=False) for r in err.body["results"]]
+        return [(r.status, f"{r.error.field}: {r.error.message}" if r.error else "") for r in results]
 
 
 def _parts(things: list[T], most: int, chars: Callable[[T], int]) -> Iterator[list[T]]:
@@ -250,11 +251,6 @@ def _call_chars(call: Call) -> int:
 
 def _feedback_chars(feedback: Feedback) -> int:
     return len(feedback.comment or "") + len(feedback.correction or "")
-
-
-def _reason(result: dict[str, object]) -> str:
-    error = result.get("error")
-    return "" if not isinstance(error, dict) else f"{error.get('field')}: {error.get('message')}"  # pyright: ignore[reportUnknownMemberType]
 
 
 def _post_spans(client: Client, body: bytes) -> int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from heedloop._rest import json_entries
 from heedloop.client import Client
+from heedloop.responses import Queue
 from heedloop_cli.commands import review_exchange, review_generate
 from heedloop_cli.commands.call_filters import add_filters, filters_of
 from heedloop_cli.commands.connection import add_connection, client_of, with_plain_errors
@@ -118,9 +119,7 @@ def _create(args: argparse.Namespace) -> int:
     if args.guideline:
         settings["guideline"] = {"text": args.guideline.read_text(encoding="utf-8")}
     queue = client_of(args).create_review_queue(args.name, _json(args.questions), **settings)
-    print(
-        f"{queue['queue_id']}  {queue['name']}: {len(queue['questions'])} questions. Fill it: heedloop review fill"
-    )
+    print(f"{queue.queue_id}  {queue.name}: {len(queue.questions)} questions. Fill it: heedloop review fill")
     return 0
 
 
@@ -135,15 +134,15 @@ def _fill(args: argparse.Namespace) -> int:
     else:
         how["filters"] = filters_of(args)
     done = client.fill_review_queue(find_queue(client, args.queue), args.source, **how)
-    response = f"{done['added']:,} added, {done['known']:,} there already, of {done['matching']:,} that match"
-    print(response + (f"; {len(done['missing']):,} answers are not stored" if done["missing"] else ""))
+    response = f"{done.added:,} added, {done.known:,} there already, of {done.matching:,} that match"
+    print(response + (f"; {len(done.missing):,} answers are not stored" if done.missing else ""))
     return 0
 
 
 def _gold(args: argparse.Namespace) -> int:
     client = client_of(args)
     done = client.add_gold(find_queue(client, args.queue), json_entries(args.file.read_bytes()))
-    print(f"{done['added']:,} added, {done['known']:,} items that were there are gold now")
+    print(f"{done.added:,} added, {done.known:,} items that were there are gold now")
     return 0
 
 
@@ -151,7 +150,7 @@ def _guideline(args: argparse.Namespace) -> int:
     client = client_of(args)
     text = args.file.read_text(encoding="utf-8")
     queue = client.set_guideline(find_queue(client, args.queue), text, send_back=args.send_back)
-    print(f"version {queue['guideline']['version']} of the guideline of {queue['name']}")
+    print(f"version {queue.guideline.version} of the guideline of {queue.name}")
     return 0
 
 
@@ -165,16 +164,15 @@ def _progress(args: argparse.Namespace) -> int:
     return 0
 
 
-def _line(queue: dict[str, Any]) -> str:
-    head = f"{queue['queue_id']}  {queue['name']} ({queue['status']})"
-    counts = queue.get("counts")
+def _line(queue: Queue) -> str:
+    head = f"{queue.queue_id}  {queue.name} ({queue.status})"
+    counts = queue.counts
     if counts is None:
-        mine = queue["mine"]
-        return f"{head}: {mine['done']:,} done, {mine['remaining']:,} left for you"
-    due = f", due {queue['due_at'][:10]}" if queue["due_at"] else ""
+        return f"{head}: {queue.mine.done:,} done, {queue.mine.remaining:,} left for you"
+    due = f", due {queue.due_at:%Y-%m-%d}" if queue.due_at else ""
     return (
-        f"{head}: {counts['done']:,} of {counts['items']:,} items done, {counts['judgements']:,} judgements, "
-        f"{counts['leased']:,} being judged, {counts['skipped']:,} skips, {counts['gold']:,} gold{due}"
+        f"{head}: {counts.done:,} of {counts.items:,} items done, {counts.judgements:,} judgements, "
+        f"{counts.leased:,} being judged, {counts.skipped:,} skips, {counts.gold:,} gold{due}"
     )
 
 
@@ -197,12 +195,12 @@ def find_queue(client: Client, name_or_id: str) -> str:
     """The id of the queue with this id, the beginning of one, or name; raises `ValueError` where it is none or several."""
     queues = client.review_queues()
     for matches in (
-        [q["queue_id"] for q in queues if q["queue_id"] == name_or_id],
-        [q["queue_id"] for q in queues if q["name"] == name_or_id],
-        [q["queue_id"] for q in queues if q["queue_id"].startswith(name_or_id)],
+        [q.queue_id for q in queues if q.queue_id == name_or_id],
+        [q.queue_id for q in queues if q.name == name_or_id],
+        [q.queue_id for q in queues if q.queue_id.startswith(name_or_id)],
     ):
         if len(matches) == 1:
-            return cast(str, matches[0])
+            return matches[0]
         if matches:
             raise ValueError(
                 f"{name_or_id!r} names {len(matches)} queues: {', '.join(matches[:5])}; give the id"

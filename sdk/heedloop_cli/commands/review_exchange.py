@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
 from heedloop.client import Client
+from heedloop.responses import ImportResult
 from heedloop_cli.commands.connection import add_connection
 
 __all__ = ["EXPORT_HELP", "IMPORT_HELP", "add_export", "add_import", "export", "import_file"]
@@ -94,18 +94,18 @@ def export(args: argparse.Namespace, client: Client, queue_id: str) -> int:
 def import_file(args: argparse.Namespace, client: Client, queue_id: str) -> int:
     """0 where every judgement was taken, 1 where one was refused; each refused one is named."""
     done = client.import_review(queue_id, args.file.read_bytes(), fmt=args.format, users=dict(args.user))
-    refused = [r for r in done["results"] if r["status"] == "rejected"]
+    refused = [r for r in done.results if r.error is not None]
     for result in refused[:_SHOWN]:
         print(_refused(result), file=sys.stderr)
     if len(refused) > _SHOWN:
         print(f"and {len(refused) - _SHOWN:,} more", file=sys.stderr)
     print(
-        f"{done['stored']:,} stored, {done['duplicate']:,} there already, {done['rejected']:,} refused, "
-        f"of {len(done['results']):,} judgements"
+        f"{done.stored:,} stored, {done.duplicate:,} there already, {done.rejected:,} refused, "
+        f"of {len(done.results):,} judgements"
     )
     return 1 if refused else 0
 
 
-def _refused(result: dict[str, Any]) -> str:
-    who = f" by {result['annotator']}" if result.get("annotator") else ""
-    return f"{result['error']['field']}{who}: {result['error']['message']}"
+def _refused(result: ImportResult) -> str:
+    who = f" by {result.annotator}" if result.annotator else ""
+    return "" if result.error is None else f"{result.error.field}{who}: {result.error.message}"

@@ -19,7 +19,7 @@ from typing import Any, cast
 import requests
 
 from heedloop.client import Client
-from heedloop.schema import Call, Message, from_json, utc_now
+from heedloop.schema import Call, Message, utc_now
 from heedloop_cli.commands.progress import Progress
 
 __all__ = ["Answerer", "add_arguments", "generated_calls", "run"]
@@ -117,13 +117,10 @@ def _prompts(client: Client, filters: Mapping[str, Any], limit: int) -> Iterator
     for summary in client.iter_calls(**filters):
         if num >= limit:
             return
-        spans = client.trace(summary["trace_id"])["spans"]
-        for span in spans:
-            if span["span_id"] == summary["span_id"]:
-                call = from_json(Call, span)
-                if any(m.text for m in call.input_messages):
-                    num += 1
-                    yield call
+        for call in client.trace(summary.trace_id).spans:
+            if call.span_id == summary.span_id and any(m.text for m in call.input_messages):
+                num += 1
+                yield call
 
 
 def _wait_until_stored(client: Client) -> None:
@@ -138,7 +135,7 @@ def _wait_until_stored(client: Client) -> None:
 
 def _add(client: Client, queue_id: str, answers: Sequence[Call]) -> int:
     item = [{"trace_id": c.trace_id, "span_id": c.span_id} for c in answers]
-    return cast(int, client.fill_review_queue(queue_id, "targets", items=[item])["added"])
+    return client.fill_review_queue(queue_id, "targets", items=[item]).added
 
 
 # ----------------------------------------------------------------------------------------------------- where from

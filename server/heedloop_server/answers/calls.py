@@ -6,9 +6,9 @@ from typing import Literal
 
 from typing_extensions import TypedDict
 
-from heedloop_server.answers.records import CallRecord, RunSummary, StoredFeedback, UsageRecord
+from heedloop.schema import Usage
 
-__all__ = ["CallsPage", "FacetValues", "Trace"]
+__all__ = ["CallSummary"]
 
 
 class CallSummary(TypedDict):
@@ -30,7 +30,7 @@ class CallSummary(TypedDict):
     tags: list[str]
     status: str
     error_message: str | None
-    usage: UsageRecord
+    usage: Usage
     cost: float | None
     input_preview: str
     output_preview: str
@@ -38,37 +38,3 @@ class CallSummary(TypedDict):
     thumb: Literal[0, 1] | None
     flags: list[str]
     has_correction: bool
-
-
-class CallsPage(TypedDict):
-    """One page of calls, newest first; `next_cursor` is null at the end."""
-
-    calls: list[CallSummary]
-    next_cursor: str | None
-
-
-class Trace(TypedDict):
-    """One trace, whole: its spans by start time, the feedback on it, and what was trained on it.
-
-    `answer_span_id` is the span whose answer the user saw, which feedback on the whole trace is about; null without answers.
-    """
-
-    trace_id: str
-    answer_span_id: str | None
-    spans: list[CallRecord]
-    feedback: list[StoredFeedback]
-    snapshots: list[str]
-    runs: list[RunSummary]
-
-
-class FacetValue(TypedDict):
-    """One value and how many calls (or flags) have it."""
-
-    value: str
-    count: int
-
-
-class FacetValues(TypedDict):
-    """The values of one field, most frequent first."""
-
-    values: list[FacetValue]

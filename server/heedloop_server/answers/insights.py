@@ -6,9 +6,9 @@ from typing import Literal
 
 from typing_extensions import TypedDict
 
+from heedloop.responses import RunSummary
 from heedloop_server.answers.calls import CallSummary
 from heedloop_server.answers.quality import Compared, Confounding, Counts, Group, Interval
-from heedloop_server.answers.records import RunSummary
 
 __all__ = ["Clusters", "LeagueTable", "Releases", "SimilarCalls", "Versions"]
 

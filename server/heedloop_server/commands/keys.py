@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from heedloop.client import ApiError, Client
+from heedloop.responses import Key
 from heedloop.schema import SchemaError
 from heedloop_server.commands.store_option import (
     CommandError,
@@ -68,14 +68,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _ask(client: Client, args: argparse.Namespace) -> int:
     """Do it through a running server, whose key names the project."""
-    if args.project not in (None, project := client.me()["project"]):
+    if args.project not in (None, project := client.me().project):
         raise CommandError(f"the key belongs to the project {project!r}, not to {args.project!r}")
     if args.action == "list":
         _print_keys(client.keys())
     elif args.action == "create":
         scopes = None if args.role else list(_chosen_scopes(args))
         made = client.create_key(args.name, scopes, role=args.role, author_id=args.author or None)
-        print(made["key"])
+        print(made.key)
     else:
         client.delete_key(args.key_id or "")
         print(f"revoked {args.key_id}")
@@ -83,20 +83,21 @@ def _ask(client: Client, args: argparse.Namespace) -> int:
 
 
 def _list(store: Store, args: argparse.Namespace) -> int:
-    _print_keys(list_keys(store.project(args.project)))
+    rows = list_keys(store.project(args.project))
+    _print_keys(Key(**row, role=role_of(row["scopes"])) for row in rows)
     return 0
 
 
-def _print_keys(rows: Iterable[Mapping[str, Any]]) -> None:
-    """One line a key; times are datetimes or texts of them."""
-    for row in rows:
-        state = "revoked" if row["revoked_at"] else "good"
-        if row["expires_at"] and not row["revoked_at"]:
-            state = f"until {str(row['expires_at'])[:10]}"
-        granted = role_of(row["scopes"]) or ",".join(row["scopes"])
-        person = f" ({row['author_id']})" if row["author_id"] else ""
-        used = str(row["last_used_at"])[:16].replace("T", " ") if row["last_used_at"] else "never used"
-        print(f"{row['key_id']}  {state:<16} {used:<17} {granted}  {row['name']}{person}")
+def _print_keys(keys: Iterable[Key]) -> None:
+    """One line a key."""
+    for key in keys:
+        state = "revoked" if key.revoked_at else "good"
+        if key.expires_at and not key.revoked_at:
+            state = f"until {key.expires_at:%Y-%m-%d}"
+        granted = key.role or ",".join(key.scopes)
+        person = f" ({key.author_id})" if key.author_id else ""
+        used = f"{key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never used"
+        print(f"{key.key_id}  {state:<16} {used:<17} {granted}  {key.name}{person}")
 
 
 def _create(store: Store, args: argparse.Namespace) -> int:

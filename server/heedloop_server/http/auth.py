@@ -33,6 +33,7 @@ __all__ = [
     "SCOPES",
     "KeyRing",
     "Principal",
+    "any_key_route",
     "caller",
     "caller_with",
     "check_scopes",
@@ -352,3 +353,9 @@ def open_route(endpoint: Callable[..., Any]) -> Callable[..., Any]:
     """Mark a route that needs no key, or checks its caller by itself. Everything unmarked needs a scope."""
     endpoint.heedloop_open = True  # type: ignore[attr-defined]
     return endpoint
+
+
+def any_key_route(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a route that checks by itself that there is a key, whatever its scopes."""
+    endpoint.heedloop_checks = ""  # type: ignore[attr-defined]
+    return open_route(endpoint)

@@ -19,7 +19,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core.core_schema import DataclassSchema
 
 from heedloop_server.answers.errors import Error
-from heedloop_server.http.responses import record_of
+from heedloop_server.http.responses import record_of, schema_fields
 
 __all__ = ["accepts", "describe", "responds"]
 
@@ -130,13 +130,23 @@ def _document(app: FastAPI, routes: list[APIRoute], scopes: Callable[[APIRoute],
 
 
 class _Written(GenerateJsonSchema):
-    """Schemas of responses in which every field is required that is always written."""
+    """Schemas of responses in which every field is required that is always written, and null only where it is written."""
 
     def dataclass_schema(self, schema: DataclassSchema) -> Json:
         made = super().dataclass_schema(schema)
         if schema["cls"].__module__.startswith("heedloop.responses."):
-            made["required"] = [f.name for f in fields(schema["cls"]) if f.default is not None]
+            inherited = schema_fields(schema["cls"])
+            written = [f.name for f in fields(schema["cls"]) if f.default is not None]
+            made["required"] = [n for n in written if n not in inherited or n in made.get("required", ())]
+            for name in {f.name for f in fields(schema["cls"]) if f.default is None}:
+                made["properties"][name] = _without_null(made["properties"][name])
         return made
+
+
+def _without_null(schema: Json) -> Json:
+    options = [o for o in schema.get("anyOf", ()) if o != {"type": "null"}]
+    rest = {k: v for k, v in schema.items() if k not in ("anyOf", "default")}
+    return rest | (options[0] if len(options) == 1 else {"anyOf": options} if options else {})
 
 
 class _Schemas:

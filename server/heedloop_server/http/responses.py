@@ -7,7 +7,7 @@ A route is annotated with a class of `heedloop.responses` and returns an instanc
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import cache, reduce, wraps
 from inspect import iscoroutinefunction
 from operator import or_
@@ -22,7 +22,7 @@ from pydantic_core import SchemaSerializer, core_schema
 
 from heedloop.schema import format_time, to_json
 
-__all__ = ["Router", "json_response", "json_value", "record_of"]
+__all__ = ["Router", "json_response", "json_value", "record_of", "schema_fields"]
 
 
 class _Route(APIRoute):
@@ -97,9 +97,20 @@ def _as_heedloop_writes(schema: Any) -> Any:
     if kind == "dataclass" and given["cls"].__module__.startswith("heedloop.schema."):
         return given | {"serialization": _by(to_json)}
     written = {key: _as_heedloop_writes(part) for key, part in given.items()}
+    if kind == "dataclass":
+        for field in written["schema"]["fields"]:
+            if field["name"] in schema_fields(given["cls"]):
+                field["serialization_exclude_if"] = _is_none_or_empty
     if kind == "dataclass-field" and given["schema"].get("default", ...) is None:
         written["serialization_exclude_if"] = _is_none
     return written
+
+
+@cache
+def schema_fields(record: type[Any]) -> frozenset[str]:
+    """The fields that a record has from a class of `heedloop.schema`, which are left out where they are None or empty."""
+    bases = [b for b in record.__mro__ if b.__module__.startswith("heedloop.schema.")]
+    return frozenset(f.name for base in bases for f in fields(base))
 
 
 _by = core_schema.plain_serializer_function_ser_schema
@@ -107,3 +118,7 @@ _by = core_schema.plain_serializer_function_ser_schema
 
 def _is_none(value: Any) -> bool:
     return value is None
+
+
+def _is_none_or_empty(value: Any) -> bool:
+    return value is None or value in ((), [], {})

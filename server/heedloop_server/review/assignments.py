@@ -7,29 +7,19 @@ servers other than the one that gave it leave it a while longer, because their c
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from heedloop.responses import Progress, QueueCounts
 from heedloop_server.review.gold import GoldPlan
 from heedloop_server.review.queue import Queue
 from heedloop_server.store.review.assignments import REMOVED, Assignment, ReviewItem
 
-__all__ = ["MAX_HELD", "Progress", "Work"]
+__all__ = ["MAX_HELD", "Work"]
 
 GRACE = timedelta(seconds=10)
 """How much longer than its lease an item is kept from others; more than the servers' clocks may differ."""
 MAX_HELD = 10
 """Items that one annotator may hold in a queue at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far an annotator is, in a queue as they see it."""
-
-    done: int
-    done_today: int
-    skipped: int
-    remaining: int
 
 
 class Work:
@@ -224,10 +214,10 @@ class Work:
         gold = sum(1 for i in self._gold if self._fresh(mine.get(i)))
         training = sum(1 for i in self._training if self._fresh(mine.get(i)))
         return Progress(
-            len(done),
-            sum(1 for a in done if a.judged_at >= today),
-            sum(1 for a in mine.values() if a.state == "skipped"),
-            begun + training + plan.num_until(self._place(mine), ordinary, gold),
+            done=len(done),
+            done_today=sum(1 for a in done if a.judged_at >= today),
+            skipped=sum(1 for a in mine.values() if a.state == "skipped"),
+            remaining=begun + training + plan.num_until(self._place(mine), ordinary, gold),
         )
 
     def _unfinished(self, a: Assignment) -> bool:
@@ -237,17 +227,17 @@ class Work:
         sent_back = a.state == "done" and not self.counts(a) and item.gold != "training"
         return a.state in ("leased", "claimed") or sent_back
 
-    def totals(self, now: datetime) -> dict[str, int]:
-        """The counts of a Queue, over its ordinary items."""
-        counts = {"items": len(self._ordered), "done": 0, "judgements": 0, "leased": 0, "skipped": 0}
-        counts["gold"] = len(self._gold) + len(self._training)
-        for item in self._ordered:
-            counts["done"] += item.item_id not in self._open
-            for a in self._by_item.get(item.item_id, {}).values():
-                counts["judgements"] += self.counts(a)
-                counts["leased"] += a.state == "leased" and a.expires_at > now
-                counts["skipped"] += a.state == "skipped"
-        return counts
+    def totals(self, now: datetime) -> QueueCounts:
+        """Everybody's work on its ordinary items."""
+        asked = [a for i in self._ordered for a in self._by_item.get(i.item_id, {}).values()]
+        return QueueCounts(
+            items=len(self._ordered),
+            done=sum(i.item_id not in self._open for i in self._ordered),
+            judgements=sum(self.counts(a) for a in asked),
+            leased=sum(a.state == "leased" and a.expires_at > now for a in asked),
+            skipped=sum(a.state == "skipped" for a in asked),
+            gold=len(self._gold) + len(self._training),
+        )
 
     def of_annotator(self, annotator: str) -> list[Assignment]:
         """What the annotator has done or skipped, the newest first."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
+from heedloop.responses import FilledQueue, ReviewTarget
 from heedloop.schema import SchemaError, Target, from_json
 from heedloop_server.errors import Conflict, Invalid
 from heedloop_server.review.questions import applicable_questions
@@ -18,7 +19,7 @@ from heedloop_server.store.review.assignments import ReviewItem, insert_items
 from heedloop_server.store.review.content import calls_at, find_targets
 from heedloop_server.store.review.sources import Drawn, Place, Source
 
-__all__ = ["MAX_ITEMS", "Filled", "add_gold", "add_items", "item_id_of", "stored_targets", "targets_of"]
+__all__ = ["MAX_ITEMS", "add_gold", "add_items", "item_id_of", "stored_targets", "targets_of"]
 
 MAX_ITEMS = 200_000
 """Items of one queue."""
@@ -26,20 +27,6 @@ MAX_ANSWERS = 20
 """Answers of one item."""
 
 Key = tuple[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Filled:
-    """What filling did: items added, those that were there already, all that matched, targets that are not stored."""
-
-    added: int
-    known: int
-    matching: int
-    missing: list[Key]
-
-    def to_json(self) -> dict[str, Any]:
-        missing = [{"trace_id": t, "span_id": s} for t, s in self.missing]
-        return {"added": self.added, "known": self.known, "matching": self.matching, "missing": missing}
 
 
 def item_id_of(queue_id: str, targets: Sequence[Key]) -> str:
@@ -71,7 +58,7 @@ def _target(given: object, where: str) -> Key:
     return target.trace_id, target.span_id
 
 
-def add_items(opened: OpenQueue, source: str, drawn: Drawn, *, missing: Sequence[Key] = ()) -> Filled:
+def add_items(opened: OpenQueue, source: str, drawn: Drawn, *, missing: Sequence[Key] = ()) -> FilledQueue:
     """Add what a source found; an item that is there already stays as it is, but has a sample's probability from now on."""
     queue_id, work = opened.queue.queue_id, opened.work
     position = time.time_ns()
@@ -92,7 +79,12 @@ def add_items(opened: OpenQueue, source: str, drawn: Drawn, *, missing: Sequence
     changed = [*new.values(), *drawn_now.values()]
     insert_items(opened.project, queue_id, changed)
     work.take_items(changed)
-    return Filled(len(new), len(drawn.items) - len(new), drawn.matching, list(missing))
+    return FilledQueue(
+        added=len(new),
+        known=len(drawn.items) - len(new),
+        matching=drawn.matching,
+        missing=[ReviewTarget(trace_id=t, span_id=s) for t, s in missing],
+    )
 
 
 def _item(
@@ -136,7 +128,7 @@ def _timed_keys(item: Sequence[Key], times: Mapping[Key, Any]) -> tuple[Place, .
 # ---------------------------------------------------------------------------------------------------------------- gold
 
 
-def add_gold(opened: OpenQueue, given: Sequence[Mapping[str, Any]]) -> Filled:
+def add_gold(opened: OpenQueue, given: Sequence[Mapping[str, Any]]) -> FilledQueue:
     """Add gold or training items with the answers that are right; an item that is there already becomes gold.
 
     Raises:
@@ -159,7 +151,7 @@ def add_gold(opened: OpenQueue, given: Sequence[Mapping[str, Any]]) -> Filled:
     num_known = sum(i.item_id in opened.work.items for i in made)
     insert_items(opened.project, opened.queue.queue_id, made)
     opened.work.take_items(made)
-    return Filled(len(made) - num_known, num_known, len(made), [])
+    return FilledQueue(added=len(made) - num_known, known=num_known, matching=len(made), missing=[])
 
 
 def _gold_item(

@@ -3,52 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
-from heedloop.schema import Call, Feedback, answer_hash, format_time, to_json
+from heedloop.responses import ReviewAssignment, ReviewedAnswer
+from heedloop.schema import Call, Feedback, answer_hash, format_time
 from heedloop_server.review.questions import Question, applicable_questions
 from heedloop_server.review.queue import Queue
 from heedloop_server.review.responses import Judgement, to_shown
 from heedloop_server.store.review.assignments import Assignment, remark_of
 
-__all__ = ["assignment_json", "facts_of", "suggestions_of"]
+__all__ = ["assignment_response", "facts_of", "shown_answer", "suggestions_of"]
 
 METADATA = "heedloop.metadata."
 
 
-def assignment_json(
+def assignment_response(
     queue: Queue, a: Assignment, calls: Sequence[Call], suggestions: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The Assignment of docs/api.md; `calls` in the item's own order."""
+) -> ReviewAssignment:
+    """What the REST API says of an assignment; `calls` in the item's own order."""
     shown = [calls[i] for i in a.shown_order]
     submitted = to_shown(queue.questions, dict(a.answers), a.shown_order) if a.answers is not None else None
-    return {
-        "assignment_id": a.assignment_id,
-        "queue_id": queue.queue_id,
-        "item_id": a.item_id,
-        "expires_at": format_time(a.expires_at),
-        "guideline_version": a.guideline,
-        "revision": a.revision,
-        "remark": remark_of(a),
-        "state": a.state,
-        "reason": a.reason if a.state == "skipped" else "",
-        "questions": [q.name for q in applicable_questions(queue.questions, len(calls))],
-        "messages": [to_json(m) for m in calls[0].input_messages],
-        "answers": [_answer_json(queue, call) for call in shown],
-        "suggestions": dict(suggestions),
-        "draft": dict(a.draft or {}),
-        "submitted": submitted if a.state == "done" else None,
-    }
+    return ReviewAssignment(
+        assignment_id=a.assignment_id,
+        queue_id=queue.queue_id,
+        item_id=a.item_id,
+        expires_at=a.expires_at,
+        guideline_version=a.guideline,
+        revision=a.revision,
+        remark=remark_of(a),
+        state=cast(Any, a.state),  # what is shown is leased, done or skipped
+        reason=a.reason if a.state == "skipped" else "",
+        questions=[q.name for q in applicable_questions(queue.questions, len(calls))],
+        messages=list(calls[0].input_messages),
+        answers=[
+            replace(
+                shown_answer(c, queue.show), tool_calls=[t for m in c.output_messages for t in m.tool_calls]
+            )
+            for c in shown
+        ],
+        suggestions=suggestions,
+        draft=a.draft or {},
+        submitted=submitted if a.state == "done" else None,
+    )
 
 
-def _answer_json(queue: Queue, call: Call) -> dict[str, Any]:
+def shown_answer(call: Call, show: Iterable[str]) -> ReviewedAnswer:
+    """An answer's text with those facts of its call that are to be shown."""
     text = call.output_text
-    return {
-        "text": text,
-        "hash": answer_hash(text),
-        "facts": facts_of(call, queue.show),
-        "tool_calls": [to_json(t) for m in call.output_messages for t in m.tool_calls],
-    }
+    return ReviewedAnswer(text=text, hash=answer_hash(text), facts=facts_of(call, show))
 
 
 def facts_of(call: Call, show: Iterable[str]) -> dict[str, Any]:

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
+from heedloop.responses import review as responses
 from heedloop.schema import SchemaError
 
 __all__ = [
     "ABOUT_ALL",
     "MAX_QUESTIONS",
-    "Anchor",
     "Kind",
     "Question",
     "applicable_questions",
@@ -20,7 +20,7 @@ __all__ = [
     "why_incompatible",
 ]
 
-Kind = Literal["thumb", "scale", "category", "flags", "ranges", "text", "correction", "comparison", "ranking"]
+Kind = responses.QuestionKind
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Distance = Literal["ordinal", "interval"]
 DISTANCES: tuple[Distance, ...] = get_args(Distance)
@@ -39,16 +39,8 @@ _BY_KIND: dict[str, frozenset[str]] = {
     "ranges": frozenset({"labels", "severity"}),
     "comparison": frozenset({"strength"}),
 }
+_PLAIN = frozenset({"min", "max", "distance", "severity", "strength", "ordered"})
 _COMMON = frozenset({"name", "kind", "title", "help", "required", "per_answer"})
-
-
-@dataclass(frozen=True, slots=True)
-class Anchor:
-    """What one point of a scale means."""
-
-    value: int
-    label: str
-    description: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +67,7 @@ class Question:
     per_answer: bool = True
     min: int = 0
     max: int = 0
-    anchors: tuple[Anchor, ...] = ()
+    anchors: tuple[responses.Anchor, ...] = ()
     choices: tuple[str, ...] = ()
     severity: bool = False
     strength: bool = False
@@ -98,27 +90,25 @@ class Question:
         """True where the answer to it is a list with one entry per answer of the item."""
         return num_answers > 1 and self.per_answer and self.kind not in ABOUT_ALL
 
-    def to_json(self) -> dict[str, Any]:
-        """The Question of docs/api.md."""
-        out: dict[str, Any] = {
-            "name": self.name,
-            "kind": self.kind,
-            "title": self.title or self.name,
-            "help": self.help,
-            "required": self.required,
-            "per_answer": self.per_answer,
-        }
-        fields = _BY_KIND.get(self.kind, frozenset())
-        if "min" in fields:
-            anchors = [
-                {"value": a.value, "label": a.label, "description": a.description} for a in self.anchors
-            ]
-            out |= {"min": self.min, "max": self.max, "anchors": anchors, "distance": self.distance}
+    def response(self) -> responses.Question:
+        """What the REST API says of it."""
+        own = _BY_KIND.get(self.kind, frozenset())
+        values: dict[str, Any] = {n: getattr(self, n) for n in _PLAIN & own}
+        if "anchors" in own:
+            values["anchors"] = list(self.anchors)
         if self.choices:
-            out[self.choices_field] = list(self.choices)
-        out |= {n: getattr(self, n) for n in ("severity", "strength", "ordered") if n in fields}
-        out |= {n: v for n in ("verdict_path", "verdict_pattern") if (v := getattr(self, n))}
-        return out
+            values[self.choices_field] = list(self.choices)
+        return responses.Question(
+            name=self.name,
+            kind=self.kind,
+            title=self.title or self.name,
+            help=self.help,
+            required=self.required,
+            per_answer=self.per_answer,
+            verdict_path=self.verdict_path or None,
+            verdict_pattern=self.verdict_pattern or None,
+            **values,
+        )
 
 
 def why_incompatible(before: Sequence[Question], after: Sequence[Question]) -> str:
@@ -240,7 +230,7 @@ def _scale(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
     return {"min": low, "max": high, "anchors": anchors, "distance": distance}
 
 
-def _anchor(given: object, low: int, high: int, where: str) -> Anchor:
+def _anchor(given: object, low: int, high: int, where: str) -> responses.Anchor:
     if not isinstance(given, Mapping):
         raise SchemaError(where, "must be an object with value, label, description")
     entry = cast(Mapping[str, Any], given)
@@ -250,7 +240,11 @@ def _anchor(given: object, low: int, high: int, where: str) -> Anchor:
     value = _whole(entry.get("value"), f"{where}.value")
     if not low <= value <= high:
         raise SchemaError(f"{where}.value", f"{value} is outside the scale, {low} to {high}")
-    return Anchor(value, _words(entry, "label", where), _words(entry, "description", where))
+    return responses.Anchor(
+        value=value,
+        label=_words(entry, "label", where),
+        description=_words(entry, "description", where),
+    )
 
 
 def _choices(entry: Mapping[str, Any], name: str, where: str, *, least: int) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any, cast
 
-from heedloop.schema import SchemaError, format_time, parse_time
+from heedloop.responses import review as responses
+from heedloop.schema import SchemaError, format_time, parse_time, to_json
 from heedloop_server.review.questions import Question, read_questions
 
 __all__ = ["FACTS", "NO_GUIDELINE", "Guideline", "Queue", "changed", "new_queue", "queue_from_record"]
@@ -47,13 +48,11 @@ class Guideline:
     created_at: datetime | None = None
     created_by: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "version": self.number,
-            "text": self.text,
-            "examples": [dict(e) for e in self.examples],
-            "created_at": format_time(self.created_at) if self.created_at else None,
-        }
+    def response(self) -> responses.Guideline:
+        """What the REST API says of it."""
+        return responses.Guideline(
+            version=self.number, text=self.text, examples=list(self.examples), created_at=self.created_at
+        )
 
 
 NO_GUIDELINE = Guideline(0)
@@ -80,7 +79,7 @@ class Queue:
     questions: tuple[Question, ...]
     created_at: datetime
     description: str = ""
-    status: str = "open"
+    status: responses.QueueStatus = "open"
     judgements_per_item: int = 1
     lease_s: int = 1800
     due_at: datetime | None = None
@@ -100,30 +99,41 @@ class Queue:
     def to_record(self) -> dict[str, Any]:
         """Everything, as it is stored."""
         out = {f.name: getattr(self, f.name) for f in fields(self)}
-        out["questions"] = [q.to_json() for q in self.questions]
+        out["questions"] = [to_json(q.response()) for q in self.questions]
         out["created_at"] = format_time(self.created_at)
         out["due_at"] = format_time(self.due_at) if self.due_at else None
         return out
 
-    def for_annotator(self) -> dict[str, Any]:
+    def response(self, guideline: Guideline, mine: responses.Progress) -> responses.Queue:
         """What an annotator may know of it: nothing of the others, of gold or of how items are chosen."""
-        names = ("queue_id", "name", "description", "status", "lease_s", "questions_version")
-        return {n: getattr(self, n) for n in names} | {
-            "questions": [q.to_json() for q in self.questions],
-            "due_at": format_time(self.due_at) if self.due_at else None,
-            "show": list(self.show),
-            "created_at": format_time(self.created_at),
-        }
+        return responses.Queue(
+            queue_id=self.queue_id,
+            name=self.name,
+            description=self.description,
+            status=self.status,
+            lease_s=self.lease_s,
+            questions_version=self.questions_version,
+            questions=[q.response() for q in self.questions],
+            due_at=self.due_at,
+            show=list(self.show),
+            created_at=self.created_at,
+            guideline=guideline.response(),
+            mine=mine,
+        )
 
-    def for_reviewer(self) -> dict[str, Any]:
-        """All settings."""
-        return self.for_annotator() | {
-            "judgements_per_item": self.judgements_per_item,
-            "gold_share": self.gold_share,
-            "suggestions": self.suggestions,
-            "annotators": list(self.annotators),
-            "created_by": self.created_by,
-        }
+    def response_to_reviewer(
+        self, guideline: Guideline, mine: responses.Progress, counts: responses.QueueCounts
+    ) -> responses.Queue:
+        """The same with all settings and everybody's work."""
+        return replace(
+            self.response(guideline, mine),
+            judgements_per_item=self.judgements_per_item,
+            gold_share=self.gold_share,
+            suggestions=self.suggestions,
+            annotators=list(self.annotators),
+            created_by=self.created_by,
+            counts=counts,
+        )
 
 
 def queue_from_record(record: Mapping[str, Any]) -> Queue:

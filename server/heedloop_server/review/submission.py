@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, cast
 
+from heedloop.responses import TrainingResult
 from heedloop.schema import Call, Feedback, answer_hash, utc_now
 from heedloop_server.errors import Conflict, NotFound, ServerError
 from heedloop_server.ingest.feedback_writer import Outcome
 from heedloop_server.review.judgement import context_of, feedback_of, retractions
 from heedloop_server.review.queue_service import OpenQueue, ReviewQueueService, as_shown
 from heedloop_server.review.responses import Judgement, check_judgement, to_stored
-from heedloop_server.review.training import Feedforward, compare
+from heedloop_server.review.training import compare
 from heedloop_server.store.review.assignments import REOPENED, Assignment, sent_back_with
 
 __all__ = [
@@ -42,7 +43,7 @@ class Submitted:
     queue_id: str
     feedback: list[Feedback]
     key_id: str
-    training: Feedforward | None = None
+    training: TrainingResult | None = None
     feedback_ids: list[str] = field(default_factory=list[str])
 
 

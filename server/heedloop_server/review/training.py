@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from heedloop.responses import TrainingResult
 from heedloop.schema import utc_now
 from heedloop_server.review.control.labels import Judged, labels
 from heedloop_server.review.questions import Question
 from heedloop_server.review.responses import Judgement, to_shown
 from heedloop_server.store.review.assignments import ReviewItem
 
-__all__ = ["Feedforward", "compare"]
-
-Feedforward = dict[str, Any]
+__all__ = ["compare"]
 
 
 def compare(
     questions: Sequence[Question], item: ReviewItem, shown_order: Sequence[int], judgement: Judgement
-) -> Feedforward:
+) -> TrainingResult:
     """`correct` per question that can be held against the expected answer, `expected` in the order shown, and `why`."""
     expected = dict(item.expected or {})
     correct = {
@@ -26,11 +25,9 @@ def compare(
         for q in questions
         if q.name in expected and (wanted := _labels(q, item, shown_order, expected))
     }
-    return {
-        "correct": correct,
-        "expected": to_shown(questions, expected, shown_order),
-        "why": item.expected_why,
-    }
+    return TrainingResult(
+        correct=correct, expected=to_shown(questions, expected, shown_order), why=item.expected_why
+    )
 
 
 def _labels(

@@ -5,23 +5,21 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 
-from heedloop.schema import SchemaError, Usage, format_time, to_json
-from heedloop_server.answers.calls import CallsPage
+from heedloop.responses.calls import CallsPage, CallSummary
+from heedloop.schema import SchemaError, Usage
 from heedloop_server.filters import CallFilters
 from heedloop_server.http.auth import scoped
 from heedloop_server.http.cursors import read_cursor, write_cursor
-from heedloop_server.http.openapi import responds
+from heedloop_server.http.responses import Router
 from heedloop_server.store.connection import ProjectStore, Row
 from heedloop_server.store.quality.summaries import judgements_of
 from heedloop_server.store.spans import list_calls
 
-router = APIRouter()
+router = Router()
 
 Reader = Annotated[ProjectStore, Depends(scoped("read"))]
-
-UNJUDGED: dict[str, Any] = {"num_feedback": 0, "thumb": None, "flags": [], "has_correction": False}
 
 
 class CallQuery(CallFilters):
@@ -32,22 +30,17 @@ class CallQuery(CallFilters):
 
 
 @router.get("/v1/calls")
-@responds(CallsPage)
-def get_calls(project: Reader, query: Annotated[CallQuery, Query()]) -> dict[str, Any]:
+def get_calls(project: Reader, query: Annotated[CallQuery, Query()]) -> CallsPage:
     """Call summaries, newest first."""
     rows = list_calls(project, query, limit=query.limit, after=_after(query.cursor))
-    judged = judgements_of(
-        project, [(r["trace_id_hex"], r["span_id_hex"]) for r in rows], [r["start_time"] for r in rows]
+    keys = [(r["trace_id_hex"], r["span_id_hex"]) for r in rows]
+    judged = judgements_of(project, keys, [r["start_time"] for r in rows])
+    calls = [CallSummary(**summary_values(r), **judged[k]) for r, k in zip(rows, keys, strict=True)]
+    last = calls[-1] if len(calls) == query.limit else None
+    return CallsPage(
+        calls=calls,
+        next_cursor=write_cursor(last.start_time, last.trace_id, last.span_id) if last else None,
     )
-    last = rows[-1] if len(rows) == query.limit else None
-    return {
-        "calls": [
-            call_summary(r) | judged.get((r["trace_id_hex"], r["span_id_hex"]), UNJUDGED) for r in rows
-        ],
-        "next_cursor": write_cursor(last["start_time"], last["trace_id_hex"], last["span_id_hex"])
-        if last
-        else None,
-    }
 
 
 def _after(cursor: str | None) -> tuple[datetime, str, str] | None:
@@ -74,17 +67,16 @@ _OPTIONAL = (
 )
 
 
-def call_summary(row: Row) -> dict[str, Any]:
-    """What a list shows of a call, without what was said of it."""
-    kept = ("duration_ns", "name", "service", "environment", "status", "cost")
+def summary_values(row: Row) -> dict[str, Any]:
+    """What a `CallSummary` says of a call, without what was said of it."""
+    kept = ("start_time", "duration_ns", "name", "service", "environment", "status", "cost")
     return {
         "trace_id": row["trace_id_hex"],
         "span_id": row["span_id_hex"],
-        "start_time": format_time(row["start_time"]),
         **{n: row[n] for n in kept},
         **{n: row[n] or None for n in _OPTIONAL},
         "tags": list(row["tags"]),
-        "usage": to_json(Usage(row["input_tokens"], row["output_tokens"])),
+        "usage": Usage(row["input_tokens"], row["output_tokens"]),
         "input_preview": row["input_preview"],
         "output_preview": row["output_preview"],
     }

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import islice
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, NotRequired, cast
 
-from fastapi import APIRouter, Body, Depends, Query, Request
-from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import ValidationError
+from fastapi import Body, Depends, Query, Request
+from fastapi.responses import Response, StreamingResponse
+from typing_extensions import TypedDict
 
+from heedloop.responses.datasets import ReportedSnapshot, SnapshotList
 from heedloop.schema import (
     DATASET_FORMS,
     DatasetForm,
     SchemaError,
-    Snapshot,
     Split,
     canonical_json,
     format_time,
@@ -25,20 +26,18 @@ from heedloop.schema import (
     to_json,
     utc_now,
 )
-from heedloop_server.answers.datasets import NewSnapshot, SnapshotList
-from heedloop_server.answers.records import SnapshotAnswer
 from heedloop_server.curate import Curated, Rules, count_rows, curate
 from heedloop_server.curate.report import describe
 from heedloop_server.errors import Invalid, NotFound, Unavailable
-from heedloop_server.filters import CallFilters
+from heedloop_server.filters import CallFilters, read_filters
 from heedloop_server.http.auth import scoped
 from heedloop_server.http.openapi import accepts, responds
+from heedloop_server.http.responses import Router, json_response
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.store.connection import ProjectStore
-from heedloop_server.store.datasets.runs import run_summary, runs_of_snapshots
+from heedloop_server.store.datasets.runs import summaries_of_runs
 from heedloop_server.store.datasets.snapshot_calls import read_calls, read_compared, read_relatives
 from heedloop_server.store.datasets.snapshots import (
-    StoredSnapshot,
     drop_erased,
     find_snapshot,
     list_snapshots,
@@ -50,30 +49,40 @@ from heedloop_server.store.datasets.snapshots import (
 
 __all__ = ["router"]
 
-router = APIRouter()
+router = Router()
 
 MAX_NAME_CHARS = 256
 LINES_AT_ONCE = 500
 LOADED_WITHIN_S = 30.0
+
+
+class NewSnapshot(TypedDict):
+    """A dataset to freeze; `filters` as of `GET /v1/calls`, `rules` as in docs/datasets.md."""
+
+    name: str
+    filters: NotRequired[dict[str, Any] | None]
+    rules: NotRequired[dict[str, Any] | None]
+    as_of: NotRequired[str | None]
+
 
 Readable = Annotated[ProjectStore, Depends(scoped("read"))]
 Trainable = Annotated[ProjectStore, Depends(scoped("train"))]
 
 
 @router.post("/v1/snapshots", status_code=201)
-@responds(SnapshotAnswer, status=201, also=[200])
+@responds(also=[200])
 @accepts(NewSnapshot)
 def create_snapshot(
     request: Request, project: Trainable, body: Annotated[dict[str, Any], Body()]
-) -> JSONResponse:
+) -> ReportedSnapshot | Response:
     """Freeze a dataset: `{"name", "filters", "rules", "as_of"}`; 200 where the same one is there already."""
-    unknown = sorted(set(body) - {"name", "filters", "rules", "as_of"})
+    unknown = sorted(set(body) - set(NewSnapshot.__annotations__))
     if unknown:
         raise Invalid(
             f"{unknown[0]} is not a field of a snapshot; it has name, filters, rules, as_of", field=unknown[0]
         )
     name = _name(body.get("name"))
-    filters = _filters(body.get("filters"))
+    filters = read_filters(body.get("filters"))
     rules = from_json(Rules, {} if body.get("rules") is None else body["rules"], field="rules")
     as_of = _as_of(body.get("as_of"))
     started = utc_now()
@@ -90,31 +99,25 @@ def create_snapshot(
     snapshot = _snapshot(project, made, texts, name=name, as_of=as_of, query=query)
     known = find_snapshot(project, snapshot.id)
     if known is not None:
-        return JSONResponse(_answer(known), status_code=200)
-    stored = StoredSnapshot(snapshot, describe(made))
-    write_snapshot(project, snapshot, rows=made.rows, texts=texts, report=stored.report)
-    if drop_erased(project, snapshot.id, started):
-        stored = _stored(project, snapshot.id)
-    return JSONResponse(_answer(stored), status_code=201)
+        return json_response(ReportedSnapshot, known, 200)
+    write_snapshot(project, snapshot, rows=made.rows, texts=texts)
+    return _stored(project, snapshot.id) if drop_erased(project, snapshot.id, started) else snapshot
 
 
 @router.get("/v1/snapshots")
-@responds(SnapshotList)
-def get_snapshots(project: Readable) -> dict[str, Any]:
+def get_snapshots(project: Readable) -> SnapshotList:
     """All snapshots, the newest first."""
-    return {"snapshots": [to_json(s) for s in list_snapshots(project)]}
+    return SnapshotList(snapshots=list_snapshots(project))
 
 
 @router.get("/v1/snapshots/{snapshot_id}")
-@responds(SnapshotAnswer)
-def get_snapshot(project: Readable, snapshot_id: str) -> dict[str, Any]:
+def get_snapshot(project: Readable, snapshot_id: str) -> ReportedSnapshot:
     """One snapshot with its report, and the runs that used it."""
-    runs = runs_of_snapshots(project, [snapshot_id])
-    return {**_answer(_stored(project, snapshot_id)), "runs": [run_summary(r) for r in runs]}
+    return replace(_stored(project, snapshot_id), runs=summaries_of_runs(project, [snapshot_id]))
 
 
 @router.get("/v1/snapshots/{snapshot_id}/rows")
-@responds(None, media={"application/x-ndjson": {"type": "string"}})
+@responds(media={"application/x-ndjson": {"type": "string"}})
 def get_rows(
     project: Trainable,
     snapshot_id: str,
@@ -133,34 +136,17 @@ def _lines(rows: Iterator[str]) -> Iterator[bytes]:
         yield "".join(f"{row}\n" for row in batch).encode()
 
 
-def _stored(project: ProjectStore, snapshot_id: str) -> StoredSnapshot:
+def _stored(project: ProjectStore, snapshot_id: str) -> ReportedSnapshot:
     stored = find_snapshot(project, snapshot_id)
     if stored is None:
         raise NotFound(f"there is no snapshot {snapshot_id!r} in this project")
     return stored
 
 
-def _answer(stored: StoredSnapshot) -> dict[str, Any]:
-    return {**to_json(stored.snapshot), "report": stored.report, "num_erased": stored.num_erased}
-
-
 def _name(value: object) -> str:
     if not isinstance(value, str) or not value.strip() or len(value) > MAX_NAME_CHARS:
         raise SchemaError("name", f"must be a text of 1 to {MAX_NAME_CHARS} characters, not {value!r:.80}")
     return value.strip()
-
-
-def _filters(value: object) -> CallFilters:
-    if value is None:
-        return CallFilters()
-    if not isinstance(value, dict):
-        raise SchemaError("filters", f"must be an object, not {value!r:.80}")
-    try:
-        return CallFilters.parse(cast(dict[str, Any], value))
-    except ValidationError as err:
-        first = err.errors()[0]
-        where = ".".join(["filters", *(str(p) for p in first["loc"])])
-        raise SchemaError(where, f"{first['msg']}, not {first['input']!r:.80}") from None
 
 
 def _written(filters: CallFilters) -> dict[str, Any]:
@@ -187,8 +173,8 @@ def _snapshot(
     name: str,
     as_of: datetime,
     query: Mapping[str, Any],
-) -> Snapshot:
-    """The snapshot record; its id is a hash of the project, the query, the feedback and the rows themselves."""
+) -> ReportedSnapshot:
+    """The snapshot; its id is a hash of the project, the query, the feedback and the rows themselves."""
     feedback = hashlib.sha256()
     for judgement in sorted(made.used, key=lambda j: j.feedback_id):
         feedback.update(f"{judgement.feedback_id}:{judgement.version}\n".encode())
@@ -197,7 +183,7 @@ def _snapshot(
         for text in texts.get(form, ()):
             rows.update(f"{form}\n{text}\n".encode("utf-8", "replace"))
     parts = [project.project, canonical_json(query), feedback.hexdigest(), rows.hexdigest()]
-    return Snapshot(
+    return ReportedSnapshot(
         id=hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32],
         name=name,
         created_at=utc_now(),
@@ -206,4 +192,6 @@ def _snapshot(
         feedback_hash=feedback.hexdigest(),
         num_feedback=len(made.used),
         num_rows=count_rows(made.rows),
+        report=describe(made),
+        num_erased=0,
     )

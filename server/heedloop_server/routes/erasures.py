@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import secrets
-from typing import Annotated, Any, cast
+from typing import Annotated, cast, get_args
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from heedloop.schema import format_time, utc_now
-from heedloop_server.answers.projects import ErasureCheck, ErasureReceipt
+from heedloop.responses.datasets import NamedSnapshot
+from heedloop.responses.erasures import ErasedBy, ErasureCheck, ErasureReceipt
+from heedloop.schema import utc_now
 from heedloop_server.errors import Invalid, NotFound, Unavailable
 from heedloop_server.http.auth import Principal, require
-from heedloop_server.http.openapi import responds
+from heedloop_server.http.responses import Router
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.ingest.quarantine import Quarantine
 from heedloop_server.settings import Settings
 from heedloop_server.store.admin.audit import erased_at, write_audit
 from heedloop_server.store.admin.erasure import erase, old_parts, verify
 from heedloop_server.store.connection import ProjectStore, Store
-from heedloop_server.store.datasets.runs import run_summary, runs_of_snapshots
-from heedloop_server.store.datasets.snapshots import SnapshotUse, snapshots_of_feedback, snapshots_of_traces
+from heedloop_server.store.datasets.runs import summaries_of_runs
+from heedloop_server.store.datasets.snapshots import snapshots_of_feedback, snapshots_of_traces
 
-router = APIRouter()
+router = Router()
 
 _DRAIN_S = 30.0
 
+WAYS: tuple[ErasedBy, ...] = get_args(ErasedBy)
 Name = Annotated[str, Field(min_length=1, max_length=1024)]
 
 
@@ -40,12 +42,11 @@ class Erasure(BaseModel):
 
 
 @router.post("/v1/erasures")
-@responds(ErasureReceipt)
 def post_erasure(
     request: Request, who: Annotated[Principal, Depends(require("admin"))], body: Erasure
-) -> dict[str, Any]:
+) -> ErasureReceipt:
     """Erase everything of a user, a session or a trace; the answer says what went, what is left (nothing) and who used it."""
-    chosen = [(n, v) for n, v in body.model_dump().items() if v is not None]
+    chosen: list[tuple[ErasedBy, str]] = [(n, v) for n in WAYS if (v := getattr(body, n)) is not None]
     if len(chosen) != 1:
         raise Invalid("give exactly one of user_id, session_id, trace_id", field="user_id")
     by, value = chosen[0]
@@ -57,7 +58,6 @@ def post_erasure(
     store = cast(Store, request.app.state.store)
     project = store.project(who.project)
     erasure_id = secrets.token_hex(8)
-    users: dict[str, SnapshotUse] = {}
     settings = cast(Settings, request.app.state.settings)
     erased = erase(project, by, value, erasure_id=erasure_id, old_parts_s=settings.erased_parts_s)
     traces = [bytes.fromhex(t) for t in erased.trace_ids]
@@ -65,32 +65,31 @@ def post_erasure(
     if intake.feedback_log is not None:
         intake.feedback_log.forget(who.project, erased.trace_ids)
     request.app.state.review.forget(who.project)
-    users |= {s.id: s for s in _users(project, erased.trace_ids, [str(f) for f in erased.feedback_ids])}
+    users = _users(project, erased.trace_ids, [str(f) for f in erased.feedback_ids])
     counts = {
         "traces": len(erased.trace_ids),
         "feedback": len(erased.feedback_ids),
         "rows": dict(erased.rows),
     }
     write_audit(store, who, f"erase_{by}", erasure_id, counts)  # not the id itself: it would stay behind
-    return {
-        "erasure_id": erasure_id,
-        "by": by,
-        "at": format_time(utc_now()),
-        "num_traces": len(erased.trace_ids),
-        "num_feedback": len(erased.feedback_ids),
-        "rows": dict(erased.rows),
-        "left": dict(erased.left),
-        "num_files": num_files,
-        "snapshots": [{"id": s.id, "name": s.name} for s in users.values()],
-        "runs": [run_summary(r) for r in runs_of_snapshots(project, list(users))],
-    }
+    return ErasureReceipt(
+        erasure_id=erasure_id,
+        by=by,
+        at=utc_now(),
+        num_traces=len(erased.trace_ids),
+        num_feedback=len(erased.feedback_ids),
+        rows=erased.rows,
+        left=erased.left,
+        num_files=num_files,
+        snapshots=users,
+        runs=summaries_of_runs(project, [s.id for s in users]),
+    )
 
 
 @router.get("/v1/erasures/{erasure_id}")
-@responds(ErasureCheck)
 def get_erasure(
     request: Request, who: Annotated[Principal, Depends(require("admin"))], erasure_id: str
-) -> dict[str, Any]:
+) -> ErasureCheck:
     """What is left of an erasure now, in the tables and on the store's disk."""
     store = cast(Store, request.app.state.store)
     project = store.project(who.project)
@@ -99,17 +98,12 @@ def get_erasure(
         raise NotFound(f"there is no erasure {erasure_id!r:.80} in this project")
     left = verify(project, erasure_id)
     parts = old_parts(store, at)
-    return {
-        "erasure_id": erasure_id,
-        "at": format_time(at),
-        "left": left,
-        "old_parts": parts,
-        "done": not parts and not any(left.values()),
-    }
+    done = not parts and not any(left.values())
+    return ErasureCheck(erasure_id=erasure_id, at=at, left=left, old_parts=parts, done=done)
 
 
-def _users(project: ProjectStore, trace_ids: list[str], feedback_ids: list[str]) -> list[SnapshotUse]:
+def _users(project: ProjectStore, trace_ids: list[str], feedback_ids: list[str]) -> list[NamedSnapshot]:
     found = snapshots_of_traces(project, trace_ids) if trace_ids else []
     for feedback_id in feedback_ids:
         found += snapshots_of_feedback(project, feedback_id)
-    return found
+    return list(dict.fromkeys(found))

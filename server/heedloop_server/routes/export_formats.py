@@ -15,8 +15,9 @@ import pyarrow as pa
 from pyarrow import ipc, parquet
 
 from heedloop.schema import to_json
+from heedloop_server.http.responses import json_value
 from heedloop_server.store.datasets.exports import ExportedCall
-from heedloop_server.store.feedback import StoredFeedback, stored_json
+from heedloop_server.store.feedback import StoredFeedback
 
 __all__ = ["MEDIA_TYPES", "ExportFormat", "call_rows", "feedback_rows", "write_calls", "write_feedback"]
 
@@ -95,7 +96,7 @@ def write_calls(pages: Iterable[Sequence[ExportedCall]], fmt: ExportFormat) -> I
 
 def write_feedback(pages: Iterable[Sequence[StoredFeedback]], fmt: ExportFormat) -> Iterator[bytes]:
     """Feedback as it counts now, in pieces of a page."""
-    return _write(pages, fmt, FEEDBACK, feedback_rows, stored_json)
+    return _write(pages, fmt, FEEDBACK, feedback_rows, lambda stored: json_value(stored.response()))
 
 
 def _write(

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 from fastapi.responses import StreamingResponse
 
 from heedloop_server.filters import CallFilters
 from heedloop_server.http.auth import scoped
 from heedloop_server.http.openapi import responds
+from heedloop_server.http.responses import Router
 from heedloop_server.routes.export_formats import MEDIA_TYPES, ExportFormat, write_calls, write_feedback
 from heedloop_server.routes.feedback import FeedbackFilters
 from heedloop_server.store.connection import ProjectStore
@@ -19,7 +20,7 @@ from heedloop_server.store.datasets.exports import pages_of_calls, pages_of_feed
 
 __all__ = ["router"]
 
-router = APIRouter()
+router = Router()
 
 Reader = Annotated[ProjectStore, Depends(scoped("read"))]
 
@@ -39,14 +40,14 @@ class FeedbackExport(FeedbackFilters):
 
 
 @router.get("/v1/calls/export")
-@responds(None, media=_FILES)
+@responds(media=_FILES)
 def export_calls(project: Reader, query: Annotated[CallExport, Query()]) -> StreamingResponse:
     """Every call that matches, whole, with what was said of it; newest first. A broken transfer ends without its last chunk."""
     return _streamed(write_calls(_begun(pages_of_calls(project, query)), query.format), query.format)
 
 
 @router.get("/v1/feedback/export")
-@responds(None, media=_FILES)
+@responds(media=_FILES)
 def export_feedback(project: Reader, query: Annotated[FeedbackExport, Query()]) -> StreamingResponse:
     """Every feedback that matches, as it counts now; newest first. A broken transfer ends without its last chunk."""
     pages = pages_of_feedback(project, query.model_dump(exclude={"format"}))

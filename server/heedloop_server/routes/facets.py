@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 
-from heedloop_server.answers.calls import FacetValues
+from heedloop.responses.calls import FacetValue, FacetValues
 from heedloop_server.filters import CallFilters
 from heedloop_server.http.auth import scoped
-from heedloop_server.http.openapi import responds
+from heedloop_server.http.responses import Router
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.quality.summaries import facet_values
 
-router = APIRouter()
+router = Router()
 
 
 class FacetQuery(CallFilters):
@@ -23,9 +23,8 @@ class FacetQuery(CallFilters):
 
 
 @router.get("/v1/facets")
-@responds(FacetValues)
 def get_facets(
     project: Annotated[ProjectStore, Depends(scoped("read"))], query: Annotated[FacetQuery, Query()]
-) -> dict[str, Any]:
+) -> FacetValues:
     """Values of one field with their counts, most frequent first."""
-    return {"values": facet_values(project, query.field, query)}
+    return FacetValues(values=[FacetValue(**row) for row in facet_values(project, query.field, query)])

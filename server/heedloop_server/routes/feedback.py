@@ -7,24 +7,27 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, ParamSpec, TypeVar, cast
+from typing import Annotated, Any, NotRequired, ParamSpec, TypeVar, cast
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi import Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
+from typing_extensions import TypedDict
 
-from heedloop.schema import AuthorKind, Feedback, FeedbackKind, SchemaError, feedback_from_json, utc_now
-from heedloop_server.answers.feedback import (
-    FeedbackBatch,
-    FeedbackHistory,
-    FeedbackPage,
-    FeedbackRefused,
-    FeedbackResults,
+from heedloop.responses import FeedbackHistory, FeedbackPage, FeedbackResult, FeedbackResults
+from heedloop.schema import (
+    AuthorKind,
+    Feedback,
+    FeedbackKind,
+    SchemaError,
+    Target,
+    feedback_from_json,
+    utc_now,
 )
-from heedloop_server.answers.records import FeedbackSent
+from heedloop_server.answers.errors import Error
 from heedloop_server.errors import (
     Forbidden,
     Invalid,
@@ -38,6 +41,7 @@ from heedloop_server.filters import Time
 from heedloop_server.http.auth import KeyRing, Principal, caller_with, counted, scoped
 from heedloop_server.http.cursors import read_cursor, write_cursor
 from heedloop_server.http.openapi import accepts, responds
+from heedloop_server.http.responses import Router, json_response, json_value
 from heedloop_server.ingest.feedback_writer import Outcome
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.ingest.token_claims import TokenClaims
@@ -46,16 +50,17 @@ from heedloop_server.routes.feedback_lines import (
     MEDIA_TYPE,
     by_person,
     import_lines,
-    outcome_json,
+    rejected,
+    result_of,
     without_erased,
 )
 from heedloop_server.store.admin.token_uses import TokenUse
 from heedloop_server.store.connection import ProjectStore
-from heedloop_server.store.datasets.runs import run_summary, runs_of_snapshots
+from heedloop_server.store.datasets.runs import summaries_of_runs
 from heedloop_server.store.datasets.snapshots import snapshots_of_feedback
-from heedloop_server.store.feedback import get_feedback, list_feedback, stored_json
+from heedloop_server.store.feedback import get_feedback, list_feedback
 
-router = APIRouter()
+router = Router()
 
 Reader = Annotated[ProjectStore, Depends(scoped("read"))]
 
@@ -74,6 +79,30 @@ _LINES = {
     "type": "string",
     "description": "one Feedback a line; the answer has a line for each, and a last one with the counts",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewFeedback(Feedback):
+    """A feedback as it is sent, whose answer is named by a target or by a handle; for the description of the API alone."""
+
+    target: Target | None = None  # type: ignore[assignment]
+    handle: str | None = None
+
+
+class FeedbackBatch(TypedDict):
+    """Many at once: at most 10,000."""
+
+    feedback: list[NewFeedback]
+
+
+class FeedbackRefused(Error):
+    """Nothing of what was sent is a feedback; `results` say of each entry why."""
+
+    results: NotRequired[list[FeedbackResult]]
+    stored: NotRequired[int]
+    replaced: NotRequired[int]
+    duplicate: NotRequired[int]
+    rejected: NotRequired[int]
 
 
 class FeedbackFilters(BaseModel):
@@ -123,7 +152,7 @@ _author.heedloop_scope = "feedback"  # type: ignore[attr-defined]  # the walk ov
 
 @router.post("/v1/feedback")
 @responds(FeedbackResults, refused=FeedbackRefused)
-@accepts(FeedbackSent | FeedbackBatch, media={MEDIA_TYPE: _LINES})
+@accepts(NewFeedback | FeedbackBatch, media={MEDIA_TYPE: _LINES})
 async def post_feedback(
     request: Request, author: Annotated[tuple[Principal, Grant | None], Depends(_author)]
 ) -> Response:
@@ -148,7 +177,7 @@ def _json(body: bytes) -> Any:
         raise Unreadable(f"the body is no JSON: {err}") from None
 
 
-async def _store(request: Request, who: Principal, grant: Grant | None, body: bytes) -> JSONResponse:
+async def _store(request: Request, who: Principal, grant: Grant | None, body: bytes) -> Response:
     """A small post with a key never leaves the event loop but to wait for the disk; a token is looked up in the store."""
     small = grant is None and len(body) <= _INLINE_BYTES
     run = _inline if small else run_in_threadpool
@@ -160,14 +189,19 @@ async def _store(request: Request, who: Principal, grant: Grant | None, body: by
         taken = await run(intake.take, who.project, good, key_id=who.key_id)
         outcomes = await asyncio.wrap_future(taken)
     results = _results(raw, parsed, outcomes)
-    counts = Counter(str(r["status"]) for r in results)
+    counts = Counter(r.status for r in results)
     intake.count_feedback(who.project, without_erased(counts, outcomes))
-    answer: dict[str, Any] = {"results": results}
-    answer |= {n: counts[n] for n in ("stored", "replaced", "duplicate", "rejected")}
+    made = FeedbackResults(
+        results=results,
+        stored=counts["stored"],
+        replaced=counts["replaced"],
+        duplicate=counts["duplicate"],
+        rejected=counts["rejected"],
+    )
     if good or not raw:
-        return JSONResponse(answer)
+        return json_response(FeedbackResults, made)
     first = cast(SchemaError, parsed[0])
-    raise Invalid(str(first), field=first.field, body=answer)
+    raise Invalid(str(first), field=first.field, body=json_value(made))
 
 
 async def _inline(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -239,36 +273,28 @@ def _parse(
 
 def _results(
     raw: list[Any], parsed: list[Feedback | SchemaError], outcomes: list[Outcome]
-) -> list[dict[str, Any]]:
-    results: list[dict[str, Any]] = []
+) -> list[FeedbackResult]:
+    results: list[FeedbackResult] = []
     left = iter(outcomes)
     for entry, feedback in zip(raw, parsed, strict=True):
         if isinstance(feedback, Feedback):
-            results.append({"id": feedback.id, **outcome_json(next(left))})
+            results.append(result_of(feedback.id, next(left)))
             continue
         given = cast(dict[str, Any], entry) if isinstance(entry, dict) else {}
         client_id = given.get("id")
-        results.append(
-            {
-                "id": client_id if isinstance(client_id, str) else None,
-                "status": "rejected",
-                "error": {"field": feedback.field, "message": str(feedback)},
-            }
-        )
+        results.append(rejected(client_id if isinstance(client_id, str) else None, feedback))
     return results
 
 
 @router.get("/v1/feedback")
-@responds(FeedbackPage)
-def get_feedback_list(project: Reader, query: Annotated[FeedbackQuery, Query()]) -> dict[str, Any]:
+def get_feedback_list(project: Reader, query: Annotated[FeedbackQuery, Query()]) -> FeedbackPage:
     """Feedback as it counts now, newest first."""
     filters = query.model_dump(exclude={"limit", "cursor"})
     found = list_feedback(project, filters, limit=query.limit, after=_after(query.cursor))
-    last = found[-1] if len(found) == query.limit else None
-    return {
-        "feedback": [stored_json(f) for f in found],
-        "next_cursor": write_cursor(last.feedback.created_at, str(last.feedback_id)) if last else None,
-    }
+    page = [f.response() for f in found]
+    last = page[-1] if len(page) == query.limit else None
+    cursor = write_cursor(last.created_at, last.feedback_id) if last else None
+    return FeedbackPage(feedback=page, next_cursor=cursor)
 
 
 def _after(cursor: str | None) -> tuple[datetime, str] | None:
@@ -283,16 +309,15 @@ def _after(cursor: str | None) -> tuple[datetime, str] | None:
 
 
 @router.get("/v1/feedback/{feedback_id}")
-@responds(FeedbackHistory)
-def get_one_feedback(project: Reader, feedback_id: UUID) -> dict[str, Any]:
-    """One thumb: as it counts now, every word before it, and the snapshots and runs that used it."""
+def get_one_feedback(project: Reader, feedback_id: UUID) -> FeedbackHistory:
+    """One thumb: as it counts now, every version of it, and the snapshots and runs that used it."""
     now, history = get_feedback(project, feedback_id)
     if now is None and not history:
         raise NotFound(f"there is no feedback {feedback_id} in this project")
     snapshots = snapshots_of_feedback(project, str(feedback_id))
-    return {
-        "feedback": stored_json(now) if now else stored_json(history[0]),
-        "history": [stored_json(h) for h in history],
-        "snapshots": [{"id": s.id, "name": s.name} for s in snapshots],
-        "runs": [run_summary(r) for r in runs_of_snapshots(project, [s.id for s in snapshots])],
-    }
+    return FeedbackHistory(
+        feedback=(now or history[0]).response(),
+        history=[h.response() for h in history],
+        snapshots=snapshots,
+        runs=summaries_of_runs(project, [s.id for s in snapshots]),
+    )

@@ -14,19 +14,21 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import IO, Any, cast
+from typing import IO, cast
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
+from heedloop.responses import FeedbackResult, FieldError
 from heedloop.schema import Author, Feedback, SchemaError, feedback_from_json
 from heedloop_server.errors import TooLarge, UnsupportedMedia
 from heedloop_server.http.auth import Principal
+from heedloop_server.http.responses import json_value
 from heedloop_server.ingest.feedback_writer import Outcome
 from heedloop_server.ingest.intake import Intake
 
-__all__ = ["MEDIA_TYPE", "by_person", "import_lines", "outcome_json", "without_erased"]
+__all__ = ["MEDIA_TYPE", "by_person", "import_lines", "rejected", "result_of", "without_erased"]
 
 MEDIA_TYPE = "application/x-ndjson"
 MAX_LINE_BYTES = 8 << 20
@@ -35,8 +37,6 @@ _AT_ONCE = 500
 _IN_MEMORY = 1 << 20
 _PIECE = 64 << 10
 
-Json = dict[str, Any]
-
 
 def by_person(feedback: Feedback, author_id: str) -> Feedback:
     """What is said with a person's key is said by them, whatever the entry says; as an annotator, where not as an end user."""
@@ -44,12 +44,19 @@ def by_person(feedback: Feedback, author_id: str) -> Feedback:
     return replace(feedback, author=Author(kind, author_id))
 
 
-def outcome_json(outcome: Outcome) -> Json:
+def result_of(client_id: str, outcome: Outcome) -> FeedbackResult:
     """What an entry's sender is told of it."""
     if outcome.status != "erased":
-        return {"status": outcome.status, "feedback_id": str(outcome.feedback_id)}
-    message = "target: the trace was erased; nothing that is said of it is kept"
-    return {"status": "rejected", "error": {"field": "target", "message": message}}
+        return FeedbackResult(id=client_id, status=outcome.status, feedback_id=str(outcome.feedback_id))
+    return rejected(
+        client_id, SchemaError("target", "the trace was erased; nothing that is said of it is kept")
+    )
+
+
+def rejected(client_id: str | None, reason: SchemaError) -> FeedbackResult:
+    """What the sender of an entry is told that is not stored."""
+    error = FieldError(field=reason.field, message=str(reason))
+    return FeedbackResult(id=client_id, status="rejected", error=error)
 
 
 def without_erased(counts: Counter[str], outcomes: Sequence[Outcome]) -> Counter[str]:
@@ -68,11 +75,12 @@ async def import_lines(request: Request, who: Principal) -> StreamingResponse:
     number = 0
     try:
         async for lines in _groups(request):
-            answers, outcomes = await _store(intake, who, lines, number)
+            stored, outcomes = await _store(intake, who, lines, number)
             number += len(lines)
-            told.update(str(a["status"]) for a in answers)
-            counts.update(without_erased(Counter(str(a["status"]) for a in answers), outcomes))
-            await run_in_threadpool(results.write, "".join(f"{json.dumps(a)}\n" for a in answers).encode())
+            told.update(r.status for r in stored)
+            counts.update(without_erased(Counter(r.status for r in stored), outcomes))
+            text = "".join(f"{json.dumps(json_value(r))}\n" for r in stored)
+            await run_in_threadpool(results.write, text.encode())
     except BaseException:
         results.close()
         raise
@@ -86,18 +94,12 @@ async def import_lines(request: Request, who: Principal) -> StreamingResponse:
 
 async def _store(
     intake: Intake, who: Principal, lines: list[bytes], first: int
-) -> tuple[list[Json], list[Outcome]]:
+) -> tuple[list[FeedbackResult], list[Outcome]]:
     parsed, taken = await run_in_threadpool(_take, intake, who, lines, first)
     outcomes = await asyncio.wrap_future(taken) if taken else []
     left = iter(outcomes)
-    answers: list[Json] = []
-    for number, entry in enumerate(parsed, first + 1):
-        if isinstance(entry, Feedback):
-            answers.append({"line": number, "id": entry.id, **outcome_json(next(left))})
-        else:
-            error = {"field": entry.field, "message": str(entry)}
-            answers.append({"line": number, "id": None, "status": "rejected", "error": error})
-    return answers, outcomes
+    results = [result_of(e.id, next(left)) if isinstance(e, Feedback) else rejected(None, e) for e in parsed]
+    return [replace(r, line=number) for number, r in enumerate(results, first + 1)], outcomes
 
 
 def _take(

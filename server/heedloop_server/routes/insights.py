@@ -10,12 +10,13 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
 
-from heedloop.schema import AuthorKind, format_time, parse_time, utc_now
+from heedloop.responses import RunSummary
+from heedloop.schema import AuthorKind, format_time, parse_time, to_json, utc_now
 from heedloop_server.answers.insights import Clusters, LeagueTable, Releases, SimilarCalls, Versions
 from heedloop_server.errors import Invalid, NotFound
 from heedloop_server.http.auth import scoped
 from heedloop_server.http.openapi import responds
-from heedloop_server.routes.calls import UNJUDGED, call_summary
+from heedloop_server.routes.calls import summary_values
 from heedloop_server.routes.quality import Chosen
 from heedloop_server.routes.verdicts import Verdict, compared_json, confounding_json, judge, last_day
 from heedloop_server.statistics.clusters import Cluster, carry_names, cluster_texts
@@ -187,11 +188,11 @@ def _release_json(
         "num_needed": verdict.num_needed,
         "design": found.test.design,
         "sentence": release_sentence(value, found, verdict.confounding),
-        "run": _run_of(project, value) if field == "model" else None,
+        "run": to_json(run) if field == "model" and (run := _run_of(project, value)) else None,
     }
 
 
-def _run_of(project: ProjectStore, model: str) -> Json | None:
+def _run_of(project: ProjectStore, model: str) -> RunSummary | None:
     """The run that trained a model, by the name under which it serves."""
     return next((run_summary(r) for r in list_runs(project) if r.model_name == model), None)
 
@@ -312,7 +313,9 @@ def _shown(project: ProjectStore, keys: list[tuple[datetime, str, str]]) -> dict
     for row in low_rated.whole_calls(project, keys):
         key = row["trace_id_hex"], row["span_id_hex"]
         texts = {"question": row["question_text"], "answer": row["answer_text"], "comment": row["comment"]}
-        found[key] = call_summary(row) | judged.get(key, UNJUDGED) | texts
+        found[key] = (
+            summary_values(row) | {"start_time": format_time(row["start_time"])} | judged[key] | texts
+        )
     return found
 
 

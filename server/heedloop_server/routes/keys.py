@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import Depends, Query, Request
 from pydantic import AwareDatetime, BaseModel, Field
 
-from heedloop.schema import SchemaError, format_time
-from heedloop_server.answers.projects import KeyList, Me, NewKeyAnswer, RevokedKey
+from heedloop.responses import projects as responses
+from heedloop.schema import SchemaError
 from heedloop_server.errors import Forbidden, NotFound
 from heedloop_server.http.auth import (
     KeyRing,
     Principal,
+    any_key_route,
     caller,
     check_scopes,
     make_key,
-    open_route,
     require,
     role_of,
     scopes_of_role,
 )
-from heedloop_server.http.openapi import responds
+from heedloop_server.http.responses import Router
 from heedloop_server.store.admin.audit import write_audit
-from heedloop_server.store.admin.keys import StoredKey, find_key, list_keys, revoke_key
-from heedloop_server.store.connection import Row, Store
+from heedloop_server.store.admin.keys import find_key, list_keys, revoke_key
+from heedloop_server.store.connection import Store
 
-router = APIRouter()
+router = Router()
 
 Admin = Annotated[Principal, Depends(require("admin"))]
 
@@ -48,52 +48,40 @@ class NewKey(BaseModel):
 
 
 @router.get("/v1/me")
-@open_route
-@responds(Me)
+@any_key_route
 def get_me(
     request: Request, of_key: Annotated[str | None, Query(pattern=r"^[0-9a-f]{12}$")] = None
-) -> dict[str, Any]:
+) -> responses.Me:
     """Whose key this is. Any usable key may ask, whatever its scopes.
 
     With `of_key`, the id of another key: whether that is (or was, before it was revoked) one of the same project.
     """
     who = caller(request)
-    more: dict[str, Any] = {}
+    same_project = None
     if of_key is not None:
         other = find_key(cast(Store, request.app.state.store), of_key)
-        more["same_project"] = other is not None and other.project_id == who.project
-    return {
-        **more,
-        "project": who.project,
-        "scopes": sorted(who.scopes),
-        "role": role_of(who.scopes),
-        "key_id": who.key_id,
-        "name": who.name,
-        "author_id": who.author_id or None,
-    }
-
-
-get_me.heedloop_checks = ""  # type: ignore[attr-defined]  # a key, whatever its scopes
+        same_project = other is not None and other.project_id == who.project
+    return responses.Me(
+        project=who.project,
+        scopes=sorted(who.scopes),
+        role=role_of(who.scopes),
+        author_id=who.author_id or None,
+        key_id=who.key_id,
+        name=who.name,
+        same_project=same_project,
+    )
 
 
 @router.get("/v1/keys")
-@responds(KeyList)
-def get_keys(request: Request, who: Admin) -> dict[str, Any]:
+def get_keys(request: Request, who: Admin) -> responses.KeyList:
     """The project's keys, newest first, without their secrets."""
-    store = cast(Store, request.app.state.store)
-    return {"keys": [_plain(row) for row in list_keys(store.project(who.project))]}
-
-
-def _plain(row: Row) -> dict[str, Any]:
-    times = {n: v for n, v in row.items() if n.endswith("_at")}
-    more = {"role": role_of(row["scopes"]), "author_id": row["author_id"] or None}
-    return row | more | {n: format_time(v) if v is not None else None for n, v in times.items()}
+    rows = list_keys(cast(Store, request.app.state.store).project(who.project))
+    return responses.KeyList(keys=[responses.Key(**row, role=role_of(row["scopes"])) for row in rows])
 
 
 @router.post("/v1/keys", status_code=201)
-@responds(NewKeyAnswer, status=201)
-def post_key(request: Request, who: Admin, body: NewKey) -> dict[str, Any]:
-    """Make a key of this project; its text is in this answer and nowhere else, ever."""
+def post_key(request: Request, who: Admin, body: NewKey) -> responses.CreatedKey:
+    """Make a key of this project; its text is in this response and nowhere else, ever."""
     store = cast(Store, request.app.state.store)
     scopes = body.chosen_scopes()
     if "instance" in scopes and "instance" not in who.scopes:
@@ -112,24 +100,20 @@ def post_key(request: Request, who: Admin, body: NewKey) -> dict[str, Any]:
     )
     noted = {"name": body.name, "scopes": list(scopes), "author_id": key.author_id or None}
     write_audit(store, who, "create_key", key.key_id, noted)
-    return {"key": text, **_described(key)}
-
-
-def _described(key: StoredKey) -> dict[str, Any]:
-    return {
-        "key_id": key.key_id,
-        "name": key.name,
-        "scopes": list(key.scopes),
-        "role": role_of(key.scopes),
-        "author_id": key.author_id or None,
-        "created_at": format_time(key.created_at),
-        "expires_at": format_time(key.expires_at) if key.expires_at else None,
-    }
+    return responses.CreatedKey(
+        key=text,
+        key_id=key.key_id,
+        name=key.name,
+        scopes=list(key.scopes),
+        role=role_of(key.scopes),
+        author_id=key.author_id or None,
+        created_at=key.created_at,
+        expires_at=key.expires_at,
+    )
 
 
 @router.delete("/v1/keys/{key_id}")
-@responds(RevokedKey)
-def delete_key(request: Request, who: Admin, key_id: str) -> dict[str, Any]:
+def delete_key(request: Request, who: Admin, key_id: str) -> responses.RevokedKey:
     """Revoke a key of this project at once."""
     store = cast(Store, request.app.state.store)
     ring = cast(KeyRing, request.app.state.keys)
@@ -140,4 +124,4 @@ def delete_key(request: Request, who: Admin, key_id: str) -> dict[str, Any]:
     revoke_key(store, key)
     ring.forget(key_id)
     write_audit(store, who, "revoke_key", key_id, {})
-    return {"key_id": key_id, "revoked": True}
+    return responses.RevokedKey(key_id=key_id, revoked=True)

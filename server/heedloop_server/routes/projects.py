@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from heedloop.schema import format_time
-from heedloop_server.answers.projects import NewProjectAnswer, Project, ProjectList
+from heedloop.responses import projects as responses
 from heedloop_server.errors import Conflict, Invalid
 from heedloop_server.http.auth import PROJECT_SCOPES, Principal, make_key, require, scoped
 from heedloop_server.http.openapi import responds
+from heedloop_server.http.responses import Router
 from heedloop_server.settings import Settings
 from heedloop_server.store.admin.audit import write_audit
 from heedloop_server.store.admin.keys import insert_project, list_projects
@@ -23,7 +23,7 @@ from heedloop_server.store.admin.project_settings import (
 )
 from heedloop_server.store.connection import ProjectStore, Store
 
-router = APIRouter()
+router = Router()
 
 Instance = Annotated[Principal, Depends(require("instance"))]
 
@@ -39,8 +39,8 @@ class NewProject(BaseModel):
 
 
 @router.post("/v1/projects", status_code=201)
-@responds(NewProjectAnswer, status=201, also=[409])
-def post_project(request: Request, who: Instance, body: NewProject) -> dict[str, Any]:
+@responds(also=[409])
+def post_project(request: Request, who: Instance, body: NewProject) -> responses.CreatedProject:
     """Make a project; the answer holds its first key, which has every scope but `instance`."""
     if not _NAME.fullmatch(body.name):
         raise Invalid(
@@ -53,14 +53,13 @@ def post_project(request: Request, who: Instance, body: NewProject) -> dict[str,
     insert_project(store, body.name)
     text, key = make_key(store, body.name, name="first key", scopes=PROJECT_SCOPES)
     write_audit(store, who, "create_project", body.name, {"key_id": key.key_id})
-    return {"project": body.name, "key": text, "key_id": key.key_id}
+    return responses.CreatedProject(project=body.name, key=text, key_id=key.key_id)
 
 
 @router.get("/v1/projects")
-@responds(ProjectList)
-def get_projects(request: Request, _: Instance) -> dict[str, Any]:
+def get_projects(request: Request, _: Instance) -> responses.ProjectList:
     """The names of all projects."""
-    return {"projects": list(list_projects(cast(Store, request.app.state.store)))}
+    return responses.ProjectList(projects=list_projects(cast(Store, request.app.state.store)))
 
 
 class ProjectChanges(BaseModel):
@@ -72,19 +71,17 @@ class ProjectChanges(BaseModel):
 
 
 @router.get("/v1/project")
-@responds(Project)
 def get_project(
     request: Request, project: Annotated[ProjectStore, Depends(scoped("read"))]
-) -> dict[str, Any]:
+) -> responses.Project:
     """The caller's project and what holds for it."""
     return _described(request, project)
 
 
 @router.patch("/v1/project")
-@responds(Project)
 def patch_project(
     request: Request, who: Annotated[Principal, Depends(require("admin"))], body: ProjectChanges
-) -> dict[str, Any]:
+) -> responses.Project:
     """Change settings of the caller's project."""
     store = cast(Store, request.app.state.store)
     project = store.project(who.project)
@@ -95,14 +92,12 @@ def patch_project(
     return _described(request, project)
 
 
-def _described(request: Request, project: ProjectStore) -> dict[str, Any]:
+def _described(request: Request, project: ProjectStore) -> responses.Project:
     settings = cast(Settings, request.app.state.settings)
-    chosen = project_settings(project)
-    at = project_created_at(project)
-    days = chosen.get("retention_days")
-    return {
-        "project": project.project,
-        "created_at": None if at is None else format_time(at),
-        "retention_days": settings.retention_days if days is None else days,
-        "chosen": {"retention_days": days},
-    }
+    days = project_settings(project).get("retention_days")
+    return responses.Project(
+        project=project.project,
+        created_at=project_created_at(project),
+        retention_days=settings.retention_days if days is None else days,
+        chosen=responses.ProjectChoices(retention_days=days),
+    )

@@ -8,28 +8,45 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, cast
 
-from fastapi import APIRouter, Body, Depends, Query
-from fastapi.responses import JSONResponse
+from fastapi import Body, Depends, Query
+from fastapi.responses import Response
+from typing_extensions import TypedDict
 
+from heedloop.responses.runs import HistoryRows, RunList, StoredRows
 from heedloop.schema import Run, SchemaError, from_json, to_json
-from heedloop_server.answers.datasets import HistoryRows, NewHistory, RunChanges, RunList, StoredRows
-from heedloop_server.answers.records import RunRecord, RunSent
 from heedloop_server.errors import Conflict, Invalid, NotFound
 from heedloop_server.http.auth import scoped
 from heedloop_server.http.openapi import accepts, responds
+from heedloop_server.http.responses import Router, json_response
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.datasets.runs import add_history, find_run, list_runs, read_history, save_run
 from heedloop_server.store.datasets.snapshots import find_snapshot
 
 __all__ = ["router"]
 
-router = APIRouter()
+router = Router()
 
-CHANGEABLE = frozenset(
-    {"status", "metrics", "evaluation", "finished_at", "checkpoint", "model_name", "error"}
-)
 MAX_HISTORY_ROWS = 10_000
 MAX_METRIC_NAME = 256
+
+
+class RunChanges(TypedDict, total=False):
+    """What may change of a run; metrics are merged by name."""
+
+    status: str | None
+    metrics: dict[str, float | None]
+    evaluation: dict[str, Any] | None
+    finished_at: str | None
+    checkpoint: str | None
+    model_name: str | None
+    error: str | None
+
+
+class NewHistory(TypedDict):
+    """Live metrics: each row has `step` and numbers."""
+
+    rows: list[dict[str, float | None]]
+
 
 Readable = Annotated[ProjectStore, Depends(scoped("read"))]
 Trainable = Annotated[ProjectStore, Depends(scoped("train"))]
@@ -40,9 +57,9 @@ _changing = threading.Lock()
 
 
 @router.post("/v1/runs", status_code=201)
-@responds(RunRecord, status=201, also=[200, 409])
-@accepts(RunSent)
-def create_run(project: Trainable, body: Json) -> JSONResponse:
+@responds(also=[200, 409])
+@accepts(Run)
+def create_run(project: Trainable, body: Json) -> Run | Response:
     """Register a run. The same run sent again answers 200; another run under a used id is a conflict."""
     run = _finite_run(body)
     with _changing:
@@ -50,33 +67,34 @@ def create_run(project: Trainable, body: Json) -> JSONResponse:
         if known is not None:
             if (known.method, known.snapshot_id, known.seed) != (run.method, run.snapshot_id, run.seed):
                 raise Conflict(f"there is another run {run.id!r} already, a {known.method}", field="id")
-            return JSONResponse(to_json(known), status_code=200)
+            return json_response(Run, known, 200)
         if run.snapshot_id is not None and find_snapshot(project, run.snapshot_id) is None:
             raise Invalid(f"there is no snapshot {run.snapshot_id!r} in this project", field="snapshot_id")
         save_run(project, run)
-    return JSONResponse(to_json(run), status_code=201)
+    return run
 
 
 @router.patch("/v1/runs/{run_id}")
-@responds(RunRecord)
 @accepts(RunChanges)
-def change_run(project: Trainable, run_id: str, body: Json) -> dict[str, Any]:
+def change_run(project: Trainable, run_id: str, body: Json) -> Run:
     """Change what may change of a run; metrics are merged by name, everything else is replaced."""
-    fixed = sorted(set(body) - CHANGEABLE)
+    fixed = sorted(set(body) - set(RunChanges.__annotations__))
     if fixed:
-        raise Invalid(f"{fixed[0]} cannot be changed; {', '.join(sorted(CHANGEABLE))} can", field=fixed[0])
+        raise Invalid(
+            f"{fixed[0]} cannot be changed; {', '.join(sorted(RunChanges.__annotations__))} can",
+            field=fixed[0],
+        )
     with _changing:
         run = _run(project, run_id)
         changed = _finite_run({**to_json(run), **body, "metrics": _merged(run, body)})
         changed = replace(changed, started_at=run.started_at)
         save_run(project, changed)
-    return to_json(changed)
+    return changed
 
 
 @router.post("/v1/runs/{run_id}/history")
-@responds(StoredRows)
 @accepts(NewHistory)
-def post_history(project: Trainable, run_id: str, body: Json) -> dict[str, int]:
+def post_history(project: Trainable, run_id: str, body: Json) -> StoredRows:
     """Live metrics: `{"rows": [{"step": 3, "loss": 0.7}]}`; a step sent again replaces what it names."""
     unknown = sorted(set(body) - {"rows"})
     if unknown:
@@ -89,29 +107,26 @@ def post_history(project: Trainable, run_id: str, body: Json) -> dict[str, int]:
         raise Invalid(f"holds {len(rows):,} rows; send at most {MAX_HISTORY_ROWS:,} at once", field="rows")
     checked = [_history_row(row, f"rows[{i}]") for i, row in enumerate(rows)]
     _run(project, run_id)
-    return {"stored": add_history(project, run_id, checked)}
+    return StoredRows(stored=add_history(project, run_id, checked))
 
 
 @router.get("/v1/runs")
-@responds(RunList)
-def get_runs(project: Readable) -> dict[str, Any]:
+def get_runs(project: Readable) -> RunList:
     """All runs, the newest first."""
-    return {"runs": [to_json(r) for r in list_runs(project)]}
+    return RunList(runs=list_runs(project))
 
 
 @router.get("/v1/runs/{run_id}")
-@responds(RunRecord)
-def get_run(project: Readable, run_id: str) -> dict[str, Any]:
+def get_run(project: Readable, run_id: str) -> Run:
     """One run."""
-    return to_json(_run(project, run_id))
+    return _run(project, run_id)
 
 
 @router.get("/v1/runs/{run_id}/history")
-@responds(HistoryRows)
-def get_history(project: Readable, run_id: str, from_step: Annotated[int, Query(ge=0)] = 0) -> dict[str, Any]:
+def get_history(project: Readable, run_id: str, from_step: Annotated[int, Query(ge=0)] = 0) -> HistoryRows:
     """The run's metrics by step; null where a number was not finite."""
     _run(project, run_id)
-    return {"rows": read_history(project, run_id, from_step=from_step)}
+    return HistoryRows(rows=read_history(project, run_id, from_step=from_step))
 
 
 def _run(project: ProjectStore, run_id: str) -> Run:

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
 
-from heedloop.schema import Feedback, Target, format_time, from_json, to_json
+from heedloop import responses
+from heedloop.schema import Feedback, Target, from_json, to_json
 from heedloop_server.seen_answers import ASKS_FOR_TOOLS, seen_rank
 from heedloop_server.store.connection import ProjectStore, Row, Store
 from heedloop_server.store.judged_calls import COPIED_OF_CALL, copied_columns
@@ -30,7 +31,6 @@ __all__ = [
     "num_history",
     "projects_with_unbound",
     "rebind_feedback",
-    "stored_json",
     "unbound_feedback",
 ]
 
@@ -80,25 +80,29 @@ class StoredFeedback:
         version = max(0, int((said_at - _EPOCH) / timedelta(microseconds=1)))
         return cls(feedback, feedback.identity(project), version, received_at, key_id=key_id)
 
-
-def stored_json(stored: StoredFeedback) -> dict[str, Any]:
-    """The StoredFeedback of docs/api.md."""
-    out = to_json(stored.feedback) | {
-        "feedback_id": str(stored.feedback_id),
-        "version": stored.version,
-        "received_at": format_time(stored.received_at),
-    }
-    if stored.call is not None:
-        call = stored.call
-        out |= {
-            "call_trace_id": call.trace_id,
-            "call_span_id": call.span_id,
-            "model": call.model or None,
-            "prompt_name": call.prompt_name or None,
-            "prompt_version": call.prompt_version or None,
-            "call_time": format_time(call.call_time),
-        }
-    return out
+    def response(self) -> responses.StoredFeedback:
+        """What the REST API says of it."""
+        call = self.call
+        of_call: dict[str, Any] = (
+            {}
+            if call is None
+            else {
+                "call_trace_id": call.trace_id,
+                "call_span_id": call.span_id,
+                "model": call.model or None,
+                "prompt_name": call.prompt_name or None,
+                "prompt_version": call.prompt_version or None,
+                "call_time": call.call_time,
+            }
+        )
+        return responses.extended(
+            responses.StoredFeedback,
+            self.feedback,
+            feedback_id=str(self.feedback_id),
+            version=self.version,
+            received_at=self.received_at,
+            **of_call,
+        )
 
 
 # ------------------------------------------------------------------------------------------------------------ writing

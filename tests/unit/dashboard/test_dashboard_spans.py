@@ -1,7 +1,11 @@
 """A trace's spans as a waterfall, and what a span without messages was given and gave back."""
 
+from datetime import datetime, timedelta, timezone
+
 import pytest
 
+from heedloop.responses import Trace
+from heedloop.schema import Call, Message, Target
 from heedloop_dashboard.spans import (
     MAX_SPANS,
     answer_span,
@@ -12,12 +16,18 @@ from heedloop_dashboard.spans import (
     waterfall,
 )
 
-START = "2026-11-21T09:00:0{}Z"
+START = datetime(2026, 11, 21, 9, tzinfo=timezone.utc)
 
 
 def _span(span_id, at, *, parent=None, **more):
-    return {"span_id": span_id, "name": span_id, "start_time": START.format(at), "duration_ns": 10**9,
-            "parent_span_id": parent, "status": "ok", **more}  # fmt: skip
+    values = {"name": span_id, "duration_ns": 10**9, "operation": "", "parent_span_id": parent, **more}
+    return Call("ab" * 16, span_id, START + timedelta(seconds=at), **values)
+
+
+def _trace(spans, answer_span_id=None):
+    return Trace(
+        trace_id="ab" * 16, answer_span_id=answer_span_id, spans=spans, feedback=[], snapshots=[], runs=[]
+    )
 
 
 @pytest.mark.parametrize(
@@ -96,25 +106,25 @@ def test_thousands_of_spans_in_a_chain_are_no_recursion():
     [("tool", "last", "tool"), (None, "last", "last"), ("unknown", "last", "last"), (None, None, "asked")],
 )
 def test_a_trace_opens_at_the_span_named_else_at_the_answer_its_user_saw(named, seen, shown):
-    message = [{"role": "assistant", "text": "x"}]
+    message = (Message("assistant", "x"),)
     spans = [
         _span("root", 0),
-        _span("asked", 1, input_messages=message, output_messages=message if seen else [], is_answer=True),
+        _span("asked", 1, input_messages=message, output_messages=message if seen else (), is_answer=True),
         _span("tool", 2),
-        _span("last", 3, output_messages=message if seen else []),
+        _span("last", 3, output_messages=message if seen else ()),
     ]
-    trace = {"spans": spans, "answer_span_id": seen}
-    assert answer_span(trace, named)["span_id"] == shown
-    assert answer_span({"spans": []}, named) is None
+    assert answer_span(_trace(spans, seen), named).span_id == shown
+    assert answer_span(_trace([]), named) is None
 
 
 def test_feedback_on_the_frameworks_span_around_a_trace_is_about_the_answer_its_user_saw():
-    spans = [
-        _span("http", 0),
-        _span("failed", 1, parent="http", operation="chat"),
-        _span("last", 2, parent="http"),
-    ]
-    trace = {"spans": spans, "answer_span_id": "last"}
-    assert judged_span(trace, {"span_id": "http"})["span_id"] == "last"
-    assert judged_span(trace, {})["span_id"] == "last"
-    assert judged_span(trace, {"span_id": "failed"})["span_id"] == "failed"
+    http, failed, last = "a" * 16, "b" * 16, "c" * 16
+    spans = [_span(http, 0), _span(failed, 1, parent=http, operation="chat"), _span(last, 2, parent=http)]
+    trace = _trace(spans, last)
+
+    def judged(span_id=None):
+        return judged_span(trace, Target(trace_id=trace.trace_id, span_id=span_id)).span_id
+
+    assert judged(http) == last
+    assert judged() == last
+    assert judged(failed) == failed

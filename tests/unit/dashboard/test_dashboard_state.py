@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime, timezone
 
 import pyarrow.parquet
 import pytest
 
-from heedloop.responses import Alert
+from heedloop.responses import Alert, CallSummary
 from heedloop_dashboard import export, rules
 from heedloop_dashboard.charts.plots import coverage, dots
 from heedloop_dashboard.fetch import Ask, ask
@@ -165,10 +165,13 @@ def test_nothing_shown_is_an_empty_file_of_either_kind() -> None:
 
 
 def test_an_exported_list_joins_its_tags() -> None:
-    (row,) = export_rows([{"trace_id": "t", "tags": ["a", "b"], "flags": None, "secret": "x"}])
+    values = dict.fromkeys(f.name for f in fields(CallSummary))
+    call = CallSummary(**{**values, "start_time": NOW, "tags": ["a", "b"], "flags": []})
+    (row,) = export_rows([call])
     assert row["tags"] == "a b"
     assert row["flags"] == ""
-    assert "secret" not in row
+    assert row["start_time"] == "2026-11-21T15:04:03.000000Z"
+    assert "usage" not in row
 
 
 # ---------------------------------------------------------------------------------------------- charts, questions

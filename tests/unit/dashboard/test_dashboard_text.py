@@ -10,11 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heedloop.schema import answer_hash
+from heedloop.responses import StoredFeedback
+from heedloop.schema import Call, CharRange, Message, Target, answer_hash
 from heedloop_dashboard import corrections, export, filters, judgements, spans, words
 from heedloop_dashboard.views import delivery, runs
 from heedloop_dashboard.views.datasets import flatten
 
+AT = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
+SPAN_ID = "cd" * 8
 GOLDEN = Path(__file__).parents[2] / "golden" / "dashboard"
 
 
@@ -70,13 +73,25 @@ def test_a_huge_correction_is_compared_without_hanging() -> None:
 
 def span(span_id: str, start_ms: int, took_ms: int, parent: str | None = None):
     time = datetime(2026, 11, 20, 12, 0, 0, start_ms * 1000, tzinfo=timezone.utc)
-    return {
-        "span_id": span_id,
-        "parent_span_id": parent,
-        "start_time": time.isoformat(),
-        "duration_ns": took_ms * 1_000_000,
-        "name": span_id,
-    }
+    return Call("ab" * 16, span_id, time, took_ms * 1_000_000, parent, name=span_id)
+
+
+def answered(*texts: str) -> Call:
+    messages = tuple(Message("assistant", text) for text in texts)
+    return Call("ab" * 16, SPAN_ID, AT, output_messages=messages)
+
+
+def flag(answer: str, start: int, end: int, **more) -> StoredFeedback:
+    marked = CharRange(start, end, answer_hash(answer))
+    return StoredFeedback(
+        kind="flag",
+        category="inaccurate",
+        target=Target("ab" * 16, SPAN_ID, range=marked),
+        feedback_id="f",
+        version=1,
+        received_at=AT,
+        **more,
+    )
 
 
 def test_the_waterfall_is_depth_first_by_time() -> None:
@@ -95,46 +110,27 @@ def test_spans_without_their_parent_and_in_a_loop_are_shown_once() -> None:
 
 def test_a_range_is_shown_only_in_the_text_it_was_marked_in() -> None:
     answer = "Refunds take 30 days."
-    mark = {"start": 13, "end": 20, "answer_hash": answer_hash(answer)}
-    flag = {
-        "kind": "flag",
-        "category": "inaccurate",
-        "target": {"trace_id": "t", "span_id": "s", "range": mark},
-    }
-    shown = {"span_id": "s", "output_messages": [{"role": "assistant", "text": answer}]}
-    (message,) = judgements.marked_messages(shown, [flag])
+    marked = flag(answer, 13, 20)
+    (message,) = judgements.marked_messages(answered(answer), [marked])
     assert [(answer[m["start"] : m["end"]], m["label"]) for m in message["marks"]] == [
         ("30 days", "inaccurate")
     ]
-    other = {"span_id": "s", "output_messages": [{"role": "assistant", "text": "Refunds take 14 days!"}]}
-    assert judgements.marked_messages(other, [flag])[0]["marks"] == []
-    assert "not this answer" in judgements.entry(flag, answer="Refunds take 14 days!")["quote"]
+    other = "Refunds take 14 days!"
+    assert judgements.marked_messages(answered(other), [marked])[0]["marks"] == []
+    assert "not this answer" in judgements.entry(marked, answer=other)["quote"]
 
 
 def test_a_range_over_two_messages_is_split() -> None:
     first, second = "One fact.", "Two facts."
-    joined = f"{first}\n{second}"
-    mark = {"start": 4, "end": len(first) + 1 + 3, "answer_hash": answer_hash(joined)}
-    flag = {"kind": "flag", "category": "x", "target": {"trace_id": "t", "span_id": "s", "range": mark}}
-    shown = {
-        "span_id": "s",
-        "output_messages": [{"role": "assistant", "text": first}, {"role": "assistant", "text": second}],
-    }
-    one, two = judgements.marked_messages(shown, [flag])
+    marked = flag(f"{first}\n{second}", 4, len(first) + 1 + 3)
+    one, two = judgements.marked_messages(answered(first, second), [marked])
     assert [first[m["start"] : m["end"]] for m in one["marks"]] == ["fact."]
     assert [second[m["start"] : m["end"]] for m in two["marks"]] == ["Two"]
 
 
 def test_a_retracted_flag_marks_nothing() -> None:
-    mark = {"start": 0, "end": 3, "answer_hash": answer_hash("Yes.")}
-    flag = {
-        "kind": "flag",
-        "category": "x",
-        "retracted": True,
-        "target": {"trace_id": "t", "span_id": "s", "range": mark},
-    }
-    shown = {"span_id": "s", "output_messages": [{"role": "assistant", "text": "Yes."}]}
-    assert judgements.marked_messages(shown, [flag])[0]["marks"] == []
+    marked = flag("Yes.", 0, 3, retracted=True)
+    assert judgements.marked_messages(answered("Yes."), [marked])[0]["marks"] == []
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", " =", "|", "%"])

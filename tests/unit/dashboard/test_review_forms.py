@@ -53,23 +53,23 @@ def test_choices_and_anchors_are_lines() -> None:
 
 
 @pytest.mark.parametrize(
-    ("question", "value", "several", "words"),
+    ("kind", "value", "several", "words"),
     [
-        ({"kind": "thumb"}, 1, False, "Good"),
-        ({"kind": "thumb"}, 0, False, "Bad"),
-        ({"kind": "thumb"}, None, False, "–"),
-        ({"kind": "thumb"}, [1, 0], True, "A: Good; B: Bad"),
-        ({"kind": "flags"}, [], False, "none"),
-        ({"kind": "flags"}, [{"category": "Tone", "severity": "high"}], False, "Tone (high)"),
-        ({"kind": "ranges"}, [{"start": 1, "end": 4, "label": "X"}], False, "X 1 to 4"),
-        ({"kind": "comparison"}, {"preferred": 1, "strength": 0.5}, True, "B is better (a little)"),
-        ({"kind": "comparison"}, {"preferred": None, "all_bad": True}, True, "tie, all bad"),
-        ({"kind": "ranking"}, {"ranks": [2, 1, 2]}, True, "A 2, B 1, C 2"),
-        ({"kind": "scale"}, 4, False, "4"),
+        ("thumb", 1, False, "Good"),
+        ("thumb", 0, False, "Bad"),
+        ("thumb", None, False, "–"),
+        ("thumb", [1, 0], True, "A: Good; B: Bad"),
+        ("flags", [], False, "none"),
+        ("flags", [{"category": "Tone", "severity": "high"}], False, "Tone (high)"),
+        ("ranges", [{"start": 1, "end": 4, "label": "X"}], False, "X 1 to 4"),
+        ("comparison", {"preferred": 1, "strength": 0.5}, True, "B is better (a little)"),
+        ("comparison", {"preferred": None, "all_bad": True}, True, "tie, all bad"),
+        ("ranking", {"ranks": [2, 1, 2]}, True, "A 2, B 1, C 2"),
+        ("scale", 4, False, "4"),
     ],
 )
-def test_answers_in_words(question: dict, value: object, several: bool, words: str) -> None:
-    assert review_questions.answer_text(question, value, several=several) == words
+def test_answers_in_words(kind: str, value: object, several: bool, words: str) -> None:
+    assert review_questions.answer_text(kind, value, several=several) == words
 
 
 def test_what_the_server_is_asked_to_fill_in() -> None:

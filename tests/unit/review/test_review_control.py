@@ -54,7 +54,7 @@ def crowd(seed: int, *, num_items: int = 400, per_item: int = 5, num: int = 20, 
 
 
 def accuracy(rows, truth):
-    return np.mean([row["label"] == truth[row["item_id"]] for row in rows])
+    return np.mean([row.label == truth[row.item_id] for row in rows])
 
 
 def test_consensus_recovers_what_careless_and_adversarial_annotators_cost():
@@ -90,8 +90,8 @@ def test_gold_answers_hold_and_turn_a_captured_majority_round():
     rest = {i: t for i, t in truth.items() if i not in gold}
     blind = consensus_of_question(THUMB, said, method="dawid_skene")
     told = consensus_of_question(THUMB, said, method="dawid_skene", gold=gold)
-    assert accuracy([r for r in blind if r["item_id"] in rest], rest) < 0.2
-    assert accuracy([r for r in told if r["item_id"] in rest], rest) > 0.9
+    assert accuracy([r for r in blind if r.item_id in rest], rest) < 0.2
+    assert accuracy([r for r in told if r.item_id in rest], rest) > 0.9
     record = {a.author_id: a for a in annotators([THUMB], said, gold)}
     assert record["w0"].gold.estimate > 0.7 and not record["w0"].careless
     assert record["w4"].careless and "gold" in record["w4"].reasons[-1]
@@ -108,9 +108,9 @@ def test_an_adjudication_stands_over_the_others_and_everything_stays():
     said = [judged("i1", w, {"thumb": 1}) for w in "abc"]
     settled = {"i1": judged("i1", "boss", {"thumb": 0})}
     [row] = consensus_of_question(THUMB, said, method="majority", adjudicated=settled)
-    assert (row["label"], row["by"], row["confidence"], row["num"]) == (0, "adjudication", 1.0, 3)
+    assert (row.label, row.by, row.confidence, row.num) == (0, "adjudication", 1.0, 3)
     [tied] = consensus_of_question(THUMB, said[:1] + [judged("i1", "b", {"thumb": 0})], method="majority")
-    assert (tied["label"], tied["confidence"]) == (None, 0.5)
+    assert (tied.label, tied.confidence) == (None, 0.5)
 
 
 def test_agreement_of_a_scale_by_hand_and_undefined_where_it_is():
@@ -122,12 +122,12 @@ def test_agreement_of_a_scale_by_hand_and_undefined_where_it_is():
         if v is not None
     ]
     found = agreement_of_question(TONE, said)
-    assert found["alpha"]["estimate"] == pytest.approx(krippendorff_alpha(ratings, metric="ordinal"))
-    assert (found["num_units"], found["num_annotators"], found["cohen"]) == (9, 3, None)
-    assert found["alpha"]["low"] <= found["alpha"]["estimate"] <= found["alpha"]["high"]
+    assert found.alpha.estimate == pytest.approx(krippendorff_alpha(ratings, metric="ordinal"))
+    assert (found.num_units, found.num_annotators, found.cohen) == (9, 3, None)
+    assert found.alpha.low <= found.alpha.estimate <= found.alpha.high
     same = agreement_of_question(TONE, [judged("i", w, {"tone": 3}) for w in "ab"])
-    assert same["alpha"] is None
-    assert agreement_of_question(TONE, [])["percent"] is None
+    assert same.alpha is None
+    assert agreement_of_question(TONE, []).percent is None
 
 
 def test_two_annotators_get_cohens_kappa():
@@ -138,17 +138,17 @@ def test_two_annotators_get_cohens_kappa():
             said += [judged(f"i{n}", "a", {"thumb": a}), judged(f"i{n}", "b", {"thumb": b})]
             n += 1
     found = agreement_of_question(THUMB, said)
-    assert found["cohen"]["estimate"] == pytest.approx(0.4)
-    assert found["percent"]["estimate"] == pytest.approx(0.7)
-    assert found["fleiss"] is None
+    assert found.cohen.estimate == pytest.approx(0.4)
+    assert found.percent.estimate == pytest.approx(0.7)
+    assert found.fleiss is None
 
 
 def test_two_who_always_agree_are_not_certain_to():
     """Every resample of four agreed answers gives kappa 1: the interval allows for what was not seen."""
     said = [judged(f"i{i}", who, {"thumb": i % 2}) for i in range(4) for who in ("ana", "ben")]
-    cohen = agreement_of_question(THUMB, said)["cohen"]
-    assert (cohen["estimate"], cohen["high"], cohen["n"]) == (1.0, 1.0, 4)
-    assert cohen["low"] == pytest.approx(1 - (1 - 0.025 ** (1 / 4)) / 0.5)
+    cohen = agreement_of_question(THUMB, said).cohen
+    assert (cohen.estimate, cohen.high, cohen.n) == (1.0, 1.0, 4)
+    assert cohen.low == pytest.approx(1 - (1 - 0.025 ** (1 / 4)) / 0.5)
 
 
 def test_the_order_of_annotators_and_judgements_changes_nothing():
@@ -171,8 +171,8 @@ def test_slices_come_with_the_least_agreement_first():
         ]
     slices = {f"i{i}": "easy" if i % 2 == 0 else "hard" for i in range(40)}
     found = agreement_by_slice(THUMB, said, slices)
-    assert [s["value"] for s in found] == ["hard", "easy"]
-    assert found[1]["percent"]["estimate"] == 1.0
+    assert [s.value for s in found] == ["hard", "easy"]
+    assert found[1].percent.estimate == 1.0
 
 
 def test_flags_count_what_was_not_chosen_too():
@@ -183,8 +183,8 @@ def test_flags_count_what_was_not_chosen_too():
         judged("i2", "b", {"flaws": []}),
     ]
     found = agreement_of_question(FLAGS, said)
-    assert found["num_units"] == 4  # two answers, two categories
-    assert found["percent"]["estimate"] == pytest.approx(0.75)
+    assert found.num_units == 4  # two answers, two categories
+    assert found.percent.estimate == pytest.approx(0.75)
 
 
 def test_ranges_by_overlap_and_by_label():
@@ -197,9 +197,9 @@ def test_ranges_by_overlap_and_by_label():
         judged("i3", "b", {"marks": []}),
     ]
     found = agreement_of_question(MARKS, said)
-    assert found["range_overlap"]["estimate"] == pytest.approx((5 / 15 + 1) / 2)
-    assert found["range_overlap"]["n"] == 2
-    assert found["percent"]["estimate"] == 1.0
+    assert found.range_overlap.estimate == pytest.approx((5 / 15 + 1) / 2)
+    assert found.range_overlap.n == 2
+    assert found.percent.estimate == 1.0
 
 
 def test_a_ranking_gives_a_label_per_pair():
@@ -249,17 +249,17 @@ def test_a_preference_for_length_and_for_the_first_place_is_measured():
             judged(item, "long", {"better": {"preferred": int(b.num_chars > a.num_chars)}}, shown=shown)
         )
         said.append(judged(item, "first", {"better": {"preferred": shown[0]}}, shown=shown))
-    found = bias(BETTER, said, facts)["annotators"]
-    assert found["long"]["longer"]["low"] > 0.9
-    assert found["long"]["first_shown"]["low"] < 0.5 < found["long"]["first_shown"]["high"]
-    assert found["first"]["first_shown"]["estimate"] == 1.0
-    assert found["first"]["longer"]["low"] < 0.5 < found["first"]["longer"]["high"]
+    found = bias(BETTER, said, facts).annotators
+    assert found["long"].longer.low > 0.9
+    assert found["long"].first_shown.low < 0.5 < found["long"].first_shown.high
+    assert found["first"].first_shown.estimate == 1.0
+    assert found["first"].longer.low < 0.5 < found["first"].longer.high
     rated = [
         judged(i, "w", {"tone": [1 + 4 * (f[0].num_chars > 500), 3]}, shown=(0, 1)) for i, f in facts.items()
     ]
-    ratings = bias(TONE, rated, facts)["all"]
-    assert ratings["length"]["low"] > 0.3
-    assert set(ratings["model"]) == {"m1", "m2"}
+    ratings = bias(TONE, rated, facts).all
+    assert ratings.length.low > 0.3
+    assert set(ratings.model) == {"m1", "m2"}
     assert bias(MARKS, [], {}) is None
 
 
@@ -268,16 +268,16 @@ def test_confusion_of_people_and_a_judge():
     people = as_labels(consensus_of_question(THUMB, said, method="majority"))
     judge = {(f"i{i}", "0"): i % 2 if i < 30 else 1 for i in range(40)}
     found = confusion(THUMB, people, Labelled(judge))
-    assert found["table"] == [[15, 5], [0, 20]]
-    assert found["accuracy"]["estimate"] == pytest.approx(35 / 40)
+    assert found.table == [[15, 5], [0, 20]]
+    assert found.accuracy.estimate == pytest.approx(35 / 40)
     slices = confusion_by_slice(
         THUMB, people, Labelled(judge), {f"i{i}": "old" if i < 30 else "new" for i in range(40)}
     )
-    assert [(s["value"], s["n"], s["accuracy"]["estimate"]) for s in slices] == [
+    assert [(s.value, s.n, s.accuracy.estimate) for s in slices] == [
         ("old", 30, 1.0),
         ("new", 10, 0.5),
     ]
-    assert confusion(THUMB, {}, Labelled(judge))["accuracy"] is None
+    assert confusion(THUMB, {}, Labelled(judge)).accuracy is None
 
 
 def test_majority_is_the_plain_count():
@@ -308,7 +308,7 @@ def test_the_order_in_which_categories_are_listed_says_nothing(seed):
     def alpha(categories, **more):
         question = {"name": "topic", "kind": "category", "categories": categories, **more}
         found = agreement_of_question(read_questions([question])[0], judged)
-        return found["metric"], found["alpha"]["estimate"]
+        return found.metric, found.alpha.estimate
 
     assert alpha(names)[0] == "nominal"
     assert alpha(names)[1] == pytest.approx(alpha(shuffled)[1])
@@ -327,12 +327,12 @@ def test_scales_choose_their_distance_and_have_a_weighted_kappa(distance):
             values[who].append(max(1, min(9, truth + rng.choice([-1, 0, 0, 1]))))
     judged = [Judged(f"i{n}", who, {"s": v}, START) for who in "ab" for n, v in enumerate(values[who])]
     found = agreement_of_question(question, judged)
-    assert found["metric"] == distance
+    assert found.metric == distance
     table = confusion_table(values["a"], values["b"], range(1, 10))
     expected = cohen_kappa(table, weights="quadratic")
-    kappa = found["weighted_kappa"]
-    assert kappa["estimate"] == pytest.approx(expected)
-    assert kappa["low"] < expected < kappa["high"]
+    kappa = found.weighted_kappa
+    assert kappa.estimate == pytest.approx(expected)
+    assert kappa.low < expected < kappa.high
 
 
 def test_a_copier_is_named_and_an_honest_pair_is_not():

@@ -93,9 +93,9 @@ def test_a_newer_guideline_sends_back_first_to_those_who_judged() -> None:
 def test_more_judgements_wanted_opens_finished_items() -> None:
     w = work(1)
     lease(w, "i0", "ada", state="done")
-    assert w.totals(NOW)["done"] == 1
+    assert w.totals(NOW).done == 1
     w.set_queue(queue(judgements_per_item=2))
-    assert w.totals(NOW)["done"] == 0
+    assert w.totals(NOW).done == 0
     assert w.next_items("bob", NOW, 1) == ["i0"]
 
 
@@ -108,7 +108,7 @@ def test_training_comes_first_and_gold_goes_to_everybody() -> None:
     for name in ("g0", "g1"):
         lease(w, name, "ada", state="done")
     assert {"g0", "g1"} <= set(w.next_items("bob", NOW, 10))
-    assert w.totals(NOW)["items"] == 4
+    assert w.totals(NOW).items == 4
 
 
 def test_remaining_falls_by_one_with_every_item_so_that_it_does_not_tell_gold() -> None:

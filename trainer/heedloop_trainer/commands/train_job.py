@@ -122,7 +122,7 @@ _JOB_FIELDS = (
 
 
 def _check_project(client: Client, project: str | None) -> None:
-    own = client.me()["project"]
+    own = client.me().project
     if project is not None and project != own:
         raise JobError(f"this key belongs to project {own!r}, not {project!r}; use a key of that project")
 

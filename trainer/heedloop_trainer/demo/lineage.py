@@ -6,7 +6,6 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -72,12 +71,12 @@ def follow_one_thumb(client: Client, snapshot_id: str) -> Thread | None:
     """The ids of a thumb behind a liked answer of a snapshot: its trace, and the snapshots and runs that used it."""
     for row in client.snapshot_rows(snapshot_id, "demonstrations", "train"):
         if row.source != "correction" and row.feedback_ids:
-            found: dict[str, Any] = client.feedback_one(row.feedback_ids[0])
+            found = client.feedback_one(row.feedback_ids[0])
             return Thread(
                 feedback_id=row.feedback_ids[0],
-                trace_id=found["feedback"]["target"]["trace_id"],
-                snapshots=[s["id"] for s in found["snapshots"]],
-                runs=[(r["id"], r["method"], r.get("model_name", "")) for r in found["runs"]],
+                trace_id=found.feedback.target.trace_id or "",
+                snapshots=[s.id for s in found.snapshots],
+                runs=[(r.id, r.method, r.model_name) for r in found.runs],
             )
     return None
 

@@ -61,9 +61,9 @@ class Keys:
     def make(cls, admin: Client) -> Keys:
         """Make them with the server's first key."""
         return cls(
-            app=admin.create_key("demo app", ["ingest", "feedback"])["key"],
-            trainer=admin.create_key("demo trainer", ["read", "train"])["key"],
-            dashboard=admin.create_key("demo dashboard", ["read", "annotate"])["key"],
+            app=admin.create_key("demo app", ["ingest", "feedback"]).key,
+            trainer=admin.create_key("demo trainer", ["read", "train"]).key,
+            dashboard=admin.create_key("demo dashboard", ["read", "annotate"]).key,
         )
 
 
@@ -254,12 +254,7 @@ class _Loop:
 
     def _report(self, made: Any, snapshots: Sequence[Snapshot], kl: dict[str, float]) -> DemoReport:
         accuracy = next(
-            (
-                r.get("evaluation", {}).get("accuracy", {})
-                for r in self.client.runs()
-                if r["method"] == "reward"
-            ),
-            {},
+            (r.evaluation.get("accuracy", {}) for r in self.client.runs() if r.method == "reward"), {}
         )
         return DemoReport(
             seed=self.seed,

@@ -39,9 +39,9 @@ def put_to_review(
     client.send_calls(calls.values())
     _wait_until_stored(client)
     targets = [{side: _target(calls[i, side]) for side in sides} for i in pairs]
-    body = {"source": "targets", "items": [[t["new"], t["parent"]] for t in targets]}
-    added = client.review("POST", f"queues/{queue_id}/items", body)
-    return {"queue_id": queue_id, "num_equal": len(new) - len(pairs), "pairs": targets, **added}
+    items = [[t["new"], t["parent"]] for t in targets]
+    filled = client.fill_review_queue(queue_id, "targets", items=items)
+    return {"queue_id": queue_id, "num_equal": len(new) - len(pairs), "pairs": targets, **asdict(filled)}
 
 
 def _call(run_id: str, row: int, side: str, response: Response) -> Call:
@@ -78,17 +78,21 @@ def human_win_rate(client: Client, pairs: Iterable[Mapping[str, Mapping[str, str
     Args:
         pairs: targets of the `new` and the `parent` answer, as `put_to_review` gave them.
     """
-    sides = {(t["trace_id"], t["span_id"]): side for pair in pairs for side, t in pair.items()}
+    sides: dict[tuple[str | None, str | None], str] = {
+        (t["trace_id"], t["span_id"]): side for pair in pairs for side, t in pair.items()
+    }
     wins: list[float] = []
     judges: list[str | None] = []
     for feedback in client.iter_feedback(kind="comparison"):
-        ranking = feedback["ranking"]
+        ranking = feedback.ranking
+        if ranking is None:
+            continue
         ranks = {
-            sides.get((a.get("trace_id"), a.get("span_id"))): rank
-            for a, rank in zip(ranking["answers"], ranking["ranks"], strict=True)
+            sides.get((a.trace_id, a.span_id)): rank
+            for a, rank in zip(ranking.answers, ranking.ranks, strict=True)
         }
         if "new" in ranks and "parent" in ranks:
             gap = ranks["parent"] - ranks["new"]
             wins.append(0.5 if gap == 0 else float(gap > 0))
-            judges.append((feedback.get("author") or {}).get("id"))
+            judges.append(feedback.author.id)
     return asdict(cluster_bootstrap(np.array(wins), judges)) if wins else None

@@ -118,7 +118,7 @@ def _tell(client: Client | None, note: Mapping[str, Any]) -> None:
     if client is None or note["run"] is None:
         return
     try:
-        known = client.run(str(note["run"])).get("evaluation") or {}
+        known = client.run(str(note["run"])).evaluation
         client.update_run(str(note["run"]), evaluation={**known, "promoted": dict(note)})
     except ApiError as err:
         raise PromotionError(f"the model is in place, and the server could not be told: {err}") from err

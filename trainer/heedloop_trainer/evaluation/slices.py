@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from heedloop.client import Client
+from heedloop.responses import CallSummary
+from heedloop.schema import format_time
 from heedloop_trainer.evaluation.estimates import Estimate, cluster_bootstrap
 
 __all__ = ["Attributes", "read_attributes", "slice_estimates"]
@@ -32,16 +34,16 @@ def read_attributes(client: Client, trace_ids: Iterable[str]) -> Attributes:
     found: dict[str, frozenset[str]] = {}
     oldest = FIRST
     for call in islice(client.iter_calls(since=FIRST), MAX_CALLS if wanted else 0):
-        if call["trace_id"] in wanted:
-            oldest = call["start_time"]  # they come newest first
-            found[call["trace_id"]] = found.get(call["trace_id"], frozenset()) | _slices_of(call)
+        if call.trace_id in wanted:
+            oldest = format_time(call.start_time)  # they come newest first
+            found[call.trace_id] = found.get(call.trace_id, frozenset()) | _slices_of(call)
         if len(found) == len(wanted):
             break
     for language in _languages(client, oldest) if found else ():
         # back to the oldest found alone: all languages together then have no more calls than were read above
         for call in islice(client.iter_calls(since=oldest, language=language), MAX_CALLS):
-            if call["trace_id"] in found:
-                found[call["trace_id"]] |= {f"language={language}"}
+            if call.trace_id in found:
+                found[call.trace_id] |= {f"language={language}"}
     return found
 
 
@@ -51,9 +53,9 @@ def _languages(client: Client, since: str) -> list[str]:
     return [str(g["value"]) for g in groups if g["value"]][:MAX_LANGUAGES]
 
 
-def _slices_of(call: Mapping[str, Any]) -> frozenset[str]:
-    single = [("prompt", call.get("prompt_name")), ("model", call.get("model"))]
-    several = [("tag", t) for t in call.get("tags") or ()] + [("flag", f) for f in call.get("flags") or ()]
+def _slices_of(call: CallSummary) -> frozenset[str]:
+    single = [("prompt", call.prompt_name), ("model", call.model)]
+    several = [("tag", t) for t in call.tags] + [("flag", f) for f in call.flags]
     return frozenset(f"{name}={value}" for name, value in (*single, *several) if value)
 
 

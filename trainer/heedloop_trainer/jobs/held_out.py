@@ -30,12 +30,12 @@ def comparison_report(
     """
     if not any(not r.tie for r in rows):
         return {}
-    snapshot = context.client.snapshot(context.job.snapshot_id).get("report") or {}
+    report = context.client.snapshot(context.job.snapshot_id).report
     return evaluate_comparisons(
         rows,
         [r for r in read_rows(context, "comparisons", None) if r.split == "train"],
         models=margins,
-        ceiling=(snapshot.get("comparisons") or {}).get("agreement_ceiling"),
+        ceiling=(report.get("comparisons") or {}).get("agreement_ceiling"),
         attributes=read_attributes(context.client, {t for r in rows for t in r.trace_ids}),
     )
 

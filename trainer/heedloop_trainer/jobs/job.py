@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from heedloop.client import Client
+from heedloop.responses import ReportedSnapshot
 from heedloop.schema import DatasetForm
 from heedloop_trainer.generation.cached import SamplingConfig
 from heedloop_trainer.methods.preference import DPOConfig, KTOConfig
@@ -148,7 +149,7 @@ def read_rows(context: JobContext, form: DatasetForm, split: Any = "train") -> l
     if split == "train" and rows:
         _refuse(context.client.snapshot(snapshot_id), form)
     if split == "train" and not rows:
-        counts = context.client.snapshot(snapshot_id).get("num_rows", {})
+        counts = context.client.snapshot(snapshot_id).num_rows
         there = [f"{n['train']:,} {name}" for name, n in counts.items() if n.get("train")]
         raise JobError(
             f"snapshot {snapshot_id} has no {form} to train on; it has {', '.join(there) or 'nothing'}"
@@ -158,11 +159,11 @@ def read_rows(context: JobContext, form: DatasetForm, split: Any = "train") -> l
     return rows
 
 
-def _refuse(snapshot: Mapping[str, Any], form: DatasetForm) -> None:
+def _refuse(snapshot: ReportedSnapshot, form: DatasetForm) -> None:
     """Raise `JobError` where the snapshot's report says that its splits of this form are not fit for training."""
-    for warning in (snapshot.get("report") or {}).get("warnings", ()):
+    for warning in snapshot.report.get("warnings", ()):
         if warning["form"] == form and warning["refuses"]:
-            raise JobError(f"snapshot {snapshot['id']}: {warning['message']}")
+            raise JobError(f"snapshot {snapshot.id}: {warning['message']}")
 
 
 def held_out(context: JobContext, form: DatasetForm) -> list[Any]:

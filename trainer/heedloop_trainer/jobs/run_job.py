@@ -43,11 +43,11 @@ def find_snapshot(client: Client, *, snapshot_id: str | None, name: str | None, 
         made = client.create_snapshot(default_name)
         log.info("made snapshot %s (%s) of everything in the project", made.id, made.name)
         return made.id
-    found = [s for s in client.snapshots() if s.get("name") == name]
+    found = [s for s in client.snapshots() if s.name == name]
     if not found:
-        known = sorted({str(s.get("name")) for s in client.snapshots()})
+        known = sorted({s.name for s in client.snapshots()})
         raise JobError(f"there is no snapshot named {name!r}; there is {', '.join(known) or 'none'}")
-    return str(found[0]["id"])
+    return found[0].id
 
 
 def run_job(

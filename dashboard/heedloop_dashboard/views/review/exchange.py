@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import streamlit as st
 
 from heedloop.client import Client, ReviewFormat
+from heedloop.responses import ImportedJudgements, Queue
 from heedloop_dashboard import components, panels, words
 from heedloop_dashboard.fetch import current, write
 from heedloop_dashboard.navigation import Open
@@ -23,7 +23,7 @@ _SHOWN = 50
 _TAKEN = "heedloop_judgements_taken"
 
 
-def show(queue: Mapping[str, Any]) -> None:
+def show(queue: Queue) -> None:
     """Draw both ways; taking judgements in is for admins."""
     taken = st.session_state.pop(_TAKEN, None)
     if taken is not None:
@@ -44,7 +44,7 @@ def _format(key: str) -> ReviewFormat:
     return st.selectbox("Format", list(FORMATS), format_func=lambda f: FORMATS[f], key=key, width=260)
 
 
-def _export(queue: Mapping[str, Any]) -> None:
+def _export(queue: Queue) -> None:
     chosen = _format("exchange_export")
     hidden = st.checkbox(
         "Pseudonyms instead of annotators' names", help="The same within a queue; they tell nobody who it is"
@@ -52,7 +52,7 @@ def _export(queue: Mapping[str, Any]) -> None:
     predictions = chosen != "jsonl" and st.checkbox(
         "As predictions", help="For a tool whose users are others than the annotators"
     )
-    client, queue_id = current().client, queue["queue_id"]
+    client, queue_id = current().client, queue.queue_id
     ending = "jsonl" if chosen == "jsonl" else "json"
     st.download_button(
         "Export with pseudonyms" if hidden else "Export with names",
@@ -82,7 +82,7 @@ def _settings(chosen: Literal["label_studio", "argilla"], queue_id: str) -> None
     )
 
 
-def _import(queue: Mapping[str, Any]) -> None:
+def _import(queue: Queue) -> None:
     with st.form("import", border=False, clear_on_submit=True):
         chosen = _format("exchange_import")
         file = st.file_uploader("File", type=["json", "jsonl", "ndjson"])
@@ -92,7 +92,7 @@ def _import(queue: Mapping[str, Any]) -> None:
         st.text("Choose a file first.")
         return
     try:
-        answer = write(Client.import_review, queue["queue_id"], file.getvalue(), fmt=chosen)
+        answer = write(Client.import_review, queue.queue_id, file.getvalue(), fmt=chosen)
     except ValueError as err:
         st.text(str(err))
         return
@@ -103,15 +103,15 @@ def _import(queue: Mapping[str, Any]) -> None:
     st.rerun()
 
 
-def _show_import(queue: Mapping[str, Any], done: Mapping[str, Any]) -> None:
-    refused = [r for r in done["results"] if r["status"] == "rejected"]
+def _show_import(queue: Queue, done: ImportedJudgements) -> None:
+    refused = [(r.annotator, r.error) for r in done.results if r.error is not None]
     components.finding(
         "imported",
-        lead=words.plural(done["stored"], "judgement"),
-        text=f" stored; {done['duplicate']:,} were there already, {len(refused):,} refused.",
+        lead=words.plural(done.stored, "judgement"),
+        text=f" stored; {done.duplicate:,} were there already, {len(refused):,} refused.",
         tone="bad" if refused else "good",
         action="See them",
-        open=Open("review-queues", {"queue": queue["queue_id"]}),
+        open=Open("review-queues", {"queue": queue.queue_id}),
     )
     if not refused:
         return
@@ -120,9 +120,7 @@ def _show_import(queue: Mapping[str, Any], done: Mapping[str, Any]) -> None:
         {"key": "who", "label": "Annotator", "kind": ""},
         {"key": "why", "label": "Why not", "kind": "wrap"},
     ]
-    rows = [
-        {"cells": [r["error"]["field"], r.get("annotator"), r["error"]["message"]]} for r in refused[:_SHOWN]
-    ]
+    rows = [{"cells": [error.field, who, error.message]} for who, error in refused[:_SHOWN]]
     with panels.panel("refused"):
         panels.header("Refused", f"{min(len(refused), _SHOWN):,} of {len(refused):,}")
         components.table("refused_rows", heads, rows, caption="Refused judgements", link=-1)

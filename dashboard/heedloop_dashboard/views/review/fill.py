@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from heedloop.client import Client
+from heedloop.responses import FilledQueue, Queue
 from heedloop_dashboard import components, filters, panels, rules, spans, words
 from heedloop_dashboard.fetch import read_one, write
 from heedloop_dashboard.navigation import Open
@@ -41,7 +42,7 @@ HELP = "One name=value a line, as in the address of a page: model=small-2, tag=r
 _ADDED = "heedloop_items_added"
 
 
-def show(queue: Mapping[str, Any]) -> None:
+def show(queue: Queue) -> None:
     """Draw the form; the URL's `fill` is the source it begins with, its filters the answers."""
     added = st.session_state.pop(_ADDED, None)
     if added is not None:
@@ -64,7 +65,7 @@ def show(queue: Mapping[str, Any]) -> None:
         except ValueError as err:
             st.text(str(err))
             return
-        answer = write(Client.review, "POST", f"queues/{queue['queue_id']}/items", body)
+        answer = write(Client.fill_review_queue, queue.queue_id, **body)
         if answer.error is not None:
             panels.problem(answer.error)
             return
@@ -72,13 +73,12 @@ def show(queue: Mapping[str, Any]) -> None:
         st.rerun()
 
 
-def _show_added(queue: Mapping[str, Any], added: Mapping[str, Any]) -> None:
-    known, matching = added.get("known") or 0, added.get("matching")
-    text = f" added; {known:,} were there already" if known else " added"
-    text += f"; {matching:,} match." if matching is not None else "."
+def _show_added(queue: Queue, added: FilledQueue) -> None:
+    text = f" added; {added.known:,} were there already" if added.known else " added"
+    text += f"; {added.matching:,} match."
     components.finding(
-        "added", lead=words.plural(added.get("added") or 0, "answer"), text=text, tone="good",
-        action="See them", open=Open("review-queues", {"queue": queue["queue_id"]}),
+        "added", lead=words.plural(added.added, "answer"), text=text, tone="good",
+        action="See them", open=Open("review-queues", {"queue": queue.queue_id}),
     )  # fmt: skip
 
 
@@ -157,7 +157,7 @@ def _whole(target: Mapping[str, str]) -> dict[str, str]:
     span = None if found.error is not None else spans.answer_span(found.value)
     if span is None:
         raise ValueError(f"There is no answer in the trace {target['trace_id'][:40]}.")
-    return {"trace_id": target["trace_id"], "span_id": span["span_id"]}
+    return {"trace_id": target["trace_id"], "span_id": span.span_id}
 
 
 def _target(word: str) -> dict[str, str]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time, timezone
 from typing import Any
 
 import streamlit as st
 
 from heedloop.client import Client
-from heedloop.schema import format_time, parse_time
+from heedloop.responses import Queue
+from heedloop.schema import format_time, to_json
 from heedloop_dashboard import components, panels
 from heedloop_dashboard.fetch import current, write
 from heedloop_dashboard.navigation import Open, go
@@ -53,7 +54,7 @@ def show_new() -> None:
     with left:
         _questions(draft)
     with right:
-        settings = _settings(draft["key"], {"judgements_per_item": draft["judgements_per_item"]})
+        settings = _settings(draft["key"], None, draft["judgements_per_item"])
         guideline = _guideline(draft["key"], draft["guideline"], [])
         if st.button("Make the queue", type="primary", width="stretch"):
             _make(draft, settings, guideline)
@@ -86,16 +87,16 @@ def _make(draft: Mapping[str, Any], settings: Mapping[str, Any], guideline: Mapp
         return
     if guideline["text"].strip():
         body["guideline"] = guideline
-    answer = write(Client.review, "POST", "queues", body)
+    answer = write(Client.create_review_queue, **body)
     if answer.error is not None:
         panels.problem(answer.error)
         return
     st.session_state.pop(_DRAFT, None)
-    made = answer.value.get("queue", answer.value)
+    made: Queue = answer.value
     go(
         Open(
             "review-queues",
-            {**view_of(query()), "queue": made["queue_id"], "fill": st.query_params.get("fill", "filter")},
+            {**view_of(query()), "queue": made.queue_id, "fill": st.query_params.get("fill", "filter")},
         )
     )
 
@@ -212,23 +213,24 @@ def _swap(draft: dict[str, Any], a: int, b: int) -> None:
 # ----------------------------------------------------------------------------------------------------- settings
 
 
-def _settings(key: str, queue: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(key: str, queue: Queue | None, judgements_per_item: int) -> dict[str, Any]:
+    """The fields, as of `queue` where there is one; `judgements_per_item` is what they begin with."""
     with panels.panel("settings"):
         panels.header("Settings", "Who judges how much, and what they see")
-        due: str | None = queue.get("due_at")
-        shown = [f for f in queue.get("show") or [] if f in FACTS]
+        due = queue.due_at if queue else None
+        shown = [f for f in queue.show if f in FACTS] if queue else []
         return {
-            "name": st.text_input("Name", value=queue.get("name", ""), max_chars=256, key=f"{key}_name"),
-            "description": st.text_input("Description", value=queue.get("description", ""), max_chars=1000, key=f"{key}_about", placeholder="Optional"),
-            "judgements_per_item": st.number_input("Annotators per answer", 1, 1000, int(queue.get("judgements_per_item", 1)), key=f"{key}_num"),
-            "gold_share": st.slider("Gold answers among them (%)", 0, 50, round(100 * queue.get("gold_share", 0)), key=f"{key}_gold",
+            "name": st.text_input("Name", value=queue.name if queue else "", max_chars=256, key=f"{key}_name"),
+            "description": st.text_input("Description", value=queue.description if queue else "", max_chars=1000, key=f"{key}_about", placeholder="Optional"),
+            "judgements_per_item": st.number_input("Annotators per answer", 1, 1000, judgements_per_item, key=f"{key}_num"),
+            "gold_share": st.slider("Gold answers among them (%)", 0, 50, round(100 * (queue.gold_share or 0)) if queue else 0, key=f"{key}_gold",
                                     help="Answers whose right judgement is known, mixed in unknown to the annotator."),
-            "lease_min": st.number_input("Minutes before an untouched answer goes to somebody else", 1, 43_200, max(1, queue.get("lease_s", 1800) // 60), key=f"{key}_lease"),
-            "due": st.date_input("Due", value=parse_time(due).date() if due else None, key=f"{key}_due"),
+            "lease_min": st.number_input("Minutes before an untouched answer goes to somebody else", 1, 43_200, max(1, (queue.lease_s if queue else 1800) // 60), key=f"{key}_lease"),
+            "due": st.date_input("Due", value=due.date() if due else None, key=f"{key}_due"),
             "show": st.multiselect("Shown of the call", list(FACTS), default=shown, format_func=lambda f: FACTS[f], key=f"{key}_show",
                                    help="Nothing, unless it is needed to judge: names of models bias."),
-            "suggestions": st.checkbox("Show what models suggest (never filled in)", value=bool(queue.get("suggestions")), key=f"{key}_suggest"),
-            "annotators": st.text_area("Only these annotators, one a line", value="\n".join(queue.get("annotators") or []), key=f"{key}_who", height=80,
+            "suggestions": st.checkbox("Show what models suggest (never filled in)", value=bool(queue and queue.suggestions), key=f"{key}_suggest"),
+            "annotators": st.text_area("Only these annotators, one a line", value="\n".join((queue and queue.annotators) or []), key=f"{key}_who", height=80,
                                        placeholder="Everyone whose key may annotate"),
         }  # fmt: skip
 
@@ -251,38 +253,38 @@ def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def settings_form(queue: Mapping[str, Any]) -> None:
+def settings_form(queue: Queue) -> None:
     """The settings of a queue that is there."""
-    key = f"queue_{queue['queue_id']}"
-    settings = _settings(key, queue)
+    key = f"queue_{queue.queue_id}"
+    settings = _settings(key, queue, queue.judgements_per_item or 1)
     status = st.segmented_control(
         "Status",
         list(STATUSES),
-        default=queue["status"],
+        default=queue.status,
         format_func=lambda s: STATUSES[s],
         key=f"{key}_status",
     )
     if not st.button("Save the settings", type="primary", key=f"{key}_save"):
         return
     try:
-        body: dict[str, Any] = {**_checked(settings), "status": status or queue["status"]}
+        body: dict[str, Any] = {**_checked(settings), "status": status or queue.status}
     except ValueError as err:
         st.text(str(err))
         return
-    kept = [f for f in queue.get("show") or [] if f not in FACTS]
+    kept = [f for f in queue.show if f not in FACTS]
     body["show"] = [*body["show"], *kept]
-    _show_result(write(Client.review, "PATCH", f"queues/{queue['queue_id']}", body))
+    _show_result(write(Client.change_review_queue, queue.queue_id, **body))
 
 
-def questions_form(queue: Mapping[str, Any]) -> None:
+def questions_form(queue: Queue) -> None:
     """Change the questions of a queue that is there; the server says why where stored answers forbid it."""
-    name = f"heedloop_questions_{queue['queue_id']}_{queue.get('questions_version', 1)}"
+    name = f"heedloop_questions_{queue.queue_id}_{queue.questions_version}"
     draft: dict[str, Any] = st.session_state.setdefault(
         name,
         {
             "key": name,
-            "next": len(queue["questions"]),
-            "questions": [{"id": i, **to_fields(q)} for i, q in enumerate(queue["questions"])],
+            "next": len(queue.questions),
+            "questions": [{"id": i, **to_fields(to_json(q))} for i, q in enumerate(queue.questions)],
         },
     )
     _questions(draft)
@@ -293,20 +295,19 @@ def questions_form(queue: Mapping[str, Any]) -> None:
     except ValueError as err:
         st.text(str(err))
         return
-    _show_result(write(Client.review, "PATCH", f"queues/{queue['queue_id']}", {"questions": questions}))
+    _show_result(write(Client.change_review_queue, queue.queue_id, questions=questions))
 
 
-def upkeep(queue: Mapping[str, Any]) -> None:
+def upkeep(queue: Queue) -> None:
     """Leases that are ended, and a queue that is taken away."""
     with panels.panel("upkeep"):
         panels.header("Upkeep", "Drafts are kept; judgements stay feedback, whatever becomes of the queue")
-        leased = (queue.get("counts") or {}).get("leased") or 0
-        path = f"queues/{queue['queue_id']}"
+        leased = queue.counts.leased if queue.counts else 0
         if st.button(f"Give back what is in hand ({leased:,})", disabled=not leased, key="release_leases"):
-            _show_result(write(Client.review, "POST", f"{path}/release", {}))
-        sure = st.checkbox("I want to delete this queue", key=f"{path}_sure")
+            _show_result(write(Client.release_leases, queue.queue_id))
+        sure = st.checkbox("I want to delete this queue", key=f"{queue.queue_id}_sure")
         if st.button("Delete the queue", disabled=not sure, key="delete_queue"):
-            answer = write(Client.review, "DELETE", path)
+            answer = write(Client.delete_review_queue, queue.queue_id)
             if answer.error is not None:
                 panels.problem(answer.error)
             else:
@@ -323,7 +324,7 @@ def _show_result(answer: Any) -> None:
 # ---------------------------------------------------------------------------------------------------- guideline
 
 
-def _guideline(key: str, text: str, examples: list[Mapping[str, str]]) -> dict[str, Any]:
+def _guideline(key: str, text: str, examples: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     with panels.panel("guideline"):
         panels.header(
             "Guideline", "Shown beside every answer; a line with # is a heading, one with - a point"
@@ -340,7 +341,7 @@ def _guideline(key: str, text: str, examples: list[Mapping[str, str]]) -> dict[s
         return {"text": written, "examples": [_example(key, i, examples) for i in range(int(count))]}
 
 
-def _example(key: str, i: int, examples: list[Mapping[str, str]]) -> dict[str, str]:
+def _example(key: str, i: int, examples: Sequence[Mapping[str, str]]) -> dict[str, str]:
     given = examples[i] if i < len(examples) else {}
     fields = {"input": "Asked", "output": "Answered", "verdict": "Verdict", "why": "Why"}
     with st.container(border=True):
@@ -352,13 +353,11 @@ def _example(key: str, i: int, examples: list[Mapping[str, str]]) -> dict[str, s
         }
 
 
-def guideline_form(queue: Mapping[str, Any]) -> None:
+def guideline_form(queue: Queue) -> None:
     """A new version of a queue's guideline."""
-    now: Mapping[str, Any] = queue.get("guideline") or {}
-    key = f"rules_{queue['queue_id']}_{now.get('version', 0)}"
-    new = _guideline(key, now.get("text") or "", list(now.get("examples") or []))
+    now = queue.guideline
+    key = f"rules_{queue.queue_id}_{now.version}"
+    new = _guideline(key, now.text, now.examples)
     back = st.checkbox("Ask again for what was judged under older versions", key=f"{key}_back")
-    if st.button(f"Save as version {int(now.get('version') or 0) + 1}", type="primary", key=f"{key}_save"):
-        _show_result(
-            write(Client.review, "PUT", f"queues/{queue['queue_id']}/guideline", {**new, "send_back": back})
-        )
+    if st.button(f"Save as version {now.version + 1}", type="primary", key=f"{key}_save"):
+        _show_result(write(Client.set_guideline, queue.queue_id, **new, send_back=back))

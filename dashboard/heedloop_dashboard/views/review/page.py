@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from heedloop.client import Client
+from heedloop.responses.projects import Me
 from heedloop_dashboard import panels
 from heedloop_dashboard.components import review
 from heedloop_dashboard.fetch import read_one
@@ -25,4 +26,5 @@ def reader() -> str | None:
     if me.error is not None:
         panels.problem(me.error)
         return None
-    return f"{me.value['project']}/{me.value['key_id']}"
+    found: Me = me.value
+    return f"{found.project}/{found.key_id}"

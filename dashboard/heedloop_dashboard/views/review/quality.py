@@ -8,6 +8,20 @@ from typing import Any
 import streamlit as st
 
 from heedloop.client import Client
+from heedloop.responses import (
+    Agreement,
+    Annotator,
+    Bias,
+    ComparedAnswers,
+    Confusion,
+    Interval,
+    Queue,
+    QueueAgreement,
+    QueueAnnotators,
+    QueueConfusion,
+    Reliability,
+    Tendency,
+)
 from heedloop_dashboard import components, filters, panels, words
 from heedloop_dashboard.fetch import Answer, ask, read_page
 from heedloop_dashboard.navigation import Open
@@ -31,27 +45,26 @@ MEASURES = {
 METHODS = {"dawid_skene": "Dawid\u2013Skene", "weighted": "Weighted", "majority": "Majority"}
 AGAINST = {"user": "The users' thumbs", "judge": "A judge model", "model": "The model's own label"}
 
-Interval = Mapping[str, Any]
-
 
 def number(value: Interval | None) -> str:
     """A coefficient as `0.62 (0.51 to 0.71)`; an en dash where it is undefined."""
     if value is None:
         return words.NONE
-    estimate, low, high = (round(value[n], 2) + 0.0 for n in ("estimate", "low", "high"))  # -0.0 becomes 0.0
+    estimate, low, high = (
+        round(n, 2) + 0.0 for n in (value.estimate, value.low, value.high)
+    )  # -0.0 becomes 0.0
     return f"{estimate:.2f} ({low:.2f} to {high:.2f})"
 
 
-def agreement(queue: Mapping[str, Any]) -> None:
+def agreement(queue: Queue) -> None:
     """How far annotators agree per question, whole and in slices; consensus; people beside others."""
-    path = f"queues/{queue['queue_id']}"
     by = st.query_params.get("by", "")
     with st.container(horizontal=True):
         by = filters.choose("by", SLICES, width=210)
         against = filters.choose("against", AGAINST, width=210)
     answers = read_page(
-        agreement=ask(Client.review, "GET", f"{path}/agreement", by=by or None),
-        confusion=ask(Client.review, "GET", f"{path}/confusion", against=against),
+        agreement=ask(Client.review_agreement, queue.queue_id, by=by or None),
+        confusion=ask(Client.review_confusion, queue.queue_id, against),
     )
     with panels.panel("agreement"):
         panels.header(
@@ -62,22 +75,22 @@ def agreement(queue: Mapping[str, Any]) -> None:
     _confusion(answers["confusion"], queue, against)
     if st.query_params.get("question"):
         _compared(queue, against)
-    if any(q["kind"] in ("comparison", "ranking") for q in queue["questions"]):
+    if any(q.kind in ("comparison", "ranking") for q in queue.questions):
         _league(queue)
 
 
-def _league(queue: Mapping[str, Any]) -> None:
+def _league(queue: Queue) -> None:
     """Who wins in this queue's comparisons, of all time."""
-    found = ask(Client.quality_league, "model", queue=queue["queue_id"], since="2000-01-01T00:00:00Z")
+    found = ask(Client.quality_league, "model", queue=queue.queue_id, since="2000-01-01T00:00:00Z")
     league.show(read_page(league=found)["league"], "model", "model")
 
 
-def _compared(queue: Mapping[str, Any], against: str) -> None:
+def _compared(queue: Queue, against: str) -> None:
     """The answers of the cell that the URL names."""
     names = ("question", "people", "other", "left_out")
     chosen = {n: st.query_params.get(n) for n in names if st.query_params.get(n)}
-    path = f"queues/{queue['queue_id']}/confusion/answers"
-    answer = read_page(cell=ask(Client.review, "GET", path, against=against, limit=200, **chosen))["cell"]
+    cell = ask(Client.review_compared, queue.queue_id, against, limit=200, **chosen)
+    answer = read_page(cell=cell)["cell"]
     with panels.panel("cell"):
         panels.header("The answers of this cell", "Select one to read everybody's judgement")
         if answer.error is not None:
@@ -88,30 +101,31 @@ def _compared(queue: Mapping[str, Any], against: str) -> None:
             {"key": "people", "label": "People", "kind": ""},
             {"key": "other", "label": AGAINST[against], "kind": ""},
         ]
+        found: ComparedAnswers = answer.value
         rows = [
             {
                 "cells": [
-                    a["asked"] or a["trace_id"][:8],
-                    str(a["people"]),
-                    words.NONE if a["other"] is None else str(a["other"]),
+                    a.asked or a.trace_id[:8],
+                    str(a.people),
+                    words.NONE if a.other is None else str(a.other),
                 ],
-                "open": Open("review-queues", {"queue": queue["queue_id"], "item": a["item_id"]}).to_json(),
+                "open": Open("review-queues", {"queue": queue.queue_id, "item": a.item_id}).to_json(),
             }
-            for a in answer.value["answers"]
+            for a in found.answers
         ]
         components.table("cell_rows", heads, rows, caption="Answers of the chosen cell")
 
 
-def _agreement(answer: Answer, queue: Mapping[str, Any]) -> None:
+def _agreement(answer: Answer, queue: Queue) -> None:
     if answer.error is not None:
         panels.problem(answer.error)
         return
-    questions: Sequence[Mapping[str, Any]] = answer.value["questions"]
-    if not any(q.get("num_judgements") for q in questions):
+    found: QueueAgreement = answer.value
+    if not any(q.num_judgements for q in found.questions):
         panels.empty("Nothing was judged yet.")
         return
-    parts = [p for q in questions for p in (q, *(q.get("slices") or []))]
-    measures = [m for m in MEASURES if any(p.get(m) is not None for p in parts)]
+    parts = [p for q in found.questions for p in (q, *(q.slices or []))]
+    measures = [m for m in MEASURES if any(getattr(p, m) is not None for p in parts)]
     heads = [{"key": "question", "label": "Question", "kind": ""}]
     heads += [{"key": m, "label": MEASURES[m], "kind": "number"} for m in measures]
     heads += [
@@ -119,81 +133,81 @@ def _agreement(answer: Answer, queue: Mapping[str, Any]) -> None:
         {"key": "n", "label": "Judgements", "kind": "number"},
     ]
     rows: list[dict[str, Any]] = []
-    for entry in questions:
-        rows.append({"cells": _cells(_title(queue, entry["question"]), entry, measures)})
-        for part in entry.get("slices") or []:
-            rows.append({"cells": _cells(f"\u2003{part['value'] or '(none)'}", part, measures)})
+    for entry in found.questions:
+        rows.append({"cells": _cells(_title(queue, entry.question), entry, measures)})
+        for part in entry.slices or []:
+            rows.append({"cells": _cells(f"\u2003{part.value or '(none)'}", part, measures)})
     components.table("agreement_rows", heads, rows, caption="Agreement per question", link=-1)
 
 
-def _cells(title: str, entry: Mapping[str, Any], measures: Sequence[str]) -> list[Any]:
+def _cells(title: str, entry: Agreement, measures: Sequence[str]) -> list[Any]:
     return [
         title,
-        *(number(entry.get(m)) for m in measures),
-        words.count(entry.get("num_units")),
-        words.count(entry.get("num_judgements")),
+        *(number(getattr(entry, m)) for m in measures),
+        words.count(entry.num_units),
+        words.count(entry.num_judgements),
     ]
 
 
-def _title(queue: Mapping[str, Any], name: str) -> str:
-    found = next((q for q in queue["questions"] if q["name"] == name), None)
-    return name if found is None else str(found.get("title") or name)
+def _title(queue: Queue, name: str) -> str:
+    return next((q.title for q in queue.questions if q.name == name), name)
 
 
-def _confusion(answer: Answer, queue: Mapping[str, Any], against: str) -> None:
+def _confusion(answer: Answer, queue: Queue, against: str) -> None:
     other = AGAINST[against].lower()
     with panels.panel("confusion"):
         panels.header("People beside others", f"Rows: the annotators' consensus. Columns: {other}")
         if answer.error is not None:
             panels.problem(answer.error)
             return
-        found = [q for q in answer.value["questions"] if q.get("n") or q["left_out"]["unknown"]]
+        compared: QueueConfusion = answer.value
+        found = [q for q in compared.questions if q.n or q.left_out.unknown]
         if not found:
             panels.empty("No answer of this queue was judged by both.")
         for entry in found:
             st.text(
-                f"{_title(queue, entry['question'])}: same on {words.interval(entry.get('accuracy'))}, \u03ba {number(entry.get('kappa'))}"
+                f"{_title(queue, entry.question or '')}: same on {words.interval(entry.accuracy)}, \u03ba {number(entry.kappa)}"
             )
             heads = [{"key": "row", "label": "", "kind": ""}]
             heads += [
-                {"key": f"c{i}", "label": str(c), "kind": "number"} for i, c in enumerate(entry["categories"])
+                {"key": f"c{i}", "label": str(c), "kind": "number"} for i, c in enumerate(entry.categories)
             ]
             cell = {
-                "queue": queue["queue_id"],
+                "queue": queue.queue_id,
                 "part": "agreement",
                 "against": against,
-                "question": entry["question"],
+                "question": entry.question or "",
             }
             rows = [
                 {
                     "cells": [str(c), *row],
                     "opens": {
                         f"c{i}": Open("review-queues", {**cell, "people": str(c), "other": str(o)}).to_json()
-                        for i, o in enumerate(entry["categories"])
+                        for i, o in enumerate(entry.categories)
                         if row[i]
                     },
                 }
-                for c, row in zip(entry["categories"], entry["table"], strict=True)
+                for c, row in zip(entry.categories, entry.table, strict=True)
             ]
             components.table(
-                f"confusion_{entry['question']}", heads, rows, caption="Consensus and the other side", link=-1
+                f"confusion_{entry.question}", heads, rows, caption="Consensus and the other side", link=-1
             )
             _left_out(entry, cell)
 
 
-def _left_out(entry: Mapping[str, Any], cell: Mapping[str, str]) -> None:
+def _left_out(entry: Confusion, cell: Mapping[str, str]) -> None:
     """How many judged answers are not in the table, and what they say instead."""
-    left: Mapping[str, Any] = entry["left_out"]
-    if not left["none"] and not left["unknown"]:
+    left = entry.left_out
+    if not left.none and not left.unknown:
         return
     parts = [
-        f"{left['none']:,} without a verdict" if left["none"] else "",
-        f"{left['unknown']:,} with another" if left["unknown"] else "",
+        f"{left.none:,} without a verdict" if left.none else "",
+        f"{left.unknown:,} with another" if left.unknown else "",
     ]
-    examples = f" ({'; '.join(left['examples'][:3])[:200]})" if left["examples"] else ""
+    examples = f" ({'; '.join(left.examples[:3])[:200]})" if left.examples else ""
     st.text(f"Not in the table: {', '.join(p for p in parts if p)}{examples}")
     components.links(
-        f"left_out_{entry['question']}",
+        f"left_out_{entry.question}",
         [("See them", Open("review-queues", {**cell, "left_out": "true"}))],
         label="Left out",
         left=True,
@@ -203,27 +217,28 @@ def _left_out(entry: Mapping[str, Any], cell: Mapping[str, str]) -> None:
 # --------------------------------------------------------------------------------------------------- annotators
 
 
-def annotators(queue: Mapping[str, Any]) -> None:
+def annotators(queue: Queue) -> None:
     """How each annotator works, and what their judgements go along with that should not matter."""
-    answer = read_page(found=ask(Client.review, "GET", f"queues/{queue['queue_id']}/annotators"))["found"]
+    answer = read_page(found=ask(Client.review_annotators, queue.queue_id))["found"]
     if answer.error is not None:
         panels.problem(answer.error)
         return
-    people: Sequence[Mapping[str, Any]] = answer.value["annotators"]
+    found: QueueAnnotators = answer.value
+    people = found.annotators
     with panels.panel("annotators"):
         panels.header(
             "Annotators",
-            f"Right on gold: {words.plural(answer.value.get('num_gold') or 0, 'answer')} whose judgement is known",
+            f"Right on gold: {words.plural(found.num_gold, 'answer')} whose judgement is known",
         )
         if people:
             _annotators(people)
         else:
             panels.empty("Nobody has judged anything yet.")
     _notes(people)
-    _bias(answer.value.get("bias") or [], queue)
+    _bias(found.bias, queue)
 
 
-def _annotators(people: Sequence[Mapping[str, Any]]) -> None:
+def _annotators(people: Sequence[Annotator]) -> None:
     heads = [
         {"key": "who", "label": "Annotator", "kind": ""},
         {"key": "careless", "label": "Careless", "kind": ""},
@@ -236,16 +251,16 @@ def _annotators(people: Sequence[Mapping[str, Any]]) -> None:
     ]
     rows = [
         {
-            "key": p["author_id"],
+            "key": p.author_id,
             "cells": [
-                p["author_id"],
-                "Suspected" if p.get("careless") else "",
-                words.count(p.get("num_items")),
-                words.interval(p["gold"]) if p.get("gold") else None,
-                _lowest(p.get("reliability") or {}),
-                _severity(p.get("severity") or {}),
-                words.duration(None if p.get("median_s") is None else p["median_s"] * 1e9),
-                _drift(p.get("drift")),
+                p.author_id,
+                "Suspected" if p.careless else "",
+                words.count(p.num_items),
+                words.interval(p.gold) if p.gold else None,
+                _lowest(p.reliability),
+                _severity(p.severity),
+                words.duration(None if p.median_s is None else p.median_s * 1e9),
+                _drift(p.drift),
             ],
         }
         for p in people
@@ -253,21 +268,19 @@ def _annotators(people: Sequence[Mapping[str, Any]]) -> None:
     components.table("annotator_rows", heads, rows, caption="Annotators of this queue", link=-1)
 
 
-def _lowest(reliability: Mapping[str, Mapping[str, Any]]) -> str | None:
+def _lowest(reliability: Mapping[str, Reliability]) -> str | None:
     """The question on which an annotator is least reliable, as accuracy estimated from the others and gold."""
-    known = [(r["accuracy"], q) for q, r in reliability.items() if r.get("accuracy")]
-    if not known:
+    if not reliability:
         return None
-    value, question = min(known, key=lambda k: k[0]["estimate"])
-    estimate, low, high = (100 * value[n] for n in ("estimate", "low", "high"))
-    return f"{estimate:.0f}% ({low:.0f} to {high:.0f}) {question}"
+    value, question = min(((r.accuracy, q) for q, r in reliability.items()), key=lambda k: k[0].estimate)
+    return f"{100 * value.estimate:.0f}% ({100 * value.low:.0f} to {100 * value.high:.0f}) {question}"
 
 
 def _drift(value: Interval | None) -> str | None:
     """How much more often an annotator was right lately, in whole points: the table has many columns."""
     if value is None:
         return None
-    estimate, low, high = (round(100 * value[n]) for n in ("estimate", "low", "high"))
+    estimate, low, high = (round(100 * n) for n in (value.estimate, value.low, value.high))
     return f"{estimate:+d} pts ({low:+d} to {high:+d})"
 
 
@@ -276,16 +289,12 @@ def _severity(severity: Mapping[str, Interval | None]) -> str | None:
     known = [(v, q) for q, v in severity.items() if v]
     if not known:
         return None
-    value, question = max(known, key=lambda k: abs(k[0]["estimate"]))
-    return f"{value['estimate']:+.2f} ({value['low']:+.2f} to {value['high']:+.2f}) {question}"
+    value, question = max(known, key=lambda k: abs(k[0].estimate))
+    return f"{value.estimate:+.2f} ({value.low:+.2f} to {value.high:+.2f}) {question}"
 
 
-def _notes(people: Sequence[Mapping[str, Any]]) -> None:
-    found = [
-        (p["author_id"], text)
-        for p in people
-        for text in [*(p.get("reasons") or []), *(p.get("notes") or [])]
-    ]
+def _notes(people: Sequence[Annotator]) -> None:
+    found = [(p.author_id, text) for p in people for text in (*p.reasons, *p.notes)]
     if not found:
         return
     with panels.panel("annotator_notes"):
@@ -301,24 +310,13 @@ def _notes(people: Sequence[Mapping[str, Any]]) -> None:
         )
 
 
-def _bias(tendencies: Sequence[Mapping[str, Any]], queue: Mapping[str, Any]) -> None:
+def _bias(tendencies: Sequence[Bias], queue: Queue) -> None:
     rows: list[dict[str, Any]] = []
     for tendency in tendencies:
-        groups = {"everyone": tendency.get("all") or {}, **(tendency.get("annotators") or {})}
-        for who, measured in groups.items():
-            for name, value in measured.items():
-                for label, interval in _flat(name, value):
-                    rows.append(
-                        {
-                            "cells": [
-                                _title(queue, tendency["question"]),
-                                who,
-                                label,
-                                number(interval),
-                                words.count(interval["n"]),
-                            ]
-                        }
-                    )
+        title = _title(queue, tendency.question)
+        for who, measured in {"everyone": tendency.all, **tendency.annotators}.items():
+            for label, interval in _flat(measured):
+                rows.append({"cells": [title, who, label, number(interval), words.count(interval.n)]})
     if not rows:
         return
     with panels.panel("bias"):
@@ -338,16 +336,19 @@ def _bias(tendencies: Sequence[Mapping[str, Any]], queue: Mapping[str, Any]) -> 
         )
 
 
-def _flat(name: str, value: Any) -> list[tuple[str, Interval]]:
-    """An interval by name, or several by the values of a field; one value alone goes along with nothing."""
-    if not isinstance(value, Mapping):
-        return []
-    if "estimate" in value:
-        return [(name.replace("_", " "), value)]
-    if len(value) < 2:
-        return []
-    return [
-        (f"{name} {key or '(none)'}", v)
-        for key, v in value.items()
-        if isinstance(v, Mapping) and "estimate" in v
+def _flat(measured: Tendency) -> list[tuple[str, Interval]]:
+    """Every interval with what it is about; of a field with one value alone there is nothing to say."""
+    found = [
+        ("length", measured.length),
+        *(_by_value("model", measured.model)),
+        *(_by_value("language", measured.language)),
+        ("longer", measured.longer),
+        ("first shown", measured.first_shown),
     ]
+    return [(label, interval) for label, interval in found if interval is not None]
+
+
+def _by_value(field: str, values: Mapping[str, Interval | None] | None) -> list[tuple[str, Interval | None]]:
+    if values is None or len(values) < 2:
+        return []
+    return [(f"{field} {value or '(none)'}", interval) for value, interval in values.items()]

@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from heedloop.client import Client
+from heedloop.responses import Queue, QueueCounts
 from heedloop_dashboard import components, panels, words
 from heedloop_dashboard.fetch import ask, current, read_page
 from heedloop_dashboard.navigation import Open
@@ -58,13 +59,11 @@ def _list() -> None:
         if current().can("admin"):
             target = Open("review-queues", {"new": "1", **_filling(sending)})
             components.links("new", [("New queue", target)], label="Queues", framed=True)
-    answer = read_page(queues=ask(Client.review, "GET", "queues", archived=current().can("admin") or None))[
-        "queues"
-    ]
+    answer = read_page(queues=ask(Client.review_queues, archived=current().can("admin") or None))["queues"]
     if answer.error is not None:
         panels.problem(answer.error)
         return
-    queues: Sequence[Mapping[str, Any]] = answer.value["queues"]
+    queues: Sequence[Queue] = answer.value
     with panels.panel("queues"):
         panels.header(
             "Choose a queue" if sending is not None else "Queues",
@@ -81,7 +80,7 @@ def _filling(sending: Mapping[str, Any] | None) -> dict[str, Any]:
     return {} if sending is None else {**sending, "fill": st.query_params["fill"]}
 
 
-def _table(queues: Sequence[Mapping[str, Any]], sending: Mapping[str, Any] | None) -> None:
+def _table(queues: Sequence[Queue], sending: Mapping[str, Any] | None) -> None:
     heads = [
         {"key": "name", "label": "Name", "kind": ""},
         {"key": "status", "label": "Status", "kind": ""},
@@ -95,65 +94,73 @@ def _table(queues: Sequence[Mapping[str, Any]], sending: Mapping[str, Any] | Non
     ]
     rows = [
         {
-            "key": q["queue_id"],
+            "key": q.queue_id,
             "cells": [
-                q["name"],
-                str(q["status"]).capitalize(),
-                *(words.count(_counts(q).get(n)) for n in ("done", "items", "judgements", "leased", "skipped")),
-                words.count(q.get("judgements_per_item")),
-                words.clock(q["due_at"]) if q.get("due_at") else None,
+                q.name,
+                q.status.capitalize(),
+                *_counts(q),
+                words.count(q.judgements_per_item),
+                words.clock(q.due_at) if q.due_at else None,
             ],
-            "open": Open("review-queues", {**_filling(sending), "queue": q["queue_id"]}).to_json(),
+            "open": Open("review-queues", {**_filling(sending), "queue": q.queue_id}).to_json(),
         }
         for q in queues
     ]  # fmt: skip
     components.table("queue_rows", heads, rows, caption="Review queues")
 
 
-def _counts(queue: Mapping[str, Any]) -> Mapping[str, Any]:
-    return queue.get("counts") or {}
+def _counts(queue: Queue) -> list[str]:
+    counts = queue.counts
+    if counts is None:
+        return [words.NONE] * 5
+    numbers = (counts.done, counts.items, counts.judgements, counts.leased, counts.skipped)
+    return [words.count(n) for n in numbers]
 
 
 # ---------------------------------------------------------------------------------------------------------- one
 
 
 def _one(queue_id: str) -> None:
-    answer = read_page(queue=ask(Client.review, "GET", f"queues/{queue_id}"))["queue"]
+    answer = read_page(queue=ask(Client.review_queue, queue_id))["queue"]
     if answer.error is not None:
         st.subheader("Review queue", anchor=False)
         panels.problem(answer.error)
         return
-    queue: Mapping[str, Any] = answer.value.get("queue", answer.value)
+    queue: Queue = answer.value
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader("Review queue", anchor=False, width="stretch")
         links = [("All queues", Open("review-queues")), ("Work in it", Open("review", {"queue": queue_id}))]
         components.links("up", links, label="Queues")
-    _verdict(queue)
-    _figures(queue)
+    if queue.counts is not None:
+        _verdict(queue, queue.counts)
+        _figures(queue, queue.counts)
     _part(queue)
 
 
-def _verdict(queue: Mapping[str, Any]) -> None:
-    counts = _counts(queue)
-    left = (counts.get("items") or 0) - (counts.get("done") or 0)
-    text = f" is {queue['status']}. "
-    if not counts.get("items"):
+def _verdict(queue: Queue, counts: QueueCounts) -> None:
+    left = counts.items - counts.done
+    text = f" is {queue.status}. "
+    if not counts.items:
         text += "It holds no answers yet: add some."
     elif left:
         text += f"{words.plural(left, 'answer')} still to be judged."
     else:
         text += "Every answer has its judgements."
-    tone = "good" if counts.get("items") and not left else ""
-    components.finding("queue_state", lead=str(queue["name"]), text=text, tone=tone)
+    tone = "good" if counts.items and not left else ""
+    components.finding("queue_state", lead=queue.name, text=text, tone=tone)
 
 
-def _figures(queue: Mapping[str, Any]) -> None:
-    counts, each = _counts(queue), queue.get("judgements_per_item") or 1
+def _figures(queue: Queue, counts: QueueCounts) -> None:
     entries = [
-        ("items", "Answers", counts.get("items"), f"{each} judgement{'s' if each > 1 else ''} each"),
-        ("done", "Done", counts.get("done"), "have all their judgements"),
-        ("judgements", "Judgements", counts.get("judgements"), "by all annotators"),
-        ("leased", "In progress", counts.get("leased"), f"{words.count(counts.get('skipped'))} skipped"),
+        (
+            "items",
+            "Answers",
+            counts.items,
+            f"{words.plural(queue.judgements_per_item or 1, 'judgement')} each",
+        ),
+        ("done", "Done", counts.done, "have all their judgements"),
+        ("judgements", "Judgements", counts.judgements, "by all annotators"),
+        ("leased", "In progress", counts.leased, f"{words.count(counts.skipped)} skipped"),
     ]
     components.cards(
         "figures",
@@ -164,7 +171,7 @@ def _figures(queue: Mapping[str, Any]) -> None:
     )
 
 
-def _part(queue: Mapping[str, Any]) -> None:
+def _part(queue: Queue) -> None:
     parts = [p for p in PARTS if p not in ADMIN or current().can("admin")]
     asked = "fill" if st.query_params.get("fill") else st.query_params.get("part", "items")
     part = asked if asked in parts else "items"

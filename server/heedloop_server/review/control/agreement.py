@@ -7,11 +7,13 @@ verdict ("substantial"): what is enough depends on what the labels are for.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any, cast
 
 import numpy as np
 
+from heedloop.responses import Agreement
 from heedloop_server.review.control.labels import (
     Judged,
     Label,
@@ -24,7 +26,6 @@ from heedloop_server.review.control.labels import (
 )
 from heedloop_server.review.questions import Question
 from heedloop_server.statistics.agreement import Coefficient, agreement_interval, cohen_kappa, without_spread
-from heedloop_server.statistics.counts import as_json
 from heedloop_server.statistics.intervals import Array, Interval
 from heedloop_server.statistics.means import bootstrap_mean, percentile_interval
 from heedloop_server.statistics.ranges import mean_range_overlap
@@ -34,49 +35,43 @@ __all__ = ["agreement_by_slice", "agreement_of_question", "cohen_interval", "wei
 NUM_SAMPLES = 400
 
 
-def agreement_of_question(question: Question, judged: Sequence[Judged]) -> dict[str, Any]:
+def agreement_of_question(question: Question, judged: Sequence[Judged]) -> Agreement:
     """Percent agreement, Cohen's (of two annotators) or Fleiss's kappa, weighted kappa of scales, Krippendorff's alpha,
     Gwet's AC1, range overlap.
 
-    Returns the JSON of docs/api.md. Units of one item (its flags, its pairs) are resampled together; `num_units` counts
+    Units of one item (its flags, its pairs) are resampled together; `num_units` counts
     those with two or more judgements.
     """
     said = _newest(labels(question, judged))
     counts, categories, items = _counts(question, said)
     metric = metric_of(question)
     annotators = sorted({a for a, _ in said})
-    kappa: dict[str, Any] = {"cohen": None, "fleiss": None}
-    if len(annotators) == 2:
-        kappa["cohen"] = as_json(cohen_interval(said, annotators, categories))
-    elif len(annotators) > 2:
-        kappa["fleiss"] = as_json(_interval("fleiss", counts, items))
-    return {
-        "question": question.name,
-        "kind": question.kind,
-        "metric": metric,
-        "num_annotators": len(annotators),
-        "num_judgements": len(said),
-        "num_units": int((counts.sum(axis=1) > 1).sum()),
-        "percent": as_json(_interval("percent", counts, items)),
-        **kappa,
-        "weighted_kappa": as_json(weighted_kappa(said, annotators, categories))
-        if question.kind == "scale"
-        else None,
-        "alpha": as_json(_interval("alpha", counts, items, categories=categories, metric=metric)),
-        "gwet_ac1": as_json(_interval("gwet_ac1", counts, items)),
-        "range_overlap": as_json(_range_overlap(question, judged)) if question.kind == "ranges" else None,
-    }
+    return Agreement(
+        question=question.name,
+        kind=question.kind,
+        metric=metric,
+        num_annotators=len(annotators),
+        num_judgements=len(said),
+        num_units=int((counts.sum(axis=1) > 1).sum()),
+        percent=_interval("percent", counts, items),
+        cohen=cohen_interval(said, annotators, categories) if len(annotators) == 2 else None,
+        fleiss=_interval("fleiss", counts, items) if len(annotators) > 2 else None,
+        weighted_kappa=weighted_kappa(said, annotators, categories) if question.kind == "scale" else None,
+        alpha=_interval("alpha", counts, items, categories=categories, metric=metric),
+        gwet_ac1=_interval("gwet_ac1", counts, items),
+        range_overlap=_range_overlap(question, judged) if question.kind == "ranges" else None,
+    )
 
 
 def agreement_by_slice(
     question: Question, judged: Sequence[Judged], slice_of: Mapping[str, str]
-) -> list[dict[str, Any]]:
+) -> list[Agreement]:
     """The same per slice, the least agreement first; `slice_of` maps an item's id to its slice."""
     groups: dict[str, list[Judged]] = {}
     for one in judged:
         groups.setdefault(slice_of.get(one.item_id, ""), []).append(one)
-    found = [{"value": value, **agreement_of_question(question, group)} for value, group in groups.items()]
-    return sorted(found, key=lambda s: (s["percent"] or {}).get("estimate", 2.0))
+    found = [replace(agreement_of_question(question, group), value=value) for value, group in groups.items()]
+    return sorted(found, key=lambda s: 2.0 if s.percent is None else s.percent.estimate)
 
 
 def _newest(said: Iterable[tuple[str, Unit, Label]]) -> dict[tuple[str, Unit], Label]:

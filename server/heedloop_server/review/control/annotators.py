@@ -8,17 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, median
-from typing import Any
 
 import numpy as np
 
+from heedloop import responses
 from heedloop_server.review.control.consensus import fit, gold_units
 from heedloop_server.review.control.copying import Copied, copied_pairs
 from heedloop_server.review.control.drift import accuracy_changes, combined_change, is_less_accurate
 from heedloop_server.review.control.labels import Judged, Label, Unit, labels
 from heedloop_server.review.questions import Question
 from heedloop_server.statistics.consensus import AnnotatorQuality
-from heedloop_server.statistics.counts import as_json
 from heedloop_server.statistics.intervals import Interval, wilson
 from heedloop_server.statistics.means import bootstrap_mean
 
@@ -37,7 +36,7 @@ QUICK = 1 / 3
 
 @dataclass(slots=True)
 class Annotator:
-    """What is known of one annotator; docs/api.md has the JSON."""
+    """What is known of one annotator."""
 
     author_id: str
     num_items: int = 0
@@ -52,25 +51,13 @@ class Annotator:
     reasons: list[str] = field(default_factory=list[str])
     notes: list[str] = field(default_factory=list[str])
 
-    def to_json(self) -> dict[str, Any]:
-        """The annotator as the REST API writes it."""
-        return {
-            "author_id": self.author_id,
-            "num_items": self.num_items,
-            "num_judgements": self.num_judgements,
-            "gold": as_json(self.gold),
-            "gold_by_question": {q: as_json(i) for q, i in self.gold_by_question.items()},
-            "severity": {q: as_json(i) for q, i in self.severity.items()},
-            "reliability": {
-                q: {"accuracy": as_json(r.accuracy), "informedness": r.informedness}
-                for q, r in self.reliability.items()
-            },
-            "median_s": self.median_s,
-            "drift": as_json(self.drift),
-            "careless": self.careless,
-            "reasons": self.reasons,
-            "notes": self.notes,
+    def response(self) -> responses.Annotator:
+        """What the REST API says of the annotator."""
+        reliability = {
+            q: responses.Reliability(accuracy=r.accuracy, informedness=r.informedness)
+            for q, r in self.reliability.items()
         }
+        return responses.extended(responses.Annotator, self, reliability=reliability)
 
 
 def annotators(

@@ -13,10 +13,10 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
+from heedloop.responses import Bias, Tendency
 from heedloop_server.review.control.annotators import scaled
 from heedloop_server.review.control.labels import Judged, Label, Unit, labels
 from heedloop_server.review.questions import Question
-from heedloop_server.statistics.counts import as_json
 from heedloop_server.statistics.intervals import Interval, wilson
 from heedloop_server.statistics.means import bootstrap_mean, percentile_interval
 
@@ -38,7 +38,7 @@ Facts = Mapping[str, Sequence[AnswerFacts]]
 """Item id -> its answers, in the item's own order."""
 
 
-def bias(question: Question, judged: Sequence[Judged], facts: Facts) -> dict[str, Any] | None:
+def bias(question: Question, judged: Sequence[Judged], facts: Facts) -> Bias | None:
     """Tendencies of all annotators together and of each; None for questions that are no rating or choice.
 
     For ratings: `length` (Spearman's rank correlation of rating and characters, -1 to 1), `model` and `language` (mean
@@ -54,21 +54,21 @@ def bias(question: Question, judged: Sequence[Judged], facts: Facts) -> dict[str
     groups = {"": list(judged)} | {
         a: [j for j in judged if j.annotator == a] for a in sorted({j.annotator for j in judged})
     }
-    return {
-        "question": question.name,
-        "all": measure(question, groups.pop(""), facts),
-        "annotators": {a: measure(question, own, facts) for a, own in groups.items()},
-    }
+    return Bias(
+        question=question.name,
+        all=measure(question, groups.pop(""), facts),
+        annotators={a: measure(question, own, facts) for a, own in groups.items()},
+    )
 
 
-def _of_ratings(question: Question, judged: Iterable[Judged], facts: Facts) -> dict[str, Any]:
+def _of_ratings(question: Question, judged: Iterable[Judged], facts: Facts) -> Tendency:
     rated = [(scaled(question, label), fact) for label, fact in _with_facts(question, judged, facts)]
     values, sizes = [r for r, _ in rated], [f.num_chars for _, f in rated]
-    return {
-        "length": as_json(rank_correlation(values, sizes)),
-        "model": _means_by((f.model, r) for r, f in rated),
-        "language": _means_by((f.language, r) for r, f in rated),
-    }
+    return Tendency(
+        length=rank_correlation(values, sizes),
+        model=_means_by((f.model, r) for r, f in rated),
+        language=_means_by((f.language, r) for r, f in rated),
+    )
 
 
 def _with_facts(
@@ -80,12 +80,12 @@ def _with_facts(
             yield label, known[int(unit[1])]
 
 
-def _means_by(rated: Iterable[tuple[str, float]]) -> dict[str, Any]:
+def _means_by(rated: Iterable[tuple[str, float]]) -> dict[str, Interval | None]:
     groups: dict[str, list[float]] = {}
     for value, rating in rated:
         if value:
             groups.setdefault(value, []).append(rating)
-    return {v: as_json(bootstrap_mean(r, scale=(0, 1), num_samples=500)) for v, r in sorted(groups.items())}
+    return {v: bootstrap_mean(r, scale=(0, 1), num_samples=500) for v, r in sorted(groups.items())}
 
 
 def rank_correlation(x: ArrayLike, y: ArrayLike, *, num_samples: int = 400) -> Interval | None:
@@ -111,7 +111,7 @@ def _correlation(a: Any, b: Any) -> float:
     return float(a @ b / np.sqrt((a @ a) * (b @ b)))
 
 
-def _of_choices(question: Question, judged: Iterable[Judged], facts: Facts) -> dict[str, Any]:
+def _of_choices(question: Question, judged: Iterable[Judged], facts: Facts) -> Tendency:
     longer, first = list[bool](), list[bool]()
     for one in judged:
         for _, unit, label in labels(question, [one]):
@@ -122,10 +122,7 @@ def _of_choices(question: Question, judged: Iterable[Judged], facts: Facts) -> d
             sizes = [f.num_chars for f in facts.get(one.item_id, ())]
             if len(sizes) > max(better, worse) and sizes[better] != sizes[worse]:
                 longer.append(sizes[better] > sizes[worse])
-    return {
-        "longer": as_json(wilson(sum(longer), len(longer))),
-        "first_shown": as_json(wilson(sum(first), len(first))),
-    }
+    return Tendency(longer=wilson(sum(longer), len(longer)), first_shown=wilson(sum(first), len(first)))
 
 
 def _winner(unit: Unit, label: Label) -> tuple[int | None, int | None]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import cast
 
+from heedloop.responses import Confusion, ConsensusRow, LeftOut
 from heedloop_server.review.control.agreement import cohen_interval
 from heedloop_server.review.control.labels import Label, Unit, known_categories
 from heedloop_server.review.questions import Question
 from heedloop_server.statistics.agreement import confusion_table
-from heedloop_server.statistics.counts import as_json
 from heedloop_server.statistics.intervals import wilson
 
 __all__ = ["Labelled", "as_labels", "confusion", "confusion_by_slice"]
@@ -27,7 +27,7 @@ class Labelled:
     unknown: Mapping[Unit, str] = field(default_factory=dict[Unit, str])
 
 
-def confusion(question: Question, people: Mapping[Unit, Label], compared: Labelled) -> dict[str, Any]:
+def confusion(question: Question, people: Mapping[Unit, Label], compared: Labelled) -> Confusion:
     """The table of both over the units that both have: rows are people's consensus, columns the other's label.
 
     Also `accuracy` (how often the other says what people say, Wilson) and `kappa` (Cohen's, bootstrap), null where
@@ -38,21 +38,21 @@ def confusion(question: Question, people: Mapping[Unit, Label], compared: Labell
     categories = known_categories(question, [*people.values(), *other.values()])
     ours, theirs = [people[u] for u in both], [other[u] for u in both]
     said = {("people", u): people[u] for u in both} | {("other", u): other[u] for u in both}
-    return {
-        "categories": categories,
-        "table": confusion_table(ours, theirs, categories).astype(int).tolist(),
-        "n": len(both),
-        "accuracy": as_json(wilson(sum(a == b for a, b in zip(ours, theirs, strict=True)), len(both))),
-        "kappa": as_json(cohen_interval(said, ("people", "other"), categories)),
-        "left_out": _left_out(people, compared),
-    }
+    return Confusion(
+        categories=cast(list[Label], categories),
+        table=confusion_table(ours, theirs, categories).astype(int).tolist(),
+        n=len(both),
+        accuracy=wilson(sum(a == b for a, b in zip(ours, theirs, strict=True)), len(both)),
+        kappa=cohen_interval(said, ("people", "other"), categories),
+        left_out=_left_out(people, compared),
+    )
 
 
-def _left_out(people: Mapping[Unit, Label], compared: Labelled) -> dict[str, Any]:
+def _left_out(people: Mapping[Unit, Label], compared: Labelled) -> LeftOut:
     missing = [u for u in people if u not in compared.labels]
     unknown = [compared.unknown[u] for u in missing if u in compared.unknown]
     examples = [text for text, _ in Counter(t[:200] for t in unknown).most_common(MAX_EXAMPLES)]
-    return {"none": len(missing) - len(unknown), "unknown": len(unknown), "examples": examples}
+    return LeftOut(none=len(missing) - len(unknown), unknown=len(unknown), examples=examples)
 
 
 def confusion_by_slice(
@@ -60,15 +60,15 @@ def confusion_by_slice(
     people: Mapping[Unit, Label],
     other: Labelled,
     slice_of: Mapping[str, str],
-) -> list[dict[str, Any]]:
+) -> list[Confusion]:
     """The same per slice of the items, the largest first."""
     groups: dict[str, dict[Unit, Label]] = {}
     for unit, label in people.items():
         groups.setdefault(slice_of.get(unit[0], ""), {})[unit] = label
-    found = [{"value": value, **confusion(question, own, other)} for value, own in groups.items()]
-    return sorted(found, key=lambda s: -s["n"])
+    found = [replace(confusion(question, own, other), value=value) for value, own in groups.items()]
+    return sorted(found, key=lambda s: -s.n)
 
 
-def as_labels(rows: Sequence[Mapping[str, Any]]) -> dict[Unit, Label]:
+def as_labels(rows: Sequence[ConsensusRow]) -> dict[Unit, Label]:
     """Unit -> label from the consensus rows of a question; ties are left out."""
-    return {(row["item_id"], *row["unit"]): row["label"] for row in rows if row["label"] is not None}
+    return {(row.item_id, *row.unit): row.label for row in rows if row.label is not None}

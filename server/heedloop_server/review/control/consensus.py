@@ -8,8 +8,9 @@ adjudication stands over all of it.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
+from heedloop.responses import ConsensusRow
 from heedloop_server.review.control.labels import Judged, Label, Unit, labels
 from heedloop_server.review.questions import Question
 from heedloop_server.statistics.consensus import (
@@ -44,9 +45,8 @@ def consensus_of_question(
     method: Method,
     gold: Mapping[str, Judged] | None = None,
     adjudicated: Mapping[str, Judged] | None = None,
-) -> list[dict[str, Any]]:
-    """Per unit: `item_id, answer` (index, and the category or other answer), `label` (null where tied), `confidence`,
-    `num`, `by` (the method, or `adjudication`), sorted by unit."""
+) -> list[ConsensusRow]:
+    """The label of every unit by the method, or by adjudication, sorted by unit."""
     found = _vote(question, list(judged), method, gold or {})
     adjudicated_labels = {unit: label for _, unit, label in labels(question, (adjudicated or {}).values())}
     units = sorted({cast(Unit, u) for u in found} | set(adjudicated_labels))
@@ -64,12 +64,13 @@ def _vote(
     return model.consensus if method == "dawid_skene" else weighted_vote(said, reliability_weights(model))
 
 
-def _row(unit: Unit, found: Consensus | None, adjudicated: Label | None, method: Method) -> dict[str, Any]:
-    return {
-        "item_id": unit[0],
-        "unit": list(unit[1:]),
-        "label": adjudicated if adjudicated is not None else found.label if found else None,
-        "confidence": 1.0 if adjudicated is not None else found.confidence if found else 0.0,
-        "num": found.num if found else 0,
-        "by": "adjudication" if adjudicated is not None else method,
-    }
+def _row(unit: Unit, found: Consensus | None, adjudicated: Label | None, method: Method) -> ConsensusRow:
+    label = found.label if found else None
+    return ConsensusRow(
+        item_id=unit[0],
+        unit=list(unit[1:]),
+        label=cast(Label | None, label) if adjudicated is None else adjudicated,
+        confidence=1.0 if adjudicated is not None else found.confidence if found else 0.0,
+        num=found.num if found else 0,
+        by="adjudication" if adjudicated is not None else method,
+    )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
 
-from heedloop.schema import format_time
+from heedloop import responses
 from heedloop_server.review.control.consensus import Method, consensus_of_question
 from heedloop_server.review.control.labels import Judged, labels, unit_item
 from heedloop_server.review.questions import Question
@@ -28,7 +27,7 @@ __all__ = ["LABELLED", "ReviewedQueue", "State", "read_queue"]
 
 LABELLED = frozenset({"thumb", "scale", "category", "flags", "ranges", "comparison", "ranking"})
 """Kinds of questions that annotators can agree on; texts and corrections are not among them."""
-State = Literal["open", "done", "disagreement", "adjudicated", "skipped"]
+State = responses.ItemState
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ class ReviewedQueue:
             found.setdefault(one.item_id, []).append(one)
         return found
 
-    def consensus(self, method: Method) -> dict[str, list[dict[str, Any]]]:
+    def consensus(self, method: Method) -> dict[str, list[responses.ConsensusRow]]:
         """Question -> the consensus of every unit."""
         return {
             q.name: consensus_of_question(
@@ -111,14 +110,14 @@ class ReviewedQueue:
         """Those whom the queue names; where it names nobody, those who have worked in it."""
         return set(self.queue.annotators) or {j.annotator for j in (*self.judged, *self.unfinished)}
 
-    def items_json(self, only: State | None = None) -> Iterable[dict[str, Any]]:
-        """The items in the queue's order, as docs/api.md has them, those in one state where it is named."""
+    def responses(self, only: State | None = None) -> Iterable[responses.ReviewItem]:
+        """The items in the queue's order, as the REST API has them; those in one state where it is named."""
         by_item, differs = self.by_item(), self.disagreements()
         skips_by_item, annotators = self.skips_by_item(), self.annotators
-        agreed: dict[str, dict[str, list[dict[str, Any]]]] = {}
+        agreed: dict[str, dict[str, list[responses.ConsensusRow]]] = {}
         for name, rows in self.consensus("majority").items():
             for row in rows:
-                agreed.setdefault(row["item_id"], {}).setdefault(name, []).append(row)
+                agreed.setdefault(row.item_id, {}).setdefault(name, []).append(row)
         for item in sorted(self.items.values(), key=lambda i: (i.position, i.item_id)):
             judged = by_item.get(item.item_id, [])
             skips = skips_by_item.get(item.item_id, [])
@@ -127,14 +126,21 @@ class ReviewedQueue:
                 state = "skipped"  # nobody is left who could be offered it
             if only in (None, state):
                 word = self.adjudications.get(item.item_id)
-                yield _item_json(item) | {
-                    "state": state,
-                    "disagreements": differs.get(item.item_id, []),
-                    "judgements": [_judgement_json(j) for j in judged],
-                    "skips": [_skip_json(j) for j in skips],
-                    "consensus": agreed.get(item.item_id, {}),
-                    "adjudicated": None if word is None else _word_json(word),
-                }
+                yield responses.ReviewItem(
+                    item_id=item.item_id,
+                    targets=[responses.ReviewTarget(trace_id=t, span_id=s) for t, s in item.targets],
+                    source=item.source,
+                    reason=item.reason,
+                    sampling_probability=item.sampling_probability,
+                    gold=item.gold,
+                    expected=item.expected,
+                    state=state,
+                    disagreements=differs.get(item.item_id, []),
+                    judgements=[_judgement(j) for j in judged],
+                    skips=[_skip(j) for j in skips],
+                    consensus=agreed.get(item.item_id, {}),
+                    adjudicated=None if word is None else _adjudication(word),
+                )
 
 
 def read_queue(project: ProjectStore, queue_id: str) -> ReviewedQueue | None:
@@ -182,42 +188,26 @@ def _own_order(item: ReviewItem) -> tuple[int, ...]:
     return tuple(range(len(item.targets)))
 
 
-def _item_json(item: ReviewItem) -> dict[str, Any]:
-    return {
-        "item_id": item.item_id,
-        "targets": [{"trace_id": t, "span_id": s} for t, s in item.targets],
-        "source": item.source,
-        "reason": None if item.reason is None else dict(item.reason),
-        "sampling_probability": item.sampling_probability,
-        "gold": item.gold,
-        "expected": None if item.expected is None else dict(item.expected),
-    }
+def _judgement(one: Judged) -> responses.ItemJudgement:
+    return responses.ItemJudgement(
+        annotator=one.annotator,
+        answers=one.answers,
+        shown_order=list(one.shown_order),
+        submitted_at=one.submitted_at,
+        duration_ms=one.duration_ms,
+        guideline_version=one.guideline_version,
+    )
 
 
-def _judgement_json(one: Judged) -> dict[str, Any]:
-    return {
-        "annotator": one.annotator,
-        "answers": dict(one.answers),
-        "shown_order": list(one.shown_order),
-        "submitted_at": format_time(one.submitted_at),
-        "duration_ms": one.duration_ms,
-        "guideline_version": one.guideline_version,
-    }
+def _skip(one: Judged) -> responses.ItemSkip:
+    return responses.ItemSkip(annotator=one.annotator, reason=one.reason, skipped_at=one.submitted_at)
 
 
-def _skip_json(one: Judged) -> dict[str, Any]:
-    return {
-        "annotator": one.annotator,
-        "reason": one.reason,
-        "skipped_at": format_time(one.submitted_at),
-    }
-
-
-def _word_json(word: Adjudication) -> dict[str, Any]:
-    return {
-        "reviewer": word.reviewer,
-        "answers": dict(word.answers),
-        "reason": word.reason,
-        "judged_at": format_time(word.judged_at),
-        "guideline_version": word.guideline,
-    }
+def _adjudication(word: Adjudication) -> responses.Adjudication:
+    return responses.Adjudication(
+        reviewer=word.reviewer,
+        answers=word.answers,
+        reason=word.reason,
+        judged_at=word.judged_at,
+        guideline_version=word.guideline,
+    )

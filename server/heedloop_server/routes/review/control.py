@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, cast
+from dataclasses import replace
+from typing import Annotated, Literal, cast
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 
-from heedloop.schema import AuthorKind
-from heedloop_server.answers.review_control import (
-    AgreementAnswer,
-    AnnotatorsAnswer,
+from heedloop.responses import (
+    Agreement,
+    ComparedAnswer,
     ComparedAnswers,
-    ConfusionAnswer,
-    ConsensusAnswer,
+    Confusion,
+    QueueAgreement,
+    QueueAnnotators,
+    QueueConfusion,
+    QueueConsensus,
 )
+from heedloop.schema import AuthorKind
 from heedloop_server.errors import Invalid, NotFound
 from heedloop_server.http.auth import scoped
-from heedloop_server.http.openapi import responds
+from heedloop_server.http.responses import Router
 from heedloop_server.review.control.agreement import agreement_by_slice, agreement_of_question
 from heedloop_server.review.control.annotators import annotators
 from heedloop_server.review.control.bias import AnswerFacts, bias
@@ -34,7 +38,7 @@ from heedloop_server.store.review.verdicts import verdict_texts
 
 __all__ = ["reviewed", "router"]
 
-router = APIRouter()
+router = Router()
 
 Reviewer = Annotated[ProjectStore, Depends(scoped("review"))]
 SLICES = ("model", "prompt_name", "prompt_version", "service", "environment", "tag", "source")
@@ -50,34 +54,31 @@ def reviewed(project: ProjectStore, queue_id: str) -> ReviewedQueue:
 
 
 @router.get("/v1/review/queues/{queue_id}/agreement")
-@responds(AgreementAnswer)
-def get_agreement(project: Reviewer, queue_id: str, by: str | None = None) -> dict[str, Any]:
+def get_agreement(project: Reviewer, queue_id: str, by: str | None = None) -> QueueAgreement:
     """How far annotators agree, per question; with `by` also per slice, the least agreement first."""
     found = reviewed(project, queue_id)
     slices = None if by is None else _slices(project, found, by)
-    questions: list[dict[str, Any]] = []
+    questions: list[Agreement] = []
     for question in found.questions:
-        entry = agreement_of_question(question, found.judged)
-        if slices is not None:
-            entry["slices"] = agreement_by_slice(question, found.judged, slices)
-        questions.append(entry)
-    return {"questions": questions, "by": by, "num_items": len({j.item_id for j in found.judged})}
+        parts = None if slices is None else agreement_by_slice(question, found.judged, slices)
+        questions.append(replace(agreement_of_question(question, found.judged), slices=parts))
+    num_items = len({j.item_id for j in found.judged})
+    return QueueAgreement(questions=questions, by=by, num_items=num_items)
 
 
 @router.get("/v1/review/queues/{queue_id}/annotators")
-@responds(AnnotatorsAnswer)
-def get_annotators(project: Reviewer, queue_id: str) -> dict[str, Any]:
+def get_annotators(project: Reviewer, queue_id: str) -> QueueAnnotators:
     """Every annotator's record, and what judgements go along with that should not matter."""
     found = reviewed(project, queue_id)
     records = annotators(found.questions, found.judged, found.gold)
     rows = answer_facts(project, (found.items[i] for i in {j.item_id for j in found.judged}))
     facts = {i: [_facts(rows.get(t)) for t in item.targets] for i, item in found.items.items()}
     tendencies = [bias(q, found.judged, facts) for q in found.questions]
-    return {
-        "annotators": [r.to_json() for r in records],
-        "bias": [t for t in tendencies if t is not None],
-        "num_gold": len(found.gold),
-    }
+    return QueueAnnotators(
+        annotators=[r.response() for r in records],
+        bias=[t for t in tendencies if t is not None],
+        num_gold=len(found.gold),
+    )
 
 
 def _facts(row: Row | None) -> AnswerFacts:
@@ -88,36 +89,32 @@ def _facts(row: Row | None) -> AnswerFacts:
 
 
 @router.get("/v1/review/queues/{queue_id}/consensus")
-@responds(ConsensusAnswer)
-def get_consensus(project: Reviewer, queue_id: str, method: Method = "dawid_skene") -> dict[str, Any]:
+def get_consensus(project: Reviewer, queue_id: str, method: Method = "dawid_skene") -> QueueConsensus:
     """One label per item and question, with its confidence; a reviewer's adjudication stands over it."""
     found = reviewed(project, queue_id)
-    return {"method": method, "questions": found.consensus(method)}
+    return QueueConsensus(method=method, questions=found.consensus(method))
 
 
 @router.get("/v1/review/queues/{queue_id}/confusion")
-@responds(ConfusionAnswer)
 def get_confusion(
     project: Reviewer, queue_id: str, against: Against, by: str | None = None
-) -> dict[str, Any]:
+) -> QueueConfusion:
     """People's consensus beside a judge model's rating of the same name, the users' thumb, or the model's own label."""
     found = reviewed(project, queue_id)
     slices = None if by is None else _slices(project, found, by)
     agreed = found.consensus("dawid_skene")
-    questions: list[dict[str, Any]] = []
+    questions: list[Confusion] = []
     for question in found.questions:
         if question.kind not in RATING_KINDS:
             continue
         people, other = as_labels(agreed[question.name]), _other(project, found, question, against)
-        entry = {"question": question.name, **confusion(question, people, other)}
-        if slices is not None:
-            entry["slices"] = confusion_by_slice(question, people, other, slices)
-        questions.append(entry)
-    return {"against": against, "by": by, "questions": questions}
+        parts = None if slices is None else confusion_by_slice(question, people, other, slices)
+        whole = confusion(question, people, other)
+        questions.append(replace(whole, question=question.name, slices=parts))
+    return QueueConfusion(against=against, by=by, questions=questions)
 
 
 @router.get("/v1/review/queues/{queue_id}/confusion/answers")
-@responds(ComparedAnswers)
 def get_compared(
     project: Reviewer,
     queue_id: str,
@@ -128,7 +125,7 @@ def get_compared(
     left_out: bool = False,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: Annotated[int, Query(ge=0)] = 0,
-) -> dict[str, Any]:
+) -> ComparedAnswers:
     """The answers behind a cell of a confusion (`people`, `other`: its labels), or those that are in no cell (`left_out`)."""
     found = reviewed(project, queue_id)
     asked = next((q for q in found.questions if q.name == question and q.kind in RATING_KINDS), None)
@@ -145,23 +142,25 @@ def get_compared(
     ]
     page = chosen[cursor : cursor + limit]
     more = len(chosen) > cursor + limit
-    return {"answers": _compared(project, found, page), "next_cursor": str(cursor + limit) if more else None}
+    return ComparedAnswers(
+        answers=_compared(project, found, page), next_cursor=str(cursor + limit) if more else None
+    )
 
 
 def _compared(
     project: ProjectStore, found: ReviewedQueue, page: Sequence[tuple[Unit, Label, Label | None]]
-) -> list[dict[str, Any]]:
+) -> list[ComparedAnswer]:
     places = [(found.items[unit[0]], int(unit[1])) for unit, _, _ in page]
     texts = question_previews(project, [(item.targets[i], item.call_times[i]) for item, i in places])
     return [
-        {
-            "item_id": item.item_id,
-            "trace_id": item.targets[i][0],
-            "span_id": item.targets[i][1],
-            "people": label,
-            "other": other,
-            "asked": texts.get(item.targets[i], ""),
-        }
+        ComparedAnswer(
+            item_id=item.item_id,
+            trace_id=item.targets[i][0],
+            span_id=item.targets[i][1],
+            people=label,
+            other=other,
+            asked=texts.get(item.targets[i], ""),
+        )
         for (item, i), (_, label, other) in zip(places, page, strict=True)
     ]
 

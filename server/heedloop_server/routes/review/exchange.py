@@ -8,14 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, cast
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from heedloop.responses import FieldError, ImportedJudgements, ImportResult
 from heedloop.schema import Call, Feedback, SchemaError
-from heedloop_server.answers.review_control import ImportAnswer
 from heedloop_server.errors import Conflict, Invalid, NotFound, TooLarge
 from heedloop_server.http.auth import Principal, require, scoped
 from heedloop_server.http.openapi import accepts, responds
+from heedloop_server.http.responses import Router
 from heedloop_server.review.control.labels import Judged
 from heedloop_server.review.control.pseudonyms import without_identities, without_order
 from heedloop_server.review.control.reviewed import ReviewedQueue
@@ -34,7 +35,7 @@ from heedloop_server.store.review.queues import guidelines_of
 
 __all__ = ["router"]
 
-router = APIRouter()
+router = Router()
 
 Reviewer = Annotated[ProjectStore, Depends(scoped("review"))]
 Admin = Annotated[Principal, Depends(require("admin"))]
@@ -49,7 +50,7 @@ _GIVEN: dict[str, Any] = {
 
 
 @router.get("/v1/review/queues/{queue_id}/export")
-@responds(None, media={"application/x-ndjson": _TEXT, "application/json": _ENTRIES})
+@responds(media={"application/x-ndjson": _TEXT, "application/json": _ENTRIES})
 def export(
     project: Reviewer,
     queue_id: str,
@@ -81,7 +82,7 @@ def _array(entries: Iterator[str]) -> Iterator[str]:
 
 
 @router.get("/v1/review/queues/{queue_id}/export/settings")
-@responds(None, media={"application/xml": _TEXT, "application/json": {"type": "object"}})
+@responds(media={"application/xml": _TEXT, "application/json": {"type": "object"}})
 def export_settings(project: Reviewer, queue_id: str, format: Literal["label_studio", "argilla"]) -> Response:
     """The project's settings that go with an export: Label Studio's labelling config, or Argilla's `settings.json`."""
     found = reviewed(project, queue_id)
@@ -163,7 +164,6 @@ async def _body(request: Request) -> bytes:
 
 
 @router.post("/v1/review/queues/{queue_id}/import")
-@responds(ImportAnswer)
 @accepts(_GIVEN, media={"application/x-ndjson": _TEXT})
 def import_judgements(
     request: Request,
@@ -172,12 +172,12 @@ def import_judgements(
     body: Annotated[bytes, Depends(_body)],
     format: Format = "jsonl",
     users: UsersJson = "",
-) -> dict[str, Any]:
+) -> ImportedJudgements:
     """Judgements made elsewhere: a JSON array, or an object a line. A result per judgement; the same again is a duplicate."""
     entries = _parsed(body)
     names = _users(users)
     queue_service = queue_service_of(request)
-    results: list[dict[str, Any]] = []
+    results: list[ImportResult] = []
     said: list[Feedback] = []
     with queue_service.locked_queue(who.project, queue_id) as opened, queue_service.together(opened):
         for number, entry in enumerate(entries):
@@ -187,8 +187,13 @@ def import_judgements(
                 results.append(result)
                 said += judgement.feedback if judgement is not None else []
     record_all(queue_service, who.project, queue_id, said, who.key_id)
-    counts = Counter(str(r["status"]) for r in results)
-    return {"results": results, **{n: counts[n] for n in ("stored", "duplicate", "rejected")}}
+    counts = Counter(r.status for r in results)
+    return ImportedJudgements(
+        results=results,
+        stored=counts["stored"],
+        duplicate=counts["duplicate"],
+        rejected=counts["rejected"],
+    )
 
 
 def _parsed(body: bytes) -> list[Any]:
@@ -217,7 +222,7 @@ def _take_entry(
     number: int,
     key_id: str,
     users: Users,
-) -> Iterator[tuple[dict[str, Any], Submitted | None]]:
+) -> Iterator[tuple[ImportResult, Submitted | None]]:
     """(what is answered, what was stored) for every judgement of an entry."""
     try:
         if not isinstance(entry, Mapping):
@@ -234,15 +239,20 @@ def _take_entry(
         except (SchemaError, Conflict) as err:
             yield _rejected(external.item_id, external.annotator, err, number), None
         else:
-            status = "duplicate" if judgement is None else "stored"
-            answer = {"item_id": external.item_id, "annotator": external.annotator, "status": status}
-            yield answer, judgement
+            yield (
+                ImportResult(
+                    item_id=external.item_id,
+                    annotator=external.annotator,
+                    status="duplicate" if judgement is None else "stored",
+                ),
+                judgement,
+            )
 
 
-def _rejected(item_id: str | None, annotator: str | None, err: Exception, number: int) -> dict[str, Any]:
+def _rejected(item_id: str | None, annotator: str | None, err: Exception, number: int) -> ImportResult:
     field = f"[{number}]" + (f".{err.field}" if isinstance(err, SchemaError) and err.field else "")
-    error = {"field": field, "message": str(err)}
-    return {"item_id": item_id, "annotator": annotator, "status": "rejected", "error": error}
+    error = FieldError(field=field, message=str(err))
+    return ImportResult(item_id=item_id, annotator=annotator, status="rejected", error=error)
 
 
 def _known(queue_service: ReviewQueueService, opened: OpenQueue, item_id: str) -> Reviewed:

@@ -6,17 +6,18 @@ import threading
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, Query, Request
+from fastapi import Body, Depends, Query, Request
 from typing_extensions import TypedDict
 
-from heedloop.schema import Call, SchemaError, answer_hash, to_json, utc_now
-from heedloop_server.answers.review_control import ItemAnswer, ItemsAnswer
+from heedloop.responses import ItemPage, ItemWithContent, ListedItem, extended
+from heedloop.schema import Call, SchemaError, utc_now
 from heedloop_server.errors import Conflict, NotFound
 from heedloop_server.http.auth import Principal, require, scoped
 from heedloop_server.http.openapi import accepts, responds
+from heedloop_server.http.responses import Router
 from heedloop_server.review.control.adjudication import adjudication_feedback
 from heedloop_server.review.control.reviewed import ReviewedQueue, State, read_queue
-from heedloop_server.review.item_view import facts_of
+from heedloop_server.review.item_view import shown_answer
 from heedloop_server.review.queue_service import ReviewQueueService
 from heedloop_server.review.responses import check_judgement
 from heedloop_server.review.submission import record_all, send_back
@@ -28,7 +29,7 @@ from heedloop_server.store.review.control import Adjudication, adjudications_of,
 
 __all__ = ["router"]
 
-router = APIRouter()
+router = Router()
 
 Reviewer = Annotated[ProjectStore, Depends(scoped("review"))]
 Who = Annotated[Principal, Depends(require("review"))]
@@ -48,24 +49,25 @@ class NewAdjudication(TypedDict):
 
 
 @router.get("/v1/review/queues/{queue_id}/items")
-@responds(ItemsAnswer)
 def get_items(
     project: Reviewer,
     queue_id: str,
     state: State | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: str | None = None,
-) -> dict[str, Any]:
+) -> ItemPage:
     """Items in the queue's order, with everybody's judgements; `state` chooses open, done, disagreement or adjudicated ones."""
     start = _start(cursor)
     queue = reviewed(project, queue_id)
-    found = list(queue.items_json(state))
+    found = list(queue.responses(state))
     page = found[start : start + limit]
     more = start + limit < len(found)
-    firsts = {e["item_id"]: _first(queue.items[e["item_id"]]) for e in page}
+    firsts = {i.item_id: _first(queue.items[i.item_id]) for i in page}
     asked = question_previews(project, firsts.values())
-    page = [e | {"asked": asked.get(firsts[e["item_id"]][0], "")} for e in page]
-    return {"items": page, "next_cursor": str(start + limit) if more else None}
+    return ItemPage(
+        items=[extended(ListedItem, i, asked=asked.get(firsts[i.item_id][0], "")) for i in page],
+        next_cursor=str(start + limit) if more else None,
+    )
 
 
 def _first(item: ReviewItem) -> tuple[tuple[str, str], datetime]:
@@ -82,8 +84,7 @@ def _start(cursor: str | None) -> int:
 
 
 @router.get("/v1/review/items/{item_id}")
-@responds(ItemAnswer)
-def get_item(project: Reviewer, item_id: str) -> dict[str, Any]:
+def get_item(project: Reviewer, item_id: str) -> ItemWithContent:
     """One item: the prompt, the answers, and every judgement of them."""
     queue_id, item = _item(project, item_id)
     return _whole(project, reviewed(project, queue_id), item)
@@ -96,17 +97,16 @@ def _item(project: ProjectStore, item_id: str) -> tuple[str, ReviewItem]:
     return found
 
 
-def _whole(project: ProjectStore, found: ReviewedQueue, item: ReviewItem) -> dict[str, Any]:
+def _whole(project: ProjectStore, found: ReviewedQueue, item: ReviewItem) -> ItemWithContent:
     calls = _calls(project, item)
-    [entry] = [i for i in found.items_json() if i["item_id"] == item.item_id]
-    return entry | {
-        "queue_id": found.queue.queue_id,
-        "messages": [to_json(m) for m in calls[0].input_messages],
-        "answers": [
-            {"text": c.output_text, "hash": answer_hash(c.output_text), "facts": facts_of(c, SHOWN_FACTS)}
-            for c in calls
-        ],
-    }
+    [listed] = [i for i in found.responses() if i.item_id == item.item_id]
+    return extended(
+        ItemWithContent,
+        listed,
+        queue_id=found.queue.queue_id,
+        messages=list(calls[0].input_messages),
+        answers=[shown_answer(c, SHOWN_FACTS) for c in calls],
+    )
 
 
 def _calls(project: ProjectStore, item: ReviewItem) -> list[Call]:
@@ -125,11 +125,11 @@ class SendBack(TypedDict):
 
 
 @router.post("/v1/review/items/{item_id}/send-back")
-@responds(ItemAnswer, also=[409])
+@responds(also=[409])
 @accepts(SendBack)
 def post_send_back(
     request: Request, who: Who, item_id: str, body: Annotated[dict[str, Any], Body()]
-) -> dict[str, Any]:
+) -> ItemWithContent:
     """Send one judgement back to its annotator with a remark: it is taken back, and they are asked first."""
     project: ProjectStore = request.app.state.store.project(who.project)
     queue_id, item = _item(project, item_id)
@@ -147,11 +147,10 @@ def post_send_back(
 
 
 @router.post("/v1/review/items/{item_id}/adjudicate")
-@responds(ItemAnswer)
 @accepts(NewAdjudication)
 def adjudicate(
     request: Request, who: Who, item_id: str, body: Annotated[dict[str, Any], Body()]
-) -> dict[str, Any]:
+) -> ItemWithContent:
     """The reviewer's word on an item: it stands over the annotators' judgements, which stay; a later one replaces it."""
     project: ProjectStore = request.app.state.store.project(who.project)
     queue_id, item = _item(project, item_id)

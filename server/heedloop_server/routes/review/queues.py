@@ -5,28 +5,28 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, NotRequired, cast
 
-from fastapi import APIRouter, Body, Depends, Request
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from fastapi import Body, Depends, Request
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import TypedDict
 
-from heedloop.schema import utc_now
-from heedloop_server.answers.review import (
+from heedloop.responses import (
     DeletedQueue,
-    Filled,
-    Guidelines,
-    NewGuideline,
-    NewQueue,
+    FilledQueue,
+    GuidelineList,
     Queue,
-    QueueChanges,
     QueueList,
-    Released,
+    QueueStatus,
+    ReleasedLeases,
     RemovedItems,
 )
+from heedloop.schema import to_json, utc_now
 from heedloop_server.errors import Conflict, Invalid, NotFound, TooLarge
-from heedloop_server.filters import CallFilters
+from heedloop_server.filters import read_filters
 from heedloop_server.http.auth import Principal, require
 from heedloop_server.http.openapi import accepts, responds
+from heedloop_server.http.responses import Router
 from heedloop_server.normalise.values import scrub
 from heedloop_server.review import queue as settings
 from heedloop_server.review.filling import add_gold, add_items, stored_targets, targets_of
@@ -50,7 +50,43 @@ from heedloop_server.store.review.sources import (
     united,
 )
 
-router = APIRouter()
+router = Router()
+
+
+class NewGuidelineText(TypedDict):
+    """The guideline that a new queue comes with."""
+
+    text: str
+    examples: NotRequired[list[dict[str, str]]]
+
+
+class NewGuideline(NewGuidelineText):
+    """A new version of a guideline."""
+
+    send_back: NotRequired[bool]
+
+
+class QueueChanges(TypedDict, total=False):
+    """What of a queue can be changed."""
+
+    name: str
+    description: str
+    status: QueueStatus
+    questions: list[dict[str, Any]]
+    judgements_per_item: int
+    lease_s: int
+    due_at: str | None
+    gold_share: float
+    show: list[str]
+    suggestions: bool
+    annotators: list[str]
+
+
+class NewQueue(QueueChanges, total=False):
+    """A queue to be made: `name` and `questions` are needed."""
+
+    guideline: NewGuidelineText | None
+
 
 Admin = Annotated[Principal, Depends(require("admin"))]
 Viewer = Annotated[Principal, Depends(require("annotate", "review", "admin"))]
@@ -64,33 +100,30 @@ MAX_AT_ONCE = 50_000
 
 
 @router.get("/v1/review/queues")
-@responds(QueueList)
-def get_queues(request: Request, who: Viewer, archived: bool = False) -> dict[str, Any]:
+def get_queues(request: Request, who: Viewer, archived: bool = False) -> QueueList:
     """The queues that the caller may work in; all of them for reviewers and admins. Archived ones only where asked for."""
     store = cast(Store, request.app.state.store).project(who.project)
     seen = [q for q in list_queues(store) if may_see(who, q) and (archived or q.status != "archived")]
     queue_service = queue_service_of(request)
-    found: list[dict[str, Any]] = []
+    found: list[Queue] = []
     for queue in seen:
         with queue_service.locked_queue(who.project, queue.queue_id) as opened:
-            found.append(queue_json(opened, who))
-    return {"queues": found}
+            found.append(_response(opened, who))
+    return QueueList(queues=found)
 
 
 @router.get("/v1/review/queues/{queue_id}")
-@responds(Queue)
-def get_queue(request: Request, who: Viewer, queue_id: str) -> dict[str, Any]:
+def get_queue(request: Request, who: Viewer, queue_id: str) -> Queue:
     """One queue with its guideline and the caller's own progress."""
     with queue_service_of(request).locked_queue(who.project, queue_id) as opened:
         if not may_see(who, opened.queue):
             raise NotFound(f"there is no queue {queue_id!r} in this project")
-        return queue_json(opened, who)
+        return _response(opened, who)
 
 
 @router.post("/v1/review/queues", status_code=201)
-@responds(Queue, status=201)
 @accepts(NewQueue)
-def post_queue(request: Request, who: Admin, body: Json) -> dict[str, Any]:
+def post_queue(request: Request, who: Admin, body: Json) -> Queue:
     """Make a queue; `guideline` may come with it."""
     store = cast(Store, request.app.state.store)
     project = store.project(who.project)
@@ -110,9 +143,9 @@ def post_queue(request: Request, who: Admin, body: Json) -> dict[str, Any]:
 
 
 @router.patch("/v1/review/queues/{queue_id}")
-@responds(Queue, also=[409])
+@responds(also=[409])
 @accepts(QueueChanges)
-def patch_queue(request: Request, who: Admin, queue_id: str, body: Json) -> dict[str, Any]:
+def patch_queue(request: Request, who: Admin, queue_id: str, body: Json) -> Queue:
     """Change settings; once something was judged, questions only so that the answers stay answers to them."""
     with queue_service_of(request).locked_queue(who.project, queue_id) as opened:
         queue = changed(opened.queue, body)
@@ -125,24 +158,23 @@ def patch_queue(request: Request, who: Admin, queue_id: str, body: Json) -> dict
             queue = replace(queue, questions_version=opened.queue.questions_version + 1)
             details |= {
                 "questions_version": queue.questions_version,
-                "questions_before": [q.to_json() for q in opened.queue.questions],
+                "questions_before": [to_json(q.response()) for q in opened.queue.questions],
             }
         insert_queue(opened.project, queue)
         opened.work.set_queue(queue)
         write_audit(opened.project.store, who, "change_queue", queue_id, details)
-        return queue_json(opened, who)
+        return _response(opened, who)
 
 
 @router.delete("/v1/review/queues/{queue_id}")
-@responds(DeletedQueue)
-def delete_queue(request: Request, who: Admin, queue_id: str) -> dict[str, Any]:
+def delete_queue(request: Request, who: Admin, queue_id: str) -> DeletedQueue:
     """Take a queue away. The judgements made in it are feedback and stay; to keep the queue to look at, archive it."""
     with queue_service_of(request).locked_queue(who.project, queue_id) as opened:
         queue = replace(opened.queue, status="deleted")
         insert_queue(opened.project, queue)
         opened.work.set_queue(queue)
         write_audit(opened.project.store, who, "delete_queue", queue_id, {"name": queue.name})
-    return {"queue_id": queue_id, "deleted": True}
+    return DeletedQueue(queue_id=queue_id, deleted=True)
 
 
 class Removal(BaseModel):
@@ -153,8 +185,7 @@ class Removal(BaseModel):
 
 
 @router.post("/v1/review/queues/{queue_id}/items/remove")
-@responds(RemovedItems)
-def remove_items(request: Request, who: Admin, queue_id: str, body: Removal) -> dict[str, Any]:
+def remove_items(request: Request, who: Admin, queue_id: str, body: Removal) -> RemovedItems:
     """Take items out: nobody is offered them any more, and they count nowhere. What was judged of them stays feedback."""
     with queue_service_of(request).locked_queue(who.project, queue_id) as opened:
         known = [i for i in dict.fromkeys(body.item_ids) if i in opened.work.items]
@@ -162,7 +193,7 @@ def remove_items(request: Request, who: Admin, queue_id: str, body: Removal) -> 
         insert_items(opened.project, queue_id, removed)
         opened.work.take_items(removed)
         write_audit(opened.project.store, who, "remove_items", queue_id, {"num": len(known)})
-    return {"removed": len(known), "unknown": len(set(body.item_ids)) - len(known)}
+    return RemovedItems(removed=len(known), unknown=len(set(body.item_ids)) - len(known))
 
 
 class LeaseRelease(BaseModel):
@@ -173,13 +204,12 @@ class LeaseRelease(BaseModel):
 
 
 @router.post("/v1/review/queues/{queue_id}/release")
-@responds(Released)
-def release_leases(request: Request, who: Admin, queue_id: str, body: LeaseRelease) -> dict[str, Any]:
+def release_leases(request: Request, who: Admin, queue_id: str, body: LeaseRelease) -> ReleasedLeases:
     """End leases now, so that others are offered the items; drafts are kept."""
     with queue_service_of(request).locked_queue(who.project, queue_id) as opened:
         num = release(queue_service_of(request), opened, body.annotator)
         write_audit(opened.project.store, who, "release_leases", queue_id, {"num": num})
-    return {"released": num}
+    return ReleasedLeases(released=num)
 
 
 def may_see(who: Principal, queue: settings.Queue) -> bool:
@@ -187,22 +217,13 @@ def may_see(who: Principal, queue: settings.Queue) -> bool:
     return bool(who.scopes & {"review", "admin"}) or queue.admits(who.author)
 
 
-def queue_json(opened: OpenQueue, who: Principal) -> dict[str, Any]:
-    """The Queue of docs/api.md, as far as the caller may know it."""
+def _response(opened: OpenQueue, who: Principal) -> Queue:
+    """The queue, as far as the caller may know it."""
     now = utc_now()
     mine = opened.work.progress(who.author, now)
-    out: dict[str, Any] = {"guideline": opened.guideline.to_json()}
     if who.scopes & {"review", "admin"}:
-        out |= opened.queue.for_reviewer() | {"counts": opened.work.totals(now)}
-    else:
-        out |= opened.queue.for_annotator()
-    out["mine"] = {
-        "done": mine.done,
-        "done_today": mine.done_today,
-        "skipped": mine.skipped,
-        "remaining": mine.remaining,
-    }
-    return out
+        return opened.queue.response_to_reviewer(opened.guideline, mine, opened.work.totals(now))
+    return opened.queue.response(opened.guideline, mine)
 
 
 def queue_service_of(request: Request) -> ReviewQueueService:
@@ -214,9 +235,8 @@ def queue_service_of(request: Request) -> ReviewQueueService:
 
 
 @router.put("/v1/review/queues/{queue_id}/guideline")
-@responds(Queue)
 @accepts(NewGuideline)
-def put_guideline(request: Request, who: Admin, queue_id: str, body: Json) -> dict[str, Any]:
+def put_guideline(request: Request, who: Admin, queue_id: str, body: Json) -> Queue:
     """A new version of the guideline; `send_back` asks again for what was judged under older ones."""
     send_back = body.get("send_back", False)
     if not isinstance(send_back, bool):
@@ -235,17 +255,17 @@ def put_guideline(request: Request, who: Admin, queue_id: str, body: Json) -> di
         write_audit(
             opened.project.store, who, "change_guideline", queue_id, {"version": guideline.number, "send_back": send_back}
         )  # fmt: skip
-        return queue_json(opened, who)
+        return _response(opened, who)
 
 
 @router.get("/v1/review/queues/{queue_id}/guidelines")
-@responds(Guidelines)
-def get_guidelines(request: Request, who: Viewer, queue_id: str) -> dict[str, Any]:
+def get_guidelines(request: Request, who: Viewer, queue_id: str) -> GuidelineList:
     """Every version of the guideline, the newest first."""
     with queue_service_of(request).locked_queue(who.project, queue_id) as opened:
         if not may_see(who, opened.queue):
             raise NotFound(f"there is no queue {queue_id!r} in this project")
-    return {"guidelines": [g.to_json() for g in guidelines_of(opened.project, queue_id) if g.number]}
+    found = [g.response() for g in guidelines_of(opened.project, queue_id) if g.number]
+    return GuidelineList(guidelines=found)
 
 
 def _guideline(given: Any, number: int, who: Principal, *, field: str = "") -> Guideline | None:
@@ -339,10 +359,8 @@ NewItems = Annotated[
 
 
 @router.post("/v1/review/queues/{queue_id}/items")
-@responds(Filled, also=[409, 413])
-def post_items(
-    request: Request, who: Admin, queue_id: str, body: Annotated[NewItems, Body()]
-) -> dict[str, Any]:
+@responds(also=[409, 413])
+def post_items(request: Request, who: Admin, queue_id: str, body: Annotated[NewItems, Body()]) -> FilledQueue:
     """Fill a queue; items that are in it already stay as they are, but those that a sample draws have its probability from then on."""
     queue_service = queue_service_of(request)
     project = cast(Store, request.app.state.store).project(who.project)
@@ -365,7 +383,7 @@ def post_items(
         said = rewrite_judgements(queue_service, opened, drawn_now)
     record_all(queue_service, who.project, queue_id, said, who.key_id)
     write_audit(project.store, who, "fill_queue", queue_id, {"source": body.source, "added": filled.added})
-    return filled.to_json()
+    return filled
 
 
 def _drawn(
@@ -373,7 +391,7 @@ def _drawn(
     body: FromFilter | FromSample | FromDisagreement | FromLowConfidence | FromSamePrompt,
     questions: Sequence[Question],
 ) -> Drawn:
-    filters = _filters(body.filters)
+    filters = read_filters(body.filters)
     match body:
         case FromFilter():
             return matching(project, filters, limit=body.limit)
@@ -391,15 +409,6 @@ def _drawn(
             return same_prompt(project, filters, answers_per_item=body.answers_per_item, limit=body.limit)
 
 
-def _filters(given: dict[str, Any]) -> CallFilters:
-    try:
-        return CallFilters.parse(given)
-    except ValidationError as err:
-        first = err.errors()[0]
-        where = ".".join(["filters", *(str(p) for p in first["loc"])])
-        raise Invalid(f"{where}: {first['msg']}", field=where) from None
-
-
 class NewGold(_Body):
     """Items whose right answers are known."""
 
@@ -407,8 +416,7 @@ class NewGold(_Body):
 
 
 @router.post("/v1/review/queues/{queue_id}/gold")
-@responds(Filled)
-def post_gold(request: Request, who: Admin, queue_id: str, body: NewGold) -> dict[str, Any]:
+def post_gold(request: Request, who: Admin, queue_id: str, body: NewGold) -> FilledQueue:
     """Add gold and training items; only training ones tell what was right, after the annotator has answered."""
     for i, entry in enumerate(body.items):
         unknown = sorted(set(entry) - {"targets", "answers", "training", "why"})
@@ -420,4 +428,4 @@ def post_gold(request: Request, who: Admin, queue_id: str, body: NewGold) -> dic
     with queue_service_of(request).locked_queue(who.project, queue_id) as opened:
         filled = add_gold(opened, body.items)
         write_audit(opened.project.store, who, "add_gold", queue_id, {"num": len(body.items)})
-        return filled.to_json()
+        return filled

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from heedloop.schema import SchemaError, format_time, utc_now
-from heedloop_server.answers.review import DraftKept, Mine, NextAssignments, Reopened, Worked
+from heedloop.responses import (
+    AssignmentPage,
+    AssignmentsAhead,
+    JudgedAssignment,
+    Progress,
+    ReopenedAssignment,
+    ReviewAssignment,
+    StoredDraft,
+    extended,
+)
+from heedloop.schema import SchemaError, utc_now
 from heedloop_server.errors import NotFound, ServerError
 from heedloop_server.http.auth import Principal, require
 from heedloop_server.http.cursors import read_cursor, write_cursor
 from heedloop_server.http.openapi import responds
+from heedloop_server.http.responses import Router
 from heedloop_server.ingest.feedback_writer import Outcome
 from heedloop_server.normalise.values import scrub
-from heedloop_server.review.item_view import assignment_json, suggestions_of
+from heedloop_server.review.item_view import assignment_response, suggestions_of
 from heedloop_server.review.queue_service import OpenQueue, ReviewQueueService
 from heedloop_server.review.submission import Submitted, keep_draft, own, record, reopen, skip, submit
 from heedloop_server.routes.review.queues import queue_service_of
@@ -25,7 +36,7 @@ from heedloop_server.store.connection import StoreError
 from heedloop_server.store.review.assignments import Assignment
 from heedloop_server.store.review.content import model_feedback
 
-router = APIRouter()
+router = Router()
 
 Worker = Annotated[Principal, Depends(require("annotate"))]
 
@@ -79,8 +90,7 @@ class Skip(_Body):
 
 
 @router.post("/v1/review/queues/{queue_id}/next")
-@responds(NextAssignments)
-def post_next(request: Request, who: Worker, queue_id: str, body: Next) -> dict[str, Any]:
+def post_next(request: Request, who: Worker, queue_id: str, body: Next) -> AssignmentsAhead:
     """What the caller holds already, the oldest first, then new leases; fewer where nothing is left."""
     queue_service = queue_service_of(request)
     with queue_service.locked_queue(who.project, queue_id) as opened:
@@ -90,26 +100,26 @@ def post_next(request: Request, who: Worker, queue_id: str, body: Next) -> dict[
 
 
 @router.put("/v1/review/assignments/{assignment_id}/draft")
-@responds(DraftKept, also=[409])
-def put_draft(request: Request, who: Worker, assignment_id: str, body: Draft) -> dict[str, Any]:
+@responds(also=[409])
+def put_draft(request: Request, who: Worker, assignment_id: str, body: Draft) -> StoredDraft:
     """Keep unfinished answers; the lease begins anew."""
     queue_service = queue_service_of(request)
     with _queue(queue_service, who, assignment_id) as opened:
         a = own(opened, assignment_id, who.author)
         kept = keep_draft(queue_service, opened, a, body.answers, key_id=who.key_id)
-    return {
-        "assignment_id": kept.assignment_id,
-        "state": kept.state,
-        "expires_at": format_time(kept.expires_at),
-        "guideline_version": opened.guideline.number,
-        "sent_back": a.guideline < opened.queue.judged_from,
-        "queue_status": opened.queue.status,
-    }
+    return StoredDraft(
+        assignment_id=kept.assignment_id,
+        state=kept.state,
+        expires_at=kept.expires_at,
+        guideline_version=opened.guideline.number,
+        sent_back=a.guideline < opened.queue.judged_from,
+        queue_status=opened.queue.status,
+    )
 
 
 @router.post("/v1/review/assignments/{assignment_id}/submit")
-@responds(Worked, also=[409])
-def post_submit(request: Request, who: Worker, assignment_id: str, body: Submission) -> dict[str, Any]:
+@responds(also=[409])
+def post_submit(request: Request, who: Worker, assignment_id: str, body: Submission) -> JudgedAssignment:
     """Store a judgement; it is feedback, on disk, when this answers. The same again changes nothing."""
     queue_service = queue_service_of(request)
     with _queue(queue_service, who, assignment_id) as opened:
@@ -135,23 +145,25 @@ def post_submit(request: Request, who: Worker, assignment_id: str, body: Submiss
                 raise
         recorded = record(queue_service, who.project, done)
     _wait(queue_service, who, done, recorded)
-    return {"state": "done", "feedback": done.feedback_ids, "training": done.training, **further}
+    return extended(
+        JudgedAssignment, further, state="done", feedback=done.feedback_ids, training=done.training
+    )
 
 
 @router.post("/v1/review/assignments/{assignment_id}/skip")
-@responds(Worked, also=[409])
-def post_skip(request: Request, who: Worker, assignment_id: str, body: Skip) -> dict[str, Any]:
+@responds(also=[409])
+def post_skip(request: Request, who: Worker, assignment_id: str, body: Skip) -> JudgedAssignment:
     """Leave an item to others."""
     queue_service = queue_service_of(request)
     with _queue(queue_service, who, assignment_id) as opened, queue_service.together(opened):
         skip(queue_service, opened, own(opened, assignment_id, who.author), body.reason)
         further = _further(queue_service, opened, who, body.next, body.holding)
-    return {"state": "skipped", "feedback": [], "training": None, **further}
+    return extended(JudgedAssignment, further, state="skipped", feedback=[], training=None)
 
 
 @router.post("/v1/review/assignments/{assignment_id}/reopen")
-@responds(Reopened, also=[409])
-def post_reopen(request: Request, who: Worker, assignment_id: str) -> dict[str, Any]:
+@responds(also=[409])
+def post_reopen(request: Request, who: Worker, assignment_id: str) -> ReopenedAssignment:
     """Take a judgement or a skip back; the item is the caller's again, with the old answers as draft."""
     queue_service = queue_service_of(request)
     with _queue(queue_service, who, assignment_id) as opened:
@@ -163,18 +175,17 @@ def post_reopen(request: Request, who: Worker, assignment_id: str) -> dict[str, 
         recorded = record(queue_service, who.project, retractions) if retractions is not None else None
     if retractions is not None:
         _wait(queue_service, who, retractions, recorded)
-    return shown[0] | {"progress": progress}
+    return extended(ReopenedAssignment, shown[0], progress=progress)
 
 
 @router.get("/v1/review/queues/{queue_id}/mine")
-@responds(Mine)
 def get_mine(
     request: Request,
     who: Worker,
     queue_id: str,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: str | None = None,
-) -> dict[str, Any]:
+) -> AssignmentPage:
     """The caller's own assignments that are done or skipped, newest first."""
     queue_service = queue_service_of(request)
     with queue_service.locked_queue(who.project, queue_id) as opened:
@@ -185,10 +196,10 @@ def get_mine(
         mine = [a for a in mine if after is None or (a.judged_at, a.item_id) < after][:limit]
         whole = queue_service.all_whole(opened, mine)
         last = mine[-1] if len(mine) == limit else None
-        return {
-            "assignments": _shown(queue_service, opened, whole),
-            "next_cursor": write_cursor(last.judged_at, last.item_id) if last else None,
-        }
+        return AssignmentPage(
+            assignments=_shown(queue_service, opened, whole),
+            next_cursor=write_cursor(last.judged_at, last.item_id) if last else None,
+        )
 
 
 # ------------------------------------------------------------------------------------------------------------- details
@@ -203,8 +214,8 @@ def _queue(queue_service: ReviewQueueService, who: Principal, assignment_id: str
 
 def _further(
     queue_service: ReviewQueueService, opened: OpenQueue, who: Principal, count: int, holding: list[str]
-) -> dict[str, Any]:
-    """`assignments` that the caller should work on next, besides those they say they hold, and their `progress`."""
+) -> AssignmentsAhead:
+    """What the caller should work on next, besides what they say they hold."""
     now = utc_now()
     held = opened.work.held(who.author, now)
     others = [a for a in held if a.assignment_id not in holding]
@@ -213,29 +224,25 @@ def _further(
     chosen = [opened.work.assignment(a.assignment_id) or a for a in chosen]
     if len(chosen) < count and opened.queue.status == "open":
         chosen += queue_service.lease(opened, who.author, count - len(chosen), key_id=who.key_id)
-    return {"assignments": _shown(queue_service, opened, chosen), "progress": _progress(opened, who)}
+    return AssignmentsAhead(
+        assignments=_shown(queue_service, opened, chosen), progress=_progress(opened, who)
+    )
 
 
-def _progress(opened: OpenQueue, who: Principal) -> dict[str, int]:
+def _progress(opened: OpenQueue, who: Principal) -> Progress:
     mine = opened.work.progress(who.author, utc_now())
-    return {
-        "done": mine.done,
-        "done_today": mine.done_today,
-        "skipped": mine.skipped,
-        "remaining": mine.remaining,
-        "items": mine.done + mine.remaining,
-    }
+    return replace(mine, items=mine.done + mine.remaining)
 
 
 def _shown(
     queue_service: ReviewQueueService, opened: OpenQueue, assignments: list[Assignment]
-) -> list[dict[str, Any]]:
+) -> list[ReviewAssignment]:
     """Assignments with their content, without those whose answers are gone."""
     calls = queue_service.contents(opened, [a.item_id for a in assignments])
     there = [queue_service.whole(opened, a) for a in assignments if a.item_id in calls]
     suggestions = _suggestions(opened, there) if opened.queue.suggestions else {}
     return [
-        assignment_json(opened.queue, a, calls[a.item_id], suggestions.get(a.assignment_id, {}))
+        assignment_response(opened.queue, a, calls[a.item_id], suggestions.get(a.assignment_id, {}))
         for a in there
     ]
 

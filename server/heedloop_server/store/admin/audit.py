@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
+from heedloop.responses.projects import AuditEntry
 from heedloop.schema import utc_now
-from heedloop_server.store.connection import ProjectStore, Row, Store
+from heedloop_server.store.connection import ProjectStore, Store
 
 __all__ = ["erased_at", "read_audit", "write_audit"]
 
@@ -50,7 +51,7 @@ def read_audit(
     until: datetime | None,
     limit: int,
     after: tuple[datetime, str, str] | None,
-) -> list[Row]:
+) -> list[AuditEntry]:
     """Lines of the project, newest first, each with the name and the person of the key that did it.
 
     `after` is the time, action and subject of the last line of the page before.
@@ -90,7 +91,7 @@ def read_audit(
             "limit": limit,
         },
     )
-    return [{**row, "details": json.loads(row["details"])} for row in rows]
+    return [AuditEntry(**{**row, "details": json.loads(row["details"])}) for row in rows]
 
 
 def erased_at(project: ProjectStore, erasure_id: str) -> datetime | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -103,7 +102,7 @@ def list_keys(project: ProjectStore) -> list[Row]:
             k.key_id AS key_id,
             k.name AS name,
             k.scopes AS scopes,
-            k.author_id AS author_id,
+            nullIf(k.author_id, '') AS author_id,
             k.created_at AS created_at,
             k.expires_at AS expires_at,
             k.revoked_at AS revoked_at,
@@ -131,6 +130,6 @@ def insert_project(store: Store, project: str) -> None:
     store.insert("projects", [{"project_id": project, "created_at": now, "version": time.time_ns()}])
 
 
-def list_projects(store: Store) -> Sequence[str]:
+def list_projects(store: Store) -> list[str]:
     """The names of all projects, in order."""
     return [r["project_id"] for r in store.rows("SELECT project_id FROM projects FINAL ORDER BY project_id")]

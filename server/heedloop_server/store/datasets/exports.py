@@ -23,7 +23,6 @@ ExportedCall = tuple[Call, Mapping[str, Any]]
 
 CALLS_PER_PAGE = 500
 FEEDBACK_PER_PAGE = 5_000
-_UNJUDGED: Mapping[str, Any] = {"num_feedback": 0, "thumb": None, "flags": [], "has_correction": False}
 
 
 def pages_of_calls(project: ProjectStore, filters: CallFilters) -> Iterator[list[ExportedCall]]:
@@ -36,7 +35,7 @@ def pages_of_calls(project: ProjectStore, filters: CallFilters) -> Iterator[list
         judged = judgements_of(project, [k[1:] for k in keys])
         found = {(c.trace_id, c.span_id): c for c in _whole(project, keys)}
         # a call that was erased between the two queries is left out
-        yield [(found[k[1:]], judged.get(k[1:], _UNJUDGED)) for k in keys if k[1:] in found]
+        yield [(found[k[1:]], judged[k[1:]]) for k in keys if k[1:] in found]
         if len(rows) < CALLS_PER_PAGE:
             return
         after = keys[-1]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
+from heedloop.responses.runs import RunSummary
 from heedloop.schema import Run, from_json, to_json, utc_now
 from heedloop_server.store.connection import ProjectStore
 
@@ -18,9 +20,8 @@ __all__ = [
     "run_summary",
     "runs_of_snapshots",
     "save_run",
+    "summaries_of_runs",
 ]
-
-RunJson = dict[str, Any]
 
 
 def save_run(project: ProjectStore, run: Run) -> None:
@@ -71,7 +72,9 @@ def add_history(project: ProjectStore, run_id: str, rows: Iterable[Mapping[str, 
     return len(values)
 
 
-def read_history(project: ProjectStore, run_id: str, *, from_step: int = 0) -> list[dict[str, float | None]]:
+def read_history(
+    project: ProjectStore, run_id: str, *, from_step: int = 0
+) -> list[dict[str, int | float | None]]:
     """The metrics of a run, one dictionary per step, oldest first; a value that is no finite number is None."""
     sql = """
         SELECT
@@ -90,10 +93,10 @@ def read_history(project: ProjectStore, run_id: str, *, from_step: int = 0) -> l
     return [_step(row) for row in found]
 
 
-def _step(row: Mapping[str, Any]) -> dict[str, float | None]:
+def _step(row: Mapping[str, Any]) -> dict[str, int | float | None]:
     # groupArray leaves NULLs out, so the finite values are dealt back to the names that have one.
     values = iter(row["finite"])
-    metrics: dict[str, float | None] = {"step": row["step"]}
+    metrics: dict[str, int | float | None] = {"step": row["step"]}
     for name, known in zip(row["names"], row["known"], strict=True):
         metrics[name] = next(values) if known else None
     return metrics
@@ -133,17 +136,11 @@ def _texts(value: object) -> Iterable[str]:
             yield from _texts(inner)
 
 
-def run_summary(run: Run) -> RunJson:
-    """What a list of runs shows of each."""
-    kept = (
-        "id",
-        "method",
-        "name",
-        "status",
-        "snapshot_id",
-        "parent",
-        "model_name",
-        "started_at",
-        "finished_at",
-    )
-    return {k: v for k, v in to_json(run).items() if k in kept}
+def run_summary(run: Run) -> RunSummary:
+    """What lists of the runs that used something show of a run."""
+    return RunSummary(**{f.name: getattr(run, f.name) for f in fields(RunSummary)})
+
+
+def summaries_of_runs(project: ProjectStore, snapshot_ids: Iterable[str]) -> list[RunSummary]:
+    """`runs_of_snapshots` as responses list them."""
+    return [run_summary(r) for r in runs_of_snapshots(project, snapshot_ids)]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any
 
+from heedloop.responses.datasets import NamedSnapshot, ReportedSnapshot
 from heedloop.schema import DatasetForm, Feedback, Snapshot, Split, canonical_json, from_json, to_json
 from heedloop_server.curate import Judgement, Row
 from heedloop_server.filters import CallFilters
@@ -16,8 +17,6 @@ from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.datasets.snapshot_calls import call_conditions
 
 __all__ = [
-    "SnapshotUse",
-    "StoredSnapshot",
     "drop_erased",
     "find_snapshot",
     "list_snapshots",
@@ -31,23 +30,6 @@ __all__ = [
 
 INSERT_ROWS = 4000
 READ_ROWS = 5000
-
-
-@dataclass(frozen=True, slots=True)
-class StoredSnapshot:
-    """A snapshot with its report. `num_erased` rows were taken out of it since, by erasures."""
-
-    snapshot: Snapshot
-    report: Mapping[str, Any]
-    num_erased: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class SnapshotUse:
-    """A snapshot that used something: its id and name."""
-
-    id: str
-    name: str
 
 
 # ------------------------------------------------------------------------------------------------------ making
@@ -101,11 +83,10 @@ def read_judgements(project: ProjectStore, filters: CallFilters, as_of: datetime
 
 def write_snapshot(
     project: ProjectStore,
-    snapshot: Snapshot,
+    snapshot: ReportedSnapshot,
     *,
     rows: Mapping[DatasetForm, Sequence[Row]],
     texts: Mapping[DatasetForm, Sequence[str]],
-    report: Mapping[str, Any],
 ) -> None:
     """Store the rows (`texts` is their JSON), then where they come from, then the snapshot: one that can be read is whole."""
     for form, of_form in rows.items():
@@ -118,7 +99,7 @@ def write_snapshot(
     ]
     for start in range(0, len(sources), 50_000):
         project.insert("snapshot_sources", sources[start : start + 50_000])
-    _save(project, StoredSnapshot(snapshot, report))
+    _save(project, snapshot)
 
 
 def _row(snapshot_id: str, form: DatasetForm, position: int, row: Row, text: str) -> dict[str, Any]:
@@ -147,13 +128,15 @@ def _sources(rows: Mapping[DatasetForm, Sequence[Row]]) -> list[tuple[str, str]]
     return sorted(found)
 
 
-def _save(project: ProjectStore, stored: StoredSnapshot) -> None:
+def _save(project: ProjectStore, snapshot: ReportedSnapshot) -> None:
+    own = {f.name for f in fields(Snapshot)}
+    record = {name: value for name, value in to_json(snapshot).items() if name in own}
     row = {
-        "snapshot_id": stored.snapshot.id,
-        "record": json.dumps(to_json(stored.snapshot), ensure_ascii=False),
-        "report": json.dumps(stored.report, ensure_ascii=False),
-        "num_erased": stored.num_erased,
-        "created_at": stored.snapshot.created_at,
+        "snapshot_id": snapshot.id,
+        "record": json.dumps(record, ensure_ascii=False),
+        "report": json.dumps(snapshot.report, ensure_ascii=False),
+        "num_erased": snapshot.num_erased,
+        "created_at": snapshot.created_at,
         "version": time.time_ns(),
         "is_deleted": 0,
     }
@@ -205,7 +188,7 @@ def drop_erased(project: ProjectStore, snapshot_id: str, since: datetime) -> int
 # ----------------------------------------------------------------------------------------------------- reading
 
 
-def find_snapshot(project: ProjectStore, snapshot_id: str) -> StoredSnapshot | None:
+def find_snapshot(project: ProjectStore, snapshot_id: str) -> ReportedSnapshot | None:
     """One snapshot, or None."""
     sql = """
         SELECT
@@ -219,7 +202,8 @@ def find_snapshot(project: ProjectStore, snapshot_id: str) -> StoredSnapshot | N
     row = project.row(sql, {"snapshot_id": snapshot_id})
     if row is None:
         return None
-    return StoredSnapshot(_snapshot(row["record"]), json.loads(row["report"]), row["num_erased"])
+    more = {"report": json.loads(row["report"]), "num_erased": row["num_erased"]}
+    return from_json(ReportedSnapshot, json.loads(row["record"]) | more)
 
 
 def list_snapshots(project: ProjectStore) -> list[Snapshot]:
@@ -274,17 +258,17 @@ def snapshot_rows(
 # ----------------------------------------------------------------------------------------------------- lineage
 
 
-def snapshots_of_feedback(project: ProjectStore, feedback_id: str) -> list[SnapshotUse]:
+def snapshots_of_feedback(project: ProjectStore, feedback_id: str) -> list[NamedSnapshot]:
     """The snapshots with a row that this feedback is behind, oldest first."""
     return _users(project, "feedback", [feedback_id])
 
 
-def snapshots_of_traces(project: ProjectStore, trace_ids: Iterable[str]) -> list[SnapshotUse]:
+def snapshots_of_traces(project: ProjectStore, trace_ids: Iterable[str]) -> list[NamedSnapshot]:
     """The snapshots with a row that one of these traces is behind, oldest first."""
     return _users(project, "trace", trace_ids)
 
 
-def _users(project: ProjectStore, kind: str, source_ids: Iterable[str]) -> list[SnapshotUse]:
+def _users(project: ProjectStore, kind: str, source_ids: Iterable[str]) -> list[NamedSnapshot]:
     sql = """
         SELECT record
         FROM snapshots FINAL
@@ -299,4 +283,4 @@ def _users(project: ProjectStore, kind: str, source_ids: Iterable[str]) -> list[
         ORDER BY created_at, snapshot_id
     """
     found = project.rows(sql, {"kind": kind, "source_ids": list(source_ids)})
-    return [SnapshotUse(s.id, s.name) for s in (_snapshot(row["record"]) for row in found)]
+    return [NamedSnapshot(id=s.id, name=s.name) for s in (_snapshot(row["record"]) for row in found)]

@@ -19,6 +19,7 @@ FACETS = ("model", "prompt_name", "prompt_version", "service", "environment", "t
 _MAX_VALUES = 1_000
 
 
+_UNJUDGED = {"num_feedback": 0, "thumb": None, "flags": [], "has_correction": False}
 _NEWEST = "feedback FINAL"
 # by the projection that has feedback by the time of its call, which knows no newest version: found among the few
 _OF_TIMES = """(
@@ -38,7 +39,7 @@ _OF_TIMES = """(
 def judgements_of(
     project: ProjectStore, calls: Sequence[tuple[str, str]], times: Sequence[datetime] | None = None
 ) -> dict[tuple[str, str], dict[str, Any]]:
-    """(trace id, span id) -> `num_feedback`, `thumb`, `flags`, `has_correction`, for those calls that were judged.
+    """(trace id, span id) -> `num_feedback`, `thumb`, `flags`, `has_correction`, for each of the calls.
 
     Args:
         times: when the calls started, in any order; with them a page costs the same however much feedback there is.
@@ -64,7 +65,7 @@ def judgements_of(
         """,  # noqa: S608
         params,
     )
-    return {
+    judged = {
         (r["trace"], r["span"]): {
             "num_feedback": r["num_feedback"],
             "thumb": None if r["thumb"] is None else int(r["thumb"]),
@@ -73,6 +74,7 @@ def judgements_of(
         }
         for r in rows
     }
+    return {call: judged.get(call, _UNJUDGED) for call in calls}
 
 
 def facet_values(project: ProjectStore, field: str, filters: CallFilters) -> list[Row]:
