@@ -393,8 +393,43 @@ def render_answer(value: Any, clean: Clean | None) -> str:
     if isinstance(value, list):
         chunks = cast(list[Any], value)
         if all(type(chunk) is str for chunk in chunks):
-            value = "".join(chunks)
+            value = text_of_events("".join(chunks))
     return _render_messages(value, "assistant", clean)
+
+
+_EVENTS = re.compile(
+    r"(?:data|event|id|retry):[^\n]*\n(?:(?:(?:data|event|id|retry)?:[^\n]*|\r)?\n)*(?:data:[^\n]*)?"
+)
+_EVENT_TEXTS = ("delta", "text", "content", "token", "answer", "response", "message")
+
+
+def text_of_events(text: str) -> str:
+    """The text in server-sent events, such as `data: {"delta": "Thirty "}`; anything else as it is."""
+    if _EVENTS.fullmatch(text) is None:
+        return text
+    lines = [line[5:].removeprefix(" ") for line in text.splitlines() if line.startswith("data:")]
+    pieces = [piece for line in lines if line != "[DONE]" and (piece := _text_of_event(line)) is not None]
+    return "".join(pieces) or text
+
+
+def _text_of_event(line: str) -> str | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return line
+    if isinstance(event, str):
+        return event
+    for _ in range(3):  # OpenAI's chunks have theirs at choices[0].delta.content
+        if not isinstance(event, dict):
+            return None
+        entries = cast(dict[str, Any], event)
+        choices = entries.get("choices")
+        event = cast(list[Any], choices)[0] if isinstance(choices, list) and choices else None
+        for name in _EVENT_TEXTS if event is None else ():
+            if isinstance(entries.get(name), str):
+                return cast(str, entries[name])
+            event = event or entries.get(name)
+    return None
 
 
 def _render_messages(value: Any, role: str, clean: Clean | None) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import json
 from collections import deque
+from collections.abc import Mapping
 from typing import Any, cast
 
 from heedloop import attributes as names
@@ -16,13 +19,14 @@ from heedloop._capture import (
     snapshot_messages,
 )
 from heedloop._messages import as_message, follow, is_conversation, is_message, named_text
-from heedloop._responses import Reading, client_of, read_response
+from heedloop._responses import Reading, client_of, is_response_json, read_response
 from heedloop._runtime import Runtime
 from heedloop._spans import CallSpan, Captured
 from heedloop._values import attributes_of
 
 __all__ = ["Pieces", "keep_content", "keep_numbers", "keep_reading", "keep_result", "keep_stream"]
 
+_MAX_BODY_BYTES = 262_144
 _PIECE_CHARS = 32
 """What a piece that is no text counts for, beside its texts."""
 
@@ -91,10 +95,49 @@ def _answer_in(result: Any) -> Any:
         if others and (isinstance(first, str) or is_message(first) or client_of(first) is not None):
             return first
         return cast(Any, result)
-    if client_of(result) is not None or is_message(result) or is_conversation(result):
+    if is_conversation(result):
+        return _answer_of(result)
+    if client_of(result) is not None or is_response_json(result) or is_message(result):
         return result
-    text = named_text(result, "answer")
-    return result if text is None else text
+    if isinstance(result, list) and result:
+        return _text_of_blocks(cast(list[Any], result)) or cast(Any, result)
+    text = named_text(result, "answer") or _text_of_body(result)
+    if text is None and isinstance(result, Mapping):  # the state of a graph of agents
+        conversation = cast(Mapping[str, Any], result).get("messages")
+        text = _answer_of(conversation) if is_conversation(conversation) else None
+    return cast(Any, result) if text is None else text
+
+
+def _answer_of(conversation: Any) -> Any:
+    """The last message where that is an answer, so that earlier turns are not taken for it; else all of them."""
+    *_, last = conversation
+    is_answer = len(conversation) > 1 and as_message(last).get("role") == "assistant"
+    return last if is_answer else conversation
+
+
+def _text_of_blocks(blocks: list[Any]) -> str | None:
+    """The text of a client's content blocks, where the result is a list of them."""
+    if any(client_of(block) is None or not hasattr(block, "type") for block in blocks):
+        return None
+    return "".join(text for block in blocks if isinstance(text := getattr(block, "text", None), str)) or None
+
+
+def _text_of_body(result: Any) -> Any:
+    """The answer in a web response that is there as a whole (starlette's `body`, Django's `content`, Flask's `data`)."""
+    if not (hasattr(result, "status_code") and hasattr(result, "headers")):
+        return None
+    for name in ("body", "content", "data"):
+        body = None
+        with contextlib.suppress(Exception):  # a client's response that was not read yet
+            body = getattr(result, name, None)
+        if isinstance(body, (bytes, memoryview)) and len(body) <= _MAX_BODY_BYTES:
+            text = bytes(body).decode("utf-8", "replace")
+            try:
+                parsed = json.loads(text)
+            except ValueError:
+                return text or None
+            return parsed if isinstance(parsed, str) else named_text(parsed, "answer")
+    return None
 
 
 def keep_reading(runtime: Runtime, call: CallSpan, reading: Reading) -> None:

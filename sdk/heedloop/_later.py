@@ -120,9 +120,11 @@ class Later:
         """End the call with this result; None where nothing is known of it."""
         if self.span.end_time is not None:
             return
-        if self.capture and result is not None:
-            _content.keep_result(self.runtime, self.span, result, self._answer)
-        _current.end(self.runtime, self.span)
+        try:
+            if self.capture and result is not None:
+                _content.keep_result(self.runtime, self.span, result, self._answer)
+        finally:
+            _current.end(self.runtime, self.span)
 
     @guarded("recording an exception", None)
     def fail(self, error: BaseException) -> None:

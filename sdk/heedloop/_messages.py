@@ -86,16 +86,15 @@ def as_message(value: Any) -> Any:
 
 
 def _role_of(value: Any) -> str | None:
-    if not hasattr(value, "content"):
-        return None
     role = getattr(value, "role", None)
     role = getattr(role, "value", role)  # an enum member's text
-    if isinstance(role, str):
-        return str(role)
-    kind = getattr(value, "type", None)
-    if not isinstance(kind, str):
-        return None
-    return _ROLES.get(kind.removesuffix(_STREAMED).lower() if kind.endswith(_STREAMED) else kind)
+    if not isinstance(role, str):
+        kind = getattr(value, "type", None)
+        if not isinstance(kind, str):
+            return None
+        role = _ROLES.get(kind.removesuffix(_STREAMED).lower() if kind.endswith(_STREAMED) else kind)
+    # looked for last: the content of a client's response that was not read yet raises
+    return str(role) if role is not None and hasattr(value, "content") else None
 
 
 def _tool_call(call: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from heedloop._usage import counts_of
 
-__all__ = ["Reading", "client_of", "read_numbers", "read_response", "read_stream"]
+__all__ = ["Reading", "client_of", "is_response_json", "read_numbers", "read_response", "read_stream"]
 
 _CLIENTS = frozenset(
     {
@@ -65,6 +65,36 @@ class Reading:
                 self.values["usage"] = counts
 
 
+class Entries(dict[str, Any]):
+    """A response as JSON, whose entries are read like a client's attributes."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self:
+            raise AttributeError(name)
+        return _entries(self[name])
+
+
+def _entries(value: Any) -> Any:
+    if isinstance(value, dict):
+        return Entries(cast(dict[str, Any], value))
+    if isinstance(value, list):
+        return [_entries(entry) for entry in cast(list[Any], value)]
+    return value
+
+
+def is_response_json(value: Any) -> bool:
+    """True for a provider's response as JSON: OpenAI's chat or responses, Anthropic's message, or one chat choice."""
+    if not isinstance(value, dict):
+        return False
+    body = cast(dict[str, Any], value)
+    choices = body.get("choices")
+    if isinstance(choices, list) and choices:
+        return isinstance(cast(list[Any], choices)[0], dict) and "message" in choices[0]
+    if isinstance(body.get("output"), list):
+        return body.get("object") == "response"
+    return isinstance(body.get("content"), list) and "stop_reason" in body and body.get("role") == "assistant"
+
+
 def client_of(value: Any) -> str | None:
     """The client library that made this object, where it is one we know."""
     name = type(value).__module__.partition(".")[0]
@@ -75,8 +105,10 @@ def read_response(value: Any) -> Reading | None:
     """The answer in a client's response object; None where there is none."""
     client = client_of(value)
     if client is None:
-        return None
-    reading = Reading(client)
+        if not is_response_json(value):
+            return None
+        value = Entries(value)
+    reading = Reading(client or "")
     for read in (_read_chat, _read_anthropic, _read_responses, _read_langchain):
         if read(value, reading):
             reading.put("response_model", getattr(value, "model", None))
@@ -151,9 +183,12 @@ def _at(value: Any, path: tuple[str, ...]) -> Any:
 
 def _read_chat(value: Any, reading: Reading) -> bool:
     choices = getattr(value, "choices", None)
-    if not isinstance(choices, list) or not choices:
+    if isinstance(choices, list) and choices:
+        choice = cast(list[Any], choices)[0]
+    elif hasattr(value, "finish_reason") and hasattr(value, "message"):
+        choice = value
+    else:
         return False
-    choice = cast(list[Any], choices)[0]
     message = getattr(choice, "message", None)
     if message is None:
         return False
@@ -181,11 +216,15 @@ def _read_anthropic(value: Any, reading: Reading) -> bool:
 
 
 def _read_responses(value: Any, reading: Reading) -> bool:
+    output = getattr(value, "output", None)
     text = getattr(value, "output_text", None)
-    if not isinstance(text, str):
+    if not isinstance(text, str) and not (isinstance(value, Entries) and isinstance(output, list)):
         return False
     _add_text(reading, text)
-    for index, entry in enumerate(getattr(value, "output", None) or []):
+    for index, entry in enumerate(cast(list[Any], output or [])):
+        if text is None and getattr(entry, "type", None) == "message":
+            for block in entry.content:
+                _add_text(reading, getattr(block, "text", None))
         if getattr(entry, "type", None) == "function_call":
             reading.tool_calls[index] = _tool_call(entry.call_id, entry.name, entry.arguments)
     return True

@@ -484,9 +484,11 @@ def _finish(runtime: Runtime, span: CallSpan, function: Function, result: Any) -
 @guarded("recording a result", None)
 def _close(runtime: Runtime, span: CallSpan, function: Function, result: Any) -> None:
     _current.detach(span)
-    if function.capture_output and result is not None:
-        _content.keep_result(runtime, span, result, function.answer)
-    _current.end(runtime, span)
+    try:
+        if function.capture_output and result is not None:
+            _content.keep_result(runtime, span, result, function.answer)
+    finally:
+        _current.end(runtime, span)
 
 
 # ------------------------------------------------------------------------------------------ arguments

@@ -147,3 +147,95 @@ def test_what_the_app_says_itself_wins():
 )
 def test_unknown_shapes_are_kept_like_any_value(odd):
     assert "gen_ai.output.messages" not in recorded(odd).attributes
+
+
+CHAT_JSON = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "model": "m-1",
+    "choices": [
+        {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Thirty."}}
+    ],
+    "usage": {"prompt_tokens": 3, "completion_tokens": 2},
+}
+MESSAGE_JSON = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "model": "m-1",
+    "content": [
+        {"type": "text", "text": "Thirty."},
+        {"type": "tool_use", "id": "t1", "name": "look", "input": {"items": [1]}},
+    ],
+    "stop_reason": "tool_use",
+    "usage": {"input_tokens": 3, "output_tokens": 2},
+}
+RESPONSE_JSON = {
+    "id": "resp_1",
+    "object": "response",
+    "model": "m-1",
+    "output": [
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Thirty."}]}
+    ],
+    "usage": {"input_tokens": 3, "output_tokens": 2},
+}
+
+
+@pytest.mark.parametrize(
+    "body", [CHAT_JSON, MESSAGE_JSON, RESPONSE_JSON], ids=["chat", "message", "response"]
+)
+def test_a_providers_response_as_json_is_read(body):
+    with testing.recording() as seen:
+        heedloop.trace(lambda q: body)("How long?")
+    (span,) = seen.answers
+    assert span.output_text == "Thirty."
+    assert span.attributes["gen_ai.response.model"] == "m-1"
+    assert span.attributes["gen_ai.usage.output_tokens"] == 2
+    if body is MESSAGE_JSON:
+        assert '"arguments":{"items":[1]}' in span.attributes["gen_ai.output.messages"]
+
+
+def test_the_answer_of_a_conversation_is_its_last_message():
+    turns = [{"role": "user", "content": "How long?"}, {"role": "assistant", "content": "Thirty."}]
+    with testing.recording() as seen:
+        heedloop.trace(lambda q: turns)("q")
+        heedloop.trace(lambda state: {"messages": turns, "user": "u"})({"messages": turns[:1]})
+    assert [s.output_text for s in seen.answers] == ["Thirty.", "Thirty."]
+
+
+def test_a_web_response_that_is_there_as_a_whole_is_read():
+    from starlette.responses import JSONResponse, PlainTextResponse
+
+    class Unread:
+        status_code, headers = 200, {}
+
+        @property
+        def content(self):
+            raise RuntimeError("not read yet")
+
+    with testing.recording() as seen:
+        for response in (JSONResponse({"answer": "Thirty."}), PlainTextResponse("Thirty."), Unread()):
+            heedloop.trace(lambda q, response=response: response)("q")
+    assert [s.output_text for s in seen.answers] == ["Thirty.", "Thirty.", ""]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        (['data: {"delta": "Thir"}\n\n', 'data: {"delta": "ty."}\n\n', "data: [DONE]\n\n"], "Thirty."),
+        (['event: token\r\ndata: {"choices":[{"delta":{"content":"Thirty."}}]}\r\n\r\n'], "Thirty."),
+        (["data: Thir\n\n", "data: ty.\n\n"], "Thirty."),
+        (['data: {"type": "start"}\n\n', 'data: {"type": "text", "text": "Thirty."}\n\n'], "Thirty."),
+        (["data: a list of facts\n", "and more text"], "data: a list of facts\nand more text"),
+        (["data:", " none"], "data: none"),
+    ],
+)
+def test_server_sent_events_are_the_text_in_them(pieces, text):
+    with testing.recording() as seen:
+
+        @heedloop.trace
+        def ask(question):
+            yield from pieces
+
+        assert list(ask("q")) == pieces
+    assert seen.answers[0].output_text == text
