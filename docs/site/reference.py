@@ -45,28 +45,61 @@ def _up(page: Any) -> str:
 
 
 def rest() -> Iterator[str]:
-    """Every route with its scope, parameters, body and response, from the OpenAPI description."""
-    from heedloop_server.app import create_app
+    """Every route with its scope, parameters, body and response, then every record with its fields."""
+    from heedloop_server.app import all_routes, create_app, scopes_of
     from heedloop_server.testing import temporary_store
 
     yield "# REST routes"
-    yield "\nMade from `/openapi.json`, which has every field of every record.\n"
+    yield "\nMade from `/openapi.json`. The [records](#records) follow the routes. [REST in words](../api.md) has examples."
     with temporary_store() as store:
-        described = create_app(store=store).openapi()
+        app = create_app(store=store)
+        described = app.openapi()
+        scopes = {
+            (method, route.path): sorted(scopes_of(route))
+            for route in all_routes(app.state.routes)
+            for method in route.methods
+        }
     for path, methods in sorted(described["paths"].items()):
         for method, route in methods.items():
-            yield f"\n## `{method.upper()} {path}`\n"
-            yield str(route.get("description") or route.get("summary") or "")
-            parameters = route.get("parameters", [])
-            if parameters:
-                yield "\n| parameter | in | type | |\n|---|---|---|---|"
-            for p in parameters:
-                yield f"| `{p['name']}` | {p['in']} | {_type(p.get('schema', {}))} | {'required' if p.get('required') else ''} |"
-            if body := route.get("requestBody"):
-                yield f"\nBody: {_contents(body)}"
-            for status, response in route.get("responses", {}).items():
-                if status.startswith("2"):
-                    yield f"\n{status}: {_contents(response) or response.get('description', '')}"
+            yield from _route(method.upper(), path, route, scopes.get((method.upper(), path), []))
+    yield "\n## Records\n"
+    for name, schema in sorted(described["components"]["schemas"].items()):
+        yield from _record(name, schema)
+
+
+def _route(method: str, path: str, route: dict[str, Any], scopes: list[str]) -> Iterator[str]:
+    yield f"\n## `{method} {path}`\n"
+    yield str(route.get("description") or route.get("summary") or "")
+    if scopes:
+        yield f"\nScope: {' or '.join(f'`{s}`' for s in scopes)}"
+    elif "security" not in route:
+        yield "\nNo key is needed."
+    parameters = route.get("parameters", [])
+    if parameters:
+        yield "\n| parameter | in | type | |\n|---|---|---|---|"
+    for p in parameters:
+        yield f"| `{p['name']}` | {p['in']} | {_type(p.get('schema', {}))} | {'required' if p.get('required') else ''} |"
+    if body := route.get("requestBody"):
+        yield f"\nBody: {_contents(body)}"
+    responses = route.get("responses", {})
+    for status, response in responses.items():
+        if status.startswith("2"):
+            yield f"\n{status}: {_contents(response) or response.get('description', '')}"
+    if refused := [status for status in responses if not status.startswith("2")]:
+        yield f"\nErrors: {', '.join(refused)}"
+
+
+def _record(name: str, schema: dict[str, Any]) -> Iterator[str]:
+    """One record: what its docstring says, and its fields."""
+    yield f"\n### {name}\n"
+    text, _, attributes = schema.get("description", "").partition("\n\nAttributes:\n")
+    yield text
+    meanings = dict(re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", attributes, re.M))
+    if "properties" in schema:
+        yield "\n| field | type | |\n|---|---|---|"
+    for field, kind in schema.get("properties", {}).items():
+        what = " ".join((meanings.get(field) or kind.get("description", "")).split()).replace("|", "\\|")
+        yield f"| `{field}` | {_type(kind)} | {what} |"
 
 
 def _contents(described: dict[str, Any]) -> str:
@@ -77,7 +110,8 @@ def _contents(described: dict[str, Any]) -> str:
 
 def _type(schema: dict[str, Any]) -> str:
     if "$ref" in schema:
-        return schema["$ref"].rpartition("/")[2]
+        name = schema["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
     if "anyOf" in schema:
         return " or ".join(_type(s) for s in schema["anyOf"])
     if "enum" in schema:

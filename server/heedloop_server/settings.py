@@ -30,8 +30,8 @@ class Settings(BaseSettings):
     data: Path = Field(Path(".heedloop/data"), description="folder of the request log and the embedded store")
     store: str = Field(
         "",
-        description="where the tables are: clickhouse://user:password@host:8123/heedloop, clickhouses://… for TLS, "
-        "chdb:///folder; empty for an embedded store in the data folder",
+        description="clickhouse://user:password@host:8123/heedloop, clickhouses://… (TLS) or chdb:///folder; "
+        "empty for an embedded store",
     )
     cluster: str = Field(
         "", description="name of the ClickHouse cluster; empty for one server or the embedded store"

@@ -1,4 +1,4 @@
-"""PPO and RLOO, detail by detail: each test fails when its detail is broken (docs/training.md lists them)."""
+"""PPO and RLOO, detail by detail: each test fails when its detail is broken (docs/training-methods.md lists them)."""
 
 import copy
 import dataclasses

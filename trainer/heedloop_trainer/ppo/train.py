@@ -3,7 +3,7 @@
 One rollout step reads top to bottom in `train_ppo`: sample, measure, reward, advantages, update. RLOO is the same loop
 without a critic: the advantage is the difference to the other responses to the same prompt.
 
-What makes it right rather than almost right, and the test that holds each detail, is listed in docs/training.md.
+What makes it right rather than almost right, and the test that holds each detail, is listed in docs/training-methods.md.
 """
 
 from __future__ import annotations
