@@ -154,7 +154,7 @@ def test_fill_gold_guideline_and_progress(server: ServerProcess, tmp_path: Path,
     assert "2 added, 0 there already, of 3 that match" in capsys.readouterr().out
     known = server.client().calls().calls[0]
     gold = {
-        "targets": [{"trace_id": known["trace_id"], "span_id": known["span_id"]}],
+        "targets": [{"trace_id": known.trace_id, "span_id": known.span_id}],
         "answers": {"thumb": 1},
     }
     lines = tmp_path / "gold.jsonl"
