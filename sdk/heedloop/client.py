@@ -1,6 +1,6 @@
 """Typed client of the server's REST API: what the dashboard, the trainer and your own scripts read and write with.
 
-One method per route of docs/api.md. Errors are `ApiError`s::
+One method per route of `/openapi.json`; docs/api.md has the concepts. Errors are `ApiError`s::
 
     ApiError
     ├── Unreachable     no answer: wrong address, server down, timed out
@@ -331,7 +331,7 @@ class Client(Rest):
     # -------------------------------------------------------------------------------------------------- review
 
     def review(self, method: ReviewMethod, path: str, body: Any = None, **params: Any) -> Json:
-        """Any review route by its path behind `/v1/review/`, such as `queues/ID/next`; docs/api.md lists them."""
+        """Any review route by its path behind `/v1/review/`, such as `queues/ID/next`; `/openapi.json` lists them."""
         if method == "GET":
             return self._get(f"/v1/review/{path}", **params)
         return self._send(method, f"/v1/review/{path}", body)
@@ -347,7 +347,7 @@ class Client(Rest):
     def create_review_queue(
         self, name: str, questions: Sequence[Mapping[str, Any]], **settings: Any
     ) -> responses.Queue:
-        """A new review queue; the settings are those of a Queue in docs/api.md."""
+        """A new review queue; the settings are those of `NewQueue` in `/openapi.json`."""
         body = {"name": name, "questions": [dict(q) for q in questions], **settings}
         return self._write(responses.Queue, "POST", "/v1/review/queues", body)
 
@@ -467,7 +467,7 @@ class Client(Rest):
         return self._read(responses.GuidelineList, f"/v1/review/queues/{queue_id}/guidelines").guidelines
 
     def fill_review_queue(self, queue_id: str, source: str, **how: Any) -> responses.FilledQueue:
-        """Add items from a source of docs/api.md, such as `filter` or `sample`."""
+        """Add items from a source of docs/review.md, such as `filter` or `sample`."""
         body = {"source": source, **how}
         return self._write(responses.FilledQueue, "POST", f"/v1/review/queues/{queue_id}/items", body)
 

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_fill(commands.add_parser("fill", help="add items to a queue"))
     gold = commands.add_parser("gold", help="add items whose right answers are known")
     gold.add_argument("queue", help="a queue's id, the beginning of one, or its name")
-    gold.add_argument("file", type=Path, help="JSON Lines: targets, answers, training, why (docs/api.md)")
+    gold.add_argument("file", type=Path, help="JSON Lines: targets, answers, training, why (docs/review.md)")
     add_connection(gold)
     guideline = commands.add_parser("guideline", help="give a queue a new version of its guideline")
     guideline.add_argument("queue", help="a queue's id, the beginning of one, or its name")

@@ -18,7 +18,7 @@ MAX_URL = 2_048
 
 
 class Rule(BaseModel):
-    """One rule. Its fields are those of docs/api.md; whatever is wrong is refused when it is made, not when it is due."""
+    """One rule. Its fields are those of `Rule` in `/openapi.json`; whatever is wrong is refused when it is made, not when it is due."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

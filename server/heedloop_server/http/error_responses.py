@@ -60,7 +60,7 @@ def handle_errors(app: FastAPI) -> None:
             return await server_error(request, err.__cause__)
         message = str(err.detail)
         if err.status_code in (404, 405):
-            message = f"there is no {request.method} {request.url.path}; docs/api.md lists the routes"
+            message = f"there is no {request.method} {request.url.path}; /openapi.json lists the routes"
         body = {"error": {"code": _HTTP_CODES.get(err.status_code, "error"), "message": message}}
         headers = dict(err.headers or {})
         if err.status_code == 405:

@@ -45,7 +45,7 @@ _COMMON = frozenset({"name", "kind", "title", "help", "required", "per_answer"})
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question of a queue; which fields count depends on `kind` (docs/api.md).
+    """One question of a queue; which fields count depends on `kind` (docs/review.md).
 
     Attributes:
         name: the name of the feedback that the answer becomes.
