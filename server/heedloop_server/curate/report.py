@@ -178,7 +178,7 @@ ENOUGH: dict[str, tuple[DatasetForm, int]] = {
     "ppo": ("prompts", 500),
 }
 """Training rows from which a method starts to make sense. Rules of thumb, not thresholds of anything: on 1,200 real
-comparisons a small transformer from scratch learned nothing that a bag of words had not (docs/datasets.md)."""
+comparisons a small transformer from scratch learned nothing that a bag of words had not (docs/datasets-design.md)."""
 
 
 def supported_methods(

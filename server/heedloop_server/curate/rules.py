@@ -33,7 +33,7 @@ class Rules:
         reject_flags: an answer with a flag of these categories counts as disliked and is never a demonstration.
         consensus: `votes` makes a row per judgement, `majority` one row per answer or pair, weighted by agreement.
         reliability: weight judges by how well they agree with the others (Dawid and Skene 1979, one parameter
-            per judge). Off: on real judgements it did not help (docs/datasets.md).
+            per judge). Off: on real judgements it did not help (docs/datasets-design.md).
         propensity: weight rated answers by the inverse of their probability to be rated at all.
         propensity_clip: smallest and largest such weight.
         max_author_share: the largest share of a form's weight that one author may have.
