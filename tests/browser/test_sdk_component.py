@@ -311,5 +311,5 @@ def test_an_earlier_vote_that_the_page_knows_is_shown_pressed_on_another_device(
     up.click()
     expect(down).to_have_attribute("aria-pressed", "false")
     expect(up).to_have_attribute("aria-pressed", "true")
-    assert [t["value"] for t in said(server, handle, "rating")] == [1]
+    assert [t.value for t in said(server, handle, "rating")] == [1]
     page.close()

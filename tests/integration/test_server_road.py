@@ -16,7 +16,7 @@ from server_requests import span, thumb, traces_request
 
 from heedloop.client import Forbidden, Invalid, NotFound, Unauthorized
 from heedloop.responses import FacetValue
-from heedloop.schema import Author, Feedback, Target, canonical_json
+from heedloop.schema import Author, Feedback, Message, Target, canonical_json
 
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 
@@ -85,10 +85,10 @@ def test_a_span_is_stored_in_every_encoding(server, coding):
     answer = post(server, encode(body.SerializeToString()), **headers)
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers["content-type"] == "application/x-protobuf"
-    call = seen(server.client(), trace_id)["spans"][0]
-    assert call["span_id"] == span_id
-    assert call["output_messages"] == [{"role": "assistant", "text": "Zebras are striped."}]
-    assert (call["model_requested"], call["user_id"], call["is_answer"]) == ("model-a", "ada", True)
+    call = seen(server.client(), trace_id).spans[0]
+    assert call.span_id == span_id
+    assert call.output_messages == (Message("assistant", "Zebras are striped."),)
+    assert (call.model_requested, call.user_id, call.is_answer) == ("model-a", "ada", True)
 
 
 def test_json_is_answered_in_json(server):
@@ -113,7 +113,7 @@ def test_json_is_answered_in_json(server):
     }
     answer = post(server, json.dumps(body), **{"Content-Type": "application/json"})
     assert (answer.status_code, answer.json()) == (200, {})
-    assert seen(server.client(), trace_id)["spans"][0]["name"] == "x"
+    assert seen(server.client(), trace_id).spans[0].name == "x"
 
 
 def test_spans_without_usable_ids_are_a_partial_success_and_counted(server):
@@ -196,7 +196,7 @@ def test_absurd_clocks_lose_nothing(server, nanoseconds):
         ).status_code
         == 200
     )
-    assert seen(server.client(), trace_id)["spans"][0]["start_time"] > "2026"
+    assert seen(server.client(), trace_id).spans[0].start_time.year >= 2026
 
 
 def test_huge_and_odd_texts_come_back_as_sent(server):
@@ -349,9 +349,9 @@ def test_a_token_rates_one_answer_once_per_subject(server):
     assert rate(server, given, value=1, author={"kind": "annotator", "id": "boss"}).status_code == 200
     assert rate(server, given, value=0).status_code == 401  # a token is good for one post
     newer = token(server.key, trace_id, span_id)
-    assert rate(server, newer, value=0).json().results[0].status == "replaced"
+    assert rate(server, newer, value=0).json()["results"][0]["status"] == "replaced"
     found = server.client().feedback(trace_id=trace_id).feedback
-    assert [(f.value, f["author"]) for f in found] == [(0, {"kind": "end_user", "id": "ada"})]
+    assert [(f.value, f.author) for f in found] == [(0, Author("end_user", "ada"))]
     assert (
         requests.get(server.url + "/v1/feedback", headers={"x-heedloop-token": given}, timeout=30).status_code
         == 401
