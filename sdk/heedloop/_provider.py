@@ -6,6 +6,7 @@ Spans that other instrumentations make come through the processor. It marks thos
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any, cast
@@ -19,7 +20,7 @@ from opentelemetry.sdk.trace.sampling import Sampler as OtelSampler
 
 from heedloop import attributes as names
 from heedloop._current import CALL_KEY, current_values, is_overruled, upstream_handle
-from heedloop._guard import guarded
+from heedloop._guard import guarded, warn
 from heedloop._options import Options
 from heedloop._runtime import SCOPE, ForeignSpan, Runtime, state
 from heedloop._spans import CallSpan, cleaned
@@ -37,15 +38,28 @@ def connect(runtime: Runtime) -> None:
     if isinstance(provider, trace_api.ProxyTracerProvider):
         provider = OwnProvider()
         trace_api.set_tracer_provider(provider)
+        logging.getLogger(trace_api.__name__).addFilter(_note_second_set_up)
     if isinstance(provider, OwnProvider):
         runtime.tracer = provider.shared_tracer()
         return
-    if isinstance(provider, TracerProvider):
+    if callable(getattr(provider, "add_span_processor", None)):  # the SDK's, or logfire's proxy of it
+        provider = cast(TracerProvider, provider)
         if runtime.options.export_spans and not getattr(provider, "_heedloop_connected", False):
             provider.add_span_processor(Receiver())
             cast(Any, provider)._heedloop_connected = True
         runtime.tracer = provider.get_tracer(*runtime.scope)
     # Anything else (a no-op provider, another vendor's): our own spans go our own way.
+
+
+def _note_second_set_up(record: logging.LogRecord) -> bool:
+    """Say what it means where OpenTelemetry logs that a second provider was refused; the line itself stays."""
+    if "TracerProvider" in record.getMessage() and state.runtime is not None:
+        warn(
+            "second provider",
+            "another library set up OpenTelemetry after heedloop.configure(): it keeps its spans and heedloop its own, in "
+            "the same traces; call heedloop.configure() after it, and both see all of them",
+        )
+    return True
 
 
 class OwnProvider(TracerProvider):

@@ -27,6 +27,7 @@ class Process:
         self.name = name
         self.url = f"http://127.0.0.1:{port}"
         self.log = log
+        self._log_begins = log.stat().st_size if log.is_file() else 0
         with log.open("ab") as out:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "heedloop_cli.main", *arguments],
@@ -84,7 +85,8 @@ class Process:
         self.stop()
 
     def _tail(self) -> str:
-        return self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
+        written = self.log.read_bytes()[self._log_begins :]
+        return written.decode("utf-8", "replace")[-2000:]
 
 
 def free_port(preferred: int = 0) -> int:

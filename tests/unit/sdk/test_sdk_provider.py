@@ -4,7 +4,9 @@ import json
 import subprocess
 import sys
 import textwrap
+from importlib.util import find_spec
 
+import pytest
 from opentelemetry import propagate
 from opentelemetry import trace as trace_api
 from opentelemetry.context import attach, detach
@@ -297,5 +299,47 @@ def test_what_the_samplers_of_the_app_leave_out_is_recorded_by_our_own_rate():
         with testing.recording(options=heedloop.Options(export_spans=False)) as seen:
             call("q")
         assert seen.spans == []
+        """
+    )
+
+
+def test_a_set_up_that_comes_after_ours_is_told_plainly():
+    in_a_fresh_process(
+        """
+        import logging
+        lines = []
+        handler = logging.Handler()
+        handler.emit = lambda record: lines.append(record.getMessage())
+        logging.getLogger("heedloop").addHandler(handler)
+        with testing.recording() as seen:
+            trace_api.set_tracer_provider(TracerProvider())
+            call("q")
+        assert any("call heedloop.configure() after it" in line for line in lines), lines
+        assert {s.name for s in seen.spans} == {"call", "step", "foreign"}
+        """
+    )
+
+
+@pytest.mark.parametrize("first", ["logfire", "heedloop"])
+def test_logfire_shares_spans_or_is_told_plainly(first):
+    if find_spec("logfire") is None:
+        pytest.skip("logfire is not installed")
+    in_a_fresh_process(
+        f"""
+        import logfire
+        exporter = InMemorySpanExporter()
+        processor = SimpleSpanProcessor(exporter)
+        def set_up():
+            logfire.configure(send_to_logfire=False, console=False, additional_span_processors=[processor])
+        if {first!r} == "logfire":
+            set_up()
+        with testing.recording() as seen:
+            if {first!r} == "heedloop":
+                set_up()
+            with logfire.span("request"):
+                _, handle = call.with_handle("q")
+        assert [s.handle for s in seen.answers] == [handle]
+        theirs = {{s.name for s in exporter.get_finished_spans()}}
+        assert ("call" in theirs) == ({first!r} == "logfire"), theirs
         """
     )
