@@ -107,7 +107,7 @@ def _floor(seconds: float) -> None:
 
     from heedloop_server.normalise import normalise_request
     from heedloop_server.store.open import open_store
-    from heedloop_server.store.spans import calls_to_arrow
+    from heedloop_server.store.span_rows import calls_to_arrow
 
     parsed = [ExportTraceServiceRequest.FromString(Patched(b).fresh()) for b in bodies(400, 50)]
     sent = [p.SerializeToString() for p in parsed]

@@ -51,10 +51,11 @@ class Settings(BaseSettings):
         0.3, gt=0, description="seconds after which logged requests go to the store at the latest"
     )
     segment_bytes: int = Field(64 << 20, ge=1 << 16, description="size at which a log segment is closed")
-    engine_from_spans: int = Field(
-        1_000,
-        ge=1,
-        description="spans waiting from which the embedded engine is asked to decode the simple ones",
+    decoders: int | None = Field(
+        None,
+        ge=0,
+        le=64,
+        description="processes that decode spans for the store; none for one less than there are cores, at most 4",
     )
     requests_per_minute: int = Field(
         0, ge=0, description="requests that one key may send a minute; 0 for no limit"

@@ -10,11 +10,12 @@ import pytest
 
 from heedloop.schema import Call, Message, Usage
 from heedloop_server.filters import CallFilters
+from heedloop_server.ingest.decode import marked_rows
 from heedloop_server.normalise import LogContent
 from heedloop_server.normalise.duplicates import fold
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.joins import Arrived, insert_contents, join_with_stored
-from heedloop_server.store.spans import calls_to_arrow, list_calls, trace_calls
+from heedloop_server.store.spans import list_calls, stored_in_traces, trace_calls
 from heedloop_server.testing import temporary_store
 
 START = datetime(2026, 11, 21, 10, 0, tzinfo=timezone.utc)
@@ -47,13 +48,14 @@ ANSWER = LogContent(
 
 
 def _load(project: ProjectStore, *parts: Call | LogContent) -> None:
-    """One segment of the loader: contents first, then the spans as `join_with_stored` gives them."""
+    """One segment of the loader, each span from a request of its own: contents first, then the spans as `join_with_stored` gives them."""
     now = datetime.now(timezone.utc)
     contents = [p for p in parts if isinstance(p, LogContent)]
     insert_contents(project.store, [(project.project, c) for c in contents], received_at=now)
-    arrived = Arrived([(p, now) for p in parts if isinstance(p, Call)], contents)
-    rows = join_with_stored(project, arrived)
-    project.store.insert_arrow("spans", calls_to_arrow((project.project, c, at) for c, at in rows))
+    calls = [p for p in parts if isinstance(p, Call)]
+    rows = marked_rows((project.project, c, now + timedelta(microseconds=i)) for i, c in enumerate(calls))
+    known = {span[:16].hex() for span in stored_in_traces(project, rows)}
+    project.store.insert_arrow("spans", join_with_stored(project, Arrived(rows, contents, known)))
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations([_call(), SYSTEM, QUESTION, ANSWER]))[::3])

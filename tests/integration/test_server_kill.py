@@ -1,6 +1,6 @@
 """kill -9 at random moments during load, and a store that fails: what was acknowledged is there exactly once, and the ledger balances.
 
-A few kills run in the suite; `HEEDLOOP_KILLS=100 pytest tests/integration/test_server_kill.py -k kill_9` runs the long form, 100 on each road.
+A few kills run in the suite; `HEEDLOOP_KILLS=100 pytest tests/integration/test_server_kill.py -k kill_9` runs the long form, 100 of each kind.
 """
 
 import os
@@ -26,9 +26,10 @@ EXPORTERS = 3
 class Exporter(threading.Thread):
     """Sends spans and feedback, and sends again what was not acknowledged, as an SDK does, until told to stop."""
 
-    def __init__(self, server: ServerProcess, key: str) -> None:
+    def __init__(self, server: ServerProcess, key: str, num_spans: int = 20) -> None:
         super().__init__(daemon=True)
         self.server = server
+        self.num_spans = num_spans
         self.headers = {"Authorization": f"Bearer {key}"}
         self.stopping = threading.Event()
         self.spans: set[str] = set()
@@ -37,7 +38,7 @@ class Exporter(threading.Thread):
 
     def run(self) -> None:
         while not self.stopping.is_set():
-            spans = [span(trace_id=uuid.uuid4().hex, user__id="load") for _ in range(20)]
+            spans = [span(trace_id=uuid.uuid4().hex, user__id="load") for _ in range(self.num_spans)]
             body = traces_request(spans, scope=random.choice(("heedloop", "another"))).SerializeToString()
             if self._until_acknowledged(
                 "/v1/traces", data=body, headers={"Content-Type": "application/x-protobuf"}
@@ -50,13 +51,13 @@ class Exporter(threading.Thread):
     def _until_acknowledged(self, path: str, headers: dict[str, str] | None = None, **body) -> bool:
         while True:
             try:
-                answer = requests.post(
+                response = requests.post(
                     self.server.url + path, headers={**self.headers, **(headers or {})}, timeout=10, **body
                 )
-                if answer.status_code == 200:
+                if response.status_code == 200:
                     return True
-                if answer.status_code not in (429, 503):
-                    self.refused.append(f"{answer.status_code} {answer.text}")
+                if response.status_code not in (429, 503):
+                    self.refused.append(f"{response.status_code} {response.text}")
                     return False
             except requests.RequestException:
                 pass
@@ -83,19 +84,19 @@ def _everything_is_there_once(server: ServerProcess, exporters: list[Exporter]) 
     assert acknowledged <= set(stored), f"{len(acknowledged - set(stored))} acknowledged spans are lost"
     assert len(stored) == len(set(stored)), "spans are there twice"
     assert ledger["stored"] == len(stored), "the ledger does not say what is there"
-    said = [f.id for f in client.iter_feedback()]
+    feedback_ids = [f.id for f in client.iter_feedback()]
     wanted = set().union(*(e.feedback for e in exporters))
-    assert wanted <= set(said), f"{len(wanted - set(said))} acknowledged feedbacks are lost"
-    assert len(said) == len(set(said))
+    assert wanted <= set(feedback_ids), f"{len(wanted - set(feedback_ids))} acknowledged feedbacks are lost"
+    assert len(feedback_ids) == len(set(feedback_ids))
     feedback = ledger["feedback"]
-    assert feedback["stored"] == len(said), "the ledger does not say what feedback is there"
+    assert feedback["stored"] == len(feedback_ids), "the ledger does not say what feedback is there"
     assert feedback["received"] == feedback["stored"] + feedback["rejected"] + feedback["duplicate"]
 
 
-@pytest.mark.parametrize("engine_from", [1, 10**9], ids=["engine decodes", "python decodes"])
-def test_kill_9_during_load_loses_and_doubles_nothing(tmp_path: Path, engine_from: int) -> None:
-    server = ForkedServer(tmp_path, env={"HEEDLOOP_ENGINE_FROM_SPANS": str(engine_from)}).start()
-    exporters = [Exporter(server, server.key) for _ in range(EXPORTERS)]
+@pytest.mark.parametrize("num_spans", [20, 400], ids=["decoded in the server", "decoded in processes"])
+def test_kill_9_during_load_loses_and_doubles_nothing(tmp_path: Path, num_spans: int) -> None:
+    server = ForkedServer(tmp_path, env={"HEEDLOOP_DECODERS": "1"}).start()
+    exporters = [Exporter(server, server.key, num_spans) for _ in range(EXPORTERS)]
     for e in exporters:
         e.start()
     for _ in range(KILLS):

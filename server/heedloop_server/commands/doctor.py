@@ -21,7 +21,7 @@ from heedloop_server.errors import ServerError
 from heedloop_server.ingest.condition import ERROR_SUFFIX, folder_problems
 from heedloop_server.ingest.intake import counts_in, server_id
 from heedloop_server.ingest.quarantine import Quarantine
-from heedloop_server.ingest.segments import SUFFIX, number_of
+from heedloop_server.ingest.segments import SUFFIX, number_of, read_segment
 from heedloop_server.settings import Settings
 from heedloop_server.store.admin.health import MANY_PARTS, read_health
 from heedloop_server.store.admin.ledger import Tally, insert_tallies
@@ -90,7 +90,7 @@ def _quarantine(store: Store, settings: Settings, number: int) -> None:
     if not found:
         raise CommandError(f"there is no segment {number} in {settings.log_folder}")
     (path,) = found
-    counts = counts_in(path)
+    counts = counts_in(read_segment(path))
     tallies = {project: Tally() for project in counts}
     for project, tally in tallies.items():
         tally.reject("set_aside", counts[project])

@@ -8,13 +8,14 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from heedloop.schema import Feedback
 from heedloop_server.errors import ServerError
+from heedloop_server.ingest.decoders import Decoders, num_decoders
 from heedloop_server.ingest.feedback_log import FeedbackLog, is_lasting, quarantine_feedback
 from heedloop_server.ingest.feedback_writer import FeedbackWriter, Outcome
 from heedloop_server.ingest.loader import SpanLoader
@@ -82,13 +83,15 @@ class Intake:
             else None
         )
         """Before an embedded store; and where a log is left of a time when the store was one."""
+        num = settings.decoders
+        self._decoders = Decoders(num_decoders() if num is None else num)
         self._loader = SpanLoader(
             store,
             server_id=self.server_id,
             quarantine=self._quarantine,
             on_feedback=self._take_feedback,
             on_names=self.desk.bind,
-            engine_from_spans=settings.engine_from_spans,
+            decoders=self._decoders,
         )
         self.log = RequestLog(
             settings.log_folder,
@@ -118,7 +121,7 @@ class Intake:
         if self.feedback_log is not None:
             self.feedback_log.start(self._store)
         for path in sorted(self._settings.log_folder.glob("*.log")):
-            self._pending.add(counts_in(path))
+            self._pending.add(counts_in(read_segment(path)))
         self.log.start()
         self._keeper.start()
 
@@ -126,6 +129,7 @@ class Intake:
         """Store what waits, as far as the store allows, and stop. What is left is in the log for the next start."""
         self._stopping.set()
         self.log.stop()
+        self._decoders.close()
         if self.feedback_log is not None:
             self.feedback_log.stop()
         self.desk.stop()
@@ -183,7 +187,7 @@ class Intake:
         return max(one.oldest_age_s() for one in self._logs())
 
     def _load(self, segment: Segment) -> None:
-        counts = counts_in(segment.path)
+        counts = counts_in(segment.bodies())
         tallies = self._loader.load(segment)
         self._settling = True
         try:
@@ -302,10 +306,10 @@ def _received(request: LoggedRequest) -> int:
     return request.num_accepted + sum(request.rejected.values())
 
 
-def counts_in(path: Path) -> Counter[str]:
-    """Project -> how many spans a segment holds, with those that were rejected before logging."""
+def counts_in(bodies: Iterable[bytes]) -> Counter[str]:
+    """Project -> how many spans the records of a segment hold, with those that were rejected before logging."""
     counts: Counter[str] = Counter()
-    for body in read_segment(path):
+    for body in bodies:
         with contextlib.suppress(Exception):  # the loader quarantines what cannot be read
             request = unpack(body)
             counts[request.project] += _received(request)

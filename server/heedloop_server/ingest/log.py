@@ -27,7 +27,6 @@ from heedloop_server.ingest.quarantine import Quarantine
 from heedloop_server.ingest.segments import (
     SUFFIX,
     Segment,
-    damage_in,
     framed,
     new_segment_path,
     number_of,
@@ -319,6 +318,7 @@ class RequestLog:
                 log.warning(
                     "segment %d not loaded, again in %.1f s: %s", segment.number, pause_s, self.failure
                 )
+            segment.forget()
             if self._stopping.wait(pause_s):
                 return False
             pause_s = min(10.0, pause_s * 2)
@@ -350,7 +350,7 @@ class RequestLog:
 
     def _keep_damage(self, segment: Segment) -> None:
         """Keep what is no whole record for a person to look at: a flipped bit may have damaged an acknowledged one."""
-        for piece in damage_in(segment.path):
+        for piece in segment.damage():
             name = f"{self._folder.name}-{segment.number:012d}-{piece.start}.bin"
             error = f"{len(piece.content)} bytes of {segment.path.name} at {piece.start}"
             self._quarantine.keep(name, piece.content, project="", reason=piece.state, error=error)

@@ -12,7 +12,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -24,15 +24,6 @@ _FIELDS = struct.Struct("<8sII")
 _CRC = struct.Struct("<I")
 _HEAD_BYTES = _FIELDS.size + _CRC.size
 _OLD_HEAD = struct.Struct("<II")
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A sealed file of records; `number` grows with every segment of the folder."""
-
-    path: Path
-    number: int
-    num_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +44,33 @@ class Piece:
     def body(self) -> bytes:
         """The body, as far as it can be told."""
         return self.content if self.state == "whole" else self.content[_HEAD_BYTES:]
+
+
+@dataclass(slots=True)
+class Segment:
+    """A sealed file of records; `number` grows with every segment of the folder."""
+
+    path: Path
+    number: int
+    num_bytes: int
+    _pieces: list[Piece] | None = field(default=None, init=False, repr=False, compare=False)
+
+    def bodies(self) -> Iterator[bytes]:
+        """The bodies of its whole records. The file is read once, and held until `forget`."""
+        return (p.content for p in self._read() if p.state == "whole")
+
+    def damage(self) -> list[Piece]:
+        """What of it is no whole record."""
+        return [p for p in self._read() if p.state != "whole"]
+
+    def forget(self) -> None:
+        """Hold its content no longer."""
+        self._pieces = None
+
+    def _read(self) -> list[Piece]:
+        if self._pieces is None:
+            self._pieces = list(_pieces(self.path))
+        return self._pieces
 
 
 def new_segment_path(folder: Path, number: int) -> tuple[Path, bytes]:

@@ -148,6 +148,8 @@ def _with_question(known: tuple[Message, ...], asked: tuple[Message, ...]) -> tu
 
 def _reasons_in(output: Any) -> tuple[str, ...]:
     """The finish reasons inside output messages, where older instrumentations put them."""
+    if isinstance(output, str) and "finish_reason" not in output:
+        return ()
     parsed = read_json(output)
     if not isinstance(parsed, list):
         return ()

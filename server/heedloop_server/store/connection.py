@@ -192,9 +192,15 @@ class Store:
             known = self._types[table] = {str(r[0]): str(r[1]) for r in rows}
         return known
 
-    def insert_arrow(self, table: str, rows: ArrowTable, *, token: str = "") -> None:
-        """Insert an Arrow table; a second insert with the same token (of the last 1,000) changes nothing."""
+    def insert_arrow(self, table: str, rows: ArrowTable, *, token: str = "", unindexed: str = "") -> None:
+        """Insert an Arrow table; a second insert with the same token (of the last 1,000) changes nothing.
+
+        Args:
+            unindexed: names of skip indices, by commas, that an embedded engine makes when it merges the rows with others.
+        """
         settings: dict[str, Any] = {"insert_deduplication_token": token} if token else {}
+        if unindexed and self.is_embedded:
+            settings["exclude_materialize_skip_indexes_on_insert"] = unindexed
         with self.client() as client:
             client.insert_arrow(table, rows, settings=settings or None)
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from heedloop.schema import Call
-from heedloop_server.normalise import LogContent, duplicate_key, log_spans
-from heedloop_server.normalise.heedloop_sdk import is_own
-from heedloop_server.normalise.joins import Key, duplicate_target, join, key_of, wants_content
+from heedloop_server.normalise import LogContent, log_spans
+from heedloop_server.normalise.joins import Key, duplicate_target, join, key_of
 from heedloop_server.store.connection import ProjectStore, Store
-from heedloop_server.store.spans import CALL_COLUMNS, call_from_row
+from heedloop_server.store.span_rows import ARROW_SCHEMA, ArrowTable, calls_to_arrow
+from heedloop_server.store.spans import CALL_COLUMNS, TIME_APART, call_from_row, calls_from_arrow
 
 __all__ = ["Arrived", "insert_contents", "join_with_stored", "span_contents"]
 
@@ -29,36 +31,95 @@ _CONTENTS = pa.schema(
         ("ingested_at", pa.timestamp("us", "UTC")),
     ]
 )
-_APART = timedelta(minutes=1)
-"""How far apart in time the spans of one provider call can start: two clients' spans of one request, one inside the other."""
 _LONGEST = timedelta(hours=2)
 """How long a call can run before its logs come."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_LATEST_US = 9 * 10**15
 _MAX_IDS = 3_000
 """Ids in one query; more are asked for in several."""
 
 
 @dataclass(slots=True)
 class Arrived:
-    """What one project received: its spans with the times of their arrival, and the log content that came with them."""
+    """What one project received.
 
-    calls: list[tuple[Call, datetime]] = field(default_factory=list)
+    Attributes:
+        rows: its spans as rows of `MARKED_SCHEMA` (`ingest.decode`), each once.
+        contents: the log content that came with them.
+        known_traces: those of their traces that spans are stored of (`stored_in_traces`).
+    """
+
+    rows: ArrowTable
     contents: list[LogContent] = field(default_factory=list)
+    known_traces: set[str] = field(default_factory=set)
 
 
-def join_with_stored(project: ProjectStore, arrived: Arrived) -> list[tuple[Call, datetime]]:
+def join_with_stored(project: ProjectStore, arrived: Arrived) -> ArrowTable:
     """The rows to write: the arrived spans joined with what is stored, and new versions of stored spans they change.
 
+    Most spans have no relatives but those of their own request, which are joined already; their rows stay as they are.
     Store the contents first (`insert_contents`): what a crash then interrupts is joined when the spans come again.
     """
-    fresh = [c for c, _ in arrived.calls]
-    received = {key_of(c): at for c, at in arrived.calls}
-    stored = _relatives(project, fresh, arrived.contents)
-    told = {(c.trace_id, c.span_id) for c in arrived.contents}
-    told |= {key_of(c) for c in fresh if wants_content(c) or duplicate_target(c) is not None}
-    told |= {span for c in stored for span in log_spans(c)} if arrived.contents else set()
-    contents = arrived.contents + span_contents(project, told)
+    rows = arrived.rows
+    keys = _keys(rows)
+    stored = _relatives(project, arrived, set(keys))
+    wanted = {(c.trace_id, c.span_id) for c in arrived.contents}
+    wanted |= {k for k, seeks in zip(keys, rows["seeks_content"].to_pylist(), strict=True) if seeks}
+    wanted |= {span for c in stored for span in log_spans(c)} if arrived.contents else set()
+    contents = arrived.contents + span_contents(project, wanted)
+    traces = {c.trace_id for c in (*stored, *contents)}
+    is_related = _related(rows, traces, {c.response_id for c in stored if c.response_id})
+    plain = rows.select(ARROW_SCHEMA.names)
+    if not stored and not any(is_related):
+        return plain
+    mask = pa.array(is_related, pa.bool_())
+    related = plain.filter(mask)
+    received = dict(zip(_keys(related), related["ingested_at"].to_pylist(), strict=True))
     now = datetime.now(timezone.utc)
-    return [(c, received.get(key_of(c), now)) for c in join(fresh, stored, contents)]
+    joined = join(calls_from_arrow(related), stored, contents)
+    entries = [(project.project, c, received.get(key_of(c), now)) for c in joined]
+    return pa.concat_tables([plain.filter(pc.invert(mask)), calls_to_arrow(entries)])
+
+
+def _keys(rows: ArrowTable) -> list[Key]:
+    return list(zip(_hex(rows, "trace_id"), _hex(rows, "span_id"), strict=True))
+
+
+def _hex(rows: ArrowTable, name: str) -> list[str]:
+    return [i.hex() for i in rows[name].to_pylist()]
+
+
+def _related(rows: ArrowTable, traces: set[str], responses: set[str]) -> list[bool]:
+    """Which rows another request's rows, stored spans or log content may belong to: with any row of a trace all of it.
+
+    Args:
+        traces: of stored spans and log content that may belong to some.
+        responses: response ids of such stored spans.
+    """
+    own_traces, response_ids = _hex(rows, "trace_id"), rows["response_id"].to_pylist()
+    arrivals = rows["ingested_at"].cast(pa.int64()).to_pylist()
+    foreign_calls = _foreign_calls(rows).to_pylist()
+    request_of: dict[str, int] = {}
+    in_several = {t for t, at in zip(own_traces, arrivals, strict=True) if request_of.setdefault(t, at) != at}
+    traces = traces | {
+        t for t, is_call in zip(own_traces, foreign_calls, strict=True) if is_call and t in in_several
+    }
+    request_of = {"": 0}
+    responses = responses | {
+        r for r, at in zip(response_ids, arrivals, strict=True) if r and request_of.setdefault(r, at) != at
+    }
+    while True:
+        found = [t in traces or r in responses for t, r in zip(own_traces, response_ids, strict=True)]
+        more = {t for t, is_found in zip(own_traces, found, strict=True) if is_found}
+        named = {r for r, is_found in zip(response_ids, found, strict=True) if is_found and r}
+        if more <= traces and named <= responses:
+            return found
+        traces, responses = traces | more, responses | named
+
+
+def _foreign_calls(rows: ArrowTable) -> Any:
+    """Which rows are calls that heedloop's own SDK did not make."""
+    return pc.and_(pc.not_equal(rows["operation"], ""), pc.invert(rows["is_own"]))
 
 
 def insert_contents(
@@ -86,7 +147,7 @@ def _time(time_ns: int, received_at: datetime) -> datetime:
     """The record's time, or that of its arrival where its clock was not set or is absurd."""
     if not 10**15 < time_ns < 9 * 10**18:
         return received_at
-    return datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=time_ns // 1000)
+    return _EPOCH + timedelta(microseconds=time_ns // 1000)
 
 
 def span_contents(project: ProjectStore, spans: Iterable[Key]) -> list[LogContent]:
@@ -110,33 +171,39 @@ def span_contents(project: ProjectStore, spans: Iterable[Key]) -> list[LogConten
     return found
 
 
-def _relatives(project: ProjectStore, fresh: Sequence[Call], contents: Sequence[LogContent]) -> list[Call]:
-    """The stored spans that the fresh ones, or the log content, may belong to."""
-    here = {key_of(c) for c in fresh}
-    apart = [c for c in contents if (c.trace_id, c.span_id) not in here]
+def _relatives(project: ProjectStore, arrived: Arrived, keys: set[Key]) -> list[Call]:
+    """The stored spans that the fresh rows, or the log content, may belong to."""
+    rows = arrived.rows
+    apart = [c for c in arrived.contents if (c.trace_id, c.span_id) not in keys]
     found: dict[Key, Call] = {}
     if apart:
         times = [_time(c.time_ns, datetime.now(timezone.utc)) for c in apart]
         traces = {c.trace_id for c in apart}
-        found |= _of_traces(project, traces, min(times) - _LONGEST, max(times) + _APART)
+        found |= _of_traces(project, traces, min(times) - _LONGEST, max(times) + TIME_APART)
         wanted = {(c.trace_id, c.span_id) for c in apart}
         found = {k: c for k, c in found.items() if k in wanted}
         found |= _standing_for(project, found)
-    found |= _same_responses(project, fresh)
-    found |= _families(project, fresh)
-    found |= _inside(project, fresh)
+    calls = rows.filter(_foreign_calls(rows))
+    found |= _same_responses(project, calls.filter(pc.not_equal(calls["response_id"], "")))
+    if arrived.known_traces:
+        found |= _families(project, calls.filter(pc.equal(calls["response_id"], "")), arrived.known_traces)
+    found |= _inside(project, rows)
     return list(found.values())
 
 
-def _same_responses(project: ProjectStore, fresh: Sequence[Call]) -> dict[Key, Call]:
+def _period(rows: ArrowTable) -> tuple[datetime, datetime]:
+    ends = pc.min_max(rows["start_time"]).as_py()
+    return ends["min"], ends["max"]
+
+
+def _same_responses(project: ProjectStore, calls: ArrowTable) -> dict[Key, Call]:
     """Stored calls with a fresh call's response id. heedloop's own spans are no provider calls and need no search."""
-    calls = [c for c in fresh if duplicate_key(c) and not is_own(c.attributes)]
-    if not calls:
+    if not len(calls):
         return {}
-    first = min(c.start_time for c in calls) - _APART
-    last = max(c.start_time for c in calls) + _APART
+    first, last = _period(calls)
+    first, last = first - TIME_APART, last + TIME_APART
     hits: set[Key] = set()
-    for ids in _batches({c.response_id or "" for c in calls}):
+    for ids in _batches(set(calls["response_id"].to_pylist())):
         # first the ids alone: nearly always there is nothing, and the ids are a hundredth of a row
         rows = project.rows(
             """
@@ -155,15 +222,15 @@ def _same_responses(project: ProjectStore, fresh: Sequence[Call]) -> dict[Key, C
     return {k: c for k, c in near.items() if k in hits}
 
 
-def _families(project: ProjectStore, fresh: Sequence[Call]) -> dict[Key, Call]:
+def _families(project: ProjectStore, calls: ArrowTable, known_traces: set[str]) -> dict[Key, Call]:
     """Stored parents and children of fresh calls that have no response id: failed ones and embeddings."""
-    calls = [c for c in fresh if c.operation and not c.response_id and not is_own(c.attributes)]
-    if not calls:
+    if not len(calls):
         return {}
-    first, last = min(c.start_time for c in calls), max(c.start_time for c in calls)
-    near = _of_traces(project, {c.trace_id for c in calls}, first - _APART, last + _APART)
-    parents = {(c.trace_id, c.parent_span_id or "") for c in calls}
-    own = {key_of(c) for c in calls}
+    first, last = _period(calls)
+    traces = _hex(calls, "trace_id")
+    near = _of_traces(project, known_traces.intersection(traces), first - TIME_APART, last + TIME_APART)
+    parents = set(zip(traces, _hex(calls, "parent_span_id"), strict=True))
+    own = set(_keys(calls))
     return {
         k: c
         for k, c in near.items()
@@ -171,20 +238,22 @@ def _families(project: ProjectStore, fresh: Sequence[Call]) -> dict[Key, Call]:
     }
 
 
-def _inside(project: ProjectStore, fresh: Sequence[Call]) -> dict[Key, Call]:
+def _inside(project: ProjectStore, rows: ArrowTable) -> dict[Key, Call]:
     """The stored spans of traces with calls that lack the session or user which a fresh span around them may have.
 
     An agent's span ends after its calls, often in another request, and is the only one to name them.
     """
-    around = [
-        c for c in fresh if not c.operation and (c.session_id or c.user_id) and not is_own(c.attributes)
-    ]
-    if not around:
+    named = pc.or_(pc.not_equal(rows["session_id"], ""), pc.not_equal(rows["user_id"], ""))
+    outer = pc.and_(pc.equal(rows["operation"], ""), pc.invert(rows["is_own"]))
+    around = rows.filter(pc.and_(named, outer))
+    if not len(around):
         return {}
-    first = min(c.start_time for c in around)
-    last = max(c.start_time + timedelta(microseconds=c.duration_ns // 1000) for c in around)
-    sessions = {c.trace_id for c in around if c.session_id}
-    users = {c.trace_id for c in around if c.user_id}
+    first = _period(around)[0]
+    lengths = pc.divide(around["duration_ns"], pa.scalar(1000, pa.uint64()))
+    ends = pc.add(around["start_time"].cast(pa.int64()), lengths.cast(pa.int64()))
+    last = _EPOCH + timedelta(microseconds=min(pc.max(ends).as_py(), _LATEST_US))
+    sessions = set(_hex(around.filter(pc.not_equal(around["session_id"], "")), "trace_id"))
+    users = set(_hex(around.filter(pc.not_equal(around["user_id"], "")), "trace_id"))
     hits: set[str] = set()
     for ids in _batches(sessions | users):
         rows = project.rows(
@@ -217,7 +286,7 @@ def _standing_for(project: ProjectStore, found: dict[Key, Call]) -> dict[Key, Ca
     if not targets:
         return {}
     times = [c.start_time for c in targets.values()]
-    near = _of_traces(project, {t for t, _ in targets}, min(times) - _APART, max(times) + _APART)
+    near = _of_traces(project, {t for t, _ in targets}, min(times) - TIME_APART, max(times) + TIME_APART)
     return {k: c for k, c in near.items() if k in targets}
 
 

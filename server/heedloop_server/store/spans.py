@@ -5,17 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
-import pyarrow as pa
+import pyarrow.compute as pc
 
-from heedloop.schema import Call, Message, ToolDefinition, Usage, from_json, to_json
+from heedloop.schema import Call, Message, ToolDefinition, Usage, from_json
 from heedloop_server.errors import Unavailable
 from heedloop_server.filters import CallFilters
-from heedloop_server.store.connection import ArrowTable, ProjectStore, Row, Store, StoreError
+from heedloop_server.store.connection import ProjectStore, Row, Store, StoreError
 from heedloop_server.store.filters import conditions
 from heedloop_server.store.quality.candidates import (
     any_version,
@@ -25,99 +24,23 @@ from heedloop_server.store.quality.candidates import (
     periods,
     position_before,
 )
+from heedloop_server.store.span_rows import ArrowTable, calls_to_arrow, in_range
 
 __all__ = [
-    "ARROW_SCHEMA",
     "CALL_COLUMNS",
-    "SENT_START",
+    "TIME_APART",
     "call_from_row",
-    "calls_to_arrow",
-    "in_range",
+    "calls_from_arrow",
     "insert_calls",
-    "known_at_any_time",
-    "known_spans",
     "list_calls",
-    "metadata_of",
+    "span_ids",
+    "stored_at_any_time",
+    "stored_in_traces",
     "takes_spans",
     "trace_calls",
 ]
 
 log = logging.getLogger("heedloop.store")
-
-_text, _low = pa.string(), pa.string()
-_tokens = pa.uint32()
-ARROW_SCHEMA = pa.schema(
-    [
-        ("project_id", _low),
-        ("trace_id", pa.binary(16)),
-        ("span_id", pa.binary(8)),
-        ("parent_span_id", pa.binary(8)),
-        ("start_time", pa.timestamp("us", "UTC")),
-        ("duration_ns", pa.uint64()),
-        ("name", _low),
-        ("service", _low),
-        ("environment", _low),
-        ("operation", _low),
-        ("is_answer", pa.bool_()),
-        ("status", _low),
-        ("error_message", _text),
-        ("http_status", pa.uint16()),
-        ("provider", _low),
-        ("model", _low),
-        ("model_requested", _low),
-        ("model_answered", _low),
-        ("response_id", _text),
-        ("stream", pa.bool_()),
-        ("finish_reasons", pa.list_(_low)),
-        ("params", _text),
-        ("prompt_name", _low),
-        ("prompt_version", _low),
-        ("user_id", _text),
-        ("session_id", _text),
-        ("tags", pa.list_(_low)),
-        ("metadata", pa.map_(_low, _text)),
-        ("input_tokens", _tokens),
-        ("output_tokens", _tokens),
-        ("cache_read_input_tokens", _tokens),
-        ("cache_write_input_tokens", _tokens),
-        ("reasoning_output_tokens", _tokens),
-        ("cost", pa.float64()),
-        ("sampling_probability", pa.float64()),
-        ("question", _text),
-        ("answer", _text),
-        ("input_messages", _text),
-        ("output_messages", _text),
-        ("tool_definitions", _text),
-        ("embedding_inputs", pa.list_(_text)),
-        ("attributes", pa.map_(_low, _text)),
-        ("ingested_at", pa.timestamp("us", "UTC")),
-    ]
-)
-"""The columns of `spans` as the loader inserts them, in the order of `_values`."""
-
-METADATA_PREFIX = "heedloop.metadata."
-_NO_SPAN = bytes(8)
-_MAX_TOKENS = 2**32 - 1
-SENT_START = "heedloop.sent_start_time"
-"""Attribute of a span whose clock was out of range: the start time that was sent."""
-_LONGEST_AGO = timedelta(days=7305)
-_FURTHEST_AHEAD = timedelta(days=1)
-_FIRST = datetime(1970, 1, 2, tzinfo=timezone.utc)
-_LAST = datetime(2262, 1, 1, tzinfo=timezone.utc)
-
-
-# ------------------------------------------------------------------------------------------------------------ writing
-
-
-def calls_to_arrow(entries: Iterable[tuple[str, Call, datetime]]) -> ArrowTable:
-    """(project, call, received at) triples as an Arrow table of `ARROW_SCHEMA`."""
-    columns: list[list[Any]] = [[] for _ in ARROW_SCHEMA]
-    appends = [c.append for c in columns]
-    for project, call, received_at in entries:
-        for append, value in zip(appends, _values(project, call, received_at), strict=True):
-            append(value)
-    arrays = [pa.array(c, f.type) for c, f in zip(columns, ARROW_SCHEMA, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=ARROW_SCHEMA)
 
 
 def insert_calls(
@@ -140,123 +63,6 @@ def takes_spans(store: Store) -> bool:
         log.warning("the store takes no spans: %s", err)
         return False
     return True
-
-
-def _values(project: str, call: Call, received_at: datetime) -> tuple[Any, ...]:
-    usage = call.usage
-    answer = call.output_text
-    return (
-        project,
-        bytes.fromhex(call.trace_id),
-        bytes.fromhex(call.span_id),
-        bytes.fromhex(call.parent_span_id) if call.parent_span_id else _NO_SPAN,
-        call.start_time,
-        max(0, call.duration_ns),
-        call.name,
-        call.service,
-        call.environment,
-        call.operation,
-        call.is_answer,
-        call.status,
-        call.error_message or "",
-        call.http_status if call.http_status and 0 < call.http_status < 65536 else 0,
-        call.provider or "",
-        call.model or "",
-        call.model_requested or "",
-        call.model_answered or "",
-        call.response_id or "",
-        call.stream,
-        call.finish_reasons,
-        _json(call.params) if call.params else "",
-        call.prompt_name or "",
-        call.prompt_version or "",
-        call.user_id or "",
-        call.session_id or "",
-        call.tags,
-        list(metadata_of(call.attributes).items()),
-        _count(usage.input),
-        _count(usage.output),
-        _count(usage.cache_read_input),
-        _count(usage.cache_write_input),
-        _count(usage.reasoning_output),
-        call.cost,
-        call.sampling_probability,
-        question_of(call.input_messages),
-        answer,
-        _messages_json(call.input_messages) if call.input_messages else "",
-        _output_json(call.output_messages, answer),
-        _json([to_json(t) for t in call.tool_definitions]) if call.tool_definitions else "",
-        call.embedding_inputs,
-        list(call.attributes.items()),
-        received_at,
-    )
-
-
-def metadata_of(attributes: Mapping[str, str]) -> dict[str, str]:
-    """The app's own metadata among a span's attributes."""
-    n = len(METADATA_PREFIX)
-    return {k[n:]: v for k, v in attributes.items() if k.startswith(METADATA_PREFIX)}
-
-
-def question_of(messages: Sequence[Message]) -> str:
-    """The last user message's text; the last message's where no user spoke."""
-    for message in reversed(messages):
-        if message.role == "user" and message.text:
-            return message.text
-    return messages[-1].text if messages else ""
-
-
-def _output_json(messages: Sequence[Message], answer: str) -> str:
-    # an empty answer is written out, so that it is told from one that was not recorded
-    if not messages or (answer and len(messages) == 1 and messages[0] == Message("assistant", answer)):
-        return ""
-    return _messages_json(messages)
-
-
-def _messages_json(messages: Sequence[Message]) -> str:
-    """The messages as `to_json` writes them; the plain ones, which are most, without asking each field."""
-    return _json([_message_json(m) for m in messages])
-
-
-def _message_json(message: Message) -> dict[str, Any]:
-    if (
-        message.reasoning is None
-        and not message.tool_calls
-        and message.tool_call_id is None
-        and not message.media
-    ):
-        return {"role": message.role, "text": message.text}
-    return to_json(message)
-
-
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
-"""One encoder for all: `json.dumps` makes a new one for every call with options."""
-
-
-def in_range(call: Call, received_at: datetime) -> Call:
-    """The call with a start time that its partition may have: from twenty years before its arrival to a day after it.
-
-    A clock that is not set (1970) or absurd counts as the time of arrival; what was sent is kept as an attribute.
-    """
-    if received_at - _LONGEST_AGO < call.start_time < received_at + _FURTHEST_AHEAD:
-        return call
-    sent = {**call.attributes, SENT_START: call.start_time.isoformat()}
-    return replace(call, start_time=received_at, attributes=sent)
-
-
-def _count(value: int | None) -> int | None:
-    return None if value is None else min(max(0, value), _MAX_TOKENS)
-
-
-def _json(value: Any) -> str:
-    try:
-        return _encode(value)
-    except (
-        ValueError,
-        TypeError,
-        RecursionError,
-    ):  # nested too deeply, or a number that Python does not write
-        return ""
 
 
 # ------------------------------------------------------------------------------------------------------------ reading
@@ -348,6 +154,18 @@ def call_from_row(row: Row) -> Call:
         sampling_probability=row["sampling_probability"],
         attributes=row["attributes"],
     )
+
+
+_ID_COLUMNS = ("trace_id", "span_id", "parent_span_id")
+
+
+def calls_from_arrow(rows: ArrowTable) -> list[Call]:
+    """The calls behind rows of `ARROW_SCHEMA`, as they would come back from the store."""
+    calls: list[Call] = []
+    for row in rows.to_pylist():
+        ids = {f"{c}_hex": row[c].hex() for c in _ID_COLUMNS}
+        calls.append(call_from_row({**row, **ids, "attributes": dict(row["attributes"])}))
+    return calls
 
 
 def _messages(text: str) -> tuple[Message, ...]:
@@ -506,53 +324,51 @@ def _newest(project: ProjectStore, filters: CallFilters, keys: Sequence[_Positio
     )
 
 
-def known_spans(
-    project: ProjectStore, keys: Sequence[tuple[datetime, bytes, bytes]]
-) -> dict[tuple[bytes, bytes], set[datetime]]:
-    """(trace id, span id) -> times of arrival, of those (start time, trace id, span id) that are stored already."""
-    return _known(project, keys, _KNOWN)
+def stored_in_traces(project: ProjectStore, rows: ArrowTable) -> dict[bytes, set[datetime]]:
+    """Trace id and span id in one -> times of arrival, of what is stored of some rows' traces, at about their times."""
+    return _stored(project, rows, _STORED)
 
 
-def known_at_any_time(
-    project: ProjectStore, keys: Sequence[tuple[datetime, bytes, bytes]]
-) -> dict[tuple[bytes, bytes], set[datetime]]:
-    """As `known_spans`, for spans whose stored start time depends on when they arrived."""
-    return _known(project, keys, _KNOWN.replace(_IN_PERIOD, _OF_TRACES))
+def stored_at_any_time(project: ProjectStore, rows: ArrowTable) -> dict[bytes, set[datetime]]:
+    """As `stored_in_traces`, for spans whose stored start time depends on when they arrived."""
+    return _stored(project, rows, _STORED.replace(_IN_PERIOD, ""))
 
 
-def _known(
-    project: ProjectStore, keys: Sequence[tuple[datetime, bytes, bytes]], sql: str
-) -> dict[tuple[bytes, bytes], set[datetime]]:
-    found: dict[tuple[bytes, bytes], set[datetime]] = {}
-    for first in range(0, len(keys), _MAX_IDS):
-        part = keys[first : first + _MAX_IDS]
-        times = [k[0] for k in part]
-        ids = base64.b64encode(b"".join(trace_id + span_id for _, trace_id, span_id in part)).decode()
-        rows = project.rows(sql, {"first": min(times), "last": max(times), "ids": ids})
-        for row in rows:
-            found.setdefault((row["trace_id"], row["span_id"]), set()).add(row["ingested_at"])
-    return found
+def span_ids(rows: ArrowTable) -> list[bytes]:
+    """Trace id and span id of every row, in one."""
+    return list(map(bytes.__add__, rows["trace_id"].to_pylist(), rows["span_id"].to_pylist()))
 
 
-_MAX_IDS = 3_000
-"""Ids in one query: 96 KB, below the 128 KiB that ClickHouse's HTTP interface takes as one value."""
+def _stored(project: ProjectStore, rows: ArrowTable, sql: str) -> dict[bytes, set[datetime]]:
+    arrivals: dict[bytes, set[datetime]] = {}
+    if not len(rows):
+        return arrivals
+    period = pc.min_max(rows["start_time"]).as_py()
+    times = {"first": period["min"] - TIME_APART, "last": period["max"] + TIME_APART}
+    traces = rows["trace_id"].unique().to_pylist()
+    for first in range(0, len(traces), _MAX_IDS):
+        ids = base64.b64encode(b"".join(traces[first : first + _MAX_IDS])).decode()
+        for row in project.rows(sql, {**times, "ids": ids}):
+            arrivals.setdefault(row["trace_id"] + row["span_id"], set()).add(row["ingested_at"])
+    return arrivals
 
-_IN_PERIOD = "start_time BETWEEN {first:DateTime64(6,'UTC')} AND {last:DateTime64(6,'UTC')}"
-# here the index on trace ids helps
-_OF_TRACES = """trace_id IN (
-          SELECT arrayJoin(arrayMap(i -> toFixedString(substring(base64Decode({ids:String}), i * 24 + 1, 16), 16), range(intDiv(length(ids), 24))))
-      )"""
+
+TIME_APART = timedelta(minutes=1)
+"""How far apart in time the spans of one provider call can start: two clients' spans of one request, one inside the other."""
+_MAX_IDS = 5_000
+"""Ids in one query: 107 KB, below the 128 KiB that ClickHouse's HTTP interface takes as one value."""
+
+_IN_PERIOD = "AND start_time BETWEEN {first:DateTime64(6,'UTC')} AND {last:DateTime64(6,'UTC')}"
 # the ids travel as one text: binding thousands of values one by one costs more than the query
-_KNOWN = """
-    WITH (SELECT base64Decode({ids:String})) AS ids
+_STORED = f"""
     SELECT
         trace_id,
         span_id,
         ingested_at
     FROM spans
-    WHERE project_id = {project:String}
-      AND start_time BETWEEN {first:DateTime64(6,'UTC')} AND {last:DateTime64(6,'UTC')}
-      AND concat(trace_id, span_id) IN (
-          SELECT arrayJoin(arrayMap(i -> substring(base64Decode({ids:String}), i * 24 + 1, 24), range(intDiv(length(ids), 24))))
+    WHERE project_id = {{project:String}}
+      {_IN_PERIOD}
+      AND trace_id IN (
+          SELECT arrayJoin(arrayMap(i -> toFixedString(substring(base64Decode({{ids:String}}), i * 16 + 1, 16), 16), range(intDiv(length(base64Decode({{ids:String}})), 16))))
       )
-"""
+"""  # noqa: S608

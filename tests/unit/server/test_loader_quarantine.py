@@ -10,6 +10,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from heedloop_server.errors import Unavailable
+from heedloop_server.ingest import decode as decode_module
 from heedloop_server.ingest import loader as loader_module
 from heedloop_server.ingest.loader import SpanLoader
 from heedloop_server.ingest.quarantine import Quarantine
@@ -17,7 +18,7 @@ from heedloop_server.ingest.record import LOGS, TRACES, LoggedRequest, pack
 from heedloop_server.ingest.segments import Segment, framed, new_segment_path
 from heedloop_server.store.admin.ledger import Tally, read_tally
 from heedloop_server.store.connection import Store, StoreError
-from heedloop_server.store.spans import SENT_START
+from heedloop_server.store.span_rows import SENT_START
 from heedloop_server.testing import temporary_store
 
 NOW_US = time.time_ns() // 1000
@@ -63,20 +64,19 @@ def segment_of(folder: Path, *requests: LoggedRequest) -> Segment:
     return Segment(path, 1, path.stat().st_size)
 
 
-def loader_of(store: Store, folder: Path, engine_from: int = 10**9) -> SpanLoader:
+def loader_of(store: Store, folder: Path) -> SpanLoader:
     return SpanLoader(
         store,
         server_id="s",
         quarantine=Quarantine(folder),
         on_feedback=lambda project, given: None,
         on_names=lambda project, names: None,
-        engine_from_spans=engine_from,
     )
 
 
-def load(store: Store, folder: Path, *requests: LoggedRequest, engine_from: int = 10**9) -> Tally:
+def load(store: Store, folder: Path, *requests: LoggedRequest) -> Tally:
     """The project's ledger after a segment with the requests was loaded twice, as after a crash."""
-    segment, loader = segment_of(folder, *requests), loader_of(store, folder, engine_from)
+    segment, loader = segment_of(folder, *requests), loader_of(store, folder)
     for _ in range(2):
         loader.enter(segment, loader.load(segment))
     tally = read_tally(store.project("p"), "spans")
@@ -96,14 +96,14 @@ def refuse(store: Store, *names: str) -> None:
     store.command(f"ALTER TABLE spans ADD CONSTRAINT no_poison CHECK name NOT IN ({listed})")
 
 
-@pytest.mark.parametrize(("num_good", "engine_from"), [(0, 10**9), (1, 10**9), (60, 10**9), (60, 1)])
+@pytest.mark.parametrize("num_good", [0, 1, 60])
 def test_a_span_that_the_store_refuses_is_found_among_all(
-    store: Store, tmp_path: Path, num_good: int, engine_from: int
+    store: Store, tmp_path: Path, num_good: int
 ) -> None:
     refuse(store, "poison", "venom")
     good = [f"good {i:02}" for i in range(num_good)]
     requests = [traces_of("poison", *good[:20]), traces_of(*good[20:], "venom"), traces_of("last")]
-    tally = load(store, tmp_path, *requests, engine_from=engine_from)
+    tally = load(store, tmp_path, *requests)
     assert names_in(store) == [*good, "last"]
     assert (tally.stored, tally.reasons) == (num_good + 1, {"not_stored": 2})
     kept = list(Quarantine(tmp_path))
@@ -117,19 +117,20 @@ def test_a_span_that_the_store_refuses_is_found_among_all(
 def test_a_span_that_our_own_code_fails_at_is_found_wherever_it_fails(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, error: Exception
 ) -> None:
-    real = getattr(loader_module, place)
+    module = loader_module if place == "join_with_stored" else decode_module
+    real = getattr(module, place)
 
     def failing(*args):
         subject = args[-1]
         if place == "calls_to_arrow":
             subject = args = (list(subject),)
         elif place == "join_with_stored":
-            subject = subject.calls
+            subject = subject.rows["name"].to_pylist()
         if "poison" in repr(subject):
             raise error
         return real(*args)
 
-    monkeypatch.setattr(loader_module, place, failing)
+    monkeypatch.setattr(module, place, failing)
     tally = load(store, tmp_path, traces_of("a", "poison", "b"), traces_of("c"), traces_of("poison"))
     assert names_in(store) == ["a", "b", "c"]
     assert (tally.stored, tally.reasons) == (3, {"not_normalised": 2})
@@ -138,14 +139,14 @@ def test_a_span_that_our_own_code_fails_at_is_found_wherever_it_fails(
 def test_a_log_record_that_cannot_be_read_holds_no_other_up(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = loader_module.normalise_logs
+    real = decode_module.normalise_logs
 
     def failing(request):
         if "poison" in repr(request):
             raise ValueError("odd")
         return real(request)
 
-    monkeypatch.setattr(loader_module, "normalise_logs", failing)
+    monkeypatch.setattr(decode_module, "normalise_logs", failing)
     logs = ExportLogsServiceRequest()
     for name in ("good", "poison", "good too"):
         record = logs.resource_logs.add().scope_logs.add().log_records.add(trace_id=bytes([7] * 16))
@@ -200,15 +201,14 @@ def test_a_store_that_says_later_to_one_record_is_asked_some_times_before_it_is_
     assert (tally.stored, tally.reasons) == (1, {"not_stored": 1})
 
 
-@pytest.mark.parametrize("engine_from", [10**9, 1])
 def test_spans_of_many_months_and_absurd_clocks_are_stored_once(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine_from: int
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loader_module, "MAX_MONTHS", 3)
     now = NOW_US * 1000
     starts = [now - i * MONTH_NS for i in range(8)] + [0, 1, 2**63 - 1, 2**64 - 1, now + 400 * MONTH_NS]
     request = traces_of(*(f"{i:03}" for i in range(len(starts))), starts=starts)
-    tally = load(store, tmp_path, request, request, engine_from=engine_from)
+    tally = load(store, tmp_path, request, request)
     assert (tally.stored, tally.duplicate, tally.rejected) == (len(starts), len(starts), 0)
     assert len(names_in(store)) == len(starts)
     row = store.rows("SELECT start_time, attributes FROM spans FINAL WHERE name = '012'")[0]
