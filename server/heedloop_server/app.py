@@ -25,6 +25,7 @@ from heedloop_server.http.rates import AddressLimit, RateLimit
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.ingest.token_claims import TokenClaims
 from heedloop_server.review.queue_service import ReviewQueueService
+from heedloop_server.routes.otlp import OtlpShortcut
 from heedloop_server.routes.otlp_grpc import OtlpGrpcServer
 from heedloop_server.settings import Settings
 from heedloop_server.store.admin.keys import insert_key_uses
@@ -133,6 +134,7 @@ def create_app(settings: Settings | None = None, *, store: Store | None = None) 
     )
     for name in ROUTERS:
         app.include_router(importlib.import_module(f"heedloop_server.routes.{name}").router)
+    app.router.middleware_stack = OtlpShortcut(app.router.middleware_stack)
     _check_closed(app)
     app.state.routes = list(all_routes(app.routes))
     describe(app, app.state.routes, scopes_of)

@@ -24,23 +24,18 @@ _LANGSMITH = {"llm": CHAT, "embedding": EMBEDDINGS}
 _VERCEL = {"doGenerate": CHAT, "doStream": CHAT, "doEmbed": EMBEDDINGS}
 _REQUEST_TYPES = {"chat": CHAT, "completion": CHAT, "embedding": EMBEDDINGS, "embeddings": EMBEDDINGS}
 _GENKIT = {"model": CHAT, "embedder": EMBEDDINGS}
-_OWN_WORDS = (
-    "langfuse",
-    "openinference",
-    "mlflow",
-    "langsmith",
-    "ai",
-    "traceloop",
-    "logfire",
-    "heedloop",
-) + ("span", "genkit:metadata:subtype")
+_FOREIGN_WORDS = frozenset(
+    {"langfuse", "openinference", "mlflow", "langsmith", "ai", "traceloop", "logfire", "span"}
+    | {"genkit:metadata:subtype"}
+)
+_OWN_WORDS = _FOREIGN_WORDS | {"heedloop"}
 
 
 def operation(span: SpanView) -> str:
     """The call's operation (`chat`, `generate_content`, `text_completion`, `embeddings`); empty where it is no call."""
     attrs, roots = span.attrs, span.roots
     if not roots.isdisjoint(_OWN_WORDS):
-        own = _own_word(attrs)
+        own = _nameless(attrs) if roots.isdisjoint(_FOREIGN_WORDS) else _own_word(attrs)
         if own is not None:
             return _refined(own, attrs)
     if "gen_ai" in roots or "llm" in roots:
@@ -66,11 +61,15 @@ def _own_word(attrs: dict[str, Any]) -> str | None:
         return CHAT if attrs["span.type"] == "llm_request" else NO_CALL
     if "traceloop.span.kind" in attrs or attrs.get("logfire.span_type") == "pending_span":
         return NO_CALL
-    if "request_data" in attrs and "gen_ai.operation.name" not in attrs:
+    return _nameless(attrs)
+
+
+def _nameless(attrs: dict[str, Any]) -> str | None:
+    if "gen_ai.operation.name" in attrs:
+        return None
+    if "request_data" in attrs:
         return _logfire(attrs)
-    if as_flag(attrs.get("heedloop.answer")) and "gen_ai.operation.name" not in attrs:
-        return CHAT
-    return None
+    return CHAT if as_flag(attrs.get("heedloop.answer")) else None
 
 
 def span_of_claude_code(attrs: dict[str, Any]) -> bool:

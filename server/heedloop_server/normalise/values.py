@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import functools
 import json
 import math
 import re
@@ -213,6 +214,8 @@ def as_flag(value: Any) -> bool | None:
 
 def as_name(value: Any) -> str | None:
     """A non-empty text; numbers as text; None for anything else. JSON-encoded texts are unwrapped."""
+    if value is None:
+        return None
     if isinstance(value, str):
         if value[:1] == '"':
             value = read_json(value)
@@ -224,8 +227,20 @@ def as_name(value: Any) -> str | None:
 
 def as_known(value: Any) -> str | None:
     """A name as `as_name` has it; None also for the words that clients write where they have none."""
+    return (
+        _known(value)
+        if isinstance(value, str) and len(value) < _MAX_CACHED_CHARS
+        else _known.__wrapped__(value)
+    )
+
+
+@functools.lru_cache(4096)
+def _known(value: Any) -> str | None:
     name = as_name(value)
     return None if name is not None and name.lower() in NO_NAMES else name
+
+
+_MAX_CACHED_CHARS = 200
 
 
 def as_texts(value: Any) -> tuple[str, ...]:
