@@ -1,11 +1,11 @@
-"""Feedback's fast road, where the store is this process's own: in the log on disk, answered, and then stored by the desk.
+"""Feedback's fast path, where the store is this process's own: in the log on disk, answered, and then stored by the writer.
 
 A new feedback needs no look into the store: `Seen` knows every id, every feedback and every erased trace of the store, and what it has
-never seen is new. What it may have seen (somebody changes their mind, a resend, an erased trace) takes the desk's own road, after
-everything logged before it is stored. So the answer says what it always said, and the desk stays the one place that decides what is
+never seen is new. What it may have seen (somebody changes their mind, a resend, an erased trace) takes the writer's own path, after
+everything logged before it is stored. So the answer says what it always said, and the writer stays the one place that decides what is
 stored: whatever it is given twice, after a crash, it knows.
 
-A store that other servers share has no such log: there the desk's road is the only one, and 200 means "in the store", as everybody
+A store that other servers share has no such log: there the writer's path is the only one, and 200 means "in the store", as everybody
 must see it. Readers wait for what was logged before they came (`wait_until_stored`), so that whoever has an answer sees what they said.
 """
 
@@ -41,9 +41,9 @@ __all__ = ["FeedbackLog", "is_lasting", "quarantine_feedback"]
 log = logging.getLogger("heedloop.feedback")
 
 _AT_ONCE = 2_000
-"""Entries that are given to the desk at once."""
+"""Entries that are given to the writer at once."""
 _BACKLOG_BYTES = 16 << 20
-"""Bytes waiting for the desk from which posts wait for it too."""
+"""Bytes waiting for the writer from which posts wait for it too."""
 _SETTLE_S = 60.0
 """Seconds that a post waits for the store at most."""
 _PROJECT = re.compile(rb'\{"project": "([^"\\]+)"')
@@ -77,7 +77,7 @@ class _Post:
 
 
 class FeedbackLog:
-    """The log before a desk; `submit` may be called from any thread.
+    """The log before a writer; `submit` may be called from any thread.
 
     Args:
         folder: of the log; belongs to this process.
@@ -87,13 +87,13 @@ class FeedbackLog:
 
     def __init__(
         self,
-        desk: FeedbackWriter,
+        writer: FeedbackWriter,
         folder: Path,
         *,
         on_refused: Callable[[str, Counter[str]], None],
         quarantine: Quarantine | None = None,
     ) -> None:
-        self._desk = desk
+        self._writer = writer
         self._quarantine = quarantine or Quarantine(folder)
         self._folder = folder
         self._on_refused = on_refused
@@ -145,25 +145,25 @@ class FeedbackLog:
         ids = [f.identity(project) for f in entries]
         erased = {digest("erased", project, t) for f in entries for t in traces_of(f)}
         names = _names(project, entries, ids)
-        told: Future[list[Outcome]] = Future()
-        told.set_running_or_notify_cancel()  # whoever waits may go away
+        outcomes: Future[list[Outcome]] = Future()
+        outcomes.set_running_or_notify_cancel()  # whoever waits may go away
         with self._lock:
             is_new = self._are_new(names, erased) and not self.log.is_full
             if is_new:
-                self._writing.add(told)
+                self._writing.add(outcomes)
         if not is_new:
             return self._submit_late(project, entries, key_id)
 
         def answer(written: Future[None]) -> None:
             if (err := written.exception()) is not None:
-                told.set_exception(err)
+                outcomes.set_exception(err)
             else:
-                told.set_result([Outcome("stored", i) for i in ids])
+                outcomes.set_result([Outcome("stored", i) for i in ids])
             with self._lock:
-                self._writing.discard(told)
+                self._writing.discard(outcomes)
 
         self.log.submit(body).add_done_callback(answer)
-        return told
+        return outcomes
 
     def _are_new(self, names: Sequence[bytes], erased: Iterable[bytes]) -> bool:
         """True where nothing of this was ever said; from now on it was."""
@@ -174,7 +174,7 @@ class FeedbackLog:
         return are_new
 
     def _submit_late(self, project: str, entries: Sequence[Feedback], key_id: str) -> Future[list[Outcome]]:
-        """The desk's own road; raises `Unavailable` where too much waits for it."""
+        """The writer's own path; raises `Unavailable` where too much waits for it."""
         with self._lock:
             if self._num_late > _MAX_LATE:
                 raise Unavailable("too much feedback waits for the store; send again later", retry_after_s=1)
@@ -195,16 +195,16 @@ class FeedbackLog:
         left_s = max(0.0, until - time.monotonic())
         if wait(before, left_s).not_done or not self.wait_until_stored(left_s):
             raise Unavailable("feedback waits for the store; send again later")
-        return self._desk.submit(project, entries, key_id=key_id).result()
+        return self._writer.submit(project, entries, key_id=key_id).result()
 
     # ---------------------------------------------------------------------------------------------- the loader
 
     def _load(self, segment: Segment) -> None:
-        """Store a segment's feedback; again after a crash, when the desk knows what it has already."""
+        """Store a segment's feedback; again after a crash, when the writer knows what it has already."""
         refused: dict[str, Counter[str]] = defaultdict(Counter)
         for some in _groups(self._read(segment.path, refused)):
             waiting = [
-                self._desk.submit(p.project, p.entries, key_id=p.key_id, received_at=p.received_at)
+                self._writer.submit(p.project, p.entries, key_id=p.key_id, received_at=p.received_at)
                 for p in some
             ]
             for post, done in zip(some, waiting, strict=True):
@@ -240,7 +240,9 @@ class FeedbackLog:
         """Store what the store takes of a post, and keep the rest aside for a person."""
         outcomes: list[Outcome] = []
         for entry in post.entries:
-            done = self._desk.submit(post.project, [entry], key_id=post.key_id, received_at=post.received_at)
+            done = self._writer.submit(
+                post.project, [entry], key_id=post.key_id, received_at=post.received_at
+            )
             try:
                 outcomes += done.result()
             except Exception as err:

@@ -1,4 +1,4 @@
-"""The feedback desk: judgements in, durable and decided before the answer.
+"""The feedback writer: judgements in, durable and decided before the answer.
 
 One thread takes everything that waits (group commit), asks the store once which of it is known, binds it to its calls and
 inserts it. Order among the posts of one group is kept. Nothing is answered before the store has it on disk.
@@ -74,12 +74,12 @@ class FeedbackWriter:
         self._store = store
         self._queue: queue.Queue[_Post | None] = queue.Queue()
         self._waiting = 0
-        self._thread = threading.Thread(target=self._work_forever, name="feedback-desk", daemon=True)
+        self._thread = threading.Thread(target=self._work_forever, name="feedback-writer", daemon=True)
         self._unbound: dict[str, set[str]] = {}
         self._unbound_lock = threading.Lock()
         self._of_traces: dict[str, dict[str, None]] = {}
         self._num_binds = 0
-        self._hands = ThreadPoolExecutor(2, thread_name_prefix="feedback-hand")
+        self._pool = ThreadPoolExecutor(2, thread_name_prefix="feedback-writer")
 
     def start(self) -> None:
         """Begin to take posts."""
@@ -89,7 +89,7 @@ class FeedbackWriter:
         """Store what waits, then end."""
         self._queue.put(None)
         self._thread.join()
-        self._hands.shutdown()
+        self._pool.shutdown()
 
     def submit(
         self,
@@ -155,7 +155,7 @@ class FeedbackWriter:
             self._finish(posts, StoreRefuses(f"the store refuses the feedback: {str(err)[:300]}"))
         except ServerError as err:
             self._finish(posts, err)
-        except Exception as err:  # the desk must outlive any error: the post is answered with it
+        except Exception as err:  # the writer must outlive any error: the post is answered with it
             if len(posts) > 1:
                 for post in posts:
                     self._store_group(project, [post])
@@ -184,9 +184,9 @@ class FeedbackWriter:
         if not entries:
             return []
         num_binds = self._num_binds
-        calls = self._hands.submit(find_calls, project, [e.feedback.target for e in entries])
-        gone = erased_among(project, sorted({t for e in entries for t in traces_of(e.feedback)}))
-        outcomes, new = _decide(entries, *self._known(project, entries), gone)
+        calls = self._pool.submit(find_calls, project, [e.feedback.target for e in entries])
+        erased = erased_among(project, sorted({t for e in entries for t in traces_of(e.feedback)}))
+        outcomes, new = _decide(entries, *self._known(project, entries), erased)
         found = calls.result()
         if new:
             bound = [replace(e, call=found.get(_target_key(e.feedback))) for e in new]
@@ -203,20 +203,22 @@ class FeedbackWriter:
 
         The history alone proves nothing: a crash may have stored its row and not the one that counts.
         """
-        asked = {e.feedback_id for e in entries}
-        versions = self._hands.submit(newest_versions, project, asked)
-        told = known_client_ids(project, {e.feedback.id for e in entries})
+        identities = {e.feedback_id for e in entries}
+        versions = self._pool.submit(newest_versions, project, identities)
+        client_ids = known_client_ids(project, {e.feedback.id for e in entries})
         newest = versions.result()
-        others = {identity for identity, _ in told.values()} - asked
+        others = {identity for identity, _ in client_ids.values()} - identities
         counts = newest | newest_versions(project, others) if others else newest
         known = {
-            i: identity for i, (identity, version) in told.items() if counts.get(identity, -1) >= version
+            i: identity
+            for i, (identity, version) in client_ids.items()
+            if counts.get(identity, -1) >= version
         }
         return known, newest
 
     def _insert(self, project: ProjectStore, entries: list[StoredFeedback]) -> None:
         """Both tables at once: `_known` tells a history row whose feedback a crash lost."""
-        history = self._hands.submit(insert_history, project, entries)
+        history = self._pool.submit(insert_history, project, entries)
         try:
             insert_feedback(project, entries)
         finally:
@@ -251,12 +253,12 @@ class FeedbackWriter:
             self._num_binds += 1
             if not self._unbound.get(project) and not self._of_traces.get(project):
                 return
-        come = names()
+        arrived = names()
         with self._unbound_lock:
             waiting = self._unbound.get(project, set())
-            hit = waiting & come
+            hit = waiting & arrived
             waiting -= hit
-            grown = come.intersection(self._of_traces.get(project, ()))
+            grown = arrived.intersection(self._of_traces.get(project, ()))
         if hit:
             self.rebind(project)
         if grown:
@@ -306,14 +308,14 @@ def _target_key(feedback: Feedback) -> str:
 
 
 def _decide(
-    entries: list[StoredFeedback], known: dict[str, UUID], newest: dict[UUID, int], gone: set[str]
+    entries: list[StoredFeedback], known: dict[str, UUID], newest: dict[UUID, int], erased: set[str]
 ) -> tuple[list[Outcome], list[StoredFeedback]]:
     """What becomes of each entry, and which of them are new, in order."""
     outcomes: list[Outcome] = []
     new: list[StoredFeedback] = []
     for entry in entries:
         client_id, identity = entry.feedback.id, entry.feedback_id
-        if gone and not gone.isdisjoint(traces_of(entry.feedback)):
+        if erased and not erased.isdisjoint(traces_of(entry.feedback)):
             outcomes.append(Outcome("erased", identity))
             continue
         if client_id in known:

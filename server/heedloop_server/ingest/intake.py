@@ -1,4 +1,4 @@
-"""Everything that takes records in, started and stopped together: the request log, its loader, the feedback desk, the tally."""
+"""Everything that takes records in, started and stopped together: the request log, its loader, the feedback writer, the tally."""
 
 from __future__ import annotations
 
@@ -71,10 +71,10 @@ class Intake:
         self._housekeeping = housekeeping
         self.server_id = server_id(settings.data)
         self._quarantine = Quarantine(settings.log_folder)
-        self.desk = FeedbackWriter(store)
+        self.feedback_writer = FeedbackWriter(store)
         self.feedback_log = (
             FeedbackLog(
-                self.desk,
+                self.feedback_writer,
                 settings.log_folder / "feedback",
                 quarantine=self._quarantine,
                 on_refused=self.count_feedback,
@@ -90,7 +90,7 @@ class Intake:
             server_id=self.server_id,
             quarantine=self._quarantine,
             on_feedback=self._take_feedback,
-            on_names=self.desk.bind,
+            on_names=self.feedback_writer.bind,
             decoders=self._decoders,
         )
         self.log = RequestLog(
@@ -117,7 +117,7 @@ class Intake:
         Raises:
             LogInUse: another server uses the data folder.
         """
-        self.desk.start()
+        self.feedback_writer.start()
         if self.feedback_log is not None:
             self.feedback_log.start(self._store)
         for path in sorted(self._settings.log_folder.glob("*.log")):
@@ -132,7 +132,7 @@ class Intake:
         self._decoders.close()
         if self.feedback_log is not None:
             self.feedback_log.stop()
-        self.desk.stop()
+        self.feedback_writer.stop()
         self._keeper.join()
         self._flush_tallies()
 
@@ -206,7 +206,7 @@ class Intake:
         """
         if self.feedback_log is not None and self._store.is_embedded:
             return self.feedback_log.submit(project, given, key_id=key_id)
-        return self.desk.submit(project, given, key_id=key_id)
+        return self.feedback_writer.submit(project, given, key_id=key_id)
 
     def wait_until_stored(self, timeout_s: float = _SETTLE_S) -> bool:
         """Wait until the feedback that was answered before now can be read; False where that takes longer."""
@@ -268,15 +268,15 @@ class Intake:
 
     def _flush_tallies(self) -> None:
         with self._tally_lock:
-            taken, self._tallies = self._tallies, {}
+            tallies, self._tallies = self._tallies, {}
             self._tally_number += 1
             self._flushing = True
             source = f"{self.server_id}/{time.time_ns()}/{self._tally_number}"
         try:
-            insert_tallies(self._store, "feedback", source, taken.items())
+            insert_tallies(self._store, "feedback", source, tallies.items())
         except Exception:
             with self._tally_lock:
-                for project, tally in taken.items():
+                for project, tally in tallies.items():
                     self._tallies.setdefault(project, Tally()).add(tally)
             raise
         finally:
@@ -291,7 +291,7 @@ class Intake:
             try:
                 self._flush_tallies()
                 if rounds % _SWEEP_ROUNDS == 1:
-                    self.desk.sweep()
+                    self.feedback_writer.sweep()
                 if (
                     rounds % _RETENTION_ROUNDS == 2 and self.wait_until_stored()
                 ):  # a judgement on its way keeps its call

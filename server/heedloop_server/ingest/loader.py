@@ -223,8 +223,10 @@ class SpanLoader:
     def _without_erased(self, project: str, arrived: Arrived, tally: Tally) -> Arrived:
         """Spans of erased traces that come late stay out: a queue somewhere must not undo an erasure."""
         traces = [i.hex() for i in arrived.rows["trace_id"].to_pylist()]
-        asked = {*traces, *(c.trace_id for c in arrived.contents)}
-        erased = erased_among(self._store.project(project), sorted(asked)) if asked else set[str]()
+        traces_here = {*traces, *(c.trace_id for c in arrived.contents)}
+        erased = (
+            erased_among(self._store.project(project), sorted(traces_here)) if traces_here else set[str]()
+        )
         if not erased:
             return arrived
         rows = arrived.rows.filter(pa.array([t not in erased for t in traces], pa.bool_()))

@@ -26,7 +26,7 @@ _USED = "the feedback token was used already; ask the app for a new one"
 class _Claim:
     project: str
     use: TokenUse
-    taken: Future[bool] = field(default_factory=lambda: Future[bool]())
+    is_valid: Future[bool] = field(default_factory=lambda: Future[bool]())
 
 
 class TokenClaims:
@@ -49,9 +49,9 @@ class TokenClaims:
         with self._waiting_lock:
             self._waiting.append(mine)
         with self._work_lock:
-            if not mine.taken.done():
+            if not mine.is_valid.done():
                 self._resolve_group()
-        if not mine.taken.result():
+        if not mine.is_valid.result():
             raise Unauthorized(_USED)
 
     def _resolve_group(self) -> None:
@@ -67,22 +67,22 @@ class TokenClaims:
                     _resolve(self._store.project(project), some)
                 except Exception as err:  # noqa: BLE001  # whoever waits gets it; the next group is not theirs to suffer for
                     for claim in some:
-                        claim.taken.set_exception(err)
+                        claim.is_valid.set_exception(err)
 
 
 def _resolve(project: ProjectStore, claims: Sequence[_Claim]) -> None:
     tokens = [c.use.token for c in claims]
     known = uses_of_tokens(project, tokens)
     new: list[TokenUse] = []
-    taken: list[bool] = []
+    are_valid: list[bool] = []
     for claim in claims:
         uses = known[claim.use.token]
-        taken.append(may_use(uses, claim.use))
-        if taken[-1] and claim.use not in uses:
+        are_valid.append(may_use(uses, claim.use))
+        if are_valid[-1] and claim.use not in uses:
             uses.append(claim.use)
             new.append(claim.use)
     if new:
         insert_token_uses(project, new)
         known = uses_of_tokens(project, tokens)
-    for claim, good in zip(claims, taken, strict=True):
-        claim.taken.set_result(good and may_use(known[claim.use.token], claim.use))
+    for claim, good in zip(claims, are_valid, strict=True):
+        claim.is_valid.set_result(good and may_use(known[claim.use.token], claim.use))

@@ -67,13 +67,13 @@ def fold(calls: list[Call]) -> list[Call]:
     groups = [g for g in _groups(calls) if len(g) > 1]
     if not groups:
         return calls
-    settled: dict[int, Call] = {}
+    folded: dict[int, Call] = {}
     for group in groups:
         merged = _merged(group)
         for call in group:
             best = call.span_id == merged.span_id and call.trace_id == merged.trace_id
-            settled[id(call)] = merged if best else _folded(call, merged)
-    return [settled.get(id(c), c) for c in calls]
+            folded[id(call)] = merged if best else _folded(call, merged)
+    return [folded.get(id(c), c) for c in calls]
 
 
 def _bare(call: Call) -> Call:
@@ -128,11 +128,13 @@ def _groups(calls: list[Call]) -> list[list[Call]]:
 def _all_apart(calls: list[Call]) -> bool:
     """True where no two spans can be one call, as in most requests: quick to see."""
     responses = [c.response_id for c in calls if c.operation and c.response_id]
-    asked = [c for c in calls if c.operation and not is_own(c.attributes)]
-    if len(set(responses)) != len(responses) or any(c.operation == REMOTE_AGENT for c in asked):
+    foreign_calls = [c for c in calls if c.operation and not is_own(c.attributes)]
+    if len(set(responses)) != len(responses) or any(c.operation == REMOTE_AGENT for c in foreign_calls):
         return False
-    spans = {c.span_id for c in asked} | {c.span_id for c in calls if not c.operation and _is_transport(c)}
-    return not any(c.parent_span_id in spans for c in asked)
+    spans = {c.span_id for c in foreign_calls} | {
+        c.span_id for c in calls if not c.operation and _is_transport(c)
+    }
+    return not any(c.parent_span_id in spans for c in foreign_calls)
 
 
 def _children(calls: list[Call]) -> dict[int, list[int]]:
@@ -311,13 +313,13 @@ def _merged(group: list[Call]) -> Call:
         if not getattr(best, name):
             changed[name] = next((v for c in others if (v := getattr(c, name))), ())
     if best.model_answered == best.model_requested:  # one name for both may hide the model that answered
-        said_more = (
+        other_models = (
             c.model_answered for c in others if c.model_answered and c.model_answered != best.model_requested
         )
-        changed["model_answered"] = next(said_more, best.model_answered)
+        changed["model_answered"] = next(other_models, best.model_answered)
     if best.error_message and " " not in best.error_message:  # a type alone, where another has a sentence
-        said = (c.error_message for c in others if c.error_message and " " in c.error_message)
-        changed["error_message"] = next(said, best.error_message)
+        messages = (c.error_message for c in others if c.error_message and " " in c.error_message)
+        changed["error_message"] = next(messages, best.error_message)
     changed["params"] = {**{k: v for c in reversed(others) for k, v in c.params.items()}, **best.params}
     if best.usage.input is None and best.usage.output is None:
         changed["usage"] = next((c.usage for c in others if c.usage.input is not None), best.usage)

@@ -1,4 +1,4 @@
-"""Whether a call failed, what its error said, and the HTTP status: from the status, attributes, exception or message."""
+"""Whether a call failed, what its error says, and the HTTP status: from the status, attributes, exception or message."""
 
 from __future__ import annotations
 
@@ -44,12 +44,16 @@ def _failed(span: SpanView, exception: dict[str, Any], http_status: int | None, 
 def _message(span: SpanView, exception: dict[str, Any]) -> str | None:
     """The error's message: the exception's where it says more than the status does."""
     attrs = span.attrs
-    thrown = as_name(exception.get("exception.message")) or as_name(attrs.get("exception.message"))
-    said = span.status_message.strip()
-    if thrown and thrown not in said:
-        return thrown if not said or len(thrown) > len(said) or said in thrown else f"{said}\n{thrown}"
+    exception_text = as_name(exception.get("exception.message")) or as_name(attrs.get("exception.message"))
+    status_text = span.status_message.strip()
+    if exception_text and exception_text not in status_text:
+        return (
+            exception_text
+            if not status_text or len(exception_text) > len(status_text) or status_text in exception_text
+            else f"{status_text}\n{exception_text}"
+        )
     return (
-        said
+        status_text
         or as_name(attrs.get("error.message"))
         or as_name(attrs.get("error.type"))
         or as_name(exception.get("exception.type"))

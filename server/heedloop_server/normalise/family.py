@@ -34,7 +34,7 @@ def resolve_family(spans: list[SpanView], calls: list[Call]) -> list[Call]:
 def in_context(calls: list[Call]) -> list[Call]:
     """Calls with the session, user and tags of the spans around them: agents' frameworks put them on the agent alone.
 
-    Spans of heedloop's own SDK carry their own, so that both roads of the loader agree on them.
+    Spans of heedloop's own SDK carry their own, which are right whatever is around them.
     """
     if not any(not c.operation and (c.session_id or c.user_id or c.tags) for c in calls):
         return calls

@@ -182,17 +182,21 @@ def _feedback(
     metadata: Mapping[str, str] | None = None,
 ) -> Feedback | None:
     """The feedback of one judgement; None where it has no target, no name or says nothing."""
-    said = _value_and_scale(name, score, label)
-    if target is None or name is None or (not said and comment is None):
+    judgement = _value_and_scale(name, score, label)
+    if target is None or name is None or (not judgement and comment is None):
         return None
     extra = {k[:256]: v[:4096] for k, v in list((metadata or {}).items())[:60] if k}
     if label is not None:
         extra["label"] = label[:4096]
-    if said.get("name") not in (None, name):
+    if judgement.get("name") not in (None, name):
         extra["sent_name"] = name[:4096]
-    if isinstance(said.get("scale"), Scale) and said["scale"] != THUMB:
+    if isinstance(judgement.get("scale"), Scale) and judgement["scale"] != THUMB:
         extra["scale"] = "assumed"
-    fields: dict[str, Any] = {"kind": "rating" if "value" in said else "comment", "name": name[:256], **said}
+    fields: dict[str, Any] = {
+        "kind": "rating" if "value" in judgement else "comment",
+        "name": name[:256],
+        **judgement,
+    }
     try:
         return Feedback(
             target=target,
@@ -239,6 +243,6 @@ def _time(time_ns: int) -> datetime:
     return _EPOCH + timedelta(microseconds=time_ns // 1000)
 
 
-def _id(target: Target, *said: object) -> str:
+def _id(target: Target, *parts: object) -> str:
     """An id made of the judgement itself, so that a resend is the same feedback."""
-    return hashlib.sha256(repr((target.key, said)).encode("utf-8", "replace")).hexdigest()[:32]
+    return hashlib.sha256(repr((target.key, parts)).encode("utf-8", "replace")).hexdigest()[:32]

@@ -119,8 +119,8 @@ def _read_messages(attrs: Mapping[str, Any], draft: Draft) -> None:
     known = draft.input_messages
     if not known or not has_question(known):
         question = get("gen_ai.input.messages") or get("gen_ai.prompt") or get("gen_ai.content.prompt")
-        asked = with_system(get("gen_ai.system_instructions"), read_messages(question))
-        draft.input_messages = _with_question(known, asked) if known else asked
+        questions = with_system(get("gen_ai.system_instructions"), read_messages(question))
+        draft.input_messages = _with_question(known, questions) if known else questions
     if not draft.output_messages:
         output = get("gen_ai.output.messages") or get("gen_ai.completion") or get("gen_ai.content.completion")
         # an answer whose parts the client left out says nothing: another attribute or event may
@@ -141,9 +141,9 @@ def has_question(messages: tuple[Message, ...]) -> bool:
     return any(m.role != "system" for m in messages)
 
 
-def _with_question(known: tuple[Message, ...], asked: tuple[Message, ...]) -> tuple[Message, ...]:
+def _with_question(known: tuple[Message, ...], questions: tuple[Message, ...]) -> tuple[Message, ...]:
     """A conversation after the system instructions that are known already; what is known where that is more."""
-    return known if has_question(known) else known + tuple(m for m in asked if m not in known)
+    return known if has_question(known) else known + tuple(m for m in questions if m not in known)
 
 
 def _reasons_in(output: Any) -> tuple[str, ...]:
@@ -178,9 +178,9 @@ def read_indexed(span: SpanView, draft: Draft) -> None:
 
 
 def _read_events(span: SpanView, draft: Draft) -> None:
-    told = [(e.name, e.attrs) for e in span.events if e.name in _ROLE_OF_EVENT]
-    if told:
-        read_event_messages(told, draft)
+    message_events = [(e.name, e.attrs) for e in span.events if e.name in _ROLE_OF_EVENT]
+    if message_events:
+        read_event_messages(message_events, draft)
     for event in span.events:
         if event.name == OPERATION_DETAILS:
             read_attributes(event.attrs, draft)
@@ -197,7 +197,7 @@ def is_message_event(name: str) -> bool:
 
 def read_event_messages(events: Iterable[tuple[str, Mapping[str, Any]]], draft: Draft) -> None:
     """Fills a draft from message events, in order: (event name, body or attributes)."""
-    asked: list[Message] = []
+    questions: list[Message] = []
     answered: list[Message] = []
     reasons: list[str] = []
     for name, sent in events:
@@ -211,10 +211,10 @@ def read_event_messages(events: Iterable[tuple[str, Mapping[str, Any]]], draft: 
         else:
             nonempty_messages = read_messages([{"role": role, **_message_of(body, role)}], role)
             # Bedrock's instrumentation sends a tool's result as an event of its own and in the user's message again
-            asked += [
-                m for m in nonempty_messages if not (m.tool_call_id and m.role == "tool" and m in asked)
+            questions += [
+                m for m in nonempty_messages if not (m.tool_call_id and m.role == "tool" and m in questions)
             ]
-    draft.input_messages = _with_question(draft.input_messages, tuple(asked))
+    draft.input_messages = _with_question(draft.input_messages, tuple(questions))
     draft.output_messages = draft.output_messages or tuple(answered)
     draft.finish_reasons = draft.finish_reasons or tuple(reasons)
 

@@ -45,9 +45,9 @@ def join(fresh: Sequence[Call], stored: Iterable[Call], contents: Iterable[LogCo
     new = list({key_of(c): c for c in fresh if key_of(c) not in known}.values())
     by_span = _by_span(contents, {key_of(c): c for c in [*known.values(), *new]})
     joined = [merge(c, by_span.get(key_of(c), ())) for c in [*known.values(), *new]]
-    settled = in_context(fold(joined))
-    changed = [c for c in settled[: len(known)] if c != known[key_of(c)]]
-    return settled[len(known) :] + changed
+    resolved = in_context(fold(joined))
+    changed = [c for c in resolved[: len(known)] if c != known[key_of(c)]]
+    return resolved[len(known) :] + changed
 
 
 def _by_span(contents: Iterable[LogContent], calls: Mapping[Key, Call]) -> dict[Key, list[LogContent]]:

@@ -49,12 +49,12 @@ def read(span: SpanView, draft: Draft) -> None:
 
 
 def _read_models(attrs: dict[str, Any], draft: Draft) -> None:
-    """The models: `model.name` is the answered one of a call that succeeded, the asked one of a call that failed."""
+    """The models: `model.name` is the answered one of a call that succeeded, the requested one of a call that failed."""
     named = as_name(attrs.get(_NAME + "model.name"))
-    asked = as_name(attrs.get(_METADATA + "ls_model_name"))
+    requested = as_name(attrs.get(_METADATA + "ls_model_name"))
     draft.provider = draft.provider or provider_id(attrs.get(_METADATA + "ls_provider"))
     if draft.model_requested is None:
-        draft.model_requested = asked or named
+        draft.model_requested = requested or named
     if draft.model_answered is None and str(attrs.get(_NAME + "level")).upper() != "ERROR":
         draft.model_answered = named
 

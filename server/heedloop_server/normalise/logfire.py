@@ -94,9 +94,9 @@ def _is_half(call: Call) -> bool:
     return not call.operation and call.attributes.get(_TYPE) == "span" and "request_data" in call.attributes
 
 
-def _ends(half: Call, end: Call, taken: Collection[tuple[str, str]]) -> bool:
+def _ends(half: Call, end: Call, paired: Collection[tuple[str, str]]) -> bool:
     return (
-        (end.trace_id, end.span_id) not in taken
+        (end.trace_id, end.span_id) not in paired
         and end.start_time >= half.start_time
         and (end.model_requested, end.input_messages) == (half.model_requested, half.input_messages)
     )

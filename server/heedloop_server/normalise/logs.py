@@ -17,7 +17,7 @@ from heedloop_server.normalise.values import as_name, as_text, decode, read_obje
 
 _EXCEPTION = "gen_ai.client.operation.exception"
 FROM_LOGS = "heedloop.from_logs"
-"""Attribute of a call that log records told more of: the fields they told, and the spans they named, as JSON."""
+"""Attribute of a call that log records added to: the fields they filled, and the spans they named, as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,8 @@ class LogContent:
     @property
     def identity(self) -> str:
         """Equal for the same record sent twice, in whatever request."""
-        said = [self.trace_id, self.span_id, self.event, self.time_ns, self.attributes, self.body]
-        return json.dumps(said, ensure_ascii=False, sort_keys=True, default=as_text)
+        identity = [self.trace_id, self.span_id, self.event, self.time_ns, self.attributes, self.body]
+        return json.dumps(identity, ensure_ascii=False, sort_keys=True, default=as_text)
 
     def to_json(self) -> str:
         """Text for the store; `from_json` gives an equal record back."""
@@ -101,20 +101,22 @@ def merge(call: Call, contents: Iterable[LogContent]) -> Call:
     Give it all records that are known of the call: what earlier ones added is read anew, so that neither their order nor
     their number of arrivals matters.
     """
-    told = sorted({c.identity: c for c in contents}.values(), key=lambda c: (c.time_ns, c.index, c.identity))
-    if not call.operation or not told:
+    ordered = sorted(
+        {c.identity: c for c in contents}.values(), key=lambda c: (c.time_ns, c.index, c.identity)
+    )
+    if not call.operation or not ordered:
         return call
     span = _without_logs(call)
     draft = _draft_of(span)
-    events = [(c.event, _event_body(c)) for c in told if genai.is_message_event(c.event)]
+    events = [(c.event, _event_body(c)) for c in ordered if genai.is_message_event(c.event)]
     if events:
         genai.read_event_messages(events, draft)
-    for content in told:
+    for content in ordered:
         if not genai.is_message_event(content.event):
             genai.read_attributes({**content.attributes, **read_object(content.body)}, draft)
         context.read(content.attributes, {k.partition(".")[0] for k in content.attributes}, draft)
         _read_exception(content, draft)
-    return _with(span, draft, {f"{c.trace_id}:{c.span_id}" for c in told})
+    return _with(span, draft, {f"{c.trace_id}:{c.span_id}" for c in ordered})
 
 
 def log_spans(call: Call) -> set[tuple[str, str]]:
@@ -143,7 +145,7 @@ _DRAFTED = tuple(n for n in Draft.__slots__ if n not in ("failed", "duration_ns"
 
 
 def _without_logs(call: Call) -> Call:
-    """The call as its span alone told it."""
+    """The call as its span alone has it."""
     if FROM_LOGS not in call.attributes:
         return call
     empty = Draft()

@@ -369,11 +369,11 @@ def _translate(err: DriverError) -> Exception:
             return StoreError(f"the store's client refuses a statement: {text[:2000]}")
         log.warning("the store does not answer: %s", text[:1000])
         return Unavailable("the store does not answer; send again later")
-    said = f"ClickHouse error {found['code']}: {found['message'].strip()[:2000]}"
+    reason = f"ClickHouse error {found['code']}: {found['message'].strip()[:2000]}"
     if isinstance(err, ClickHouseError) and not _RETRYABLE.search(text):
-        return StoreError(f"the store refuses a statement ({said})")
-    log.warning("the store cannot do this now: %s", said[:1000])
-    return StoreOverloaded(f"the store cannot do this now ({said[:300]})")
+        return StoreError(f"the store refuses a statement ({reason})")
+    log.warning("the store cannot do this now: %s", reason[:1000])
+    return StoreOverloaded(f"the store cannot do this now ({reason[:300]})")
 
 
 _ENGINE_ERROR = re.compile(r"Code: (?P<code>\d+)\.? ?(?:DB::Exception: )?(?P<message>.*)", re.DOTALL)
