@@ -130,7 +130,7 @@ def _floor(seconds: float) -> None:
         store.close()
     print(f"(a) raw Arrow insert of the same rows, into the same table: {raw:,.0f} rows/s")
     print(
-        f"(b) bare protobuf decoding: {decode:,.0f} spans/s of one core; the Python normaliser: {normalise:,.0f} spans/s of one core"
+        f"(b) bare protobuf decoding: {decode:,.0f} spans/s of one core; the normaliser: {normalise:,.0f} spans/s of one core"
     )
 
 
@@ -150,7 +150,7 @@ def measure(args: argparse.Namespace) -> list[str]:
         for name, connections, spans, rate, judged in ROWS:
             shape = {"connections": connections, "spans": spans, "rate": rate, "judged": judged}
             say(*(load.row() for load in run(server, name, seconds=args.seconds, **shape)))
-        name = "8 exporters, 50 spans a request, all by the Python normaliser"
+        name = "8 exporters, 50 spans a request, of another client"
         say(run(server, name, connections=8, spans=50, seconds=args.seconds, scope="another")[0].row())
         server.stop()
     for name in PEERS:

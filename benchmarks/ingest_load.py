@@ -102,7 +102,7 @@ def text(count: int) -> str:
 
 
 def bodies(num: int, spans: int, *, scope: str = "heedloop") -> list[bytes]:
-    """Requests of about 1.2 KB a span in the form of our SDK; another scope's spans all take the Python road."""
+    """Requests of about 1.2 KB a span in the form of our SDK, or with another scope of another client."""
     return [
         traces_request(
             [
