@@ -42,7 +42,9 @@ class DecoderDied(Exception):
 
 def num_decoders() -> int:
     """How many processes this machine has cores for beside the server's own; 0 on one core."""
-    return min(_MOST, len(os.sched_getaffinity(0)) - 1)
+    # not every system can say which cores a process may use
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(_MOST, cores - 1)
 
 
 class Decoders:
