@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import threading
 import time
@@ -93,6 +94,7 @@ class AddressLimit:
         self._refused.take(_network(address))
 
 
+@functools.lru_cache(4096)
 def _network(address: str) -> str:
     """The address, or of IPv6 its /64: one household or machine has all of that."""
     try:

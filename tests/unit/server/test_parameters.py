@@ -54,3 +54,11 @@ def test_times_are_written_out_and_any_year_is_answered(client: TestClient) -> N
 def test_a_405_names_every_method_of_the_path(client: TestClient) -> None:
     answer = client.put("/v1/snapshots")
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")
+
+
+def test_telemetry_with_a_parameter_is_refused_too(client: TestClient) -> None:
+    headers = {"Content-Type": "application/x-protobuf"}
+    assert client.post("/v1/traces", content=b"", headers=headers).status_code == 200
+    response = client.post("/v1/traces?colour=red", content=b"", headers=headers)
+    assert (response.status_code, response.json()["error"]["field"]) == (422, "colour")
+    assert client.get("/v1/traces").status_code == 405
