@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields, make_dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -97,10 +98,14 @@ def _texts_to_embed(draft: Draft) -> None:
     draft.input_messages = draft.output_messages = ()
 
 
+_UnfrozenCall: Any = make_dataclass("_UnfrozenCall", [f.name for f in fields(Call)], slots=True)
+"""`Call` while its fields are set: a frozen class sets each by a call of its own, which takes a tenth of all normalising."""
+
+
 def _assemble(span: SpanView, draft: Draft, operation: str) -> Call:
     flag = heedloop_sdk.answer_flag(span.attrs)
     duration = max(0, span.end_ns - span.start_ns) if span.end_ns else 0
-    return Call(
+    call: Any = _UnfrozenCall(
         trace_id=span.trace_id,
         span_id=span.span_id,
         start_time=_EPOCH + timedelta(microseconds=span.start_ns // 1000),
@@ -137,6 +142,8 @@ def _assemble(span: SpanView, draft: Draft, operation: str) -> Call:
         sampling_probability=heedloop_sdk.sampling_probability(span),
         attributes=span.texts(),
     )
+    call.__class__ = Call
+    return call
 
 
 def _langfuse_environment(attrs: dict[str, Any]) -> str:

@@ -197,6 +197,8 @@ def as_number(value: Any) -> float | int | None:
 
 def as_count(value: Any) -> int | None:
     """A token count: a whole number from 0 below 2^63; None for anything else."""
+    if value.__class__ is int and 0 <= value < 2**63:
+        return value
     number = as_number(value)
     if number is None or not 0 <= number < 2**63:
         return None

@@ -156,6 +156,8 @@ def _values(project: str, call: Call, received_at: datetime) -> tuple[Any, ...]:
 
 def metadata_of(attributes: Mapping[str, str]) -> dict[str, str]:
     """The app's own metadata among a span's attributes."""
+    if METADATA_PREFIX not in "\n".join(attributes):  # most spans have none
+        return {}
     n = len(METADATA_PREFIX)
     return {k[n:]: v for k, v in attributes.items() if k.startswith(METADATA_PREFIX)}
 
@@ -170,7 +172,16 @@ def question_of(messages: Sequence[Message]) -> str:
 
 def _output_json(messages: Sequence[Message], answer: str) -> str:
     # an empty answer is written out, so that it is told from one that was not recorded
-    if not messages or (answer and len(messages) == 1 and messages[0] == Message("assistant", answer)):
+    if not messages:
+        return ""
+    first = messages[0]
+    if (
+        answer
+        and len(messages) == 1
+        and first.text == answer
+        and first.role == "assistant"
+        and _is_plain(first)
+    ):
         return ""
     return _messages_json(messages)
 
@@ -181,14 +192,18 @@ def _messages_json(messages: Sequence[Message]) -> str:
 
 
 def _message_json(message: Message) -> str:
-    if (
-        message.reasoning is None
-        and not message.tool_calls
-        and message.tool_call_id is None
-        and not message.media
-    ):
+    if _is_plain(message):
         return f'{{"role":{encode_basestring(message.role)},"text":{encode_basestring(message.text)}}}'
     return _json(to_json(message))
+
+
+def _is_plain(message: Message) -> bool:
+    """True for a message of nothing but text."""
+    return (
+        not (message.tool_calls or message.media)
+        and message.reasoning is None
+        and message.tool_call_id is None
+    )
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
