@@ -27,8 +27,8 @@ __all__ = ["DecoderDied", "Decoders", "num_decoders", "serve"]
 
 log = logging.getLogger("heedloop.loader")
 
-PART_BYTES = 4 << 20
-"""Request bytes that one process is given at once."""
+PART_BYTES = 1 << 20
+"""Request bytes that one process is given at once: what is made of more leaves the caches, and decoding takes longer."""
 _HERE_BYTES = 256 << 10
 """Request bytes up to which decoding here is quicker than asking, and does not hold up the server's other threads for long."""
 _SILENT_S = 120.0

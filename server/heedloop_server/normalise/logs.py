@@ -141,7 +141,7 @@ def _read_exception(content: LogContent, draft: Draft) -> None:
         draft.error_message = message
 
 
-_DRAFTED = tuple(sorted({*Draft.__annotations__, "params"} - {"failed", "duration_ns"}))
+_DRAFTED = tuple(n for n in Draft.__slots__ if n not in ("failed", "duration_ns"))
 
 
 def _without_logs(call: Call) -> Call:
