@@ -24,7 +24,7 @@ from heedloop_server.normalise import aliases
 from heedloop_server.settings import Settings
 from heedloop_server.testing import temporary_store
 
-NUM_RECORDS = int(os.environ.get("HEEDLOOP_FUZZ_RECORDS", "1500"))
+NUM_RECORDS = int(os.environ.get("HEEDLOOP_FUZZ_RECORDS", "600"))
 SEED = int(os.environ.get("HEEDLOOP_FUZZ_SEED", "1"))
 AT_ONCE = 30
 

@@ -19,7 +19,7 @@ from server_requests import span, thumb, traces_request
 from heedloop.client import ApiError
 from heedloop.schema import to_json
 
-KILLS = int(os.environ.get("HEEDLOOP_KILLS", "3"))
+KILLS = int(os.environ.get("HEEDLOOP_KILLS", "2"))
 EXPORTERS = 3
 
 
