@@ -55,7 +55,7 @@ def rest() -> Iterator[str]:
         app = create_app(store=store)
         described = app.openapi()
         scopes = {
-            (method, route.path): sorted(scopes_of(route))
+            (method, route.path): sorted(scopes_of(route)) or _checked_inside(route.endpoint)
             for route in all_routes(app.state.routes)
             for method in route.methods
         }
@@ -67,13 +67,19 @@ def rest() -> Iterator[str]:
         yield from _record(name, schema)
 
 
+def _checked_inside(endpoint: Any) -> list[str]:
+    """The scope that a route checks by itself; empty where any key will do, or none is needed."""
+    scope = getattr(endpoint, "heedloop_checks", "")
+    return [scope] if isinstance(scope, str) and scope else []
+
+
 def _route(method: str, path: str, route: dict[str, Any], scopes: list[str]) -> Iterator[str]:
     yield f"\n## `{method} {path}`\n"
     yield str(route.get("description") or route.get("summary") or "")
     if scopes:
         yield f"\nScope: {' or '.join(f'`{s}`' for s in scopes)}"
-    elif "security" not in route:
-        yield "\nNo key is needed."
+    else:
+        yield "\nAny key will do." if "security" in route else "\nNo key is needed."
     parameters = route.get("parameters", [])
     if parameters:
         yield "\n| parameter | in | type | |\n|---|---|---|---|"
