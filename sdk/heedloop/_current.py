@@ -27,6 +27,7 @@ from heedloop._values import (
     attributes_of,
     check_names,
     plain_value,
+    text_of_entry,
 )
 
 __all__ = [
@@ -353,7 +354,7 @@ def _start_step(runtime: Runtime, name: str, attributes: Mapping[str, Any]) -> C
     for key, value in attributes.items():
         if value is not None:
             plain = plain_value(value)
-            new.attributes[names.METADATA_PREFIX + key] = str(value) if plain is None else plain
+            new.attributes[names.METADATA_PREFIX + key] = text_of_entry(value) if plain is None else plain
     attach(new, step=True)
     return new
 

@@ -263,12 +263,12 @@ _ALSO_CLIENTS = frozenset({"aiohttp", "tornado"})
 
 
 def is_no_fault(error: BaseException) -> bool:
-    """True where the user went away (cancelled, interrupted), or the app refused the request with an HTTP 4xx.
+    """True where the user went away (cancelled, interrupted, the process told to end), or the app refused the request with an HTTP 4xx.
 
     An LLM client's own 4xx is a fault of the call.
     """
     kind = type(error)
-    if kind.__name__ in ("CancelledError", "KeyboardInterrupt", "ClientDisconnect"):
+    if kind.__name__ in ("CancelledError", "KeyboardInterrupt", "SystemExit", "ClientDisconnect"):
         return True
     for base in kind.__mro__:
         package, _, inner = base.__module__.partition(".")

@@ -32,6 +32,7 @@ __all__ = [
     "plain_value",
     "present_attributes",
     "text_entries",
+    "text_of_entry",
 ]
 
 Scalar = str | int | float | bool
@@ -192,7 +193,7 @@ def as_time(name: str, value: Any) -> datetime | None:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return datetime.fromtimestamp(value, timezone.utc)
     except (ValueError, OverflowError, OSError) as error:
-        dropped(name, str(error))
+        dropped(name, str(error).removeprefix(f"{name}: "))
         return None
     if value is not None and value != "":
         dropped(name, f"must be a time, not {shown(value)}")
@@ -212,13 +213,13 @@ def text_entries(name: str, value: Any, keep: Callable[[Any], Any] | None = None
         if is_secret(str(key)):
             texts[str(key)] = MASK
             continue
-        text = _entry_text(entry) if keep is None else keep(entry)
+        text = text_of_entry(entry) if keep is None else keep(entry)
         if text is not None:
             texts[str(key)] = text
     return texts
 
 
-def _entry_text(value: Any) -> str:
+def text_of_entry(value: Any) -> str:
     plain = plain_value(value)
     if plain is not None:
         return str(plain)

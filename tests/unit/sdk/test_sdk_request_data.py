@@ -272,3 +272,10 @@ def test_a_range_is_counted_in_code_points_or_in_utf16_units(start, end, unit, e
 def test_a_range_inside_a_character_or_outside_the_answer_is_refused(start, end):
     with pytest.raises(ValueError, match=r"target\.range"):
         heedloop.target(HANDLE, start=start, end=end, unit="utf16", answer="a😀bc")
+
+
+def test_a_step_is_recorded_whatever_its_keywords_hold(production):
+    with testing.recording() as seen:
+        for value in ODD:
+            in_a_step(value)
+    assert [s.name for s in seen.spans] == ["step"] * len(ODD)
