@@ -265,3 +265,35 @@ def test_routes_return_records() -> None:
             if is_route and re.search(r"\bJson\b|\bdict\b|\bAny\b", returned):
                 untyped.add(path.relative_to(ROOT / "server/heedloop_server/routes").as_posix())
     assert untyped == UNTYPED_ROUTES
+
+
+CALLED_LATER = {"prediction_powered.py": "experiments and judges combine a judge's scores with labels by it"}
+"""Files of statistics whose functions no product code calls yet, and who will."""
+
+
+def _names(node: ast.AST) -> set[str]:
+    used = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+    return used | {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
+
+
+def test_statistics_have_callers() -> None:
+    """Every public function of the statistics is called from elsewhere in the product, if only by one that is."""
+    folder = ROOT / "server/heedloop_server/statistics"
+    defined: dict[str, ast.FunctionDef] = {}
+    called: set[str] = set()
+    for path in _modules().values():
+        tree = ast.parse(path.read_text("utf-8"))
+        if path.parent != folder:
+            called |= _names(tree)
+        elif path.name not in CALLED_LATER:
+            defined |= {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    used: set[str] = set()
+    while new := (called & defined.keys()) - used:
+        used |= new
+        called |= {name for function in new for name in _names(defined[function])}
+    # a method or a module's table of functions counts as well as a function
+    for path in folder.glob("*.py"):
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if not isinstance(node, ast.FunctionDef):
+                used |= _names(node) & defined.keys()
+    assert sorted(name for name in defined.keys() - used if not name.startswith("_")) == []

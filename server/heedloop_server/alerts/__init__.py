@@ -1,4 +1,4 @@
-"""Alerts: rules that watch one number of one segment, the state each is in, and telling somebody.
+"""Alerts: rules that watch one number of one segment, the state each is in, and webhooks that are sent its changes.
 
-`rules` and `states` are pure; `evaluate` measures, `webhooks` tells, `caretaker` is the thread that does both on time.
+`rules` and `state` are pure; `evaluate` measures, `webhooks` sends, `scheduler` is the thread that does both on time.
 """

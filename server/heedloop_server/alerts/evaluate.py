@@ -1,4 +1,4 @@
-"""Measuring what a rule watches, and what that makes of its state. Doing it twice for one moment writes the same rows."""
+"""The evaluation of a rule: its number, and its state after it. Doing it twice for one moment writes the same rows."""
 
 from __future__ import annotations
 
@@ -25,8 +25,6 @@ from heedloop_server.store.admin.alerts import (
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.quality import counts
 from heedloop_server.store.quality.counts import View
-
-__all__ = ["alert_of", "evaluate", "history_change", "new_alert_of", "observe"]
 
 Json = dict[str, Any]
 
@@ -66,13 +64,13 @@ def _view(filters: CallFilters, since: datetime, until: datetime) -> View:
 
 
 def evaluate(project: ProjectStore, alert: StoredAlert, now: datetime) -> StoredAlert:
-    """Measure, store the state and its changes, and return the alert as it stands."""
+    """Measure, store the state and its changes, and return the alert with it."""
     rule = Rule.model_validate(alert.rule)
     had = alert.state
-    found = _look(project, rule, alert, now)
-    state = _state_json(rule, found, had, now)
-    if found.changes:
-        rows = [_history_row(project, rule, alert, c, found, state) for c in found.changes]
+    result = _look(project, rule, alert, now)
+    state = _state_json(rule, result, had, now)
+    if result.changes:
+        rows = _changes(project, rule, alert, result, state)
         save_history(project, _new_rows(project, alert, rows))
         state |= {"acknowledged_by": None, "acknowledged_at": None}
     rows = _reminder(project, rule, alert, state, now)
@@ -84,7 +82,7 @@ def evaluate(project: ProjectStore, alert: StoredAlert, now: datetime) -> Stored
 
 
 def _new_rows(project: ProjectStore, alert: StoredAlert, rows: list[HistoryRow]) -> list[HistoryRow]:
-    """The changes that nobody has written: another server may have, or this one before it was killed."""
+    """The changes that are not stored yet: another server may have done it, or this one before it was killed."""
     since = alert.state.get("changed_at") or format_time(alert.started_at)
     written = read_history(project, alert.alert_id, limit=MAX_PERIODS)
     steps = {(r.change["before"], r.change["after"]) for r in written if r.change["at"] >= since}
@@ -165,63 +163,55 @@ def _state_of(stored: Json) -> AlertState:
     )
 
 
-def _state_json(rule: Rule, found: _Evaluation, had: Json, now: datetime) -> Json:
-    fields = {k: format_time(v) if isinstance(v, datetime) else v for k, v in asdict(found.state).items()}
+def _state_json(rule: Rule, result: _Evaluation, had: Json, now: datetime) -> Json:
+    fields = {k: format_time(v) if isinstance(v, datetime) else v for k, v in asdict(result.state).items()}
     kept = {n: had.get(n) for n in ("acknowledged_by", "acknowledged_at", "reminded_at")}
     return {
         **fields,
         **kept,
-        "value": None if found.value is None else to_json(found.value),
-        "baseline_used": found.baseline,
-        "message": _message(rule, found),
-        "error": found.error or None,
+        "value": None if result.value is None else to_json(result.value),
+        "baseline_used": result.baseline,
+        "message": _message(rule, result),
+        "error": result.error or None,
         "evaluated_at": format_time(now),
     }
 
 
-def _message(rule: Rule, found: _Evaluation) -> str:
+def _message(rule: Rule, result: _Evaluation) -> str:
     what = f"{rule.name}: the {_WORDS[rule.metric]}"
-    if found.value is None:
+    if result.value is None:
         return f"{what} has nothing to be measured on in the last {rule.window_hours} h."
-    value = found.value
+    value = result.value
     spread = f"{100 * value.estimate:.1f}% (95% interval {100 * value.low:.1f} to {100 * value.high:.1f}%, n {value.n:,})"
     if rule.kind == "threshold":
         against = f"the threshold is {100 * (rule.threshold or 0):.1f}%"
-    elif found.baseline is not None:
-        against = f"normal is {100 * found.baseline:.1f}%"
+    elif result.baseline is not None:
+        against = f"normal is {100 * result.baseline:.1f}%"
     else:
         against = "there is no baseline yet"
     return f"{what} over the last {rule.window_hours} h is {spread}; {against}."
 
 
-def _history_row(
-    project: ProjectStore, rule: Rule, alert: StoredAlert, change: Change, found: _Evaluation, state: Json
-) -> HistoryRow:
-    row = {
-        "at": format_time(change.at),
-        "before": change.before,
-        "after": change.after,
-        "value": state["value"],
-        "evidence": change.evidence,
-        "num": change.num,
-        "message": _message(rule, found),
-        "acknowledged_by": None,
-    }
-    # a threshold is looked at at any moment: the minute keeps two servers to one row
-    moment = change.at if rule.kind == "drift" else change.at.replace(second=0, microsecond=0)
-    made_of = f"{project.project}/{alert.alert_id}/{format_time(moment)}/{change.before}/{change.after}"
-    change_id = hashlib.sha256(made_of.encode()).hexdigest()[:24]
-    return HistoryRow(project.project, alert.alert_id, change_id, change.at, row, _to_tell(rule, change.at))
-
-
-def _to_tell(rule: Rule, at: datetime) -> Delivery:
-    return Delivery("pending", next_at=at) if rule.webhook_url else Delivery()
+def _changes(
+    project: ProjectStore, rule: Rule, alert: StoredAlert, result: _Evaluation, state: Json
+) -> list[HistoryRow]:
+    """The rows of an evaluation's changes."""
+    rows: list[HistoryRow] = []
+    for c in result.changes:
+        row = {"before": c.before, "after": c.after, "evidence": c.evidence, "num": c.num}
+        # a threshold is looked at at any moment: the minute keeps two servers to one row
+        moment = c.at if rule.kind == "drift" else c.at.replace(second=0, microsecond=0)
+        row |= {"value": state["value"], "message": _message(rule, result)}
+        rows.append(
+            _history_row(project, rule, alert, c.at, row, f"{format_time(moment)}/{c.before}/{c.after}")
+        )
+    return rows
 
 
 def _reminder(
     project: ProjectStore, rule: Rule, alert: StoredAlert, state: Json, now: datetime
 ) -> list[HistoryRow]:
-    """A row that says again what nobody has acknowledged."""
+    """A row that repeats an alarm that is not acknowledged."""
     if not rule.remind_hours or state["state"] != "alarm" or state.get("acknowledged_by"):
         return []
     last = state.get("reminded_at") or state.get("changed_at")
@@ -230,20 +220,20 @@ def _reminder(
         last = changed
     if last is None or now - parse_time(last) < timedelta(hours=rule.remind_hours):
         return []
-    row = {
-        "at": format_time(now),
-        "before": "alarm",
-        "after": "alarm",
-        "value": state["value"],
-        "evidence": state["evidence"],
-        "num": state["num"],
-        "message": f"Still: {state['message']}",
-        "acknowledged_by": None,
-    }
+    row = {n: state[n] for n in ("value", "evidence", "num")}
+    row |= {"before": "alarm", "after": "alarm", "message": f"Still: {state['message']}"}
     hour = now.replace(minute=0, second=0, microsecond=0)
-    made_of = f"{project.project}/{alert.alert_id}/{format_time(hour)}/reminder"
-    change_id = hashlib.sha256(made_of.encode()).hexdigest()[:24]
-    return [HistoryRow(project.project, alert.alert_id, change_id, now, row, _to_tell(rule, now))]
+    return [_history_row(project, rule, alert, now, row, f"{format_time(hour)}/reminder")]
+
+
+def _history_row(
+    project: ProjectStore, rule: Rule, alert: StoredAlert, at: datetime, row: Json, what: str
+) -> HistoryRow:
+    """A row of the alert's history, due to be delivered; `what` makes its id, the same on every server."""
+    change_id = hashlib.sha256(f"{project.project}/{alert.alert_id}/{what}".encode()).hexdigest()[:24]
+    delivery = Delivery("pending", next_at=at) if rule.webhook_url else Delivery()
+    row = {"at": format_time(at), **row, "acknowledged_by": None}
+    return HistoryRow(project.project, alert.alert_id, change_id, at, row, delivery)
 
 
 _NEW_STATE: Json = {"state": "ok", "num": 0, "evidence": 0.0, "message": ""}

@@ -10,8 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from heedloop.schema import SchemaError
 from heedloop_server.filters import CallFilters
 
-__all__ = ["Rule", "parse_rule"]
-
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 MAX_URL = 2_048
@@ -40,26 +38,26 @@ class Rule(BaseModel):
 
     @field_validator("filters", "of")
     @classmethod
-    def _are_filters(cls, given: dict[str, Any]) -> dict[str, Any]:
-        chosen = CallFilters.parse(given)
+    def _are_filters(cls, payload: dict[str, Any]) -> dict[str, Any]:
+        chosen = CallFilters.parse(payload)
         if chosen.since is not None or chosen.until is not None:
             raise ValueError("an alert has a window; leave since and until out")
-        return given
+        return payload
 
     @field_validator("webhook_url")
     @classmethod
-    def _is_an_address(cls, given: str | None) -> str | None:
-        if given is None:
+    def _is_an_address(cls, payload: str | None) -> str | None:
+        if payload is None:
             return None
-        parts = urlsplit(given)
+        parts = urlsplit(payload)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("must be an http or https address")
         if parts.username is not None or parts.password is not None:
             raise ValueError("must not hold a user or password; the secret signs what is sent")
-        if any(ord(c) <= 32 or ord(c) == 127 for c in given):
+        if any(ord(c) <= 32 or ord(c) == 127 for c in payload):
             raise ValueError("must not hold spaces or control characters")
         _ = parts.port  # raises ValueError where it is no port
-        return given
+        return payload
 
     @model_validator(mode="after")
     def _fits(self) -> Rule:
@@ -95,16 +93,16 @@ class Rule(BaseModel):
         return self.model_dump(exclude=set(apart)) == other.model_dump(exclude=set(apart))
 
 
-def parse_rule(given: object) -> Rule:
+def parse_rule(payload: object) -> Rule:
     """The rule of a JSON body.
 
     Raises:
         SchemaError: names the field that is wrong.
     """
-    if not isinstance(given, dict):
+    if not isinstance(payload, dict):
         raise SchemaError("rule", "must be an object")
     try:
-        return Rule.model_validate(cast(dict[str, Any], given))
+        return Rule.model_validate(cast(dict[str, Any], payload))
     except ValidationError as err:
         first = err.errors()[0]
         where = ".".join(str(p) for p in first["loc"]) or "rule"

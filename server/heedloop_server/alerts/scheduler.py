@@ -1,6 +1,6 @@
-"""The thread that does what nobody asks for: counts hours that are over, evaluates alerts, and tells webhooks.
+"""The thread of background jobs: it aggregates hours that are over, evaluates alerts, and delivers to webhooks.
 
-Every server has one; of several on one store, the one that is there longest has the duty.
+Every server has one; of several on one store, the one that is there longest holds the lease.
 """
 
 from __future__ import annotations
@@ -33,8 +33,6 @@ from heedloop_server.store.admin.alerts import (
 )
 from heedloop_server.store.connection import Store, StoreError
 from heedloop_server.store.quality.rollup import roll_up
-
-__all__ = ["Scheduler", "message_of", "tell"]
 
 log = logging.getLogger("heedloop.caretaker")
 
@@ -115,7 +113,7 @@ class Scheduler:
         return self._due(f"alert {alert.alert_id}", now, max(self._every, pause))
 
     def deliver(self) -> int:
-        """Tell what is due to be told; returns how many were tried."""
+        """Send the deliveries that are due; returns how many were tried."""
         waiting = pending_deliveries(self._store)
         if not waiting:
             return 0
@@ -152,7 +150,7 @@ def _after(before: Delivery, result: DeliveryResult, now: datetime) -> Delivery:
     attempts = before.attempts + 1
     if result.delivered:
         return Delivery("delivered", attempts, at=now)
-    # an address that must not be told will not become one that may
+    # a refused address stays refused
     if attempts > len(AGAIN_S) or result.error.startswith("refused"):
         return Delivery("failed", attempts, error=result.error, at=now)
     again = now + timedelta(seconds=AGAIN_S[attempts - 1])

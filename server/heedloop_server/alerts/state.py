@@ -7,21 +7,20 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
+from heedloop.responses import Interval
 from heedloop_server.statistics.drift import LIMIT, Alarm, AlarmRule, State, next_alarm
-from heedloop_server.statistics.intervals import Interval, wilson
-
-__all__ = ["AlertState", "Change", "after_periods", "after_window"]
+from heedloop_server.statistics.intervals import wilson
 
 Worse = Literal["lower", "higher"]
 
 
 @dataclass(frozen=True, slots=True)
 class AlertState:
-    """Where an alert stands.
+    """The state of an alert.
 
     Attributes:
         evidence: of a drift, the cumulative sum over its alarm limit; of a threshold, 1 where the whole interval is beyond it.
-        num: ratings (or calls) that were looked at since the state began anew.
+        num: ratings (or calls) that were looked at since the state was entered.
         calm: periods in a row that spoke against a drift.
         seen_until: end of the last period that was looked at.
         changed_at: when the state was entered.
@@ -92,16 +91,16 @@ def after_window(
 ) -> tuple[AlertState, list[Change]]:
     """The state after the newest window: warning where the estimate is beyond the threshold, alarm where all of its interval is.
 
-    Below `min_count` nothing is said. An alarm stays while the estimate is beyond; a resolved one is ok again after `rest`.
+    Below `min_count` the state stays. An alarm stays while the estimate is beyond; a resolved one is ok again after `rest`.
     """
-    found = wilson(successes, number)
-    if found is None or number < min_count:
+    result = wilson(successes, number)
+    if result is None or number < min_count:
         return replace(state, num=number, seen_until=at), []
-    after = _beyond(state, at, found, threshold, worse, rest)
+    after = _beyond(state, at, result, threshold, worse, rest)
     evidence = (
         1.0
-        if _is_beyond(found, threshold, worse, "all")
-        else 0.5 * _is_beyond(found, threshold, worse, "estimate")
+        if _is_beyond(result, threshold, worse, "all")
+        else 0.5 * _is_beyond(result, threshold, worse, "estimate")
     )
     stays = replace(state, evidence=evidence, num=number, seen_until=at)
     if after == state.state:
@@ -110,11 +109,11 @@ def after_window(
 
 
 def _beyond(
-    state: AlertState, at: datetime, found: Interval, threshold: float, worse: Worse, rest: timedelta
+    state: AlertState, at: datetime, result: Interval, threshold: float, worse: Worse, rest: timedelta
 ) -> State:
-    if _is_beyond(found, threshold, worse, "all"):
+    if _is_beyond(result, threshold, worse, "all"):
         return "alarm"
-    if _is_beyond(found, threshold, worse, "estimate"):
+    if _is_beyond(result, threshold, worse, "estimate"):
         return "alarm" if state.state == "alarm" else "warning"
     if state.state == "alarm":
         return "resolved"
@@ -123,7 +122,7 @@ def _beyond(
     return "ok"
 
 
-def _is_beyond(found: Interval, threshold: float, worse: Worse, part: Literal["all", "estimate"]) -> bool:
+def _is_beyond(result: Interval, threshold: float, worse: Worse, part: Literal["all", "estimate"]) -> bool:
     if worse == "lower":
-        return (found.high if part == "all" else found.estimate) < threshold
-    return (found.low if part == "all" else found.estimate) > threshold
+        return (result.high if part == "all" else result.estimate) < threshold
+    return (result.low if part == "all" else result.estimate) > threshold

@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-__all__ = ["DeliveryResult", "Refused", "check_address", "post", "signature"]
-
 TIMEOUT_S = 10.0
 _MAX_ANSWER = 1_024
 _LOOPBACK = tuple(ipaddress.ip_network(n) for n in ("127.0.0.0/8", "::1/128"))
@@ -64,7 +62,7 @@ https://www.iana.org/assignments/iana-ipv4-special-registry, https://www.iana.or
 
 
 class Refused(Exception):
-    """The address must not be told; says why."""
+    """The address may not be sent to; says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +153,13 @@ def _send(url: str, secret: str, body: bytes, message: dict[str, Any], loopback:
 
 def _connect(host: str, port: int, loopback: bool, end: float) -> socket.socket:
     """A connection to the first address of a host that answers, after all of its addresses were found to be public."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    if not found:
+    result = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    if not result:
         raise Refused(f"{host} has no address")
-    for *_, address in found:
+    for *_, address in result:
         check_address(str(address[0]), loopback=loopback)
     error: OSError | None = None
-    for family, kind, protocol, _, address in found[:4]:
+    for family, kind, protocol, _, address in result[:4]:
         sock = socket.socket(family, kind, protocol)
         sock.settimeout(max(0.1, end - time.monotonic()))
         try:

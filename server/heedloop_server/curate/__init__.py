@@ -1,6 +1,6 @@
 """From calls and feedback to dataset rows: pure functions, no clock, no store. docs/datasets.md has the rules in words.
 
-answers.py      calls as answers to prompts         evidence.py     judgements by answer
+judged_calls.py calls as answers to prompts         evidence.py     judgements by answer
 votes.py        rankings as pairs, majority         reliability.py  how far to trust a judge (off by default)
 comparisons.py  which of two is better              completions.py  what to say, liked or not, rated, prompts
 contexts.py     what else the model saw              near_copies.py  near-copies, told from templates
@@ -124,17 +124,17 @@ def _finished(draft: Draft, scales: Mapping[str, float], placements: Mapping[str
 
 def _opinions(evidence: Evidence, votes: Sequence[PairVote]) -> list[tuple[str, str, int]]:
     """`(what was judged, judge, side)` of all decided votes by named judges, pairs and thumbs alike."""
-    found = [
+    result = [
         (f"{v.first.text_key}|{v.second.text_key}", v.judge, v.side)
         for v in votes
         if v.judge is not None and v.side
     ]
     for key, answer_feedback in evidence.answer_feedback.items():
         for judgements, side in ((answer_feedback.likes, 1), (answer_feedback.dislikes, -1)):
-            found += [
+            result += [
                 (key, j.feedback.author.id, side) for j in judgements if j.feedback.author.id is not None
             ]
-    return found
+    return result
 
 
 def _reserved(evidence: Evidence, rules: Rules) -> set[str]:
@@ -156,6 +156,6 @@ def count_rows(rows: Mapping[DatasetForm, Sequence[Row]]) -> dict[str, dict[str,
     """form -> split -> number of rows; forms and splits without rows are there with 0."""
     counts: dict[str, dict[str, int]] = {}
     for form, of_form in rows.items():
-        found = Counter(r.split for r in of_form)
-        counts[form] = {s: found.get(s, 0) for s in ("train", "validation", "test")}
+        result = Counter(r.split for r in of_form)
+        counts[form] = {s: result.get(s, 0) for s in ("train", "validation", "test")}
     return counts

@@ -11,22 +11,12 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from heedloop.responses import Interval
 from heedloop.schema import Comparison
 from heedloop.words import terms
 from heedloop_server.curate.judged_calls import Judgement
 from heedloop_server.curate.votes import PairVote
-from heedloop_server.statistics.intervals import Interval
-
-__all__ = [
-    "Agreement",
-    "DecidedPair",
-    "agreement",
-    "bag_of_words",
-    "decided_pairs",
-    "first_shown_wins",
-    "length_wins",
-    "longer_wins",
-]
+from heedloop_server.statistics.means import resamples
 
 NUM_FOLDS = 5
 NUM_SAMPLES = 1000
@@ -180,9 +170,7 @@ def clustered_share(right: Sequence[float], clusters: Sequence[str], method: str
     which = np.array([names[c] for c in clusters])
     sums = np.bincount(which, np.array(right, dtype=np.float64), minlength=len(names))
     sizes = np.bincount(which, minlength=len(names)).astype(np.float64)
-    draws = np.random.default_rng(0).multinomial(
-        len(names), np.full(len(names), 1 / len(names)), size=NUM_SAMPLES
-    )
+    draws = resamples(len(names), NUM_SAMPLES)
     shares = (draws @ sums) / (draws @ sizes)
     low, high = np.quantile(shares, [0.025, 0.975])
     estimate = float(sums.sum() / sizes.sum())

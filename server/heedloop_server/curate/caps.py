@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["capped_scales"]
-
 SLACK = 1.5
 """With few authors the cap is at least this many equal shares: two annotators are not made equal by force."""
 
@@ -16,17 +14,17 @@ def capped_scales(
     """Factor, 0 to 1, by which to multiply the weights of each author who has too large a share.
 
     Args:
-        authors: whose row each weight is; None has no name, and is nobody's share.
+        authors: whose row each weight is; None has no name, and counts for no author.
         max_share: of the total after scaling; raised to 1.5 / (number of authors) where authors are few.
 
     Returns:
         the authors who have to be scaled only; after it the largest share is the cap.
     """
     totals: dict[str, float] = {}
-    nobody = 0.0
+    unnamed = 0.0
     for weight, author in zip(weights, authors, strict=True):
         if author is None:
-            nobody += weight
+            unnamed += weight
         else:
             totals[author] = totals.get(author, 0.0) + weight
     num_authors = len(totals) + sum(a is None for a in authors)
@@ -34,7 +32,7 @@ def capped_scales(
         return {}
     cap = max(max_share, SLACK / num_authors)
     ranked = sorted(totals, key=lambda a: (-totals[a], a))
-    rest = nobody + sum(totals.values())
+    rest = unnamed + sum(totals.values())
     # With the k largest at the limit x each, x = cap (rest + k x): the smallest k whose limit holds for the next one.
     for k, author in enumerate(ranked):
         if cap * k >= 1:

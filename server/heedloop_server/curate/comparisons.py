@@ -18,8 +18,6 @@ from heedloop_server.curate.judged_calls import Answer, Judgement
 from heedloop_server.curate.rules import Rules
 from heedloop_server.curate.votes import PairVote, majority
 
-__all__ = ["from_corrections", "from_thumbs", "from_votes"]
-
 Weights = Mapping[str | None, float]
 
 
@@ -136,7 +134,7 @@ class _Candidate:
 
 
 def from_thumbs(evidence: Evidence, rules: Rules, *, ranked: Set[tuple[str, str]]) -> Iterator[Draft]:
-    """Liked answers over disliked answers to the same prompt, unless somebody ranked the two: their word is the better one.
+    """Liked answers over disliked answers to the same prompt, unless the two were ranked: a ranking says more.
 
     A pair weighs as many thumbs as both of its sides have (the smaller count), and the pairs of one prompt together no
     more than the smaller of its counts of ups and downs: a popular prompt must not count by the square of its thumbs.
@@ -147,10 +145,10 @@ def from_thumbs(evidence: Evidence, rules: Rules, *, ranked: Set[tuple[str, str]
             answer = evidence.usable[key]
             texts = questions.setdefault(answer.question, {})
             same = answer.content if rules.context == "any" else answer.text_key
-            found = texts.setdefault(same, _Candidate([], [], []))
-            found.answers.append(answer)
-            found.ups.extend(answer_feedback.likes)
-            found.downs.extend(answer_feedback.dislikes)
+            result = texts.setdefault(same, _Candidate([], [], []))
+            result.answers.append(answer)
+            result.ups.extend(answer_feedback.likes)
+            result.downs.extend(answer_feedback.dislikes)
     for candidates in questions.values():
         yield from _pairs(candidates, rules, ranked, evidence.dropped)
 

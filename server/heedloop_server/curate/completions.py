@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from heedloop.schema import Call, Demonstration, Message, PromptRow, RatedCompletion, Unpaired, answer_text
 from heedloop_server.curate.drafts import Draft, sole_author
@@ -13,13 +14,11 @@ from heedloop_server.curate.judged_calls import Answer, Judgement, question_text
 from heedloop_server.curate.rules import Rules
 from heedloop_server.curate.votes import majority
 
-__all__ = ["corrected", "demonstrations", "prompts", "rated", "unpaired"]
-
 Weights = Mapping[str | None, float]
 
 
 def demonstrations(evidence: Evidence) -> Iterator[Draft]:
-    """Corrections, and answers that more people liked than disliked and nobody corrected or rejected; once per text."""
+    """Corrections, and answers with more likes than dislikes and no correction or rejection; once per text."""
     seen: dict[tuple[object, ...], int] = {}
     drafts: list[Draft] = []
     for key, answer_feedback in evidence.answer_feedback.items():
@@ -71,7 +70,7 @@ def _unfinished(call: Call) -> str | None:
 
 
 def corrected(answer: Answer, judgement: Judgement) -> tuple[str, tuple[Message, ...]]:
-    """What a correction makes of an answer: its text, and the messages where the answer called tools beside its own text."""
+    """What a correction makes of an answer: its text, and the messages where the answer called tools next to its own text."""
     text = judgement.feedback.correction or ""
     last = answer.messages[-1] if answer.messages else None
     if last is None or not answer.text or not (last.tool_calls or len(answer.messages) > 1):
@@ -85,12 +84,12 @@ def corrected(answer: Answer, judgement: Judgement) -> tuple[str, tuple[Message,
 
 def _all_bad(answer: Answer, evidence: Evidence) -> list[Judgement]:
     """The rankings whose judge found none of the answers acceptable, this one among them."""
-    found: list[Judgement] = []
+    result: list[Judgement] = []
     for ranked in evidence.rankings_of.get(answer.key, ()):
         ranking = ranked.judgement.feedback.ranking
         if ranking is not None and ranking.all_bad:
-            found.append(ranked.judgement)
-    return found
+            result.append(ranked.judgement)
+    return result
 
 
 def _demonstration(
@@ -101,15 +100,19 @@ def _demonstration(
 ) -> Draft:
     text, messages = completion
     row = Demonstration(
-        prompt=answer.prompt,
-        completion=text,
-        completion_messages=messages,
-        tools=answer.tools,
-        source=source,
-        feedback_ids=tuple(j.feedback_id for j in judgements),
-        trace_ids=(answer.call.trace_id,),
+        **_shared(answer, judgements), completion=text, completion_messages=messages, source=source
     )
     return Draft(row, sole_author(judgements), answer)
+
+
+def _shared(answer: Answer, judgements: Iterable[Judgement]) -> dict[str, Any]:
+    """The fields that every row about one answer has."""
+    return {
+        "prompt": answer.prompt,
+        "tools": answer.tools,
+        "feedback_ids": tuple(j.feedback_id for j in judgements),
+        "trace_ids": (answer.call.trace_id,),
+    }
 
 
 def _merged(first: Draft, second: Draft) -> Draft:
@@ -163,7 +166,7 @@ def unpaired(
 def _opinions(answer: Answer, evidence: Evidence) -> list[tuple[Judgement, int]]:
     answer_feedback = evidence.answer_feedback.get(answer.key, AnswerFeedback())
     votes = [(j, 1) for j in answer_feedback.likes] + [(j, -1) for j in answer_feedback.dislikes]
-    # Who gave a thumb down and a flag, or two flags, has said one thing twice.
+    # An author of a thumb down and a flag, or of two flags, counts once.
     spoken = {j.feedback.author.id for j in answer_feedback.dislikes} - {None}
     for judgement in answer_feedback.rejections + _all_bad(answer, evidence):
         author = judgement.feedback.author.id
@@ -176,15 +179,12 @@ def _opinions(answer: Answer, evidence: Evidence) -> list[tuple[Judgement, int]]
 def _unpaired(answer: Answer, label: bool, weight: float, judgements: list[Judgement]) -> Draft:
     author = sole_author(judgements)
     row = Unpaired(
-        prompt=answer.prompt,
+        **_shared(answer, judgements),
         completion=answer.completion,
         completion_messages=answer.messages,
-        tools=answer.tools,
         label=label,
         weight=weight,
         author=author,
-        feedback_ids=tuple(j.feedback_id for j in judgements),
-        trace_ids=(answer.call.trace_id,),
     )
     return Draft(row, author, answer)
 
@@ -194,21 +194,18 @@ def rated(evidence: Evidence, rules: Rules, *, exposure: Mapping[str, float]) ->
     for key, answer_feedback in evidence.answer_feedback.items():
         by_author: dict[str, list[Judgement]] = {}
         for judgement in answer_feedback.ratings:
-            who = judgement.feedback.author.id or f"\x00{judgement.feedback_id}"
-            by_author.setdefault("" if rules.consensus == "majority" else who, []).append(judgement)
+            key_of_author = judgement.feedback.author.id or f"\x00{judgement.feedback_id}"
+            by_author.setdefault("" if rules.consensus == "majority" else key_of_author, []).append(judgement)
         for judgements in by_author.values():
             author = sole_author(judgements)
             answer = evidence.usable[key]
             row = RatedCompletion(
-                prompt=answer.prompt,
+                **_shared(answer, judgements),
                 completion=answer.completion,
                 completion_messages=answer.messages,
-                tools=answer.tools,
                 ratings=_means(judgements),
                 weight=exposure.get(key, 1.0),
                 author=author,
-                feedback_ids=tuple(j.feedback_id for j in judgements),
-                trace_ids=(answer.call.trace_id,),
             )
             yield Draft(row, author, answer)
 
@@ -225,11 +222,11 @@ def prompts(evidence: Evidence) -> Iterator[Draft]:
 
     Prompts that differ in case and white space alone are one; near-copies are not, since a template's texts look like them.
     """
-    asked: dict[tuple[str, str], list[Answer]] = {}
+    by_prompt: dict[tuple[str, str], list[Answer]] = {}
     for answer in evidence.usable.values():
         words = unicodedata.normalize("NFC", question_text(answer.prompt)).casefold().split()
-        asked.setdefault((" ".join(words), answer.context), []).append(answer)
-    for answers in asked.values():
+        by_prompt.setdefault((" ".join(words), answer.context), []).append(answer)
+    for answers in by_prompt.values():
         newest = answers[-1]
         # The one trace whose words these are: erasing it takes the row away, erasing another's copy does not.
         row = PromptRow(

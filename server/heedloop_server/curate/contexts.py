@@ -16,8 +16,6 @@ from heedloop.schema import Call, canonical_json
 from heedloop_server.curate.near_copies import similarity
 from heedloop_server.curate.rules import Rules
 
-__all__ = ["compatible", "context_of", "instructions_of"]
-
 _FORMATS = (
     "{y}-{m:02}-{d:02}",
     "{y}/{m:02}/{d:02}",

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from heedloop.schema import Comparison, Demonstration, PromptRow, RatedCompletion, Unpaired
 from heedloop_server.curate.judged_calls import Answer, Judgement
 
-__all__ = ["Draft", "Row", "sole_author"]
-
 Row = Demonstration | Comparison | Unpaired | PromptRow | RatedCompletion
 
 

@@ -20,21 +20,10 @@ ADJUDICATION = "adjudication"
 UNORDERED = "unordered_categories"
 """Metadata of a rating whose categories are in no order: its place among them says nothing of how good the answer is."""
 
-__all__ = [
-    "ADJUDICATION",
-    "UNORDERED",
-    "AnswerFeedback",
-    "Evidence",
-    "Ranked",
-    "gather",
-    "placed",
-    "rescaled",
-]
-
 
 @dataclass(slots=True)
 class AnswerFeedback:
-    """What was said about one answer, each list in the order of feedback ids."""
+    """The feedback on one answer, each list in the order of feedback ids."""
 
     likes: list[Judgement] = field(default_factory=list)
     dislikes: list[Judgement] = field(default_factory=list)
@@ -56,7 +45,7 @@ class Evidence:
     """All that counts.
 
     Attributes:
-        said: by answer key; only answers that rows may be made of.
+        answer_feedback: by answer key; only answers that rows may be made of.
         usable: the answers that rows may be made of, oldest first: no excluding flag.
         rankings_of: the rankings that an answer is in, by its key.
         used: the judgements behind `answer_feedback` and `rankings`.
@@ -125,7 +114,7 @@ def _adjudicated_items(judgements: Iterable[Judgement]) -> set[str]:
 
 
 def _overruled(feedback: Feedback, settled: Set[str]) -> bool:
-    """True for an annotator's word on an item where a reviewer's stands: also a flag that the reviewer did not repeat."""
+    """True for an annotator's feedback on an item that a reviewer adjudicated: also a flag that the reviewer did not repeat."""
     return feedback.queue_item in settled and ADJUDICATION not in feedback.metadata
 
 
@@ -216,10 +205,10 @@ def _plain(text: str) -> list[str]:
 def _file_ranking(judgement: Judgement, index: AnswerIndex, evidence: Evidence, rules: Rules) -> str | None:
     ranking = judgement.feedback.ranking
     assert ranking is not None  # noqa: S101  the schema holds a comparison to it
-    found = [index.resolve(t) for t in ranking.answers]
-    answers = tuple(a for a in found if a is not None)
-    if len(answers) < len(found):
-        return next(index.reason(t) for t, a in zip(ranking.answers, found, strict=True) if a is None)
+    result = [index.resolve(t) for t in ranking.answers]
+    answers = tuple(a for a in result if a is not None)
+    if len(answers) < len(result):
+        return next(index.reason(t) for t, a in zip(ranking.answers, result, strict=True) if a is None)
     if any(a.key not in evidence.usable for a in answers):
         return "answer_excluded"
     if len({a.question for a in answers}) > 1:

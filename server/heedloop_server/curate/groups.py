@@ -12,8 +12,6 @@ from heedloop_server.curate.judged_calls import Answer, question_text
 from heedloop_server.curate.near_copies import DisjointSets, near_duplicate_groups
 from heedloop_server.curate.rules import Rules
 
-__all__ = ["Placement", "place", "split_of"]
-
 RANKED_BELOW = 100
 """So many groups or fewer are split by their rank: by chance alone a tenth of twenty is none at all in one case of eight."""
 

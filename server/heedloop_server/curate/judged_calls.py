@@ -22,8 +22,6 @@ from heedloop.schema import (
 from heedloop_server.curate.contexts import context_of
 from heedloop_server.seen_answers import seen_call
 
-__all__ = ["TRUNCATED", "Answer", "AnswerIndex", "Judgement", "one_turn_each", "question_text"]
-
 TRUNCATED = "heedloop.truncated"
 """Span attribute that names the attributes which the SDK cut to its size limit."""
 

@@ -1,4 +1,4 @@
-"""Near-copies among texts, told from texts of one template.
+"""Near-copies among texts, distinguished from texts of one template.
 
 Near-copies are found by MinHash over character 5-grams (Broder 1997) with banded buckets (Leskovec, Rajaraman and
 Ullman, Mining of Massive Datasets, chapter 3), each candidate confirmed by its exact Jaccard similarity. Texts of one template
@@ -18,8 +18,6 @@ from random import Random
 
 import numpy as np
 from numpy.typing import NDArray
-
-__all__ = ["near_duplicate_groups", "similarity"]
 
 SHINGLE = 5
 NUM_HASHES = 64
@@ -161,8 +159,8 @@ def _is_typo(a: str, b: str) -> bool:
 
 def _frequent_shingles(texts: Sequence[str]) -> Hashes:
     """The 5-grams that too many of the texts share."""
-    found, counts = np.unique(np.concatenate([_shingles(t) for t in texts]), return_counts=True)
-    return found[counts > max(1, TEMPLATE_SHARE * len(texts))]
+    result, counts = np.unique(np.concatenate([_shingles(t) for t in texts]), return_counts=True)
+    return result[counts > max(1, TEMPLATE_SHARE * len(texts))]
 
 
 # ------------------------------------------------------------------------------------------------------- MinHash

@@ -21,8 +21,6 @@ from heedloop_server.curate.evidence import Evidence
 from heedloop_server.curate.judged_calls import Answer
 from heedloop_server.curate.rules import Rules
 
-__all__ = ["Exposure", "Rate", "effective_size", "exposure_of", "inverse_weights", "sensitivity_bounds"]
-
 RATIOS = (1.0, 2.0, 5.0, 10.0, 30.0)
 """How many times readier to rate the dissatisfied may be; 30 is the largest that the literature reports."""
 MAX_LEVELS = 20

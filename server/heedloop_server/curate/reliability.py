@@ -12,8 +12,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["judge_accuracies", "judge_weights"]
-
 PRIOR_RIGHT, PRIOR_WRONG = 1.5, 0.5
 NUM_STEPS = 50
 

@@ -1,4 +1,4 @@
-"""A snapshot's report: what it holds, who said it, what a model must beat, and which method this much supports."""
+"""A snapshot's report: what it holds, its authors, what a model must beat, and which method this much supports."""
 
 from __future__ import annotations
 
@@ -26,39 +26,37 @@ from heedloop_server.curate.propensity import Exposure
 from heedloop_server.curate.split_warnings import split_warnings
 from heedloop_server.statistics.counts import as_json
 
-__all__ = ["describe", "supported_methods"]
-
 Json = dict[str, Any]
 
 
-def describe(made: Curated) -> Json:
+def describe(curated: Curated) -> Json:
     """The report of one snapshot, JSON-ready; a part that cannot be known is null.
 
     Keys: `rows` (form -> split -> count), `weights` (form -> sum), `groups` (split -> prompt groups), `feedback` (kind
     -> count), `dropped`, `warnings` (about groups and splits), `contributors`, `lengths` (in words), `comparisons` (ties, agreement, ceiling, baselines,
     position bias), `exposure`, `methods`, `judges` and `capped`.
     """
-    rows = made.rows
+    rows = curated.rows
     counts = count_rows(rows)
     pairs = decided_pairs(cast(Sequence[Comparison], rows.get("comparisons", [])))
     return {
         "rows": counts,
         "weights": {form: round(sum(r.weight for r in of_form), 6) for form, of_form in rows.items()},
         "groups": _groups(rows),
-        "feedback": dict(sorted(Counter(j.feedback.kind for j in made.used).items())),
-        "dropped": made.dropped,
-        "warnings": split_warnings(rows, made.rules),
-        "contributors": _contributors(made.used),
+        "feedback": dict(sorted(Counter(j.feedback.kind for j in curated.used).items())),
+        "dropped": curated.dropped,
+        "warnings": split_warnings(rows, curated.rules),
+        "contributors": _contributors(curated.used),
         "lengths": _lengths(rows),
-        "comparisons": _comparisons(made, pairs),
-        "exposure": _exposure(made.exposure),
+        "comparisons": _comparisons(curated, pairs),
+        "exposure": _exposure(curated.exposure),
         "judges": {
-            "num": len(made.accuracies),
-            "num_worse_than_chance": sum(p < 0.5 for p in made.accuracies.values()),
+            "num": len(curated.accuracies),
+            "num_worse_than_chance": sum(p < 0.5 for p in curated.accuracies.values()),
         }
-        if made.accuracies
+        if curated.accuracies
         else None,
-        "capped": {form: len(authors) for form, authors in made.capped.items()},
+        "capped": {form: len(authors) for form, authors in curated.capped.items()},
         "methods": supported_methods(counts, rows),
     }
 
@@ -81,10 +79,10 @@ def _contributors(used: Sequence[Judgement]) -> Json:
         "num": len(counts),
         "num_unnamed": total - int(sizes.sum()) if len(sizes) else total,
         "num_effective": float(sizes.sum() ** 2 / np.square(sizes).sum()) if len(sizes) else 0.0,
-        # A report outlives an erasure, so it names nobody: the hash tells contributors apart, and no more.
+        # A report outlives an erasure, so it names no one: the hash tells contributors apart, and no more.
         "largest": [
-            {"kind": kind, "hash": _hash(who), "num_feedback": n, "share": n / total}
-            for (kind, who), n in sorted(counts.items(), key=lambda kv: (-kv[1], str(kv[0])))[:10]
+            {"kind": kind, "hash": _hash(author), "num_feedback": n, "share": n / total}
+            for (kind, author), n in sorted(counts.items(), key=lambda kv: (-kv[1], str(kv[0])))[:10]
         ],
     }
 
@@ -128,11 +126,11 @@ def _summary(values: Sequence[int]) -> Json:
     }
 
 
-def _comparisons(made: Curated, pairs: Sequence[DecidedPair]) -> Json | None:
-    rows = cast(Sequence[Comparison], made.rows.get("comparisons", []))
+def _comparisons(curated: Curated, pairs: Sequence[DecidedPair]) -> Json | None:
+    rows = cast(Sequence[Comparison], curated.rows.get("comparisons", []))
     if not rows:
         return None
-    agreed = agreement(made.votes)
+    agreed = agreement(curated.votes)
     return {
         "num_ties": sum(r.tie for r in rows),
         "num_with_margin": sum(r.margin is not None for r in rows),
@@ -145,7 +143,7 @@ def _comparisons(made: Curated, pairs: Sequence[DecidedPair]) -> Json | None:
         "longer_wins": as_json(longer_wins(pairs)),
         "length_wins": as_json(length_wins(pairs)),
         "bag_of_words": as_json(bag_of_words(pairs)),
-        "first_shown_wins": as_json(first_shown_wins(made.used)),
+        "first_shown_wins": as_json(first_shown_wins(curated.used)),
     }
 
 
@@ -192,13 +190,13 @@ def _method(
     name: str, counts: Mapping[str, Mapping[str, int]], rows: Mapping[DatasetForm, Sequence[Row]]
 ) -> Json:
     form, enough = ENOUGH[name]
-    found = counts.get(form, {}).get("train", 0)
-    supported, why = found >= enough, f"{found:,} {form} to train on; from about {enough:,} it makes sense"
+    result = counts.get(form, {}).get("train", 0)
+    supported, why = result >= enough, f"{result:,} {form} to train on; from about {enough:,} it makes sense"
     if name == "kto" and supported:
         labels = Counter(
             r.label for r in rows.get("unpaired", []) if isinstance(r, Unpaired) and r.split == "train"
         )
-        if min(labels[True], labels[False]) < 0.02 * found:
+        if min(labels[True], labels[False]) < 0.02 * result:
             supported, why = (
                 False,
                 f"{labels[True]:,} liked and {labels[False]:,} disliked: one side is missing",

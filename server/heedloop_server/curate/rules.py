@@ -8,8 +8,6 @@ from typing import Literal, get_args
 
 from heedloop.schema import AUTHOR_KINDS, DATASET_FORMS, AuthorKind, DatasetForm, Feedback, SchemaError
 
-__all__ = ["ALL_CATEGORIES", "Consensus", "ContextRule", "GroupBy", "Rules", "SplitBy"]
-
 Consensus = Literal["votes", "majority"]
 GroupBy = Literal["prompt", "session", "user"]
 SplitBy = Literal["hash", "time"]

@@ -10,8 +10,6 @@ from heedloop.schema import DatasetForm, Split
 from heedloop_server.curate.drafts import Row
 from heedloop_server.curate.rules import Rules
 
-__all__ = ["split_warnings"]
-
 Json = dict[str, Any]
 
 LARGEST_SHARE = 0.5
@@ -19,11 +17,11 @@ LARGEST_SHARE = 0.5
 
 def split_warnings(rows: Mapping[DatasetForm, Sequence[Row]], rules: Rules) -> list[Json]:
     """Warnings as `{"kind", "form", "message", "refuses"}`; one that `refuses` is a reason not to train on the form."""
-    found: list[Json] = []
+    result: list[Json] = []
     for form, of_form in rows.items():
         if of_form:
-            found += _of_groups(form, of_form) + _of_splits(form, Counter(r.split for r in of_form), rules)
-    return found
+            result += _of_groups(form, of_form) + _of_splits(form, Counter(r.split for r in of_form), rules)
+    return result
 
 
 def _of_groups(form: DatasetForm, rows: Sequence[Row]) -> list[Json]:
@@ -40,9 +38,9 @@ def _of_groups(form: DatasetForm, rows: Sequence[Row]) -> list[Json]:
 def _of_splits(form: DatasetForm, counts: Mapping[Split, int], rules: Rules) -> list[Json]:
     wanted: dict[Split, float] = {"validation": rules.validation_fraction, "test": rules.test_fraction}
     empty = [s for s, fraction in wanted.items() if fraction and not counts.get(s)]
-    found: list[Json] = []
+    result: list[Json] = []
     if not counts.get("train"):
-        found.append(
+        result.append(
             _warning(
                 "empty_split", form, f"no {form} are in train; there is nothing to train on", refuses=True
             )
@@ -50,8 +48,8 @@ def _of_splits(form: DatasetForm, counts: Mapping[Split, int], rules: Rules) -> 
     if empty:
         nothing_held_out = not any(counts.get(s) for s in wanted)
         message = f"no {form} are in {' or '.join(empty)}; judge answers to more prompts, or choose a larger fraction or another seed"
-        found.append(_warning("empty_split", form, message, refuses=nothing_held_out))
-    return found
+        result.append(_warning("empty_split", form, message, refuses=nothing_held_out))
+    return result
 
 
 def _warning(kind: str, form: DatasetForm, message: str, *, refuses: bool) -> Json:

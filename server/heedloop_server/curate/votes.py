@@ -10,8 +10,6 @@ from heedloop_server.curate.evidence import Ranked
 from heedloop_server.curate.judged_calls import Answer, Judgement
 from heedloop_server.curate.rules import Rules
 
-__all__ = ["PairVote", "Verdict", "majority", "pair_votes"]
-
 
 @dataclass(frozen=True, slots=True)
 class PairVote:
@@ -21,7 +19,7 @@ class PairVote:
         first, second: the answers in the order of their texts' hashes, so that all votes on a pair name it alike.
         side: 1 where `first` is better, -1 where `second` is, 0 for a tie.
         weight: the pair's share of its ranking; the shares of one ranking sum to one.
-        margin: strength of the preference on the reward's scale; None where nobody said, or for a tie.
+        margin: strength of the preference on the reward's scale; None where it was not stated, or for a tie.
     """
 
     first: Answer
@@ -39,7 +37,7 @@ class PairVote:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What most judges of a pair (or of an answer) said: `side` as in `PairVote`, `share` the part that said it."""
+    """The majority of the judges of a pair (or of an answer): `side` as in `PairVote`, `share` their part."""
 
     side: int
     share: float

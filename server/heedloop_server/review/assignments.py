@@ -1,4 +1,4 @@
-"""The work of one queue, in memory: who holds and has judged what, who may get what next. Pure: the time is an argument.
+"""The assignments of one queue, in memory: what each annotator holds and has judged, and may get next. Pure: the time is an argument.
 
 An item is *open* while it wants more judgements than it has. A lease takes one of the places that are left until it ends by itself;
 servers other than the one that gave it leave it a while longer, because their clocks may differ.
@@ -13,8 +13,6 @@ from heedloop.responses import Progress, QueueCounts
 from heedloop_server.review.gold import GoldPlan
 from heedloop_server.review.queue import Queue
 from heedloop_server.store.review.assignments import REMOVED, Assignment, ReviewItem
-
-__all__ = ["MAX_HELD", "Work"]
 
 GRACE = timedelta(seconds=10)
 """How much longer than its lease an item is kept from others; more than the servers' clocks may differ."""
@@ -67,12 +65,12 @@ class Work:
 
     def drop_items(self, item_ids: Iterable[str]) -> None:
         """Forget items whose answers are not there any more."""
-        gone = set(item_ids)
-        for item_id in gone:
+        dropped = set(item_ids)
+        for item_id in dropped:
             for known in (self.items, self._gold, self._training):
                 known.pop(item_id, None)
             self._open.discard(item_id)
-        self._ordered = [i for i in self._ordered if i.item_id not in gone]
+        self._ordered = [i for i in self._ordered if i.item_id not in dropped]
 
     def take(self, assignments: Iterable[Assignment]) -> None:
         """Assignments as they stand now; an older state than the known one changes nothing."""
@@ -104,7 +102,7 @@ class Work:
         return self._by_item.get(item_id, {}).get(annotator)
 
     def of_item(self, item_id: str) -> list[Assignment]:
-        """Everybody's assignments of an item."""
+        """All annotators' assignments of an item."""
         return list(self._by_item.get(item_id, {}).values())
 
     def counts(self, a: Assignment) -> bool:
@@ -120,13 +118,13 @@ class Work:
         return sum(self.counts(a) for a in self._by_item.get(item_id, {}).values())
 
     def wanted(self, item_id: str, annotator: str, now: datetime) -> bool:
-        """True where one more annotator, this one, may have the item besides those who judged or hold it. Gold is for everybody."""
+        """True where one more annotator, this one, may have the item besides those who judged or hold it. Gold is for all."""
         if self.items[item_id].gold:
             return True
         return len(self.occupied_places(item_id, annotator, now)) < self.queue.judgements_per_item
 
     def occupied_places(self, item_id: str, annotator: str, now: datetime) -> list[Assignment]:
-        """What takes a place of the item: judgements that count, leases that run, claims that nobody has decided."""
+        """What takes a place of the item: judgements that count, leases that run, claims that are undecided."""
         return [
             a
             for a in self._by_item.get(item_id, {}).values()
@@ -144,12 +142,12 @@ class Work:
 
     def next_items(self, annotator: str, now: datetime, num: int) -> list[str]:
         """Ids of up to `num` items to lease to the annotator now, in order."""
-        found: list[str] = []
+        result: list[str] = []
         for item_id in self._eligible(annotator, now):
-            if len(found) >= num:
+            if len(result) >= num:
                 break
-            found.append(item_id)
-        return found
+            result.append(item_id)
+        return result
 
     def _eligible(self, annotator: str, now: datetime) -> Iterator[str]:
         mine = self._by_annotator.get(annotator, {})

@@ -9,8 +9,6 @@ from collections.abc import Iterable
 
 from heedloop.schema import Call
 
-__all__ = ["Contents"]
-
 _CACHED_CHARS = 32_000_000
 _CACHED_S = 300.0
 

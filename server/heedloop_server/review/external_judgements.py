@@ -11,8 +11,6 @@ from heedloop_server.review.queue_service import OpenQueue, ReviewQueueService
 from heedloop_server.review.responses import check_judgement, draft_to_shown, to_shown
 from heedloop_server.review.submission import Submitted, skip, submit
 
-__all__ = ["take_in"]
-
 _DAY_MS = 86_400_000
 
 
@@ -21,7 +19,7 @@ def take_in(
 ) -> Submitted | None:
     """Store a judgement under its own annotator, time and guideline; None where the same is there already.
 
-    It counts beside those made here, also where an item then has more than were asked for. Of a draft or a skip, whose
+    It counts as those made here do, also where an item then has more than were wanted. Of a draft or a skip, whose
     `feedback` is empty, only the assignment is stored; a judgement that is there already counts more than either.
 
     Raises:

@@ -19,8 +19,6 @@ from heedloop_server.store.review.assignments import ReviewItem, insert_items
 from heedloop_server.store.review.content import calls_at, find_targets
 from heedloop_server.store.review.sources import Drawn, Place, Source
 
-__all__ = ["MAX_ITEMS", "add_gold", "add_items", "item_id_of", "stored_targets", "targets_of"]
-
 MAX_ITEMS = 200_000
 """Items of one queue."""
 MAX_ANSWERS = 20
@@ -35,22 +33,22 @@ def item_id_of(queue_id: str, targets: Sequence[Key]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def targets_of(given: object, *, field: str) -> list[Key]:
+def targets_of(payload: object, *, field: str) -> list[Key]:
     """The answers that an item names, as `[{"trace_id", "span_id"}, …]`; raises `SchemaError`."""
-    entries = cast(list[Any], given) if isinstance(given, list) else []
+    entries = cast(list[Any], payload) if isinstance(payload, list) else []
     if not 1 <= len(entries) <= MAX_ANSWERS:
         raise SchemaError(
             field, f"must be a list of 1 to {MAX_ANSWERS} answers, each with trace_id and span_id"
         )
-    found = [_target(e, f"{field}[{i}]") for i, e in enumerate(entries)]
-    if len(set(found)) != len(found):
+    result = [_target(e, f"{field}[{i}]") for i, e in enumerate(entries)]
+    if len(set(result)) != len(result):
         raise SchemaError(field, "names the same answer twice")
-    return found
+    return result
 
 
-def _target(given: object, where: str) -> Key:
+def _target(payload: object, where: str) -> Key:
     try:
-        target = from_json(Target, given, field=where)
+        target = from_json(Target, payload, field=where)
     except SchemaError as err:
         raise SchemaError(f"{where}.{err.field.removeprefix('target.')}", err.reason) from None
     if target.span_id is None or target.trace_id is None or target.range is not None:
@@ -115,9 +113,9 @@ def _check_askable(opened: OpenQueue, items: Any) -> None:
 
 def stored_targets(project: ProjectStore, items: Sequence[Sequence[Key]]) -> tuple[Drawn, list[Key]]:
     """Named answers as a source, without the items of which an answer is not stored; and those answers."""
-    found = find_targets(project, [t for item in items for t in item])
-    missing = [t for item in items for t in item if t not in found]
-    there = [Source(_timed_keys(item, found)) for item in items if all(t in found for t in item)]
+    result = find_targets(project, [t for item in items for t in item])
+    missing = [t for item in items for t in item if t not in result]
+    there = [Source(_timed_keys(item, result)) for item in items if all(t in result for t in item)]
     return Drawn(there, len(items)), missing
 
 
@@ -128,14 +126,14 @@ def _timed_keys(item: Sequence[Key], times: Mapping[Key, Any]) -> tuple[Place, .
 # ---------------------------------------------------------------------------------------------------------------- gold
 
 
-def add_gold(opened: OpenQueue, given: Sequence[Mapping[str, Any]]) -> FilledQueue:
+def add_gold(opened: OpenQueue, payload: Sequence[Mapping[str, Any]]) -> FilledQueue:
     """Add gold or training items with the answers that are right; an item that is there already becomes gold.
 
     Raises:
         SchemaError: an entry is wrong.
         Invalid: an answer is not stored.
     """
-    entries = [targets_of(e.get("targets"), field=f"items[{i}].targets") for i, e in enumerate(given)]
+    entries = [targets_of(e.get("targets"), field=f"items[{i}].targets") for i, e in enumerate(payload)]
     drawn, missing = stored_targets(opened.project, entries)
     if missing:
         trace_id, span_id = missing[0]
@@ -144,29 +142,29 @@ def add_gold(opened: OpenQueue, given: Sequence[Mapping[str, Any]]) -> FilledQue
             field="items",
         )
     position = time.time_ns()
-    made = [
+    items = [
         _gold_item(opened, proposed, entry, position + n, f"items[{n}]")
-        for n, (proposed, entry) in enumerate(zip(drawn.items, given, strict=True))
+        for n, (proposed, entry) in enumerate(zip(drawn.items, payload, strict=True))
     ]
-    num_known = sum(i.item_id in opened.work.items for i in made)
-    insert_items(opened.project, opened.queue.queue_id, made)
-    opened.work.take_items(made)
-    return FilledQueue(added=len(made) - num_known, known=num_known, matching=len(made), missing=[])
+    num_known = sum(i.item_id in opened.work.items for i in items)
+    insert_items(opened.project, opened.queue.queue_id, items)
+    opened.work.take_items(items)
+    return FilledQueue(added=len(items) - num_known, known=num_known, matching=len(items), missing=[])
 
 
 def _gold_item(
-    opened: OpenQueue, proposed: Source, given: Mapping[str, Any], position: int, where: str
+    opened: OpenQueue, proposed: Source, payload: Mapping[str, Any], position: int, where: str
 ) -> ReviewItem:
     item = _item(opened.queue.queue_id, "gold", position, proposed, None)
     calls = calls_at(opened.project, [((t, s), at) for t, s, at in proposed.answers])
     texts = [calls[t].output_text for t in item.targets]
     optional = [replace(q, required=False) for q in opened.queue.questions]
     try:
-        expected = check_judgement(optional, given.get("answers"), texts)
+        expected = check_judgement(optional, payload.get("answers"), texts)
     except SchemaError as err:
         raise SchemaError(f"{where}.{err.field}", err.reason) from None
-    why = given.get("why", "")
-    training = given.get("training", False)
+    why = payload.get("why", "")
+    training = payload.get("training", False)
     if not isinstance(why, str) or len(why) > 10_000:
         raise SchemaError(f"{where}.why", "must be a text of at most 10,000 characters")
     if not isinstance(training, bool):
@@ -176,5 +174,5 @@ def _gold_item(
         order = [known.targets.index(t) for t in item.targets]
         expected = to_stored(opened.queue.questions, expected, order)
         item = replace(known, source=known.source)
-    only = {n: v for n, v in expected.items() if n in cast(Mapping[str, Any], given["answers"])}
+    only = {n: v for n, v in expected.items() if n in cast(Mapping[str, Any], payload["answers"])}
     return replace(item, gold="training" if training else "gold", expected=only, expected_why=why)

@@ -1,6 +1,6 @@
-"""When an annotator gets a gold item: at places that nobody but the server can know, and that are the same after a restart.
+"""When an annotator gets a gold item: at places that only the server can know, and that are the same after a restart.
 
-With a share `s`, the `j`-th gold item of an annotator stands at a random place among their items `j/s` to `(j+1)/s`, so that the
+With a share `s`, the `j`-th gold item of an annotator is at a random place among their items `j/s` to `(j+1)/s`, so that the
 share is kept over every stretch and the number of places before any point is known without walking there.
 """
 
@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
-
-__all__ = ["GoldPlan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,7 @@ class GoldPlan:
         return self._hash(item_id)
 
     def _place(self, j: int) -> int:
-        """Where the `j`-th gold item stands: one of the whole numbers from j/share to (j+1)/share, which no other one has."""
+        """The place of the `j`-th gold item: one of the whole numbers from j/share to (j+1)/share, which no other one has."""
         first, end = math.ceil(j / self.share), math.ceil((j + 1) / self.share)
         drawn = int.from_bytes(self._hash(f"\x00{j}")[:6], "big") / 2**48
         return first + math.floor(drawn * (end - first))

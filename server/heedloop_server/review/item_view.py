@@ -13,8 +13,6 @@ from heedloop_server.review.queue import Queue
 from heedloop_server.review.responses import Judgement, to_shown
 from heedloop_server.store.review.assignments import Assignment, remark_of
 
-__all__ = ["assignment_response", "facts_of", "shown_answer", "suggestions_of"]
-
 METADATA = "heedloop.metadata."
 
 
@@ -73,38 +71,38 @@ def facts_of(call: Call, show: Iterable[str]) -> dict[str, Any]:
         "cost": call.cost,
         "status": call.status,
     }
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for name in show:
         key = name.removeprefix("metadata.")
         value = call.attributes.get(METADATA + key) if key != name else known.get(name)
         if value is not None:
-            found[name] = value
-    return found
+            result[name] = value
+    return result
 
 
 def suggestions_of(
-    questions: Sequence[Question], targets: Sequence[tuple[str, str]], said: Iterable[tuple[tuple[str, str], Feedback]],
+    questions: Sequence[Question], targets: Sequence[tuple[str, str]], feedback_of_models: Iterable[tuple[tuple[str, str], Feedback]],
     shown_order: Sequence[int],
 ) -> dict[str, Any]:  # fmt: skip
-    """Question -> what a model or a rule said under its name; the newest word counts. Lists in the order shown."""
+    """Question -> the newest feedback of a model or a rule under its name. Lists in the order shown."""
     by_name = {q.name: q for q in applicable_questions(questions, len(targets))}
-    found: Judgement = {}
-    for target, feedback in said:
+    result: Judgement = {}
+    for target, feedback in feedback_of_models:
         question = by_name.get(feedback.name)
         value = _suggested(question, feedback) if question is not None else None
         if question is None or value is None:
             continue
         if not question.listed(len(targets)):
-            found[question.name] = _joined(question, found.get(question.name), value)
+            result[question.name] = _joined(question, result.get(question.name), value)
             continue
-        entries = found.setdefault(question.name, [None] * len(targets))
+        entries = result.setdefault(question.name, [None] * len(targets))
         place = targets.index(target)
         entries[place] = _joined(question, entries[place], value)
-    return to_shown(questions, found, shown_order)
+    return to_shown(questions, result, shown_order)
 
 
 def _joined(question: Question, before: Any, value: Any) -> Any:
-    """Flags stand beside one another; of everything else the newest word counts."""
+    """Flags add up; of everything else the newest word counts."""
     if question.kind != "flags" or not before:
         return value
     return [*(f for f in before if f["category"] != value[0]["category"]), *value]

@@ -13,8 +13,6 @@ from heedloop_server.review.questions import Question
 from heedloop_server.review.responses import Judgement
 from heedloop_server.store.review.assignments import Assignment, ReviewItem
 
-__all__ = ["CLIENT_ID_PREFIX", "JudgementContext", "context_of", "feedback_of", "retractions"]
-
 CLIENT_ID_PREFIX = "review:"
 """How the client ids of feedback from review begin; `review:<assignment>:<revision>:<question>:<n>`."""
 
@@ -61,22 +59,22 @@ def context_of(item: ReviewItem, a: Assignment, calls: Sequence[Call]) -> Judgem
 def feedback_of(
     questions: Sequence[Question], judgement: Judgement, about: JudgementContext
 ) -> list[Feedback]:
-    """One Feedback per thing said, the same for the same arguments, client ids included.
+    """The Feedback of a judgement, the same for the same arguments, client ids included.
 
     `judgement` is checked and in the item's own order.
     """
     by_name = {q.name: q for q in questions}
-    found: list[Feedback] = []
+    result: list[Feedback] = []
     for name, value in judgement.items():
-        for n, said in enumerate(_feedback_of_question(by_name[name], value, about)):
-            found.append(replace(said, id=_client_id(about, name, str(n))))
-    return found
+        for n, feedback in enumerate(_feedback_of_question(by_name[name], value, about)):
+            result.append(replace(feedback, id=_client_id(about, name, str(n))))
+    return result
 
 
 def retractions(
     project: str, before: Sequence[Feedback], now: Sequence[Feedback], at: JudgementContext
 ) -> list[Feedback]:
-    """Retractions of what was said `before` and is not said any more."""
+    """Retractions of the feedback `before` that is not in `now`."""
     kept = {f.identity(project) for f in now}
     return [
         replace(f, id=_client_id(at, f.name, f"gone{n}"), created_at=at.judged_at, retracted=True)
@@ -152,7 +150,7 @@ def _ranked(question: Question, value: dict[str, Any], about: JudgementContext) 
 
 
 def _feedback(
-    kind: Any, question: Question, target: Target, about: JudgementContext, **said: Any
+    kind: Any, question: Question, target: Target, about: JudgementContext, **content: Any
 ) -> Feedback:
     return Feedback(
         kind=kind,
@@ -164,5 +162,5 @@ def _feedback(
         queue_item=about.item_id,
         sampling_probability=about.sampling_probability,
         solicited=True,
-        **said,
+        **content,
     )

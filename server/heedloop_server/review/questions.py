@@ -10,16 +10,6 @@ from typing import Any, Literal, cast, get_args
 from heedloop.responses import review as responses
 from heedloop.schema import SchemaError
 
-__all__ = [
-    "ABOUT_ALL",
-    "MAX_QUESTIONS",
-    "Kind",
-    "Question",
-    "applicable_questions",
-    "read_questions",
-    "why_incompatible",
-]
-
 Kind = responses.QuestionKind
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Distance = Literal["ordinal", "interval"]
@@ -126,10 +116,10 @@ def why_incompatible(before: Sequence[Question], after: Sequence[Question]) -> s
                 f"answers to {old.name!r} are stored: its kind and its scale have to stay as they are. Add a question "
                 "under another name, or make a new queue"
             )
-        gone = [c for c in old.choices if c not in new.choices]
-        if gone:
+        removed = [c for c in old.choices if c not in new.choices]
+        if removed:
             return (
-                f"{gone[0]!r} of {old.name!r} may have been chosen and has to stay; add categories, say in the help that "
+                f"{removed[0]!r} of {old.name!r} may have been chosen and has to stay; add categories, say in the help that "
                 "one is not to be used any more, or make a new queue"
             )
         if (old.severity, old.strength) > (new.severity, new.strength):
@@ -150,25 +140,25 @@ def applicable_questions(questions: Sequence[Question], num_answers: int) -> lis
     ]
 
 
-def read_questions(given: object, *, field: str = "questions") -> tuple[Question, ...]:
+def read_questions(payload: object, *, field: str = "questions") -> tuple[Question, ...]:
     """Questions from JSON; raises `SchemaError` with the field that is wrong."""
-    if not isinstance(given, list) or not given:
+    if not isinstance(payload, list) or not payload:
         raise SchemaError(field, "must be a list with at least one question")
-    entries = cast(list[Any], given)
+    entries = cast(list[Any], payload)
     if len(entries) > MAX_QUESTIONS:
         raise SchemaError(field, f"holds {len(entries)} questions; at most {MAX_QUESTIONS} can be asked")
-    found = tuple(_question(entry, f"{field}[{i}]") for i, entry in enumerate(entries))
-    names = [q.name for q in found]
+    result = tuple(_question(entry, f"{field}[{i}]") for i, entry in enumerate(entries))
+    names = [q.name for q in result]
     for i, name in enumerate(names):
         if name in names[:i]:
             raise SchemaError(f"{field}[{i}].name", f"{name!r} is the name of two questions")
-    return found
+    return result
 
 
-def _question(given: object, where: str) -> Question:
-    if not isinstance(given, Mapping):
-        raise SchemaError(where, f"must be an object, not {given!r}")
-    entry = cast(Mapping[str, Any], given)
+def _question(payload: object, where: str) -> Question:
+    if not isinstance(payload, Mapping):
+        raise SchemaError(where, f"must be an object, not {payload!r}")
+    entry = cast(Mapping[str, Any], payload)
     kind = entry.get("kind")
     if kind not in KINDS:
         raise SchemaError(f"{where}.kind", f"{kind!r} is not one of {', '.join(KINDS)}")
@@ -216,11 +206,11 @@ def _scale(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
     low, high = (_whole(entry.get(n), f"{where}.{n}") for n in ("min", "max"))
     if low >= high:
         raise SchemaError(f"{where}.max", f"{high} must be greater than min, {low}")
-    given = entry.get("anchors", [])
-    if not isinstance(given, list):
+    payload = entry.get("anchors", [])
+    if not isinstance(payload, list):
         raise SchemaError(f"{where}.anchors", "must be a list of objects with value, label, description")
     anchors = tuple(
-        _anchor(a, low, high, f"{where}.anchors[{i}]") for i, a in enumerate(cast(list[Any], given))
+        _anchor(a, low, high, f"{where}.anchors[{i}]") for i, a in enumerate(cast(list[Any], payload))
     )
     if len({a.value for a in anchors}) != len(anchors):
         raise SchemaError(f"{where}.anchors", "names a value twice")
@@ -230,10 +220,10 @@ def _scale(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
     return {"min": low, "max": high, "anchors": anchors, "distance": distance}
 
 
-def _anchor(given: object, low: int, high: int, where: str) -> responses.Anchor:
-    if not isinstance(given, Mapping):
+def _anchor(payload: object, low: int, high: int, where: str) -> responses.Anchor:
+    if not isinstance(payload, Mapping):
         raise SchemaError(where, "must be an object with value, label, description")
-    entry = cast(Mapping[str, Any], given)
+    entry = cast(Mapping[str, Any], payload)
     unknown = sorted(set(entry) - {"value", "label", "description"})
     if unknown:
         raise SchemaError(f"{where}.{unknown[0]}", "is not a field of an anchor")
@@ -248,8 +238,8 @@ def _anchor(given: object, low: int, high: int, where: str) -> responses.Anchor:
 
 
 def _choices(entry: Mapping[str, Any], name: str, where: str, *, least: int) -> tuple[str, ...]:
-    given = entry.get(name)
-    choices = cast(list[Any], given) if isinstance(given, list) else []
+    payload = entry.get(name)
+    choices = cast(list[Any], payload) if isinstance(payload, list) else []
     if not least <= len(choices) <= MAX_CHOICES:
         raise SchemaError(f"{where}.{name}", f"must be a list of {least} to {MAX_CHOICES} texts")
     for i, choice in enumerate(choices):

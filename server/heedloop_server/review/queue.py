@@ -6,13 +6,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, cast
 
 from heedloop.responses import review as responses
 from heedloop.schema import SchemaError, format_time, parse_time, to_json
 from heedloop_server.review.questions import Question, read_questions
-
-__all__ = ["FACTS", "NO_GUIDELINE", "Guideline", "Queue", "changed", "new_queue", "queue_from_record"]
 
 STATUSES = ("open", "paused", "closed", "archived")
 """What an admin may choose; a `deleted` queue is in no list and cannot be opened any more."""
@@ -33,13 +32,13 @@ FACTS = (
     "cost",
     "status",
 )
-"""What of a call a queue may show beside its answer; also `metadata.KEY`."""
+"""What of a call a queue may show next to its answer; also `metadata.KEY`."""
 _METADATA = re.compile(r"metadata\..{1,200}", re.S)
 
 
 @dataclass(frozen=True, slots=True)
 class Guideline:
-    """One version of what annotators are told; number 0 is no guideline."""
+    """One version of the annotators' instructions; number 0 is no guideline."""
 
     number: int
     text: str = ""
@@ -67,11 +66,11 @@ class Queue:
         lease_s: seconds for which an annotator holds an item that they do nothing with.
         gold_share: share of gold items among what an annotator gets, 0 up to 0.5.
         show: facts of the call that are shown, of `FACTS`.
-        suggestions: show what models and code said about the answer, under the names of the questions.
+        suggestions: show the feedback of models and code on the answer, under the names of the questions.
         annotators: author ids that may work in it; empty for every key with the scope `annotate`.
         judged_from: judgements under older guidelines than this count no more (they were sent back).
         questions_version: counts the changes of the questions; the audit log has those of before.
-        seed: what decides where gold items come; told to nobody.
+        seed: what decides where gold items come; a secret of the server.
     """
 
     queue_id: str
@@ -147,45 +146,47 @@ def queue_from_record(record: Mapping[str, Any]) -> Queue:
 
 
 def new_queue(
-    given: Mapping[str, Any], *, queue_id: str, created_by: str, created_at: datetime, seed: str
+    payload: Mapping[str, Any], *, queue_id: str, created_by: str, created_at: datetime, seed: str
 ) -> Queue:
     """A queue from what an admin sent; raises `SchemaError`."""
     for name in ("name", "questions"):
-        if name not in given:
+        if name not in payload:
             raise SchemaError(name, "is required and missing")
     known = set(_READERS) | {"guideline"}
-    _refuse_unknown(given, known)
-    values = {n: _READERS[n](v, n) for n, v in given.items() if n != "guideline"}
+    _refuse_unknown(payload, known)
+    values = {n: _READERS[n](v, n) for n, v in payload.items() if n != "guideline"}
     return Queue(queue_id, created_by=created_by, created_at=created_at, seed=seed, **values)
 
 
-def changed(queue: Queue, given: Mapping[str, Any]) -> Queue:
+def changed(queue: Queue, payload: Mapping[str, Any]) -> Queue:
     """The queue with what an admin changed; raises `SchemaError`."""
-    _refuse_unknown(given, set(_READERS))
-    return replace(queue, **{n: _READERS[n](v, n) for n, v in given.items()})
+    _refuse_unknown(payload, set(_READERS))
+    return replace(queue, **{n: _READERS[n](v, n) for n, v in payload.items()})
 
 
-def _refuse_unknown(given: Mapping[str, Any], known: set[str]) -> None:
-    for name in given:
+def _refuse_unknown(payload: Mapping[str, Any], known: set[str]) -> None:
+    for name in payload:
         if name not in known:
             raise SchemaError(name, f"is no setting of a queue; there are {', '.join(sorted(known))}")
 
 
-def read_guideline(given: Mapping[str, Any], *, field: str = "") -> tuple[str, tuple[Mapping[str, str], ...]]:
+def read_guideline(
+    payload: Mapping[str, Any], *, field: str = ""
+) -> tuple[str, tuple[Mapping[str, str], ...]]:
     """Text and examples of a guideline; raises `SchemaError`."""
     prefix = f"{field}." if field else ""
-    text = _text(given.get("text"), f"{prefix}text", limit=200_000)
-    examples = given.get("examples", [])
+    text = _text(payload.get("text"), f"{prefix}text", limit=200_000)
+    examples = payload.get("examples", [])
     if not isinstance(examples, list) or len(cast(list[Any], examples)) > 100:
         raise SchemaError(f"{prefix}examples", "must be a list of at most 100 objects")
     return text, tuple(_example(e, f"{prefix}examples[{i}]") for i, e in enumerate(cast(list[Any], examples)))
 
 
-def _example(given: Any, where: str) -> Mapping[str, str]:
+def _example(payload: Any, where: str) -> Mapping[str, str]:
     names = ("input", "output", "verdict", "why")
-    if not isinstance(given, Mapping):
+    if not isinstance(payload, Mapping):
         raise SchemaError(where, f"must be an object with {', '.join(names)}")
-    entry = cast(Mapping[str, Any], given)
+    entry = cast(Mapping[str, Any], payload)
     for name in entry:
         if name not in names:
             raise SchemaError(f"{where}.{name}", f"is not a field of an example; it has {', '.join(names)}")
@@ -201,29 +202,13 @@ def _text(value: Any, where: str, *, limit: int = 256, empty: bool = True) -> st
     return value
 
 
-def _name(value: Any, where: str) -> str:
-    return _text(value, where, empty=False)
-
-
-def _description(value: Any, where: str) -> str:
-    return _text(value, where, limit=10_000)
-
-
 def _status(value: Any, where: str) -> str:
     if value not in STATUSES:
         raise SchemaError(where, f"{value!r} is not one of {', '.join(STATUSES)}")
     return value
 
 
-def _judgements_per_item(value: Any, where: str) -> int:
-    return _whole(value, where, 1, 1_000)
-
-
-def _lease_s(value: Any, where: str) -> int:
-    return _whole(value, where, 1, 30 * 86_400)
-
-
-def _whole(value: Any, where: str, low: int, high: int) -> int:
+def _whole(value: Any, where: str, *, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise SchemaError(where, f"{value!r} is not a whole number from {low:,} to {high:,}")
     return value
@@ -254,26 +239,22 @@ def _texts(value: Any, where: str) -> tuple[str, ...]:
     return tuple(_text(v, f"{where}[{i}]", empty=False) for i, v in enumerate(cast(list[Any], value)))
 
 
-def _suggestions(value: Any, where: str) -> bool:
+def _flag(value: Any, where: str) -> bool:
     if not isinstance(value, bool):
         raise SchemaError(where, f"{value!r} is not true or false")
     return value
 
 
-def _questions(value: Any, where: str) -> tuple[Question, ...]:
-    return read_questions(value, field=where)
-
-
 _READERS: dict[str, Any] = {
-    "name": _name,
-    "description": _description,
+    "name": partial(_text, empty=False),
+    "description": partial(_text, limit=10_000),
     "status": _status,
-    "questions": _questions,
-    "judgements_per_item": _judgements_per_item,
-    "lease_s": _lease_s,
+    "questions": lambda value, where: read_questions(value, field=where),
+    "judgements_per_item": partial(_whole, low=1, high=1_000),
+    "lease_s": partial(_whole, low=1, high=30 * 86_400),
     "due_at": _due_at,
     "gold_share": _gold_share,
     "show": _show,
-    "suggestions": _suggestions,
+    "suggestions": _flag,
     "annotators": _texts,
 }

@@ -44,8 +44,6 @@ from heedloop_server.store.review.assignments import (
 from heedloop_server.store.review.content import calls_at
 from heedloop_server.store.review.queues import find_queue, guidelines_of
 
-__all__ = ["OpenQueue", "ReviewQueueService", "as_shown", "assignment_id_of", "shown_order_of"]
-
 log = logging.getLogger("heedloop.review")
 
 MAX_OPEN = 128
@@ -151,8 +149,8 @@ class ReviewQueueService:
         with self._lock:
             self._open.setdefault(key, opened)
             idle = [k for k, o in self._open.items() if not o.num_users and k != key]
-            for gone in idle[: max(0, len(self._open) - MAX_OPEN)]:
-                del self._open[gone]
+            for closed in idle[: max(0, len(self._open) - MAX_OPEN)]:
+                del self._open[closed]
             return self._use(key)
 
     def _use(self, key: tuple[str, str]) -> OpenQueue:
@@ -172,10 +170,10 @@ class ReviewQueueService:
         queue_id = opened.queue.queue_id
         items, opened.items_seen = changed_items(opened.project, queue_id, opened.items_seen)
         opened.work.take_items(items)
-        found, opened.assignments_seen = changed_assignments(
+        result, opened.assignments_seen = changed_assignments(
             opened.project, queue_id, opened.assignments_seen
         )
-        opened.work.take(found)
+        opened.work.take(result)
 
     def queue_of(self, project: str, assignment_id: str) -> str:
         """The id of an assignment's queue.
@@ -187,12 +185,12 @@ class ReviewQueueService:
             for (of, queue_id), opened in self._open.items():
                 if of == project and opened.work.assignment(assignment_id) is not None:
                     return queue_id
-        found = find_assignment(self._store.project(project), assignment_id)
-        if found is None:
+        result = find_assignment(self._store.project(project), assignment_id)
+        if result is None:
             raise NotFound(
                 f"there is no assignment {assignment_id!r} in this project; where an answer is erased, so is the work on it"
             )
-        return found[0]
+        return result[0]
 
     def forget(self, project: str) -> None:
         """Read everything of a project again, because it was changed by others (an erasure, an import)."""
@@ -254,14 +252,14 @@ class ReviewQueueService:
         """The assignment with its words, read from the store where the memory has let go of them."""
         if a.whole:
             return a
-        found = read_assignments(opened.project, opened.queue.queue_id, [(a.item_id, a.annotator)])
-        return found.get((a.item_id, a.annotator), a)
+        result = read_assignments(opened.project, opened.queue.queue_id, [(a.item_id, a.annotator)])
+        return result.get((a.item_id, a.annotator), a)
 
     def all_whole(self, opened: OpenQueue, assignments: Sequence[Assignment]) -> list[Assignment]:
         """Assignments with their words, read in one go."""
         missing = [(a.item_id, a.annotator) for a in assignments if not a.whole]
-        found = read_assignments(opened.project, opened.queue.queue_id, missing)
-        return [found.get((a.item_id, a.annotator), a) for a in assignments]
+        result = read_assignments(opened.project, opened.queue.queue_id, missing)
+        return [result.get((a.item_id, a.annotator), a) for a in assignments]
 
     @contextmanager
     def together(self, opened: OpenQueue) -> Generator[None]:
@@ -304,23 +302,25 @@ class ReviewQueueService:
                 break
             wanted = chosen[: num - len(leased)]
             known = self._contents.holds((opened.project.project, i) for i in wanted)
-            gone = self._forget_erased(opened, wanted if known else chosen)
-            leased += self.lease_items(opened, annotator, [i for i in wanted if i not in gone], key_id=key_id)
+            erased = self._forget_erased(opened, wanted if known else chosen)
+            leased += self.lease_items(
+                opened, annotator, [i for i in wanted if i not in erased], key_id=key_id
+            )
         return leased
 
     def _forget_erased(self, opened: OpenQueue, item_ids: Sequence[str]) -> set[str]:
         """Those of the items whose answers are not in the store any more (erased, or past their retention), forgotten from now on."""
         there = self.contents(opened, item_ids)
-        gone = {i for i in item_ids if i not in there}
-        if gone:
-            log.warning("%d items of queue %s have lost their answers", len(gone), opened.queue.queue_id)
-            opened.work.drop_items(gone)
-        return gone
+        erased = {i for i in item_ids if i not in there}
+        if erased:
+            log.warning("%d items of queue %s have lost their answers", len(erased), opened.queue.queue_id)
+            opened.work.drop_items(erased)
+        return erased
 
     def lease_items(
         self, opened: OpenQueue, annotator: str, item_ids: Sequence[str], *, key_id: str, reason: str = ""
     ) -> list[Assignment]:
-        """Leases of these items, without those that somebody else was given at the same moment."""
+        """Leases of these items, without those that another annotator was given at the same moment."""
         if not item_ids:
             return []
         leases = [self._next_state(opened, annotator, i, key_id, reason) for i in item_ids]
@@ -397,7 +397,7 @@ class ReviewQueueService:
         return None if len(before) < num else False
 
     def renew(self, opened: OpenQueue, assignments: Iterable[Assignment]) -> None:
-        """Let leases that are more than half over begin anew."""
+        """Restart leases that are more than half over."""
         now = utc_now()
         lease = timedelta(seconds=opened.queue.lease_s)
         short = [a for a in assignments if now < a.expires_at < now + lease / 2]
@@ -410,16 +410,16 @@ class ReviewQueueService:
         """Item id -> its answers' calls in the item's own order, of the items whose answers are all there."""
         project = opened.project.project
         items = [opened.work.items[i] for i in item_ids if i in opened.work.items]
-        found = {i.item_id: calls for i in items if (calls := self._contents.get((project, i.item_id)))}
-        missing = [i for i in items if i.item_id not in found]
+        result = {i.item_id: calls for i in items if (calls := self._contents.get((project, i.item_id)))}
+        missing = [i for i in items if i.item_id not in result]
         if missing:
             wanted = [w for i in missing for w in zip(i.targets, i.call_times, strict=True)]
             calls = calls_at(opened.project, wanted)
             for item in missing:
                 if all(t in calls for t in item.targets):
-                    found[item.item_id] = [calls[t] for t in item.targets]
-                    self._contents.put((project, item.item_id), found[item.item_id])
-        return found
+                    result[item.item_id] = [calls[t] for t in item.targets]
+                    self._contents.put((project, item.item_id), result[item.item_id])
+        return result
 
 
 def as_shown(opened: OpenQueue, a: Assignment) -> dict[str, Any]:

@@ -12,39 +12,37 @@ from typing import Any, cast
 from heedloop.schema import MAX_TEXT_CHARS, SEVERITIES, SchemaError
 from heedloop_server.review.questions import Question, applicable_questions
 
-__all__ = ["Judgement", "check_judgement", "draft_to_shown", "draft_to_stored", "to_shown", "to_stored"]
-
 Judgement = dict[str, Any]
 
 MAX_MARKS = 500
 """Flags or ranges in the answer to one question."""
 
 
-def check_judgement(questions: Sequence[Question], given: object, texts: Sequence[str]) -> Judgement:
-    """The judgement in `given`, checked against the questions and the answers' texts (in the order shown).
+def check_judgement(questions: Sequence[Question], payload: object, texts: Sequence[str]) -> Judgement:
+    """The judgement in `payload`, checked against the questions and the answers' texts (in the order shown).
 
     Unanswered questions are left out, so that equal judgements are equal.
 
     Raises:
         SchemaError: names the question and says what is wrong.
     """
-    if not isinstance(given, Mapping):
+    if not isinstance(payload, Mapping):
         raise SchemaError("answers", "must be an object: question name -> answer")
-    answers = cast(Mapping[str, Any], given)
+    answers = cast(Mapping[str, Any], payload)
     wanted = {q.name: q for q in applicable_questions(questions, len(texts))}
     for name in answers:
         if name not in wanted:
             raise SchemaError(
                 f"answers.{name}", f"is not asked about this item; asked are {', '.join(wanted)}"
             )
-    found: Judgement = {}
+    result: Judgement = {}
     for name, question in wanted.items():
         value = _answer(question, answers.get(name), texts, f"answers.{name}")
         if value is not None:
-            found[name] = value
+            result[name] = value
         elif question.required and question.kind not in _NEVER_MISSING:
             raise SchemaError(f"answers.{name}", f"{question.title or name} must be answered")
-    return found
+    return result
 
 
 def _answer(question: Question, value: Any, texts: Sequence[str], where: str) -> Any:
@@ -53,11 +51,11 @@ def _answer(question: Question, value: Any, texts: Sequence[str], where: str) ->
         return None if value is None else _ABOUT_ALL[question.kind](question, value, len(texts), where)
     if not question.listed(len(texts)):
         return _one(question, value, texts[0] if len(texts) == 1 else "", where)
-    given = [None] * len(texts) if value is None else cast(list[Any], value)
-    if not isinstance(given, list) or len(given) != len(texts):
+    payload = [None] * len(texts) if value is None else cast(list[Any], value)
+    if not isinstance(payload, list) or len(payload) != len(texts):
         raise SchemaError(where, f"must be a list with {len(texts)} entries, one per answer shown")
     entries = [
-        _one(question, v, t, f"{where}[{i}]") for i, (v, t) in enumerate(zip(given, texts, strict=True))
+        _one(question, v, t, f"{where}[{i}]") for i, (v, t) in enumerate(zip(payload, texts, strict=True))
     ]
     if all(e is None for e in entries):
         return None
@@ -97,17 +95,17 @@ def _category(question: Question, value: Any, _text: str, where: str) -> str:
 
 
 def _flags(question: Question, value: Any, _text: str, where: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+    result: list[dict[str, Any]] = []
     for mark, at in _marks(value, where):
         category = _category(question, mark.get("category"), "", f"{at}.category")
-        if any(f["category"] == category for f in found):
+        if any(f["category"] == category for f in result):
             raise SchemaError(f"{at}.category", f"{category!r} is flagged twice")
-        found.append({"category": category, **_details(question, mark, {"category"}, at)})
-    return sorted(found, key=lambda f: question.choices.index(f["category"]))
+        result.append({"category": category, **_details(question, mark, {"category"}, at)})
+    return sorted(result, key=lambda f: question.choices.index(f["category"]))
 
 
 def _ranges(question: Question, value: Any, text: str, where: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+    result: list[dict[str, Any]] = []
     for mark, at in _marks(value, where):
         start, end = mark.get("start"), mark.get("end")
         for name, place in (("start", start), ("end", end)):
@@ -120,11 +118,11 @@ def _ranges(question: Question, value: Any, text: str, where: str) -> list[dict[
                 f"{start} to {end} is no range of the answer, which has {len(text):,} code points",
             )
         label = _category(question, mark.get("label"), "", f"{at}.label")
-        if any((f["start"], f["end"], f["label"]) == (start, end, label) for f in found):
+        if any((f["start"], f["end"], f["label"]) == (start, end, label) for f in result):
             raise SchemaError(at, f"{start} to {end} is marked {label!r} twice")
         details = _details(question, mark, {"start", "end", "label"}, at)
-        found.append({"start": start, "end": end, "label": label, **details})
-    return sorted(found, key=lambda f: (f["start"], f["end"], f["label"]))
+        result.append({"start": start, "end": end, "label": label, **details})
+    return sorted(result, key=lambda f: (f["start"], f["end"], f["label"]))
 
 
 def _marks(value: Any, where: str) -> list[tuple[Mapping[str, Any], str]]:
@@ -144,16 +142,16 @@ def _details(question: Question, mark: Mapping[str, Any], known: set[str], where
             raise SchemaError(
                 f"{where}.{name}", f"is not asked here; an entry has {', '.join(sorted(allowed))}"
             )
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     if mark.get("severity") is not None:
         if mark["severity"] not in SEVERITIES:
             raise SchemaError(
                 f"{where}.severity", f"{mark['severity']!r} is not one of {', '.join(SEVERITIES)}"
             )
-        found["severity"] = mark["severity"]
+        result["severity"] = mark["severity"]
     if mark.get("comment"):
-        found["comment"] = _words(mark["comment"], f"{where}.comment")
-    return found
+        result["comment"] = _words(mark["comment"], f"{where}.comment")
+    return result
 
 
 def _text(_: Question, value: Any, _text: str, where: str) -> str | None:
@@ -179,12 +177,12 @@ def _words(value: Any, where: str) -> str:
 
 def _comparison(question: Question, value: Any, num: int, where: str) -> dict[str, Any]:
     allowed = {"preferred", "all_bad"} | ({"strength"} if question.strength else set[str]())
-    given = _object(value, allowed, where)
-    if "preferred" not in given:
+    payload = _object(value, allowed, where)
+    if "preferred" not in payload:
         raise SchemaError(
             f"{where}.preferred", "is missing: the index of the better answer, or null for a tie"
         )
-    preferred = given["preferred"]
+    preferred = payload["preferred"]
     if preferred is not None and (
         isinstance(preferred, bool) or not isinstance(preferred, int) or not 0 <= preferred < num
     ):
@@ -192,43 +190,43 @@ def _comparison(question: Question, value: Any, num: int, where: str) -> dict[st
             f"{where}.preferred",
             f"{preferred!r} is not the index of an answer shown (0 to {num - 1}) nor null",
         )
-    found: dict[str, Any] = {"preferred": preferred} | _all_bad(given, where)
-    strength = given.get("strength")
+    result: dict[str, Any] = {"preferred": preferred} | _all_bad(payload, where)
+    strength = payload.get("strength")
     if strength is not None:
         if strength not in (1, 0.5) or isinstance(strength, bool):
             raise SchemaError(f"{where}.strength", f"{strength!r} is neither 1 (clear) nor 0.5 (slight)")
         if preferred is None:
             raise SchemaError(f"{where}.strength", "has no meaning for a tie")
-        found["strength"] = strength
-    return found
+        result["strength"] = strength
+    return result
 
 
 def _ranking(_: Question, value: Any, num: int, where: str) -> dict[str, Any]:
-    given = _object(value, {"ranks", "all_bad"}, where)
-    ranks = given.get("ranks")
+    payload = _object(value, {"ranks", "all_bad"}, where)
+    ranks = payload.get("ranks")
     if not isinstance(ranks, list) or len(cast(list[Any], ranks)) != num:
         raise SchemaError(f"{where}.ranks", f"must hold {num} ranks, one per answer shown; 1 is the best")
     ranks = cast(list[Any], ranks)
     if any(isinstance(r, bool) or not isinstance(r, int) or not 1 <= r <= num for r in ranks):
         raise SchemaError(f"{where}.ranks", f"{ranks!r} must be whole numbers from 1, the best, to {num}")
     dense = {r: i + 1 for i, r in enumerate(sorted(set(ranks)))}
-    return {"ranks": [dense[r] for r in ranks]} | _all_bad(given, where)
+    return {"ranks": [dense[r] for r in ranks]} | _all_bad(payload, where)
 
 
 def _object(value: Any, allowed: set[str], where: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise SchemaError(where, f"must be an object with {', '.join(sorted(allowed))}")
-    given = cast(Mapping[str, Any], value)
-    for name in given:
+    payload = cast(Mapping[str, Any], value)
+    for name in payload:
         if name not in allowed:
             raise SchemaError(
                 f"{where}.{name}", f"is not asked here; the answer has {', '.join(sorted(allowed))}"
             )
-    return given
+    return payload
 
 
-def _all_bad(given: Mapping[str, Any], where: str) -> dict[str, Any]:
-    bad = given.get("all_bad", False)
+def _all_bad(payload: Mapping[str, Any], where: str) -> dict[str, Any]:
+    bad = payload.get("all_bad", False)
     if not isinstance(bad, bool):
         raise SchemaError(f"{where}.all_bad", f"{bad!r} is not true or false")
     return {"all_bad": True} if bad else {}
@@ -279,13 +277,13 @@ def _reorder_draft(
     draft: Mapping[str, Any],
     shown_order: Sequence[int],
 ) -> Judgement:
-    found: Judgement = {}
+    result: Judgement = {}
     for name, value in draft.items():
         try:
-            found |= reorder(questions, {name: value}, shown_order)
+            result |= reorder(questions, {name: value}, shown_order)
         except (KeyError, TypeError, IndexError, AttributeError):
-            found[name] = value
-    return found
+            result[name] = value
+    return result
 
 
 def to_shown(questions: Sequence[Question], judgement: Judgement, shown_order: Sequence[int]) -> Judgement:

@@ -18,20 +18,6 @@ from heedloop_server.review.responses import Judgement, check_judgement, to_stor
 from heedloop_server.review.training import compare
 from heedloop_server.store.review.assignments import REOPENED, Assignment, sent_back_with
 
-__all__ = [
-    "Submitted",
-    "keep_draft",
-    "own",
-    "record",
-    "record_all",
-    "release",
-    "reopen",
-    "rewrite_judgements",
-    "send_back",
-    "skip",
-    "submit",
-]
-
 _FEEDBACK_AT_ONCE = 2_000
 _TICK = timedelta(microseconds=1)
 
@@ -48,7 +34,7 @@ class Submitted:
 
 
 def own(opened: OpenQueue, assignment_id: str, annotator: str) -> Assignment:
-    """The annotator's own assignment; raises `NotFound` for anybody else's, as if there were none."""
+    """The annotator's own assignment; raises `NotFound` for another annotator's, as if there were none."""
     a = opened.work.assignment(assignment_id)
     if a is None or a.annotator != annotator or not opened.queue.admits(annotator) or a.state == "withdrawn":
         raise NotFound(f"there is no assignment {assignment_id!r} for you in this project")
@@ -97,8 +83,10 @@ def submit(
             )
         a = _holding(queue_service, opened, a, key_id, answers)
         return _store(queue_service, opened, a, judgement, calls, key_id, duration_ms, guideline, at)
-    said = feedback_of(opened.queue.questions, judgement, context_of(opened.work.items[a.item_id], a, calls))
-    return _submitted(opened, a, said, [], judgement, key_id)
+    feedback = feedback_of(
+        opened.queue.questions, judgement, context_of(opened.work.items[a.item_id], a, calls)
+    )
+    return _submitted(opened, a, feedback, [], judgement, key_id)
 
 
 def _store(
@@ -132,28 +120,28 @@ def _store(
         key_id=key_id,
     )
     about = context_of(opened.work.items[a.item_id], done, calls)
-    said = feedback_of(questions, judgement, about)
-    gone = retractions(project, before, said, about)
-    done = done.with_feedback([f.identity(project) for f in said])
+    feedback = feedback_of(questions, judgement, about)
+    retracted = retractions(project, before, feedback, about)
+    done = done.with_feedback([f.identity(project) for f in feedback])
     queue_service.keep(opened, [done])
-    return _submitted(opened, done, said, gone, judgement, key_id)
+    return _submitted(opened, done, feedback, retracted, judgement, key_id)
 
 
 def _submitted(
     opened: OpenQueue,
     a: Assignment,
-    said: Sequence[Feedback],
-    gone: Sequence[Feedback],
+    feedback: Sequence[Feedback],
+    retracted: Sequence[Feedback],
     judgement: Judgement,
     key_id: str,
 ) -> Submitted:
     project = opened.project.project
     item = opened.work.items[a.item_id]
-    found = Submitted(opened.queue.queue_id, [*gone, *said], key_id)
-    found.feedback_ids = [str(f.identity(project)) for f in said]
+    submitted = Submitted(opened.queue.queue_id, [*retracted, *feedback], key_id)
+    submitted.feedback_ids = [str(f.identity(project)) for f in feedback]
     if item.gold == "training":
-        found.training = compare(opened.queue.questions, item, a.shown_order, judgement)
-    return found
+        submitted.training = compare(opened.queue.questions, item, a.shown_order, judgement)
+    return submitted
 
 
 def record(
@@ -170,19 +158,19 @@ def record(
 
 
 def record_all(
-    queue_service: ReviewQueueService, project: str, queue_id: str, said: Sequence[Feedback], key_id: str
+    queue_service: ReviewQueueService, project: str, queue_id: str, feedback: Sequence[Feedback], key_id: str
 ) -> None:
     """Store the feedback of many judgements; what the store refuses now is stored later from the assignments."""
     try:
-        for first in range(0, len(said), _FEEDBACK_AT_ONCE):
-            queue_service.record(project, said[first : first + _FEEDBACK_AT_ONCE], key_id).result()
+        for first in range(0, len(feedback), _FEEDBACK_AT_ONCE):
+            queue_service.record(project, feedback[first : first + _FEEDBACK_AT_ONCE], key_id).result()
     except ServerError:
         queue_service.repair_later(project, queue_id)
         raise
 
 
 def skip(queue_service: ReviewQueueService, opened: OpenQueue, a: Assignment, reason: str) -> Assignment:
-    """The annotator will not judge it; somebody else may. Again: only the reason changes."""
+    """The annotator will not judge it; others may. Again: only the reason changes."""
     _check_accepting(opened)
     if a.state == "done":
         raise Conflict("it is judged already; take the judgement back (reopen) before skipping it")
@@ -201,20 +189,20 @@ def rewrite_judgements(
 ) -> list[Feedback]:
     """Store the judgements of these items again, as of a moment later, and say their feedback: it depends on the item.
 
-    An item that was in the queue when a random sample drew it has a probability from then on. What was said of it
+    An item that was in the queue when a random sample drew it has a probability from then on. The feedback on it from
     before belongs to the sample as well: without it, the sample would leave out whatever the queue was filled with first.
     """
     done = [a for i in item_ids for a in opened.work.of_item(i) if a.state == "done"]
     calls = queue_service.contents(opened, sorted({a.item_id for a in done}))
-    said: list[Feedback] = []
+    feedback: list[Feedback] = []
     for a in queue_service.all_whole(opened, done):
         if a.item_id in calls and a.answers is not None:
             again = dict(a.answers)
             about = calls[a.item_id]
-            said += _store(
+            feedback += _store(
                 queue_service, opened, a, again, about, a.key_id, a.duration_ms, None, a.judged_at
             ).feedback
-    return said
+    return feedback
 
 
 def reopen(
@@ -228,7 +216,7 @@ def reopen(
         return _holding(queue_service, opened, a, key_id, None), None
     calls = _calls(queue_service, opened, a)
     a = queue_service.whole(opened, a)
-    said = feedback_of(
+    feedback = feedback_of(
         opened.queue.questions, dict(a.answers or {}), context_of(opened.work.items[a.item_id], a, calls)
     )
     now = max(utc_now(), a.judged_at + _TICK)
@@ -242,10 +230,10 @@ def reopen(
         guideline=opened.guideline.number,
     )
     queue_service.keep(opened, [leased])
-    gone = retractions(
-        opened.project.project, said, [], context_of(opened.work.items[a.item_id], leased, calls)
+    retracted = retractions(
+        opened.project.project, feedback, [], context_of(opened.work.items[a.item_id], leased, calls)
     )
-    return leased, _submitted(opened, leased, [], gone, {}, key_id)
+    return leased, _submitted(opened, leased, [], retracted, {}, key_id)
 
 
 def send_back(
@@ -259,16 +247,16 @@ def send_back(
     _check_accepting(opened)
     if a.state != "done":
         raise Conflict("there is no judgement to send back: it is not submitted")
-    leased, gone = reopen(queue_service, opened, a, key_id=key_id)
+    leased, retracted = reopen(queue_service, opened, a, key_id=key_id)
     now = utc_now()
     queue_service.keep(
         opened, [leased.moved(reason=sent_back_with(remark), expires_at=now - timedelta(seconds=10))]
     )
-    return gone or Submitted(opened.queue.queue_id, [], key_id)
+    return retracted or Submitted(opened.queue.queue_id, [], key_id)
 
 
 def release(queue_service: ReviewQueueService, opened: OpenQueue, annotator: str) -> int:
-    """End the running leases of an annotator, or everybody's where none is named; returns how many. Drafts are kept."""
+    """End the running leases of an annotator, or all where none is named; returns how many. Drafts are kept."""
     now = utc_now()
     running = [
         a
@@ -292,7 +280,7 @@ def keep_draft(
     *,
     key_id: str,
 ) -> Assignment:
-    """Keep unfinished answers and let the lease begin anew."""
+    """Keep unfinished answers and restart the lease."""
     _check_accepting(opened)
     if a.state in ("done", "skipped"):
         raise Conflict(f"it is {a.state} already; reopen it before working on it again")
@@ -306,7 +294,7 @@ def keep_draft(
 def _holding(
     queue_service: ReviewQueueService, opened: OpenQueue, a: Assignment, key_id: str, answers: object
 ) -> Assignment:
-    """The assignment, leased to its annotator: as it is, or anew where its lease ended and a judgement is still wanted.
+    """The assignment, leased to its annotator: as it is, or again where its lease ended and a judgement is still wanted.
 
     Raises:
         Conflict: others have given all the judgements that are wanted; what was answered is kept as a draft.
@@ -374,13 +362,13 @@ def _guideline_counts(
     )
 
 
-def _shown_guideline(opened: OpenQueue, a: Assignment, given: int | None) -> int:
+def _shown_guideline(opened: OpenQueue, a: Assignment, shown: int | None) -> int:
     """The version that was shown: the lease's, or a newer one that the page has loaded since."""
-    if given is None:
+    if shown is None:
         return a.guideline
-    if not a.guideline <= given <= opened.guideline.number:
+    if not a.guideline <= shown <= opened.guideline.number:
         raise Conflict(
-            f"guideline version {given} was not shown with this item; it was between {a.guideline} and {opened.guideline.number}",
+            f"guideline version {shown} was not shown with this item; it was between {a.guideline} and {opened.guideline.number}",
             field="guideline_version",
         )
-    return given
+    return shown

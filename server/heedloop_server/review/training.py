@@ -12,8 +12,6 @@ from heedloop_server.review.questions import Question
 from heedloop_server.review.responses import Judgement, to_shown
 from heedloop_server.store.review.assignments import ReviewItem
 
-__all__ = ["compare"]
-
 
 def compare(
     questions: Sequence[Question], item: ReviewItem, shown_order: Sequence[int], judgement: Judgement

@@ -15,8 +15,6 @@ from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.review.sources import Drawn, Source, human_verdicts
 from heedloop_server.store.review.verdicts import verdict_texts
 
-__all__ = ["RATING_KINDS", "verdict_disagreements", "verdict_of"]
-
 RATING_KINDS = ("thumb", "scale", "category")
 """Kinds of questions to which a model's answer can hold a verdict."""
 
@@ -47,15 +45,15 @@ def verdict_of(question: Question, text: str) -> Label | None:
         return _label(question, cast(Mapping[str, Any], value)[question.name])
     if question.kind != "category":
         return None  # any number of the JSON could be a rating
-    found = {label for leaf in _leaves(value) if (label := _label(question, leaf)) is not None}
-    return found.pop() if len(found) == 1 else None
+    result = {label for leaf in _leaves(value) if (label := _label(question, leaf)) is not None}
+    return result.pop() if len(result) == 1 else None
 
 
 def verdict_disagreements(
     project: ProjectStore, questions: Sequence[Question], filters: CallFilters, *, limit: int
 ) -> Drawn:
-    """Answers whose own verdict on a question is not what most people say of them, the most rated first."""
-    found: dict[tuple[str, str], Source] = {}
+    """Answers whose own verdict on a question is not that of most human authors, the most rated first."""
+    result: dict[tuple[str, str], Source] = {}
     for question in questions:
         if question.kind in RATING_KINDS:
             rated = human_verdicts(project, question.name, filters)
@@ -67,8 +65,8 @@ def verdict_disagreements(
                 own = None if label is None else _side(question, label)
                 if own not in (None, row["verdict"]):
                     reason = {"name": question.name, "one": own, "other": row["verdict"]}
-                    found.setdefault(answer, Source(((*answer, row["at"]),), reason))
-    return Drawn(list(found.values())[:limit], len(found))
+                    result.setdefault(answer, Source(((*answer, row["at"]),), reason))
+    return Drawn(list(result.values())[:limit], len(result))
 
 
 def _side(question: Question, label: Label) -> str:

@@ -416,7 +416,7 @@ def drift(
     return {
         "metric": metric,
         "state": alarm.state,
-        "baseline": baseline.to_json(),
+        "baseline": as_json(baseline),
         "evidence": alarm.evidence / LIMIT,
         "num_rated": alarm.num_ratings,
         "history": [

@@ -3,7 +3,7 @@
 Most coefficients start from counts: one row per unit (an answer that was judged), one column per category, each entry
 how many annotators chose it. Where a coefficient is 0/0 (everyone always chose the same category) it is None: it is
 then not known whether annotators can tell the categories apart, which is neither 0 nor 1. Percent agreement is to be
-shown beside every coefficient: kappa can be negative at 94% agreement (Gwet 2008).
+shown next to every coefficient: kappa can be negative at 94% agreement (Gwet 2008).
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import Literal, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from heedloop_server.statistics.intervals import Array, Interval, clopper_pearson_bounds
-from heedloop_server.statistics.means import expanded_tail, percentile_interval
+from heedloop.responses import Interval
+from heedloop_server.statistics.intervals import Array, unseen_share
+from heedloop_server.statistics.means import expanded_tail, percentile_interval, resamples
 
-Metric = Literal["nominal", "ordinal", "interval", "ratio"]
-Coefficient = Literal["percent", "fleiss", "randolph", "gwet_ac1", "alpha"]
+Metric = Literal["nominal", "ordinal", "interval"]
+Coefficient = Literal["percent", "fleiss", "gwet_ac1", "alpha"]
 
 
 def _checked_counts(counts: ArrayLike) -> Array:
@@ -29,13 +30,6 @@ def _checked_counts(counts: ArrayLike) -> Array:
 
 
 # ---------------------------------------------------------------------------------------------- two annotators
-
-
-def _checked_table(table: ArrayLike) -> Array:
-    t = _checked_counts(table)
-    if t.shape[0] != t.shape[1]:
-        raise ValueError(f"a table of rater A x rater B must be square, not {t.shape[0]} x {t.shape[1]}")
-    return t
 
 
 def confusion_table(a: Sequence[Hashable], b: Sequence[Hashable], categories: Sequence[Hashable]) -> Array:
@@ -50,76 +44,28 @@ def confusion_table(a: Sequence[Hashable], b: Sequence[Hashable], categories: Se
     return table
 
 
-def percent_agreement_table(table: ArrayLike) -> float | None:
-    """The share of units on which two raters agree, from their (k, k) table; None for an empty table."""
-    t = _checked_table(table)
-    return float(np.trace(t) / t.sum()) if t.sum() else None
+def mean_kappas(tables: Array, distance: Array) -> Array:
+    """(samples,) Cohen's kappa of the pairs of raters in `tables` (samples, pairs, k, k); NaN where it is undefined.
 
+    The mean over the pairs is by the number of units that both judged (Light 1971 takes the plain mean, in which a pair with
+    two common units would weigh as much as one with two hundred). Undefined is a kappa whose chance agreement is 1: both
+    always chose one and the same category, or judged nothing together.
 
-def cohen_kappa(
-    table: ArrayLike, *, weights: Literal["none", "linear", "quadratic"] = "none"
-) -> float | None:
-    """Cohen's kappa of two raters, from their (k, k) table; weighted where the categories are ordered.
+    Args:
+        distance: (k, k) how far two categories are apart: 1 off the diagonal for plain kappa, squares of differences for
+            quadratic weights.
 
-    None where chance agreement is 1 (both always chose one and the same category) or the table is empty.
     Source: Cohen 1960, Educ. Psychol. Meas. 20:37-46; Cohen 1968, Psychol. Bull. 70:213-220 (weights).
     """
-    t = _checked_table(table)
-    if t.sum() == 0:
-        return None
-    share = t / t.sum()
-    expected = np.outer(share.sum(axis=1), share.sum(axis=0))
-    distance = np.abs(np.subtract.outer(np.arange(len(t)), np.arange(len(t)))).astype(float)
-    if weights == "none":
-        distance = (distance > 0).astype(float)
-    elif weights == "quadratic":
-        distance = distance**2
-    elif weights != "linear":
-        raise ValueError(f"weights {weights!r} is not one of none, linear, quadratic")
-    disagreement = float((expected * distance).sum())
-    return 1 - float((share * distance).sum()) / disagreement if disagreement > 1e-15 else None
-
-
-def counts_of_table(table: ArrayLike) -> Array:
-    """(units, k) counts of the units behind a (k, k) table of two raters."""
-    t = _checked_table(table).astype(int)
-    k = len(t)
-    rows = [np.eye(k)[i] + np.eye(k)[j] for i in range(k) for j in range(k) for _ in range(t[i, j])]
-    return np.array(rows).reshape(-1, k)
+    num = tables.sum(axis=(2, 3))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        chance = tables.sum(axis=3)[:, :, :, None] * tables.sum(axis=2)[:, :, None, :] / num[..., None, None]
+        kappa = 1 - (tables * distance).sum(axis=(2, 3)) / (chance * distance).sum(axis=(2, 3))
+        weight = np.where(np.isfinite(kappa), num, 0.0)
+        return np.nansum(np.where(weight > 0, kappa * weight, 0.0), axis=1) / weight.sum(axis=1)
 
 
 # ------------------------------------------------------------------------------------------------ any number
-
-
-def counts_of_ratings(
-    ratings: Sequence[Sequence[Hashable | None]], categories: Sequence[Hashable] | None = None
-) -> Array:
-    """(units, categories) counts from annotators x units of labels, None where one did not judge a unit.
-
-    Categories default to those that occur, sorted by value (numbers, also written as text) or by text.
-    """
-    if len({len(r) for r in ratings}) > 1:
-        raise ValueError("every annotator needs one entry per unit; use None where a unit was not judged")
-    known = _categories(ratings) if categories is None else list(categories)
-    place = {c: i for i, c in enumerate(known)}
-    counts = np.zeros((len(ratings[0]) if ratings else 0, len(known)))
-    for row in ratings:
-        for unit, label in enumerate(row):
-            if not _missing(label):
-                counts[unit, place[label]] += 1
-    return counts
-
-
-def _missing(label: object) -> bool:
-    return label is None or (isinstance(label, float) and label != label)
-
-
-def _categories(ratings: Sequence[Sequence[Hashable | None]]) -> list[Hashable]:
-    found = {label for row in ratings for label in row if not _missing(label)}
-    try:
-        return sorted(found, key=lambda v: float(cast(float, v)))
-    except (TypeError, ValueError):
-        return sorted(found, key=str)
 
 
 def agreement_per_unit(counts: ArrayLike) -> Array:
@@ -157,19 +103,22 @@ class _Units:
 
 
 def _percent(units: _Units, weight: Array) -> float:
+    """The mean share of agreeing pairs over units judged by two or more."""
     return units.observed(weight)
 
 
 def _fleiss(units: _Units, weight: Array) -> float:
+    """Fleiss's kappa.
+
+    Units may have different numbers of annotators: each then counts alike (Gwet 2014, Handbook of Inter-Rater
+    Reliability, 4th ed., section 2.4), which is Fleiss's own formula where the numbers are equal.
+    Source: Fleiss 1971, Psychol. Bull. 76:378-382.
+    """
     return _beyond_chance(units.observed(weight), float((units.shares(weight) ** 2).sum()))
 
 
-def _randolph(units: _Units, weight: Array) -> float:
-    num_categories = units.share.shape[1]
-    return _beyond_chance(units.observed(weight), 1 / num_categories if num_categories else np.nan)
-
-
 def _gwet_ac1(units: _Units, weight: Array) -> float:
+    """Gwet's AC1, which skewed categories do not pull down. Source: Gwet 2008, BJMSP 61:29-48."""
     shares = units.shares(weight)
     if shares.size < 2:
         return np.nan
@@ -183,72 +132,11 @@ def _beyond_chance(observed: float, chance: float) -> float:
 _FROM_UNITS: dict[str, Callable[[_Units, Array], float]] = {
     "percent": _percent,
     "fleiss": _fleiss,
-    "randolph": _randolph,
     "gwet_ac1": _gwet_ac1,
 }
 
 
-def _value(name: str, counts: ArrayLike) -> float | None:
-    units = _Units(counts)
-    value = _FROM_UNITS[name](units, units.ones)
-    return float(value) if np.isfinite(value) else None
-
-
-def percent_agreement(counts: ArrayLike) -> float | None:
-    """The mean share of agreeing pairs over units judged by two or more; None without such a unit."""
-    return _value("percent", counts)
-
-
-def fleiss_kappa(counts: ArrayLike) -> float | None:
-    """Fleiss's kappa of units x categories counts; None where everyone always chose one category.
-
-    Units may have different numbers of annotators: each then counts alike (Gwet 2014, Handbook of Inter-Rater
-    Reliability, 4th ed., section 2.4), which is Fleiss's own formula where the numbers are equal.
-    Source: Fleiss 1971, Psychol. Bull. 76:378-382.
-    """
-    return _value("fleiss", counts)
-
-
-def randolph_kappa(counts: ArrayLike) -> float | None:
-    """Randolph's free-marginal kappa: chance is 1 over the number of columns, chosen or not.
-
-    Source: Randolph 2005, Joensuu Learning and Instruction Symposium; Brennan & Prediger 1981.
-    """
-    return _value("randolph", counts)
-
-
-def gwet_ac1(counts: ArrayLike) -> float | None:
-    """Gwet's AC1, which skewed categories do not pull down. Source: Gwet 2008, BJMSP 61:29-48."""
-    return _value("gwet_ac1", counts)
-
-
 # ------------------------------------------------------------------------------------------- Krippendorff's alpha
-
-
-def krippendorff_alpha(
-    ratings: Sequence[Sequence[Hashable | None]],
-    *,
-    metric: Metric = "nominal",
-    categories: Sequence[Hashable] | None = None,
-) -> float | None:
-    """Krippendorff's alpha of annotators x units, None (or NaN) where an annotator did not judge a unit.
-
-    `categories` gives the order of labels for `ordinal`; numbers default to their own order. None where no unit has
-    two judgements, or where all judgements are equal (expected disagreement 0).
-
-    Source: Krippendorff 2011, Computing Krippendorff's Alpha-Reliability.
-    """
-    known = _categories(ratings) if categories is None else list(categories)
-    return alpha_from_counts(counts_of_ratings(ratings, known), known, metric=metric)
-
-
-def alpha_from_counts(
-    counts: ArrayLike, categories: Sequence[Hashable] | None = None, *, metric: Metric = "nominal"
-) -> float | None:
-    """Krippendorff's alpha from units x categories counts; `categories` are the values (numbers for interval, ratio)."""
-    n = _checked_counts(counts)
-    value = _alpha(_coincidences(n), np.ones(len(n)), _known(n, categories), metric)
-    return float(value) if np.isfinite(value) else None
 
 
 def _known(n: Array, categories: Sequence[Hashable] | None) -> Sequence[Hashable]:
@@ -267,6 +155,10 @@ def _coincidences(n: Array) -> Array:
 
 
 def _alpha(coincidences: Array, weight: Array, categories: Sequence[Hashable], metric: Metric) -> float:
+    """Krippendorff's alpha; NaN where no unit has two judgements, or where all judgements are equal.
+
+    Source: Krippendorff 2011, Computing Krippendorff's Alpha-Reliability.
+    """
     o = np.tensordot(weight, coincidences, axes=1)
     totals = o.sum(axis=1)
     n = totals.sum()
@@ -291,15 +183,7 @@ def _distances(totals: Array, categories: Sequence[Hashable], metric: Metric) ->
         raise ValueError(f"metric {metric!r} needs numbers as categories") from None
     if not np.isfinite(values).all():
         raise ValueError(f"metric {metric!r} needs finite numbers as categories")
-    if metric == "interval":
-        return np.subtract.outer(values, values) ** 2
-    if metric == "ratio":
-        total = np.add.outer(values, values)
-        return (
-            np.divide(np.subtract.outer(values, values), total, out=np.zeros_like(total), where=total != 0)
-            ** 2
-        )
-    raise ValueError(f"metric {metric!r} is not one of nominal, ordinal, interval, ratio")
+    return np.subtract.outer(values, values) ** 2
 
 
 # ------------------------------------------------------------------------------------------------- intervals
@@ -322,6 +206,11 @@ def agreement_interval(
     resampled: judgements of one unit are not independent. Where `clusters` names a cluster per unit (the answer that
     several units are about), clusters are resampled. Where all resamples are alike (all agree, none does, there is one
     unit) a bootstrap knows nothing: `Interval.method` is then `clopper_pearson`, see `without_spread`.
+
+    Args:
+        counts: one row per unit, one column per category.
+        categories: of `alpha`, the values of the columns in order; numbers for the metric `interval`. Default: their numbers.
+        metric: the distance of alpha.
     """
     n = _checked_counts(counts)
     cluster = _cluster_index(len(n), clusters)[n.sum(axis=1) > 0]
@@ -333,8 +222,7 @@ def agreement_interval(
     paired = int((n.sum(axis=1) > 1).sum())
     present, cluster = np.unique(cluster, return_inverse=True)
     k = len(present)
-    draws = np.random.default_rng(seed).multinomial(k, np.full(k, 1 / k), size=num_samples)
-    values = [statistic(w[cluster].astype(float)) for w in draws]
+    values = [statistic(w[cluster].astype(float)) for w in resamples(k, num_samples, seed=seed)]
     # a mean of few clusters: the plain percentiles cover too seldom (89% at 20 items)
     is_mean = coefficient == "percent" and k > 1
     wider = min(1 - 2 * expanded_tail(k, level), 1 - 1 / num_samples) if is_mean else level
@@ -355,10 +243,10 @@ def without_spread(
 ) -> tuple[float, float]:
     """The ends of a coefficient's interval where every resample gives the same value.
 
-    Clopper and Pearson's limit allows a share of other clusters that were not seen; in them nobody may agree (the lower
-    end), or everybody (the upper end).
+    Clopper and Pearson's limit allows a share of other clusters that were not seen; in them no pair may agree (the lower
+    end), or every pair (the upper end).
     """
-    unseen = float(clopper_pearson_bounds(0, num_clusters, level=level)[1])
+    unseen = unseen_share(num_clusters, level=level)
     high = float(1 - (1 - estimate) * (1 - unseen))
     return high - unseen / (1 - chance), high
 
@@ -371,7 +259,6 @@ def _chance(coefficient: Coefficient, n: Array) -> float:
         "percent": 0.0,
         "fleiss": float((shares**2).sum()),
         "alpha": float((shares**2).sum()),
-        "randolph": 1 / len(shares),
         "gwet_ac1": float((shares * (1 - shares)).sum() / max(len(shares) - 1, 1)),
     }
     return chances[coefficient]
@@ -393,7 +280,5 @@ def _weighted_statistic(
     if coefficient == "alpha":
         coincidences, known = _coincidences(n), _known(n, categories)
         return lambda weight: _alpha(coincidences, weight, known, metric)
-    if coefficient not in _FROM_UNITS:
-        raise ValueError(f"coefficient {coefficient!r} is not one of {', '.join([*_FROM_UNITS, 'alpha'])}")
     units = _Units(n)
     return lambda weight: _FROM_UNITS[coefficient](units, weight)

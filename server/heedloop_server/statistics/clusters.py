@@ -45,45 +45,38 @@ def cluster_texts(
     texts: Sequence[str],
     *,
     num_clusters: int | None = None,
-    embeddings: Array | None = None,
     background: Sequence[str] = (),
-    seed: int = 0,
 ) -> list[Cluster]:
     """Clusters of texts, the largest first; empty where there are fewer than ten texts or they share no words.
 
     TF-IDF, reduced by SVD to 50 dimensions of unit length, k-means; the number of clusters is the one of 2 to 12 with the
-    best silhouette. `embeddings` (n, d), of a model the user runs, take the place of TF-IDF and SVD; words are counted all
-    the same. `background` are texts of all kinds: a word that they have as well tells nothing of a cluster.
+    best silhouette. `background` are texts of all kinds: a word that they have as well tells nothing of a cluster.
 
     Source: Deerwester et al. 1990 (latent semantic analysis); Rousseeuw 1987 (silhouette).
     """
-    given = [t[:MAX_CHARS] for t in texts[:MAX_TEXTS]]
-    if embeddings is not None and len(embeddings) != len(texts):
-        raise ValueError(f"{len(embeddings)} embeddings for {len(texts)} texts")
-    if len(given) < _MIN_TEXTS:
+    chosen_texts = [t[:MAX_CHARS] for t in texts[:MAX_TEXTS]]
+    if len(chosen_texts) < _MIN_TEXTS:
         return []
-    points = _points(given, embeddings, seed)
+    points = _points(chosen_texts)
     if points is None:
         return []
-    labels, centres = _partition(points, num_clusters, seed)
-    words = _class_words(given, labels, int(labels.max()) + 1, background)
-    found = [
+    labels, centres = _partition(points, num_clusters)
+    words = _class_words(chosen_texts, labels, int(labels.max()) + 1, background)
+    result = [
         _cluster(points, labels == i, centres[i], words[i])
         for i in range(len(centres))
         if (labels == i).any()
     ]
-    return sorted(found, key=lambda c: (-len(c.members), c.name))
+    return sorted(result, key=lambda c: (-len(c.members), c.name))
 
 
-def _points(texts: Sequence[str], embeddings: Array | None, seed: int) -> Array | None:
+def _points(texts: Sequence[str]) -> Array | None:
     """(n, d) unit vectors; None where the texts share no words."""
     from sklearn.decomposition import (
         TruncatedSVD,  # scikit-learn takes two seconds to import, which a starting server shall not wait for
     )
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    if embeddings is not None:
-        return _unit(np.asarray(embeddings, float)[: len(texts)])
     try:
         table = cast(Any, TfidfVectorizer)(
             analyzer=_features, min_df=2, max_df=0.8, sublinear_tf=True, max_features=20_000
@@ -93,7 +86,7 @@ def _points(texts: Sequence[str], embeddings: Array | None, seed: int) -> Array 
     if min(table.shape) < 3:
         return None
     size = min(_COMPONENTS, table.shape[1] - 1, table.shape[0] - 1)
-    return _unit(TruncatedSVD(size, random_state=seed).fit_transform(table))
+    return _unit(TruncatedSVD(size, random_state=0).fit_transform(table))
 
 
 def _unit(rows: object) -> Array:
@@ -102,17 +95,17 @@ def _unit(rows: object) -> Array:
     return np.asarray(cast(Any, normalize)(rows), float)
 
 
-def _partition(points: Array, num_clusters: int | None, seed: int) -> tuple[Array, Array]:
+def _partition(points: Array, num_clusters: int | None) -> tuple[Array, Array]:
     """Labels (n,) and unit centres (k, d)."""
     from sklearn.cluster import KMeans
     from sklearn.metrics import silhouette_score
 
     most = min(12, len(points) // 3)
     choices = [num_clusters] if num_clusters else range(2, max(3, most + 1))
-    sample = np.random.default_rng(seed).permutation(len(points))[:2000]
+    sample = np.random.default_rng(0).permutation(len(points))[:2000]
     best: tuple[float, Any] | None = None
     for k in choices:
-        fit = cast(Any, KMeans)(min(k, len(points)), n_init=4, random_state=seed).fit(points)
+        fit = cast(Any, KMeans)(min(k, len(points)), n_init=4, random_state=0).fit(points)
         num_found = len(set(fit.labels_[sample].tolist()))
         score = (
             float(silhouette_score(points[sample], fit.labels_[sample]))
@@ -152,7 +145,7 @@ def _class_words(
 
 def _shares(spelled: Sequence[dict[str, str]]) -> dict[str, float]:
     """Word -> share of texts that have it."""
-    return {w: n / len(spelled) for w, n in Counter(w for found in spelled for w in found).items()}
+    return {w: n / len(spelled) for w, n in Counter(w for result in spelled for w in result).items()}
 
 
 def _spellings(text: str) -> dict[str, str]:
@@ -160,19 +153,19 @@ def _spellings(text: str) -> dict[str, str]:
 
     Nor pieces of more than eight characters of a script without spaces: what ICU's dictionary does not know comes out whole.
     """
-    found: dict[str, str] = {}
+    result: dict[str, str] = {}
     for folded, written in spelled_words(text):
         if not folded.isdigit():
-            found.setdefault(folded, written)
+            result.setdefault(folded, written)
     return {
-        f: w for f, w in found.items() if len(graphemes(f)) > 1 and not (len(w) > 8 and is_unspaced(w))
-    } or found
+        f: w for f, w in result.items() if len(graphemes(f)) > 1 and not (len(w) > 8 and is_unspaced(w))
+    } or result
 
 
 def _telling(members: Sequence[dict[str, str]], usual: Mapping[str, float]) -> list[str]:
     scores = {w: share * math.log(share / usual[w]) for w, share in _shares(members).items()}
     best = sorted((w for w in scores if scores[w] > 0), key=lambda w: (-scores[w], w))[:10]
-    written = {w: Counter(found[w] for found in members if w in found) for w in best}
+    written = {w: Counter(result[w] for result in members if w in result) for w in best}
     return [min(written[w], key=lambda form: (-written[w][form], form)) for w in best]
 
 
@@ -201,11 +194,11 @@ def carry_names(now: Sequence[Cluster], before: Iterable[Cluster], *, least: flo
         key=lambda p: (-p[0], p[1], p[2]),
     )
     names: dict[str, str] = {}
-    taken: set[str] = set()
+    continued: set[str] = set()
     for likeness, key, old_key, name in pairs:
-        if likeness >= least and key not in names and old_key not in taken:
+        if likeness >= least and key not in names and old_key not in continued:
             names[key] = name
-            taken.add(old_key)
+            continued.add(old_key)
     return names
 
 

@@ -8,14 +8,12 @@ from typing import Literal
 
 import numpy as np
 
-from heedloop_server.statistics.intervals import Interval
+from heedloop.responses import Interval
 from heedloop_server.statistics.stratified import (
     Table,
     mantel_haenszel_difference,
     surely_on_side,
 )
-
-__all__ = ["OUTCOME_FIELDS", "Confounding", "Tables", "confounded_by", "tag_tables"]
 
 Tables = Mapping[str, Table]
 """Stratum -> [[thumbs up, thumbs down] of A, of B]; strata share no rating."""
@@ -53,14 +51,14 @@ def confounded_by(
     Source: Simpson 1951, JRSS-B 13:238-241; Bickel, Hammel & O'Connell 1975, Science 187:398-404.
     """
     each = level if decided else 1 - (1 - level) / max(1, len(tables))
-    found = [_of_field(difference, field, strata, each, decided) for field, strata in tables.items()]
-    ranked = sorted((f for f in found if f), key=lambda f: (f.kind != "reversed", -_opposed(f, difference)))
+    result = [_of_field(difference, field, strata, each, decided) for field, strata in tables.items()]
+    ranked = sorted((f for f in result if f), key=lambda f: (f.kind != "reversed", -_opposed(f, difference)))
     return ranked[0] if ranked else None
 
 
-def _opposed(found: Confounding, difference: Interval) -> float:
+def _opposed(result: Confounding, difference: Interval) -> float:
     """How far the difference within the values lies on the other side of the difference over all."""
-    return -found.difference.estimate * (1 if difference.estimate > 0 else -1)
+    return -result.difference.estimate * (1 if difference.estimate > 0 else -1)
 
 
 def _of_field(
@@ -84,10 +82,10 @@ def tag_tables(sets: Mapping[tuple[str, ...], Table]) -> dict[str, dict[str, Tab
 
     Answers with two tags are in one set only, so that the strata share no rating.
     """
-    found: dict[str, dict[str, Table]] = {"tag": {" + ".join(tags): table for tags, table in sets.items()}}
+    result: dict[str, dict[str, Table]] = {"tag": {" + ".join(tags): table for tags, table in sets.items()}}
     for tag in sorted({t for tags in sets for t in tags}):
         sides = {True: np.zeros((2, 2), int), False: np.zeros((2, 2), int)}
         for tags, table in sets.items():
             sides[tag in tags] += np.asarray(table, int)
-        found[f"tag {tag}"] = {("with" if has else "without"): t.tolist() for has, t in sides.items()}
-    return found
+        result[f"tag {tag}"] = {("with" if has else "without"): t.tolist() for has, t in sides.items()}
+    return result

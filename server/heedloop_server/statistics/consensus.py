@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from heedloop_server.statistics.intervals import Array, Interval, wilson_bounds
+from heedloop.responses import Interval
+from heedloop_server.statistics.intervals import Array, wilson_bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +38,14 @@ class _Votes:
     def __init__(
         self, judgements: Iterable[tuple[Hashable, Hashable, Hashable]], *, repeats: bool = False
     ) -> None:
-        said = [(a, u, v) for a, u, v in judgements if v is not None]
+        triples = [(a, u, v) for a, u, v in judgements if v is not None]
         if not repeats:
-            said = [(a, u, v) for (a, u), v in {(a, u): v for a, u, v in said}.items()]
-        self.annotators = _ordered(a for a, _, _ in said)
-        self.units = _ordered(u for _, u, _ in said)
-        self.labels = _ordered(v for _, _, v in said)
+            triples = [(a, u, v) for (a, u), v in {(a, u): v for a, u, v in triples}.items()]
+        self.annotators = _ordered(a for a, _, _ in triples)
+        self.units = _ordered(u for _, u, _ in triples)
+        self.labels = _ordered(v for _, _, v in triples)
         places = [{v: i for i, v in enumerate(known)} for known in (self.annotators, self.units, self.labels)]
-        rows = [(places[0][a], places[1][u], places[2][v]) for a, u, v in said]
+        rows = [(places[0][a], places[1][u], places[2][v]) for a, u, v in triples]
         table = np.array(rows, dtype=np.int64).reshape(-1, 3)
         self.annotator, self.unit, self.label = table[:, 0], table[:, 1], table[:, 2]
 
@@ -92,18 +93,15 @@ def majority_vote(judgements: Iterable[tuple[Hashable, Hashable, Hashable]]) -> 
 
 
 def weighted_vote(
-    judgements: Iterable[tuple[Hashable, Hashable, Hashable]],
-    weights: Mapping[Hashable, float],
-    *,
-    default: float = 1.0,
+    judgements: Iterable[tuple[Hashable, Hashable, Hashable]], weights: Mapping[Hashable, float]
 ) -> dict[Hashable, Consensus]:
-    """Unit -> the label with the greatest weight behind it; annotators without a weight have `default`.
+    """Unit -> the label with the greatest weight behind it; annotators without a weight have 1.
 
     Raises:
         ValueError: a weight is negative or not finite.
     """
     votes = _Votes(judgements)
-    weight = np.array([float(weights.get(a, default)) for a in votes.annotators])
+    weight = np.array([float(weights.get(a, 1.0)) for a in votes.annotators])
     if (weight < 0).any() or not np.isfinite(weight).all():
         raise ValueError("weights must be finite and not negative")
     return votes.decided(votes.shares(weight[votes.annotator] if weight.size else None))
@@ -165,7 +163,7 @@ def dawid_skene(
     Starts from the majority, and where gold answers are known also from how annotators did on those; the likelier fit
     counts. `smoothing` is added to every count of a confusion matrix, so that an annotator with few
     judgements is not certain of anything. `known` gives the true label of some units (gold answers), which then hold
-    throughout; a gold label that nobody said is left out. None without judgements. The order of judgements changes nothing,
+    throughout; a gold label that no annotator gave is left out. None without judgements. The order of judgements changes nothing,
     but that an annotator's newest judgement of a unit counts; with `repeats` all of them do, as in the paper's own data.
 
     Source: Dawid & Skene 1979, Appl. Statist. 28:20-28.
@@ -238,7 +236,7 @@ def _hold(posterior: Array, gold: _LabelIndex) -> None:
 
 
 def _maximise(votes: _Votes, posterior: Array, smoothing: float) -> tuple[Array, Array]:
-    """The prior (k,) and the confusion matrices (annotators, k true, k said) that fit the posterior best."""
+    """The prior (k,) and the confusion matrices (annotators, k true, k given) that fit the posterior best."""
     num, k = len(votes.annotators), len(votes.labels)
     confusion = np.full((num, k, k), smoothing)
     flat = votes.annotator * k + votes.label
@@ -256,9 +254,9 @@ def _expect(votes: _Votes, prior: Array, confusion: Array, gold: _LabelIndex) ->
     for true in range(k):
         joint[:, true] = np.bincount(votes.unit, weights=logs[:, true], minlength=num)
     joint += np.log(np.maximum(prior, 1e-300))
-    said = joint[gold]
+    known = joint[gold]
     joint[gold[0]] = -np.inf
-    joint[gold] = said
+    joint[gold] = known
     top = joint.max(axis=1, keepdims=True)
     shares = np.exp(joint - top)
     totals = shares.sum(axis=1, keepdims=True)
@@ -298,15 +296,15 @@ def _qualities(
 def _informedness(confusion: Array, prior: Array) -> Array:
     """(annotators,) accuracy on units of each true label, less that of one who says each label as often, blindly."""
     right = np.einsum("t,att->a", prior, confusion)
-    said = np.einsum("t,atl->al", prior, confusion)
-    blind = said @ prior
+    label_shares = np.einsum("t,atl->al", prior, confusion)
+    blind = label_shares @ prior
     return np.divide(right - blind, 1 - blind, out=np.zeros_like(right), where=1 - blind > 1e-9)
 
 
 def reliability_weights(model: DawidSkene) -> dict[Hashable, float]:
     """Annotator -> a weight of 0 or more for `weighted_vote`: the log odds of being right against a blind guess.
 
-    Those whose labels say nothing have 0; nobody has a negative weight, because a majority cannot be turned round on
+    Those whose labels say nothing have 0; no weight is negative, because a majority cannot be turned round on
     one annotator's account.
     """
     num_labels = len(model.labels)
@@ -315,22 +313,3 @@ def reliability_weights(model: DawidSkene) -> dict[Hashable, float]:
         share = min(max(quality.accuracy.low, 1e-3), 1 - 1e-3)
         weights[annotator] = max(0.0, math.log(share * max(num_labels - 1, 1) / (1 - share)))
     return weights
-
-
-def consensus_labels(consensus: Mapping[Hashable, Consensus]) -> dict[Hashable, Hashable | None]:
-    """Unit -> label, None where tied."""
-    return {unit: found.label for unit, found in consensus.items()}
-
-
-def compare_with_gold(
-    consensus: Mapping[Hashable, Consensus],
-    gold: Mapping[Hashable, Hashable],
-    units: Sequence[Hashable] | None = None,
-) -> Interval | None:
-    """The share of units with a gold label whose consensus is that label; a tie is wrong. None without any."""
-    known = [u for u in (units or list(gold)) if u in consensus and u in gold]
-    if not known:
-        return None
-    right = sum(consensus[u].label == gold[u] for u in known)
-    low, high = wilson_bounds(right, len(known))
-    return Interval(right / len(known), float(low), float(high), len(known), "wilson")

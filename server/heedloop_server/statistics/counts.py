@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
+from heedloop.responses import Interval
 from heedloop.schema import to_json
-from heedloop_server.statistics.intervals import Interval
 from heedloop_server.statistics.weighted import widened_by_design, wilson_from_sums
 
 
@@ -36,10 +36,10 @@ class Ratings:
 
     def rate_by_design(self, weights: tuple[float, float] | None) -> Interval | None:
         """The rate where the (smallest, largest) weight that sampling gives is known: right at few ratings too."""
-        found = self.rate
-        if found is None or weights is None:
-            return found
-        return widened_by_design(found, self.num_up, self.sum_w, self.sum_wy, weights)
+        result = self.rate
+        if result is None or weights is None:
+            return result
+        return widened_by_design(result, self.num_up, self.sum_w, self.sum_wy, weights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +94,9 @@ class Group:
 
 def add_groups(groups: Iterable[Group]) -> Group:
     """The group of all answers of some groups that share none."""
-    given = list(groups)
-    answers = Answers(*(sum(getattr(g.answers, f.name) for g in given) for f in fields(Answers)))
-    ratings = Ratings(*(sum(getattr(g.ratings, f.name) for g in given) for f in fields(Ratings)))
+    parts = list(groups)
+    answers = Answers(*(sum(getattr(g.answers, f.name) for g in parts) for f in fields(Answers)))
+    ratings = Ratings(*(sum(getattr(g.ratings, f.name) for g in parts) for f in fields(Ratings)))
     return Group(answers, ratings)
 
 

@@ -1,4 +1,4 @@
-"""Drift: has the rate of a segment moved, and is that worth waking somebody?"""
+"""Drift: has the rate of a segment moved, and is that worth an alarm?"""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """The alarm of one segment, as it stands after everything it was told.
+    """The alarm of one segment, as it is after its periods.
 
     `evidence` is the cumulative sum; `calm` counts the periods in a row that spoke against the drift.
     """
@@ -50,7 +50,7 @@ class AlarmRule:
     Attributes:
         baseline: the rate that is held normal.
         odds_ratio: how many times the odds must have moved to matter.
-        min_ratings: ratings in the segment before anything is said.
+        min_ratings: ratings in the segment before its state can change.
         calm_periods: periods in a row that speak against the drift, after which an alarm is resolved.
         direction: whether it watches for a lower rate or for a higher one; an alarm watches one of them.
     """
@@ -70,7 +70,7 @@ def next_alarm(alarm: Alarm, rule: AlarmRule, at: datetime, num_up: int, num_rat
     """The alarm after one more period; its history grows only where its state changes.
 
     ok -> warning -> alarm as the evidence passes the limits. Alarm -> resolved after `calm_periods` periods in a row
-    that speak against the drift, upon which the evidence starts anew; resolved -> ok after as many more. A period
+    that speak against the drift, upon which the evidence starts again; resolved -> ok after as many more. A period
     without ratings changes nothing: silence is no recovery.
     """
     if not 0 <= num_up <= num_rated:
@@ -106,11 +106,9 @@ def _state(state: State, evidence: float, calm: int, rule: AlarmRule) -> State:
     return "ok" if state == "ok" or calm >= rule.calm_periods else state
 
 
-def watch(
-    segment: str, rule: AlarmRule, periods: Mapping[datetime, tuple[int, int]], *, alarm: Alarm | None = None
-) -> Alarm:
+def watch(segment: str, rule: AlarmRule, periods: Mapping[datetime, tuple[int, int]]) -> Alarm:
     """The alarm of a segment after its periods (start -> (thumbs up, ratings)), in order of time."""
-    state = alarm or Alarm(segment)
+    state = Alarm(segment)
     for at in sorted(periods):
         state = next_alarm(state, rule, at, *periods[at])
     return state

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from heedloop_server.statistics.intervals import Interval, newcombe, wilson
+from heedloop.responses import Interval
+from heedloop_server.statistics.intervals import newcombe, wilson
 from heedloop_server.statistics.patterns import Attribute, Cell, Pattern, PatternReport, overrepresented
 
 # What a team can change comes last in a pair, so that the sentence reads "refunds are worse on v13".
@@ -38,8 +39,8 @@ class Finding:
 
 def most_important(cells: Iterable[Cell], *, min_ratings: int = 30, q: float = 0.05) -> Finding | None:
     """The over-represented failure pattern that is surely worse, by the most; None where nothing is significant."""
-    given = list(cells)
-    return worst_of(given, overrepresented(given, min_ratings=min_ratings, q=q))
+    all_cells = list(cells)
+    return worst_of(all_cells, overrepresented(all_cells, min_ratings=min_ratings, q=q))
 
 
 def worst_of(cells: Sequence[Cell], report: PatternReport) -> Finding | None:
@@ -48,8 +49,10 @@ def worst_of(cells: Sequence[Cell], report: PatternReport) -> Finding | None:
     Of the patterns that survive multiplicity control, the one with the most thumbs down beyond what the rest of the
     answers would have given: a small corner that is very bad matters less than a large part that is bad.
     """
-    found = [f for p in report.patterns if (f := _finding(p, cells, report.num_tested)) and f.change.high < 0]
-    return max(found, key=_harm, default=None)
+    result = [
+        f for p in report.patterns if (f := _finding(p, cells, report.num_tested)) and f.change.high < 0
+    ]
+    return max(result, key=_harm, default=None)
 
 
 def _harm(finding: Finding) -> float:

@@ -1,4 +1,8 @@
-"""Means of numeric ratings with bootstrap intervals."""
+"""Means of numeric ratings with bootstrap intervals.
+
+`scipy.stats.bootstrap` knows neither clusters nor weights, resamples every rating where counts of distinct values do, and
+scipy.stats takes two seconds to import.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,11 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, stdtrit
 
-from heedloop_server.statistics.intervals import Array, Interval, clopper_pearson_bounds, tail_of, wilson
+from heedloop.responses import Interval
+from heedloop_server.statistics.intervals import Array, tail_of, unseen_share, wilson
 
 
 def percentile_interval(samples: ArrayLike, *, level: float = 0.95) -> tuple[float, float] | None:
@@ -20,6 +25,13 @@ def percentile_interval(samples: ArrayLike, *, level: float = 0.95) -> tuple[flo
         return None
     low, high = np.quantile(values, [tail_of(level), 1 - tail_of(level)])
     return float(low), float(high)
+
+
+def resamples(num_clusters: int, num_samples: int, *, seed: int = 0) -> NDArray[np.int64]:
+    """(samples, clusters) how often each cluster is drawn when as many are drawn with replacement."""
+    return np.random.default_rng(seed).multinomial(
+        num_clusters, np.full(num_clusters, 1 / num_clusters), size=num_samples
+    )
 
 
 def bootstrap_mean(
@@ -82,7 +94,7 @@ _MANY = 5_000
 def _constant_mean(mean: float, n: int, scale: Sequence[float] | None, level: float) -> Interval | None:
     if scale is None:
         return None
-    other = float(clopper_pearson_bounds(0, n, level=level)[1])
+    other = unseen_share(n, level=level)
     # a rating beyond its scale (the scale was changed) stretches it
     lowest, highest = min(scale[0], mean), max(scale[1], mean)
     low, high = mean - (mean - lowest) * other, mean + (highest - mean) * other

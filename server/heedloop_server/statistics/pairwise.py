@@ -1,23 +1,22 @@
 """Pairwise comparisons: which model, version or answer is preferred, from judgements of two at a time.
 
 Bradley and Terry's model gives every contender a strength so that A beats B with probability 1 / (1 + exp(b - a)).
-It exists only where nobody is unbeaten within a part of the comparisons: connectivity is checked, not assumed.
+It exists only where no contender is unbeaten within a part of the comparisons: connectivity is checked, not assumed.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize
 from scipy.sparse.csgraph import connected_components
 from scipy.special import expit
 
-from heedloop_server.statistics.intervals import Array, Interval, wilson
-from heedloop_server.statistics.means import percentile_interval
+from heedloop.responses import Interval
+from heedloop_server.statistics.intervals import Array, wilson
+from heedloop_server.statistics.means import percentile_interval, resamples
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +68,10 @@ def _checked_wins(wins: ArrayLike) -> Array:
     return w
 
 
-def bradley_terry(wins: ArrayLike, *, reference: int | None = None, tolerance: float = 1e-10) -> Array | None:
+def bradley_terry(wins: ArrayLike, *, tolerance: float = 1e-10) -> Array | None:
     """(n,) log strengths from an (n, n) table of wins, row over column; a tie is half a win for either.
 
-    Centred at 0, or measured from `reference`. None where they do not exist: fewer than two contenders, or wins that do
+    Centred at 0. None where they do not exist: fewer than two contenders, or wins that do
     not connect them all (one of them won all, or lost all, of its comparisons with a part of the others).
 
     Maximum likelihood by Newton's method; the likelihood is concave. Source: Zermelo 1929, Math. Z. 29:436-460; Bradley
@@ -91,7 +90,7 @@ def bradley_terry(wins: ArrayLike, *, reference: int | None = None, tolerance: f
         logs = logs + step
         if float(np.abs(step).max()) <= tolerance:
             break
-    return logs - (logs.mean() if reference is None else logs[reference])
+    return logs - logs.mean()
 
 
 def _log_likelihood(wins: Array, logs: Array) -> float:
@@ -106,62 +105,6 @@ def _newton_step(wins: Array, logs: Array) -> Array:
     weight = games * beats * (1 - beats)
     curvature = np.diag(weight.sum(axis=1)) - weight + 1 / len(wins)
     return np.asarray(np.linalg.lstsq(curvature, gradient, rcond=None)[0], float)
-
-
-@dataclass(frozen=True, slots=True)
-class Davidson:
-    """Bradley-Terry with ties as an outcome of their own.
-
-    Attributes:
-        log_strength: (n,) centred at 0.
-        tie: Davidson's ν: a tie between equals has the probability ν / (2 + ν).
-    """
-
-    log_strength: Array
-    tie: float
-
-
-def davidson(wins: ArrayLike, ties: ArrayLike) -> Davidson | None:
-    """Strengths and the tie parameter by maximum likelihood; None where the wins and ties do not connect all, or where
-    every judgement was a tie (the tie parameter is then infinite).
-
-    Args:
-        wins: (n, n) decided judgements, row over column.
-        ties: (n, n) tied judgements, symmetric: `ties[i, j]` is how many i and j tied.
-
-    Source: Davidson 1970, JASA 65:317-328.
-    """
-    w, t = _checked_wins(wins).copy(), _checked_wins(ties).copy()
-    if w.shape != t.shape or not np.allclose(t, t.T):
-        raise ValueError("ties must be a symmetric table of the same size as wins")
-    np.fill_diagonal(w, 0.0)
-    np.fill_diagonal(t, 0.0)
-    if len(w) < 2 or not w.any() or not strongly_connected(w + t):
-        return None
-    if not t.any():
-        logs = bradley_terry(w)
-        return None if logs is None else Davidson(logs, 0.0)
-    start = np.zeros(len(w) + 1)
-    found = minimize(_davidson_loss, start, args=(w, t), jac=True, method="BFGS", options={"gtol": 1e-7})
-    logs = np.asarray(found.x[:-1], float)
-    return Davidson(logs - logs.mean(), math.exp(float(found.x[-1])))
-
-
-def _davidson_loss(x: Array, wins: Array, ties: Array) -> tuple[float, Array]:
-    """Mean negative log likelihood and its gradient at (log strengths, log ν)."""
-    logs, log_tie = x[:-1], x[-1]
-    first, second = np.triu_indices(len(logs), 1)
-    a, b = logs[first], logs[second]
-    scores = np.stack([a, b, log_tie + (a + b) / 2])
-    counts = np.stack([wins[first, second], wins[second, first], ties[first, second]])
-    norm = np.logaddexp(np.logaddexp(scores[0], scores[1]), scores[2])
-    total = max(float(counts.sum()), 1.0)
-    excess = counts - counts.sum(axis=0) * np.exp(scores - norm)
-    gradient = np.zeros_like(x)
-    np.add.at(gradient, first, excess[0] + excess[2] / 2)
-    np.add.at(gradient, second, excess[1] + excess[2] / 2)
-    gradient[-1] = excess[2].sum()
-    return -float((counts * (scores - norm)).sum()) / total, -gradient / total
 
 
 # ----------------------------------------------------------------------------------------------- from judgements
@@ -188,7 +131,7 @@ class League:
 
     Attributes:
         connected: False where strengths do not exist; `components` then says who was compared with whom.
-        longer_wins: the share of decided judgements in which the longer answer won: beside the win rates, because
+        longer_wins: the share of decided judgements in which the longer answer won: next to the win rates, because
             judges like length; None where lengths are unknown.
         num_ties: judgements that were ties.
     """
@@ -211,20 +154,18 @@ def win_table(duels: Iterable[Duel], names: Sequence[Hashable]) -> Array:
     return table
 
 
-def league(duels: Sequence[Duel], *, num_samples: int = 200, seed: int = 0, level: float = 0.95) -> League:
+def league(duels: Sequence[Duel], *, num_samples: int = 200) -> League:
     """Strengths with intervals from a bootstrap over raters: the judgements of one rater are not independent."""
     names = sorted({n for d in duels for n in (d.a, d.b)}, key=str)
     table = win_table(duels, names)
     played = (table + table.T).sum(axis=1)
     strengths = bradley_terry(table) if names else None
-    spread = (
-        _bootstrap(duels, names, num_samples, seed) if strengths is not None else np.empty((0, len(names)))
-    )
+    spread = _bootstrap(duels, names, num_samples) if strengths is not None else np.empty((0, len(names)))
     standings = [
         Standing(
             name,
-            None if strengths is None else _strength(float(strengths[i]), spread[:, i], played[i], level),
-            wilson(float(table[i].sum()), float(played[i]), level=level),
+            None if strengths is None else _strength(float(strengths[i]), spread[:, i], played[i]),
+            wilson(float(table[i].sum()), float(played[i])),
         )
         for i, name in enumerate(names)
     ]
@@ -232,7 +173,7 @@ def league(duels: Sequence[Duel], *, num_samples: int = 200, seed: int = 0, leve
         standings=tuple(sorted(standings, key=_rank)),
         connected=strengths is not None,
         components=tuple(tuple(names[i] for i in part) for part in components(table)) if names else (),
-        longer_wins=longer_wins(duels, level=level),
+        longer_wins=longer_wins(duels),
         num_judgements=len(duels),
         num_ties=sum(d.result == 0.5 for d in duels),
     )
@@ -243,28 +184,25 @@ def _rank(standing: Standing) -> tuple[float, str]:
     return (-value.estimate if value else 0.0, str(standing.name))
 
 
-def _strength(estimate: float, samples: Array, played: float, level: float) -> Interval | None:
-    ends = percentile_interval(samples, level=level)
+def _strength(estimate: float, samples: Array, played: float) -> Interval | None:
+    ends = percentile_interval(samples)
     if ends is None or ends[1] - ends[0] < 1e-9:
         return None
     low, high = min(ends[0], estimate), max(ends[1], estimate)
-    return Interval(estimate, low, high, round(played), "bootstrap by rater", level)
+    return Interval(estimate, low, high, round(played), "bootstrap by rater")
 
 
-def _bootstrap(duels: Sequence[Duel], names: Sequence[Hashable], num_samples: int, seed: int) -> Array:
+def _bootstrap(duels: Sequence[Duel], names: Sequence[Hashable], num_samples: int) -> Array:
     """(samples, n) log strengths; NaN where a resample does not connect all contenders."""
     by_rater: dict[Hashable, list[Duel]] = {}
-    for d, who in zip(duels, _resampled(duels), strict=True):
-        by_rater.setdefault(who, []).append(d)
+    for d, rater in zip(duels, _resampled(duels), strict=True):
+        by_rater.setdefault(rater, []).append(d)
     tables = np.array([win_table(part, names) for part in by_rater.values()])
-    draws = np.random.default_rng(seed).multinomial(
-        len(tables), np.full(len(tables), 1 / len(tables)), size=num_samples
-    )
     out = np.full((num_samples, len(names)), np.nan)
-    for row, weights in enumerate(draws):
-        found = bradley_terry(np.tensordot(weights, tables, axes=1), tolerance=1e-5)
-        if found is not None:
-            out[row] = found
+    for row, weights in enumerate(resamples(len(tables), num_samples)):
+        strengths = bradley_terry(np.tensordot(weights, tables, axes=1), tolerance=1e-5)
+        if strengths is not None:
+            out[row] = strengths
     return out
 
 
@@ -274,11 +212,11 @@ def _resampled(duels: Sequence[Duel]) -> list[Hashable]:
     return [("judgement", i) if d.rater is None or alone else ("rater", d.rater) for i, d in enumerate(duels)]
 
 
-def longer_wins(duels: Iterable[Duel], *, level: float = 0.95) -> Interval | None:
+def longer_wins(duels: Iterable[Duel]) -> Interval | None:
     """How often the longer answer won, among decided judgements of answers of different known length."""
     decided = [d for d in duels if d.result != 0.5 and d.length_difference]
     won = sum((d.result == 1) == ((d.length_difference or 0) > 0) for d in decided)
-    return wilson(won, len(decided), level=level)
+    return wilson(won, len(decided))
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,9 +234,7 @@ class LengthEffect:
     unit: float
 
 
-def length_effect(
-    duels: Sequence[Duel], *, num_samples: int = 100, seed: int = 0, level: float = 0.95
-) -> LengthEffect | None:
+def length_effect(duels: Sequence[Duel]) -> LengthEffect | None:
     """Bradley-Terry strengths at equal length: logit P(A wins) = a - b + beta * (length difference / its spread).
 
     Of the duels with known lengths; None where they do not connect all contenders, or lengths do not differ. The interval is
@@ -320,18 +256,16 @@ def length_effect(
     raters = _resampled(known)
     codes = {r: i for i, r in enumerate(dict.fromkeys(raters))}
     member = np.array([codes[r] for r in raters])
-    draws = np.random.default_rng(seed).multinomial(
-        len(codes), np.full(len(codes), 1 / len(codes)), num_samples
-    )
-    betas = [float(_logit(design, results, weights[member].astype(float))[-1]) for weights in draws]
-    ends = percentile_interval(np.exp(betas), level=level)
+    betas = [
+        float(_logit(design, results, weights[member].astype(float))[-1])
+        for weights in resamples(len(codes), 100)
+    ]
+    ends = percentile_interval(np.exp(betas))
     odds = float(np.exp(fit[-1]))
     strengths = fit[:-1] - fit[:-1].mean()
     interval = None
     if ends is not None:
-        interval = Interval(
-            odds, min(ends[0], odds), max(ends[1], odds), len(known), "bootstrap by rater", level
-        )
+        interval = Interval(odds, min(ends[0], odds), max(ends[1], odds), len(known), "bootstrap by rater")
     return LengthEffect({n: float(strengths[i]) for n, i in place.items()}, interval, unit)
 
 
@@ -350,10 +284,7 @@ def _logit(design: Array, results: Array, weights: Array) -> Array:
     return beta
 
 
-def first_shown_wins(duels: Iterable[tuple[Duel, bool]], *, level: float = 0.95) -> Interval | None:
+def first_shown_wins(duels: Iterable[tuple[Duel, bool]]) -> Interval | None:
     """How often the answer shown first won, among decided judgements of (duel, whether A was shown first)."""
     decided = [(d.result == 1) == first for d, first in duels if d.result != 0.5]
-    return wilson(sum(decided), len(decided), level=level)
-
-
-# ---------------------------------------------------------------------------------------------------------- Elo
+    return wilson(sum(decided), len(decided))

@@ -5,15 +5,15 @@ An association, never a cause: who uses a version, or what they ask it, may be w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from heedloop_server.statistics.intervals import Array, Interval, wilson_bounds
-from heedloop_server.statistics.multiplicity import benjamini_hochberg
+from heedloop.responses import Interval
+from heedloop_server.statistics.intervals import Array, wilson_bounds
 
 Attribute = tuple[str, str]
 """(field, value)."""
@@ -64,7 +64,7 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True)
 class PatternReport:
-    """What was looked at and what was found.
+    """The groups tested and the patterns among them.
 
     Attributes:
         patterns: groups whose q-value is at most the rate wanted, without those that another explains; worst first.
@@ -139,9 +139,10 @@ def over_representation_p(
 
     Element by element over groups; the hypergeometric tail, given all ratings and all bad ratings.
     """
-    from scipy.stats import hypergeom  # half a second to import, which a starting server shall not wait for
+    from scipy.stats import hypergeom  # two seconds to import, which a starting server shall not wait for
 
-    return np.asarray(hypergeom.sf(np.asarray(num_bad) - 1, total_rated, total_bad, num_rated), float)
+    result = hypergeom.sf(np.asarray(num_bad) - 1, total_rated, total_bad, num_rated)
+    return np.minimum(np.asarray(result, float), 1.0)  # rounding leaves 1e-16 above 1
 
 
 def overrepresented(cells: Iterable[Cell], *, min_ratings: int = 30, q: float = 0.05) -> PatternReport:
@@ -173,13 +174,15 @@ def overrepresented(cells: Iterable[Cell], *, min_ratings: int = 30, q: float = 
 def _significant(
     groups: Mapping[tuple[Attribute, ...], tuple[int, int]], total_rated: int, total_bad: int, most_q: float
 ) -> list[Pattern]:
+    from scipy.stats import false_discovery_control
+
     sizes = np.array(list(groups.values()), dtype=np.int64)
-    p_values = over_representation_p(sizes[:, 1], sizes[:, 0], total_bad, total_rated).tolist()
-    q_values = benjamini_hochberg(p_values)
+    p_values = over_representation_p(sizes[:, 1], sizes[:, 0], total_bad, total_rated)
+    q_values = false_discovery_control(p_values, method="bh")
     return [
-        _pattern(attributes, counts, (total_rated, total_bad), p, q)
+        _pattern(attributes, counts, (total_rated, total_bad), float(p), float(q))
         for (attributes, counts), p, q in zip(groups.items(), p_values, q_values, strict=True)
-        if q is not None and q <= most_q
+        if q <= most_q
     ]
 
 
@@ -194,9 +197,7 @@ def _pattern(
     share = total[1] / total[0]
     low, high = (float(v) for v in wilson_bounds(bad, rated))
     interval = Interval(bad / rated, low, high, rated, "wilson")
-    return Pattern(
-        attributes, rated, bad, interval, interval.estimate / share, low / share, min(p_value, 1.0), q_value
-    )
+    return Pattern(attributes, rated, bad, interval, interval.estimate / share, low / share, p_value, q_value)
 
 
 def _explained(
@@ -243,16 +244,12 @@ def _chance(group: Pattern, whole: tuple[int, int]) -> float:
     return float(over_representation_p(group.num_bad, group.num_rated, whole[1], whole[0]))
 
 
-def cells_of(
-    rows: Iterable[tuple[Mapping[str, str | Sequence[str]], int, int]],
-    *,
-    rename: Callable[[str], str] = str,
-) -> list[Cell]:
+def cells_of(rows: Iterable[tuple[Mapping[str, str | Sequence[str]], int, int]]) -> list[Cell]:
     """Cells from (field -> value or values, ratings, bad ratings); empty values are no attribute."""
     cells: list[Cell] = []
     for fields, num_rated, num_bad in rows:
         pairs = [
-            (rename(field), value)
+            (field, value)
             for field, values in fields.items()
             for value in ([values] if isinstance(values, str) else values)
             if value != ""

@@ -27,18 +27,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
-from heedloop_server.statistics.intervals import Interval
-
-__all__ = [
-    "CombinedRate",
-    "Stratum",
-    "combined_rate",
-    "combined_rate_by_strata",
-    "combined_rate_of_draw",
-    "difference_of_combined",
-    "paired_difference",
-    "tuned_lambda",
-]
+from heedloop.responses import Interval
 
 Array = NDArray[np.float64]
 _UNSEEN_DISAGREEMENT = 0.5

@@ -12,11 +12,11 @@ Range = tuple[int, int]
 
 
 def _checked(ranges: Iterable[Range]) -> list[Range]:
-    found = sorted((int(start), int(end)) for start, end in ranges)
-    for start, end in found:
+    result = sorted((int(start), int(end)) for start, end in ranges)
+    for start, end in result:
         if not 0 <= start < end:
             raise ValueError(f"range {start} to {end}: start must be 0 or more and end greater")
-    return found
+    return result
 
 
 def merged(ranges: Iterable[Range]) -> list[Range]:
@@ -49,5 +49,5 @@ def range_overlap(a: Iterable[Range], b: Iterable[Range]) -> float | None:
 def mean_range_overlap(annotators: Sequence[Iterable[Range]]) -> float | None:
     """The mean of `range_overlap` over pairs of annotators of one text; None without a pair of which either marked."""
     marks = [merged(a) for a in annotators]
-    found = [v for a, b in combinations(marks, 2) if (v := range_overlap(a, b)) is not None]
-    return float(np.mean(found)) if found else None
+    result = [v for a, b in combinations(marks, 2) if (v := range_overlap(a, b)) is not None]
+    return float(np.mean(result)) if result else None

@@ -1,4 +1,4 @@
-"""A release against what ran beside it or before it: what changed with it, and what changed without it."""
+"""A release against what ran next to it or before it: what changed with it, and what changed without it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Literal
 
+from heedloop.responses import Interval
 from heedloop_server.statistics.counts import Group, add_groups
-from heedloop_server.statistics.intervals import Interval, difference
+from heedloop_server.statistics.intervals import difference
 from heedloop_server.statistics.versions import VersionComparison, compare_versions
-
-__all__ = ["ReleaseComparison", "compare_release"]
 
 Grid = Mapping[tuple[datetime, str], Group]
 """(start of the hour, value of the field) -> its answers."""
@@ -27,7 +26,7 @@ class ReleaseComparison:
         others: answers of those days by what was there before the release; what came after it is in none of them.
         drift: rate of the others less rate before: what changed without the release.
         older: the values of the field that were there before it.
-        test: the release (`a`) against all that was there before it (`b`): beside it where they ran on the same days,
+        test: the release (`a`) against all that was there before it (`b`): next to it where they ran on the same days,
             else before it.
     """
 
@@ -78,8 +77,8 @@ def compare_release(
 
 
 def _days(groups: Grid) -> dict[date, tuple[int, int]]:
-    found: dict[date, tuple[int, int]] = {}
+    result: dict[date, tuple[int, int]] = {}
     for (start, _), group in groups.items():
-        up, num = found.get(start.date(), (0, 0))
-        found[start.date()] = (up + group.ratings.num_up, num + group.ratings.num)
-    return found
+        up, num = result.get(start.date(), (0, 0))
+        result[start.date()] = (up + group.ratings.num_up, num + group.ratings.num)
+    return result

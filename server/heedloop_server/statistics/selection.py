@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def nonresponse_bounds(num_up: float, num_rated: float, num_answers: float) -> tuple[float, float] | None:
-    """The lowest and highest rate all answers can have, whoever chose to rate: every unrated one down, or up.
+    """The lowest and highest rate all answers can have, whichever users chose to rate: every unrated one down, or up.
 
     None without answers. Source: Manski 1989, J. Hum. Resour. 24:343-360 (no-assumption bounds).
     """

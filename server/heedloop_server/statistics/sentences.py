@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from heedloop.responses import Interval
 from heedloop_server.statistics.confounding import Confounding
 from heedloop_server.statistics.findings import Finding
-from heedloop_server.statistics.intervals import Interval
 from heedloop_server.statistics.patterns import Attribute
 from heedloop_server.statistics.releases import ReleaseComparison
 from heedloop_server.statistics.versions import VersionComparison
@@ -41,62 +41,62 @@ def _answers_with(attribute: Attribute) -> str:
     return name if attribute[0] == "answer_chars" else f"{name} answers"
 
 
-def finding_sentence(found: Finding) -> tuple[str, str]:
+def finding_sentence(result: Finding) -> tuple[str, str]:
     """The finding as (lead, rest): the lead names the group, the rest holds every number a reader needs to judge it."""
-    name = _attribute_name(found.attributes[-1])
-    if len(found.attributes) == 2:
-        lead = f"{_capital(_answers_with(found.attributes[0]))} are rated worse on {name}"
+    name = _attribute_name(result.attributes[-1])
+    if len(result.attributes) == 2:
+        lead = f"{_capital(_answers_with(result.attributes[0]))} are rated worse on {name}"
         against = "on others"
     else:
-        length = found.attributes[-1][0] == "answer_chars"
+        length = result.attributes[-1][0] == "answer_chars"
         lead = f"{_capital(name) if length else f'Answers with {name}'} are rated worse"
         against = "for all others"
     rest = (
-        f": {_percent(found.rate.estimate)} thumbs-up against {_percent(found.other_rate.estimate)} {against}"
-        f" ({found.rate.n:,} ratings, {_change(found.change)})"
+        f": {_percent(result.rate.estimate)} thumbs-up against {_percent(result.other_rate.estimate)} {against}"
+        f" ({result.rate.n:,} ratings, {_change(result.change)})"
     )
     return lead, rest
 
 
 def compare_sentence(
-    names: tuple[str, str], found: VersionComparison, confounding: Confounding | None = None
+    names: tuple[str, str], comparison: VersionComparison, confounding: Confounding | None = None
 ) -> str:
     """What two versions' ratings allow to be said, and what not."""
-    for name, days in zip(names, (found.days_a, found.days_b), strict=True):
+    for name, days in zip(names, (comparison.days_a, comparison.days_b), strict=True):
         if not days:
             return f"{name} has no ratings in this period, so there is nothing to compare."
-    change = found.difference
+    change = comparison.difference
     if change is None:
         return "There is nothing to compare."
     spread = f"{names[0]} minus {names[1]} is {_points(change.estimate)} points ({_change(change)})"
     if confounding is not None:
         return _confounding_sentence(spread, confounding)
-    if found.test.decided is not None:
-        better, worse = names if found.test.decided == "a" else names[::-1]
+    if comparison.test.decided is not None:
+        better, worse = names if comparison.test.decided == "a" else names[::-1]
         caution = (
             " One followed the other, so this is right only if nothing else changed."
-            if found.design == "before_and_after"
+            if comparison.design == "before_and_after"
             else ""
         )
         return f"{better} is rated better than {worse}: {spread}.{caution}"
-    return f"Not enough evidence yet: {spread}; {_what_is_missing(names, found)}."
+    return f"Not enough evidence yet: {spread}; {_what_is_missing(names, comparison)}."
 
 
-def _confounding_sentence(spread: str, found: Confounding) -> str:
-    within = f"within each {field_name(found.field)} it is {_points(found.difference.estimate)} ({_change(found.difference)})"
-    if found.kind == "reversed":
+def _confounding_sentence(spread: str, result: Confounding) -> str:
+    within = f"within each {field_name(result.field)} it is {_points(result.difference.estimate)} ({_change(result.difference)})"
+    if result.kind == "reversed":
         return f"The segments reverse the total: {spread}, but {within}. Trust the segments."
     return f"The segments explain the difference: {spread}, but {within}. The two were used for different things."
 
 
-def _what_is_missing(names: tuple[str, str], found: VersionComparison) -> str:
-    needed = found.test.num_needed
-    gone = [name for name, side in zip(names, ("a", "b"), strict=True) if side in found.ended]
+def _what_is_missing(names: tuple[str, str], comparison: VersionComparison) -> str:
+    needed = comparison.test.num_needed
+    ended = [name for name, side in zip(names, ("a", "b"), strict=True) if side in comparison.ended]
     if needed:
         return f"about {needed:,} more ratings are needed if the rates stay as they are"
-    if gone:
-        serve = "no longer serves" if len(gone) == 1 else "no longer serve"
-        return f"{' and '.join(gone)} {serve}, so more ratings cannot decide it"
+    if ended:
+        serve = "no longer serves" if len(ended) == 1 else "no longer serve"
+        return f"{' and '.join(ended)} {serve}, so more ratings cannot decide it"
     return "no realistic number of ratings would decide it: the two are about equal so far"
 
 
@@ -106,27 +106,27 @@ def field_name(field: str) -> str:
     return words.get(field, field.removeprefix("metadata.").replace("_", " "))
 
 
-def release_sentence(name: str, found: ReleaseComparison, confounding: Confounding | None = None) -> str:
+def release_sentence(name: str, result: ReleaseComparison, confounding: Confounding | None = None) -> str:
     """What the ratings allow to be said of a release, with what changed without it."""
-    if found.change is None:
-        lacking = "no ratings yet" if found.after.rate is None else "nothing rated before it"
+    if result.change is None:
+        lacking = "no ratings yet" if result.after.rate is None else "nothing rated before it"
         return f"{name}: {lacking}, so there is nothing to compare."
-    beside = found.test.design == "same_days"
-    against = "what ran beside it on the same days" if beside else "the days before"
-    spread = f"{_points(found.change.estimate)} points against {against} ({_change(found.change)})"
+    same_days = result.test.design == "same_days"
+    against = "what ran beside it on the same days" if same_days else "the days before"
+    spread = f"{_points(result.change.estimate)} points against {against} ({_change(result.change)})"
     if confounding is not None:
         return f"{name}: {_confounding_sentence(spread, confounding)}"
     drift = (
-        f" Answers without it changed by {_points(found.drift.estimate)} points in the same days."
-        if found.drift is not None
+        f" Answers without it changed by {_points(result.drift.estimate)} points in the same days."
+        if result.drift is not None
         else ""
     )
-    if found.decided is None:
-        needed = found.test.test.num_needed
+    if result.decided is None:
+        needed = result.test.test.num_needed
         more = f"; about {needed:,} more ratings are needed" if needed else ""
         return f"{name}: not enough evidence yet. {spread}{more}.{drift}"
-    caution = "" if beside else " Right only if nothing else changed."
-    return f"{name} is rated {found.decided}: {spread}.{drift}{caution}"
+    caution = "" if same_days else " Right only if nothing else changed."
+    return f"{name} is rated {result.decided}: {spread}.{drift}{caution}"
 
 
 def versions_sentence(
@@ -144,7 +144,7 @@ def versions_sentence(
 
 
 def league_sentence(names: Sequence[str], *, connected: bool, num_judgements: int) -> str:
-    """Who leads, or why nobody does."""
+    """Which contender leads, or why none does."""
     if not num_judgements:
         return "There are no comparisons between them in this period."
     if not connected:

@@ -92,16 +92,6 @@ def compare_blocks(blocks: Sequence[Block]) -> SequentialTest:
     return SequentialTest(_exp(_log_mixture(log_likelihoods)), _decided(log_likelihoods), needed)
 
 
-def decisions_over_time(blocks: Sequence[Block]) -> list[Literal["a", "b"] | None]:
-    """What `compare_blocks` would have decided after the first block, after the first two, and so on."""
-    log_likelihoods = np.zeros_like(_LOG_ODDS)
-    decisions: list[Literal["a", "b"] | None] = []
-    for block in blocks:
-        log_likelihoods = log_likelihoods + _block_log_likelihoods(block)
-        decisions.append(_decided(log_likelihoods))
-    return decisions
-
-
 def _decided(log_likelihoods: Array) -> Literal["a", "b"] | None:
     log_e = _log_mixture(log_likelihoods)
     if log_e < math.log(DECISION):

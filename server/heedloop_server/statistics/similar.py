@@ -11,8 +11,6 @@ import numpy as np
 from heedloop.words import terms, words
 from heedloop_server.statistics.clusters import MAX_CHARS
 
-__all__ = ["most_similar", "telling_words"]
-
 
 def telling_words(text: str, sample: Sequence[str] = (), *, limit: int = 12) -> list[str]:
     """The words of a text that a search should look for: those in fewest texts of `sample` first, the longer before the shorter.

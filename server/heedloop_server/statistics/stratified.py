@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import ndtr
 
-from heedloop_server.statistics.intervals import Interval, difference, newcombe, wilson, z_quantile
+from heedloop.responses import Interval
+from heedloop_server.statistics.intervals import difference, newcombe, wilson, z_quantile
 
 Table = Sequence[Sequence[int]]
 """[[successes, failures] of A, [successes, failures] of B]."""
@@ -103,8 +104,8 @@ def standardised_rates(tables: Sequence[Table] | np.ndarray, *, level: float = 0
 def _weighted_rate(ups: np.ndarray, num: np.ndarray, weight: np.ndarray, level: float) -> Interval | None:
     rate = min(float((weight * ups / num).sum()), 1.0)
     effective = 1 / float((weight**2 / num).sum())
-    found = wilson(rate * effective, effective, level=level)
-    return None if found is None else replace(found, n=int(num.sum()))
+    result = wilson(rate * effective, effective, level=level)
+    return None if result is None else replace(result, n=int(num.sum()))
 
 
 def _stratum(name: str, table: np.ndarray, level: float) -> Stratum:

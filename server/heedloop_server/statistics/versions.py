@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Literal
 
-from heedloop_server.statistics.intervals import Interval
+from heedloop.responses import Interval
 from heedloop_server.statistics.sequential import Block, SequentialTest, compare_blocks
 from heedloop_server.statistics.stratified import standardised_rates
 
@@ -23,7 +23,7 @@ _ENOUGH_OVERLAP = 0.2
 
 @dataclass(frozen=True, slots=True)
 class VersionComparison:
-    """What can be said of A against B.
+    """The comparison of A with B.
 
     Attributes:
         a: A's rate over the compared ratings, each block weighted as for B; its `n` counts A's compared ratings.
@@ -64,7 +64,7 @@ def compare_versions(a: DayCounts, b: DayCounts, *, as_of: date | None = None) -
     day and its most recent days before: blocks that later days only add to, chosen by numbers of ratings alone.
 
     Args:
-        as_of: the last day that is looked at, by which a version that stopped is told; by default the last one rated.
+        as_of: the last day that is looked at, which shows that a version stopped; by default the last one rated.
     """
     a, b = _rated(a), _rated(b)
     if not a or not b:
@@ -128,13 +128,13 @@ def _mirrored(earlier: DayCounts, later: DayCounts) -> list[_Match]:
     matches: list[_Match] = []
     unused = [day for day in earlier if day not in later]
     for day in later:
-        taken = [day] if day in earlier else []
+        days = [day] if day in earlier else []
         before = [d for d in unused if d < day]
-        while before and 2 * _num(earlier, taken) < later[day][1]:
-            taken.append(before.pop())
-            unused.remove(taken[-1])
-        if taken:
-            matches.append(_Match(tuple(taken), day))
+        while before and 2 * _num(earlier, days) < later[day][1]:
+            days.append(before.pop())
+            unused.remove(days[-1])
+        if days:
+            matches.append(_Match(tuple(days), day))
     return matches
 
 

@@ -4,20 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from statistics_cases import alpha, coefficient, cohen_kappa, counts_of
 
 from heedloop_server.statistics.agreement import (
     agreement_interval,
     agreement_per_unit,
-    alpha_from_counts,
-    cohen_kappa,
     confusion_table,
-    counts_of_ratings,
-    counts_of_table,
-    fleiss_kappa,
-    gwet_ac1,
-    krippendorff_alpha,
-    percent_agreement,
-    randolph_kappa,
 )
 from heedloop_server.statistics.ranges import (
     mean_range_overlap,
@@ -35,11 +27,11 @@ RATINGS = st.integers(2, 5).flatmap(
 @given(RATINGS, st.randoms(use_true_random=False))
 @settings(max_examples=60, deadline=None)
 def test_permuting_annotators_or_units_changes_nothing(ratings, random):
-    for metric in ("nominal", "ordinal", "interval", "ratio"):
-        before = krippendorff_alpha(ratings, metric=metric)
+    for metric in ("nominal", "ordinal", "interval"):
+        before = alpha(ratings, metric=metric)
         shuffled = random.sample(ratings, len(ratings))
         order = random.sample(range(8), 8)
-        after = krippendorff_alpha([[row[i] for i in order] for row in shuffled], metric=metric)
+        after = alpha([[row[i] for i in order] for row in shuffled], metric=metric)
         assert before is after is None or before == pytest.approx(after)
         assert before is None or before <= 1 + 1e-12
 
@@ -49,31 +41,30 @@ def test_adding_an_annotator_who_answers_at_random_lowers_alpha():
     for _ in range(20):
         truth = rng.integers(3, size=60)
         raters = [np.where(rng.random(60) < 0.85, truth, rng.integers(3, size=60)).tolist() for _ in range(4)]
-        before = krippendorff_alpha(raters)
-        assert krippendorff_alpha([*raters, rng.integers(3, size=60).tolist()]) < before
+        before = alpha(raters)
+        assert alpha([*raters, rng.integers(3, size=60).tolist()]) < before
 
 
 def test_undefined_is_undefined():
     constant = [[1, 1, 1], [1, 1, 1]]
-    assert krippendorff_alpha(constant) is None
-    assert krippendorff_alpha([[1, 2, 3]]) is None
-    assert krippendorff_alpha([[1, None], [None, 2]]) is None
-    assert krippendorff_alpha([]) is None
-    assert fleiss_kappa([[3, 0], [3, 0]]) is None
-    assert fleiss_kappa([[1, 0], [0, 1]]) is None
+    assert alpha(constant) is None
+    assert alpha([[1, 2, 3]]) is None
+    assert alpha([[1, None], [None, 2]]) is None
+    assert alpha([]) is None
+    assert coefficient("fleiss", [[3, 0], [3, 0]]) is None
+    assert coefficient("fleiss", [[1, 0], [0, 1]]) is None
     assert cohen_kappa([[9, 0], [0, 0]]) is None
     assert cohen_kappa([[0, 0], [0, 0]]) is None
-    assert gwet_ac1([[2]]) is None
-    assert percent_agreement([[1, 0]]) is None
-    assert agreement_interval("alpha", counts_of_ratings(constant)) is None
+    assert coefficient("gwet_ac1", [[2]]) is None
+    assert coefficient("percent", [[1, 0]]) is None
+    assert agreement_interval("alpha", counts_of(constant)) is None
     assert np.isnan(agreement_per_unit([[1, 0]]))[0]
-    assert randolph_kappa([[3, 0], [3, 0]]) == 1
 
 
 def test_perfect_agreement_is_one_by_every_coefficient():
     counts = [[3, 0], [0, 3], [3, 0], [0, 3]]
-    for value in (fleiss_kappa(counts), randolph_kappa(counts), gwet_ac1(counts), alpha_from_counts(counts)):
-        assert value == pytest.approx(1)
+    for name in ("percent", "fleiss", "gwet_ac1", "alpha"):
+        assert coefficient(name, counts) == pytest.approx(1)
 
 
 def test_two_annotators_by_hand():
@@ -82,25 +73,18 @@ def test_two_annotators_by_hand():
     assert table.tolist() == [[1, 1], [0, 2]]
     # observed 3/4; expected (2·1 + 2·3)/16 = 1/2
     assert cohen_kappa(table) == pytest.approx(0.5)
-    assert cohen_kappa(table, weights="linear") == pytest.approx(0.5)
-    assert counts_of_table(table).sum(axis=1).tolist() == [2, 2, 2, 2]
-
-
-def test_weighted_kappa_counts_near_misses_less():
-    near, far = [[5, 5, 0], [0, 5, 0], [0, 0, 5]], [[5, 0, 5], [0, 5, 0], [0, 0, 5]]
-    assert cohen_kappa(near, weights="quadratic") > cohen_kappa(far, weights="quadratic")
 
 
 def test_ordinal_alpha_takes_the_order_it_is_given():
     ratings = [["low", "mid", "high", "low"], ["low", "high", "high", "mid"]]
-    ordered = krippendorff_alpha(ratings, metric="ordinal", categories=["low", "mid", "high"])
-    twisted = krippendorff_alpha(ratings, metric="ordinal", categories=["mid", "low", "high"])
+    ordered = alpha(ratings, metric="ordinal", categories=["low", "mid", "high"])
+    twisted = alpha(ratings, metric="ordinal", categories=["mid", "low", "high"])
     assert ordered > twisted
     with pytest.raises(ValueError, match="needs numbers"):
-        krippendorff_alpha(ratings, metric="interval")
+        alpha(ratings, metric="interval")
 
 
-@pytest.mark.parametrize("coefficient", ["percent", "fleiss", "randolph", "gwet_ac1", "alpha"])
+@pytest.mark.parametrize("coefficient", ["percent", "fleiss", "gwet_ac1", "alpha"])
 def test_bootstrap_intervals_cover(coefficient):
     """The interval of 80 units holds the value of 20,000 in most worlds."""
     rng = np.random.default_rng(1)
@@ -117,14 +101,10 @@ def test_bootstrap_intervals_cover(coefficient):
 
 
 def test_wrong_tables_are_named():
-    with pytest.raises(ValueError, match="square"):
-        cohen_kappa([[1, 2, 3], [1, 2, 3]])
     with pytest.raises(ValueError, match="negative"):
-        fleiss_kappa([[-1, 3]])
+        coefficient("fleiss", [[-1, 3]])
     with pytest.raises(ValueError, match="same units"):
         confusion_table([1], [1, 2], [1, 2])
-    with pytest.raises(ValueError, match="None where"):
-        krippendorff_alpha([[1, 2], [1]])
 
 
 # ------------------------------------------------------------------------------------------------------ ranges
@@ -166,6 +146,6 @@ def test_an_interval_without_spread_is_not_certain():
 def test_numbers_as_text_are_ordered_as_numbers():
     ratings = [[9, 10, 11], [9, 10, 9]]
     as_text = [[str(v) for v in row] for row in ratings]
-    assert krippendorff_alpha(as_text, metric="ordinal") == krippendorff_alpha(ratings, metric="ordinal")
+    assert alpha(as_text, metric="ordinal") == alpha(ratings, metric="ordinal")
     with pytest.raises(ValueError, match="finite"):
-        krippendorff_alpha([[np.inf, 1], [1, 1]], metric="interval")
+        alpha([[np.inf, 1], [1, 1]], metric="interval")

@@ -6,23 +6,19 @@ from datetime import date, datetime, timedelta, timezone
 import numpy as np
 import pytest
 from scipy.stats import nchypergeom_fisher
+from statistics_cases import labels_of
 
 from heedloop_server.statistics.clusters import carry_names, cluster_texts
 from heedloop_server.statistics.consensus import (
-    consensus_labels,
     dawid_skene,
     majority_vote,
     weighted_vote,
 )
 from heedloop_server.statistics.counts import Answers, Group, Ratings
-from heedloop_server.statistics.multiplicity import (
-    benjamini_hochberg,
-    e_benjamini_hochberg,
-)
+from heedloop_server.statistics.multiplicity import e_benjamini_hochberg
 from heedloop_server.statistics.pairwise import (
     Duel,
     bradley_terry,
-    davidson,
     first_shown_wins,
     league,
     length_effect,
@@ -41,8 +37,6 @@ def test_strengths_do_not_exist_where_nothing_connects():
     assert bradley_terry([[0, 5], [0, 0]]) is None
     assert bradley_terry([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]) is None
     assert bradley_terry([[0]]) is None
-    assert davidson([[0, 3], [0, 0]], [[0, 0], [0, 0]]) is None
-    assert davidson([[0, 3], [0, 0]], [[0, 1], [1, 0]]) is not None
 
 
 def test_an_unbeaten_contender_leaves_a_league_without_strengths_but_with_rates():
@@ -54,24 +48,7 @@ def test_an_unbeaten_contender_leaves_a_league_without_strengths_but_with_rates(
     assert league([]).standings == ()
 
 
-def test_davidson_recovers_planted_strengths_and_ties():
-    rng, truth, tie = np.random.default_rng(0), np.array([0.6, 0.0, -0.6]), 0.8
-    wins, ties = np.zeros((3, 3)), np.zeros((3, 3))
-    for i in range(3):
-        for j in range(i + 1, 3):
-            p = np.exp(truth[[i, j]])
-            odds = np.array([p[0], p[1], tie * np.sqrt(p[0] * p[1])])
-            won, lost, even = rng.multinomial(20_000, odds / odds.sum())
-            wins[i, j], wins[j, i] = won, lost
-            ties[i, j] = ties[j, i] = even
-    found = davidson(wins, ties)
-    assert found.log_strength == pytest.approx(truth, abs=0.03)
-    assert found.tie == pytest.approx(tie, abs=0.03)
-
-
 def test_strengths_need_decided_judgements():
-    ties = [[0, 4], [4, 0]]
-    assert davidson([[0, 0], [0, 0]], ties) is None
     table = league([Duel("a", "b", 0.5)] * 3)
     assert [s.log_strength for s in table.standings] == [None, None]
     assert [s.win_rate.n for s in table.standings] == [3, 3]
@@ -207,14 +184,6 @@ def test_wrong_duels_are_named():
 # ------------------------------------------------------------------------------------------------- multiplicity
 
 
-def test_adjusted_p_values_keep_what_was_not_tested():
-    p = [0.04, None, 0.001, 0.5, 0.02]
-    assert benjamini_hochberg(p) == pytest.approx([0.16 / 3, None, 0.004, 0.5, 0.04])
-    assert benjamini_hochberg([]) == []
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        benjamini_hochberg([1.2])
-
-
 def test_e_values_of_many_versions():
     assert e_benjamini_hochberg([100, 1, 45, None, 0.2]) == [True, False, True, False, False]
     assert e_benjamini_hochberg([]) == []
@@ -316,7 +285,7 @@ def test_the_order_of_judgements_changes_nothing():
     rng = np.random.default_rng(2)
     said = [(w, u, int(rng.integers(2))) for w in range(6) for u in range(20)]
     one, other = dawid_skene(said), dawid_skene(said[::-1])
-    assert consensus_labels(one.consensus) == consensus_labels(other.consensus)
+    assert labels_of(one.consensus) == labels_of(other.consensus)
     assert one.posterior[3].sum() == pytest.approx(1)
     gains = np.diff(one.log_likelihood)
     assert (gains > -1e-3).all()
@@ -324,7 +293,7 @@ def test_the_order_of_judgements_changes_nothing():
 
 def test_one_annotator_alone_is_believed_and_not_called_careless():
     model = dawid_skene([("w", u, u % 2) for u in range(30)])
-    assert consensus_labels(model.consensus) == {u: u % 2 for u in range(30)}
+    assert labels_of(model.consensus) == {u: u % 2 for u in range(30)}
     assert not model.annotators["w"].careless
 
 

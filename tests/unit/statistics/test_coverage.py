@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from statistics_cases import exact_coverage, weighted_rate
 
-from heedloop_server.statistics.intervals import exact_coverage, wilson_bounds
+from heedloop_server.statistics.intervals import wilson_bounds
 from heedloop_server.statistics.means import bootstrap_mean
-from heedloop_server.statistics.weighted import weighted_wilson
 
 SIZES = (5, 10, 30, 100, 500, 5000)
 
@@ -24,7 +24,7 @@ def test_the_weighted_interval_covers(n, spread):
     truth, outcomes, pi = _worlds(np.random.default_rng(n), n, runs, spread)
     hits = 0
     for p, y, q in zip(truth, outcomes, pi, strict=True):
-        found = weighted_wilson(y, q)
+        found = weighted_rate(y, q)
         hits += found.low <= p <= found.high
     error = 3 * np.sqrt(0.95 * 0.05 / runs)
     assert 0.95 - error <= hits / runs <= 0.95 + error + 0.01
@@ -40,8 +40,8 @@ def test_with_the_design_s_range_it_covers_where_the_outcome_decides_the_weight(
         sampled = truth / weights[1.0] / (truth / weights[1.0] + (1 - truth) / weights[0.0])
         y = (rng.random(n) < sampled).astype(float)
         pi = np.where(y == 1, 1 / weights[1.0], 1 / weights[0.0])
-        found = weighted_wilson(y, pi, design=(1 / max(weights.values()), 1.0))
-        plain = weighted_wilson(y, pi)
+        found = weighted_rate(y, pi, design=(1 / max(weights.values()), 1.0))
+        plain = weighted_rate(y, pi)
         hits += found.low <= truth <= found.high
         without += plain.low <= truth <= plain.high
     assert hits / runs >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / runs)
@@ -51,9 +51,9 @@ def test_with_the_design_s_range_it_covers_where_the_outcome_decides_the_weight(
 
 def test_the_design_s_range_changes_nothing_where_all_weights_are_one():
     y = [1, 0, 1, 1, 0]
-    assert weighted_wilson(y, [0.2] * 5, design=(0.2, 0.2)) == weighted_wilson(y, [0.2] * 5)
+    assert weighted_rate(y, [0.2] * 5, design=(0.2, 0.2)) == weighted_rate(y, [0.2] * 5)
     with pytest.raises(ValueError, match="smallest first"):
-        weighted_wilson(y, [0.2] * 5, design=(0.5, 0.2))
+        weighted_rate(y, [0.2] * 5, design=(0.5, 0.2))
 
 
 @pytest.mark.parametrize("n", SIZES)
@@ -80,7 +80,7 @@ def test_outcome_dependent_sampling_is_corrected():
         up = rng.random(3000) < 0.77
         pi = np.where(up, 0.055, 0.11)
         seen = rng.random(3000) < pi
-        found = weighted_wilson(up[seen].astype(float), pi[seen])
+        found = weighted_rate(up[seen].astype(float), pi[seen])
         hits += found.low <= 0.77 <= found.high
         plain.append(up[seen].mean())
     assert np.mean(plain) == pytest.approx(0.626, abs=0.01)

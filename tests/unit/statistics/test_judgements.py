@@ -6,16 +6,10 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
+from statistics_cases import counts_of, share_of_gold
 
-from heedloop_server.statistics.agreement import (
-    agreement_interval,
-    alpha_from_counts,
-    counts_of_ratings,
-    fleiss_kappa,
-    percent_agreement,
-)
+from heedloop_server.statistics.agreement import agreement_interval
 from heedloop_server.statistics.consensus import (
-    compare_with_gold,
     dawid_skene,
     majority_vote,
     reliability_weights,
@@ -48,9 +42,9 @@ def test_the_crowd_of_arguments_is_what_its_readme_says(arguments):
     assert (len(arguments), len(triples), len({t[0] for t in triples})) == (16_927, 84_445, 3_815)
     assert (len(gold), sum(bool(p["strict"]) for p in arguments)) == (16_081, 11_650)
     model = dawid_skene(triples, n_iter=40)
-    majority = compare_with_gold(majority_vote(triples), gold)
-    modelled = compare_with_gold(model.consensus, gold)
-    weighted = compare_with_gold(weighted_vote(triples, reliability_weights(model)), gold)
+    majority = share_of_gold(majority_vote(triples), gold)
+    modelled = share_of_gold(model.consensus, gold)
+    weighted = share_of_gold(weighted_vote(triples, reliability_weights(model)), gold)
     # a tie of five votes is no label, so majority cannot reach the gold, which was made with a model of the workers
     assert majority.estimate == pytest.approx(0.8265, abs=0.001)
     assert modelled.low > majority.high
@@ -66,12 +60,14 @@ def test_agreement_on_the_arguments(arguments):
     for row, pair in enumerate(arguments):
         for j in pair["judgments"]:
             counts[row, place[j["v"]]] += 1
-    alpha = agreement_interval("alpha", counts, num_samples=100)
-    assert percent_agreement(counts) == pytest.approx(0.5238, abs=1e-4)
+    alpha, percent, fleiss = (
+        agreement_interval(name, counts, num_samples=100) for name in ("alpha", "percent", "fleiss")
+    )
+    assert percent.estimate == pytest.approx(0.5238, abs=1e-4)
     assert alpha.n == 16_927
-    assert alpha.low < alpha_from_counts(counts) < alpha.high
+    assert alpha.low < alpha.estimate < alpha.high
     # with many units and nearly equal numbers of raters the two coefficients are one
-    assert fleiss_kappa(counts) == pytest.approx(alpha.estimate, abs=1e-3)
+    assert fleiss.estimate == pytest.approx(alpha.estimate, abs=1e-3)
 
 
 def test_experts_agree_as_published(experts):
@@ -88,10 +84,9 @@ def test_experts_agree_as_published(experts):
             if {row["model_a"], row["model_b"]} == set(models):
                 said[row["instance"]].setdefault(row["annotator"], _better(row))
         twice = [list(labels.values())[:2] for labels in said.values() if len(labels) > 1]
-        counts = counts_of_ratings(list(zip(*twice, strict=True)))
         assert len(twice) == num
-        assert percent_agreement(counts) == pytest.approx(published, abs=0.0005)
-        interval = agreement_interval("percent", counts)
+        interval = agreement_interval("percent", counts_of(list(zip(*twice, strict=True))))
+        assert interval.estimate == pytest.approx(published, abs=0.0005)
         assert interval.low < published < interval.high
 
 

@@ -4,9 +4,9 @@ from datetime import date, datetime, timedelta, timezone
 
 import numpy as np
 import pytest
+from statistics_cases import share_of_gold
 
 from heedloop_server.statistics.consensus import (
-    compare_with_gold,
     dawid_skene,
     majority_vote,
     reliability_weights,
@@ -15,7 +15,7 @@ from heedloop_server.statistics.consensus import (
 from heedloop_server.statistics.drift import Alarm, AlarmRule, next_alarm, watch
 from heedloop_server.statistics.findings import most_important
 from heedloop_server.statistics.patterns import Cell, overrepresented
-from heedloop_server.statistics.sequential import Block, compare_blocks, decisions_over_time
+from heedloop_server.statistics.sequential import Block, compare_blocks
 from heedloop_server.statistics.stratified import stratified_comparison
 from heedloop_server.statistics.versions import compare_versions
 
@@ -32,7 +32,7 @@ def test_daily_peeking_on_equal_versions_decides_wrongly_in_under_5_percent(rate
     for _ in range(runs):
         ups = rng.binomial(25, rate, size=(2, 30))
         blocks = [Block(int(a), 25, int(b), 25) for a, b in ups.T]
-        wrong += any(decisions_over_time(blocks))
+        wrong += any(compare_blocks(blocks[: day + 1]).decided for day in range(len(blocks)))
         total, n = ups.cumsum(axis=1), 25 * np.arange(1, 31)
         p = total.sum(axis=0) / (2 * n)
         with np.errstate(all="ignore"):
@@ -241,14 +241,14 @@ def test_dawid_skene_recovers_what_careless_annotators_cost():
     num_bad = 0
     for seed in range(4):
         said, careful, gold, bad = _crowd(seed)
-        majority = compare_with_gold(majority_vote(said), gold).estimate
-        clean = compare_with_gold(majority_vote(careful), gold).estimate
+        majority = share_of_gold(majority_vote(said), gold).estimate
+        clean = share_of_gold(majority_vote(careful), gold).estimate
         model = dawid_skene(said)
         lost.append(clean - majority)
-        recovered.append(compare_with_gold(model.consensus, gold).estimate - majority)
+        recovered.append(share_of_gold(model.consensus, gold).estimate - majority)
         found = {w for w, q in model.annotators.items() if q.careless}
         flagged, hits, num_bad = flagged + len(found), hits + len(found & bad), num_bad + len(bad)
-        weighted = compare_with_gold(weighted_vote(said, reliability_weights(model)), gold).estimate
+        weighted = share_of_gold(weighted_vote(said, reliability_weights(model)), gold).estimate
         assert weighted > majority
     assert np.mean(lost) > 0.02
     assert np.mean(recovered) >= 0.9 * np.mean(lost)

@@ -14,8 +14,6 @@ from heedloop_server.review.questions import Question
 from heedloop_server.store.review.assignments import ReviewItem
 from heedloop_server.store.review.control import Adjudication
 
-__all__ = ["adjudication_feedback"]
-
 REASON = "adjudication"
 """Name of the comment that holds the reviewer's reason."""
 
@@ -42,16 +40,16 @@ def adjudication_feedback(
         before: the word that this one replaces, also another reviewer's.
     """
     about = _About(questions, item, texts)
-    said = _feedback(about, now, now.judged_at)
+    feedback = _feedback(about, now, now.judged_at)
     if before is None:
-        return said
+        return feedback
     earlier = _feedback(about, before, now.judged_at)
-    return said + retractions(project, earlier, said, _judged(about, now, now.judged_at))
+    return feedback + retractions(project, earlier, feedback, _judged(about, now, now.judged_at))
 
 
 def _feedback(about: _About, word: Adjudication, at: datetime) -> list[Feedback]:
     judged = _judged(about, word, at)
-    found = feedback_of(about.questions, dict(word.answers), judged)
+    result = feedback_of(about.questions, dict(word.answers), judged)
     reason = Feedback(
         "comment",
         judged.targets[0],
@@ -64,7 +62,7 @@ def _feedback(about: _About, word: Adjudication, at: datetime) -> list[Feedback]
         queue_item=word.item_id,
         solicited=True,
     )
-    return [replace(f, metadata={**f.metadata, ADJUDICATION: "true"}) for f in [*found, reason]]
+    return [replace(f, metadata={**f.metadata, ADJUDICATION: "true"}) for f in [*result, reason]]
 
 
 def _judged(about: _About, word: Adjudication, at: datetime) -> JudgementContext:

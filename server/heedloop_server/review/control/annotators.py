@@ -12,22 +12,21 @@ from statistics import mean, median
 import numpy as np
 
 from heedloop import responses
+from heedloop.responses import Interval
 from heedloop_server.review.control.consensus import fit, gold_units
 from heedloop_server.review.control.copying import Copied, copied_pairs
 from heedloop_server.review.control.drift import accuracy_changes, combined_change, is_less_accurate
 from heedloop_server.review.control.labels import Judged, Label, Unit, labels
 from heedloop_server.review.questions import Question
 from heedloop_server.statistics.consensus import AnnotatorQuality
-from heedloop_server.statistics.intervals import Interval, wilson
+from heedloop_server.statistics.intervals import wilson
 from heedloop_server.statistics.means import bootstrap_mean
 
-__all__ = ["Annotator", "annotators", "scaled"]
-
-Said = Mapping[Unit, Mapping[str, Label]]
+ByUnit = Mapping[Unit, Mapping[str, Label]]
 """Unit -> annotator -> label."""
 
 FEWEST = 10
-"""Judgements below which nobody is called careless."""
+"""Judgements below which no annotator is called careless."""
 SAME_ANSWER = 0.95
 """Share of one and the same answer from which it is said that an annotator hardly varies, where the others do."""
 QUICK = 1 / 3
@@ -64,55 +63,55 @@ def annotators(
     questions: Sequence[Question], judged: Sequence[Judged], gold: Mapping[str, Judged]
 ) -> list[Annotator]:
     """Every annotator of a queue, by id. `gold`: the expected answers by item id."""
-    found = {a: Annotator(a) for a in sorted({j.annotator for j in judged})}
-    for author_id, one in found.items():
+    result = {a: Annotator(a) for a in sorted({j.annotator for j in judged})}
+    for author_id, one in result.items():
         own = [j for j in judged if j.annotator == author_id]
         one.num_items = len({j.item_id for j in own})
         times = [j.duration_ms / 1000 for j in own if j.duration_ms]
         one.median_s = median(times) if times else None
     for question in questions:
-        _question(question, judged, gold, found)
-    _overall(found)
-    _drift(found, questions, judged, gold)
-    _speed(found)
-    _copying(found, copied_pairs(questions, judged))
-    return list(found.values())
+        _question(question, judged, gold, result)
+    _overall(result)
+    _drift(result, questions, judged, gold)
+    _speed(result)
+    _copying(result, copied_pairs(questions, judged))
+    return list(result.values())
 
 
 def _question(
     question: Question,
     judged: Sequence[Judged],
     gold: Mapping[str, Judged],
-    found: Mapping[str, Annotator],
+    result: Mapping[str, Annotator],
 ) -> None:
-    said: dict[Unit, dict[str, Label]] = {}
+    by_unit: dict[Unit, dict[str, Label]] = {}
     for annotator, unit, label in labels(question, judged):
-        said.setdefault(unit, {})[annotator] = label
-    if not said:
+        by_unit.setdefault(unit, {})[annotator] = label
+    if not by_unit:
         return
     expected = gold_units(question, gold)
     model = fit(question, judged, gold)
-    for author_id, one in found.items():
-        own = {u: votes[author_id] for u, votes in said.items() if author_id in votes}
+    for author_id, one in result.items():
+        own = {u: votes[author_id] for u, votes in by_unit.items() if author_id in votes}
         if not own:
             continue
         one.num_judgements += len(own)
         checked = [own[u] == expected[u] for u in own if u in expected]
         one.gold_by_question[question.name] = wilson(sum(checked), len(checked))
-        one.severity[question.name] = _severity(question, author_id, said)
+        one.severity[question.name] = _severity(question, author_id, by_unit)
         if model is not None and author_id in model.annotators:
             one.reliability[question.name] = model.annotators[author_id]
-        one.notes += _hardly_varies(question, author_id, said)
+        one.notes += _hardly_varies(question, author_id, by_unit)
 
 
-def _severity(question: Question, author_id: str, said: Said) -> Interval | None:
+def _severity(question: Question, author_id: str, by_unit: ByUnit) -> Interval | None:
     """The mean of own rating minus the mean of the others', on 0 to 1, over the units that others judged too."""
     if not question.is_ordered:
         return None
     gaps = [
         scaled(question, votes[author_id])
         - mean(scaled(question, v) for a, v in votes.items() if a != author_id)
-        for votes in said.values()
+        for votes in by_unit.values()
         if author_id in votes and len(votes) > 1
     ]
     return bootstrap_mean(gaps, scale=(-1, 1), num_samples=1000)
@@ -128,9 +127,9 @@ def scaled(question: Question, label: Label) -> float:
     return (float(label) - question.min) / (question.max - question.min)
 
 
-def _hardly_varies(question: Question, author_id: str, said: Said) -> list[str]:
+def _hardly_varies(question: Question, author_id: str, by_unit: ByUnit) -> list[str]:
     own, others = list[Label](), list[Label]()
-    for votes in said.values():
+    for votes in by_unit.values():
         if author_id in votes:
             own.append(votes[author_id])
             others += [v for a, v in votes.items() if a != author_id]
@@ -144,8 +143,8 @@ def _hardly_varies(question: Question, author_id: str, said: Said) -> list[str]:
     return [f"{question.name}: {share:.0%} of the answers are {commonest!r}, of the others' {usual:.0%}"]
 
 
-def _overall(found: Mapping[str, Annotator]) -> None:
-    for one in found.values():
+def _overall(result: Mapping[str, Annotator]) -> None:
+    for one in result.values():
         gold = [i for i in one.gold_by_question.values() if i is not None]
         n = sum(i.n for i in gold)
         one.gold = wilson(sum(round(i.estimate * i.n) for i in gold), n) if n else None
@@ -153,7 +152,7 @@ def _overall(found: Mapping[str, Annotator]) -> None:
 
 
 def _drift(
-    found: Mapping[str, Annotator],
+    result: Mapping[str, Annotator],
     questions: Sequence[Question],
     judged: Sequence[Judged],
     gold: Mapping[str, Judged],
@@ -161,11 +160,11 @@ def _drift(
     """How much less often right in the later half than in the earlier one, over all questions."""
     ordered = sorted(judged, key=lambda j: j.submitted_at)
     by_question = [accuracy_changes(list(labels(q, ordered)), gold_units(q, gold)) for q in questions]
-    changes = {a: combined_change([c[a] for c in by_question if a in c]) for a in found}
+    changes = {a: combined_change([c[a] for c in by_question if a in c]) for a in result}
     num = sum(c is not None for c in changes.values())
     for author_id, change in changes.items():
         if change is not None:
-            one = found[author_id]
+            one = result[author_id]
             one.drift = change.interval
             if one.drift is not None and is_less_accurate(change, num):
                 one.notes.append(f"right less often lately, by {-one.drift.estimate:.0%}")
@@ -187,23 +186,23 @@ def _judge(one: Annotator) -> None:
     one.careless = bool(one.reasons)
 
 
-def _copying(found: Mapping[str, Annotator], pairs: Sequence[Copied]) -> None:
+def _copying(result: Mapping[str, Annotator], pairs: Sequence[Copied]) -> None:
     """Name the one who was later as the copier; where neither was, both are only noted."""
     for pair in pairs:
         what = f"{pair.num_equal} of {pair.num} judgements alike, where neither agrees with anybody else on more than {pair.usual:.0%}"
         for author_id, other in ((pair.first, pair.second), (pair.second, pair.first)):
             if pair.copier == author_id:
-                found[author_id].reasons.append(f"later than {other} and the same: {what}")
-                found[author_id].careless = True
+                result[author_id].reasons.append(f"later than {other} and the same: {what}")
+                result[author_id].careless = True
             elif pair.copier is None:
-                found[author_id].notes.append(f"the same as {other}: {what}")
+                result[author_id].notes.append(f"the same as {other}: {what}")
 
 
-def _speed(found: Mapping[str, Annotator]) -> None:
-    timed = {a: o.median_s for a, o in found.items() if o.median_s is not None and o.num_items >= FEWEST}
+def _speed(result: Mapping[str, Annotator]) -> None:
+    timed = {a: o.median_s for a, o in result.items() if o.median_s is not None and o.num_items >= FEWEST}
     for author_id, own in timed.items():
         others = [t for a, t in timed.items() if a != author_id]
         if others and own < QUICK * float(np.median(others)):
-            found[author_id].notes.append(
+            result[author_id].notes.append(
                 f"takes {own:.0f} s an item, the others {float(np.median(others)):.0f} s"
             )

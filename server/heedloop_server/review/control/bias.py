@@ -13,14 +13,12 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from heedloop.responses import Bias, Tendency
+from heedloop.responses import Bias, Interval, Tendency
 from heedloop_server.review.control.annotators import scaled
 from heedloop_server.review.control.labels import Judged, Label, Unit, labels
 from heedloop_server.review.questions import Question
-from heedloop_server.statistics.intervals import Interval, wilson
+from heedloop_server.statistics.intervals import wilson
 from heedloop_server.statistics.means import bootstrap_mean, percentile_interval
-
-__all__ = ["AnswerFacts", "bias", "rank_correlation"]
 
 FEWEST = 10
 
@@ -43,7 +41,7 @@ def bias(question: Question, judged: Sequence[Judged], facts: Facts) -> Bias | N
 
     For ratings: `length` (Spearman's rank correlation of rating and characters, -1 to 1), `model` and `language` (mean
     rating on 0 to 1 per value). For comparisons: `longer` (share that preferred the longer of two), `first_shown`
-    (share that preferred the one shown first), each beside one half; ties are left out.
+    (share that preferred the one shown first), each next to one half; ties are left out.
     """
     if question.is_ordered:
         measure = _of_ratings

@@ -1,4 +1,4 @@
-"""People's consensus beside what somebody else said of the same answers: a judge model, the model itself, the users."""
+"""The annotators' consensus against other labels of the same answers: a judge model's, the model's own, the users'."""
 
 from __future__ import annotations
 
@@ -14,42 +14,40 @@ from heedloop_server.review.questions import Question
 from heedloop_server.statistics.agreement import confusion_table
 from heedloop_server.statistics.intervals import wilson
 
-__all__ = ["Labelled", "as_labels", "confusion", "confusion_by_slice"]
-
 MAX_EXAMPLES = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """What somebody else than the annotators said: `labels` of the question, and `unknown` texts that are none of them."""
+    """Labels by others than the annotators: `labels` of the question, and `unknown` texts that are none of them."""
 
     labels: Mapping[Unit, Label]
     unknown: Mapping[Unit, str] = field(default_factory=dict[Unit, str])
 
 
-def confusion(question: Question, people: Mapping[Unit, Label], compared: Labelled) -> Confusion:
-    """The table of both over the units that both have: rows are people's consensus, columns the other's label.
+def confusion(question: Question, consensus: Mapping[Unit, Label], compared: Labelled) -> Confusion:
+    """The table of both over the units that both have: rows are the annotators' consensus, columns the other's label.
 
-    Also `accuracy` (how often the other says what people say, Wilson) and `kappa` (Cohen's, bootstrap), null where
-    undefined, and `left_out`: the units of people's that the other has no label for.
+    Also `accuracy` (how often the other label is the annotators', Wilson) and `kappa` (Cohen's, bootstrap), null where
+    undefined, and `left_out`: the annotators' units that the other has no label for.
     """
     other = compared.labels
-    both = sorted(set(people) & set(other))
-    categories = known_categories(question, [*people.values(), *other.values()])
-    ours, theirs = [people[u] for u in both], [other[u] for u in both]
-    said = {("people", u): people[u] for u in both} | {("other", u): other[u] for u in both}
+    both = sorted(set(consensus) & set(other))
+    categories = known_categories(question, [*consensus.values(), *other.values()])
+    ours, theirs = [consensus[u] for u in both], [other[u] for u in both]
+    votes = {("consensus", u): consensus[u] for u in both} | {("other", u): other[u] for u in both}
     return Confusion(
         categories=cast(list[Label], categories),
         table=confusion_table(ours, theirs, categories).astype(int).tolist(),
         n=len(both),
         accuracy=wilson(sum(a == b for a, b in zip(ours, theirs, strict=True)), len(both)),
-        kappa=cohen_interval(said, ("people", "other"), categories),
-        left_out=_left_out(people, compared),
+        kappa=cohen_interval(votes, ("consensus", "other"), categories),
+        left_out=_left_out(consensus, compared),
     )
 
 
-def _left_out(people: Mapping[Unit, Label], compared: Labelled) -> LeftOut:
-    missing = [u for u in people if u not in compared.labels]
+def _left_out(consensus: Mapping[Unit, Label], compared: Labelled) -> LeftOut:
+    missing = [u for u in consensus if u not in compared.labels]
     unknown = [compared.unknown[u] for u in missing if u in compared.unknown]
     examples = [text for text, _ in Counter(t[:200] for t in unknown).most_common(MAX_EXAMPLES)]
     return LeftOut(none=len(missing) - len(unknown), unknown=len(unknown), examples=examples)
@@ -57,13 +55,13 @@ def _left_out(people: Mapping[Unit, Label], compared: Labelled) -> LeftOut:
 
 def confusion_by_slice(
     question: Question,
-    people: Mapping[Unit, Label],
+    consensus: Mapping[Unit, Label],
     other: Labelled,
     slice_of: Mapping[str, str],
 ) -> list[Confusion]:
     """The same per slice of the items, the largest first."""
     groups: dict[str, dict[Unit, Label]] = {}
-    for unit, label in people.items():
+    for unit, label in consensus.items():
         groups.setdefault(slice_of.get(unit[0], ""), {})[unit] = label
     found = [replace(confusion(question, own, other), value=value) for value, own in groups.items()]
     return sorted(found, key=lambda s: -s.n)

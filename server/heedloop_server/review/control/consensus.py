@@ -2,7 +2,7 @@
 
 Majority counts heads; `weighted` counts them by reliability; `dawid_skene` estimates how each annotator errs. Where
 gold answers are known they hold: an annotator is measured against them as well as against the others. A reviewer's
-adjudication stands over all of it.
+adjudication overrules all of it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from heedloop_server.statistics.consensus import (
     reliability_weights,
     weighted_vote,
 )
-
-__all__ = ["METHODS", "Method", "consensus_of_question", "fit", "gold_units"]
 
 Method = Literal["majority", "dawid_skene", "weighted"]
 METHODS: tuple[Method, ...] = ("majority", "dawid_skene", "weighted")
@@ -47,21 +45,21 @@ def consensus_of_question(
     adjudicated: Mapping[str, Judged] | None = None,
 ) -> list[ConsensusRow]:
     """The label of every unit by the method, or by adjudication, sorted by unit."""
-    found = _vote(question, list(judged), method, gold or {})
+    result = _vote(question, list(judged), method, gold or {})
     adjudicated_labels = {unit: label for _, unit, label in labels(question, (adjudicated or {}).values())}
-    units = sorted({cast(Unit, u) for u in found} | set(adjudicated_labels))
-    return [_row(unit, found.get(unit), adjudicated_labels.get(unit), method) for unit in units]
+    units = sorted({cast(Unit, u) for u in result} | set(adjudicated_labels))
+    return [_row(unit, result.get(unit), adjudicated_labels.get(unit), method) for unit in units]
 
 
 def _vote(
     question: Question, judged: Sequence[Judged], method: Method, gold: Mapping[str, Judged]
 ) -> Mapping[Hashable, Consensus]:
-    said = list(labels(question, judged))
-    if method == "majority" or not said:
-        return majority_vote(said)
+    votes = list(labels(question, judged))
+    if method == "majority" or not votes:
+        return majority_vote(votes)
     model = fit(question, judged, gold)
     assert model is not None  # noqa: S101  there are judgements
-    return model.consensus if method == "dawid_skene" else weighted_vote(said, reliability_weights(model))
+    return model.consensus if method == "dawid_skene" else weighted_vote(votes, reliability_weights(model))
 
 
 def _row(unit: Unit, found: Consensus | None, adjudicated: Label | None, method: Method) -> ConsensusRow:

@@ -1,7 +1,7 @@
-"""Pairs of annotators who agree more than anybody who judges alone could: one may have copied the other.
+"""Pairs of annotators who agree more than annotators who judge alone could: one may have copied the other.
 
 An honest pair agrees about as far as each of the two agrees with others. A copier shares the errors of the other one too,
-so that the two agree more than either does with anybody else; and submits later.
+so that the two agree more than either does with others; and submits later.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from scipy.special import bdtrc
 
 from heedloop_server.review.control.labels import Judged, Label, Unit, labels
 from heedloop_server.review.questions import Question
-
-__all__ = ["Copied", "copied_pairs"]
 
 FEWEST = 20
 """Units that a pair must have in common."""
@@ -35,7 +33,7 @@ class Copied:
 
     Attributes:
         copier: who was later nearly always; None where neither was.
-        usual: the most that either agrees with anybody else, as a share.
+        usual: the most that either agrees with any other annotator, as a share.
     """
 
     first: str
@@ -47,7 +45,7 @@ class Copied:
 
 
 def copied_pairs(questions: Sequence[Question], judged: Sequence[Judged]) -> list[Copied]:
-    """The pairs whose agreement over all questions is beyond what either has with anybody else (binomial, Bonferroni).
+    """The pairs whose agreement over all questions is beyond what either has with others (binomial, Bonferroni).
 
     Questions with marks are left out: where most mark nothing, all agree.
     """
@@ -59,7 +57,7 @@ def copied_pairs(questions: Sequence[Question], judged: Sequence[Judged]) -> lis
         (a, b): _agreement(votes, a, b, by_annotator[a] & by_annotator[b])
         for a, b in combinations(sorted(by_annotator), 2)
     }
-    tested = {p: found for p, found in pairs.items() if found[1] >= FEWEST}
+    tested = {p: result for p, result in pairs.items() if result[1] >= FEWEST}
     if len(by_annotator) < 4:
         return []  # with three, a third one who guesses makes the other two look alike
     return [
@@ -85,7 +83,7 @@ def _agreement(votes: Votes, a: str, b: str, common: set[Unit]) -> tuple[int, in
 
 
 def _usual(pair: tuple[str, str], pairs: Mapping[tuple[str, str], tuple[int, int]]) -> float | None:
-    """The most that either of the pair agrees with anybody else, as Agresti and Coull shrink it; None where nobody is comparable."""
+    """The most that either of the pair agrees with any other annotator, as Agresti and Coull shrink it; None where no other is comparable."""
     others = [
         (equal + 2) / (num + 4)
         for other, (equal, num) in pairs.items()

@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from heedloop.responses import Interval
 from heedloop_server.review.control.labels import Label
-from heedloop_server.statistics.intervals import Array, Interval, newcombe
-
-__all__ = ["AccuracyChange", "accuracy_changes", "combined_change", "is_less_accurate"]
+from heedloop_server.statistics.intervals import Array, newcombe
 
 FEWEST = 20
-"""Judgements of one annotator below which nothing is said."""
+"""Judgements of one annotator below which no change is reported."""
 FALSE_ALARMS = 0.05
 """Chance that any steady annotator of a queue is named."""
 FALSE_ALARM = 0.005
@@ -68,34 +67,34 @@ def combined_change(changes: Sequence[AccuracyChange]) -> AccuracyChange | None:
 
 
 def accuracy_changes(
-    said: Sequence[tuple[str, Hashable, Label]], known: Mapping[Hashable, Label]
+    votes: Sequence[tuple[str, Hashable, Label]], known: Mapping[Hashable, Label]
 ) -> dict[str, AccuracyChange]:
     """Annotator -> change of accuracy in one question.
 
     Args:
-        said: (annotator, unit, label) in the order of time; units that one annotator alone judged count for nothing.
+        votes: (annotator, unit, label) in the order of time; units that one annotator alone judged count for nothing.
         known: unit -> the right label, where it is known (gold).
     """
     num_judged: dict[Hashable, int] = {}
-    for _, unit, _ in said:
+    for _, unit, _ in votes:
         num_judged[unit] = num_judged.get(unit, 0) + 1
-    said = [s for s in said if num_judged[s[1]] > 1 or s[1] in known]
-    names, units = _index(s[0] for s in said), _index(s[1] for s in said)
-    choices = _index([*(s[2] for s in said), *(known[u] for u in units if u in known)])
+    votes = [s for s in votes if num_judged[s[1]] > 1 or s[1] in known]
+    names, units = _index(s[0] for s in votes), _index(s[1] for s in votes)
+    choices = _index([*(s[2] for s in votes), *(known[u] for u in units if u in known)])
     if len(choices) < 2:
         return {}
-    annotator = np.array([names[a] for a, _, _ in said])
-    unit = np.array([units[u] for _, u, _ in said])
-    label = np.array([choices[v] for _, _, v in said])
+    annotator = np.array([names[a] for a, _, _ in votes])
+    unit = np.array([units[u] for _, u, _ in votes])
+    label = np.array([choices[v] for _, _, v in votes])
     half = _halves(annotator)
     gold = [(units[u], choices[known[u]]) for u in units if u in known]
     support, accuracy = _fit(2 * annotator + half, unit, label, gold, (len(units), len(choices)))
-    found: dict[str, AccuracyChange] = {}
+    result: dict[str, AccuracyChange] = {}
     for name, i in names.items():
         halves = [(annotator == i) & (half == h) for h in (0, 1)]
         if all(h.any() for h in halves):
-            found[name] = _change([support[h] for h in halves], accuracy[2 * i : 2 * i + 2], len(choices))
-    return found
+            result[name] = _change([support[h] for h in halves], accuracy[2 * i : 2 * i + 2], len(choices))
+    return result
 
 
 def _index(values: Iterable[_Value]) -> dict[_Value, int]:

@@ -16,18 +16,6 @@ from typing import Any, Literal, cast
 from heedloop_server.review.questions import Question
 from heedloop_server.statistics.agreement import Metric
 
-__all__ = [
-    "Judged",
-    "Label",
-    "Range",
-    "Unit",
-    "known_categories",
-    "labels",
-    "metric_of",
-    "ranges_of",
-    "unit_item",
-]
-
 Unit = tuple[str, ...]
 """The item's id, then which answer, and which category or other answer."""
 Label = int | float | str
@@ -99,7 +87,7 @@ def _labels_of(question: Question, answer: Any, num_answers: int) -> Iterator[tu
 
 
 def _per_answer(question: Question, answer: Any, num_answers: int) -> Iterator[tuple[str, Any]]:
-    """(which answer, what was said of it)."""
+    """(which answer, the judgement of it)."""
     if question.listed(num_answers):
         for index, own in enumerate(cast(list[Any], answer or [None] * num_answers)):
             yield str(index), own
@@ -120,17 +108,17 @@ def _of_one(question: Question, answer: Any, index: str) -> Iterator[tuple[tuple
 
 def ranges_of(question: Question, judged: Iterable[Judged]) -> dict[Unit, dict[str, list[Range]]]:
     """Unit (item, answer) -> annotator -> the character ranges they marked, whatever the label; may be none."""
-    found: dict[Unit, dict[str, list[Range]]] = {}
+    result: dict[Unit, dict[str, list[Range]]] = {}
     for one in judged:
         for index, own in _per_answer(question, one.answers.get(question.name), one.num_answers):
             marked = [(int(r["start"]), int(r["end"])) for r in cast(list[Mapping[str, Any]], own or [])]
-            found.setdefault((one.item_id, index), {})[one.annotator] = marked
-    return found
+            result.setdefault((one.item_id, index), {})[one.annotator] = marked
+    return result
 
 
-def known_categories(question: Question, found: Iterable[Hashable]) -> list[Hashable]:
+def known_categories(question: Question, result: Iterable[Hashable]) -> list[Hashable]:
     """The labels of a question in their order: stated ones first where they are stated, else those that occur."""
-    values = set(found)
+    values = set(result)
     if question.kind in ("thumb", "flags", "ranges"):
         return [0, 1]
     if question.kind in ("comparison", "ranking"):

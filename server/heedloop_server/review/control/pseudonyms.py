@@ -1,4 +1,4 @@
-"""Judgements that cannot be joined back to who made them: ids replaced, times rounded, nothing in an order that tells."""
+"""Judgements that cannot be joined back to their annotators: ids replaced, times rounded, nothing in an order that tells."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from dataclasses import replace
 
 from heedloop_server.review.control.labels import Judged
 from heedloop_server.review.formats.record import Reviewed
-
-__all__ = ["pseudonym", "without_identities", "without_order"]
 
 ROUNDED_MS = 10_000
 

@@ -23,8 +23,6 @@ from heedloop_server.store.review.assignments import (
 from heedloop_server.store.review.control import Adjudication, adjudications_of
 from heedloop_server.store.review.queues import find_queue
 
-__all__ = ["LABELLED", "ReviewedQueue", "State", "read_queue"]
-
 LABELLED = frozenset({"thumb", "scale", "category", "flags", "ranges", "comparison", "ranking"})
 """Kinds of questions that annotators can agree on; texts and corrections are not among them."""
 State = responses.ItemState
@@ -62,10 +60,10 @@ class ReviewedQueue:
 
     def by_item(self) -> dict[str, list[Judged]]:
         """Item id -> its judgements, by annotator."""
-        found: dict[str, list[Judged]] = {}
+        result: dict[str, list[Judged]] = {}
         for one in sorted(self.judged, key=lambda j: (j.item_id, j.annotator)):
-            found.setdefault(one.item_id, []).append(one)
-        return found
+            result.setdefault(one.item_id, []).append(one)
+        return result
 
     def consensus(self, method: Method) -> dict[str, list[responses.ConsensusRow]]:
         """Question -> the consensus of every unit."""
@@ -78,17 +76,17 @@ class ReviewedQueue:
 
     def disagreements(self) -> dict[str, list[str]]:
         """Item id -> the questions to which its annotators gave different answers."""
-        found: dict[str, list[str]] = {}
+        result: dict[str, list[str]] = {}
         for question in self.questions:
-            said: dict[tuple[str, ...], set[object]] = {}
+            by_unit: dict[tuple[str, ...], set[object]] = {}
             for _, unit, label in labels(question, self.judged):
-                said.setdefault(unit, set()).add(label)
-            for item_id in sorted({unit_item(u) for u, values in said.items() if len(values) > 1}):
-                found.setdefault(item_id, []).append(question.name)
-        return found
+                by_unit.setdefault(unit, set()).add(label)
+            for item_id in sorted({unit_item(u) for u, values in by_unit.items() if len(values) > 1}):
+                result.setdefault(item_id, []).append(question.name)
+        return result
 
     def state(self, item_id: str, num: int, differs: bool) -> State:
-        """Where an item with `num` judgements stands."""
+        """The state of an item with `num` judgements."""
         if item_id in self.adjudications:
             return "adjudicated"
         if differs:
@@ -98,16 +96,16 @@ class ReviewedQueue:
         return "open"
 
     def skips_by_item(self) -> dict[str, list[Judged]]:
-        """Item id -> who has skipped it, with their reasons."""
-        found: dict[str, list[Judged]] = {}
+        """Item id -> the skips of it, with their reasons."""
+        result: dict[str, list[Judged]] = {}
         for one in self.unfinished:
             if one.state == "skipped":
-                found.setdefault(one.item_id, []).append(one)
-        return found
+                result.setdefault(one.item_id, []).append(one)
+        return result
 
     @property
     def annotators(self) -> set[str]:
-        """Those whom the queue names; where it names nobody, those who have worked in it."""
+        """Those whom the queue names; where it names none, those who have worked in it."""
         return set(self.queue.annotators) or {j.annotator for j in (*self.judged, *self.unfinished)}
 
     def responses(self, only: State | None = None) -> Iterable[responses.ReviewItem]:
@@ -123,7 +121,7 @@ class ReviewedQueue:
             skips = skips_by_item.get(item.item_id, [])
             state = self.state(item.item_id, len(judged), item.item_id in differs)
             if state == "open" and skips and annotators <= {j.annotator for j in (*judged, *skips)}:
-                state = "skipped"  # nobody is left who could be offered it
+                state = "skipped"  # no annotator is left to be offered it
             if only in (None, state):
                 word = self.adjudications.get(item.item_id)
                 yield responses.ReviewItem(

@@ -32,8 +32,6 @@ from heedloop_server.review.formats.record import (
 )
 from heedloop_server.review.questions import Question, applicable_questions
 
-__all__ = ["DOWN", "TIE", "UP", "is_rating", "read", "user_id_of", "write", "write_suggestions"]
-
 UP, DOWN, TIE = "good", "bad", "tie"
 _USERS = uuid.UUID("6f0c6a0e-5d1c-5d5e-9a53-4b8f8f1f3b70")
 _STATUS: dict[str, str] = {"done": "submitted", "draft": "draft", "skipped": "discarded"}
@@ -48,7 +46,7 @@ def user_id_of(annotator: str, users: Users) -> str:
 
 
 def write(questions: Sequence[Question], item: Reviewed, users: Users) -> dict[str, Any]:
-    """One record with everybody's responses."""
+    """One record with all annotators' responses."""
     responses: dict[str, list[dict[str, Any]]] = {}
     for one in item.judgements:
         user_id = user_id_of(one.annotator, users)
@@ -68,16 +66,11 @@ def write_suggestions(questions: Sequence[Question], item: Reviewed) -> dict[str
 
 
 def _record(item: Reviewed) -> dict[str, Any]:
-    num = max(len(item.answers), item.most_answers)
-    texts = [*item.answers, *[""] * num][:num]
     facts = {f"answer_{i + 1}_{k}": v for i, f in enumerate(item.facts) for k, v in f.items()}
     originals = [original_of(j) for j in item.judgements]
     return {
         "id": item.item_id,
-        "fields": {
-            "prompt": "\n\n".join(f"{m['role']}: {m['text']}" for m in item.messages),
-            **{f"answer_{i + 1}": text for i, text in enumerate(texts)},
-        },
+        "fields": {"prompt": item.prompt_text, **item.answer_fields},
         # text, because a metadata property of Argilla holds a text, a number, or a list of texts
         "metadata": facts | {"heedloop": json.dumps(originals, ensure_ascii=False)},
         "suggestions": {},
@@ -88,14 +81,14 @@ def _record(item: Reviewed) -> dict[str, Any]:
 
 def _written(questions: Sequence[Question], one: Judged | External, item: Reviewed) -> list[tuple[str, Any]]:
     """(Argilla question, value) of a judgement; a draft's answers that are not whole yet are left out."""
-    found: list[tuple[str, Any]] = []
+    result: list[tuple[str, Any]] = []
     for question in applicable_questions(questions, len(item.answers)):
         try:
-            found += _values(question, one.answers.get(question.name), len(item.answers))
+            result += _values(question, one.answers.get(question.name), len(item.answers))
         except (KeyError, TypeError, AttributeError):
             if one.state == "done":
                 raise
-    return found
+    return result
 
 
 def _values(question: Question, answer: Any, num_answers: int) -> list[tuple[str, Any]]:
@@ -139,18 +132,18 @@ def read(
 ) -> list[External]:
     """A judgement, draft or skip per user who responded, and the originals that no response speaks for."""
     item = find(member(entry, "id", "", str))
-    given = _by_user(questions, entry, item)
+    responses = _by_user(questions, entry, item)
     originals = {user_id_of(str(o.get("annotator")), users): o for o in _originals(entry)}
-    found: list[External] = []
-    for user in dict.fromkeys([*originals, *given]):
-        states, answers = given.get(user, (set[State](), dict[str, Any]()))
+    result: list[External] = []
+    for user in dict.fromkeys([*originals, *responses]):
+        states, answers = responses.get(user, (set[State](), dict[str, Any]()))
         if user in originals:
-            found.append(_against(questions, item, originals[user], answers, states))
+            result.append(_against(questions, item, originals[user], answers, states))
         else:
             state = next(iter(states)) if len(states) == 1 else "draft"
             answers = {} if state == "skipped" else answers
-            found.append(External(item.item_id, users.annotator(user), answers, state=state))
-    return found
+            result.append(External(item.item_id, users.annotator(user), answers, state=state))
+    return result
 
 
 def _originals(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -158,8 +151,8 @@ def _originals(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     text: Any = cast(Mapping[str, Any], metadata).get("heedloop") if isinstance(metadata, Mapping) else None
     if not isinstance(text, str):
         # exports up to version 1 had them next to the record's own fields, under the annotator's name
-        beside = listed(entry, "heedloop", "")
-        return [{**o, "annotator": o.get("annotator", o.get("user_id"))} for o in beside]
+        earlier = listed(entry, "heedloop", "")
+        return [{**o, "annotator": o.get("annotator", o.get("user_id"))} for o in earlier]
     try:
         return listed({"heedloop": json.loads(text)}, "heedloop", "metadata.")
     except ValueError as err:
@@ -172,7 +165,7 @@ def _by_user(
     """User -> the states of their responses, and what they answered."""
     num = len(item.answers)
     known = controls_of(questions, num)
-    found: dict[str, tuple[set[State], dict[str, Any]]] = {}
+    result: dict[str, tuple[set[State], dict[str, Any]]] = {}
     responses = cast(Mapping[str, Any], entry.get("responses") or {})
     for name in responses:
         if name not in known:
@@ -183,10 +176,10 @@ def _by_user(
             user = str(one.get("user_id") or "")
             if not user:
                 raise SchemaError(f"{where}.user_id", "is missing: whose judgement is it?")
-            states, answers = found.setdefault(user, (set(), {}))
+            states, answers = result.setdefault(user, (set(), {}))
             states.add(_STATES.get(one.get("status") or "submitted", "done"))
             _put(answers, question, index, num, one.get("value"), where)
-    return found
+    return result
 
 
 def _against(
@@ -209,14 +202,14 @@ def _read_back(
     questions: Sequence[Question], before: External, item: Reviewed, *, with_ranks: bool
 ) -> dict[str, Any]:
     """What the original's responses say when they come back, with ranks or in the order that the SDK leaves of them."""
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     known = controls_of(questions, len(item.answers))
     for name, value in _written(questions, replace(before, state="draft"), item):
         question, index = known[name]
         if question.kind == "ranking" and not with_ranks:
             value = [v["value"] for v in value]
-        _put(found, question, index, len(item.answers), value, name)
-    return found
+        _put(result, question, index, len(item.answers), value, name)
+    return result
 
 
 def _put(answers: dict[str, Any], question: Question, index: int, num: int, value: Any, where: str) -> None:

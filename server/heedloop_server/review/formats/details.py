@@ -7,8 +7,6 @@ from typing import Any, cast
 
 from heedloop_server.review.questions import Question
 
-__all__ = ["with_details"]
-
 
 def with_details(
     questions: Sequence[Question],
@@ -21,16 +19,16 @@ def with_details(
     A question that says the same as what was `written` for the tool keeps its whole answer; of others, a flag or a
     range that is still there keeps its own details.
     """
-    found: dict[str, Any] = dict(answers)
+    result: dict[str, Any] = dict(answers)
     for question in questions:
         name = question.name
         if name not in before:
             continue
         if answers.get(name) == written.get(name):
-            found[name] = before[name]
-        elif question.kind in ("flags", "ranges") and name in found:
-            found[name] = _marks(found[name], before[name])
-    return found
+            result[name] = before[name]
+        elif question.kind in ("flags", "ranges") and name in result:
+            result[name] = _marks(result[name], before[name])
+    return result
 
 
 def _marks(now: Any, before: Any) -> Any:

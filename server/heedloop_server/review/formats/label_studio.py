@@ -31,8 +31,6 @@ from heedloop_server.review.formats.record import (
 )
 from heedloop_server.review.questions import Question, applicable_questions
 
-__all__ = ["DOWN", "TIE", "UP", "read", "write", "write_predictions"]
-
 UP, DOWN, TIE = "good", "bad", "tie"
 _SIDES = ("left", "right")
 
@@ -60,17 +58,16 @@ def write_predictions(questions: Sequence[Question], item: Reviewed) -> dict[str
 
 
 def _task(item: Reviewed) -> dict[str, Any]:
-    num = max(len(item.answers), item.most_answers)
-    texts = {f"answer_{i + 1}": text for i, text in enumerate([*item.answers, *[""] * num][:num])}
+    texts = item.answer_fields
     entries = [
         {"id": f"answer_{i + 1}", "title": f"Answer {i + 1}", "body": text}
         for i, text in enumerate(item.answers)
     ]
     data = {
         "item_id": item.item_id,
-        "prompt": "\n\n".join(f"{m['role']}: {m['text']}" for m in item.messages),
+        "prompt": item.prompt_text,
         **texts,
-        **({"answers": entries} if num > 1 else {}),
+        **({"answers": entries} if len(texts) > 1 else {}),
     }
     originals = [{"id": n, **original_of(j)} for n, j in enumerate(item.judgements, 1)]
     meta = {"heedloop": {"targets": [dict(t) for t in item.targets], "judgements": originals}}
@@ -95,10 +92,10 @@ def _annotation(
 def _results(
     questions: Sequence[Question], answers: Mapping[str, Any], item: Reviewed
 ) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+    result: list[dict[str, Any]] = []
     for question in applicable_questions(questions, len(item.answers)):
-        found += _of_question(question, answers.get(question.name), item)
-    return [{"id": f"r{i}", "origin": "manual", **r} for i, r in enumerate(found, 1)]
+        result += _of_question(question, answers.get(question.name), item)
+    return [{"id": f"r{i}", "origin": "manual", **r} for i, r in enumerate(result, 1)]
 
 
 def _of_question(question: Question, answer: Any, item: Reviewed) -> list[dict[str, Any]]:
@@ -160,21 +157,21 @@ def read(
     """The annotations and drafts of one task; the item is named by `data.item_id`. Cancelled annotations are skips."""
     item = find(member(member(entry, "data", "", dict), "item_id", "data.", str))
     originals = _originals(entry)
-    found: list[External] = []
+    result: list[External] = []
     used = set[Any]()
     for i, one in enumerate(listed(entry, "annotations", "")):
         # what Label Studio has stored has import_id; a file that was never there has our own id
         number = one["import_id"] if "import_id" in one else one.get("id")
         used.add(number)
         original = originals.get(number) or _beside(one)
-        found.append(_external(questions, item, one, original, f"annotations[{i}].", users))
-    found += [
+        result.append(_external(questions, item, one, original, f"annotations[{i}].", users))
+    result += [
         external_of(item.item_id, o, f"meta.heedloop.judgements[{n}].")
         for n, o in originals.items()
         if o.get("state") == "draft" and n not in used
     ]
     drafts = enumerate(listed(entry, "drafts", ""))
-    return found + [_draft(questions, item, d, f"drafts[{i}].", users) for i, d in drafts]
+    return result + [_draft(questions, item, d, f"drafts[{i}].", users) for i, d in drafts]
 
 
 def _originals(entry: Mapping[str, Any]) -> dict[Any, Mapping[str, Any]]:
@@ -257,13 +254,13 @@ def _milliseconds(annotation: Mapping[str, Any], where: str) -> int | None:
 
 def _user(annotation: Mapping[str, Any], where: str) -> str:
     """`completed_by` is a user's id, or an object with e-mail and id."""
-    given: Any = annotation.get("completed_by")
-    if isinstance(given, Mapping):
-        user = cast(Mapping[str, Any], given)
-        given = user.get("email") or user.get("id")
-    if given is None or isinstance(given, bool) or str(given) == "":
+    completed_by: Any = annotation.get("completed_by")
+    if isinstance(completed_by, Mapping):
+        user = cast(Mapping[str, Any], completed_by)
+        completed_by = user.get("email") or user.get("id")
+    if completed_by is None or isinstance(completed_by, bool) or str(completed_by) == "":
         raise SchemaError(f"{where}completed_by", "is missing: whose judgement is it?")
-    return str(given)
+    return str(completed_by)
 
 
 def _answers(

@@ -16,8 +16,6 @@ from heedloop_server.review.formats.record import (
 )
 from heedloop_server.review.questions import Question
 
-__all__ = ["read", "write"]
-
 
 def write(_questions: Sequence[Question], item: Reviewed, _users: Users) -> dict[str, Any]:
     """`item_id, targets, messages, answers, facts, sampling_probability, expected, judgements`.

@@ -11,22 +11,6 @@ from heedloop.schema import SchemaError, format_time, parse_time
 from heedloop_server.review.control.labels import Judged
 from heedloop_server.review.questions import Question, applicable_questions
 
-__all__ = [
-    "External",
-    "Reviewed",
-    "State",
-    "Users",
-    "control_name",
-    "controls_of",
-    "external_of",
-    "listed",
-    "member",
-    "number_of",
-    "original_of",
-    "time_of",
-    "whole_of",
-]
-
 State = Literal["done", "draft", "skipped"]
 STATES: tuple[State, ...] = get_args(State)
 
@@ -71,6 +55,17 @@ class Reviewed:
     sampling_probability: float | None = None
     expected: Mapping[str, Any] | None = None
     most_answers: int = 0
+
+    @property
+    def prompt_text(self) -> str:
+        """The prompt as one text."""
+        return "\n\n".join(f"{m['role']}: {m['text']}" for m in self.messages)
+
+    @property
+    def answer_fields(self) -> dict[str, str]:
+        """`answer_1` and so on: a text for each answer that the tool's project has a field for, empty where there is none."""
+        num = max(len(self.answers), self.most_answers)
+        return {f"answer_{i + 1}": text for i, text in enumerate([*self.answers, *[""] * num][:num])}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +126,12 @@ def control_name(question: Question, index: int) -> str:
 
 def controls_of(questions: Sequence[Question], num_answers: int) -> dict[str, tuple[Question, int]]:
     """Every name under which a tool may answer -> the question and which answer it is about, with names of old exports."""
-    found = {q.name: (q, 0) for q in applicable_questions(questions, num_answers)}
+    result = {q.name: (q, 0) for q in applicable_questions(questions, num_answers)}
     for question in applicable_questions(questions, num_answers):
         for index in range(1, num_answers if question.listed(num_answers) else 1):
-            found[control_name(question, index)] = question, index
-            found.setdefault(f"{question.name}_{index + 1}", (question, index))
-    return found
+            result[control_name(question, index)] = question, index
+            result.setdefault(f"{question.name}_{index + 1}", (question, index))
+    return result
 
 
 # --------------------------------------------------------------------------------------------------- reading JSON
@@ -153,11 +148,11 @@ def member(entry: Mapping[str, Any], name: str, where: str, kind: type) -> Any:
 
 def listed(entry: Mapping[str, Any], name: str, where: str) -> list[Mapping[str, Any]]:
     """A list of objects; an absent one is empty."""
-    found = member(entry, name, where, list) if entry.get(name) is not None else []
-    for i, one in enumerate(cast(list[Any], found)):
+    result = member(entry, name, where, list) if entry.get(name) is not None else []
+    for i, one in enumerate(cast(list[Any], result)):
         if not isinstance(one, Mapping):
             raise SchemaError(f"{where}{name}[{i}]", f"must be an object, not {str(one)[:80]!r}")
-    return cast(list[Mapping[str, Any]], found)
+    return cast(list[Mapping[str, Any]], result)
 
 
 def time_of(entry: Mapping[str, Any], name: str, where: str) -> datetime | None:

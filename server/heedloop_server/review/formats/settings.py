@@ -11,8 +11,6 @@ from heedloop_server.review.formats import argilla, label_studio
 from heedloop_server.review.formats.record import control_name
 from heedloop_server.review.questions import Question, applicable_questions
 
-__all__ = ["settings_file"]
-
 
 def settings_file(
     tool: Literal["label_studio", "argilla"], questions: Sequence[Question], num_answers: int, guideline: str

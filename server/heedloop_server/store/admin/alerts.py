@@ -12,23 +12,6 @@ from typing import Any, Literal
 from heedloop.schema import utc_now
 from heedloop_server.store.connection import ProjectStore, Row, Store
 
-__all__ = [
-    "Delivery",
-    "DeliveryStatus",
-    "HistoryRow",
-    "StoredAlert",
-    "delete_alert",
-    "find_alert",
-    "holds_lease",
-    "list_alerts",
-    "pending_deliveries",
-    "projects_with_alerts",
-    "read_history",
-    "save_alert",
-    "save_history",
-    "save_state",
-]
-
 Json = dict[str, Any]
 DeliveryStatus = Literal["none", "pending", "delivered", "failed"]
 
@@ -47,7 +30,7 @@ class StoredAlert:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What became of telling somebody."""
+    """The state of a delivery to a webhook."""
 
     status: DeliveryStatus = "none"
     attempts: int = 0
@@ -117,7 +100,7 @@ def _rule_row(alert: StoredAlert, *, deleted: bool) -> Row:
 
 
 def save_state(project: ProjectStore, alert_id: str, state: Json) -> None:
-    """Store where an alert stands."""
+    """Store the state of an alert."""
     text = json.dumps(state, ensure_ascii=False)
     row = {"alert_id": alert_id, "state": text, "version": time.time_ns(), "is_deleted": 0}
     project.insert("alert_states", [row])
@@ -126,8 +109,8 @@ def save_state(project: ProjectStore, alert_id: str, state: Json) -> None:
 def delete_alert(project: ProjectStore, alert: StoredAlert) -> None:
     """Delete a rule, its state and its history."""
     project.insert("alert_rules", [_rule_row(alert, deleted=True)])
-    gone = {"alert_id": alert.alert_id, "state": "", "version": time.time_ns(), "is_deleted": 1}
-    project.insert("alert_states", [gone])
+    deleted = {"alert_id": alert.alert_id, "state": "", "version": time.time_ns(), "is_deleted": 1}
+    project.insert("alert_states", [deleted])
     rows = read_history(project, alert.alert_id, limit=100_000)
     project.insert("alert_history", [_history_row(r) | {"is_deleted": 1, "change": ""} for r in rows])
 
@@ -193,7 +176,7 @@ def read_history(project: ProjectStore, alert_id: str, *, limit: int) -> list[Hi
 
 
 def pending_deliveries(store: Store, *, limit: int = 100) -> list[HistoryRow]:
-    """What is due to be told, of all projects, the longest due first."""
+    """The deliveries that are due, of all projects, the longest due first."""
     rows = store.rows(
         """
         SELECT *

@@ -1,4 +1,4 @@
-"""The audit log: who changed what, append only."""
+"""The audit log of all changes, append only."""
 
 from __future__ import annotations
 
@@ -11,15 +11,12 @@ from heedloop.responses.projects import AuditEntry
 from heedloop.schema import utc_now
 from heedloop_server.store.connection import ProjectStore, Store
 
-__all__ = ["erased_at", "read_audit", "write_audit"]
-
-
 _FIRST = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _LAST = datetime(2262, 1, 1, tzinfo=timezone.utc)
 
 
 class Actor(Protocol):
-    """Who acts: a key of a project."""
+    """The key of a project that acts."""
 
     @property
     def project(self) -> str: ...
@@ -27,14 +24,14 @@ class Actor(Protocol):
     def key_id(self) -> str: ...
 
 
-def write_audit(store: Store, who: Actor, action: str, subject: str, details: Mapping[str, Any]) -> None:
+def write_audit(store: Store, actor: Actor, action: str, subject: str, details: Mapping[str, Any]) -> None:
     """Append one line: `action` on `subject`, never with a secret or with content."""
-    store.project(who.project).insert(
+    store.project(actor.project).insert(
         "audit",
         [
             {
                 "at": utc_now(),
-                "key_id": who.key_id,
+                "key_id": actor.key_id,
                 "action": action,
                 "subject": subject,
                 "details": json.dumps(dict(details), ensure_ascii=False),

@@ -17,12 +17,10 @@ from heedloop_server.store.admin.ledger import note_erased_feedback
 from heedloop_server.store.connection import ProjectStore, Store
 from heedloop_server.store.review.assignments import assignments_of
 
-__all__ = ["KEPT", "Erased", "erase", "erased_among", "erased_tables", "old_parts", "verify"]
-
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """What an erasure found and took out.
+    """The traces, feedback and rows that an erasure deleted.
 
     Attributes:
         rows: table -> rows deleted.
@@ -62,7 +60,7 @@ _WHERE = {
 }
 """Every table that holds a person's words, and which of its rows an erasure means."""
 _COUNTED_AGAIN = ("answer_cells",)
-"""Tables of counts by hour and metadata, made anew from the rows where they are missing: they go whole."""
+"""Tables of counts by hour and metadata, made again from the rows where they are missing: they go whole."""
 KEPT = {
     "schema_migrations": "our own",
     "projects": "names of projects",
@@ -144,14 +142,14 @@ def erased_tables() -> tuple[str, ...]:
 
 def verify(project: ProjectStore, erasure_id: str) -> dict[str, int]:
     """Table -> how many rows an erasure's lists still find; all 0 once it is done."""
-    found: dict[str, int] = {}
+    result: dict[str, int] = {}
     for table, where in _WHERE.items():
         row = project.row(
             f"SELECT count() AS n FROM {table} WHERE project_id = {{project:String}} AND ({where})",  # noqa: S608
             {"erasure": erasure_id},
         )
-        found[table] = int(row["n"]) if row else 0
-    return found
+        result[table] = int(row["n"]) if row else 0
+    return result
 
 
 def old_parts(store: Store, until: datetime) -> int:
@@ -161,7 +159,7 @@ def old_parts(store: Store, until: datetime) -> int:
     """
     tables = [local for table in (*_WHERE, *_COUNTED_AGAIN) for local in (table, f"{table}_local")]
     source = f"clusterAllReplicas('{store.cluster}', system.parts)" if store.cluster else "system.parts"
-    found = store.rows(
+    result = store.rows(
         f"""
         SELECT count() AS n
         FROM {source}
@@ -173,7 +171,7 @@ def old_parts(store: Store, until: datetime) -> int:
         """,  # noqa: S608
         {"database": store.address.database, "tables": tables, "until": until},
     )
-    return int(found[0]["n"])
+    return int(result[0]["n"])
 
 
 def _local(store: Store, table: str) -> str:
@@ -228,9 +226,9 @@ def _count_in_snapshots(project: ProjectStore, names: Mapping[str, Any]) -> None
 def erased_among(project: ProjectStore, trace_ids: Sequence[str]) -> set[str]:
     """Which of these traces were erased. Most projects never erase: they are asked nothing about their traces."""
     ever = project.row("SELECT count() AS n FROM erased_traces WHERE project_id = {project:String}")
-    found: set[str] = set()
+    result: set[str] = set()
     if ever is None or not ever["n"]:
-        return found
+        return result
     for first in range(0, len(trace_ids), _MAX_IDS):
         rows = project.rows(
             """
@@ -241,8 +239,8 @@ def erased_among(project: ProjectStore, trace_ids: Sequence[str]) -> set[str]:
             """,
             {"traces": list(trace_ids[first : first + _MAX_IDS])},
         )
-        found |= {r["trace"] for r in rows}
-    return found
+        result |= {r["trace"] for r in rows}
+    return result
 
 
 _MAX_IDS = 3_000

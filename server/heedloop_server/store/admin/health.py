@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from heedloop_server.store.connection import Row, Store
 
-__all__ = ["MANY_PARTS", "Health", "read_health"]
-
 MANY_PARTS = 300
 """Parts of a table from which merges do not keep up."""
 

@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
 from heedloop.schema import utc_now
 from heedloop_server.store.connection import ProjectStore, Row, Store
-
-__all__ = [
-    "StoredKey",
-    "find_key",
-    "insert_key",
-    "insert_key_uses",
-    "insert_project",
-    "list_keys",
-    "list_projects",
-    "num_keys",
-    "revoke_key",
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,32 +49,17 @@ def _key(row: Row) -> StoredKey:
 
 def insert_key(store: Store, key: StoredKey) -> None:
     """Store a key, new or changed."""
-    store.insert(
-        "keys",
-        [
-            {
-                "key_id": key.key_id,
-                "project_id": key.project_id,
-                "name": key.name,
-                "scopes": list(key.scopes),
-                "secret_hash": key.secret_hash,
-                "created_at": key.created_at,
-                "expires_at": key.expires_at,
-                "revoked_at": key.revoked_at,
-                "author_id": key.author_id,
-                "version": time.time_ns(),
-            }
-        ],
-    )
+    row = asdict(key) | {"scopes": list(key.scopes), "version": time.time_ns()}
+    store.insert("keys", [row])
 
 
 def find_key(store: Store, key_id: str) -> StoredKey | None:
     """The key of this id in whatever project: the one query that must run before the project is known."""
-    found = store.rows(
+    result = store.rows(
         f"SELECT {_COLUMNS} FROM keys FINAL WHERE key_id = {{key_id:String}}",  # noqa: S608
         {"key_id": key_id},
     )
-    return _key(found[0]) if found else None
+    return _key(result[0]) if result else None
 
 
 def num_keys(store: Store) -> int:

@@ -9,19 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, cast
 
-from heedloop_server.store.connection import ProjectStore, Store
+from heedloop_server.store.connection import ProjectStore, Row, Store
 from heedloop_server.store.feedback import num_history
-
-__all__ = [
-    "Tally",
-    "insert_delivery",
-    "insert_tallies",
-    "newest_arrival",
-    "note_erased_feedback",
-    "read_deliveries",
-    "read_feedback_tally",
-    "read_tally",
-]
 
 
 @dataclass(slots=True)
@@ -47,10 +36,6 @@ class Tally:
         self.rejected += other.rejected
         self.duplicate += other.duplicate
         self.reasons.update(other.reasons)
-
-    @property
-    def balances(self) -> bool:
-        return self.received == self.stored + self.rejected + self.duplicate
 
 
 def insert_tallies(store: Store, signal: str, source: str, tallies: Iterable[tuple[str, Tally]]) -> None:
@@ -92,13 +77,14 @@ def read_tally(project: ProjectStore, signal: str) -> Tally:
     )
     if row is None:
         return Tally()
-    return Tally(row["received"], row["stored"], row["rejected"], row["duplicate"], Counter(row["reasons"]))
+    values: Row = {**row, "reasons": Counter(row["reasons"])}
+    return Tally(**values)
 
 
 def read_feedback_tally(project: ProjectStore) -> Tally:
     """What became of the project's feedback: stored is what is there, and what erasures took; the rest was written down.
 
-    Stored words are counted where they are: a count kept beside them would fall behind whenever a server is killed between the two.
+    Stored words are counted where they are: a separate count would fall behind whenever a server is killed between the two.
     """
     refused = read_tally(project, "feedback")
     stored = num_history(project) + read_tally(project, "feedback_erased").stored

@@ -9,8 +9,6 @@ from typing import Any
 
 from heedloop_server.store.connection import ProjectStore, Store
 
-__all__ = ["project_created_at", "project_settings", "retention_of_projects", "save_project_settings"]
-
 
 def project_settings(project: ProjectStore) -> dict[str, Any]:
     """The project's own settings; empty where it chose none."""

@@ -1,4 +1,4 @@
-"""Dropping old calls. A call that somebody judged is kept: its feedback would be worth nothing without it."""
+"""Dropping old calls. A judged call is kept: its feedback would be worth nothing without it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from typing import Any
 
 from heedloop_server.store.admin.project_settings import retention_of_projects
 from heedloop_server.store.connection import Store
-
-__all__ = ["drop_old_calls"]
 
 # Whole days, so that the parts of an old month are rewritten once a day and not at every look.
 _CUTOFF = """toStartOfDay(now('UTC')) - toIntervalDay(

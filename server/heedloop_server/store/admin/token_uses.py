@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from heedloop.schema import utc_now
 from heedloop_server.store.connection import ProjectStore
-
-__all__ = ["TokenUse", "insert_token_uses", "uses_of_tokens"]
 
 MAX_TOKENS = 1_000
 """Tokens in one query, below the 128 KiB that ClickHouse's HTTP interface takes as one value."""
@@ -35,25 +33,12 @@ class TokenUse:
 def insert_token_uses(project: ProjectStore, uses: Iterable[TokenUse]) -> None:
     """Store uses; the same use again changes nothing."""
     now = utc_now()
-    project.insert(
-        "token_uses",
-        [
-            {
-                "token": use.token,
-                "link": use.link,
-                "digest": use.digest,
-                "next": use.next,
-                "expires_at": use.expires_at,
-                "at": now,
-            }
-            for use in uses
-        ],
-    )
+    project.insert("token_uses", [asdict(use) | {"at": now} for use in uses])
 
 
 def uses_of_tokens(project: ProjectStore, tokens: Sequence[str]) -> dict[str, list[TokenUse]]:
     """Token -> its uses, for at most `MAX_TOKENS` tokens."""
-    found: dict[str, list[TokenUse]] = {token: [] for token in tokens}
+    result: dict[str, list[TokenUse]] = {token: [] for token in tokens}
     rows = project.rows(
         """
         SELECT DISTINCT
@@ -65,8 +50,8 @@ def uses_of_tokens(project: ProjectStore, tokens: Sequence[str]) -> dict[str, li
         FROM token_uses
         WHERE project_id = {project:String} AND token IN {tokens:Array(String)}
         """,
-        {"tokens": list(found)},
+        {"tokens": list(result)},
     )
     for row in rows:
-        found[row["token"]].append(TokenUse(**row))
-    return found
+        result[row["token"]].append(TokenUse(**row))
+    return result

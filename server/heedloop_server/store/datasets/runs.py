@@ -12,17 +12,6 @@ from heedloop.responses.runs import RunSummary
 from heedloop.schema import Run, from_json, to_json, utc_now
 from heedloop_server.store.connection import ProjectStore
 
-__all__ = [
-    "add_history",
-    "find_run",
-    "list_runs",
-    "read_history",
-    "run_summary",
-    "runs_of_snapshots",
-    "save_run",
-    "summaries_of_runs",
-]
-
 
 def save_run(project: ProjectStore, run: Run) -> None:
     """Store a run, or its newest state."""
@@ -89,8 +78,8 @@ def read_history(
         GROUP BY step
         ORDER BY step
     """
-    found = project.rows(sql, {"run_id": run_id, "from_step": from_step})
-    return [_step(row) for row in found]
+    result = project.rows(sql, {"run_id": run_id, "from_step": from_step})
+    return [_step(row) for row in result]
 
 
 def _step(row: Mapping[str, Any]) -> dict[str, int | float | None]:

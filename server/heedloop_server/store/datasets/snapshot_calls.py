@@ -15,8 +15,6 @@ from heedloop_server.store.connection import ProjectStore, Row
 from heedloop_server.store.filters import conditions
 from heedloop_server.store.spans import CALL_COLUMNS, call_from_row
 
-__all__ = ["MAX_CALLS", "call_conditions", "read_calls", "read_compared", "read_relatives"]
-
 MAX_CALLS = 500_000
 """A snapshot of more calls than this is refused: it is made in memory."""
 PAGE_ROWS = 5_000

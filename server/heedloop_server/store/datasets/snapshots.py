@@ -1,4 +1,4 @@
-"""Frozen datasets: what they are made from, their rows, and who used what."""
+"""Frozen datasets: what they are made from, their rows, and which sources they used."""
 
 from __future__ import annotations
 
@@ -15,18 +15,6 @@ from heedloop_server.curate import Judgement, Row
 from heedloop_server.filters import CallFilters
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.datasets.snapshot_calls import call_conditions
-
-__all__ = [
-    "drop_erased",
-    "find_snapshot",
-    "list_snapshots",
-    "read_judgements",
-    "row_texts",
-    "snapshot_rows",
-    "snapshots_of_feedback",
-    "snapshots_of_traces",
-    "write_snapshot",
-]
 
 INSERT_ROWS = 4000
 READ_ROWS = 5000
@@ -120,12 +108,12 @@ def row_texts(rows: Iterable[Row]) -> list[str]:
 
 
 def _sources(rows: Mapping[DatasetForm, Sequence[Row]]) -> list[tuple[str, str]]:
-    found: dict[tuple[str, str], None] = {}
+    result: dict[tuple[str, str], None] = {}
     for of_form in rows.values():
         for row in of_form:
-            found.update(dict.fromkeys(("feedback", f) for f in getattr(row, "feedback_ids", ())))
-            found.update(dict.fromkeys(("trace", t) for t in row.trace_ids))
-    return sorted(found)
+            result.update(dict.fromkeys(("feedback", f) for f in getattr(row, "feedback_ids", ())))
+            result.update(dict.fromkeys(("trace", t) for t in row.trace_ids))
+    return sorted(result)
 
 
 def _save(project: ProjectStore, snapshot: ReportedSnapshot) -> None:
@@ -247,12 +235,12 @@ def snapshot_rows(
             "split": split or "",
             "limit": READ_ROWS,
         }
-        found = project.rows(sql, params)
-        for row in found:
+        result = project.rows(sql, params)
+        for row in result:
             yield row["row"]
-        if len(found) < READ_ROWS:
+        if len(result) < READ_ROWS:
             return
-        first = found[-1]["position"] + 1
+        first = result[-1]["position"] + 1
 
 
 # ----------------------------------------------------------------------------------------------------- lineage

@@ -1,8 +1,8 @@
-"""Which calls a page of judged calls, or of one user's, may hold: found fast and never too few, then asked exactly.
+"""Which calls a page of judged calls, or of one user's, may hold: found fast and never too few, then read exactly.
 
-The exact question (`store.filters`) reads the feedback of a whole period with FINAL, whose cost grows with all feedback
+The exact condition (`store.filters`) reads the feedback of a whole period with FINAL, whose cost grows with all feedback
 there is. A page needs the newest few: their feedback is looked for in short periods, newest first, in any version of a
-feedback, which the projection by the time of the call gives at once; the page's calls alone are then asked exactly. A
+feedback, which the projection by the time of the call gives at once; the page's calls alone are then read exactly. A
 user's calls lie scattered: short periods keep most of them from being read.
 """
 
@@ -14,8 +14,7 @@ from typing import Any
 
 from heedloop_server.filters import CallFilters
 from heedloop_server.store.filters import conditions
-
-__all__ = ["any_version", "is_judged", "is_scattered", "of_page", "periods", "position_before"]
+from heedloop_server.store.quality.hourly import FEEDBACK_OF_TIMES
 
 _SHORTEST = timedelta(hours=1)
 _PARTS = 32
@@ -30,24 +29,10 @@ _WHICH = {
     "comparison": "kind = 'comparison'",
     "comment": "has_comment",
 }
-# by the projection that has feedback by the time of its call, which knows no newest version: found among the few
-_OF_PAGE = """(
-         SELECT *
-         FROM (
-             SELECT project_id, call_time, feedback_id, trace_id, span_id, kind, name, label, score, is_thumb, has_comment, author_kind,
-                 received_at, version, is_deleted
-             FROM feedback
-             WHERE project_id = {project:String} AND call_time IN {times:Array(DateTime64(6,'UTC'))}
-             ORDER BY version DESC, received_at DESC
-             LIMIT 1 BY feedback_id
-         )
-         WHERE NOT is_deleted
-     )"""
-"""The feedback on calls that started at the bound `times`, as it counts now."""
 
 
 def is_judged(filters: CallFilters) -> bool:
-    """True where the calls are chosen by what people said of them (not by nobody having said anything)."""
+    """True where the calls are chosen by the feedback on them (not by its absence)."""
     if filters.rating_name is not None:
         return False  # what its mean is, only all of an answer's ratings say
     return filters.rating in ("up", "down", "any") or filters.has is not None or filters.flag is not None
@@ -69,7 +54,7 @@ def periods(filters: CallFilters) -> Iterator[CallFilters]:
 
 
 def any_version(filters: CallFilters) -> tuple[str, dict[str, Any]]:
-    """A condition (and its parameters) that holds for every call that matches, and for calls that an older word would match."""
+    """A condition (and its parameters) that holds for every call that matches, and for calls that an older version would match."""
     where, params = conditions(filters.model_copy(update=dict.fromkeys(("rating", "has", "flag"))))
     chosen = [filters.rating, filters.has]
     whiches = [_WHICH[name] for name in chosen if name in _WHICH]
@@ -94,7 +79,7 @@ def any_version(filters: CallFilters) -> tuple[str, dict[str, Any]]:
 
 def of_page(where: str) -> str:
     """The exact condition, where the feedback it reads is only that of the page's calls, whose `times` are bound."""
-    return where.replace("FROM feedback FINAL WHERE ", f"FROM {_OF_PAGE} WHERE ")
+    return where.replace("FROM feedback FINAL WHERE ", f"FROM {FEEDBACK_OF_TIMES} WHERE ")
 
 
 def position_before(filters: CallFilters, after: datetime | None) -> CallFilters:

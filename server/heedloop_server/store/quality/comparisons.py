@@ -13,8 +13,6 @@ from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.feedback import JudgedCall, find_calls
 from heedloop_server.store.quality.rows import View, judged_condition
 
-__all__ = ["Comparisons", "Judged", "read_duels"]
-
 MAX_COMPARISONS = 20_000
 _AT_ONCE = 1_000
 
@@ -51,19 +49,19 @@ def read_duels(project: ProjectStore, view: View, field: str, chosen: Comparison
     calls: dict[str, JudgedCall] = {}
     for first in range(0, len(targets), _AT_ONCE):
         calls |= find_calls(project, targets[first : first + _AT_ONCE])
-    found = Judged([], [])
+    result = Judged([], [])
     raters = {f.author.id for f in comparisons if f.author.id}
-    found.num_raters = len(raters)
+    result.num_raters = len(raters)
     for feedback in comparisons:
-        found.num_all_bad += bool(feedback.ranking and feedback.ranking.all_bad)
+        result.num_all_bad += bool(feedback.ranking and feedback.ranking.all_bad)
         for duel, first in _duels(feedback, field, calls):
             if duel is None:
-                found.num_unknown += 1
+                result.num_unknown += 1
                 continue
-            found.duels.append(duel)
+            result.duels.append(duel)
             if first is not None:
-                found.shown.append((duel, first))
-    return found
+                result.shown.append((duel, first))
+    return result
 
 
 def _comparisons(project: ProjectStore, view: View, chosen: Comparisons) -> list[Feedback]:
@@ -128,12 +126,12 @@ def _value(call: JudgedCall | None, field: str) -> str:
 
 def pair_counts(duels: Sequence[Duel]) -> dict[tuple[str, str], tuple[int, int, int]]:
     """(a, b), a before b -> (wins of a, wins of b, ties)."""
-    found: dict[tuple[str, str], tuple[int, int, int]] = {}
+    results: dict[tuple[str, str], tuple[int, int, int]] = {}
     for duel in duels:
         a, b = str(duel.a), str(duel.b)
         result = duel.result
         if b < a:
             a, b, result = b, a, 1 - result
-        had = found.get((a, b), (0, 0, 0))
-        found[a, b] = (had[0] + (result == 1), had[1] + (result == 0), had[2] + (result == 0.5))
-    return found
+        had = results.get((a, b), (0, 0, 0))
+        results[a, b] = (had[0] + (result == 1), had[1] + (result == 0), had[2] + (result == 0.5))
+    return results

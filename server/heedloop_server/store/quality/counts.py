@@ -1,7 +1,7 @@
-"""Counts of answers and of their ratings: every aggregate of the quality pages, made in ClickHouse.
+"""Counts of answers and of their ratings: every number of the quality pages, made in ClickHouse.
 
-The rating of an answer is the newest thumb that an author of the asked-for kind left on it. Where the rows come from, counted
-before or not, is `store.sources`.
+The rating of an answer is the newest thumb that an author of the wanted kind left on it. Where the rows come from, fresh
+aggregates or `spans` and `feedback`, is `rows`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from typing import Any, Literal
 from heedloop_server.statistics.counts import Answers, Group, Ratings
 from heedloop_server.store.connection import ProjectStore, Row
 from heedloop_server.store.filters import conditions
-from heedloop_server.store.quality.hourly import ranges_condition
+from heedloop_server.store.quality.hourly import listed, ranges_condition
 from heedloop_server.store.quality.rows import (
-    GROUP_FIELDS,
+    BUCKET_START,
     SHORT,
     Expression,
-    View,
     answer_source,
     expression,
     feedback_source,
@@ -28,63 +27,23 @@ from heedloop_server.store.quality.rows import (
     sample_source,
     thumb_source,
 )
+from heedloop_server.store.quality.rows import Bucket as Bucket
+from heedloop_server.store.quality.rows import View as View
 
-__all__ = [
-    "GROUP_FIELDS",
-    "Bucket",
-    "DayCount",
-    "FeedbackCounts",
-    "Metric",
-    "Overview",
-    "Pair",
-    "View",
-    "before",
-    "count_by",
-    "count_days",
-    "count_each",
-    "count_feedback",
-    "count_grid",
-    "count_over_time",
-    "count_overview",
-    "count_sample",
-    "count_strata",
-    "count_total",
-    "count_with_before",
-    "days_of_pair",
-    "design_weights",
-    "first_call",
-    "first_seen",
-    "look_back",
-    "measured",
-    "measured_total",
-    "releases",
-]
-
-Bucket = Literal["hour", "day", "week"]
 Metric = Literal["rate", "coverage", "errors"]
 MAX_GROUPS = 500
 MAX_STRATA = 20_000
 MAX_BUCKETS = 2000
 """Whole buckets of a period; one that begins within a bucket touches one more."""
 
-_START = {
-    "hour": "toStartOfHour(at, 'UTC')",
-    "day": "toStartOfDay(at, 'UTC')",
-    "week": "toDateTime(toStartOfWeek(at, 1, 'UTC'), 'UTC')",
-}
-_RATED = """
-    sumIf(num, rated) AS total,
-    sum(num_up) AS total_up,
-    sumIf(sum_w, rated) AS w,
-    sumIf(sum_w2, rated) AS w2,
-    sum(sum_wy) AS wy,
-    sum(sum_w2y) AS w2y,
-    sum(extra_w) AS more,
-    sum(extra_w2) AS more2"""
-_GIVEN = """
-    sumIf(num, NOT rated) AS given,
-    sumIf(sum_w, NOT rated) AS given_w,
-    sumIf(sum_w2, NOT rated) AS given_w2"""
+_RATED = """sumIf(num, rated) AS total,
+            sum(num_up) AS total_up,
+            sumIf(sum_w, rated) AS w,
+            sumIf(sum_w2, rated) AS w2,
+            sum(sum_wy) AS wy,
+            sum(sum_w2y) AS w2y,
+            sum(extra_w) AS more,
+            sum(extra_w2) AS more2"""
 _NO_LIMIT = 1_000_000
 
 
@@ -94,8 +53,8 @@ def _ratings(row: Row) -> Ratings:
 
 
 def _group(row: Row) -> Group:
-    given = Answers(int(row["given"]), float(row["given_w"]), float(row["given_w2"]))
-    return Group(given, _ratings(row))
+    answers = Answers(int(row["given"]), float(row["given_w"]), float(row["given_w2"]))
+    return Group(answers, _ratings(row))
 
 
 Groups = dict[tuple[str, ...], Group]
@@ -123,20 +82,32 @@ def _count(
     columns = {c for e in expressions for c in e.columns}
     keys = {k for e in expressions for k in e.keys}
     source = group_source(project, view, columns, keys=keys, days=days)
-    unfolded = ", ".join(_unfolded(name, given) for name, given in groupings.items())
+    unfolded = listed(_unfolded(name, expressions) for name, expressions in groupings.items())
     only = "WHERE place.2[1] IN {values:Array(String)}" if values is not None else ""
     rows = project.rows(
         f"""
         SELECT
             place.1 AS name,
-            place.2 AS found,
-            {_GIVEN},
+            place.2 AS key,
+            sumIf(num, NOT rated) AS given,
+            sumIf(sum_w, NOT rated) AS given_w,
+            sumIf(sum_w2, NOT rated) AS given_w2,
             {_RATED}
-        FROM (SELECT *, arrayJoin(arrayConcat({unfolded})) AS place FROM ({source.sql}))
+        FROM (
+            SELECT
+                *,
+                arrayJoin(arrayConcat({unfolded})) AS place
+            FROM (
+                {source.sql}
+            )
+        )
         {only}
         GROUP BY place
         HAVING given OR total
-        ORDER BY given DESC, total DESC, found
+        ORDER BY
+            given DESC,
+            total DESC,
+            key
         LIMIT {{limit:UInt32}} BY name
         """,  # noqa: S608
         {**source.params, **params, "values": list(values or ()), "limit": limit},
@@ -144,7 +115,7 @@ def _count(
     )
     out: dict[str, Groups] = {name: {} for name in groupings}
     for row in rows:
-        out[row["name"]][tuple(row["found"])] = _group(row)
+        out[row["name"]][tuple(row["key"])] = _group(row)
     return out
 
 
@@ -159,7 +130,7 @@ def _unfolded(name: str, expressions: Sequence[Expression]) -> str:
 
 
 def _bucket(bucket: Bucket) -> Expression:
-    return Expression(f"toString(toUnixTimestamp({_START[bucket]}))", frozenset())
+    return Expression(f"toString(toUnixTimestamp({BUCKET_START[bucket]}))", frozenset())
 
 
 def _time(value: str) -> datetime:
@@ -183,7 +154,7 @@ def count_with_before(project: ProjectStore, view: View) -> tuple[Group, Group]:
 
 
 def look_back(project: ProjectStore, view: View) -> None:
-    """Learn at once what was counted before of the view's period and of the one before it, for all that follows."""
+    """Read the fingerprints of the view's period and of the one before it at once, for all that follows."""
     read_fingerprints(project, _with_before(view))
 
 
@@ -200,9 +171,9 @@ def before(view: View) -> View:
 
 def count_over_time(project: ProjectStore, view: View, bucket: Bucket) -> dict[datetime, Group]:
     """Groups by the start of their hour, day or week (from Monday), UTC; buckets without answers are left out."""
-    given = {"time": (_bucket(bucket),)}
-    found = _count(project, view, given, {}, days=bucket != "hour", limit=_NO_LIMIT)
-    return {_time(at): group for (at,), group in found["time"].items()}
+    groupings = {"time": (_bucket(bucket),)}
+    result = _count(project, view, groupings, {}, days=bucket != "hour", limit=_NO_LIMIT)
+    return {_time(at): group for (at,), group in result["time"].items()}
 
 
 def count_by(
@@ -216,8 +187,8 @@ def count_by(
         Invalid: a field is none to group by.
     """
     params: dict[str, Any] = {}
-    given = [expression(f, params, f"key{i}") for i, f in enumerate(fields)]
-    return _ordered(_count(project, view, {"groups": given}, params, values=values)["groups"])
+    keys = [expression(f, params, f"key{i}") for i, f in enumerate(fields)]
+    return _ordered(_count(project, view, {"groups": keys}, params, values=values)["groups"])
 
 
 def count_each(
@@ -229,10 +200,10 @@ def count_each(
         Invalid: a field is none to group by.
     """
     params: dict[str, Any] = {}
-    given = {f"field{i}": (expression(f, params, f"key{i}"),) for i, f in enumerate(fields)}
-    found = _count(project, view, {"total": (), **given}, params)
-    by = {f: {v: g for (v,), g in _ordered(found[f"field{i}"]).items()} for i, f in enumerate(fields)}
-    return found["total"].get((), Group()), by
+    groupings = {f"field{i}": (expression(f, params, f"key{i}"),) for i, f in enumerate(fields)}
+    result = _count(project, view, {"total": (), **groupings}, params)
+    by = {f: {v: g for (v,), g in _ordered(result[f"field{i}"]).items()} for i, f in enumerate(fields)}
+    return result["total"].get((), Group()), by
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,17 +225,17 @@ def count_overview(project: ProjectStore, view: View, bucket: Bucket, segment: s
     """
     params: dict[str, Any] = {}
     version = expression("prompt_version", params, "")
-    given = {
+    groupings = {
         "total": (),
         "time": (_bucket(bucket),),
         "versions": (version,),
         "models": (expression("model", params, ""),),
         "segments": (expression(segment, params, "key"), version),
     }
-    found = _count(project, view, given, params, days=bucket != "hour", limit=MAX_BUCKETS + 1)
-    over_time = {_time(at): group for (at,), group in found["time"].items()}
-    groups = (_ordered(found[name]) for name in ("versions", "models", "segments"))
-    return Overview(found["total"].get((), Group()), over_time, *groups)
+    result = _count(project, view, groupings, params, days=bucket != "hour", limit=MAX_BUCKETS + 1)
+    over_time = {_time(at): group for (at,), group in result["time"].items()}
+    groups = (_ordered(result[name]) for name in ("versions", "models", "segments"))
+    return Overview(result["total"].get((), Group()), over_time, *groups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +260,16 @@ def count_days(project: ProjectStore, view: View, field: str) -> list[DayCount]:
             day,
             sum(num) AS total,
             sum(num_up) AS total_up
-        FROM (SELECT arraySort({value.values}) AS held, toDate(at, 'UTC') AS day, num, num_up FROM ({source.sql}))
+        FROM (
+            SELECT
+                arraySort({value.values}) AS held,
+                toDate(at, 'UTC') AS day,
+                num,
+                num_up
+            FROM (
+                {source.sql}
+            )
+        )
         GROUP BY
             held,
             day
@@ -343,13 +323,13 @@ def count_strata(
         Invalid: a field is none to group by.
     """
     params: dict[str, Any] = {}
-    given = [expression(f, params, f"key{i}") for i, f in enumerate(fields)]
+    strata = [expression(f, params, f"key{i}") for i, f in enumerate(fields)]
     side = expression(pair.field, params, "side_key")
-    columns = {c for e in (side, *given) for c in e.columns}
-    keys = {k for e in (side, *given) for k in e.keys}
+    columns = {c for e in (side, *strata) for c in e.columns}
+    keys = {k for e in (side, *strata) for k in e.keys}
     source = thumb_source(project, view, columns, keys=keys)
     day = ", [toString(day)]" if by_day else ", emptyArrayString()"
-    places = ", ".join(f"({i}, arrayConcat(arraySort({e.values}){day}))" for i, e in enumerate(given))
+    places = ", ".join(f"({i}, arrayConcat(arraySort({e.values}){day}))" for i, e in enumerate(strata))
     rows = project.rows(
         f"""
         SELECT
@@ -366,9 +346,12 @@ def count_strata(
                 num,
                 num_up,
                 arrayJoin([{places}]) AS place
-            FROM ({source.sql})
+            FROM (
+                {source.sql}
+            )
         )
-        WHERE has_a != has_b AND has(if(has_a, {{days_a:Array(Date)}}, {{days_b:Array(Date)}}), day)
+        WHERE has_a != has_b
+          AND has(if(has_a, {{days_a:Array(Date)}}, {{days_b:Array(Date)}}), day)
         GROUP BY
             name,
             stratum,
@@ -387,11 +370,11 @@ def count_strata(
         },
         **SHORT,
     )
-    found: dict[str, Strata] = {f: {} for f in fields}
+    result: dict[str, Strata] = {f: {} for f in fields}
     for r in rows:
-        table = found[fields[int(r["name"])]].setdefault(tuple(r["stratum"]), [[0, 0], [0, 0]])
+        table = result[fields[int(r["name"])]].setdefault(tuple(r["stratum"]), [[0, 0], [0, 0]])
         table[1 if r["has_b"] else 0] = [int(r["total_up"]), int(r["total"]) - int(r["total_up"])]
-    return found
+    return result
 
 
 def count_grid(
@@ -399,9 +382,9 @@ def count_grid(
 ) -> dict[tuple[datetime, str], Group]:
     """Groups by the start of their hour, day or week and the value of a field, without a limit."""
     params: dict[str, Any] = {}
-    given = {"grid": (_bucket(bucket), expression(field, params, "key"))}
-    found = _count(project, view, given, params, days=bucket != "hour", limit=_NO_LIMIT)
-    return {(_time(at), value): group for (at, value), group in found["grid"].items()}
+    groupings = {"grid": (_bucket(bucket), expression(field, params, "key"))}
+    result = _count(project, view, groupings, params, days=bucket != "hour", limit=_NO_LIMIT)
+    return {(_time(at), value): group for (at, value), group in result["grid"].items()}
 
 
 def first_call(project: ProjectStore) -> datetime | None:
@@ -433,8 +416,17 @@ def first_seen(
     ]
     rows = project.rows(
         f"""
-        SELECT value, min(at) AS first
-        FROM (SELECT {value} AS value, start_time AS at FROM spans WHERE {where} AND {ranges_condition(ranges, "start_time", params)})
+        SELECT
+            value,
+            min(at) AS first
+        FROM (
+            SELECT
+                {value} AS value,
+                start_time AS at
+            FROM spans
+            WHERE {where}
+              AND {ranges_condition(ranges, "start_time", params)}
+        )
         WHERE value IN {{values:Array(String)}}
         GROUP BY value
         """,  # noqa: S608
@@ -448,8 +440,8 @@ def measured(
 ) -> dict[datetime, tuple[int, int]]:
     """Start of each bucket -> (counted ones, all): thumbs up of ratings, rated of answers, errors of answers."""
     if metric != "errors":
-        found = count_over_time(project, view, bucket)
-        return {at: _counted(group, metric) for at, group in found.items()}
+        result = count_over_time(project, view, bucket)
+        return {at: _counted(group, metric) for at, group in result.items()}
     out: dict[datetime, tuple[int, int]] = {}
     for (at, status), group in count_grid(project, view, "status", bucket).items():
         errors, num = out.get(at, (0, 0))
@@ -461,8 +453,8 @@ def measured_total(project: ProjectStore, view: View, metric: Metric) -> tuple[i
     """(counted ones, all) of the whole view."""
     if metric != "errors":
         return _counted(count_total(project, view), metric)
-    found = {status: group.num_answers for (status,), group in count_by(project, view, ["status"]).items()}
-    return found.get("error", 0), sum(found.values())
+    result = {status: group.num_answers for (status,), group in count_by(project, view, ["status"]).items()}
+    return result.get("error", 0), sum(result.values())
 
 
 def _counted(group: Group, metric: Metric) -> tuple[int, int]:
@@ -473,23 +465,28 @@ def _counted(group: Group, metric: Metric) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class FeedbackCounts:
-    """Kind of feedback -> how many pieces of it, from anybody; category -> how many answers were flagged with it, most first."""
+    """Kind of feedback -> how many pieces of it, from all authors; category -> how many answers were flagged with it, most first."""
 
     kinds: dict[str, int]
     flags: dict[str, int]
 
 
 def count_feedback(project: ProjectStore, view: View) -> FeedbackCounts:
-    """What was said of the answers of the view."""
+    """Counts of the feedback on the answers of the view."""
     source = feedback_source(project, view)
     rows = project.rows(
         f"""
         SELECT
             name,
             sum(num) AS total
-        FROM ({source.sql})
+        FROM (
+            {source.sql}
+        )
         GROUP BY name
-        ORDER BY startsWith(name, 'kind ') DESC, total DESC, name
+        ORDER BY
+            startsWith(name, 'kind ') DESC,
+            total DESC,
+            name
         LIMIT {{limit:UInt32}}
         """,  # noqa: S608
         {**source.params, "limit": MAX_GROUPS},
@@ -504,7 +501,7 @@ def releases(project: ProjectStore, view: View) -> list[tuple[datetime, str, str
     """(first seen, field, value) of prompt versions and models that came up within the period.
 
     A value is new where the equal period before does not have it; those of the first hour ever are no releases. The time is that of
-    the hour where the hour was counted before.
+    the hour where it comes from an aggregate.
     """
     since, _ = view.filters.period()
     source = answer_source(project, _with_before(view), ("model", "prompt_version"), days=False)
@@ -523,7 +520,9 @@ def releases(project: ProjectStore, view: View) -> list[tuple[datetime, str, str
                     prompt_version,
                     model,
                     min(at) AS earliest
-                FROM ({source.sql})
+                FROM (
+                    {source.sql}
+                )
                 GROUP BY
                     prompt_version,
                     model
@@ -554,7 +553,18 @@ def count_sample(project: ProjectStore, view: View) -> Ratings:
     """Thumbs by annotators on answers that were drawn for review with a known probability."""
     source = sample_source(view)
     row = project.row(
-        f"SELECT {_RATED} FROM (SELECT *, true AS rated FROM ({source.sql}))",  # noqa: S608
+        f"""
+        SELECT
+            {_RATED}
+        FROM (
+            SELECT
+                *,
+                true AS rated
+            FROM (
+                {source.sql}
+            )
+        )
+        """,  # noqa: S608
         source.params,
         **SHORT,
     )

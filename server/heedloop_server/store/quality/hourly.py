@@ -1,9 +1,9 @@
-"""Counted-before answers: which hours and days of a view need not be counted again, and one SQL source of rows for all.
+"""Hourly and daily aggregates of answers, used where their fingerprint matches the rows.
 
-`answer_cells` (migration 0021) holds a row per hour and per day of a project with arrays of cells. A row is good where its prints
-are those that the hour has now; whatever is not good (the running hour, hours with late arrivals, the ends of a period that
-are no whole hours, filters that a cell does not know) is counted from `spans` and `feedback` as they are. So the sum is always
-that of the rows, and its cost grows with the hours and the kinds of answers in view rather than with the answers.
+`answer_cells` (migration 0021) holds a row per hour and per day of a project with arrays of aggregates. A row is fresh where its
+fingerprints are those that the hour has now; whatever is stale (the running hour, hours with late arrivals, the ends of a period
+that are no whole hours, filters that the aggregates do not know) is counted from `spans` and `feedback` as they are. So the sum is
+always that of the rows, and its cost grows with the hours and the kinds of answers in view rather than with the answers.
 """
 
 from __future__ import annotations
@@ -17,18 +17,6 @@ from typing import Any
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.filters import USER
 
-__all__ = [
-    "ANSWER_CHARS",
-    "CELL_FIELDS",
-    "FEEDBACK_PRINT",
-    "SPAN_PRINT",
-    "Plan",
-    "cell_rows",
-    "make_plan",
-    "ranges_condition",
-    "read_hour_fingerprints",
-]
-
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 MAX_RANGES = 48
 """Stretches counted from the rows in one query; where there are more, the whole period is."""
@@ -36,7 +24,6 @@ MAX_RANGES = 48
 _CHARS = (
     "multiIf({chars} = 0, 'none', {chars} <= 200, 'up to 200', {chars} <= 1000, '201 to 1,000', 'over 1,000')"
 )
-ANSWER_CHARS = ("none", "up to 200", "201 to 1,000", "over 1,000")
 
 CELL_FIELDS: dict[str, tuple[str, str]] = {
     **{n: (n, n) for n in ("model", "prompt_name", "prompt_version", "service", "environment")},
@@ -47,15 +34,15 @@ CELL_FIELDS: dict[str, tuple[str, str]] = {
     "tags": ("call_tags", "tags"),
     "metadata": ("call_metadata", "metadata"),
 }
-"""What a cell is told apart by: name -> its expression over `feedback` and over `spans`."""
+"""What aggregates are grouped by: name -> its expression over `feedback` and over `spans`."""
 
 # these must be, word for word, the projections of migration 0021: any other expression reads the rows
 SPAN_HOUR, FEEDBACK_HOUR = "toStartOfHour(start_time, 'UTC')", "toStartOfHour(call_time, 'UTC')"
-SPAN_PRINT = (
+SPAN_FINGERPRINT = (
     "sum(cityHash64(trace_id, span_id, ingested_at, is_answer, status, model, prompt_name, prompt_version, "
     "service, environment, tags, sampling_probability))"
 )
-FEEDBACK_PRINT = (
+FEEDBACK_FINGERPRINT = (
     "sum(cityHash64(feedback_id, version, is_deleted, received_at, call_is_answer, call_status, model, prompt_name, "
     "prompt_version, service, environment, call_tags, call_probability))"
 )
@@ -63,7 +50,7 @@ FEEDBACK_PRINT = (
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a period is counted: good days and hours from their cells, half-open ranges from the rows."""
+    """How a period is counted: fresh days and hours from their aggregates, half-open ranges from the rows."""
 
     days: tuple[datetime, ...] = ()
     hours: tuple[datetime, ...] = ()
@@ -76,7 +63,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """Of each hour with rows: (print of `spans`, print of `feedback`); and the cells' rows by (grain, start)."""
+    """Of each hour with rows: (fingerprint of `spans`, of `feedback`); and the aggregates' own by (grain, start)."""
 
     hours: Mapping[datetime, tuple[int, int]] = field(default_factory=dict[datetime, tuple[int, int]])
     cells: Mapping[tuple[str, datetime], tuple[int, int, frozenset[str]]] = field(
@@ -85,38 +72,56 @@ class Fingerprints:
 
     @cached_property
     def days(self) -> dict[datetime, tuple[int, int]]:
-        """Of each day with rows, in order, its prints: the sums of its hours'."""
-        found: dict[datetime, tuple[int, int]] = {}
+        """Of each day with rows, in order, its fingerprints: the sums of its hours'."""
+        sums: dict[datetime, tuple[int, int]] = {}
         for hour, (spans, feedback) in sorted(self.hours.items()):
             day = hour.replace(hour=0)
-            before = found.get(day, (0, 0))
-            found[day] = (before[0] + spans) % 2**64, (before[1] + feedback) % 2**64
-        return found
+            before = sums.get(day, (0, 0))
+            sums[day] = (before[0] + spans) % 2**64, (before[1] + feedback) % 2**64
+        return sums
 
-    def good(self, grain: str, start: datetime, keys: frozenset[str]) -> bool:
-        """Whether the cells of an hour or day are those of its rows and know these metadata keys."""
+    def is_fresh(self, grain: str, start: datetime, keys: frozenset[str]) -> bool:
+        """Whether the aggregates of an hour or day are those of its rows and know these metadata keys."""
         cell = self.cells.get((grain, start))
         now = (self.days if grain == "day" else self.hours).get(start, (0, 0))
         return cell is not None and cell[:2] == now and not (cell[2] & keys)
 
 
 def read_hour_fingerprints(project: ProjectStore, since: datetime, until: datetime) -> Fingerprints:
-    """The prints of the hours that a period touches, and of the cells that are there for it."""
+    """The fingerprints of the hours that a period touches, and of the aggregates that there are of it."""
     rows = project.rows(
         f"""
-        SELECT 'spans' AS part, {SPAN_HOUR} AS hour, {SPAN_PRINT} AS print, toUInt64(0) AS other, emptyArrayString() AS dropped
+        SELECT
+            'spans' AS part,
+            {SPAN_HOUR} AS hour,
+            {SPAN_FINGERPRINT} AS print,
+            toUInt64(0) AS other,
+            emptyArrayString() AS dropped
         FROM spans
-        WHERE project_id = {{project:String}} AND {_hour_between(SPAN_HOUR)}
+        WHERE project_id = {{project:String}}
+          AND {_hour_between(SPAN_HOUR)}
         GROUP BY hour
         UNION ALL
-        SELECT 'feedback', {FEEDBACK_HOUR} AS hour, {FEEDBACK_PRINT}, toUInt64(0), emptyArrayString()
+        SELECT
+            'feedback',
+            {FEEDBACK_HOUR} AS hour,
+            {FEEDBACK_FINGERPRINT},
+            toUInt64(0),
+            emptyArrayString()
         FROM feedback
-        WHERE project_id = {{project:String}} AND {_hour_between(FEEDBACK_HOUR)}
+        WHERE project_id = {{project:String}}
+          AND {_hour_between(FEEDBACK_HOUR)}
         GROUP BY hour
         UNION ALL
-        SELECT toString(grain), start, span_print, feedback_print, dropped
+        SELECT
+            toString(grain),
+            start,
+            span_print,
+            feedback_print,
+            dropped
         FROM answer_cells FINAL
-        WHERE project_id = {{project:String}} AND {_hour_between("start")}
+        WHERE project_id = {{project:String}}
+          AND {_hour_between("start")}
         """,  # noqa: S608
         {"first": _seconds(since.replace(minute=0, second=0, microsecond=0)), "last": _seconds(until)},
     )
@@ -145,34 +150,39 @@ def _seconds(at: datetime) -> int:
 
 
 def make_plan(
-    prints: Fingerprints, since: datetime, until: datetime, *, keys: Iterable[str] = (), days: bool = True
+    fingerprints: Fingerprints,
+    since: datetime,
+    until: datetime,
+    *,
+    keys: Iterable[str] = (),
+    days: bool = True,
 ) -> Plan:
-    """Good days (where `days` are wanted), good hours of the others, and what is left as ranges.
+    """Fresh days (where `days` are wanted), fresh hours of the others, and what is left as ranges.
 
     Args:
         keys: metadata keys that the question needs.
     """
     wanted = frozenset(keys)
-    good_days: list[datetime] = []
-    good_hours: list[datetime] = []
+    fresh_days: list[datetime] = []
+    fresh_hours: list[datetime] = []
     left: list[tuple[datetime, datetime]] = []
-    for day in prints.days:
+    for day in fingerprints.days:
         if day + DAY <= since or day >= until:
             continue
-        if days and since <= day and day + DAY <= until and prints.good("day", day, wanted):
-            good_days.append(day)
+        if days and since <= day and day + DAY <= until and fingerprints.is_fresh("day", day, wanted):
+            fresh_days.append(day)
             continue
         for hour in (day + i * HOUR for i in range(24)):
-            if hour not in prints.hours or hour + HOUR <= since or hour >= until:
+            if hour not in fingerprints.hours or hour + HOUR <= since or hour >= until:
                 continue
-            if since <= hour and hour + HOUR <= until and prints.good("hour", hour, wanted):
-                good_hours.append(hour)
+            if since <= hour and hour + HOUR <= until and fingerprints.is_fresh("hour", hour, wanted):
+                fresh_hours.append(hour)
             else:
                 left.append((max(hour, since), min(hour + HOUR, until)))
     ranges = _joined(left)
     if len(ranges) > MAX_RANGES:
         return Plan(ranges=((since, until),))
-    return Plan(tuple(good_days), tuple(good_hours), ranges)
+    return Plan(tuple(fresh_days), tuple(fresh_hours), ranges)
 
 
 def _joined(ranges: Sequence[tuple[datetime, datetime]]) -> tuple[tuple[datetime, datetime], ...]:
@@ -191,33 +201,80 @@ def ranges_condition(ranges: Sequence[tuple[datetime, datetime]], column: str, p
     for i, (start, end) in enumerate(ranges):
         params |= {f"from{i}": start, f"to{i}": end}
         parts.append(
-            f"({column} >= {{from{i}:DateTime64(6,'UTC')}} AND {column} < {{to{i}:DateTime64(6,'UTC')}})"
+            f"{column} >= {{from{i}:DateTime64(6,'UTC')}} AND {column} < {{to{i}:DateTime64(6,'UTC')}}"
         )
     return f"({' OR '.join(parts)})" if parts else "0"
 
 
-def cell_rows(plan: Plan, columns: Sequence[str], where: str, params: dict[str, Any]) -> str:
-    """A query of the good cells: `at` (the start of their hour or day), `what`, the columns asked for.
+def cell_rows(plan: Plan, selected: str, columns: Sequence[str], where: str, params: dict[str, Any]) -> str:
+    """The fresh aggregates of a plan; fills `params`.
 
     Args:
-        columns: of `CELL_FIELDS`, and sums such as `num`; those that `where` needs must be among them.
+        selected: what is read besides `at`, the start of the hour or day.
+        columns: of `CELL_FIELDS`, and sums such as `num`: those that `selected` and `where` need.
         where: a condition over `what` and them.
     """
     params |= {"days": _stamps(plan.days), "hours": _stamps(plan.hours)}
-    read = "".join(f", cell_{c}" for c in columns)
-    unfold = ", ".join(f"cell_{c} AS {c}" for c in ("what", *columns))
-    chosen = "".join(f", {c}" for c in columns)
+    arrays = [f"cell_{c}" for c in ("what", *columns)]
+    unfolded = [f"cell_{c} AS {c}" for c in ("what", *columns)]
     return f"""
-        SELECT toDateTime64(start, 6, 'UTC') AS at, what{chosen}
+        SELECT
+            toDateTime64(start, 6, 'UTC') AS at,
+            {selected}
         FROM (
-            SELECT start, cell_what{read}
+            SELECT
+                start,
+                {listed(arrays)}
             FROM answer_cells FINAL
             WHERE project_id = {{project:String}}
               AND (grain = 'day' AND toUnixTimestamp(start) IN {{days:Array(UInt32)}}
                    OR grain = 'hour' AND toUnixTimestamp(start) IN {{hours:Array(UInt32)}})
         )
-        ARRAY JOIN {unfold}
+        ARRAY JOIN
+            {listed(unfolded)}
         WHERE {where}"""  # noqa: S608
+
+
+def newest_feedback(where: str) -> str:
+    """The newest version of each feedback on the calls that `where` chooses by their time; `is_deleted` ones are among them.
+
+    It is read by the projection that has feedback by the time of its call (`by_call` of migration 0021), which cannot be asked
+    for the newest version: that is found among the few.
+    """
+    return f"""
+            SELECT
+                {listed(_PROJECTED)}
+            FROM feedback
+            WHERE project_id = {{project:String}}
+              AND {where}
+            ORDER BY
+                version DESC,
+                received_at DESC
+            LIMIT 1 BY feedback_id"""  # noqa: S608
+
+
+_PROJECTED = (
+    "project_id", "call_time", "feedback_id", "trace_id", "span_id", "kind", "name", "score", "label", "is_thumb",
+    "has_comment", "author_kind", "sampling_probability", "model", "prompt_name", "prompt_version", "service",
+    "environment", "user_id", "session_id", "received_at", "version", "is_deleted", "call_is_answer", "call_status",
+    "call_tags", "call_metadata", "call_answer_chars", "call_probability",
+)  # fmt: skip
+"""The columns of that projection."""
+
+
+def listed(expressions: Iterable[str]) -> str:
+    """Expressions of a SELECT, one on a line."""
+    return ",\n".join(expressions)
+
+
+FEEDBACK_OF_TIMES = f"""(
+            SELECT *
+            FROM (
+                {newest_feedback("call_time IN {times:Array(DateTime64(6,'UTC'))}")}
+            )
+            WHERE NOT is_deleted
+        )"""  # noqa: S608
+"""The feedback on calls that started at the bound `times`, as it counts now."""
 
 
 def _stamps(times: Sequence[datetime]) -> list[int]:

@@ -1,4 +1,4 @@
-"""The words of low-rated answers, for clusters; what was found, kept; and liked answers to questions like one."""
+"""The texts of low-rated answers, for clusters; stored clusterings; and liked answers to questions like one."""
 
 from __future__ import annotations
 
@@ -10,28 +10,15 @@ from typing import Any, Literal
 
 from heedloop.words import search_words
 from heedloop_server.filters import CallFilters
+from heedloop_server.store.call_rows import IDS, rows_of_calls
 from heedloop_server.store.connection import ProjectStore, Row
 from heedloop_server.store.quality.hourly import Plan
 from heedloop_server.store.quality.rows import View, judged_condition, newest_thumbs
 from heedloop_server.store.spans import SUMMARY_COLUMNS
 
-__all__ = [
-    "Clustering",
-    "LowRated",
-    "LowRatedText",
-    "insert_clustering",
-    "liked_candidates",
-    "low_rated_texts",
-    "newest_clustering",
-    "question_of_call",
-    "texts_of",
-    "whole_calls",
-]
-
 Of = Literal["answers", "comments", "questions"]
 MAX_TEXTS = 5_000
 MAX_LIKED = 2_000
-_MAX_IDS = 1_000
 _TEXT = {"answers": "answer", "questions": "question"}
 
 
@@ -60,67 +47,63 @@ def low_rated_texts(project: ProjectStore, view: View, of: Of) -> LowRated:
     thumbs = newest_thumbs(view, everything, (), params, ids=True)
     rows = project.rows(
         f"""
-        SELECT lower(hex(trace)) AS trace, lower(hex(span)) AS span, at, count() OVER () AS num
-        FROM ({thumbs})
+        SELECT
+            lower(hex(trace)) AS trace,
+            lower(hex(span)) AS span,
+            at,
+            count() OVER () AS num
+        FROM (
+            {thumbs}
+        )
         WHERE NOT up
-        ORDER BY at DESC, trace, span
+        ORDER BY
+            at DESC,
+            trace,
+            span
         LIMIT {{limit:UInt32}}
         """,  # noqa: S608
         params,
     )
     keys = [(r["at"], r["trace"], r["span"]) for r in rows]
     texts = _comments(project, view, keys) if of == "comments" else texts_of(project, keys, _TEXT[of])
-    found = [LowRatedText(at, t, s, texts[t, s]) for at, t, s in keys if texts.get((t, s), "").strip()]
-    return LowRated(found, int(rows[0]["num"]) if rows else 0)
+    result = [LowRatedText(at, t, s, texts[t, s]) for at, t, s in keys if texts.get((t, s), "").strip()]
+    return LowRated(result, int(rows[0]["num"]) if rows else 0)
 
 
 def texts_of(
     project: ProjectStore, keys: Sequence[tuple[datetime, str, str]], column: str
 ) -> dict[tuple[str, str], str]:
     """(trace id, span id) -> the `answer` or `question` of each call (start time, trace id, span id), up to 4,000 characters."""
-    found: dict[tuple[str, str], str] = {}
-    for first in range(0, len(keys), _MAX_IDS):
-        part = keys[first : first + _MAX_IDS]
-        rows = project.rows(
-            f"""
-            SELECT
-                lower(hex(trace_id)) AS trace,
-                lower(hex(span_id)) AS span,
-                substringUTF8({column}, 1, 4000) AS text
-            FROM spans FINAL
-            WHERE project_id = {{project:String}}
-              AND start_time IN {{times:Array(DateTime64(6,'UTC'))}}
-              AND concat(lower(hex(trace_id)), lower(hex(span_id))) IN {{ids:Array(String)}}
-            """,  # noqa: S608
-            {
-                "times": [at.strftime("%Y-%m-%d %H:%M:%S.%f") for at, _, _ in part],
-                "ids": [trace + span for _, trace, span in part],
-            },
-        )
-        found |= {(r["trace"], r["span"]): r["text"] for r in rows}
-    return found
+    times = {(trace, span): at for at, trace, span in keys}
+    rows = rows_of_calls(project, f"{IDS}, substringUTF8({column}, 1, 4000) AS text", times)
+    return {(r["trace"], r["span"]): r["text"] for r in rows}
 
 
 def _comments(
     project: ProjectStore, view: View, keys: Sequence[tuple[datetime, str, str]]
 ) -> dict[tuple[str, str], str]:
-    """The comments on calls, whoever wrote them, each call's joined."""
+    """The comments on calls, by any author, each call's joined."""
     params: dict[str, Any] = {}
     where = judged_condition(view, params)
     rows = project.rows(
         f"""
         SELECT
-            lower(hex(trace_id)) AS trace,
-            lower(hex(span_id)) AS span,
+            {IDS},
             arrayStringConcat(groupArray(JSONExtractString(record, 'comment')), '\n') AS text
         FROM (
-            SELECT trace_id, span_id, record
+            SELECT
+                trace_id,
+                span_id,
+                record
             FROM feedback FINAL
-            WHERE {where} AND has_comment
+            WHERE {where}
+              AND has_comment
             ORDER BY created_at DESC
             LIMIT {{limit:UInt32}}
         )
-        GROUP BY trace_id, span_id
+        GROUP BY
+            trace_id,
+            span_id
         """,  # noqa: S608
         {**params, "limit": 4 * MAX_TEXTS},
     )
@@ -132,44 +115,36 @@ def whole_calls(project: ProjectStore, keys: Sequence[tuple[datetime, str, str]]
     """Summaries of calls (start time, trace id, span id) with `question` and `answer` up to 4,000 characters and a `comment`."""
     if not keys:
         return []
-    names = {
-        "times": [at.strftime("%Y-%m-%d %H:%M:%S.%f") for at, _, _ in keys],
-        "ids": [trace + span for _, trace, span in keys],
-    }
-    rows = project.rows(
+    columns = f"""
+            {SUMMARY_COLUMNS},
+            substringUTF8(question, 1, 4000) AS question_text,
+            substringUTF8(answer, 1, 4000) AS answer_text"""
+    rows = rows_of_calls(project, columns, {(trace, span): at for at, trace, span in keys})
+    commented = project.rows(
         f"""
-        SELECT {SUMMARY_COLUMNS}, substringUTF8(question, 1, 4000) AS question_text, substringUTF8(answer, 1, 4000) AS answer_text
-        FROM spans FINAL
-        WHERE project_id = {{project:String}}
-          AND start_time IN {{times:Array(DateTime64(6,'UTC'))}}
-          AND concat(lower(hex(trace_id)), lower(hex(span_id))) IN {{ids:Array(String)}}
-        """,  # noqa: S608
-        names,
-    )
-    said = project.rows(
-        """
         SELECT
-            lower(hex(trace_id)) AS trace,
-            lower(hex(span_id)) AS span,
+            {IDS},
             argMax(JSONExtractString(record, 'comment'), created_at) AS comment
         FROM feedback FINAL
-        WHERE project_id = {project:String}
+        WHERE project_id = {{project:String}}
           AND has_comment
-          AND trace_id IN (SELECT toFixedString(unhex(substring(arrayJoin({ids:Array(String)}), 1, 32)), 16))
-        GROUP BY trace, span
-        """,
-        names,
+          AND trace_id IN (SELECT toFixedString(unhex(arrayJoin({{traces:Array(String)}})), 16))
+        GROUP BY
+            trace,
+            span
+        """,  # noqa: S608
+        {"traces": [trace for _, trace, _ in keys]},
     )
-    comments = {(r["trace"], r["span"]): r["comment"] for r in said}
+    comments = {(r["trace"], r["span"]): r["comment"] for r in commented}
     return [r | {"comment": comments.get((r["trace_id_hex"], r["span_id_hex"]))} for r in rows]
 
 
-# ---------------------------------------------------------------------------------------------------- kept clusterings
+# ---------------------------------------------------------------------------------------------------- stored clusterings
 
 
 @dataclass(frozen=True, slots=True)
 class Clustering:
-    """Clusters that were found once: `summary` is JSON without anybody's whole words, `members` the calls in them."""
+    """Clusters of one view: `summary` is JSON without whole texts, `members` the calls in them."""
 
     view_key: str
     made_at: datetime
@@ -179,20 +154,20 @@ class Clustering:
     members: Sequence[tuple[str, str, str]] = ()
 
 
-def insert_clustering(project: ProjectStore, found: Clustering) -> None:
-    """Keep a clustering, so that its clusters can be asked for by their ids."""
+def insert_clustering(project: ProjectStore, clustering: Clustering) -> None:
+    """Store a clustering, so that its clusters can be named by their ids."""
     project.insert(
         "clusterings",
         [
             {
-                "view_key": found.view_key,
-                "made_at": found.made_at,
-                "since": found.since,
-                "until": found.until,
-                "summary": json.dumps(found.summary, ensure_ascii=False),
-                "trace_ids": [bytes.fromhex(t) for t, _, _ in found.members],
-                "span_ids": [bytes.fromhex(s) for _, s, _ in found.members],
-                "cluster_ids": [c for _, _, c in found.members],
+                "view_key": clustering.view_key,
+                "made_at": clustering.made_at,
+                "since": clustering.since,
+                "until": clustering.until,
+                "summary": json.dumps(clustering.summary, ensure_ascii=False),
+                "trace_ids": [bytes.fromhex(t) for t, _, _ in clustering.members],
+                "span_ids": [bytes.fromhex(s) for _, s, _ in clustering.members],
+                "cluster_ids": [c for _, _, c in clustering.members],
             }
         ],
     )
@@ -263,16 +238,24 @@ def liked_candidates(
     return project.rows(
         f"""
         SELECT
-            lower(hex(trace_id)) AS trace,
-            lower(hex(span_id)) AS span,
+            {IDS},
             start_time,
             substringUTF8(question, 1, 4000) AS question_text,
             substringUTF8(answer, 1, 4000) AS answer_text
         FROM spans FINAL
         WHERE project_id = {{project:String}}
-          AND start_time >= {{since:DateTime64(6,'UTC')}} AND start_time < {{until:DateTime64(6,'UTC')}}
+          AND start_time >= {{since:DateTime64(6,'UTC')}}
+          AND start_time < {{until:DateTime64(6,'UTC')}}
           AND ({any_word})
-          AND (trace_id, span_id) IN (SELECT trace, span FROM ({thumbs}) WHERE up)
+          AND (trace_id, span_id) IN (
+              SELECT
+                  trace,
+                  span
+              FROM (
+                  {thumbs}
+              )
+              WHERE up
+          )
           AND (lower(hex(trace_id)), lower(hex(span_id))) != ({{own_trace:String}}, {{own_span:String}})
         ORDER BY start_time DESC
         LIMIT {{limit:UInt32}}
@@ -283,5 +266,5 @@ def liked_candidates(
 
 def _forms(words: Sequence[str]) -> list[str]:
     """Words as `question_search` holds them; those too short for its index only where there are no others."""
-    forms = [found.form for word in words for found in search_words(word)]
+    forms = [result.form for word in words for result in search_words(word)]
     return [f for f in forms if len(f) > 2] or forms

@@ -9,29 +9,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, Literal
+from typing import Any
 
 from heedloop_server.filters import CallFilters
 from heedloop_server.store.connection import ProjectStore, Row
 from heedloop_server.store.filters import SHARE
-from heedloop_server.store.quality.rows import View, expression, feedback_columns, judged_condition
-
-__all__ = [
-    "NamedRating",
-    "RatedGroup",
-    "count_marks",
-    "list_named_ratings",
-    "rated_groups",
-    "rated_over_time",
-]
+from heedloop_server.store.quality.hourly import listed
+from heedloop_server.store.quality.rows import (
+    BUCKET_START,
+    Bucket,
+    View,
+    expression,
+    feedback_columns,
+    judged_condition,
+)
 
 MAX_NAMES = 200
 MAX_ROWS = 200_000
-_START = {
-    "hour": "toStartOfHour(at, 'UTC')",
-    "day": "toStartOfDay(at, 'UTC')",
-    "week": "toDateTime(toStartOfWeek(at, 1, 'UTC'), 'UTC')",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +67,13 @@ def list_named_ratings(project: ProjectStore, filters: CallFilters) -> list[Name
             uniqExact(trace_id, span_id) AS num_answers,
             arraySort(groupUniqArray(toString(author_kind))) AS author_kinds
         FROM feedback FINAL
-        WHERE {where} AND kind = 'rating' {author}
+        WHERE {where}
+          AND kind = 'rating'
+          {author}
         GROUP BY name
-        ORDER BY num_ratings DESC, name
+        ORDER BY
+            num_ratings DESC,
+            name
         LIMIT {{limit:UInt32}}
         """,  # noqa: S608
         params,
@@ -104,23 +102,28 @@ def rated_groups(
         Invalid: the field is none to group by.
     """
     params: dict[str, Any] = {}
-    value = expression(field, params, "group_key") if field is not None else None
-    columns = sorted(value.columns) if value is not None else []
-    found = _grouped(project, filters, rating, value.sql if value is not None else "''", columns, params)
-    ordered = sorted(found.items(), key=lambda g: (-g[1].num_ratings, g[0]))
-    return dict(ordered)
+    result = _grouped(project, filters, rating, *_field(field, params), params)
+    return dict(sorted(result.items(), key=lambda g: (-g[1].num_ratings, g[0])))
 
 
 def rated_over_time(
     project: ProjectStore,
     filters: CallFilters,
     rating: NamedRating,
-    bucket: Literal["hour", "day", "week"],
+    bucket: Bucket,
 ) -> dict[datetime, RatedGroup]:
     """Start of each hour, day or week with ratings (by the time of the answer, UTC) -> its answers by their rating."""
-    sql = f"toString(toUnixTimestamp({_START[bucket]}))"
-    found = _grouped(project, filters, rating, sql, [], {})
-    return {datetime.fromtimestamp(int(at), tz=timezone.utc): g for at, g in sorted(found.items())}
+    sql = f"toString(toUnixTimestamp({BUCKET_START[bucket]}))"
+    result = _grouped(project, filters, rating, sql, [], {})
+    return {datetime.fromtimestamp(int(at), tz=timezone.utc): g for at, g in sorted(result.items())}
+
+
+def _field(field: str | None, params: dict[str, Any]) -> tuple[str, list[str]]:
+    """The SQL of a field to group by, over columns that an answer's feedback has copied; and these, one value of each."""
+    if field is None:
+        return "''", []
+    value = expression(field, params, "group_key")
+    return value.sql, [f"any({feedback_columns(c)}) AS {c}" for c in sorted(value.columns)]
 
 
 def _where(filters: CallFilters, params: dict[str, Any]) -> tuple[str, str]:
@@ -137,12 +140,11 @@ def _grouped(
     filters: CallFilters,
     rating: NamedRating,
     group: str,
-    columns: Sequence[str],
+    copied: Sequence[str],
     params: dict[str, Any],
 ) -> dict[str, RatedGroup]:
     params |= {"named": rating.name, "low": rating.low, "high": rating.high, "limit": MAX_ROWS}
     where, author = _where(filters, params)
-    copied = "".join(f", any({feedback_columns(c)}) AS {c}" for c in columns)
     rows = project.rows(
         f"""
         SELECT
@@ -156,20 +158,28 @@ def _grouped(
                 any(call_time) AS at,
                 round({{low:Float64}} + avg({SHARE}) * ({{high:Float64}} - {{low:Float64}}), 6) AS number,
                 topKIf(1)(label, label != '')[1] AS category,
-                count() AS ratings{copied}
+                {listed(["count() AS ratings", *copied])}
             FROM feedback FINAL
-            WHERE {where} AND kind = 'rating' AND name = {{named:String}} {author}
-            GROUP BY trace_id, span_id
+            WHERE {where}
+              AND kind = 'rating'
+              AND name = {{named:String}}
+              {author}
+            GROUP BY
+                trace_id,
+                span_id
         )
-        GROUP BY place, number, category
+        GROUP BY
+            place,
+            number,
+            category
         LIMIT {{limit:UInt32}}
         """,  # noqa: S608
         params,
     )
-    found: dict[str, RatedGroup] = {}
+    result: dict[str, RatedGroup] = {}
     for row in rows:
-        _add(found.setdefault(row["place"], RatedGroup({}, {})), row)
-    return found
+        _add(result.setdefault(row["place"], RatedGroup({}, {})), row)
+    return result
 
 
 def _add(group: RatedGroup, row: Row) -> None:
@@ -186,7 +196,7 @@ def _add(group: RatedGroup, row: Row) -> None:
 
 
 def count_marks(project: ProjectStore, filters: CallFilters, field: str | None) -> list[Mapping[str, Any]]:
-    """Per value of a field: `place, num_answers, num_chars` of its answers that somebody judged, and `marks` (name, category,
+    """Per value of a field: `place, num_answers, num_chars` of its judged answers, and `marks` (name, category,
     number of flags and marked ranges, number of answers that have one).
 
     Only judgements of the kinds of authors that the filters name are looked at; all but the app's users where they name none.
@@ -194,14 +204,12 @@ def count_marks(project: ProjectStore, filters: CallFilters, field: str | None) 
     params: dict[str, Any] = {
         "by": [filters.author_kind] if filters.author_kind else ["annotator", "model", "code"]
     }
-    value = expression(field, params, "group_key") if field is not None else None
-    columns = sorted(value.columns) if value is not None else []
-    copied = "".join(f", any({feedback_columns(c)}) AS {c}" for c in columns)
+    group, copied = _field(field, params)
     where = judged_condition(View(filters), params)
     rows = project.rows(
         f"""
         SELECT
-            {value.sql if value is not None else "''"} AS place,
+            {group} AS place,
             count() AS num_answers,
             sum(chars) AS num_chars,
             sumMap(mapFromArrays(marks, arrayMap(m -> toUInt64(1), marks))) AS num_having,
@@ -210,13 +218,18 @@ def count_marks(project: ProjectStore, filters: CallFilters, field: str | None) 
             SELECT
                 any(call_answer_chars) AS chars,
                 groupArrayIf(concat(name, '\x1f', label), kind = 'flag') AS every,
-                arrayDistinct(every) AS marks{copied}
+                {listed(["arrayDistinct(every) AS marks", *copied])}
             FROM feedback FINAL
-            WHERE {where} AND author_kind IN {{by:Array(String)}}
-            GROUP BY trace_id, span_id
+            WHERE {where}
+              AND author_kind IN {{by:Array(String)}}
+            GROUP BY
+                trace_id,
+                span_id
         )
         GROUP BY place
-        ORDER BY num_answers DESC, place
+        ORDER BY
+            num_answers DESC,
+            place
         LIMIT 500
         """,  # noqa: S608
         params,
@@ -225,7 +238,7 @@ def count_marks(project: ProjectStore, filters: CallFilters, field: str | None) 
 
 
 def _by_name(counts: Mapping[str, int]) -> dict[tuple[str, str], int]:
-    """(name, category) -> number, of what the query tells apart by one text."""
+    """(name, category) -> number, from the query's texts of both."""
     return {
         (name, label): int(num) for key, num in counts.items() for name, _, label in [key.partition("\x1f")]
     }

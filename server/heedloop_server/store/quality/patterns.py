@@ -6,9 +6,8 @@ from typing import Any
 
 from heedloop_server.statistics.patterns import Cell, cells_of
 from heedloop_server.store.connection import ProjectStore
+from heedloop_server.store.quality.hourly import listed
 from heedloop_server.store.quality.rows import Source, View, thumb_source
-
-__all__ = ["metadata_keys", "pattern_cells"]
 
 PATTERN_FIELDS = (
     "model",
@@ -31,15 +30,18 @@ def pattern_cells(project: ProjectStore, view: View) -> list[Cell]:
     # names of their own: an alias that is also a column's name would be taken for it
     groups = {f"field_{f}": f"toString({f})" for f in PATTERN_FIELDS}
     groups |= {"found_tags": "tags", "found": "arrayMap(k -> metadata[k], {keys:Array(String)})"}
-    chosen = ", ".join(f"{sql} AS {name}" for name, sql in groups.items())
+    chosen = listed(f"{sql} AS {name}" for name, sql in groups.items())
     rows = project.rows(
         f"""
         SELECT
             {chosen},
             sum(num) AS total,
             sum(num) - sum(num_up) AS total_bad
-        FROM ({source.sql})
-        GROUP BY {", ".join(groups)}
+        FROM (
+            {source.sql}
+        )
+        GROUP BY
+            {listed(groups)}
         ORDER BY total DESC
         LIMIT {{limit:UInt32}}
         """,  # noqa: S608
@@ -72,12 +74,19 @@ def _metadata_keys(project: ProjectStore, source: Source) -> list[str]:
         f"""
         SELECT key
         FROM (
-            SELECT num, arrayJoin(mapKeys(metadata)) AS key, metadata[key] AS value
-            FROM ({source.sql})
+            SELECT
+                num,
+                arrayJoin(mapKeys(metadata)) AS key,
+                metadata[key] AS value
+            FROM (
+                {source.sql}
+            )
         )
         GROUP BY key
         HAVING uniq(value) <= {{most:UInt32}}
-        ORDER BY sum(num) DESC, key
+        ORDER BY
+            sum(num) DESC,
+            key
         LIMIT {{limit:UInt32}}
         """,  # noqa: S608
         params,

@@ -1,13 +1,13 @@
-"""Counting before anybody asks: fills `answer_cells` for hours and days that are over, and again for those that changed.
+"""The background job that fills `answer_cells` for hours and days that are over, and again for those that changed.
 
-Writing a row twice, from two servers, or for an hour that changes meanwhile is harmless: a row says by its prints what it was
-counted from, and is only believed while they are those of the hour.
+Writing a row twice, from two servers, or for an hour that changes meanwhile is harmless: a row says by its fingerprints what it
+was counted from, and is only used while they are those of the hour.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -17,13 +17,13 @@ from heedloop_server.store.quality.hourly import (
     DAY,
     HOUR,
     Fingerprints,
+    listed,
+    newest_feedback,
     ranges_condition,
     read_hour_fingerprints,
 )
 
-__all__ = ["roll_up", "roll_up_project"]
-
-SETTLED = timedelta(seconds=60)
+WAIT = timedelta(seconds=60)
 """An hour is counted when it has been over for this long; until then it is read from the rows."""
 MAX_KEY_VALUES = 20
 MAX_KEYS = 4
@@ -31,6 +31,10 @@ MAX_COMBINATIONS = 256
 
 _COLUMNS = tuple(CELL_FIELDS)
 _SUMS = ("num", "num_up", "sum_w", "sum_w2", "sum_wy", "sum_w2y", "extra_w", "extra_w2")
+_ARRAYS = ("what", *_COLUMNS, *_SUMS)
+_TARGETS = (
+    "project_id", "grain", "start", "span_print", "feedback_print", "dropped", *(f"cell_{c}" for c in _ARRAYS), "made_at",
+)  # fmt: skip
 _FIRST = datetime(1970, 1, 2, tzinfo=timezone.utc)
 
 
@@ -53,44 +57,49 @@ def roll_up(store: Store, *, after: str = "", budget_s: float = 3.0, now: dateti
 
 def roll_up_project(project: ProjectStore, *, end: float = float("inf"), now: datetime | None = None) -> int:
     """Count the hours and days of a project whose cells are not good, the newest day first; returns how many days it counted in."""
-    until = (now or datetime.now(timezone.utc)) - SETTLED
-    prints = read_hour_fingerprints(project, _FIRST, until)
-    stale = _stale_days(prints, until)
+    until = (now or datetime.now(timezone.utc)) - WAIT
+    fingerprints = read_hour_fingerprints(project, _FIRST, until)
+    stale = _stale_days(fingerprints, until)
     for i, day in enumerate(stale):
         if time.monotonic() > end:
             return i
-        _count_day(project, prints, day, until)
+        _count_day(project, fingerprints, day, until)
     return len(stale)
 
 
-def _stale_days(prints: Fingerprints, until: datetime) -> list[datetime]:
-    known = {*prints.hours, *(start for _, start in prints.cells)}
+def _stale_days(fingerprints: Fingerprints, until: datetime) -> list[datetime]:
+    known = {*fingerprints.hours, *(start for _, start in fingerprints.cells)}
     days = {h.replace(hour=0) for h in known if h + HOUR <= until and h >= _FIRST}
     return sorted(
-        (d for d in days if _hours_to_count(prints, d, until) or _day_is_due(prints, d, until)), reverse=True
+        (d for d in days if _hours_to_count(fingerprints, d, until) or _day_is_due(fingerprints, d, until)),
+        reverse=True,
     )
 
 
-def _hours_to_count(prints: Fingerprints, day: datetime, until: datetime) -> list[datetime]:
+def _hours_to_count(fingerprints: Fingerprints, day: datetime, until: datetime) -> list[datetime]:
     hours = (day + i * HOUR for i in range(24))
-    known = (h for h in hours if (h in prints.hours or ("hour", h) in prints.cells) and h + HOUR <= until)
-    return [h for h in known if not prints.good("hour", h, frozenset())]
+    known = (
+        h
+        for h in hours
+        if (h in fingerprints.hours or ("hour", h) in fingerprints.cells) and h + HOUR <= until
+    )
+    return [h for h in known if not fingerprints.is_fresh("hour", h, frozenset())]
 
 
-def _day_is_due(prints: Fingerprints, day: datetime, until: datetime) -> bool:
-    return day + DAY <= until and not prints.good("day", day, frozenset())
+def _day_is_due(fingerprints: Fingerprints, day: datetime, until: datetime) -> bool:
+    return day + DAY <= until and not fingerprints.is_fresh("day", day, frozenset())
 
 
-def _count_day(project: ProjectStore, prints: Fingerprints, day: datetime, until: datetime) -> None:
-    hours = _hours_to_count(prints, day, until)
-    filled = [h for h in hours if h in prints.hours]
+def _count_day(project: ProjectStore, fingerprints: Fingerprints, day: datetime, until: datetime) -> None:
+    hours = _hours_to_count(fingerprints, day, until)
+    filled = [h for h in hours if h in fingerprints.hours]
     # an hour whose every row was erased: its cells must not stay behind
-    _empty(project, [("hour", h) for h in hours if h not in prints.hours])
+    _empty(project, [("hour", h) for h in hours if h not in fingerprints.hours])
     if filled:
-        _count_hours(project, prints, filled)
+        _count_hours(project, fingerprints, filled)
     if day + DAY > until:
         return
-    if prints.days.get(day, (0, 0)) == (0, 0):
+    if fingerprints.days.get(day, (0, 0)) == (0, 0):
         _empty(project, [("day", day)])
     else:
         _sum_day(project, day)
@@ -104,7 +113,7 @@ def _empty(project: ProjectStore, rows: Sequence[tuple[str, datetime]]) -> None:
     )
 
 
-def _count_hours(project: ProjectStore, prints: Fingerprints, hours: Sequence[datetime]) -> None:
+def _count_hours(project: ProjectStore, fingerprints: Fingerprints, hours: Sequence[datetime]) -> None:
     """Write the cells of some hours of one day."""
     params: dict[str, Any] = {}
     ranges = [(h, h + HOUR) for h in hours]
@@ -115,13 +124,15 @@ def _count_hours(project: ProjectStore, prints: Fingerprints, hours: Sequence[da
         "kept": kept,
         "dropped": dropped,
         "hours": [int(h.timestamp()) for h in hours],
-        "span_prints": [prints.hours[h][0] for h in hours],
-        "feedback_prints": [prints.hours[h][1] for h in hours],
+        "span_prints": [fingerprints.hours[h][0] for h in hours],
+        "feedback_prints": [fingerprints.hours[h][1] for h in hours],
     }
-    cells = " UNION ALL ".join((_answers(spans), _thumbs(feedback), _judgements(feedback), _flags(feedback)))
+    cells = "\n        UNION ALL".join(
+        (_answers(spans), _thumbs(feedback), _kinds(feedback), _flags(feedback))
+    )
     project.store.command(
         f"""
-        INSERT INTO answer_cells (project_id, grain, start, span_print, feedback_print, dropped, {_targets()}, made_at)
+        INSERT INTO answer_cells ({listed(_TARGETS)})
         SELECT
             {{project:String}},
             'hour',
@@ -129,9 +140,11 @@ def _count_hours(project: ProjectStore, prints: Fingerprints, hours: Sequence[da
             {{span_prints:Array(UInt64)}}[indexOf({{hours:Array(UInt32)}}, toUnixTimestamp(hour))],
             {{feedback_prints:Array(UInt64)}}[indexOf({{hours:Array(UInt32)}}, toUnixTimestamp(hour))],
             {{dropped:Array(String)}},
-            {_gathered()},
+            {listed(f"groupArray({c})" for c in _ARRAYS)},
             now64(6)
-        FROM ({cells})
+        FROM (
+            {cells}
+        )
         GROUP BY hour
         """,  # noqa: S608
         {**params, "project": project.project},
@@ -139,94 +152,119 @@ def _count_hours(project: ProjectStore, prints: Fingerprints, hours: Sequence[da
     )
 
 
-def _targets() -> str:
-    return ", ".join(f"cell_{c}" for c in ("what", *_COLUMNS, *_SUMS))
+_NO_RATINGS = {s: "toUInt64(0)" if s == "num_up" else "0." for s in _SUMS}
+_GROUPED = [f"d_{c}" for c in _COLUMNS]
 
 
-def _gathered() -> str:
-    return ", ".join(f"groupArray({c})" for c in ("what", *_COLUMNS, *_SUMS))
+def _cells(what: str, sums: Mapping[str, str], source: str, *, by: Sequence[str] = ()) -> str:
+    """The aggregates of each hour: `what` with its sums, those that are not given being 0."""
+    columns = [f"d_{c} AS {c}" for c in _COLUMNS]
+    return f"""
+        SELECT
+            hour,
+            {what} AS what,
+            {listed([*columns, *(f"{sql} AS {name}" for name, sql in {**_NO_RATINGS, **sums}.items())])}
+        FROM (
+            {source}
+        )
+        GROUP BY
+            {listed(["hour", *by, *_GROUPED])}"""  # noqa: S608
 
 
 def _dimensions(place: int) -> str:
-    """The columns of a cell over `feedback` (0) or `spans` (1), of metadata the kept keys."""
-    found: list[str] = []
+    """The columns of an aggregate over `feedback` (0) or `spans` (1), of metadata the kept keys."""
+    result: list[str] = []
     for name, sides in CELL_FIELDS.items():
         sql = sides[place]
         if name == "metadata":
             sql = f"mapFilter((k, v) -> has({{kept:Array(String)}}, k), {sql})"
         # a name of its own: an alias that is a column's name would be taken for it in WHERE
-        found.append(f"{sql} AS d_{name}")
-    return ", ".join(found)
-
-
-def _plain() -> str:
-    return ", ".join(f"d_{c} AS {c}" for c in _COLUMNS)
-
-
-_BY = ", ".join(f"d_{c}" for c in _COLUMNS)
+        result.append(f"{sql} AS d_{name}")
+    return listed(result)
 
 
 def _answers(ranges: str) -> str:
-    return f"""
-        SELECT hour, 'answer' AS what, {_plain()}, count() AS num, toUInt64(0) AS num_up, sum(1 / p) AS sum_w, sum(1 / (p * p)) AS sum_w2,
-            0. AS sum_wy, 0. AS sum_w2y, 0. AS extra_w, 0. AS extra_w2
-        FROM (
-            SELECT toStartOfHour(start_time, 'UTC') AS hour, sampling_probability AS p, {_dimensions(1)}
+    answers = f"""
+            SELECT
+                toStartOfHour(start_time, 'UTC') AS hour,
+                sampling_probability AS p,
+                {_dimensions(1)}
             FROM spans FINAL
-            WHERE project_id = {{project:String}} AND {ranges}
-        )
-        GROUP BY hour, {_BY}"""  # noqa: S608
+            WHERE project_id = {{project:String}}
+              AND {ranges}"""  # noqa: S608
+    return _cells(
+        "'answer'", {"num": "count()", "sum_w": "sum(1 / p)", "sum_w2": "sum(1 / (p * p))"}, answers
+    )
 
 
-def _newest(ranges: str, only: str) -> str:
-    """The feedback on the hours' calls as it counts now; by the projection that has it by the time of its call."""
+def _feedback(ranges: str, only: str) -> str:
+    """The feedback on the hours' calls as it counts now."""
     return f"""
-        SELECT toStartOfHour(call_time, 'UTC') AS hour, trace_id, span_id, feedback_id, kind, label, author_kind, score, version, sampling_probability,
-            call_probability, {_dimensions(0)}
-        FROM (
-            SELECT project_id, call_time, feedback_id, trace_id, span_id, kind, name, label, score, is_thumb, author_kind, sampling_probability,
-                model, prompt_name, prompt_version, service, environment, user_id, received_at, version, is_deleted, call_is_answer, call_status,
-                call_tags, call_metadata, call_answer_chars, call_probability
-            FROM feedback
-            WHERE project_id = {{project:String}} AND {ranges}
-            ORDER BY version DESC, received_at DESC
-            LIMIT 1 BY feedback_id
-        )
-        WHERE NOT is_deleted AND {only}"""  # noqa: S608
+            SELECT
+                toStartOfHour(call_time, 'UTC') AS hour,
+                trace_id,
+                span_id,
+                feedback_id,
+                kind,
+                label,
+                author_kind,
+                score,
+                version,
+                sampling_probability,
+                call_probability,
+                {_dimensions(0)}
+            FROM (
+                {newest_feedback(ranges)}
+            )
+            WHERE NOT is_deleted
+              AND {only}"""  # noqa: S608
 
 
 def _thumbs(ranges: str) -> str:
-    return f"""
-        SELECT hour, concat('thumb ', author_kind) AS what, {_plain()}, count() AS num, sum(up) AS num_up, sum(w) AS sum_w, sum(w * w) AS sum_w2,
-            sum(w * up) AS sum_wy, sum(w * w * up) AS sum_w2y, sum(1 / p - 1) AS extra_w, sum(1 / (p * p) - 1) AS extra_w2
-        FROM (
-            SELECT any(hour) AS hour, author_kind, argMax(ifNull(score, 0) > 0.5, (version, feedback_id)) AS up, argMax(1 / ifNull(sampling_probability, 1), (version, feedback_id)) AS w,
-                any(call_probability) AS p, {", ".join(f"any(d_{c}) AS d_{c}" for c in _COLUMNS)}
-            FROM ({_newest(ranges, "is_thumb AND name = 'thumb'")})
-            GROUP BY author_kind, cityHash64(trace_id, span_id)
-        )
-        GROUP BY hour, author_kind, {_BY}"""  # noqa: S608
+    newest = f"""
+            SELECT
+                any(hour) AS hour,
+                author_kind,
+                argMax(ifNull(score, 0) > 0.5, (version, feedback_id)) AS up,
+                argMax(1 / ifNull(sampling_probability, 1), (version, feedback_id)) AS w,
+                any(call_probability) AS p,
+                {listed(f"any({d}) AS {d}" for d in _GROUPED)}
+            FROM (
+                {_feedback(ranges, "is_thumb AND name = 'thumb'")}
+            )
+            GROUP BY
+                author_kind,
+                cityHash64(trace_id, span_id)"""  # noqa: S608
+    sums = {
+        "num": "count()",
+        "num_up": "sum(up)",
+        "sum_w": "sum(w)",
+        "sum_w2": "sum(w * w)",
+        "sum_wy": "sum(w * up)",
+        "sum_w2y": "sum(w * w * up)",
+        "extra_w": "sum(1 / p - 1)",
+        "extra_w2": "sum(1 / (p * p) - 1)",
+    }
+    return _cells("concat('thumb ', author_kind)", sums, newest, by=["author_kind"])
 
 
-_NO_SUMS = "toUInt64(0) AS num_up, 0. AS sum_w, 0. AS sum_w2, 0. AS sum_wy, 0. AS sum_w2y, 0. AS extra_w, 0. AS extra_w2"
-
-
-def _judgements(ranges: str) -> str:
-    return f"""
-        SELECT hour, concat('kind ', kind) AS what, {_plain()}, count() AS num, {_NO_SUMS}
-        FROM ({_newest(ranges, "1")})
-        GROUP BY hour, kind, {_BY}"""  # noqa: S608
+def _kinds(ranges: str) -> str:
+    return _cells("concat('kind ', kind)", {"num": "count()"}, _feedback(ranges, "1"), by=["kind"])
 
 
 def _flags(ranges: str) -> str:
-    return f"""
-        SELECT hour, concat('flag ', label) AS what, {_plain()}, count() AS num, {_NO_SUMS}
-        FROM (
-            SELECT any(hour) AS hour, label, {", ".join(f"any(d_{c}) AS d_{c}" for c in _COLUMNS)}
-            FROM ({_newest(ranges, "kind = 'flag'")})
-            GROUP BY label, cityHash64(trace_id, span_id)
-        )
-        GROUP BY hour, label, {_BY}"""  # noqa: S608
+    flagged = f"""
+            SELECT
+                any(hour) AS hour,
+                label,
+                {listed(f"any({d}) AS {d}" for d in _GROUPED)}
+            FROM (
+                {_feedback(ranges, "kind = 'flag'")}
+            )
+            GROUP BY
+                label,
+                cityHash64(trace_id, span_id)"""  # noqa: S608
+    return _cells("concat('flag ', label)", {"num": "count()"}, flagged, by=["label"])
 
 
 def _metadata_keys(
@@ -237,9 +275,13 @@ def _metadata_keys(
     spans, feedback = (ranges_condition(ranges, c, params) for c in ("start_time", "call_time"))
     rows = project.rows(
         f"""
-        SELECT key, uniq(metadata[key]) AS num_values
+        SELECT
+            key,
+            uniq(metadata[key]) AS num_values
         FROM (
-            SELECT metadata, arrayJoin(mapKeys(metadata)) AS key
+            SELECT
+                metadata,
+                arrayJoin(mapKeys(metadata)) AS key
             FROM (
                 SELECT metadata FROM spans WHERE project_id = {{project:String}} AND {spans}
                 UNION ALL
@@ -247,7 +289,9 @@ def _metadata_keys(
             )
         )
         GROUP BY key
-        ORDER BY num_values, key
+        ORDER BY
+            num_values,
+            key
         """,  # noqa: S608
         params,
     )
@@ -257,31 +301,30 @@ def _metadata_keys(
         if r["num_values"] > MAX_KEY_VALUES or len(kept) == MAX_KEYS or combinations > MAX_COMBINATIONS:
             break
         kept.append(r["key"])
-    return kept, sorted(_others((r["key"] for r in rows), kept))
-
-
-def _others(keys: Iterable[str], kept: Sequence[str]) -> set[str]:
-    return set(keys) - set(kept)
+    return kept, sorted({r["key"] for r in rows} - set(kept))
 
 
 def _sum_day(project: ProjectStore, day: datetime) -> None:
     """Write a day's cells, the sums of its hours'; its prints are theirs, so that a missing hour makes it no good."""
-    dims = ", ".join(
+    dimensions = [
         "mapFilter((k, v) -> NOT has(unknown, k), metadata) AS d_metadata"
         if c == "metadata"
         else f"{c} AS d_{c}"
         for c in _COLUMNS
-    )
-    sums = ", ".join(f"sum({c}) AS s_{c}" for c in _SUMS)
-    unfold = ", ".join(f"cell_{c} AS {c}" for c in ("what", *_COLUMNS, *_SUMS))
+    ]
     hours = """FROM answer_cells FINAL
-            WHERE project_id = {project:String} AND grain = 'hour' AND (span_print, feedback_print) != (0, 0)
+            WHERE project_id = {project:String}
+              AND grain = 'hour'
+              AND (span_print, feedback_print) != (0, 0)
               AND start >= toDateTime({day:UInt32}, 'UTC') AND start < toDateTime({day:UInt32} + 86400, 'UTC')"""
-    names = ["what", *(f"d_{c}" for c in _COLUMNS), *(f"s_{c}" for c in _SUMS)]
+    sums = [f"s_{c}" for c in _SUMS]
     project.store.command(
         f"""
-        INSERT INTO answer_cells (project_id, grain, start, span_print, feedback_print, dropped, {_targets()}, made_at)
-        WITH (SELECT (sum(span_print), sum(feedback_print), arraySort(groupUniqArrayArray(dropped))) {hours}) AS of_day
+        INSERT INTO answer_cells ({listed(_TARGETS)})
+        WITH (
+            SELECT (sum(span_print), sum(feedback_print), arraySort(groupUniqArrayArray(dropped)))
+            {hours}
+        ) AS of_day
         SELECT
             {{project:String}},
             'day',
@@ -289,15 +332,22 @@ def _sum_day(project: ProjectStore, day: datetime) -> None:
             of_day.1,
             of_day.2,
             of_day.3,
-            {", ".join(f"groupArray({n})" for n in names)},
+            {listed(f"groupArray({n})" for n in ("what", *_GROUPED, *sums))},
             now64(6)
         FROM (
-            SELECT what, {dims}, {sums}
+            SELECT
+                what,
+                {listed([*dimensions, *(f"sum({c}) AS s_{c}" for c in _SUMS)])}
             FROM (
-                SELECT of_day.3 AS unknown, * {hours}
+                SELECT
+                    of_day.3 AS unknown,
+                    *
+                {hours}
             )
-            ARRAY JOIN {unfold}
-            GROUP BY what, {_BY}
+            ARRAY JOIN
+                {listed(f"cell_{c} AS {c}" for c in _ARRAYS)}
+            GROUP BY
+                {listed(["what", *_GROUPED])}
         )
         HAVING count() > 0
         """,  # noqa: S608

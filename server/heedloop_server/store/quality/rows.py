@@ -1,7 +1,7 @@
-"""One SQL source of answers, of thumbs and of judgements for every count: good cells and, for the rest, the rows themselves.
+"""One SQL source of answers, of thumbs and of feedback for every count: fresh aggregates and, for the rest, the rows themselves.
 
-A source is a query with a row per cell, or per answer that no good cell holds: `at`, the columns asked for, and the sums that
-`heedloop_server.statistics.counts` is made of. Whoever counts groups it and needs not know where a row came from.
+A source is a query with a row per aggregate, or per answer that no fresh aggregate holds: `at`, the columns that a count groups by,
+and the sums that `heedloop_server.statistics.counts` is made of. A count groups it and needs not know where a row came from.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from heedloop.schema import AuthorKind
 from heedloop_server.errors import Invalid
@@ -22,32 +22,33 @@ from heedloop_server.store.quality.hourly import (
     Fingerprints,
     Plan,
     cell_rows,
+    listed,
     make_plan,
+    newest_feedback,
     ranges_condition,
     read_hour_fingerprints,
 )
 
-__all__ = [
-    "GROUP_FIELDS",
-    "SHORT",
-    "Expression",
-    "Source",
-    "View",
-    "answer_source",
-    "expression",
-    "feedback_columns",
-    "feedback_source",
-    "group_source",
-    "judged_condition",
-    "newest_thumbs",
-    "read_fingerprints",
-    "sample_source",
-    "thumb_source",
-]
-
 ANSWER_SUMS = ("num", "sum_w", "sum_w2")
 RATING_SUMS = ("num", "num_up", "sum_w", "sum_w2", "sum_wy", "sum_w2y", "extra_w", "extra_w2")
-_ZERO = {s: "toUInt64(0)" if s == "num_up" else "0." for s in RATING_SUMS}
+_OF_ANSWER = {
+    "num": "toUInt64(1)",
+    "num_up": "toUInt64(0)",
+    "sum_w": "1 / sampling_probability",
+    "sum_w2": "1 / (sampling_probability * sampling_probability)",
+}
+"""The sums of one recorded answer; those that are not here are 0."""
+_OF_THUMB = {
+    "num": "toUInt64(1)",
+    "num_up": "toUInt64(up)",
+    "sum_w": "w",
+    "sum_w2": "w * w",
+    "sum_wy": "w * up",
+    "sum_w2y": "w * w * up",
+    "extra_w": "1 / p - 1",
+    "extra_w2": "1 / (p * p) - 1",
+}
+"""The sums of one rated answer, over the columns of `newest_thumbs`."""
 _RAW_FIELDS = {"user_id": ("user_id", "user_id"), "session_id": ("session_id", "session_id")}
 GROUP_FIELDS = ("model", "prompt_name", "prompt_version", "service", "environment", "user_id", "status", "tag",
                 "answer_chars", "language", "user")  # fmt: skip
@@ -59,10 +60,16 @@ SHORT = {
     "compile_sort_description": 0,
 }
 """Settings of a query over a source."""
+Bucket = Literal["hour", "day", "week"]
+BUCKET_START: dict[Bucket, str] = {
+    "hour": "toStartOfHour(at, 'UTC')",
+    "day": "toStartOfDay(at, 'UTC')",
+    "week": "toDateTime(toStartOfWeek(at, 1, 'UTC'), 'UTC')",
+}
+"""The start of the bucket that `at` is in, in UTC; weeks begin on Monday."""
 _METADATA_KEY = re.compile(r"metadata\.(.{1,128})", re.DOTALL)
 
 _NAMED = ("rating_name", "rating_below", "rating_above", "rating_value")
-_COPIED = ("model", "prompt_name", "prompt_version", "service", "environment", "user_id", "session_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +79,7 @@ class View:
     With `rating` the ratings of that name count instead of thumbs: those that its own filters call low (`rating_below`,
     not `rating_above`, `rating_value`; else the lower half of the scale) as thumbs down, by any author unless `filters` name one.
 
-    `memo` holds the prints of the periods asked about, for as long as one request lasts; views made by `over` share it.
+    `memo` holds the fingerprints of the periods read before, for as long as one request lasts; views made by `over` share it.
     """
 
     filters: CallFilters
@@ -155,13 +162,13 @@ def expression(name: str, params: dict[str, Any], bound: str) -> Expression:
 
 
 def read_fingerprints(project: ProjectStore, view: View) -> Fingerprints:
-    """The prints of a view's period, read once a request: after those of a longer period, none within needs reading."""
+    """The fingerprints of a view's period, read once a request: after those of a longer period, none within needs reading."""
     since, until = view.filters.period()
-    for (first, last), prints in view.memo.items():
+    for (first, last), known in view.memo.items():
         if first <= since and until <= last:
-            return prints
-    found = view.memo[since, until] = read_hour_fingerprints(project, since, until)
-    return found
+            return known
+    read = view.memo[since, until] = read_hour_fingerprints(project, since, until)
+    return read
 
 
 def group_source(
@@ -170,29 +177,15 @@ def group_source(
     """Recorded answers, and once more, as `rated` rows, those with a thumb of the view's kind of author: `RATING_SUMS`."""
     if _is_of_thumbs(view):
         return _twice(thumb_source(project, view, columns, keys=keys, days=days), sorted(columns))
-    asked = _QueryPlan.of(project, view, columns, keys, days)
-    params: dict[str, Any] = {"rated": f"thumb {view.author_kind}"}
-    chosen = ", ".join(("at", "rated", *asked.columns, *RATING_SUMS))
-    no_ratings = ", ".join(f"{_ZERO[s]} AS {s}" for s in RATING_SUMS if s not in ANSWER_SUMS)
-    answers = f"SELECT *, false AS rated, {no_ratings} FROM ({_answer_rows(view, asked, params)})"  # noqa: S608
-    thumbs = _thumb_sums(newest_thumbs(view, asked.plan, asked.columns, params), asked.columns)
-    raw = f"SELECT {chosen} FROM ({answers}) UNION ALL SELECT {chosen} FROM (SELECT *, true AS rated FROM ({thumbs}))"  # noqa: S608
-    which = "(what = 'answer' OR what = {rated:String})"
-    return asked.union(raw, params, which, RATING_SUMS, more=", what != 'answer' AS rated")
-
-
-def _twice(thumbs: Source, columns: Sequence[str]) -> Source:
-    """Rated answers as answers, and once more as ratings."""
-    chosen = "".join(f", {c}" for c in columns)
-    renamed = ", ".join(f"{s} AS t_{s}" for s in RATING_SUMS)
-    # as an answer each was recorded for sure and stands for itself: its sums are its number
-    as_answer = {"num": "t_num", "sum_w": "toFloat64(t_num)", "sum_w2": "toFloat64(t_num)"}
-    sums = [f"if(rated, t_{s}, {as_answer.get(s, _ZERO[s])}) AS {s}" for s in RATING_SUMS]
-    return Source(
-        f"""
-        SELECT at, rated{chosen}, {", ".join(sums)}
-        FROM (SELECT at{chosen}, {renamed}, arrayJoin([false, true]) AS rated FROM ({thumbs.sql}))""",  # noqa: S608
-        thumbs.params,
+    query = _QueryPlan.of(project, view, columns, keys, days)
+    params = {**query.params, "rated": f"thumb {view.author_kind}"}
+    return query.union(
+        query.aggregates(
+            ["what != 'answer' AS rated"], "what IN ('answer', {rated:String})", RATING_SUMS, params
+        ),
+        query.answers(view, ["false AS rated"], RATING_SUMS, params),
+        query.thumbs(view, ["true AS rated"], params),
+        params,
     )
 
 
@@ -200,23 +193,20 @@ def answer_source(project: ProjectStore, view: View, columns: Iterable[str], *, 
     """Recorded answers alone: `num` and the sums of one over their sampling probability."""
     if _is_of_thumbs(view):
         rated = thumb_source(project, view, columns, days=days)
-        chosen = "".join(f", {c}" for c in sorted(columns))
-        one = f"SELECT at{chosen}, num, toFloat64(num) AS sum_w, toFloat64(num) AS sum_w2 FROM ({rated.sql})"  # noqa: S608
-        return Source(one, rated.params)
-    asked = _QueryPlan.of(project, view, columns, (), days)
-    params: dict[str, Any] = {}
-    return asked.union(_answer_rows(view, asked, params), params, "what = 'answer'", ANSWER_SUMS)
-
-
-def _answer_rows(view: View, asked: _QueryPlan, params: dict[str, Any]) -> str:
-    where, more = conditions(view.filters)
-    params |= more
-    chosen = "".join(f", {_named(c, 1)}" for c in asked.columns)
-    return f"""
-        SELECT start_time AS at{chosen}, toUInt64(1) AS num, 1 / sampling_probability AS sum_w,
-            1 / (sampling_probability * sampling_probability) AS sum_w2
-        FROM spans FINAL
-        WHERE {where} AND {ranges_condition(asked.plan.ranges, "start_time", params)}"""  # noqa: S608
+        chosen = listed(
+            ["at", *sorted(columns), "num", "toFloat64(num) AS sum_w", "toFloat64(num) AS sum_w2"]
+        )
+        sql = f"""
+        SELECT
+            {chosen}
+        FROM (
+            {rated.sql}
+        )"""  # noqa: S608
+        return Source(sql, rated.params)
+    query = _QueryPlan.of(project, view, columns, (), days)
+    params = dict(query.params)
+    cells = query.aggregates([], "what = 'answer'", ANSWER_SUMS, params)
+    return query.union(cells, query.answers(view, [], ANSWER_SUMS, params), "", params)
 
 
 def thumb_source(
@@ -227,45 +217,34 @@ def thumb_source(
         everyone = View(view.filters.model_copy(update={"rating": None}), view.author_kind, view.memo)
         source = thumb_source(project, everyone, columns, keys=keys, days=days)
         return _only(source, str(view.filters.rating), sorted(columns))
-    asked = _QueryPlan.of(project, view, columns, keys, days)
-    params: dict[str, Any] = {"rated": f"thumb {view.author_kind}"}
-    raw = _thumb_sums(newest_thumbs(view, asked.plan, asked.columns, params), asked.columns)
-    return asked.union(raw, params, "what = {rated:String}", RATING_SUMS)
+    query = _QueryPlan.of(project, view, columns, keys, days)
+    params = {**query.params, "rated": f"thumb {view.author_kind}"}
+    cells = query.aggregates([], "what = {rated:String}", RATING_SUMS, params)
+    return query.union(cells, query.thumbs(view, [], params), "", params)
 
 
-def _is_of_thumbs(view: View) -> bool:
-    """True where the calls are chosen by the very thumbs that are counted, so that those alone need to be asked."""
-    by = view.filters.author_kind or "end_user"
-    return view.rating is None and view.filters.rating in ("up", "down", "any") and by == view.author_kind
-
-
-_ONLY = {
-    "up": ("b_num_up", "b_num_up", "b_sum_wy", "b_sum_w2y", "b_sum_wy", "b_sum_w2y"),
-    "down": ("b_num - b_num_up", "toUInt64(0)", "b_sum_w - b_sum_wy", "b_sum_w2 - b_sum_w2y", "0.", "0."),
-    "any": ("b_num", "b_num_up", "b_sum_w", "b_sum_w2", "b_sum_wy", "b_sum_w2y"),
-}
-"""Thumbs -> the sums of thumbs up, of thumbs down, or of both, over the sums of both."""
-
-
-def _only(source: Source, rating: str, columns: Sequence[str]) -> Source:
-    chosen = "".join(f", {c}" for c in columns)
-    base = ", ".join(f"{s} AS b_{s}" for s in RATING_SUMS)
-    sums = ", ".join(f"{sql} AS {name}" for sql, name in zip(_ONLY[rating], RATING_SUMS[:6], strict=True))
-    return Source(
-        f"""
-        SELECT at{chosen}, {sums}, 0. AS extra_w, 0. AS extra_w2
-        FROM (SELECT at{chosen}, {base} FROM ({source.sql}))
-        WHERE {_ONLY[rating][0]} > 0""",  # noqa: S608
-        source.params,
-    )
-
-
-def _thumb_sums(thumbs: str, columns: Sequence[str]) -> str:
-    chosen = "".join(f", {c}" for c in columns)
-    return f"""
-        SELECT at{chosen}, toUInt64(1) AS num, toUInt64(up) AS num_up, w AS sum_w, w * w AS sum_w2, w * up AS sum_wy,
-            w * w * up AS sum_w2y, 1 / p - 1 AS extra_w, 1 / (p * p) - 1 AS extra_w2
-        FROM ({thumbs})"""  # noqa: S608
+def feedback_source(project: ProjectStore, view: View) -> Source:
+    """All feedback on the view's calls: `name` is `kind X` (`num` pieces of feedback) or `flag X` (`num` answers flagged so)."""
+    query = _QueryPlan.of(project, view, (), (), True)
+    params = dict(query.params)
+    which = "(startsWith(what, 'kind ') OR startsWith(what, 'flag '))"
+    cells = query.aggregates(["what AS name"], which, ("num",), params)
+    raw = f"""
+        SELECT
+            any(at) AS at,
+            name,
+            if(startsWith(name, 'flag '), uniqExact(answer), count()) AS num
+        FROM (
+            SELECT
+                at,
+                cityHash64(trace_id, span_id) AS answer,
+                arrayJoin(if(kind = 'flag', ['kind flag', concat('flag ', label)], [concat('kind ', kind)])) AS name
+            FROM (
+                {_feedback(view, query.plan, (), "1", params)}
+            )
+        )
+        GROUP BY name"""  # noqa: S608
+    return query.union(cells, raw, "", params)
 
 
 def sample_source(view: View) -> Source:
@@ -273,29 +252,21 @@ def sample_source(view: View) -> Source:
     params: dict[str, Any] = {}
     everything = Plan(ranges=(view.filters.period(),))
     annotators = View(view.filters, "annotator", rating=view.rating)
-    return Source(_thumb_sums(newest_thumbs(annotators, everything, (), params, drawn=True), ()), params)
-
-
-def feedback_source(project: ProjectStore, view: View) -> Source:
-    """What anybody said of the view's calls: `name` is `kind X` (`num` pieces of feedback) or `flag X` (`num` answers flagged so)."""
-    asked = _QueryPlan.of(project, view, (), (), True)
-    params: dict[str, Any] = {}
-    found = _judgements(view, asked.plan, (), "1", params)
-    raw = f"""
-        SELECT any(at) AS at, name, if(startsWith(name, 'flag '), uniqExact(answer), count()) AS num
+    thumbs = newest_thumbs(annotators, everything, (), params, drawn=True)
+    sums = listed(f"{sql} AS {name}" for name, sql in _OF_THUMB.items())
+    sql = f"""
+        SELECT
+            at,
+            {sums}
         FROM (
-            SELECT at, cityHash64(trace_id, span_id) AS answer,
-                arrayJoin(if(kind = 'flag', ['kind flag', concat('flag ', label)], [concat('kind ', kind)])) AS name
-            FROM ({found})
-        )
-        GROUP BY name"""  # noqa: S608
-    which = "(startsWith(what, 'kind ') OR startsWith(what, 'flag '))"
-    return asked.union(raw, params, which, ("num",), more=", what AS name")
+            {thumbs}
+        )"""  # noqa: S608
+    return Source(sql, params)
 
 
 @dataclass(frozen=True, slots=True)
 class _QueryPlan:
-    """A question to a source: its columns in order, how its period is counted, and the filters over cells."""
+    """What a source is read from: its columns in order, how its period is counted, and the filters over aggregates."""
 
     columns: tuple[str, ...]
     plan: Plan
@@ -316,24 +287,108 @@ class _QueryPlan:
         plan = make_plan(read_fingerprints(project, view), *period, keys={*keys, *over.keys}, days=days)
         return cls(wanted, plan, over.sql, over.columns, params)
 
-    def union(
-        self, raw: str, params: dict[str, Any], which: str, sums: Sequence[str], *, more: str = ""
-    ) -> Source:
-        """The good cells and the raw rows as one source; only what there is of either.
+    def union(self, aggregates: str, answers: str, thumbs: str, params: dict[str, Any]) -> Source:
+        """The fresh aggregates and the rows of the ranges as one source; only what there is of either."""
+        rows = [answers, thumbs] if self.plan.ranges or not aggregates else []
+        return Source("\n        UNION ALL".join(part for part in (aggregates, *rows) if part), params)
 
-        Args:
-            which: the condition on `what` that says which cells.
-            more: what a row of cells has beside `at`, the columns and sums, made from `what`; the raw rows have it too.
-        """
+    def aggregates(self, first: list[str], which: str, sums: Sequence[str], params: dict[str, Any]) -> str:
+        """The fresh aggregates, those of which `which` says by `what`; empty where there is none."""
         if not self.plan.has_cells:
-            return Source(raw, params)
+            return ""
         wanted = (*self.columns, *sums)
         read = (*wanted, *sorted(self.filter_columns - set(wanted)))
-        bound = {**self.params, **params}
-        cells = cell_rows(self.plan, read, f"{which} AND {self.where}", bound)
-        chosen = "".join(f", {c}" for c in wanted)
-        first = f"SELECT at{more}{chosen} FROM ({cells})"  # noqa: S608
-        return Source(f"{first} UNION ALL {raw}" if self.plan.ranges else first, bound)
+        return cell_rows(self.plan, listed([*first, *wanted]), read, f"{which} AND {self.where}", params)
+
+    def answers(self, view: View, first: list[str], sums: Sequence[str], params: dict[str, Any]) -> str:
+        """The recorded answers of the ranges."""
+        where, more = conditions(view.filters)
+        params |= more
+        ranges = ranges_condition(self.plan.ranges, "start_time", params)
+        columns = [_named(c, 1) for c in self.columns]
+        return f"""
+        SELECT
+            start_time AS at,
+            {listed([*first, *columns, *(f"{_OF_ANSWER.get(s, '0.')} AS {s}" for s in sums)])}
+        FROM spans FINAL
+        WHERE {where}
+          AND {ranges}"""  # noqa: S608
+
+    def thumbs(self, view: View, first: list[str], params: dict[str, Any]) -> str:
+        """The rated answers of the ranges."""
+        return f"""
+        SELECT
+            at,
+            {listed([*first, *self.columns, *(f"{sql} AS {name}" for name, sql in _OF_THUMB.items())])}
+        FROM (
+            {newest_thumbs(view, self.plan, self.columns, params)}
+        )"""  # noqa: S608
+
+
+# --------------------------------------------------------------------------------- where a filter chooses by the thumbs
+
+
+def _is_of_thumbs(view: View) -> bool:
+    """True where the calls are chosen by the very thumbs that are counted, so that those alone need to be read."""
+    by = view.filters.author_kind or "end_user"
+    return view.rating is None and view.filters.rating in ("up", "down", "any") and by == view.author_kind
+
+
+def _twice(thumbs: Source, columns: Sequence[str]) -> Source:
+    """Rated answers as answers, and once more as ratings."""
+    # as an answer each was recorded for sure and stands for itself: its sums are its number
+    as_answer = {
+        "num": "t_num",
+        "num_up": "toUInt64(0)",
+        "sum_w": "toFloat64(t_num)",
+        "sum_w2": "toFloat64(t_num)",
+    }
+    sums = [f"if(rated, t_{s}, {as_answer.get(s, '0.')}) AS {s}" for s in RATING_SUMS]
+    return Source(
+        f"""
+        SELECT
+            {listed(["at", "rated", *columns, *sums])}
+        FROM (
+            SELECT
+                arrayJoin([false, true]) AS rated,
+                {listed(["at", *columns, *(f"{s} AS t_{s}" for s in RATING_SUMS)])}
+            FROM (
+                {thumbs.sql}
+            )
+        )""",  # noqa: S608
+        thumbs.params,
+    )
+
+
+_ONLY = {
+    "up": ("b_num_up", "b_num_up", "b_sum_wy", "b_sum_w2y", "b_sum_wy", "b_sum_w2y"),
+    "down": ("b_num - b_num_up", "toUInt64(0)", "b_sum_w - b_sum_wy", "b_sum_w2 - b_sum_w2y", "0.", "0."),
+    "any": ("b_num", "b_num_up", "b_sum_w", "b_sum_w2", "b_sum_wy", "b_sum_w2y"),
+}
+"""Thumbs -> the sums of thumbs up, of thumbs down, or of both, over the sums of both."""
+
+
+def _only(source: Source, rating: str, columns: Sequence[str]) -> Source:
+    sums = [f"{sql} AS {name}" for sql, name in zip(_ONLY[rating], RATING_SUMS[:6], strict=True)]
+    return Source(
+        f"""
+        SELECT
+            {listed(["at", *columns, *sums])},
+            0. AS extra_w,
+            0. AS extra_w2
+        FROM (
+            SELECT
+                {listed(["at", *columns, *(f"{s} AS b_{s}" for s in RATING_SUMS)])}
+            FROM (
+                {source.sql}
+            )
+        )
+        WHERE {_ONLY[rating][0]} > 0""",  # noqa: S608
+        source.params,
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ feedback
 
 
 def feedback_columns(column: str) -> str:
@@ -346,11 +401,8 @@ def _named(column: str, place: int) -> str:
     return sql if sql == column else f"{sql} AS {column}"
 
 
-# ------------------------------------------------------------------------------------------------------------ feedback
-
-
 def judged_condition(view: View, params: dict[str, Any], *, timed: bool = True) -> str:
-    """The condition on `feedback` for feedback on the calls of a view, whoever said it; fills `params`."""
+    """The condition on `feedback` for feedback on the calls of a view, by any author; fills `params`."""
     filters = view.filters
     since, until = filters.period()
     params |= {"since": since, "until": until}
@@ -367,47 +419,32 @@ def judged_condition(view: View, params: dict[str, Any], *, timed: bool = True) 
     return "\n  AND ".join(parts)
 
 
-def _judgements(
-    view: View,
-    plan: Plan,
-    columns: Sequence[str],
-    only: str,
-    params: dict[str, Any],
-) -> str:
+def _feedback(view: View, plan: Plan, columns: Sequence[str], only: str, params: dict[str, Any]) -> str:
     """A query of the view's pieces of feedback in the plan's ranges, as they count now.
 
-    Where only a part of the period is read, the pieces come by the time of their call from a projection, which cannot be
-    asked for the newest version: that is found among the few.
+    Where only a part of the period is read, they come by the time of their call. `record` is there where all of it is.
     """
-    chosen = "".join(f", {_named(c, 0)}" for c in columns)
-    read = (
-        "trace_id, span_id, feedback_id, kind, label, score, version, sampling_probability, call_probability"
-    )
+    read = [
+        "trace_id", "span_id", "feedback_id", "kind", "label", "score", "version", "sampling_probability", "call_probability",
+        "call_time AS at", *(_named(c, 0) for c in columns),
+    ]  # fmt: skip
     if not plan.has_cells:
         return f"""
-        SELECT {read}, call_time AS at{chosen}
-        FROM feedback FINAL
-        WHERE {judged_condition(view, params)} AND {only}"""  # noqa: S608
+                SELECT
+                    {listed([*read, "record"])}
+                FROM feedback FINAL
+                WHERE {judged_condition(view, params)}
+                  AND {only}"""  # noqa: S608
     ranges = ranges_condition(plan.ranges, "call_time", params)
     return f"""
-        SELECT {read}, call_time AS at{chosen}
-        FROM (
-            SELECT {", ".join(_PROJECTED)}
-            FROM feedback
-            WHERE project_id = {{project:String}} AND {ranges}
-            ORDER BY version DESC, received_at DESC
-            LIMIT 1 BY feedback_id
-        )
-        WHERE NOT is_deleted AND {judged_condition(view, params, timed=False)} AND {only}"""  # noqa: S608
-
-
-_PROJECTED = (
-    "project_id", "call_time", "feedback_id", "trace_id", "span_id", "kind", "name", "score", "label", "is_thumb",
-    "has_comment", "author_kind", "sampling_probability", "model", "prompt_name", "prompt_version", "service",
-    "environment", "user_id", "session_id", "received_at", "version", "is_deleted", "call_is_answer", "call_status",
-    "call_tags", "call_metadata", "call_answer_chars", "call_probability",
-)  # fmt: skip
-"""The columns of the projection `by_call` of migration 0021."""
+                SELECT
+                    {listed(read)}
+                FROM (
+                    {newest_feedback(ranges)}
+                )
+                WHERE NOT is_deleted
+                  AND {judged_condition(view, params, timed=False)}
+                  AND {only}"""  # noqa: S608
 
 
 def newest_thumbs(
@@ -419,68 +456,40 @@ def newest_thumbs(
     drawn: bool = False,
     ids: bool = False,
 ) -> str:
-    """A query with one row per rated answer: `at`, `up`, `w`, `p`, the columns, and where asked for `trace` and `span`.
+    """A query with one row per rated answer: `at`, `up`, `w`, `p`, the columns, and where wanted `trace` and `span`.
+
+    A named rating (`View.rating`) makes an answer `up` unless its ratings are low.
 
     Answers are told apart by a 64-bit hash of their ids: grouping by 24 bytes takes five times as long, and two of ten
     million answers share a hash with a probability of 3 in a million.
     """
-    if view.rating is not None:
-        return _named_ratings(view, view.rating, plan, columns, params, drawn=drawn, ids=ids)
-    params["thumb_kind"] = view.author_kind
-    only = "is_thumb AND name = 'thumb' AND author_kind = {thumb_kind:String}"
-    if drawn:
-        only += " AND sampling_probability IS NOT NULL"
-    chosen = "".join(f", any({c}) AS {c}" for c in columns)
-    if ids:
-        chosen += ", any(trace_id) AS trace, any(span_id) AS span"
-    return f"""
-        SELECT
-            any(at) AS at,
-            argMax(ifNull(score, 0) > 0.5, (version, feedback_id)) AS up,
-            argMax(1 / ifNull(sampling_probability, 1), (version, feedback_id)) AS w,
-            any(call_probability) AS p{chosen}
-        FROM ({_judgements(view, plan, columns, only, params)})
-        GROUP BY cityHash64(trace_id, span_id)"""  # noqa: S608
-
-
-def _named_ratings(
-    view: View,
-    rating: CallFilters,
-    plan: Plan,
-    columns: Sequence[str],
-    params: dict[str, Any],
-    *,
-    drawn: bool,
-    ids: bool,
-) -> str:
-    """`newest_thumbs` of a named rating: an answer is `up` unless its ratings are low as `View.rating` says."""
-    params["named"] = rating.rating_name
-    author = "annotator" if drawn else rating.author_kind
-    only = "kind = 'rating' AND name = {named:String}"
+    if view.rating is None:
+        up, only = "argMax(ifNull(score, 0) > 0.5, (version, feedback_id))", ["is_thumb", "name = 'thumb'"]
+        author: AuthorKind | None = view.author_kind
+    else:
+        up, only = _is_high(view.rating, params), ["kind = 'rating'", "name = {named:String}"]
+        author = "annotator" if drawn else view.rating.author_kind
+        params["named"] = view.rating.rating_name
     if author is not None:
-        params["named_by"] = author
-        only += " AND author_kind = {named_by:String}"
+        only.append("author_kind = {thumb_kind:String}")
+        params["thumb_kind"] = author
     if drawn:
-        only += " AND sampling_probability IS NOT NULL"
-    named = ", ".join(_named(c, 0) for c in columns)
-    chosen = "".join(f", any({c}) AS {c}" for c in columns)
+        only.append("sampling_probability IS NOT NULL")
+    copied = [f"any({c}) AS {c}" for c in columns]
     if ids:
-        chosen += ", any(trace_id) AS trace, any(span_id) AS span"
-    ranges = ranges_condition(plan.ranges, "call_time", params)
+        copied += ["any(trace_id) AS trace", "any(span_id) AS span"]
+    # a category has no number: its answers are left out, and what is left is never NULL
     return f"""
-        SELECT
-            any(at) AS at,
-            {_is_high(rating, params)} AS up,
-            argMax(1 / ifNull(sampling_probability, 1), (version, feedback_id)) AS w,
-            any(call_probability) AS p{chosen}
-        FROM (
-            SELECT trace_id, span_id, feedback_id, label, score, record, version, sampling_probability, call_probability,
-                call_time AS at{", " + named if named else ""}
-            FROM feedback FINAL
-            WHERE {judged_condition(view, params)} AND {ranges} AND {only}
-        )
-        GROUP BY cityHash64(trace_id, span_id)
-        HAVING up IS NOT NULL"""  # noqa: S608
+            SELECT
+                any(at) AS at,
+                assumeNotNull({up}) AS up,
+                argMax(1 / ifNull(sampling_probability, 1), (version, feedback_id)) AS w,
+                {listed(["any(call_probability) AS p", *copied])}
+            FROM (
+                {_feedback(view, plan, columns, " AND ".join(only), params)}
+            )
+            GROUP BY cityHash64(trace_id, span_id)
+            HAVING isNotNull({up})"""  # noqa: S608
 
 
 def _is_high(rating: CallFilters, params: dict[str, Any]) -> str:

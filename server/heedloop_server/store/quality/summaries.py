@@ -1,4 +1,4 @@
-"""What people said of the calls on one page, and the values that filters offer."""
+"""The feedback on the calls of one page, and the values that filters offer."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from heedloop_server.filters import CallFilters
+from heedloop_server.store.call_rows import IDS, stamps
 from heedloop_server.store.connection import ProjectStore, Row
 from heedloop_server.store.filters import THUMBS, conditions
-from heedloop_server.store.quality.rows import View, answer_source, expression
-
-__all__ = ["FACETS", "facet_values", "judgements_of"]
+from heedloop_server.store.quality.hourly import FEEDBACK_OF_TIMES
+from heedloop_server.store.quality.rows import SHORT, View, answer_source, expression
 
 FACETS = ("model", "prompt_name", "prompt_version", "service", "environment", "tag", "flag")
 """What `facet_values` can list."""
@@ -20,20 +20,6 @@ _MAX_VALUES = 1_000
 
 
 _UNJUDGED = {"num_feedback": 0, "thumb": None, "flags": [], "has_correction": False}
-_NEWEST = "feedback FINAL"
-# by the projection that has feedback by the time of its call, which knows no newest version: found among the few
-_OF_TIMES = """(
-            SELECT *
-            FROM (
-                SELECT project_id, call_time, feedback_id, trace_id, span_id, kind, name, label, score, is_thumb, author_kind, received_at,
-                    version, is_deleted
-                FROM feedback
-                WHERE project_id = {project:String} AND call_time IN {times:Array(DateTime64(6,'UTC'))}
-                ORDER BY version DESC, received_at DESC
-                LIMIT 1 BY feedback_id
-            )
-            WHERE NOT is_deleted
-        )"""
 
 
 def judgements_of(
@@ -48,20 +34,21 @@ def judgements_of(
         return {}
     params: dict[str, Any] = {"traces": sorted({t for t, _ in calls})}
     if times is not None:
-        params["times"] = sorted({at.strftime("%Y-%m-%d %H:%M:%S.%f") for at in times})
+        params["times"] = stamps(times)
     rows = project.rows(
         f"""
         SELECT
-            lower(hex(trace_id)) AS trace,
-            lower(hex(span_id)) AS span,
+            {IDS},
             count() AS num_feedback,
             if(countIf({THUMBS}) > 0, argMaxIf(score, (version, feedback_id), {THUMBS}), NULL) AS thumb,
             arraySort(groupUniqArrayIf(label, kind = 'flag')) AS flags,
             countIf(kind = 'correction') > 0 AS has_correction
-        FROM {_NEWEST if times is None else _OF_TIMES}
+        FROM {"feedback FINAL" if times is None else FEEDBACK_OF_TIMES}
         WHERE project_id = {{project:String}}
           AND trace_id IN (SELECT toFixedString(unhex(arrayJoin({{traces:Array(String)}})), 16))
-        GROUP BY trace, span
+        GROUP BY
+            trace,
+            span
         """,  # noqa: S608
         params,
     )
@@ -89,14 +76,16 @@ def facet_values(project: ProjectStore, field: str, filters: CallFilters) -> lis
         SELECT
             {value.sql} AS value,
             sum(num) AS count
-        FROM ({source.sql})
+        FROM (
+            {source.sql}
+        )
         GROUP BY value
         HAVING value != ''
         ORDER BY count DESC, value
         LIMIT {{max:UInt32}}
         """,  # noqa: S608
         {**source.params, **params},
-        do_not_merge_across_partitions_select_final=1,
+        **SHORT,
     )
 
 

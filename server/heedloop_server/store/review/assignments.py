@@ -1,38 +1,17 @@
-"""Review as rows: items, and every annotator's work on them."""
+"""Review as rows: items, and every annotator's assignments."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
 
 from heedloop.schema import Feedback, from_json
 from heedloop_server.store.connection import ProjectStore, Row
-
-__all__ = [
-    "REMOVED",
-    "REOPENED",
-    "Assignment",
-    "ReviewItem",
-    "assignments_of",
-    "changed_assignments",
-    "changed_items",
-    "find_assignment",
-    "find_item",
-    "insert_assignments",
-    "insert_items",
-    "judgements_of",
-    "read_assignments",
-    "remark_of",
-    "sent_back_with",
-    "standing_feedback",
-    "unfinished_of",
-    "unrecorded",
-]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _OVERLAP = timedelta(seconds=30)
@@ -65,7 +44,7 @@ class ReviewItem:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """One annotator's work on one item, as it stands: `review_assignments` says what the columns hold.
+    """One annotator's assignment of one item, as it is now: `review_assignments` says what the columns hold.
 
     `answers` are those of the last submission, also while the item is leased again. Where `whole` is False, the words (answers, draft,
     feedback ids) were not read.
@@ -127,18 +106,13 @@ def insert_items(project: ProjectStore, queue_id: str, items: Iterable[ReviewIte
 
 
 def _item_row(item: ReviewItem) -> Row:
-    return {
-        "item_id": item.item_id,
+    row = {f.name: getattr(item, f.name) for f in fields(item) if f.name != "targets"}
+    return row | {
         "trace_ids": [bytes.fromhex(t) for t, _ in item.targets],
         "span_ids": [bytes.fromhex(s) for _, s in item.targets],
         "call_times": list(item.call_times),
-        "source": item.source,
         "reason": _json(item.reason),
-        "sampling_probability": item.sampling_probability,
-        "gold": item.gold,
         "expected": _json(item.expected),
-        "expected_why": item.expected_why,
-        "position": item.position,
         "is_deleted": 0,
     }
 
@@ -160,18 +134,11 @@ _ITEM_COLUMNS = """
 
 
 def _item(row: Row) -> ReviewItem:
-    return ReviewItem(
-        row["item_id"],
-        tuple(zip(row["traces"], row["spans"], strict=True)),
-        tuple(row["call_times"]),
-        row["source"],
-        row["position"],
-        row["sampling_probability"],
-        row["gold"],
-        _parsed(row["expected"]),
-        row["expected_why"],
-        _parsed(row["reason"]),
-    )
+    values = {f.name: row[f.name] for f in fields(ReviewItem) if f.name != "targets"}
+    values["targets"] = tuple(zip(row["traces"], row["spans"], strict=True))
+    values["call_times"] = tuple(row["call_times"])
+    values |= {name: _parsed(row[name]) for name in ("reason", "expected")}
+    return ReviewItem(**values)
 
 
 def changed_items(
@@ -179,8 +146,7 @@ def changed_items(
 ) -> tuple[list[ReviewItem], datetime]:
     """The items that changed since a time (all where it is None), and the newest change's time."""
     rows, newest = _changed(project, "review_items", _ITEM_COLUMNS, queue_id, since)
-    found = [_item(r) for r in rows]
-    return sorted(found, key=lambda i: (i.position, i.item_id)), newest
+    return sorted((_item(r) for r in rows), key=lambda i: (i.position, i.item_id)), newest
 
 
 def find_item(project: ProjectStore, item_id: str) -> tuple[str, ReviewItem] | None:
@@ -206,25 +172,14 @@ def insert_assignments(project: ProjectStore, queue_id: str, assignments: Sequen
 
 
 def _assignment_row(a: Assignment) -> Row:
-    return {
-        "item_id": a.item_id,
-        "annotator": a.annotator,
+    row = {f.name: getattr(a, f.name) for f in fields(a) if f.name not in ("step", "whole")}
+    return row | {
         "assignment_id": UUID(hex=a.assignment_id),
-        "state": a.state,
-        "leased_at": a.leased_at,
-        "expires_at": a.expires_at,
-        "guideline": a.guideline,
         "shown_order": list(a.shown_order),
         "answers": _json(a.answers),
         "draft": _json(a.draft),
-        "reason": a.reason,
-        "revision": a.revision,
-        "judged_at": a.judged_at,
-        "duration_ms": a.duration_ms,
         "feedback_ids": list(a.feedback_ids),
         "trace_ids": [bytes.fromhex(t) for t in a.trace_ids],
-        "key_id": a.key_id,
-        "version": a.version,
     }
 
 
@@ -254,30 +209,25 @@ _WHOLE_COLUMNS = (
     key_id
 """
 )
+_PLAIN_COLUMNS = (
+    "item_id", "annotator", "state", "leased_at", "expires_at", "guideline", "revision", "judged_at", "duration_ms", "reason",
+    "version",
+)  # fmt: skip
+"""Columns that hold a field of `Assignment` as it is."""
 
 
 def _assignment(row: Row) -> Assignment:
     return Assignment(
-        row["item_id"],
-        row["annotator"],
-        row["assignment_id"].hex,
-        row["state"],
-        row["leased_at"],
-        row["expires_at"],
-        row["guideline"],
-        tuple(row["shown_order"]),
-        row["version"] >> _STEP_BITS,
-        row["revision"],
-        row["judged_at"],
-        row["duration_ms"],
-        row["reason"],
-        _parsed(row.get("answers", "")),
-        _parsed(row.get("draft", "")),
-        tuple(row.get("feedback_ids", ())),
-        tuple(row.get("traces", ())),
-        row.get("key_id", ""),
-        row["version"],
-        "answers" in row,
+        **{name: row[name] for name in _PLAIN_COLUMNS},
+        assignment_id=row["assignment_id"].hex,
+        shown_order=tuple(row["shown_order"]),
+        step=row["version"] >> _STEP_BITS,
+        answers=_parsed(row.get("answers", "")),
+        draft=_parsed(row.get("draft", "")),
+        feedback_ids=tuple(row.get("feedback_ids", ())),
+        trace_ids=tuple(row.get("traces", ())),
+        key_id=row.get("key_id", ""),
+        whole="answers" in row,
     )
 
 
@@ -291,16 +241,8 @@ def changed_assignments(
 
 def find_assignment(project: ProjectStore, assignment_id: str) -> tuple[str, Assignment] | None:
     """The queue's id and the whole assignment of this id."""
-    row = project.row(
-        f"""
-        SELECT queue_id, {_WHOLE_COLUMNS}
-        FROM review_assignments FINAL
-        WHERE project_id = {{project:String}} AND assignment_id = {{id:UUID}}
-        """,  # noqa: S608
-        {"id": UUID(hex=assignment_id)},
-        **project.fresh,
-    )
-    return (row["queue_id"], _assignment(row)) if row else None
+    result = _whole(project, "assignment_id = {id:UUID}", {"id": UUID(hex=assignment_id)}, **project.fresh)
+    return result[0] if result else None
 
 
 def read_assignments(
@@ -309,57 +251,33 @@ def read_assignments(
     """(item id, annotator) -> the whole assignment, of those that exist."""
     if not keys:
         return {}
-    rows = project.rows(
-        f"""
-        SELECT {_WHOLE_COLUMNS}
-        FROM review_assignments FINAL
-        WHERE project_id = {{project:String}}
-          AND queue_id = {{queue:String}}
-          AND item_id IN {{items:Array(String)}}
-          AND annotator IN {{annotators:Array(String)}}
-        """,  # noqa: S608
+    wanted = set(keys)
+    result = _whole(
+        project,
+        """queue_id = {queue:String}
+          AND item_id IN {items:Array(String)}
+          AND annotator IN {annotators:Array(String)}""",
         {"queue": queue_id, "items": [k[0] for k in keys], "annotators": sorted({k[1] for k in keys})},
         **project.fresh,
     )
-    wanted = set(keys)
-    found = [_assignment(r) for r in rows]
-    return {(a.item_id, a.annotator): a for a in found if (a.item_id, a.annotator) in wanted}
+    return {(a.item_id, a.annotator): a for _, a in result if (a.item_id, a.annotator) in wanted}
 
 
 def judgements_of(
     project: ProjectStore, queue_id: str, item_ids: Sequence[str] | None = None
 ) -> list[Assignment]:
     """The judgements of a queue (or of some of its items) as they count now: whole assignments in the state `done`."""
-    only = "" if item_ids is None else "AND item_id IN {items:Array(String)}"
-    rows = project.rows(
-        f"""
-        SELECT {_WHOLE_COLUMNS}
-        FROM review_assignments FINAL
-        WHERE project_id = {{project:String}}
-          AND queue_id = {{queue:String}}
-          AND state = 'done'
-          {only}
-        ORDER BY item_id, annotator
-        """,  # noqa: S608
-        {"queue": queue_id, "items": list(item_ids or ())},
-    )
-    return [_assignment(r) for r in rows]
+    where = "queue_id = {queue:String} AND state = 'done'"
+    if item_ids is not None:
+        where += " AND item_id IN {items:Array(String)}"
+    return [a for _, a in _whole(project, where, {"queue": queue_id, "items": list(item_ids or ())})]
 
 
 def unfinished_of(project: ProjectStore, queue_id: str) -> list[Assignment]:
-    """Whole assignments of a queue that are no judgements: drafts that somebody began, and skips with their reasons."""
-    rows = project.rows(
-        f"""
-        SELECT {_WHOLE_COLUMNS}
-        FROM review_assignments FINAL
-        WHERE project_id = {{project:String}}
-          AND queue_id = {{queue:String}}
-          AND (state = 'skipped' OR (state = 'leased' AND draft NOT IN ('', '{{}}')))
-        ORDER BY item_id, annotator
-        """,  # noqa: S608
-        {"queue": queue_id},
-    )
-    return [_assignment(r) for r in rows]
+    """Whole assignments of a queue that are no judgements: drafts that were begun, and skips with their reasons."""
+    where = """queue_id = {queue:String}
+          AND (state = 'skipped' OR (state = 'leased' AND draft NOT IN ('', '{}')))"""
+    return [a for _, a in _whole(project, where, {"queue": queue_id})]
 
 
 def assignments_of(project: ProjectStore, annotator: str) -> list[UUID]:
@@ -379,14 +297,9 @@ def unrecorded(project: ProjectStore, queue_id: str) -> list[Assignment]:
     """Judgements whose feedback never reached the store, because a server ended between the two; and undone ones.
 
     An undone judgement (reopened, not judged again) is always among them: whether its retraction was stored is cheaper to
-    repeat than to ask.
+    repeat than to find out.
     """
-    rows = project.rows(
-        f"""
-        SELECT {_WHOLE_COLUMNS}
-        FROM review_assignments FINAL
-        WHERE project_id = {{project:String}}
-          AND queue_id = {{queue:String}}
+    where = f"""queue_id = {{queue:String}}
           AND ((state = 'leased' AND startsWith(reason, '{REOPENED}'))
                OR (state = 'done'
                    AND notEmpty(feedback_ids)
@@ -394,11 +307,30 @@ def unrecorded(project: ProjectStore, queue_id: str) -> list[Assignment]:
                        SELECT splitByChar(':', client_id)[2], splitByChar(':', client_id)[3]
                        FROM feedback_history
                        WHERE project_id = {{project:String}} AND client_id >= 'review:' AND client_id < 'review;'
-                   )))
+                   )))"""  # noqa: S608
+    return [a for _, a in _whole(project, where, {"queue": queue_id})]
+
+
+def _whole(
+    project: ProjectStore, where: str, params: Mapping[str, Any], **settings: Any
+) -> list[tuple[str, Assignment]]:
+    """(queue's id, whole assignment) of those that meet a condition, by item and annotator."""
+    rows = project.rows(
+        f"""
+        SELECT
+            queue_id,
+            {_WHOLE_COLUMNS}
+        FROM review_assignments FINAL
+        WHERE project_id = {{project:String}}
+          AND {where}
+        ORDER BY
+            item_id,
+            annotator
         """,  # noqa: S608
-        {"queue": queue_id},
+        params,
+        **settings,
     )
-    return [_assignment(r) for r in rows]
+    return [(r["queue_id"], _assignment(r)) for r in rows]
 
 
 def standing_feedback(project: ProjectStore, item_id: str, annotator: str) -> list[Feedback]:
@@ -418,7 +350,7 @@ def standing_feedback(project: ProjectStore, item_id: str, annotator: str) -> li
 
 
 REOPENED = "reopened"
-"""How the `reason` of an assignment begins whose judgement was taken back and not made anew yet; after `_REMARK` a reviewer's remark."""
+"""How the `reason` of an assignment begins whose judgement was taken back and not made again yet; after `_REMARK` a reviewer's remark."""
 _REMARK = "\x1f"
 REMOVED = "removed"
 """The `gold` of an item that was taken out of its queue: a row that says so reaches other servers, a missing one does not."""
@@ -430,7 +362,7 @@ def sent_back_with(remark: str) -> str:
 
 
 def remark_of(a: Assignment) -> str:
-    """What a reviewer said when they sent the judgement back; empty where nobody did."""
+    """The reviewer's remark with which the judgement was sent back; empty where it was not."""
     return a.reason.partition(_REMARK)[2] if a.reason.startswith(REOPENED) and a.state == "leased" else ""
 
 

@@ -8,8 +8,6 @@ import time
 from heedloop_server.review.queue import NO_GUIDELINE, Guideline, Queue, queue_from_record
 from heedloop_server.store.connection import ProjectStore, Row
 
-__all__ = ["find_queue", "guidelines_of", "insert_guideline", "insert_queue", "list_queues"]
-
 
 def insert_queue(project: ProjectStore, queue: Queue) -> None:
     """Store a queue, new or changed."""
@@ -39,8 +37,8 @@ def find_queue(project: ProjectStore, queue_id: str) -> Queue | None:
 def list_queues(project: ProjectStore) -> list[Queue]:
     """All queues, the newest first."""
     rows = project.rows("SELECT record FROM review_queues FINAL WHERE project_id = {project:String}")
-    found = [q for r in rows if (q := queue_from_record(json.loads(r["record"]))).status != "deleted"]
-    return sorted(found, key=lambda q: (q.created_at, q.queue_id), reverse=True)
+    result = [q for r in rows if (q := queue_from_record(json.loads(r["record"]))).status != "deleted"]
+    return sorted(result, key=lambda q: (q.created_at, q.queue_id), reverse=True)
 
 
 def insert_guideline(project: ProjectStore, queue_id: str, guideline: Guideline) -> None:

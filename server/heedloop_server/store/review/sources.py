@@ -9,22 +9,9 @@ from datetime import datetime
 from typing import Any, Literal, get_args
 
 from heedloop_server.filters import CallFilters
+from heedloop_server.store.call_rows import IDS
 from heedloop_server.store.connection import ProjectStore, Row
-from heedloop_server.store.filters import conditions
-
-__all__ = [
-    "DISAGREEMENTS",
-    "Disagreement",
-    "Drawn",
-    "Source",
-    "disagreements",
-    "human_verdicts",
-    "low_confidence",
-    "matching",
-    "same_prompt",
-    "sample",
-    "united",
-]
+from heedloop_server.store.filters import SHARE, conditions
 
 Disagreement = Literal["user_annotator", "model_human", "judge_human", "annotators"]
 DISAGREEMENTS: tuple[Disagreement, ...] = get_args(Disagreement)
@@ -94,8 +81,7 @@ def _read_sources(
     rows = project.rows(
         f"""
         SELECT
-            lower(hex(trace_id)) AS trace,
-            lower(hex(span_id)) AS span,
+            {IDS},
             start_time AS at
         FROM spans FINAL
         WHERE {where}
@@ -119,9 +105,7 @@ _RATINGS = """
         author_kind,
         author_id,
         version,
-        if(score IS NULL, NULL,
-           (score - JSONExtractFloat(record, 'scale', 'min'))
-           / nullIf(JSONExtractFloat(record, 'scale', 'max') - JSONExtractFloat(record, 'scale', 'min'), 0)) AS share,
+        {share} AS share,
         if(score IS NULL, label, if(share >= 0.5, 'up', 'down')) AS verdict,
         author_kind IN ('end_user', 'annotator') AS is_human,
         author_kind IN ('model', 'code') AS is_model
@@ -153,10 +137,10 @@ _GAP = {
 def disagreements(
     project: ProjectStore, kind: Disagreement, filters: CallFilters, *, limit: int, judge: str = ""
 ) -> Drawn:
-    """Answers on which those named by `kind` disagree, the widest gap first (for `model_human`, where the most people spoke).
+    """Answers on which those named by `kind` disagree, the widest gap first (for `model_human`, the most rated first).
 
     `user_annotator`, `judge_human`: the mean ratings (as shares of their scales) lie on different sides of the middle;
-    `model_human`: under one name, the newest rating by a model or rule is not what most people say (a model's verdict in
+    `model_human`: under one name, the newest rating by a model or rule is not what most human authors say (a model's verdict in
     its own answer is `review.verdicts`); `annotators`: two
     annotators give different ratings under one name. `judge` narrows models to one author id.
     """
@@ -205,10 +189,10 @@ def _annotators() -> tuple[str, str, str, str]:
 
 
 def human_verdicts(project: ProjectStore, name: str, filters: CallFilters) -> list[Row]:
-    """What most people say under one name: `trace, span, at, verdict` (a category, `up` or `down`), the most rated first."""
+    """What most human authors say under one name: `trace, span, at, verdict` (a category, `up` or `down`), the most rated first."""
     columns = "topK(1)(verdict)[1] AS verdict, toFloat64(count()) AS size"
     where, params = conditions(filters)
-    ratings = _RATINGS.format(where=where) + " AND name = {rated:String} AND is_human"
+    ratings = _RATINGS.format(share=SHARE, where=where) + " AND name = {rated:String} AND is_human"
     sql = _BY_ANSWER.format(columns=columns, ratings=ratings, also="", having="size > 0", limit_by="")
     return project.rows(sql, {**params, "rated": name})
 
@@ -232,7 +216,7 @@ def _read_matches(
 ) -> Drawn:
     columns, also, having, limit_by = parts
     where, params = conditions(filters)
-    ratings = _RATINGS.format(where=where)
+    ratings = _RATINGS.format(share=SHARE, where=where)
     sql = _BY_ANSWER.format(columns=columns, ratings=ratings, also=also, having=having, limit_by=limit_by)
     rows = project.rows(sql, {**params, "judge": judge})
     return Drawn([_by_rating(r) for r in rows[:limit]], len(rows))
@@ -276,11 +260,11 @@ def same_prompt(project: ProjectStore, filters: CallFilters, *, answers_per_item
     return Drawn([i for i in items if len(i.answers) > 1], len(rows))
 
 
-def _varied(found: Iterable[Sequence[Any]], num: int) -> tuple[Place, ...]:
+def _varied(result: Iterable[Sequence[Any]], num: int) -> tuple[Place, ...]:
     """Up to `num` different answers, in turn from every model and prompt version."""
     by_version: dict[tuple[str, str], list[Place]] = {}
     seen: set[int] = set()
-    for trace, span, at, model, version, digest in found:
+    for trace, span, at, model, version, digest in result:
         if digest not in seen:
             seen.add(digest)
             by_version.setdefault((model, version), []).append((trace, span, at))

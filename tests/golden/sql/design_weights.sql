@@ -1,0 +1,5 @@
+SELECT
+    min(sampling_probability) AS least,
+    max(sampling_probability) AS most
+FROM feedback
+WHERE project_id = {project:String} AND sampling_probability > 0;
