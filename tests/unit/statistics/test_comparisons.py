@@ -340,12 +340,3 @@ def test_too_few_or_wordless_texts_have_no_clusters():
     assert cluster_texts(["bad"] * 9) == []
     assert cluster_texts(["!!!", "👎"] * 10) == []
     assert cluster_texts(["\x00‮ <script>"] * 3 + [""] * 20) == []
-    with pytest.raises(ValueError, match="embeddings"):
-        cluster_texts(["a"] * 20, embeddings=np.zeros((3, 2)))
-
-
-def test_embeddings_of_the_user_s_model_take_the_place_of_words():
-    rng = np.random.default_rng(3)
-    points = np.concatenate([rng.normal(size=(20, 4)) * 0.05 + np.eye(4)[i] for i in range(2)])
-    clusters = cluster_texts([f"text {i} alpha" for i in range(40)], embeddings=points)
-    assert sorted(len(c.members) for c in clusters) == [20, 20]
