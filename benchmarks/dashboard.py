@@ -105,14 +105,14 @@ def panels(client: Client) -> dict[str, Callable[..., Any]]:
         "by model": lambda **f: client.quality_by("model", **f),
         "heatmap, tag by version": lambda **f: client.quality_by("tag", field2="prompt_version", **f),
         "by language (metadata)": lambda **f: client.quality_by("language", **f),
-        "who rates": lambda **f: client.quality("raters", **f),
+        "who rates": lambda **f: client.quality_raters(**f),
         "releases": client.quality_releases,
         "reasons": client.quality_reasons,
-        "finding": lambda **f: client.quality("finding", **f),
-        "over-represented": lambda **f: client.quality("overrepresented", **f),
+        "finding": lambda **f: client.quality_finding(**f),
+        "over-represented": lambda **f: client.quality_overrepresented(**f),
         "recent thumbs-down, list of 8": lambda **f: client.calls(limit=8, rating="down", **f),
         "traces, list of 50": lambda **f: client.calls(limit=50, **f),
-        "overview: the page's panels at once": lambda **f: client.quality("overview", **f),
+        "overview: the page's panels at once": lambda **f: client.quality_overview(**f),
         "models, facet": lambda **f: client.facets("model", **f),
     }
 

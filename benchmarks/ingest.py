@@ -60,15 +60,15 @@ def run(
     made = [Patched(b) for b in bodies(64 if spans > 1 else 512, spans, scope=scope)]
     client, pid = server.client(), server.process.pid
     load, beside = Load(name), Load(name + ", feedback beside it") if judged else None
-    before, cpu, began = client.ledger()["stored"], cpu_s(pid), time.perf_counter()
+    before, cpu, began = client.ledger().stored, cpu_s(pid), time.perf_counter()
     target = Target(server.port, server.headers())
     send(target, load, beside, made, connections=connections, spans=spans, seconds=seconds, rate=rate)
     load.rss_mb = rss_mb(pid)
-    while client.ledger()["pending"]:
+    while client.ledger().pending:
         time.sleep(0.25)
     load.stored_s = time.perf_counter() - began
     load.cpu_s = cpu_s(pid) - cpu
-    stored = client.ledger()["stored"] - before
+    stored = client.ledger().stored - before
     if stored != load.acknowledged:
         raise AssertionError(f"{load.acknowledged} spans were acknowledged and {stored} stored")
     return [load] if beside is None else [load, beside]

@@ -112,7 +112,7 @@ def fill(url: str, key: str, num: int) -> None:
         )
         answer.raise_for_status()
     client = Client(url, key)
-    while client.ledger()["stored"] < num:
+    while client.ledger().stored < num:
         time.sleep(0.1)
 
 

@@ -52,7 +52,7 @@ def fill(client: Client, num: int) -> None:
             for i in range(first, min(num, first + 2_000))
         ]
         client.send_otlp(otlp_request(calls))
-    wait_for(lambda: not client.ledger()["pending"], what="the calls to be stored", timeout_s=300)
+    wait_for(lambda: not client.ledger().pending, what="the calls to be stored", timeout_s=300)
 
 
 def work(client: Client, queue_id: str, num: int, times: dict[str, list[float]]) -> None:

@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import streamlit as st
 
+from heedloop.responses import Counts
+
 __all__ = ["button", "rate_row", "to_csv", "to_parquet"]
 
 
@@ -33,20 +35,20 @@ def _harmless(value: Any) -> Any:
     return value
 
 
-def rate_row(panel: str, field: str, value: Any, group: Mapping[str, Any]) -> dict[str, Any]:
+def rate_row(panel: str, field: str, value: Any, group: Counts) -> dict[str, Any]:
     """One group with its rate, its interval and its coverage."""
-    rate, coverage = group.get("rate") or {}, group.get("coverage") or {}
+    rate, coverage = group.rate, group.coverage
     return {
         "panel": panel,
         "field": field,
         "value": value,
-        "num_answers": group["num_answers"],
-        "num_rated": group["num_rated"],
-        "num_up": group["num_up"],
-        "rate": rate.get("estimate"),
-        "rate_low": rate.get("low"),
-        "rate_high": rate.get("high"),
-        "coverage": coverage.get("estimate"),
+        "num_answers": group.num_answers,
+        "num_rated": group.num_rated,
+        "num_up": group.num_up,
+        "rate": rate and rate.estimate,
+        "rate_low": rate and rate.low,
+        "rate_high": rate and rate.high,
+        "coverage": coverage and coverage.estimate,
     }
 
 

@@ -8,7 +8,7 @@ not know.)
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -93,8 +93,8 @@ def _first_call(now: datetime) -> datetime | None:
         return kept[1]
     since = format_time(now.replace(microsecond=0) - timedelta(weeks=_WEEKS_BACK))
     answer = read_one(Client.quality_trend, interval="week", since=since)
-    points: Sequence[Mapping[str, Any]] = (answer.value or {}).get("points") or []
-    first = next((parse_time(p["time"]) for p in points if p["num_answers"]), None)
+    points = answer.value.points if answer.error is None else []
+    first = next((p.time for p in points if p.num_answers), None)
     if first is not None:
         st.session_state[_FIRST] = (time.monotonic(), first)
     return first
@@ -256,5 +256,5 @@ def _write_metadata() -> None:
 
 def _facet(field: str) -> list[str]:
     answer = read(values=ask_seldom(Client.facets, field))["values"]
-    found: Sequence[FacetValue] = answer.value or ()
+    found: list[FacetValue] = answer.value or []
     return [f.value for f in found if f.value][:200]

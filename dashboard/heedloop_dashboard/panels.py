@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import streamlit as st
 
@@ -15,6 +15,8 @@ from heedloop_dashboard.fetch import Answer
 from heedloop_dashboard.theme import Palette, palette
 
 __all__ = ["chart", "colours", "empty", "header", "panel", "problem", "records"]
+
+T = TypeVar("T")
 
 
 def colours() -> Palette:
@@ -38,8 +40,8 @@ def chart(
     key: str,
     title: str,
     caption: str,
-    answer: Answer,
-    draw: Callable[[Any], Chart],
+    answer: Answer[T],
+    draw: Callable[[T], Chart],
     *,
     height: int = 230,
     select: str | None = None,

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime, timezone
-from typing import Any
 
 from heedloop.responses import Interval
-from heedloop.schema import parse_time
 
 __all__ = [
     "E_VALUE",
-    "as_interval",
     "change",
     "clock",
     "count",
     "day",
     "dollars",
     "duration",
+    "estimate",
     "interval",
     "percent",
     "plural",
     "points",
     "short",
     "signed_count",
+    "spread",
 ]
 
 NONE = "–"
@@ -44,35 +42,36 @@ def points(value: float | None) -> str:
     return NONE if value is None else f"{_signed(100 * value, 1)} pts"
 
 
-def interval(rate: Interval | Mapping[str, Any] | None) -> str:
+def interval(rate: Interval | None) -> str:
     """An Interval as `62.0% (60.1 to 63.9, n = 4,120)`; `no ratings` where undefined."""
     if rate is None:
         return "no ratings"
-    rate = as_interval(rate)
     return f"{percent(rate.estimate)} ({100 * rate.low:.1f} to {100 * rate.high:.1f}, n = {count(rate.n)})"
 
 
-def short(rate: Interval | Mapping[str, Any] | None) -> str:
+def short(rate: Interval | None) -> str:
     """An Interval as `62.0% (60–64)`, for tables with many of them; an en dash where undefined."""
     if rate is None:
         return NONE
-    rate = as_interval(rate)
     return f"{percent(rate.estimate)} ({100 * rate.low:.0f}–{100 * rate.high:.0f})"
 
 
-def as_interval(rate: Interval | Mapping[str, Any]) -> Interval:
-    """The record of an interval that is still a mapping, until every view reads records."""
-    if isinstance(rate, Interval):
-        return rate
-    return Interval(rate["estimate"], rate["low"], rate["high"], rate["n"], rate.get("method", ""))
+def estimate(rate: Interval | None) -> float | None:
+    """The estimate of an Interval; None where undefined."""
+    return rate and rate.estimate
 
 
-def change(difference: Mapping[str, Any] | None) -> str:
+def spread(rate: Interval | None, undefined: str = "") -> str:
+    """The ends of an Interval as `95%: 60.1 to 63.9`."""
+    return undefined if rate is None else f"95%: {100 * rate.low:.1f} to {100 * rate.high:.1f}"
+
+
+def change(difference: Interval | None) -> str:
     """A difference Interval as `-1.8 pts (-3.9 to +0.3)`; an en dash where undefined."""
     if difference is None:
         return NONE
-    low, high = _signed(100 * difference["low"], 1), _signed(100 * difference["high"], 1)
-    return f"{points(difference['estimate'])} ({low} to {high})"
+    low, high = _signed(100 * difference.low, 1), _signed(100 * difference.high, 1)
+    return f"{points(difference.estimate)} ({low} to {high})"
 
 
 def count(value: float | None) -> str:
@@ -95,18 +94,16 @@ def _signed(value: float, digits: int) -> str:
     return f"{rounded:+,.{digits}f}" if rounded else f"{0:.{digits}f}"
 
 
-def clock(time: datetime | str | None) -> str:
+def clock(time: datetime | None) -> str:
     """A time as `20 Nov, 23:41` (UTC), with the year where it is not this one."""
     if not time:
         return NONE
-    time = parse_time(time) if isinstance(time, str) else time
     year = "" if time.year == datetime.now(timezone.utc).year else f" {time.year}"
     return f"{time.day} {time:%b}{year}, {time:%H:%M}"
 
 
-def day(time: datetime | str) -> str:
+def day(time: datetime) -> str:
     """A time as `20 Nov` (UTC)."""
-    time = parse_time(time) if isinstance(time, str) else time
     return f"{time.day} {time:%b}"
 
 

@@ -138,6 +138,11 @@ class Rest:
         """A response as its class of `heedloop.responses`."""
         return _as(record, self._get(path, **params))
 
+    def _read_optional(self, record: type[T], path: str, **params: Any) -> T | None:
+        """As `_read`, of a route that may have nothing to return."""
+        body: object = self._get(path, **params)
+        return None if body is None else _as(record, body)
+
     def _write(self, record: type[T], method: str, path: str, body: Any = None) -> T:
         """As `_read`, of a request with a body."""
         return _as(record, self._send(method, path, body))

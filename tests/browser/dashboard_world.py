@@ -163,10 +163,7 @@ def build(url: str, key: str, now: datetime | None = None) -> World:
 
 def _stored(client: Client, spans: int, feedback: int) -> bool:
     ledger = client.ledger()
-    return (
-        ledger["stored"] >= spans
-        and ledger["feedback"]["stored"] + ledger["feedback"]["duplicate"] >= feedback
-    )
+    return ledger.stored >= spans and ledger.feedback.stored + ledger.feedback.duplicate >= feedback
 
 
 def wait_until(condition: Callable[[], bool], what: str, *, timeout_s: float = 240) -> None:

@@ -86,9 +86,9 @@ class Project:
                 worlds.answer_span(now - timedelta(seconds=i), trace=trace, id=id, answer=text, **chosen)
             )
             targets.append({"trace_id": trace, "span_id": id})
-        before = self.api.ledger()["stored"]
+        before = self.api.ledger().stored
         worlds.post(self.url, self.key, spans)
-        worlds.wait_until(lambda: self.api.ledger()["stored"] >= before + num, "the answers are stored")
+        worlds.wait_until(lambda: self.api.ledger().stored >= before + num, "the answers are stored")
         return targets
 
     def queue(

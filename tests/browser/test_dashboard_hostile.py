@@ -42,7 +42,7 @@ def hostile(api: Client, server: tuple[str, str]) -> dict[str, str]:
     client = Client(url, key)
     spans = _spans(datetime.now(timezone.utc) - timedelta(minutes=10))
     worlds.post(url, key, spans)
-    worlds.wait_until(lambda: client.ledger()["stored"] >= len(spans), "the hostile spans are stored")
+    worlds.wait_until(lambda: client.ledger().stored >= len(spans), "the hostile spans are stored")
     answer = client.send_feedback([*_judgements(), *(_comparison(i) for i in range(0, 60, 2))])
     assert answer.rejected == 0
     snapshot = client.create_snapshot(SHORT)

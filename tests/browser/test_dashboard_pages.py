@@ -29,11 +29,11 @@ def card(page: Page, key: str):
 def test_the_figures_equal_the_api(page: Page, dashboard: str, api: Client) -> None:
     visit(page, dashboard, "/")
     summary = api.quality_summary(**window("30 d", datetime.now(timezone.utc)))
-    assert summary["num_rated"] > 250
-    expect(card(page, "rate")).to_have_text(words.percent(summary["rate"]["estimate"]))
-    expect(card(page, "coverage")).to_have_text(words.percent(summary["coverage"]["estimate"]))
-    expect(card(page, "answers")).to_have_text(words.count(summary["num_answers"]))
-    expect(card(page, "down")).to_have_text(words.count(summary["num_down"]))
+    assert summary.num_rated > 250
+    expect(card(page, "rate")).to_have_text(words.percent(summary.rate.estimate))
+    expect(card(page, "coverage")).to_have_text(words.percent(summary.coverage.estimate))
+    expect(card(page, "answers")).to_have_text(words.count(summary.num_answers))
+    expect(card(page, "down")).to_have_text(words.count(summary.num_down))
 
 
 def test_the_finding_names_the_planted_failure(page: Page, dashboard: str) -> None:
@@ -59,8 +59,8 @@ def test_charts_have_a_text_alternative_and_a_table(page: Page, dashboard: str, 
     page.get_by_role("button", name="By prompt version: show the numbers as a table").click()
     table = page.locator(".st-key-panel_by_version table")
     for group in groups:
-        expect(table).to_contain_text(f"{words.percent(group['rate']['estimate'])}")
-        expect(table).to_contain_text(words.count(group["num_rated"]))
+        expect(table).to_contain_text(f"{words.percent(group.rate.estimate)}")
+        expect(table).to_contain_text(words.count(group.num_rated))
     expect(chart).to_have_count(0)
 
 
@@ -125,16 +125,16 @@ def test_a_dot_leads_to_the_answers_behind_it(page: Page, dashboard: str, world)
 def test_a_link_reproduces_the_view(page: Page, dashboard: str, api: Client) -> None:
     visit(page, dashboard, "/?period=7+d&model=small-2")
     summary = api.quality_summary(model="small-2", **window("7 d", datetime.now(timezone.utc)))
-    expect(card(page, "answers")).to_have_text(words.count(summary["num_answers"]))
+    expect(card(page, "answers")).to_have_text(words.count(summary.num_answers))
     page.locator('[data-card="down"]').click()
     page.wait_for_url(re.compile("/traces\\?"))
     query = parse_qs(urlsplit(page.url).query)
     assert query == {"period": ["7 d"], "model": ["small-2"], "rating": ["down"]}
     rows = page.locator(".st-key-panel_calls tbody tr")
-    expect(rows).to_have_count(min(50, summary["num_down"]))
+    expect(rows).to_have_count(min(50, summary.num_down))
     page.reload()
     settled(page)
-    expect(rows).to_have_count(min(50, summary["num_down"]))
+    expect(rows).to_have_count(min(50, summary.num_down))
 
 
 def test_choosing_a_period_changes_the_url_and_the_numbers(page: Page, dashboard: str, api: Client) -> None:
@@ -142,7 +142,7 @@ def test_choosing_a_period_changes_the_url_and_the_numbers(page: Page, dashboard
     page.get_by_role("radio", name="7 d").or_(page.get_by_role("button", name="7 d")).first.click()
     page.wait_for_url(re.compile("period=7"))
     summary = api.quality_summary(**window("7 d", datetime.now(timezone.utc)))
-    expect(card(page, "answers")).to_have_text(words.count(summary["num_answers"]))
+    expect(card(page, "answers")).to_have_text(words.count(summary.num_answers))
 
 
 def test_search_and_next_and_previous_stay_in_the_list(page: Page, dashboard: str, world) -> None:
@@ -172,9 +172,9 @@ def test_text_search_finds_words_of_the_question(page: Page, dashboard: str, wor
 def test_the_comparison_says_what_the_server_says(page: Page, dashboard: str, api: Client) -> None:
     visit(page, dashboard, "/compare?a=v1&b=v2")
     found = api.quality_compare("prompt_version", "v1", "v2", **window("30 d", datetime.now(timezone.utc)))
-    expect(page.locator(".finding").first).to_contain_text(found["sentence"][-60:])
+    expect(page.locator(".finding").first).to_contain_text(found.sentence[-60:])
     expect(page.locator('[data-card="difference"] .value')).to_have_text(
-        words.points(found["difference"]["estimate"])
+        words.points(found.difference.estimate)
     )
 
 
@@ -187,7 +187,7 @@ def test_what_annotators_said_is_counted_and_listed(page: Page, dashboard: str, 
     expect(rows).to_contain_text("annotator ana")
     visit(page, dashboard, "/?author_kind=annotator")
     summary = api.quality_summary(author_kind="annotator", **window("30 d", datetime.now(timezone.utc)))
-    assert summary["num_rated"] == 0
+    assert summary.num_rated == 0
     expect(card(page, "rate")).to_have_text("–")
 
 
@@ -195,10 +195,10 @@ def test_who_rates_is_asked_only_when_it_is_opened(page: Page, dashboard: str, a
     visit(page, dashboard, "/")
     assert page.locator(".st-key-panel_sample").count() == 0
     page.get_by_text("How far can these numbers be trusted?").click()
-    found = api.quality("sample", **window("30 d", datetime.now(timezone.utc)))
+    found = api.quality_sample(**window("30 d", datetime.now(timezone.utc)))
     sample = page.locator(".st-key-panel_sample")
-    expect(sample).to_contain_text(words.interval(found["self_selected"]))
-    expect(sample).to_contain_text(words.percent(found["bounds"]["low"]))
+    expect(sample).to_contain_text(words.interval(found.self_selected))
+    expect(sample).to_contain_text(words.percent(found.bounds.low))
 
 
 def test_the_ledger_balances(page: Page, dashboard: str) -> None:
@@ -221,15 +221,12 @@ def test_the_export_holds_what_is_shown(page: Page, dashboard: str, api: Client)
     text = waiting.value.path().read_text(encoding="utf-8-sig")
     groups = api.quality_by("model", **window("30 d", datetime.now(timezone.utc)))
     for group in groups:
-        assert (
-            f"by model,model,{group['value']},{group['num_answers']},{group['num_rated']},{group['num_up']},"
-            in text
-        )
+        assert f"by model,model,{group.value},{group.num_answers},{group.num_rated},{group.num_up}," in text
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Parquet").click()
     table = pyarrow.parquet.read_table(waiting.value.path()).to_pylist()
     shown = {r["value"]: r for r in table if r["panel"] == "by model"}
-    assert {g["value"]: g["num_up"] for g in groups} == {v: r["num_up"] for v, r in shown.items()}
+    assert {g.value: g.num_up for g in groups} == {v: r["num_up"] for v, r in shown.items()}
 
 
 def test_a_wrong_key_is_refused_and_a_right_one_leads_on(

@@ -122,15 +122,15 @@ def trained(road: Road) -> dict[str, Path]:
 
 def test_every_call_and_every_judgement_arrived_once(road: Road) -> None:
     summary = road.client.quality_summary()
-    assert summary["num_answers"] == 2 * NUM_QUESTIONS
-    assert summary["num_rated"] == 2 * NUM_QUESTIONS
-    assert summary["num_up"] == NUM_QUESTIONS
-    assert summary["num_comparisons"] == NUM_QUESTIONS
-    rates = {g["value"]: g["rate"]["estimate"] for g in road.client.quality_by("prompt_version")}
+    assert summary.num_answers == 2 * NUM_QUESTIONS
+    assert summary.num_rated == 2 * NUM_QUESTIONS
+    assert summary.num_up == NUM_QUESTIONS
+    assert summary.num_comparisons == NUM_QUESTIONS
+    rates = {g.value: g.rate.estimate for g in road.client.quality_by("prompt_version")}
     assert rates == {"v1": 0.0, "v2": 1.0}
     ledger = road.client.ledger()
-    for side in (ledger, ledger["feedback"]):
-        assert side["received"] == side["stored"] + side["rejected"] + side["duplicate"] + side["pending"]
+    for side in (ledger, ledger.feedback):
+        assert side.received == side.stored + side.rejected + side.duplicate + side.pending
 
 
 def test_the_snapshot_holds_what_was_said(road: Road) -> None:

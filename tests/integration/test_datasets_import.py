@@ -61,7 +61,7 @@ def client(served, monkeypatch) -> Client:
 
 def wait_until_stored(client: Client) -> dict:
     """The ledger once nothing waits for the store any more."""
-    wait_for(lambda: client.ledger()["pending"] == 0, what="everything to be stored", timeout_s=300)
+    wait_for(lambda: client.ledger().pending == 0, what="everything to be stored", timeout_s=300)
     return client.ledger()
 
 
@@ -104,8 +104,8 @@ def test_importing_twice_stores_once_and_balances(client, tmp_path, capsys):
     assert "0 sent, 120 there already" in said
     assert sum(1 for _ in client.iter_feedback()) == 180
     assert sum(1 for _ in client.iter_calls(**ALWAYS)) == 120
-    ledger = client.ledger()["feedback"]
-    assert ledger["received"] == ledger["stored"] + ledger["duplicate"] + ledger["rejected"] == 360
+    ledger = client.ledger().feedback
+    assert ledger.received == ledger.stored + ledger.duplicate + ledger.rejected == 360
 
 
 def test_wrong_lines_are_named_and_nothing_else_is_lost(client, tmp_path, capsys):

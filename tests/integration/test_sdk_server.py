@@ -160,7 +160,7 @@ def test_the_servers_ledger_knows_what_the_sdk_says(api, start):
     start()
     heedloop.thumbs_up(answer.with_handle("q").handle)
     heedloop.shutdown()
-    assert wait_for(lambda: api.ledger()["sdk"], what="the SDK's counts")
+    assert wait_for(lambda: api.ledger().sdk, what="the SDK's counts")
 
 
 def test_one_post_with_the_handle_is_enough(server, api, start):
@@ -227,12 +227,12 @@ def test_rates_from_one_percent_of_the_calls_match_the_truth(api, start):
     how = heedloop.flush(30)
     assert how.complete and not how.spans.dropped
     assert how.spans.sent < 3 * (len(rated) + 0.02 * num_calls)  # the others stayed here
-    wait_for(lambda: api.quality_summary()["num_rated"] == len(rated), what="all ratings")
+    wait_for(lambda: api.quality_summary().num_rated == len(rated), what="all ratings")
     summary = api.quality_summary()
-    assert summary["num_up"] == num_up
-    assert summary["rate"]["low"] <= num_up / len(rated) <= summary["rate"]["high"]
+    assert summary.num_up == num_up
+    assert summary.rate.low <= num_up / len(rated) <= summary.rate.high
     truth = len(rated) / num_calls
-    assert 0 < summary["coverage"]["low"] <= truth <= summary["coverage"]["high"] < 3 * truth
+    assert 0 < summary.coverage.low <= truth <= summary.coverage.high < 3 * truth
     for handle in rated:
         names = sorted(s.name for s in api.trace(handle.split("-")[1]).spans)
         assert names == ["answer", "retrieve", "support"]
@@ -284,10 +284,10 @@ def test_killed_apps_and_a_killed_server_lose_no_feedback(tmp_path):
             what=f"all {len(set(returned))} feedback",
         )
         assert len(stored) == len(set(stored))
-        ledger = api.ledger()["feedback"]
-        assert ledger["stored"] >= len(stored), (
+        ledger = api.ledger().feedback
+        assert ledger.stored >= len(stored), (
             "the ledger forgot what is there"
         )  # an author's word may be said twice
-        assert ledger["received"] == ledger["stored"] + ledger["duplicate"]
+        assert ledger.received == ledger.stored + ledger.duplicate
     finally:
         server.stop()

@@ -36,12 +36,12 @@ def test_only_the_damaged_records_are_lost_and_counted(tmp_path: Path) -> None:
     server.start()
     client = server.client()
     ledger = wait_for(
-        lambda: (led := client.ledger()) and not led["pending"] and led,
+        lambda: (led := client.ledger()) and not led.pending and led,
         what="the log to be empty",
         timeout_s=120,
     )
     assert [c.trace_id for c in client.iter_calls()] == [traces[3]]
-    assert (ledger["stored"], ledger["received"]) == (1, 4)
-    assert ledger["rejected_reasons"] == {"damaged": 3}
+    assert (ledger.stored, ledger.received) == (1, 4)
+    assert ledger.rejected_reasons == {"damaged": 3}
     assert list((tmp_path / "data/log/quarantine").glob("*.bin"))
     assert server.stop() == 0

@@ -53,10 +53,10 @@ def test_a_full_disk_is_survived(small_disk: Path) -> None:
     wait_for(lambda: send() == 200, what="room again", timeout_s=60)
     client = server.client()
     ledger = wait_for(
-        lambda: (led := client.ledger()) and not led["pending"] and led,
+        lambda: (led := client.ledger()) and not led.pending and led,
         what="the log to be empty",
         timeout_s=60,
     )
-    assert ledger["stored"] == len(acknowledged)
+    assert ledger.stored == len(acknowledged)
     assert {c.trace_id for c in client.iter_calls()} == acknowledged
     assert server.stop() == 0

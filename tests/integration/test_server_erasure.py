@@ -184,7 +184,7 @@ def test_nothing_of_an_erased_person_is_left_in_any_byte(server: ServerProcess) 
     result = answer.json()["results"][0]
     assert (result["status"], "erased" in result["error"]["message"]) == ("rejected", True)
     assert nowhere()
-    assert client.ledger()["feedback"]["rejected_reasons"] == {"erased": 1}
+    assert client.ledger().feedback.rejected_reasons == {"erased": 1}
 
 
 def _json(feedback: Feedback) -> str:

@@ -75,7 +75,7 @@ def test_spans_of_the_real_exporter_are_stored(
 
 def test_it_is_the_same_ledger(server: tuple[ServerProcess, str]) -> None:
     one, address = server
-    before = wait_for(lambda: (led := one.client().ledger())["pending"] == 0 and led, what="quiet")
+    before = wait_for(lambda: (led := one.client().ledger()).pending == 0 and led, what="quiet")
     good, bad = span(trace_id=uuid.uuid4().hex), span()
     bad.trace_id = bytes(16)
     answer = _call(
@@ -84,12 +84,12 @@ def test_it_is_the_same_ledger(server: tuple[ServerProcess, str]) -> None:
     partial = ExportTraceServiceResponse.FromString(answer).partial_success
     assert (partial.rejected_spans, "ids" in partial.error_message) == (1, True)
     after = wait_for(
-        lambda: (
-            (led := one.client().ledger())["pending"] == 0 and led["received"] > before["received"] and led
-        ),
+        lambda: (led := one.client().ledger()).pending == 0 and led.received > before.received and led,
         what="both",
     )
-    grown = {n: after[n] - before[n] for n in ("received", "stored", "rejected", "duplicate")}
+    grown = {
+        n: getattr(after, n) - getattr(before, n) for n in ("received", "stored", "rejected", "duplicate")
+    }
     assert grown == {"received": 2, "stored": 1, "rejected": 1, "duplicate": 0}
     for path in (LOGS, METRICS):
         _call(address, b"", path, **{"x-heedloop-key": one.key})

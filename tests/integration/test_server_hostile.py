@@ -33,7 +33,7 @@ def server(
     one = ServerProcess(folder, *(["--store", shim.dsn] if shim else [])).start()
     yield one
     ledger = _settled(one)
-    assert "not_normalised" not in ledger["rejected_reasons"], ledger
+    assert "not_normalised" not in ledger.rejected_reasons, ledger
     assert not (folder / "data/log/quarantine").exists() or not list(
         (folder / "data/log/quarantine").iterdir()
     )
@@ -50,9 +50,9 @@ def _post(server: ServerProcess, body: bytes, path: str = "/v1/traces", **header
 def _settled(server: ServerProcess) -> dict:
     def found() -> dict | None:
         ledger = server.client().ledger()
-        total = ledger["stored"] + ledger["rejected"] + ledger["duplicate"] + ledger["pending"]
-        assert ledger["received"] == total, ledger
-        return None if ledger["pending"] else ledger
+        total = ledger.stored + ledger.rejected + ledger.duplicate + ledger.pending
+        assert ledger.received == total, ledger
+        return None if ledger.pending else ledger
 
     return wait_for(found, what="the ledger to settle", timeout_s=60)
 
@@ -187,7 +187,9 @@ def test_zero_short_and_doubled_ids(server: ServerProcess) -> None:
     assert answer.content[2:4] == b"\x08\x02"
     assert len(_seen(server, trace_id).spans) == 1
     after = _settled(server)
-    grown = {n: after[n] - before[n] for n in ("received", "stored", "rejected", "duplicate")}
+    grown = {
+        n: getattr(after, n) - getattr(before, n) for n in ("received", "stored", "rejected", "duplicate")
+    }
     assert grown == {"received": 5, "stored": 1, "rejected": 2, "duplicate": 2}
 
 

@@ -75,22 +75,22 @@ def _ledger(client):
 def _everything_is_there_once(server: ServerProcess, exporters: list[Exporter]) -> None:
     client = server.client()
     ledger = wait_for(
-        lambda: (led := _ledger(client)) and not led["pending"] and led, what="the log to be empty"
+        lambda: (led := _ledger(client)) and not led.pending and led, what="the log to be empty"
     )
-    assert ledger["received"] == ledger["stored"] + ledger["rejected"] + ledger["duplicate"]
-    assert ledger["rejected"] == 0
+    assert ledger.received == ledger.stored + ledger.rejected + ledger.duplicate
+    assert ledger.rejected == 0
     stored = [c.span_id for c in client.iter_calls(user_id="load")]
     acknowledged = set().union(*(e.spans for e in exporters))
     assert acknowledged <= set(stored), f"{len(acknowledged - set(stored))} acknowledged spans are lost"
     assert len(stored) == len(set(stored)), "spans are there twice"
-    assert ledger["stored"] == len(stored), "the ledger does not say what is there"
+    assert ledger.stored == len(stored), "the ledger does not say what is there"
     feedback_ids = [f.id for f in client.iter_feedback()]
     wanted = set().union(*(e.feedback for e in exporters))
     assert wanted <= set(feedback_ids), f"{len(wanted - set(feedback_ids))} acknowledged feedbacks are lost"
     assert len(feedback_ids) == len(set(feedback_ids))
-    feedback = ledger["feedback"]
-    assert feedback["stored"] == len(feedback_ids), "the ledger does not say what feedback is there"
-    assert feedback["received"] == feedback["stored"] + feedback["rejected"] + feedback["duplicate"]
+    feedback = ledger.feedback
+    assert feedback.stored == len(feedback_ids), "the ledger does not say what feedback is there"
+    assert feedback.received == feedback.stored + feedback.rejected + feedback.duplicate
 
 
 @pytest.mark.parametrize("num_spans", [20, 400], ids=["decoded in the server", "decoded in processes"])
@@ -174,11 +174,11 @@ def test_a_graceful_stop_leaves_nothing_behind(tmp_path: Path) -> None:
         headers={**server.headers(), "Content-Type": "application/x-protobuf"},
         timeout=10,
     )
-    assert server.client().ledger()["pending"] == 30
+    assert server.client().ledger().pending == 30
     assert server.stop() == 0
     assert list((tmp_path / "data" / "log").glob("*.log")) == []
     server.start()
-    assert server.client().ledger()["stored"] == 30
+    assert server.client().ledger().stored == 30
     server.stop()
 
 

@@ -60,10 +60,10 @@ def settled(client):
 
     def found():
         ledger = client.ledger()
-        total = ledger["stored"] + ledger["rejected"] + ledger["duplicate"] + ledger["pending"]
-        assert ledger["received"] == total, ledger
-        assert sum(ledger["rejected_reasons"].values()) == ledger["rejected"]
-        return ledger if not ledger["pending"] else None
+        total = ledger.stored + ledger.rejected + ledger.duplicate + ledger.pending
+        assert ledger.received == total, ledger
+        assert sum(ledger.rejected_reasons.values()) == ledger.rejected
+        return ledger if not ledger.pending else None
 
     return wait_for(found, what="the ledger to settle")
 
@@ -129,9 +129,9 @@ def test_spans_without_usable_ids_are_a_partial_success_and_counted(server):
     assert answer.content[2:4] == b"\x08\x03"  # partial_success.rejected_spans = 3
     seen(client, trace_id)
     after = settled(client)
-    assert after["received"] - before["received"] == 4
-    assert after["stored"] - before["stored"] == 1
-    reasons = {k: v - before["rejected_reasons"].get(k, 0) for k, v in after["rejected_reasons"].items()}
+    assert after.received - before.received == 4
+    assert after.stored - before.stored == 1
+    reasons = {k: v - before.rejected_reasons.get(k, 0) for k, v in after.rejected_reasons.items()}
     assert reasons["bad_trace_id"] == 2
     assert reasons["bad_span_id"] == 1
 
@@ -145,9 +145,9 @@ def test_a_resent_request_is_stored_once_and_counted_as_duplicate(server):
     seen(client, trace_id)
     post(server, body)
     after = wait_for(
-        lambda: (led := settled(client))["duplicate"] > before["duplicate"] and led, what="the duplicate"
+        lambda: (led := settled(client)).duplicate > before.duplicate and led, what="the duplicate"
     )
-    assert after["stored"] - before["stored"] == 1
+    assert after.stored - before.stored == 1
     assert len(client.trace(trace_id).spans) == 1
     assert [c.trace_id for c in client.calls(limit=500).calls].count(trace_id) == 1
 
@@ -559,9 +559,9 @@ def test_an_erasure_takes_everything_of_a_person_and_says_so(server):
     client.send_feedback(
         [thumb(*mine, author="someone"), thumb(*others, author=user), thumb(*others, author="else")]
     )
-    said = client.ledger()["feedback"]["stored"]
+    said = client.ledger().feedback.stored
     receipt = client.erase(user_id=user)
-    assert client.ledger()["feedback"]["stored"] == said, "what was erased came in all the same"
+    assert client.ledger().feedback.stored == said, "what was erased came in all the same"
     assert receipt.num_traces == 1
     assert receipt.num_feedback == 2
     assert set(receipt.left.values()) == {0}
@@ -571,8 +571,8 @@ def test_an_erasure_takes_everything_of_a_person_and_says_so(server):
     before = settled(client)
     post(server, traces_request([inner]).SerializeToString())  # an SDK's queue delivers it after all
     after = wait_for(
-        lambda: (led := settled(client))["rejected"] > before["rejected"] and led, what="the late span"
+        lambda: (led := settled(client)).rejected > before.rejected and led, what="the late span"
     )
-    assert after["rejected_reasons"]["erased"] >= 1
+    assert after.rejected_reasons["erased"] >= 1
     with pytest.raises(NotFound):
         client.trace(mine[0])

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from heedloop.schema import format_time, parse_time
+from heedloop.responses import Group, Interval, Point
+from heedloop.schema import format_time
 from heedloop_dashboard import words
 from heedloop_dashboard.theme import FONT, Palette
 
 FEW = 30
 """Ratings under which a rate is greyed or left blank, as the pages say."""
-Group = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """A group with a share and its interval, which need not be the thumbs-up rate."""
+
+    value: str
+    rate: Interval | None
+    num_rated: int
+    num_answers: int
 
 
 def chart_spec(data: dict[str, Any], **parts: Any) -> dict[str, Any]:
@@ -50,7 +61,7 @@ BUCKETS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedel
 
 
 def time_axis(
-    name: str, colours: Palette, points: Sequence[Group], *, bucket: str, whole_last: bool = False
+    name: str, colours: Palette, points: Sequence[Point], *, bucket: str, whole_last: bool = False
 ) -> dict[str, Any]:
     """The time axis of buckets: hours, days or weeks."""
     axis = plain_axis(
@@ -65,15 +76,15 @@ def time_axis(
     scale: dict[str, Any] = {"type": "utc"}
     if points:
         # the whole period, also where its first days hold nothing: two charts of one period then have one axis
-        first, last = parse_time(points[0]["time"]), parse_time(points[-1]["time"])
+        first, last = points[0].time, points[-1].time
         end = last + BUCKETS[bucket] if whole_last or first == last else last
         scale["domain"] = [vega_time(first), vega_time(end)]
     return {"field": name, "type": "temporal", "scale": scale, "axis": axis, "title": None}
 
 
-def bar_edges(time: str, bucket: str) -> dict[str, str]:
+def bar_edges(start: datetime, bucket: str) -> dict[str, str]:
     """Where the bar of a bucket begins and ends: a little inside it, so that bars stand apart."""
-    start, length = parse_time(time), BUCKETS[bucket]
+    length = BUCKETS[bucket]
     return {"left": format_time(start + 0.19 * length), "right": format_time(start + 0.81 * length)}
 
 
@@ -136,23 +147,19 @@ def rule_layer(at: float, colours: Palette) -> dict[str, Any]:
     }
 
 
-def estimate(interval: Mapping[str, Any] | None) -> float | None:
-    return None if interval is None else interval["estimate"]
-
-
-def bucket_row(point: Group) -> dict[str, Any]:
+def bucket_row(point: Point) -> dict[str, Any]:
     """One bucket of a trend as a chart reads it; None where nobody rated."""
-    rate = point.get("rate")
+    rate = point.rate
     return {
-        "time": point["time"],
-        "when": words.clock(point["time"]),
-        "rate": estimate(rate),
-        "low": None if rate is None else rate["low"],
-        "high": None if rate is None else rate["high"],
+        "time": format_time(point.time),
+        "when": words.clock(point.time),
+        "rate": words.estimate(rate),
+        "low": None if rate is None else rate.low,
+        "high": None if rate is None else rate.high,
         "shown": words.interval(rate),
-        "num_rated": point["num_rated"],
-        "num_answers": point["num_answers"],
-        "running": bool(point.get("running")),
+        "num_rated": point.num_rated,
+        "num_answers": point.num_answers,
+        "running": point.running,
     }
 
 
@@ -165,28 +172,27 @@ def with_lone(values: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return values
 
 
-def group_row(group: Group) -> dict[str, Any]:
+def group_row(group: Group | Dot, rate: Interval) -> dict[str, Any]:
     """One group with its interval as a chart reads it."""
-    rate = group["rate"]
     return {
-        "value": value_name(group.get("value")),
-        "rate": rate["estimate"],
-        "low": rate["low"],
-        "high": rate["high"],
+        "value": value_name(group.value),
+        "rate": rate.estimate,
+        "low": rate.low,
+        "high": rate.high,
         "shown": words.interval(rate),
-        "num_rated": group["num_rated"],
-        "num_answers": group["num_answers"],
+        "num_rated": group.num_rated,
+        "num_answers": group.num_answers,
     }
 
 
 def cell_row(group: Group) -> dict[str, Any]:
     """One cell of a heatmap as a chart reads it."""
     return {
-        "value": value_name(group.get("value")),
-        "value2": value_name(group.get("value2")),
-        "rate": estimate(group.get("rate")) or 0.0,
-        "shown": words.interval(group.get("rate")),
-        "num_rated": group["num_rated"],
+        "value": value_name(group.value),
+        "value2": value_name(group.value2),
+        "rate": words.estimate(group.rate) or 0.0,
+        "shown": words.interval(group.rate),
+        "num_rated": group.num_rated,
     }
 
 
@@ -216,7 +222,7 @@ def pooled_rate(cells: Sequence[Mapping[str, Any]]) -> float:
 
 def trend_alt(
     rated: Sequence[Mapping[str, Any]],
-    points: Sequence[Group],
+    points: Sequence[Point],
     marks: Sequence[Mapping[str, Any]],
     bucket: str,
 ) -> str:

@@ -10,15 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from heedloop.responses import Group, Point, Release
+from heedloop.schema import format_time
 from heedloop_dashboard import words
 from heedloop_dashboard.charts.parts import (
     FEW,
-    Group,
+    Dot,
     bar_edges,
     bucket_row,
     cell_row,
     chart_spec,
-    estimate,
     grey_few,
     group_row,
     plain_axis,
@@ -59,14 +60,14 @@ class Chart:
 
 
 def trend(
-    points: Sequence[Group], releases: Sequence[Group], colours: Palette, *, bucket: str = "day"
+    points: Sequence[Point], releases: Sequence[Release], colours: Palette, *, bucket: str = "day"
 ) -> Chart:
     """The thumbs-up rate per bucket with its interval band; releases are dashed lines; unrated buckets are gaps."""
     every = [bucket_row(p) for p in points]
     values = with_lone([v for v in every if not v["running"]])
     rated = [v for v in values if v["rate"] is not None]
     running = [v for v in every if v["running"] and v["rate"] is not None]
-    marks = [{"time": r["time"], "release": release_name(str(r["value"]))} for r in releases]
+    marks = [{"time": format_time(r.time), "release": release_name(r.value)} for r in releases]
     x = time_axis("time", colours, points, bucket=bucket)
     y = {**share_axis("rate", colours), "scale": {"zero": False, "nice": 4, "domain": share_domain(rated)}}
     tooltip = [
@@ -135,18 +136,18 @@ def trend(
     )
 
 
-def coverage(points: Sequence[Group], colours: Palette, *, bucket: str = "day") -> Chart:
+def coverage(points: Sequence[Point], colours: Palette, *, bucket: str = "day") -> Chart:
     """The share of answers that were rated, a bar per bucket."""
     values: list[dict[str, Any]] = [
         {
-            "time": p["time"],
-            **bar_edges(p["time"], bucket),
-            "when": words.clock(p["time"]),
-            "coverage": estimate(p.get("coverage")),
-            "shown": words.percent(estimate(p.get("coverage"))),
-            "num_rated": p["num_rated"],
-            "num_answers": p["num_answers"],
-            "running": bool(p.get("running")),
+            "time": format_time(p.time),
+            **bar_edges(p.time, bucket),
+            "when": words.clock(p.time),
+            "coverage": words.estimate(p.coverage),
+            "shown": words.percent(words.estimate(p.coverage)),
+            "num_rated": p.num_rated,
+            "num_answers": p.num_answers,
+            "running": p.running,
         }
         for p in points
     ]
@@ -182,7 +183,7 @@ def coverage(points: Sequence[Group], colours: Palette, *, bucket: str = "day") 
 
 
 def dots(
-    groups: Sequence[Group],
+    groups: Sequence[Group | Dot],
     colours: Palette,
     *,
     what: str,
@@ -196,7 +197,7 @@ def dots(
         few: True greys groups of fewer than 30 ratings.
         rule: a share at which a dashed line stands.
     """
-    values = [group_row(g) for g in groups if g.get("rate") is not None][:MAX_GROUPS]
+    values = [group_row(g, g.rate) for g in groups if g.rate is not None][:MAX_GROUPS]
     y = {
         "field": "value",
         "type": "nominal",
@@ -333,10 +334,10 @@ def _cell_texts(place: dict[str, Any], middle: float, spread: float) -> dict[str
 
 
 def bars(
-    rows: Sequence[Mapping[str, Any]], colours: Palette, *, label: str, value: str, title: str, unit: str = ""
+    lengths: Sequence[tuple[str, float | None]], colours: Palette, *, title: str, unit: str = ""
 ) -> Chart:
-    """Horizontal bars, longest first as given; `label` and `value` name fields of `rows`."""
-    values = [{"label": str(r[label]), "value": r[value]} for r in rows][:MAX_GROUPS]
+    """Horizontal bars of (label, length), longest first as given."""
+    values = [{"label": label, "value": length} for label, length in lengths][:MAX_GROUPS]
     spec = chart_spec(
         {"values": values},
         params=[{"name": "bar", "select": {"type": "point", "fields": ["label"], "on": "click"}}],

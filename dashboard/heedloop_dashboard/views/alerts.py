@@ -149,7 +149,7 @@ def _export_rows(answer: Answer[list[Alert]]) -> list[dict[str, Any]]:
         rows.append(
             {
                 "id": a.id, "name": a.name, "state": a.state, "watches": rules.sentence(a),
-                "value": value and value.estimate, "low": value and value.low, "high": value and value.high, "num": a.num,
+                "value": words.estimate(value), "low": value and value.low, "high": value and value.high, "num": a.num,
                 "evidence": a.evidence, "changed_at": a.changed_at, "acknowledged_by": a.acknowledged_by,
                 "enabled": a.enabled,
             }
@@ -209,9 +209,8 @@ def _figures(alert: Alert) -> None:
         [
             {
                 "key": "value", "label": rules.METRICS.get(alert.metric, alert.metric), "tone": "",
-                "value": words.percent(None if value is None else value.estimate), "open": link,
-                "note": "undefined in the newest window" if value is None
-                else f"95%: {100 * value.low:.1f} to {100 * value.high:.1f}",
+                "value": words.percent(words.estimate(value)), "open": link,
+                "note": words.spread(value, "undefined in the newest window"),
             },
             {
                 "key": "num", "label": "In the newest window", "value": words.count(alert.num), "tone": "",

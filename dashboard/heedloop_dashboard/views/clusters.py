@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 
+from heedloop.responses import Cluster, Clusters, Example
 from heedloop_dashboard import components, filters, panels, words
 from heedloop_dashboard.fetch import Answer, current
 from heedloop_dashboard.navigation import Open
@@ -29,7 +30,7 @@ def chosen_texts() -> str:
     return chosen if chosen in TEXTS else ""
 
 
-def show(answer: Answer) -> None:
+def show(answer: Answer[Clusters]) -> None:
     """Draw the panel from an answer of `/v1/quality/clusters`."""
     with panels.panel("clusters"):
         with st.container(horizontal=True, vertical_alignment="top"):
@@ -42,10 +43,10 @@ def show(answer: Answer) -> None:
         if answer.error is not None:
             panels.problem(answer.error)
             return
-        found: Mapping[str, Any] = answer.value
-        groups = found.get("clusters") or []
+        found = answer.value
+        groups = found.clusters
         if not groups:
-            low, texts = found.get("num_low_rated") or 0, found.get("num_texts") or 0
+            low, texts = found.num_low_rated, found.num_texts
             panels.empty(
                 f"{words.plural(low, 'low-rated answer')} and {words.plural(texts, 'text')} in this period: groups need ten that share words."
             )
@@ -59,29 +60,28 @@ def show(answer: Answer) -> None:
             components.links("all_groups", [every], label="Groups", left=True)
 
 
-def _entry(group: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    where: Mapping[str, Any] = group.get("filters") or {}
+def _entry(group: Cluster, found: Clusters) -> dict[str, Any]:
+    where = group.filters
     target = Open("traces", filters.link_params(**where))
-    since = f" · first seen {words.day(group['since'])}" if group.get("since") else ""
     return {
-        "id": str(group["id"]),
-        "name": group["name"],
-        "count": f"Show {words.plural(group['num_answers'], 'answer')}",
-        "share": group.get("share") or 0.0,
-        "about": f"{words.percent(group.get('share'), digits=0)} of {words.count(found.get('num_texts'))} texts{since}",
-        "words": list(group.get("words") or [])[:8],
-        "examples": [_example(e, where) for e in group.get("examples") or []],
+        "id": group.id,
+        "name": group.name,
+        "count": f"Show {words.plural(group.num_answers, 'answer')}",
+        "share": group.share,
+        "about": f"{words.percent(group.share, digits=0)} of {words.count(found.num_texts)} texts · first seen {words.day(group.since)}",
+        "words": group.words[:8],
+        "examples": [_example(e, where) for e in group.examples],
         "open": target.to_json(),
         "actions": actions(filters.link_params(**where)),
     }
 
 
-def _example(example: Mapping[str, Any], where: Mapping[str, Any]) -> dict[str, Any]:
-    params = filters.link_params(**where, trace_id=example["trace_id"], span_id=example.get("span_id"))
-    about = [words.clock(example.get("start_time")), example.get("prompt_version"), example.get("model")]
+def _example(example: Example, where: Mapping[str, Any]) -> dict[str, Any]:
+    params = filters.link_params(**where, trace_id=example.trace_id, span_id=example.span_id)
+    about = [words.clock(example.start_time), example.prompt_version, example.model]
     return {
-        "text": example.get("text"),
-        "comment": None if example.get("comment") == example.get("text") else example.get("comment"),
+        "text": example.text,
+        "comment": None if example.comment == example.text else example.comment,
         "note": " · ".join(str(a) for a in about if a),
         "open": Open("trace", params).to_json(),
     }

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 
 from heedloop.client import Client
+from heedloop.responses import ComparedValues, Group, Interval
 from heedloop_dashboard import components, export, filters, panels, words
 from heedloop_dashboard.charts import plots
-from heedloop_dashboard.fetch import Answer, Ask, ask, read, read_page
+from heedloop_dashboard.fetch import Answer, Ask, ask, read_one, read_page
 from heedloop_dashboard.navigation import go
 from heedloop_dashboard.views import league, versions
 
@@ -53,7 +54,7 @@ def show() -> None:
     a, b = _two(groups.value)
     if a is not None and b is not None:
         _verdict(
-            read(it=ask(Client.quality_compare, field, a, b, stratify=_within_field(field), **chosen))["it"],
+            read_one(Client.quality_compare, field, a, b, stratify=_within_field(field), **chosen),
             field,
         )
     _overview(groups, field)
@@ -63,19 +64,19 @@ def show() -> None:
         league.show(answers["league"], field, FIELDS[field])
 
 
-def _asks(field: str, chosen: Mapping[str, Any]) -> dict[str, Ask]:
-    asks = {
+def _asks(field: str, chosen: Mapping[str, Any]) -> dict[str, Ask[Any]]:
+    asks: dict[str, Ask[Any]] = {
         "groups": ask(Client.quality_by, field, **chosen),
-        "versions": ask(Client.quality, "versions", field=field, **chosen),
-        "releases": ask(Client.quality, "releases", **chosen),
+        "versions": ask(Client.quality_versions, field, **chosen),
+        "releases": ask(Client.quality_releases, **chosen),
     }
     if field in league.FIELDS:
         asks["league"] = ask(Client.quality_league, field, **chosen)
     return asks
 
 
-def _export_rows(answers: Mapping[str, Answer], field: str) -> list[dict[str, Any]]:
-    rows = [export.rate_row("compare", field, g.get("value"), g) for g in answers["groups"].value]
+def _export_rows(answers: Mapping[str, Answer[Any]], field: str) -> list[dict[str, Any]]:
+    rows = [export.rate_row("compare", field, g.value, g) for g in answers["groups"].value]
     return rows + (league.export_rows(answers["league"], field) if "league" in answers else [])
 
 
@@ -89,8 +90,8 @@ def _within_field(field: str) -> str | None:
     return within if within in WITHIN and within != field else None
 
 
-def _two(groups: Sequence[Mapping[str, Any]]) -> tuple[str | None, str | None]:
-    values = [str(g["value"]) for g in groups if g.get("value") not in (None, "")]
+def _two(groups: Sequence[Group]) -> tuple[str | None, str | None]:
+    values = [g.value for g in groups if g.value]
     what, left, right, inside = st.columns([1, 1.3, 1.3, 1], gap="small")
     with what:
         filters.choose("field", FIELDS, label="Compare by")
@@ -119,21 +120,21 @@ def _defaults(values: Sequence[str]) -> tuple[str, str]:
     return first, next(v for v in values if v != (named_a or first))
 
 
-def _verdict(answer: Answer, field: str) -> None:
+def _verdict(answer: Answer[ComparedValues], field: str) -> None:
     if answer.error is not None:
         panels.problem(answer.error)
         return
-    found: Mapping[str, Any] = answer.value
-    difference = found.get("difference")
-    decided = found.get("decided")
-    lead, text = _headline(str(found.get("sentence") or ""), decided is not None)
+    found = answer.value
+    difference = found.difference
+    decided = found.decided
+    lead, text = _headline(found.sentence, decided is not None)
     components.finding("verdict", lead=lead, text=text, tone="good" if decided else "")
-    entries = [_card(name, found, field) for name in ("a", "b")]
+    entries = [_card("a", found, found.a, field), _card("b", found, found.b, field)]
     entries.append(
         {
             "key": "difference",
             "label": "Difference, A minus B",
-            "value": words.NONE if difference is None else words.points(difference["estimate"]),
+            "value": words.NONE if difference is None else words.points(difference.estimate),
             "note": "undefined: one side has no ratings" if difference is None else _spread(difference),
             "tone": "",
             "help": _which_ratings(found),
@@ -152,71 +153,71 @@ def _headline(sentence: str, decided: bool) -> tuple[str, str]:
     return (lead, colon + rest) if colon else ("", sentence)
 
 
-def _which_ratings(found: Mapping[str, Any]) -> str:
+def _which_ratings(found: ComparedValues) -> str:
     """From which of the period's ratings the verdict comes."""
-    compared = found.get("compared")
+    compared = found.compared
     if compared is None:
         return ""
-    days = f"{compared['num_days']} days from {compared['since']} to {compared['until']}"
+    days = f"{compared.num_days} days from {compared.since} to {compared.until}"
     how = (
         "both ran on these days, and each day is compared with itself"
-        if found["design"] == "same_days"
+        if found.design == "same_days"
         else "one followed the other, and the days nearest to the change are compared"
     )
     return f"Rates, difference and e-value come from the same ratings: {days}; {how}, so both rates are weighted alike."
 
 
-def _card(name: str, found: Mapping[str, Any], field: str) -> dict[str, Any]:
-    group = found[name]
-    compared = (found.get("compared") or {}).get(name)
-    rate = compared or group.get("rate")
-    decided = found.get("decided")
+def _card(name: Literal["a", "b"], found: ComparedValues, group: Group, field: str) -> dict[str, Any]:
+    compared = found.compared and (found.compared.a if name == "a" else found.compared.b)
+    rate = compared or group.rate
+    decided = found.decided
     return {
         "key": name,
-        "label": f"{name.upper()}: {group.get('value')}",
-        "value": words.percent(None if rate is None else rate["estimate"]),
+        "label": f"{name.upper()}: {group.value}",
+        "value": words.percent(words.estimate(rate)),
         "note": "no ratings" if rate is None else _rated_note(rate, group),
         "delta": "better" if decided == name else None,
         "tone": "good" if decided == name else "",
-        "open": filters.answers(**{field: group.get("value"), "rating": "any"}),
+        "open": filters.answers(**{field: group.value, "rating": "any"}),
     }
 
 
-def _rated_note(rate: Mapping[str, Any], group: Mapping[str, Any]) -> str:
-    ratings = words.plural(rate["n"], "rating")
-    if rate["n"] < group["num_rated"]:
-        whole = words.percent((group.get("rate") or {}).get("estimate"))
-        ratings = f"{words.count(rate['n'])} of {words.plural(group['num_rated'], 'rating')} compared (all: {whole})"
-    return f"95%: {100 * rate['low']:.1f} to {100 * rate['high']:.1f} · {ratings}"
+def _rated_note(rate: Interval, group: Group) -> str:
+    ratings = words.plural(rate.n, "rating")
+    if rate.n < group.num_rated:
+        whole = words.percent(words.estimate(group.rate))
+        ratings = (
+            f"{words.count(rate.n)} of {words.plural(group.num_rated, 'rating')} compared (all: {whole})"
+        )
+    return f"95%: {100 * rate.low:.1f} to {100 * rate.high:.1f} · {ratings}"
 
 
-def _spread(difference: Mapping[str, Any]) -> str:
-    return f"95%: {100 * difference['low']:+.1f} to {100 * difference['high']:+.1f} pts"
+def _spread(difference: Interval) -> str:
+    return f"95%: {100 * difference.low:+.1f} to {100 * difference.high:+.1f} pts"
 
 
-def _evidence(found: Mapping[str, Any]) -> dict[str, Any]:
-    needed = found.get("num_needed")
-    e_value = found.get("e_value")
+def _evidence(found: ComparedValues) -> dict[str, Any]:
+    needed = found.num_needed
     return {
         "key": "evidence",
         "label": "Ratings still needed",
-        "value": "0" if found.get("decided") else words.NONE if needed is None else words.count(needed),
-        "note": "" if e_value is None else f"e-value {e_value:,.3g}; decided from 20",
+        "value": "0" if found.decided else words.NONE if needed is None else words.count(needed),
+        "note": f"e-value {found.e_value:,.3g}; decided from 20",
         "tone": "",
         "help": words.E_VALUE,
     }
 
 
-def _within(found: Mapping[str, Any]) -> None:
+def _within(found: ComparedValues) -> None:
     """The same comparison inside segments, with a warning where the direction flips there (Simpson's paradox)."""
-    strata = found.get("stratified")
+    strata = found.stratified
     if not strata:
         return
-    if strata.get("reversal"):
+    if strata.reversal:
         text = "within the segments the direction is the other way round, because the two were used for different questions. Trust the segments."
         components.finding("flips", lead="Look closer: ", text=text, tone="bad")
     with panels.panel("strata"):
-        overall = words.change(strata.get("difference"))
+        overall = words.change(strata.difference)
         panels.header(
             "Within the segments",
             f"A minus B in each; over all segments, weighted (Mantel–Haenszel): {overall}",
@@ -228,20 +229,20 @@ def _within(found: Mapping[str, Any]) -> None:
         rows = [
             {
                 "cells": [
-                    s["value"] or "(none)",
-                    words.interval(s["a"]),
-                    words.interval(s["b"]),
-                    words.change(s["difference"]),
+                    s.value or "(none)",
+                    words.interval(s.a),
+                    words.interval(s.b),
+                    words.change(s.difference),
                 ]
             }
-            for s in strata["strata"]
+            for s in strata.strata
         ]
         components.table(
             "strata_rows", heads, rows, caption="The comparison within each segment", link=-1, tall=True
         )
 
 
-def _overview(groups: Answer, field: str) -> None:
+def _overview(groups: Answer[list[Group]], field: str) -> None:
     panels.chart(
         "all_groups",
         f"All of them by {FIELDS[field].lower()}",

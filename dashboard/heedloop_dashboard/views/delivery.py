@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from heedloop.client import Client
+from heedloop.responses import Ledger, Tally
 from heedloop_dashboard import components, export, panels, words
 from heedloop_dashboard.fetch import read_one
 
@@ -25,12 +26,11 @@ def show() -> None:
     if answer.error is not None:
         panels.problem(answer.error)
         return
-    ledger: Mapping[str, Any] = answer.value
+    ledger = answer.value
     with title:
         export.button("delivery", lambda: _rows(ledger))
-    feedback: Mapping[str, Any] = ledger.get("feedback") or {}
-    _verdict(ledger, feedback)
-    components.cards("ledger", _cards(ledger, feedback))
+    _verdict(ledger)
+    components.cards("ledger", _cards(ledger))
     left, right = st.columns([1.5, 1], gap="small")
     with left, panels.panel("ledger_table", stretch=True):
         panels.header("Ledger", "received = stored + rejected + duplicate + pending")
@@ -39,8 +39,8 @@ def show() -> None:
             *({"key": s, "label": s.capitalize(), "kind": "number"} for s in STATES),
         ]
         rows = [
-            {"cells": [name, *(words.count(part.get(s)) for s in STATES)]}
-            for name, part in (("Spans", ledger), ("Feedback", feedback))
+            {"cells": [name, *(words.count(n) for n in _numbers(part))]}
+            for name, part in (("Spans", ledger), ("Feedback", ledger.feedback))
         ]
         components.table(
             "ledger_rows", heads, rows, caption="What was received and what became of it", link=-1
@@ -50,14 +50,19 @@ def show() -> None:
         _losses(ledger)
 
 
-def balance(part: Mapping[str, Any]) -> int:
+def _numbers(part: Tally) -> list[int]:
+    """A tally in the order of `STATES`."""
+    return [part.received, part.stored, part.rejected, part.duplicate, part.pending]
+
+
+def balance(part: Tally) -> int:
     """What the ledger cannot account for: received minus everything it became; 0 where it balances."""
-    return round(part.get("received", 0) - sum(part.get(s, 0) for s in STATES[1:]))
+    return part.received - sum(_numbers(part)[1:])
 
 
-def _verdict(ledger: Mapping[str, Any], feedback: Mapping[str, Any]) -> None:
-    missing = balance(ledger), balance(feedback)
-    dropped = _total((ledger.get("sdk") or {}).get("dropped"))
+def _verdict(ledger: Ledger) -> None:
+    missing = balance(ledger), balance(ledger.feedback)
+    dropped = _total(ledger.sdk.get("dropped"))
     if any(missing):
         text = f": {missing[0]:,} spans and {missing[1]:,} feedback are unaccounted for. Please report this with the server's log."
         components.finding("verdict", lead="The ledger does not balance", text=text, tone="bad")
@@ -77,22 +82,21 @@ def _verdict(ledger: Mapping[str, Any], feedback: Mapping[str, Any]) -> None:
         )
 
 
-def _cards(ledger: Mapping[str, Any], feedback: Mapping[str, Any]) -> list[dict[str, Any]]:
-    sdk: Mapping[str, Any] = ledger.get("sdk") or {}
-    lag = ledger.get("lag_s")
+def _cards(ledger: Ledger) -> list[dict[str, Any]]:
+    sdk, feedback = ledger.sdk, ledger.feedback
     return [
         {
             "key": "spans",
             "label": "Spans stored",
-            "value": words.count(ledger.get("stored")),
-            "note": f"of {words.count(ledger.get('received'))} received",
+            "value": words.count(ledger.stored),
+            "note": f"of {words.count(ledger.received)} received",
             "tone": "",
         },
         {
             "key": "feedback",
             "label": "Feedback stored",
-            "value": words.count(feedback.get("stored")),
-            "note": f"of {words.count(feedback.get('received'))} received",
+            "value": words.count(feedback.stored),
+            "note": f"of {words.count(feedback.received)} received",
             "tone": "",
         },
         {
@@ -105,7 +109,7 @@ def _cards(ledger: Mapping[str, Any], feedback: Mapping[str, Any]) -> list[dict[
         {
             "key": "lag",
             "label": "Lag",
-            "value": words.NONE if lag is None else words.duration(lag * 1e9),
+            "value": words.duration(ledger.lag_s * 1e9),
             "note": "from the call's end to the store",
             "tone": "",
         },
@@ -119,10 +123,9 @@ def _total(value: Any) -> int:
     return round(value) if isinstance(value, (int, float)) else 0
 
 
-def _losses(ledger: Mapping[str, Any]) -> None:
-    reasons: Mapping[str, Any] = ledger.get("rejected_reasons") or {}
-    dropped: Any = (ledger.get("sdk") or {}).get("dropped") or {}
-    rows = [{"cells": ["Server", str(k), words.count(_total(v))]} for k, v in reasons.items()]
+def _losses(ledger: Ledger) -> None:
+    dropped: Any = ledger.sdk.get("dropped") or {}
+    rows = [{"cells": ["Server", str(k), words.count(_total(v))]} for k, v in ledger.rejected_reasons.items()]
     if isinstance(dropped, Mapping):
         rows += [{"cells": ["SDK", str(k), words.count(_total(v))]} for k, v in dropped.items()]
     if not rows:
@@ -136,8 +139,8 @@ def _losses(ledger: Mapping[str, Any]) -> None:
     components.table("losses_rows", heads, rows, caption="Rejections and drops by reason", link=-1)
 
 
-def _rows(ledger: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _rows(ledger: Ledger) -> list[dict[str, Any]]:
     return [
-        {"what": name, **{s: part.get(s) for s in STATES}}
-        for name, part in (("spans", ledger), ("feedback", ledger.get("feedback") or {}))
+        {"what": name, **dict(zip(STATES, _numbers(part), strict=True))}
+        for name, part in (("spans", ledger), ("feedback", ledger.feedback))
     ]

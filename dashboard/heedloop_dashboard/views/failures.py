@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
 
 from heedloop.client import Client, NotFound
+from heedloop.responses import Flags, Overrepresented
 from heedloop.responses.calls import CallsPage
 from heedloop_dashboard import components, export, filters, panels
 from heedloop_dashboard.charts import plots
 from heedloop_dashboard.fetch import Answer, ask, read_page
 from heedloop_dashboard.navigation import Open, go
+from heedloop_dashboard.theme import Palette
 from heedloop_dashboard.views import calls_table, clusters
 
-__all__ = ["open_pattern", "show"]
+__all__ = ["flag_bars", "open_pattern", "pattern_bars", "show"]
 
+_NO_PATTERNS = Overrepresented(
+    patterns=[], explained=[], num_tested=0, num_rated=0, num_down=0, q=0.05, min_ratings=plots.FEW
+)
 COLUMNS = ("time", "question", "answer", "flags", "version", "model")
 
 
@@ -30,7 +35,7 @@ def show() -> None:
     answers = read_page(
         clusters=ask(Client.quality_clusters, of=clusters.chosen_texts() or "answers", **chosen),
         reasons=ask(Client.quality_reasons, **chosen),
-        patterns=ask(Client.quality, "overrepresented", **chosen),
+        patterns=ask(Client.quality_overrepresented, **chosen),
         flagged=ask(Client.calls, limit=10, **{**chosen, "has": "flag"}),
         corrected=ask(Client.calls, limit=10, **{**chosen, "has": "correction"}),
         errors=ask(Client.calls, limit=10, **{**chosen, "status": "error"}),
@@ -57,15 +62,13 @@ def show() -> None:
     _calls("errors", "Failed calls", "Calls that ended in an error", answers["errors"], status="error")
 
 
-def _reasons(answer: Answer) -> None:
+def _reasons(answer: Answer[Flags]) -> None:
     panels.chart(
         "reasons",
         "Flags",
         "Flagged answers by category; select a bar to see them",
         answer,
-        lambda v: plots.bars(
-            v["flags"], panels.colours(), label="category", value="count", title="Category", unit="flags"
-        ),
+        lambda v: flag_bars(v, panels.colours()),
         height=220,
         select="bar",
         on_select=lambda row: go(Open("traces", filters.link_params(flag=row["label"]))),
@@ -73,25 +76,18 @@ def _reasons(answer: Answer) -> None:
     )
 
 
-def _patterns(answer: Answer) -> None:
+def _patterns(answer: Answer[Overrepresented]) -> None:
     caption = (
         "How many times more common among thumbs-down than among all rated answers; associated, not the cause"
     )
     if isinstance(answer.error, NotFound):
-        answer = Answer(value={"patterns": []})
+        answer = Answer(_NO_PATTERNS)
     panels.chart(
         "patterns",
         "Over-represented in thumbs-down",
         caption,
         answer,
-        lambda v: plots.bars(
-            v.get("patterns") or [],
-            panels.colours(),
-            label="label",
-            value="lift",
-            title="Group",
-            unit="times",
-        ),
+        lambda v: pattern_bars(v, panels.colours()),
         height=220,
         select="bar",
         on_select=lambda row: open_pattern(answer.value, row),
@@ -99,15 +95,24 @@ def _patterns(answer: Answer) -> None:
     )
 
 
-def open_pattern(found: Mapping[str, Any], row: Mapping[str, Any]) -> None:
+def flag_bars(found: Flags, colours: Palette) -> plots.Chart:
+    """Flagged answers by category."""
+    lengths = [(f.category, f.count) for f in found.flags]
+    return plots.bars(lengths, colours, title="Category", unit="flags")
+
+
+def pattern_bars(found: Overrepresented, colours: Palette) -> plots.Chart:
+    """How over-represented each group is among thumbs-down."""
+    return plots.bars([(p.label, p.lift) for p in found.patterns], colours, title="Group", unit="times")
+
+
+def open_pattern(found: Overrepresented, row: Mapping[str, Any]) -> None:
     """Show the thumbs-down of one over-represented group."""
-    patterns: Sequence[Mapping[str, Any]] = found.get("patterns") or []
-    pattern = next((p for p in patterns if p.get("label") == row["label"]), {})
-    where: Mapping[str, Any] = pattern.get("filters") or {}
+    where = next((p.filters for p in found.patterns if p.label == row["label"]), {})
     go(Open("traces", filters.link_params(**{"rating": "down", **where})))
 
 
-def _calls(key: str, title: str, caption: str, answer: Answer, **narrower: str) -> None:
+def _calls(key: str, title: str, caption: str, answer: Answer[Any], **narrower: str) -> None:
     with panels.panel(key):
         with st.container(horizontal=True, vertical_alignment="top"):
             with st.container(gap=None):
@@ -132,17 +137,16 @@ def _calls(key: str, title: str, caption: str, answer: Answer, **narrower: str) 
             )
 
 
-def _export_rows(answers: Mapping[str, Answer]) -> list[dict[str, Any]]:
+def _export_rows(answers: Mapping[str, Answer[Any]]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     if answers["clusters"].error is None:
         rows += [
-            {"list": "clusters", "value": c["name"], "count": c["num_answers"], "words": " ".join(c["words"])}
-            for c in answers["clusters"].value["clusters"]
+            {"list": "clusters", "value": c.name, "count": c.num_answers, "words": " ".join(c.words)}
+            for c in answers["clusters"].value.clusters
         ]
     if answers["reasons"].error is None:
         rows += [
-            {"list": "flags", "value": f["category"], "count": f["count"]}
-            for f in answers["reasons"].value["flags"]
+            {"list": "flags", "value": f.category, "count": f.count} for f in answers["reasons"].value.flags
         ]
     for name in ("flagged", "corrected", "errors"):
         if answers[name].error is None:

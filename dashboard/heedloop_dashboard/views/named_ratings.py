@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from heedloop.client import Client
+from heedloop.responses import NamedRating, NamedRatings, RatedCounts
 from heedloop_dashboard import components, filters, panels, words
 from heedloop_dashboard.fetch import Answer, Ask, ask
 
@@ -15,18 +16,18 @@ MAX_GROUPS = 8
 """Values of the field that are shown for each rating, those with the most ratings."""
 
 
-def request(chosen: Mapping[str, Any], field: str) -> Ask:
+def request(chosen: Mapping[str, Any], field: str) -> Ask[NamedRatings]:
     """What the panel is drawn from."""
     asked = {k: v for k, v in chosen.items() if not k.startswith("rating")}
-    return ask(Client.quality, "ratings", by=field, **asked)
+    return ask(Client.named_ratings, by=field, **asked)
 
 
-def show(answer: Answer, field: str) -> None:
+def show(answer: Answer[NamedRatings], field: str) -> None:
     """Draw the panel; nothing where only the app's own thumb was given."""
     if answer.error is not None:
         panels.problem(answer.error)
         return
-    ratings = [r for r in answer.value["ratings"] if (r["name"], r["kind"]) != ("thumb", "thumb")]
+    ratings = [r for r in answer.value.ratings if (r.name, r.kind) != ("thumb", "thumb")]
     if not ratings:
         return
     with panels.panel("named_ratings"):
@@ -44,27 +45,27 @@ def show(answer: Answer, field: str) -> None:
         components.table("named_rating_rows", heads, rows, caption="Ratings by name", tall=True)
 
 
-def _rows(rating: Mapping[str, Any]) -> list[dict[str, Any]]:
-    by = ", ".join(str(k).replace("_", " ") for k in rating["author_kinds"])
-    whole = {"rating_name": rating["name"]}
-    if rating["kind"] == "category":
+def _rows(rating: NamedRating) -> list[dict[str, Any]]:
+    by = ", ".join(k.replace("_", " ") for k in rating.author_kinds)
+    whole = {"rating_name": rating.name}
+    if rating.kind == "category":
         return [
             _row(
-                f"{rating['name']}: {category}",
+                f"{rating.name}: {category}",
                 words.interval(share),
-                share["n"],
+                share.n,
                 by,
                 {**whole, "rating_value": category},
             )
-            for category, share in rating["shares"].items()
+            for category, share in rating.shares.items()
             if share is not None
         ]
     low = {**whole, "rating": "down"}
-    rows = [_row(rating["name"], _value(rating, rating), rating["num_answers"], by, low)]
-    groups: Sequence[Mapping[str, Any]] = rating.get("groups") or []
-    shown = [g for g in groups if g["mean"] is not None][:MAX_GROUPS] if len(groups) > 1 else []
+    rows = [_row(rating.name, _value(rating, rating), rating.num_answers, by, low)]
+    groups = rating.groups or []
+    shown = [g for g in groups if g.mean is not None][:MAX_GROUPS] if len(groups) > 1 else []
     return rows + [
-        _row(f"\u2003{g['value'] or '(none)'}", _value(rating, g), g["num_answers"], "", low) for g in shown
+        _row(f"\u2003{g.value or '(none)'}", _value(rating, g), g.num_answers, "", low) for g in shown
     ]
 
 
@@ -72,10 +73,10 @@ def _row(name: str, value: str, num: int, by: str, low: Mapping[str, str]) -> di
     return {"cells": [name, value, words.count(num), by], "open": filters.answers(**low)}
 
 
-def _value(rating: Mapping[str, Any], counts: Mapping[str, Any]) -> str:
-    mean: Mapping[str, Any] | None = counts["mean"]
+def _value(rating: NamedRating, counts: RatedCounts) -> str:
+    mean = counts.mean
     if mean is None:
         return words.NONE
-    if rating["kind"] == "thumb":
+    if rating.kind == "thumb":
         return words.interval(mean)
-    return f"{mean['estimate']:.2f} ({mean['low']:.2f} to {mean['high']:.2f}) of {rating['min']:g} to {rating['max']:g}"
+    return f"{mean.estimate:.2f} ({mean.low:.2f} to {mean.high:.2f}) of {rating.min:g} to {rating.max:g}"

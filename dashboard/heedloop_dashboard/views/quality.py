@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from heedloop.client import Client
+from heedloop.responses import Counts, Finding, Group, Interval, Overview, Summary, Trend
 from heedloop.responses.calls import CallsPage
 from heedloop.responses.feedback import FeedbackPage
 from heedloop.schema import format_time, parse_time
@@ -33,28 +34,28 @@ def show() -> None:
     chosen = filters.filters()
     bucket = filters.bucket(chosen)
     asked = read_page(
-        overview=ask(Client.quality, "overview", interval=bucket, segment=segment_field(), **chosen),
+        overview=ask(Client.quality_overview, interval=bucket, segment=segment_field(), **chosen),
         recent=_ask_recent(chosen),
         ratings=named_ratings.request(chosen, segment_field()),
     )
-    overview = asked["overview"]
+    overview: Answer[Overview] = asked["overview"]
     with title:
         export.button("quality", lambda: _export_rows(overview))
     if overview.error is not None:
         panels.problem(overview.error)
         return
-    answers = {name: Answer(value) for name, value in overview.value.items()}
-    _cards(answers["summary"].value, answers["trend"].value)
-    _finding(answers["finding"].value, answers["summary"].value)
-    _other_kinds(answers["summary"].value, chosen)
-    _over_time(answers["trend"], bucket)
-    _by_group(answers)
-    _reasons_and_recent(answers, asked["recent"])
+    found = overview.value
+    _cards(found.summary, found.trend)
+    _finding(found.finding, found.summary)
+    _other_kinds(found.summary, chosen)
+    _over_time(Answer(found.trend), bucket)
+    _by_group(found)
+    _reasons_and_recent(found, asked["recent"])
     named_ratings.show(asked["ratings"], segment_field())
     trust.show(chosen, bucket)
 
 
-def _ask_recent(chosen: Mapping[str, Any]) -> Ask:
+def _ask_recent(chosen: Mapping[str, Any]) -> Ask[Any]:
     if "author_kind" in chosen:
         given = {k: v for k, v in chosen.items() if k in ("author_kind", "since", "until")}
         return ask(Client.feedback, limit=8, kind="rating", **given)
@@ -69,53 +70,50 @@ def segment_field() -> str:
 # ------------------------------------------------------------------------------------------------------ figures
 
 
-def _cards(summary: Mapping[str, Any], trend: Mapping[str, Any]) -> None:
-    before: Mapping[str, Any] = summary.get("previous") or {}
+def _cards(summary: Summary, trend: Trend) -> None:
     # the bucket that is not over yet would end every line in a drop
-    points = [p for p in trend["points"] if not p.get("running")]
-    before = before if summary.get("previous_is_whole", True) else {}
-    rate = summary.get("rate")
+    points = [p for p in trend.points if not p.running]
+    before = summary.previous if summary.previous_is_whole else None
+    rate = summary.rate
     components.cards(
         "cards",
         [
-            _rate_card(summary, [_estimate(p.get("rate")) for p in points], rate),
-            _coverage_card(summary, before, [_estimate(p.get("coverage")) for p in points]),
+            _rate_card(summary, [words.estimate(p.rate) for p in points], rate),
+            _coverage_card(summary, before, [words.estimate(p.coverage) for p in points]),
             _count_card(
                 "answers",
                 "Answers",
-                summary["num_answers"],
-                before.get("num_answers"),
-                [p["num_answers"] for p in points],
+                summary.num_answers,
+                before and before.num_answers,
+                [p.num_answers for p in points],
                 filters.answers(),
             ),
             _count_card(
                 "down",
                 "Thumbs-down",
-                summary["num_down"],
-                before.get("num_down"),
-                [p["num_rated"] - p["num_up"] for p in points],
+                summary.num_down,
+                before and before.num_down,
+                [p.num_rated - p.num_up for p in points],
                 filters.answers(rating="down"),
             ),
         ],
     )
 
 
-def _rate_card(
-    summary: Mapping[str, Any], points: list[float | None], rate: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    change = summary.get("change")
+def _rate_card(summary: Summary, points: list[float | None], rate: Interval | None) -> dict[str, Any]:
+    change = summary.change
     tone, arrow = "", ""
     if change is not None:
-        clear = change["low"] > 0 or change["high"] < 0
-        tone = ("good" if change["estimate"] > 0 else "bad") if clear else ""
-        arrow = _arrow(change["estimate"])
+        clear = change.low > 0 or change.high < 0
+        tone = ("good" if change.estimate > 0 else "bad") if clear else ""
+        arrow = _arrow(change.estimate)
     return {
         "key": "rate",
         "label": "Thumbs-up rate",
-        "value": words.percent(None if rate is None else rate["estimate"]),
-        "delta": None if change is None else f"{arrow} {words.points(change['estimate'])}",
+        "value": words.percent(words.estimate(rate)),
+        "delta": None if change is None else f"{arrow} {words.points(change.estimate)}",
         "tone": tone,
-        "note": "no ratings" if rate is None else f"95%: {100 * rate['low']:.1f} to {100 * rate['high']:.1f}",
+        "note": words.spread(rate, "no ratings"),
         "help": "Share of rated answers that got a thumbs-up. "
         + (
             ""
@@ -127,10 +125,8 @@ def _rate_card(
     }
 
 
-def _coverage_card(
-    summary: Mapping[str, Any], before: Mapping[str, Any], points: list[float | None]
-) -> dict[str, Any]:
-    now, then = _estimate(summary.get("coverage")), _estimate(before.get("coverage"))
+def _coverage_card(summary: Summary, before: Counts | None, points: list[float | None]) -> dict[str, Any]:
+    now, then = words.estimate(summary.coverage), words.estimate(before and before.coverage)
     delta = None if now is None or then is None else f"{_arrow(now - then)} {words.points(now - then)}"
     return {
         "key": "coverage",
@@ -138,7 +134,7 @@ def _coverage_card(
         "value": words.percent(now),
         "delta": delta,
         "tone": "",
-        "note": f"{words.count(summary['num_rated'])} ratings",
+        "note": f"{words.count(summary.num_rated)} ratings",
         "help": "Share of answers with a rating. The thumbs-up rate covers only these.",
         "points": points,
         "open": filters.answers(rating="any"),
@@ -172,36 +168,34 @@ def _arrow(change: float) -> str:
     return "→" if abs(change) < 0.0005 else "↑" if change > 0 else "↓"
 
 
-def _estimate(interval: Mapping[str, Any] | None) -> float | None:
-    return None if interval is None else interval["estimate"]
-
-
-def _finding(found: Mapping[str, Any] | None, summary: Mapping[str, Any]) -> None:
-    if found and found.get("sentence"):
-        where: Mapping[str, str] = found.get("filters") or {}
+def _finding(found: Finding | None, summary: Summary) -> None:
+    if found:
         components.finding(
             "finding",
-            lead=str(found.get("lead") or ""),
-            text=str(found["sentence"]),
-            tone=str(found.get("tone") or ""),
-            action=f"Show {words.count(found['num_answers'])} answers"
-            if found.get("num_answers")
-            else "Show the answers",
-            open=Open("traces", filters.link_params(**where)),
+            lead=found.lead,
+            text=found.sentence,
+            tone=found.tone,
+            action=f"Show {words.count(found.num_answers)} answers",
+            open=Open("traces", filters.link_params(**found.filters)),
         )
         return
     lead, text, tone = _whole_period(summary)
     components.finding(
-        "finding", lead=lead, text=text, tone=tone, action=f"Show {words.count(summary['num_down'])} thumbs-down",
-        open=Open("traces", filters.link_params(rating="down")) if summary["num_down"] else None,
+        "finding", lead=lead, text=text, tone=tone, action=f"Show {words.count(summary.num_down)} thumbs-down",
+        open=Open("traces", filters.link_params(rating="down")) if summary.num_down else None,
     )  # fmt: skip
 
 
-def _other_kinds(summary: Mapping[str, Any], chosen: Mapping[str, str]) -> None:
+def _other_kinds(summary: Summary, chosen: Mapping[str, str]) -> None:
     """What people said beyond thumbs, each count leading to its list."""
     entries: list[tuple[str, Open | None]] = []
-    for kind in ("correction", "flag", "comparison", "comment"):
-        count = summary.get(f"num_{kind}s") or 0
+    counts = {
+        "correction": summary.num_corrections,
+        "flag": summary.num_flags,
+        "comparison": summary.num_comparisons,
+        "comment": summary.num_comments,
+    }
+    for kind, count in counts.items():
         target = Open("feedback", {"kind": kind, "since": chosen["since"], "until": chosen["until"]})
         if count:
             entries.append((f"{words.count(count)} {kind if count == 1 else kind + 's'}", target))
@@ -209,22 +203,22 @@ def _other_kinds(summary: Mapping[str, Any], chosen: Mapping[str, str]) -> None:
         components.links("kinds", entries, label="Other feedback in this period", left=True)
 
 
-def _whole_period(summary: Mapping[str, Any]) -> tuple[str, str, str]:
+def _whole_period(summary: Summary) -> tuple[str, str, str]:
     """What the summary alone can say, where the server names no finding."""
-    rate, change = summary.get("rate"), summary.get("change")
+    rate, change = summary.rate, summary.change
     if rate is None:
         return "No ratings yet", ": ratings appear here as soon as someone rates an answer.", ""
     if change is None:
-        young = not summary.get("previous_is_whole", True)
+        young = not summary.previous_is_whole
         return (
             "The project is younger than two such periods" if young else "No ratings in the period before",
             f", so there is nothing to compare with. Now: {words.interval(rate)}.",
             "",
         )
-    spread = f"{words.percent(rate['estimate'], digits=0)} thumbs-up now, change {words.change(change)}, {words.count(rate['n'])} ratings."
-    if change["high"] < 0:
+    spread = f"{words.percent(rate.estimate, digits=0)} thumbs-up now, change {words.change(change)}, {words.count(rate.n)} ratings."
+    if change.high < 0:
         return "Answers are worse than in the period before", f": {spread}", "bad"
-    if change["low"] > 0:
+    if change.low > 0:
         return "Answers are better than in the period before", f": {spread}", "good"
     return "No clear change against the period before", f": {spread}", ""
 
@@ -232,7 +226,7 @@ def _whole_period(summary: Mapping[str, Any]) -> tuple[str, str, str]:
 # ------------------------------------------------------------------------------------------------------- charts
 
 
-def _over_time(trend: Answer, bucket: str) -> None:
+def _over_time(trend: Answer[Trend], bucket: str) -> None:
     left, right = st.columns([2, 1], gap="small")
 
     def open_bucket(row: Mapping[str, Any]) -> None:
@@ -251,7 +245,7 @@ def _over_time(trend: Answer, bucket: str) -> None:
             "Share of rated answers with a thumbs-up; band: 95% interval; dashed lines: releases",
             trend,
             lambda v: plots.trend(
-                v["points"] if _any_rated(v) else [], v.get("releases") or [], panels.colours(), bucket=bucket
+                v.points if _any_rated(v) else [], v.releases, panels.colours(), bucket=bucket
             ),
             select="bucket",
             on_select=open_bucket,
@@ -263,7 +257,7 @@ def _over_time(trend: Answer, bucket: str) -> None:
             f"In each {bucket}",
             trend,
             lambda v: plots.coverage(
-                v["points"] if any(p["num_answers"] for p in v["points"]) else [],
+                v.points if any(p.num_answers for p in v.points) else [],
                 panels.colours(),
                 bucket=bucket,
             ),
@@ -280,14 +274,14 @@ def _as_time(value: Any) -> str:
     return str(value)
 
 
-def _any_rated(trend: Mapping[str, Any]) -> bool:
-    return any(p.get("rate") for p in trend["points"])
+def _any_rated(trend: Trend) -> bool:
+    return any(p.rate for p in trend.points)
 
 
-def _by_group(answers: Mapping[str, Answer]) -> None:
+def _by_group(found: Overview) -> None:
     first, second, third = st.columns(3, gap="small")
     with first:
-        _dots("by_version", "By prompt version", "prompt_version", "Prompt version", answers["versions"])
+        _dots("by_version", "By prompt version", "prompt_version", "Prompt version", Answer(found.versions))
     with second:
         field = segment_field()
         name = field.removeprefix("metadata.").replace("_", " ").capitalize()
@@ -295,7 +289,7 @@ def _by_group(answers: Mapping[str, Answer]) -> None:
             "segments",
             f"{_plain(name)} by version",
             f"Cells under {plots.FEW} ratings are left blank",
-            answers["segments"],
+            Answer(found.segments),
             lambda v: plots.heatmap(v, panels.colours(), rows=name, columns="Version"),
             height=200,
             select="cell",
@@ -303,10 +297,10 @@ def _by_group(answers: Mapping[str, Answer]) -> None:
             empty_text=f"No ratings with a {_plain(name).lower()} yet.",
         )
     with third:
-        _dots("by_model", "By model", "model", "Model", answers["models"])
+        _dots("by_model", "By model", "model", "Model", Answer(found.models))
 
 
-def _dots(key: str, title: str, field: str, what: str, answer: Answer) -> None:
+def _dots(key: str, title: str, field: str, what: str, answer: Answer[list[Group]]) -> None:
     panels.chart(
         key,
         title,
@@ -333,10 +327,10 @@ def _open_cell(field: str, row: Mapping[str, Any]) -> None:
         go(target)
 
 
-def _in_order(groups: list[dict[str, Any]], field: str) -> list[dict[str, Any]]:
+def _in_order(groups: list[Group], field: str) -> list[Group]:
     """The largest groups; versions by their name, because one follows the other."""
     largest = groups[: plots.MAX_GROUPS]
-    return sorted(largest, key=lambda g: str(g["value"])) if field == "prompt_version" else largest
+    return sorted(largest, key=lambda g: g.value) if field == "prompt_version" else largest
 
 
 def _plain(text: str) -> str:
@@ -344,36 +338,27 @@ def _plain(text: str) -> str:
     return "".join(c for c in text if c.isalnum() or c in " .-")[:40] or "Segment"
 
 
-def _reasons_and_recent(answers: Mapping[str, Answer], recent: Answer) -> None:
+def _reasons_and_recent(found: Overview, recent: Answer[Any]) -> None:
     left, right = st.columns([1, 2], gap="small")
     with left:
-        patterns = answers["overrepresented"]
-        if patterns.value["patterns"]:
+        patterns = found.overrepresented
+        if patterns.patterns:
             panels.chart(
                 "patterns",
                 "Over-represented in thumbs-down",
                 "Times more common than in rated answers; false-discovery rate under 5%",
-                patterns,
-                lambda v: plots.bars(
-                    v["patterns"], panels.colours(), label="label", value="lift", title="Group", unit="times"
-                ),
+                Answer(patterns),
+                lambda v: failures.pattern_bars(v, panels.colours()),
                 select="bar",
-                on_select=lambda row: failures.open_pattern(patterns.value, row),
+                on_select=lambda row: failures.open_pattern(patterns, row),
             )
         else:
             panels.chart(
                 "reasons",
                 "Flags",
                 "Flagged answers by category in this period",
-                answers["reasons"],
-                lambda v: plots.bars(
-                    v["flags"],
-                    panels.colours(),
-                    label="category",
-                    value="count",
-                    title="Category",
-                    unit="flags",
-                ),
+                Answer(found.reasons),
+                lambda v: failures.flag_bars(v, panels.colours()),
                 select="bar",
                 on_select=lambda row: go(Open("traces", filters.link_params(flag=row["label"]))),
                 empty_text="No flagged answers in this period.",
@@ -382,7 +367,7 @@ def _reasons_and_recent(answers: Mapping[str, Answer], recent: Answer) -> None:
         _recent(recent)
 
 
-def _recent(recent: Answer) -> None:
+def _recent(recent: Answer[Any]) -> None:
     rater = st.query_params.get("author_kind")
     if rater in filters.RATERS and rater:
         panels.header(f"Recent ratings by {filters.RATERS[rater].lower()}", "Select a row to open the rating")
@@ -408,13 +393,13 @@ def _recent(recent: Answer) -> None:
 # ------------------------------------------------------------------------------------------------------- export
 
 
-def _export_rows(overview: Answer) -> list[dict[str, Any]]:
+def _export_rows(overview: Answer[Overview]) -> list[dict[str, Any]]:
     if overview.error is not None:
         return []
     found = overview.value
-    rows = [export.rate_row("trend", "time", p["time"], p) for p in found["trend"]["points"]]
-    for name, field in (("versions", "prompt_version"), ("models", "model")):
-        rows += [export.rate_row("by " + field, field, g["value"], g) for g in found[name]]
-    for g in found["segments"]:
-        rows.append(export.rate_row("segments", segment_field(), f"{g['value']} × {g['value2']}", g))
+    rows = [export.rate_row("trend", "time", format_time(p.time), p) for p in found.trend.points]
+    for field, groups in (("prompt_version", found.versions), ("model", found.models)):
+        rows += [export.rate_row("by " + field, field, g.value, g) for g in groups]
+    for g in found.segments:
+        rows.append(export.rate_row("segments", segment_field(), f"{g.value} × {g.value2}", g))
     return rows

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from heedloop.client import Invalid, NotFound
+from heedloop.responses import SimilarCall
 from heedloop_dashboard import components, panels, words
 from heedloop_dashboard.fetch import Answer
 from heedloop_dashboard.navigation import Open
@@ -13,7 +13,7 @@ from heedloop_dashboard.navigation import Open
 __all__ = ["show"]
 
 
-def show(answer: Answer) -> None:
+def show(answer: Answer[list[SimilarCall]]) -> None:
     """Draw the panel; a span without a question has none."""
     if isinstance(answer.error, (Invalid, NotFound)):
         return
@@ -25,20 +25,19 @@ def show(answer: Answer) -> None:
         if answer.error is not None:
             panels.problem(answer.error)
             return
-        calls: Sequence[Mapping[str, Any]] = answer.value
-        if not calls:
+        if not answer.value:
             panels.empty("No liked answer to a question like this yet.")
             return
-        components.feedback("similar_answers", [_entry(c) for c in calls])
+        components.feedback("similar_answers", [_entry(c) for c in answer.value])
 
 
-def _entry(call: Mapping[str, Any]) -> dict[str, Any]:
-    about = " · ".join(str(v) for v in (call.get("prompt_version"), call.get("model")) if v)
+def _entry(call: SimilarCall) -> dict[str, Any]:
+    about = " · ".join(v for v in (call.prompt_version, call.model) if v)
     return {
-        "title": call.get("question") or call.get("input_preview"),
-        "when": f"{words.percent(call.get('similarity'), digits=0)} alike",
+        "title": call.question or call.input_preview,
+        "when": f"{words.percent(call.similarity, digits=0)} alike",
         "who": about,
-        "text": call.get("answer") or call.get("output_preview"),
+        "text": call.answer or call.output_preview,
         "id": "Open this trace",
-        "open": Open("trace", {"trace_id": call["trace_id"], "span_id": call["span_id"]}).to_json(),
+        "open": Open("trace", {"trace_id": call.trace_id, "span_id": call.span_id}).to_json(),
     }

@@ -7,8 +7,9 @@ from typing import Any
 import streamlit as st
 
 from heedloop.client import Client
+from heedloop.schema import parse_time
 from heedloop_dashboard import components, filters, panels, rules, words
-from heedloop_dashboard.fetch import ask, current, read, write
+from heedloop_dashboard.fetch import current, read_one, write
 from heedloop_dashboard.navigation import Open, go
 
 __all__ = ["show"]
@@ -24,7 +25,7 @@ def show() -> None:
         panels.empty("Your key can read datasets but not create them: that needs the scope train.")
         return
     chosen = filters.filters()
-    counted = read(counted=ask(Client.quality_summary, **chosen))["counted"]
+    counted = read_one(Client.quality_summary, **chosen)
     with panels.panel("view"):
         panels.header(
             "New dataset from this view", "The feedback on these answers, frozen as rows for training"
@@ -33,12 +34,10 @@ def show() -> None:
             panels.problem(counted.error)
             return
         found = counted.value
-        said = (
-            f"{words.count(found['num_answers'])} answers, {words.count(found['num_rated'])} of them rated, "
-        )
-        said += f"{words.plural(found['num_corrections'], 'correction')}, {words.plural(found['num_comparisons'], 'comparison')}"
+        said = f"{words.count(found.num_answers)} answers, {words.count(found.num_rated)} of them rated, "
+        said += f"{words.plural(found.num_corrections, 'correction')}, {words.plural(found.num_comparisons, 'comparison')}"
         where = rules.filter_text({k: v for k, v in chosen.items() if k not in ("since", "until")})
-        since, until = words.clock(chosen["since"]), words.clock(chosen["until"])
+        since, until = (words.clock(parse_time(chosen[n])) for n in ("since", "until"))
         st.text(said + (f"; {where}" if where else "") + f"; from {since} to {until} (UTC).")
         components.links(
             "see", [("Show them \u2192", Open("traces", filters.link_params()))], label="Answers", left=True

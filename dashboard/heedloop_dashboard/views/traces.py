@@ -109,7 +109,7 @@ def _list(answer: Answer, counted: Answer, chosen: Mapping[str, Any]) -> None:
         if not page.calls:
             panels.empty("No answers match. Widen the period or take a filter away.")
             return
-        total = None if counted.error is not None else counted.value["num_answers"]
+        total = None if counted.error is not None else counted.value.num_answers
         with st.container(horizontal=True, vertical_alignment="top"):
             with st.container(gap=None):
                 _heading(page.calls, total, chosen)

@@ -8,8 +8,10 @@ from typing import Any
 import streamlit as st
 
 from heedloop.client import Client
+from heedloop.responses import Drift, Raters, Sample, Segment
 from heedloop_dashboard import components, filters, panels, words
 from heedloop_dashboard.charts import plots
+from heedloop_dashboard.charts.parts import Dot
 from heedloop_dashboard.fetch import Answer, ask, current, read
 from heedloop_dashboard.navigation import Open, go
 
@@ -41,10 +43,10 @@ def show(chosen: Mapping[str, Any], bucket: str) -> None:
         st.query_params.pop("trust", None)
         return
     st.query_params["trust"] = "1"
-    drifts = {name: ask(Client.quality, "drift", metric=name, interval=bucket, **chosen) for name in DRIFTS}
+    drifts = {name: ask(Client.quality_drift, metric=name, interval=bucket, **chosen) for name in DRIFTS}
     answers = read(
-        raters=ask(Client.quality, "raters", field=list(FIELDS), **chosen),
-        sample=ask(Client.quality, "sample", **chosen),
+        raters=ask(Client.quality_raters, field=list(FIELDS), **chosen),
+        sample=ask(Client.quality_sample, **chosen),
         **drifts,
     )
     with part:
@@ -59,37 +61,36 @@ def show(chosen: Mapping[str, Any], bucket: str) -> None:
 # --------------------------------------------------------------------------------------------------- who rates
 
 
-def _raters(answer: Answer) -> None:
+def _raters(answer: Answer[Raters]) -> None:
     panels.chart(
         "raters",
         "Share of answers rated",
         "By group, with 95% intervals; select a dot for its ratings",
         answer,
         lambda v: plots.dots(
-            _segments(v["segments"]), panels.colours(), what="Group", measure="Share rated", few=False
+            _segments(v.segments), panels.colours(), what="Group", measure="Share rated", few=False
         ),
         height=330,
         select="group",
-        on_select=lambda row: _open_segment(answer.value["segments"], row["value"]),
+        on_select=lambda row: _open_segment(answer.value.segments, row["value"]),
         empty_text="No answers in this period.",
     )
 
 
-def _segments(segments: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _segments(segments: Sequence[Segment]) -> list[Dot]:
     """Groups whose rate is their coverage, named in words."""
-    return [{**s, "rate": s["coverage"], "value": _name(s)} for s in segments]
+    return [Dot(_name(s), s.coverage, s.num_rated, s.num_answers) for s in segments]
 
 
-def _name(segment: Mapping[str, Any]) -> str:
-    field, value = str(segment["field"]), str(segment["value"] or "(none)")
+def _name(segment: Segment) -> str:
+    field, value = segment.field, segment.value or "(none)"
     if (field, value) == ("answer_chars", "none"):
         return "empty answers"
     return FIELDS.get(field, field + " {}").format(value.replace(" to ", "–"))
 
 
-def _open_segment(segments: Sequence[Mapping[str, Any]], name: str) -> None:
-    segment = next((s for s in segments if _name(s) == name), {})
-    where: Mapping[str, Any] | None = segment.get("filters")
+def _open_segment(segments: Sequence[Segment], name: str) -> None:
+    where = next((s.filters for s in segments if _name(s) == name), {})
     if where:
         go(Open("traces", filters.link_params(**{"rating": "any", **where})))
 
@@ -97,7 +98,7 @@ def _open_segment(segments: Sequence[Mapping[str, Any]], name: str) -> None:
 # ------------------------------------------------------------------------------------------------ random sample
 
 
-def _sample(answer: Answer) -> None:
+def _sample(answer: Answer[Sample]) -> None:
     with panels.panel("sample", stretch=True):
         panels.header(
             "Random-sample check",
@@ -106,7 +107,7 @@ def _sample(answer: Answer) -> None:
         if answer.error is not None:
             panels.problem(answer.error)
             return
-        found: Mapping[str, Any] = answer.value
+        found = answer.value
         drawn = plots.dots(_both(found), panels.colours(), what="Who judged", few=False)
         if drawn.rows:
             st.vega_lite_chart(
@@ -120,35 +121,29 @@ def _sample(answer: Answer) -> None:
         _sample_rows(found)
 
 
-def _both(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    names = {"self_selected": "User ratings", "random_sample": "Random sample"}
-    return [
-        {"value": word, "rate": found[name], "num_rated": found[name]["n"], "num_answers": found[name]["n"]}
-        for name, word in names.items()
-        if found.get(name)
-    ]
+def _both(found: Sample) -> list[Dot]:
+    sides = {"User ratings": found.self_selected, "Random sample": found.random_sample}
+    return [Dot(name, rate, rate.n, rate.n) for name, rate in sides.items() if rate]
 
 
-def _sample_rows(found: Mapping[str, Any]) -> None:
-    bounds = found.get("bounds")
+def _sample_rows(found: Sample) -> None:
+    bounds = found.bounds
     none = "no random sample reviewed in this period"
     rows = [
         (
             "User ratings",
-            words.interval(found.get("self_selected")),
+            words.interval(found.self_selected),
             filters.answers(rating="any"),
         ),
         (
             "Random sample",
-            words.interval(found.get("random_sample")) if found.get("random_sample") else none,
-            filters.answers(rating="any", author_kind="annotator") if found.get("random_sample") else None,
+            words.interval(found.random_sample) if found.random_sample else none,
+            filters.answers(rating="any", author_kind="annotator") if found.random_sample else None,
         ),
-        ("Difference", words.change(found.get("difference")), None),
+        ("Difference", words.change(found.difference), None),
         (
             "Worst and best case if everyone had rated",
-            words.NONE
-            if bounds is None
-            else f"{words.percent(bounds['low'])} to {words.percent(bounds['high'])}",
+            words.NONE if bounds is None else f"{words.percent(bounds.low)} to {words.percent(bounds.high)}",
             filters.answers(rating="none"),
         ),
     ]
@@ -162,7 +157,7 @@ def _sample_rows(found: Mapping[str, Any]) -> None:
 # -------------------------------------------------------------------------------------------------------- drift
 
 
-def _drift(answers: Mapping[str, Answer]) -> None:
+def _drift(answers: Mapping[str, Answer[Drift | None]]) -> None:
     with panels.panel("drift"):
         panels.header(
             "Drift", "Each number against the period before (CUSUM); an alarm strength of 1 raises the alarm"
@@ -179,7 +174,7 @@ def _drift(answers: Mapping[str, Answer]) -> None:
         components.table("drift_rows", heads, rows, caption="Drift of each number", link=-1)
 
 
-def _drift_row(name: str, word: str, answer: Answer) -> dict[str, Any]:
+def _drift_row(name: str, word: str, answer: Answer[Drift | None]) -> dict[str, Any]:
     watch = Open(
         "alerts", {"new": "1", "metric": name, **filters.link_params(period=None, since=None, until=None)}
     )
@@ -188,17 +183,16 @@ def _drift_row(name: str, word: str, answer: Answer) -> dict[str, Any]:
     opens = {"watch": watch.to_json()} if may else {}
     if answer.error is not None:
         return {"cells": [word, None, None, None, str(answer.error)[:120], *last], "opens": opens}
-    found: Mapping[str, Any] | None = answer.value
+    found = answer.value
     if not found:
         return {"cells": [word, "No baseline", None, None, None, *last], "opens": opens}
-    history: Sequence[Mapping[str, Any]] = found.get("history") or []
-    evidence = found.get("evidence")
+    history = found.history
     cells = [
         word,
-        str(found["state"]).capitalize(),
-        words.interval(found.get("baseline")),
-        words.NONE if evidence is None else f"{evidence:.2f}",
-        f"{history[-1]['after']}, {words.clock(history[-1]['time'])}" if history else None,
+        found.state.capitalize(),
+        words.interval(found.baseline),
+        f"{found.evidence:.2f}",
+        f"{history[-1].after}, {words.clock(history[-1].time)}" if history else None,
         *last,
     ]
     return {"cells": cells, "opens": opens}

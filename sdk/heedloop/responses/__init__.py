@@ -11,8 +11,12 @@ from heedloop.responses.datasets import *
 from heedloop.responses.erasures import *
 from heedloop.responses.extension import *
 from heedloop.responses.feedback import *
+from heedloop.responses.insights import *
 from heedloop.responses.intervals import *
+from heedloop.responses.named_ratings import *
+from heedloop.responses.operations import *
 from heedloop.responses.projects import *
+from heedloop.responses.quality import *
 from heedloop.responses.review import *
 from heedloop.responses.review_control import *
 from heedloop.responses.runs import *

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Literal
 
 from heedloop.responses.datasets import NamedSnapshot
+from heedloop.responses.operations import Error
 from heedloop.responses.runs import RunSummary
 from heedloop.schema import Feedback
 
@@ -74,3 +75,14 @@ class FeedbackHistory:
     history: list[StoredFeedback]
     snapshots: list[NamedSnapshot]
     runs: list[RunSummary]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedbackRefused(Error):
+    """Nothing of what was sent is a feedback; `results` has the reason of each entry."""
+
+    results: list[FeedbackResult] | None = None
+    stored: int | None = None
+    replaced: int | None = None
+    duplicate: int | None = None
+    rejected: int | None = None

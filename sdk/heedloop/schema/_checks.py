@@ -49,8 +49,7 @@ def parse_time(text: str, *, field: str = "time") -> datetime:
 
 def format_time(value: datetime) -> str:
     """An aware time as RFC 3339 in UTC with microseconds, such as `2026-11-21T09:30:00.000000Z`."""
-    utc = value.astimezone(timezone.utc)
-    return f"{utc.year:04}-{utc:%m-%dT%H:%M:%S.%f}Z"  # %Y writes the year 419 with three digits
+    return value.astimezone(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def answer_hash(text: str) -> str:

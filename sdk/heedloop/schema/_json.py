@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from datetime import datetime
+from datetime import date, datetime
 from functools import cache
 from types import UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -120,6 +120,8 @@ def _reader(hint: Any) -> Reader | None:
     """What reads a value of this type; None where JSON has it already."""
     if hint is datetime:
         return lambda value, where, _: parse_time(value, field=where)
+    if hint is date:
+        return lambda value, *_: date.fromisoformat(value)
     if is_dataclass(hint):
         record = cast(type[Any], hint)
         return lambda value, where, strict: from_json(record, value, field=where, strict=strict)

@@ -125,7 +125,7 @@ def _prompts(client: Client, filters: Mapping[str, Any], limit: int) -> Iterator
 
 def _wait_until_stored(client: Client) -> None:
     deadline = time.monotonic() + STORED_WITHIN_S
-    while client.ledger()["pending"]:
+    while client.ledger().pending:
         if time.monotonic() > deadline:
             raise ValueError(
                 f"the server has not stored the answers within {STORED_WITHIN_S:g} s; run it again later"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 from heedloop.client import ApiError
+from heedloop.responses import TableSize
 from heedloop_server.commands.store_option import (
     CommandError,
     add_server_arguments,
@@ -58,11 +58,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _ask(args: argparse.Namespace) -> list[str]:
     """The problems that a running server names."""
-    said = client_of(args).health()
-    print(f"server {said['version']}, engine {said['engine']}")
-    _print_tables(said["tables"])
-    print(f"{said['backlog_bytes'] / 1e6:.1f} MB wait in the log, the oldest for {said['lag_s']:.1f} s")
-    return said["problems"]
+    health = client_of(args).health()
+    print(f"server {health.version}, engine {health.engine}")
+    _print_tables(health.tables)
+    print(f"{health.backlog_bytes / 1e6:.1f} MB wait in the log, the oldest for {health.lag_s:.1f} s")
+    return health.problems
 
 
 def _look(args: argparse.Namespace) -> list[str]:
@@ -77,11 +77,9 @@ def _look(args: argparse.Namespace) -> list[str]:
     return [*health.problems(MANY_PARTS), *folder_problems(settings.data, is_running=False)]
 
 
-def _print_tables(tables: Iterable[Mapping[str, Any]]) -> None:
+def _print_tables(tables: Iterable[TableSize]) -> None:
     for t in tables:
-        print(
-            f"  {t['table']:<18} {t['rows']:>12,} rows  {t['bytes'] / 1e6:>10,.1f} MB  {t['parts']:>4} parts"
-        )
+        print(f"  {t.table:<18} {t.rows:>12,} rows  {t.bytes / 1e6:>10,.1f} MB  {t.parts:>4} parts")
 
 
 def _quarantine(store: Store, settings: Settings, number: int) -> None:

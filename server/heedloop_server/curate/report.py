@@ -9,7 +9,16 @@ from typing import Any, cast
 
 import numpy as np
 
-from heedloop.schema import Comparison, DatasetForm, Demonstration, PromptRow, RatedCompletion, Unpaired
+from heedloop.responses import Interval
+from heedloop.schema import (
+    Comparison,
+    DatasetForm,
+    Demonstration,
+    PromptRow,
+    RatedCompletion,
+    Unpaired,
+    to_json,
+)
 from heedloop.words import num_words
 from heedloop_server.curate import Curated, Row, count_rows
 from heedloop_server.curate.baselines import (
@@ -24,7 +33,6 @@ from heedloop_server.curate.baselines import (
 from heedloop_server.curate.judged_calls import Judgement
 from heedloop_server.curate.propensity import Exposure
 from heedloop_server.curate.split_warnings import split_warnings
-from heedloop_server.statistics.counts import as_json
 
 Json = dict[str, Any]
 
@@ -136,14 +144,14 @@ def _comparisons(curated: Curated, pairs: Sequence[DecidedPair]) -> Json | None:
         "num_with_margin": sum(r.margin is not None for r in rows),
         "num_decided_pairs": len(pairs),
         "by_source": dict(sorted(Counter(r.source for r in rows).items())),
-        "agreement": as_json(agreed.share),
-        "agreement_with_ties": as_json(agreed.share_with_ties),
+        "agreement": _interval_json(agreed.share),
+        "agreement_with_ties": _interval_json(agreed.share_with_ties),
         "agreement_ceiling": agreed.ceiling,
         "num_judged_twice": agreed.num_pairs,
-        "longer_wins": as_json(longer_wins(pairs)),
-        "length_wins": as_json(length_wins(pairs)),
-        "bag_of_words": as_json(bag_of_words(pairs)),
-        "first_shown_wins": as_json(first_shown_wins(curated.used)),
+        "longer_wins": _interval_json(longer_wins(pairs)),
+        "length_wins": _interval_json(length_wins(pairs)),
+        "bag_of_words": _interval_json(bag_of_words(pairs)),
+        "first_shown_wins": _interval_json(first_shown_wins(curated.used)),
     }
 
 
@@ -209,3 +217,7 @@ def _method(
                 f"{comparisons:,} comparisons: a reward model that PPO may lean on needs about 1,000 or more"
             )
     return {"method": name, "supported": supported, "why": why}
+
+
+def _interval_json(interval: Interval | None) -> Json | None:
+    return None if interval is None else to_json(interval)

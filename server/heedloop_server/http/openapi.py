@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core.core_schema import DataclassSchema
 
-from heedloop_server.answers.errors import Error
+from heedloop.responses import Error
 from heedloop_server.http.responses import record_of, schema_fields
 
 __all__ = ["accepts", "describe", "responds"]
@@ -170,6 +170,8 @@ class _Schemas:
         return made
 
     def _add(self, name: str, schema: Json) -> None:
+        if "properties" in schema:
+            schema.setdefault("additionalProperties", False)
         if self.known.setdefault(name, schema) != schema:
             raise RuntimeError(f"two types are called {name}; the description needs one name for one thing")
 

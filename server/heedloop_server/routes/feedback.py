@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, NotRequired, ParamSpec, TypeVar, cast
+from typing import Annotated, Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 from fastapi import Depends, Query, Request, Response
@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 from typing_extensions import TypedDict
 
-from heedloop.responses import FeedbackHistory, FeedbackPage, FeedbackResult, FeedbackResults
+from heedloop.responses import FeedbackHistory, FeedbackPage, FeedbackRefused, FeedbackResult, FeedbackResults
 from heedloop.schema import (
     AuthorKind,
     Feedback,
@@ -27,7 +27,6 @@ from heedloop.schema import (
     feedback_from_json,
     utc_now,
 )
-from heedloop_server.answers.errors import Error
 from heedloop_server.errors import (
     Forbidden,
     Invalid,
@@ -93,16 +92,6 @@ class FeedbackBatch(TypedDict):
     """Many at once: at most 10,000."""
 
     feedback: list[NewFeedback]
-
-
-class FeedbackRefused(Error):
-    """Nothing of what was sent is a feedback; `results` say of each entry why."""
-
-    results: NotRequired[list[FeedbackResult]]
-    stored: NotRequired[int]
-    replaced: NotRequired[int]
-    duplicate: NotRequired[int]
-    rejected: NotRequired[int]
 
 
 class FeedbackFilters(BaseModel):

@@ -5,56 +5,52 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, cast
 
-from fastapi import APIRouter, Body, Depends, Request
+from fastapi import Body, Depends, Request
 
+from heedloop.responses import Delivered, Ledger, Tally
 from heedloop.schema import utc_now
-from heedloop_server.answers.projects import Delivered, Ledger
 from heedloop_server.errors import Invalid
 from heedloop_server.http.auth import scoped
-from heedloop_server.http.openapi import responds
+from heedloop_server.http.responses import Router
 from heedloop_server.ingest.intake import Intake
+from heedloop_server.store.admin.ledger import Tally as StoredTally
 from heedloop_server.store.admin.ledger import insert_delivery, newest_arrival, read_deliveries
 from heedloop_server.store.connection import ProjectStore
 
-router = APIRouter()
+router = Router()
 
 _MAX_COUNTS_CHARS = 20_000
 
 
 @router.get("/v1/ledger")
-@responds(Ledger)
-def get_ledger(request: Request, project: Annotated[ProjectStore, Depends(scoped("read"))]) -> dict[str, Any]:
+def get_ledger(request: Request, project: Annotated[ProjectStore, Depends(scoped("read"))]) -> Ledger:
     """received = stored + rejected + duplicate + pending, for spans and, below `feedback`, for feedback."""
     intake = cast(Intake, request.app.state.intake)
     spans, pending = intake.span_tally(project)
-    feedback = intake.feedback_tally(project)
-    newest = newest_arrival(project)
+    return Ledger(
+        **_counts(spans, pending),
+        feedback=Tally(**_counts(intake.feedback_tally(project), 0)),
+        sdk=read_deliveries(project),
+        lag_s=intake.lag_s() if pending else 0.0,
+        last_received_at=newest_arrival(project),
+    )
+
+
+def _counts(tally: StoredTally, pending: int) -> dict[str, Any]:
     return {
-        "received": spans.received + pending,
-        "stored": spans.stored,
-        "rejected": spans.rejected,
-        "duplicate": spans.duplicate,
+        "received": tally.received + pending,
+        "stored": tally.stored,
+        "rejected": tally.rejected,
+        "duplicate": tally.duplicate,
         "pending": pending,
-        "rejected_reasons": dict(spans.reasons),
-        "feedback": {
-            "received": feedback.received,
-            "stored": feedback.stored,
-            "rejected": feedback.rejected,
-            "duplicate": feedback.duplicate,
-            "pending": 0,
-            "rejected_reasons": dict(feedback.reasons),
-        },
-        "sdk": read_deliveries(project),
-        "lag_s": intake.lag_s() if pending else 0.0,
-        "last_received_at": newest,
+        "rejected_reasons": dict(tally.reasons),
     }
 
 
 @router.post("/v1/delivery")
-@responds(Delivered)
 def post_delivery(
     project: Annotated[ProjectStore, Depends(scoped("ingest"))], body: Annotated[dict[str, Any], Body()]
-) -> dict[str, Any]:
+) -> Delivered:
     """Keep an SDK's own counts; `sdk_id` names the process, the newest post of each counts."""
     sdk_id = body.get("sdk_id", "")
     if not isinstance(sdk_id, str) or len(sdk_id) > 256:
@@ -63,4 +59,4 @@ def post_delivery(
     if len(text) > _MAX_COUNTS_CHARS:
         raise Invalid(f"the counts are {len(text):,} characters; at most {_MAX_COUNTS_CHARS:,} are accepted")
     insert_delivery(project, sdk_id, text, utc_now())
-    return {}
+    return Delivered()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
-from fastapi import APIRouter, Depends, Request
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi import Depends, Request
+from fastapi.responses import PlainTextResponse, Response
 
-from heedloop_server.answers.projects import Condition, Health
+from heedloop.responses import Condition, Health
 from heedloop_server.http.auth import Principal, caller, check_scope, open_route, require
 from heedloop_server.http.openapi import responds
+from heedloop_server.http.responses import Router, json_response
 from heedloop_server.ingest.condition import folder_problems
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.settings import Settings
@@ -18,63 +19,62 @@ from heedloop_server.store.admin.health import MANY_PARTS, read_health
 from heedloop_server.store.admin.keys import list_projects
 from heedloop_server.store.connection import Store
 
-router = APIRouter()
+router = Router()
 log = logging.getLogger("heedloop.http")
 
 
 @router.get("/healthz")
 @open_route
-@responds(Health)
-async def healthz() -> dict[str, Any]:
+async def healthz() -> Health:
     """200 as long as the process answers."""
-    return {"status": "ok"}
+    return Health(status="ok")
 
 
 @router.get("/readyz")
 @open_route
-@responds(Health, also=[503])
-def readyz(request: Request) -> JSONResponse:
+@responds(also=[503])
+def readyz(request: Request) -> Health | Response:
     """200 where records can be taken in and read back; 503 with the reason where not."""
     intake = cast(Intake, request.app.state.intake)
     store = cast(Store, request.app.state.store)
+    reason = None
     if not store.ping():
-        return JSONResponse({"status": "unavailable", "reason": "the store does not answer"}, 503)
-    if intake.log.is_full:
-        return JSONResponse({"status": "unavailable", "reason": "the request log is full"}, 503)
-    if stuck := intake.stuck():
-        log.error(
-            "not ready: %s", stuck
-        )  # its error may quote what clients sent: it is for the log, not for everyone
+        reason = "the store does not answer"
+    elif intake.log.is_full:
+        reason = "the request log is full"
+    elif stuck := intake.stuck():
+        # its error may quote what clients sent: it is for the log, not for everyone
+        log.error("not ready: %s", stuck)
         reason = "a segment of the log cannot be stored; `heedloop doctor` says which and why"
-        return JSONResponse({"status": "unavailable", "reason": reason}, 503)
-    return JSONResponse({"status": "ok"})
+    if reason is not None:
+        return json_response(Health, Health(status="unavailable", reason=reason), 503)
+    return Health(status="ok")
 
 
 @router.get("/v1/health")
-@responds(Condition)
-def get_health(request: Request, _: Annotated[Principal, Depends(require("instance"))]) -> dict[str, Any]:
-    """What `heedloop doctor` says of this server: versions, tables, and a sentence for each thing that needs a person."""
+def get_health(request: Request, _: Annotated[Principal, Depends(require("instance"))]) -> Condition:
+    """What `heedloop doctor` tells of this server: versions, tables, and a sentence for each thing that needs a person."""
     intake = cast(Intake, request.app.state.intake)
     settings = cast(Settings, request.app.state.settings)
     health = read_health(cast(Store, request.app.state.store))
     stuck = intake.stuck()
-    return {
-        "version": request.app.version,
-        "engine": health.version,
-        "tables": health.tables,
-        "backlog_bytes": intake.backlog_bytes,
-        "lag_s": intake.lag_s(),
-        "problems": [
+    return Condition(
+        version=request.app.version,
+        engine=health.version,
+        tables=health.tables,
+        backlog_bytes=intake.backlog_bytes,
+        lag_s=intake.lag_s(),
+        problems=[
             *health.problems(MANY_PARTS),
             *folder_problems(settings.data, is_running=True),
             *([stuck] if stuck else []),
         ],
-    }
+    )
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
 @open_route
-@responds(None, media={"text/plain": {"type": "string"}})
+@responds(media={"text/plain": {"type": "string"}})
 def metrics(request: Request) -> PlainTextResponse:
     """Prometheus text: the ledger by project, and this process's log. For an admin key its own project; for a loopback address, where the setting allows it, all."""
     store = cast(Store, request.app.state.store)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any, NotRequired, cast
 
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
+from typing_extensions import TypedDict
 
-from heedloop_server.answers.otlp import OtlpAnswer, RpcStatus
 from heedloop_server.errors import ServerError, TooLarge
 from heedloop_server.http.auth import Principal, caller_with, open_route
 from heedloop_server.http.openapi import accepts, responds
@@ -39,6 +39,29 @@ _INLINE_BYTES = 256 << 10
 _BYTES = {"type": "string", "format": "binary"}
 _OTLP = {"type": "object", "description": "an OTLP request as JSON"}
 
+
+class PartialSuccess(TypedDict):
+    """What was rejected, and why; also a word to a sender of whom everything was accepted."""
+
+    rejectedSpans: NotRequired[str]
+    rejectedLogRecords: NotRequired[str]
+    rejectedDataPoints: NotRequired[str]
+    errorMessage: str
+
+
+class OtlpResponse(TypedDict):
+    """An Export…ServiceResponse."""
+
+    partialSuccess: NotRequired[PartialSuccess]
+
+
+class RpcStatus(TypedDict):
+    """A google.rpc.Status."""
+
+    code: int
+    message: str
+
+
 Handler = Callable[[Request, Principal, Encoding, bytes], Awaitable[bytes]]
 
 
@@ -64,7 +87,7 @@ def _otlp_route(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
     route.heedloop_checks = "ingest"  # type: ignore[attr-defined]
     route.heedloop_error = {MEDIA_TYPES["protobuf"]: _BYTES, MEDIA_TYPES["json"]: RpcStatus}  # type: ignore[attr-defined]
     bodies = {MEDIA_TYPES["protobuf"]: _BYTES}
-    return accepts(_OTLP, media=bodies)(responds(OtlpAnswer, media=bodies)(route))
+    return accepts(_OTLP, media=bodies)(responds(OtlpResponse, media=bodies)(route))
 
 
 async def _body(request: Request) -> bytes:

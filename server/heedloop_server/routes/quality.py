@@ -7,36 +7,23 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 
+from heedloop import responses
 from heedloop.schema import format_time, utc_now
-from heedloop_server.answers.quality import (
-    ComparedValues,
-    Drift,
-    FindingRecord,
-    Flags,
-    Groups,
-    Heatmap,
-    Overrepresented,
-    Overview,
-    Raters,
-    Sample,
-    Summary,
-    Trend,
-)
 from heedloop_server.errors import Invalid
 from heedloop_server.filters import CallFilters, Filters
 from heedloop_server.http.auth import scoped
-from heedloop_server.http.openapi import responds
-from heedloop_server.routes.verdicts import compared_json, confounding_json, judge, last_day
-from heedloop_server.statistics.counts import Group, as_json
+from heedloop_server.http.responses import Router
+from heedloop_server.routes.verdicts import compared_ratings, judge, last_day
+from heedloop_server.statistics.counts import Group
 from heedloop_server.statistics.drift import LIMIT, AlarmRule, watch
 from heedloop_server.statistics.findings import Finding, most_important, worst_of
 from heedloop_server.statistics.intervals import difference, wilson
 from heedloop_server.statistics.patterns import Attribute, Cell, Pattern, PatternReport, overrepresented
 from heedloop_server.statistics.selection import nonresponse_bounds
 from heedloop_server.statistics.sentences import compare_sentence, finding_sentence, group_name
-from heedloop_server.statistics.stratified import StratifiedComparison, stratified_comparison
+from heedloop_server.statistics.stratified import stratified_comparison
 from heedloop_server.statistics.versions import VersionComparison, compare_versions
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.quality import counts as store
@@ -45,7 +32,7 @@ from heedloop_server.store.quality.patterns import pattern_cells
 
 __all__ = ["router"]
 
-router = APIRouter()
+router = Router()
 
 Reader = Annotated[ProjectStore, Depends(scoped("read"))]
 FEW = 30
@@ -72,11 +59,10 @@ Chosen = Annotated[View, Depends(_view)]
 
 
 @router.get("/v1/quality/summary")
-@responds(Summary)
-def summary(project: Reader, view: Chosen) -> dict[str, Any]:
+def summary(project: Reader, view: Chosen) -> responses.Summary:
     """Counts, rate and coverage of the period and of the equal one before, with the change between them."""
     now, before = store.count_with_before(project, view)
-    return _summary_json(
+    return _summary(
         now, before, store.count_feedback(project, view).kinds, whole=_has_whole_before(project, view)
     )
 
@@ -88,80 +74,74 @@ def _has_whole_before(project: ProjectStore, view: View) -> bool:
     return first is not None and first <= since
 
 
-def _summary_json(now: Group, before: Group, kinds: dict[str, int], *, whole: bool) -> dict[str, Any]:
-    return {
-        **now.to_json(),
-        "previous": before.to_json(),
-        "previous_is_whole": whole,
-        "change": as_json(difference(now.rate, before.rate)) if whole else None,
-        "coverage_change": as_json(difference(now.coverage, before.coverage)) if whole else None,
-        "num_corrections": kinds.get("correction", 0),
-        "num_flags": kinds.get("flag", 0),
-        "num_comparisons": kinds.get("comparison", 0),
-        "num_comments": kinds.get("comment", 0),
-    }
+def _summary(now: Group, before: Group, kinds: dict[str, int], *, whole: bool) -> responses.Summary:
+    return now.as_record(
+        responses.Summary,
+        previous=before.as_record(responses.Counts),
+        previous_is_whole=whole,
+        change=difference(now.rate, before.rate) if whole else None,
+        coverage_change=difference(now.coverage, before.coverage) if whole else None,
+        num_corrections=kinds.get("correction", 0),
+        num_flags=kinds.get("flag", 0),
+        num_comparisons=kinds.get("comparison", 0),
+        num_comments=kinds.get("comment", 0),
+    )
 
 
 @router.get("/v1/quality/overview")
-@responds(Overview)
-def overview(project: Reader, view: Chosen, interval: Bucket = "day", segment: str = "tag") -> dict[str, Any]:
-    """A page's worth at once: the other routes' answers, from a few queries that they share."""
+def overview(
+    project: Reader, view: Chosen, interval: Bucket = "day", segment: str = "tag"
+) -> responses.Overview:
+    """A page's worth at once: the other routes' responses, from a few queries that they share."""
     starts = _starts(view.filters, interval)
     store.look_back(project, view)
     with ThreadPoolExecutor(1) as beside:
         others = beside.submit(_others_of_overview, project, view)
         counted = store.count_overview(project, view, interval, segment)
         found = store.releases(project, view)
-    said, before, cells = others.result()
+    feedback, before, cells = others.result()
     report = overrepresented(cells, min_ratings=FEW, q=FALSE_SHARE)
-    return {
-        "summary": _summary_json(counted.total, before, said.kinds, whole=_has_whole_before(project, view)),
-        "trend": _trend_json(starts, interval, counted.over_time, found),
-        "versions": _groups_json(counted.versions),
-        "models": _groups_json(counted.models),
-        "segments": _groups_json(counted.segments),
-        "reasons": _flags_json(said.flags),
-        "finding": _finding_json(view, worst_of(cells, report)),
-        "overrepresented": _overrepresented_json(view, report, FEW, FALSE_SHARE),
-    }
+    return responses.Overview(
+        summary=_summary(counted.total, before, feedback.kinds, whole=_has_whole_before(project, view)),
+        trend=_trend(starts, interval, counted.over_time, found),
+        versions=_groups(counted.versions),
+        models=_groups(counted.models),
+        segments=_groups(counted.segments),
+        reasons=_flags(feedback.flags),
+        finding=_finding(view, worst_of(cells, report)),
+        overrepresented=_overrepresented(view, report, FEW, FALSE_SHARE),
+    )
 
 
 def _others_of_overview(project: ProjectStore, view: View) -> tuple[store.FeedbackCounts, Group, list[Cell]]:
-    """What was said, all answers of the period before, and the cells of patterns: half the work of an overview."""
-    said, before = store.count_feedback(project, view), store.count_total(project, store.before(view))
-    return said, before, pattern_cells(project, view)
+    """Feedback by kind, all answers of the period before, and the cells of patterns: half the work of an overview."""
+    feedback, before = store.count_feedback(project, view), store.count_total(project, store.before(view))
+    return feedback, before, pattern_cells(project, view)
 
 
 @router.get("/v1/quality/trend")
-@responds(Trend)
-def trend(project: Reader, view: Chosen, interval: Bucket = "day") -> dict[str, Any]:
+def trend(project: Reader, view: Chosen, interval: Bucket = "day") -> responses.Trend:
     """The rate per hour, day or week; every bucket of the period is there, without ratings its rate is null."""
     starts = _starts(view.filters, interval)
     store.look_back(project, view)
     groups = store.count_over_time(project, view, interval)
-    return _trend_json(starts, interval, groups, store.releases(project, view))
+    return _trend(starts, interval, groups, store.releases(project, view))
 
 
-def _trend_json(
+def _trend(
     starts: list[datetime],
     interval: Bucket,
     groups: dict[datetime, Group],
     releases: list[tuple[datetime, str, str]],
-) -> dict[str, Any]:
-    now = utc_now()
-    return {
-        "points": [
-            {
-                "time": format_time(at),
-                **groups.get(at, Group()).to_json(),
-                "running": at + _STEPS[interval] > now,
-            }
+) -> responses.Trend:
+    now, step, empty = utc_now(), _STEPS[interval], Group()
+    return responses.Trend(
+        points=[
+            groups.get(at, empty).as_record(responses.Point, time=at, running=at + step > now)
             for at in starts
         ],
-        "releases": [
-            {"time": format_time(at), "field": field, "value": value} for at, field, value in releases
-        ],
-    }
+        releases=[responses.Release(time=at, field=field, value=value) for at, field, value in releases],
+    )
 
 
 def _starts(filters: CallFilters, interval: Bucket) -> list[datetime]:
@@ -186,68 +166,64 @@ def _starts(filters: CallFilters, interval: Bucket) -> list[datetime]:
 
 
 @router.get("/v1/quality/by")
-@responds(Groups)
-def by(project: Reader, view: Chosen, field: str, field2: str | None = None) -> dict[str, Any]:
+def by(project: Reader, view: Chosen, field: str, field2: str | None = None) -> responses.Groups:
     """The rate per value of one field, or per pair of values of two; those with the most answers first."""
     fields = [field] if field2 is None else [field, field2]
-    return {"groups": _groups_json(store.count_by(project, view, fields))}
+    return responses.Groups(groups=_groups(store.count_by(project, view, fields)))
 
 
-def _groups_json(groups: store.Groups) -> list[dict[str, Any]]:
+def _groups(groups: store.Groups) -> list[responses.Group]:
     return [
-        {**dict(zip(("value", "value2"), values, strict=False)), **group.to_json()}
+        group.as_record(responses.Group, **dict(zip(("value", "value2"), values, strict=False)))
         for values, group in groups.items()
     ]
 
 
 @router.get("/v1/quality/heatmap")
-@responds(Heatmap)
 def heatmap(
     project: Reader, view: Chosen, field: str, field2: str, min_ratings: Annotated[int, Query(ge=1)] = FEW
-) -> dict[str, Any]:
+) -> responses.Heatmap:
     """Two fields against each other: rows, columns, and a cell per pair that occurs."""
     groups = store.count_by(project, view, [field, field2])
     cells = [
-        {"value": a, "value2": b, **group.to_json(), "enough": group.ratings.num >= min_ratings}
+        group.as_record(responses.Cell, value=a, value2=b, enough=group.ratings.num >= min_ratings)
         for (a, b), group in groups.items()
     ]
-    return {
-        "field": field,
-        "field2": field2,
-        "rows": sorted({a for a, _ in groups}),
-        "columns": sorted({b for _, b in groups}),
-        "cells": cells,
-        "min_ratings": min_ratings,
-    }
+    return responses.Heatmap(
+        field=field,
+        field2=field2,
+        rows=sorted({a for a, _ in groups}),
+        columns=sorted({b for _, b in groups}),
+        cells=cells,
+        min_ratings=min_ratings,
+    )
 
 
 @router.get("/v1/quality/compare")
-@responds(ComparedValues)
 def compare(
     project: Reader, view: Chosen, field: str, a: str, b: str, stratify: str | None = None
-) -> dict[str, Any]:
+) -> responses.ComparedValues:
     """Two values of one field: difference, always-valid test, what is still needed; within strata where asked."""
     if a == b:
         raise Invalid(f"a and b are both {a!r}; name two values to compare", field="b")
     groups = store.count_by(project, view, [field], values=[a, b])
-    sides = {value: groups.get((value,), Group()) for value in (a, b)}
+    sides = {value: groups.get((value,), Group()).as_record(responses.Group, value=value) for value in (a, b)}
     days = store.days_of_pair(store.count_days(project, view, field), a, b)
     found = compare_versions(*days, as_of=last_day(view))
     verdict = judge(project, view, (field, a, [b]), found)
-    strata = None if stratify is None else _stratified(project, view, (field, a, b), found, stratify)
-    return {
-        "a": {"value": a, **sides[a].to_json()},
-        "b": {"value": b, **sides[b].to_json()},
-        "compared": compared_json(found),
-        "difference": as_json(found.difference),
-        "e_value": min(found.test.e_value, 1e300),
-        "decided": verdict.decided,
-        "confounding": confounding_json(verdict.confounding),
-        "num_needed": verdict.num_needed,
-        "design": found.design,
-        "sentence": compare_sentence((a, b), found, verdict.confounding),
-        "stratified": None if strata is None else _strata_json(strata),
-    }
+    return responses.ComparedValues(
+        a=sides[a],
+        b=sides[b],
+        compared=compared_ratings(found),
+        difference=found.difference,
+        e_value=min(found.test.e_value, 1e300),
+        decided=verdict.decided,
+        confounding=verdict.confounding,
+        num_needed=verdict.num_needed,
+        design=found.design,
+        sentence=compare_sentence((a, b), found, verdict.confounding),
+        stratified=None if stratify is None else _stratified(project, view, (field, a, b), found, stratify),
+    )
 
 
 def _stratified(
@@ -256,87 +232,81 @@ def _stratified(
     sides: tuple[str, str, str],
     found: VersionComparison,
     stratify: str,
-) -> StratifiedComparison:
+) -> responses.Stratified:
     field, a, b = sides
     if stratify == field:
         raise Invalid(
             f"stratify by another field than {field!r}, which is what is compared", field="stratify"
         )
     pair = store.Pair(field, a, (b,), found.days_a, found.days_b)
-    strata = store.count_strata(project, view, pair, [stratify])[stratify]
-    return stratified_comparison({" + ".join(values): strata[values] for values in sorted(strata)})
-
-
-def _strata_json(found: StratifiedComparison) -> dict[str, Any]:
-    return {
-        "strata": [
-            {"value": s.name, "a": as_json(s.a), "b": as_json(s.b), "difference": as_json(s.difference)}
-            for s in found.strata
-        ],
-        "difference": as_json(found.difference),
-        "odds_ratio": as_json(found.odds_ratio),
-        "p_value": found.p_value,
-        "reversal": found.reversal,
-    }
+    tables = store.count_strata(project, view, pair, [stratify])[stratify]
+    within = stratified_comparison({" + ".join(values): tables[values] for values in sorted(tables)})
+    return responses.Stratified(
+        strata=list(within.strata),
+        difference=within.difference,
+        odds_ratio=within.odds_ratio,
+        p_value=within.p_value,
+        reversal=within.reversal,
+    )
 
 
 @router.get("/v1/quality/reasons")
-@responds(Flags)
-def reasons(project: Reader, view: Chosen) -> dict[str, Any]:
-    """What people flagged, by category: how many answers."""
-    return _flags_json(store.count_feedback(project, view).flags)
+def reasons(project: Reader, view: Chosen) -> responses.Flags:
+    """Flagged answers by category."""
+    return _flags(store.count_feedback(project, view).flags)
 
 
-def _flags_json(flags: dict[str, int]) -> dict[str, Any]:
-    return {"flags": [{"category": category, "count": count} for category, count in flags.items()]}
+def _flags(flags: dict[str, int]) -> responses.Flags:
+    return responses.Flags(flags=[responses.Flag(category=c, count=n) for c, n in flags.items()])
 
 
 @router.get("/v1/quality/overrepresented")
-@responds(Overrepresented)
 def over_represented(
     project: Reader,
     view: Chosen,
     min_ratings: Annotated[int, Query(ge=1)] = FEW,
     q: Annotated[float, Query(gt=0, lt=1)] = FALSE_SHARE,
-) -> dict[str, Any]:
+) -> responses.Overrepresented:
     """Groups of one or two attributes that are more common among thumbs-down than among rated answers."""
     report = overrepresented(pattern_cells(project, view), min_ratings=min_ratings, q=q)
-    return _overrepresented_json(view, report, min_ratings, q)
+    return _overrepresented(view, report, min_ratings, q)
 
 
-def _overrepresented_json(view: View, report: PatternReport, min_ratings: int, q: float) -> dict[str, Any]:
-    return {
-        "patterns": [_pattern_json(view, p) for p in report.patterns],
-        "explained": [_pattern_json(view, p) for p in report.explained],
-        "num_tested": report.num_tested,
-        "num_rated": report.num_rated,
-        "num_down": report.num_bad,
-        "q": q,
-        "min_ratings": min_ratings,
-    }
+def _overrepresented(
+    view: View, report: PatternReport, min_ratings: int, q: float
+) -> responses.Overrepresented:
+    return responses.Overrepresented(
+        patterns=[_pattern(view, p) for p in report.patterns],
+        explained=[_pattern(view, p) for p in report.explained],
+        num_tested=report.num_tested,
+        num_rated=report.num_rated,
+        num_down=report.num_bad,
+        q=q,
+        min_ratings=min_ratings,
+    )
 
 
-def _pattern_json(view: View, pattern: Pattern) -> dict[str, Any]:
-    return {
-        "label": group_name(pattern.attributes),
-        "attributes": _attributes_json(pattern.attributes),
-        "num_rated": pattern.num_rated,
-        "num_down": pattern.num_bad,
-        "down_rate": as_json(pattern.bad),
-        "lift": pattern.lift,
-        "lift_low": pattern.lift_low,
-        "p_value": pattern.p_value,
-        "q_value": pattern.q_value,
-        "explained_by": None if pattern.explained_by is None else group_name(pattern.explained_by),
-        "filters": _filters_json(view, pattern.attributes, rating="down"),
-    }
+def _pattern(view: View, pattern: Pattern) -> responses.Pattern:
+    return responses.Pattern(
+        label=group_name(pattern.attributes),
+        attributes=_attributes(pattern.attributes),
+        num_rated=pattern.num_rated,
+        num_down=pattern.num_bad,
+        down_rate=pattern.bad,
+        lift=pattern.lift,
+        lift_low=pattern.lift_low,
+        p_value=pattern.p_value,
+        q_value=pattern.q_value,
+        explained_by=None if pattern.explained_by is None else group_name(pattern.explained_by),
+        filters=_parameters(view, pattern.attributes, rating="down"),
+    )
 
 
-def _attributes_json(attributes: tuple[Attribute, ...]) -> list[dict[str, str]]:
-    return [{"field": field, "value": value} for field, value in attributes]
+def _attributes(attributes: tuple[Attribute, ...]) -> list[responses.Attribute]:
+    return [responses.Attribute(field, value) for field, value in attributes]
 
 
-def _filters_json(view: View, attributes: Iterable[Attribute], **more: str) -> dict[str, Any]:
+def _parameters(view: View, attributes: Iterable[Attribute], **more: str) -> dict[str, Any]:
     """Query parameters of /v1/calls, but the period, that list exactly the view's answers with these attributes."""
     filters = view.filters.parameters()
     if view.author_kind != "end_user":
@@ -351,61 +321,60 @@ def _filters_json(view: View, attributes: Iterable[Attribute], **more: str) -> d
 
 
 @router.get("/v1/quality/finding")
-@responds(FindingRecord | None)
 def finding(
     project: Reader, view: Chosen, min_ratings: Annotated[int, Query(ge=1)] = FEW
-) -> dict[str, Any] | None:
+) -> responses.Finding | None:
     """The one finding to see first; null where nothing is significant over all groups looked at."""
-    return _finding_json(view, most_important(pattern_cells(project, view), min_ratings=min_ratings))
+    return _finding(view, most_important(pattern_cells(project, view), min_ratings=min_ratings))
 
 
-def _finding_json(view: View, found: Finding | None) -> dict[str, Any] | None:
+def _finding(view: View, found: Finding | None) -> responses.Finding | None:
     if found is None:
         return None
     lead, sentence = finding_sentence(found)
     field, value = found.attributes[-1]
-    return {
-        "field": field,
-        "value": value,
-        "attributes": _attributes_json(found.attributes),
-        "rate": as_json(found.rate),
-        "other_rate": as_json(found.other_rate),
-        "n": found.rate.n,
-        "change": as_json(found.change),
-        "num_answers": found.num_down,
-        "lift": found.lift,
-        "q_value": found.q_value,
-        "num_tested": found.num_tested,
-        "filters": _filters_json(view, found.attributes, rating="down"),
-        "lead": lead,
-        "sentence": sentence,
-        "tone": "bad",
-    }
+    return responses.Finding(
+        field=field,
+        value=value,
+        attributes=_attributes(found.attributes),
+        rate=found.rate,
+        other_rate=found.other_rate,
+        n=found.rate.n,
+        change=found.change,
+        num_answers=found.num_down,
+        lift=found.lift,
+        q_value=found.q_value,
+        num_tested=found.num_tested,
+        filters=_parameters(view, found.attributes, rating="down"),
+        lead=lead,
+        sentence=sentence,
+        tone="bad",
+    )
 
 
 @router.get("/v1/quality/raters")
-@responds(Raters)
 def raters(
     project: Reader, view: Chosen, field: Annotated[list[str] | None, Query()] = None
-) -> dict[str, Any]:
+) -> responses.Raters:
     """Who rates: coverage of new and returning users, and by each field asked for."""
     names = field or ["answer_chars", "language", "status"]
     total, by_field = store.count_each(project, view, list(dict.fromkeys(["user", *names])))
     users = {v: g for v, g in by_field["user"].items() if v in ("new", "returning")}
     by_field = {"user": dict(sorted(users.items())), **{n: by_field[n] for n in names if n != "user"}}
     segments = [
-        {"field": name, "value": value, **group.to_json(), "filters": _filters_json(view, [(name, value)])}
+        group.as_record(
+            responses.Segment, field=name, value=value, filters=_parameters(view, [(name, value)])
+        )
         for name, groups in by_field.items()
         for value, group in groups.items()
     ]
-    return {**total.to_json(), "segments": segments}
+    return total.as_record(responses.Raters, segments=segments)
 
 
 @router.get("/v1/quality/drift")
-@responds(Drift | None)
 def drift(
     project: Reader, view: Chosen, interval: Bucket = "day", metric: Metric = "rate"
-) -> dict[str, Any] | None:
+) -> responses.Drift | None:
     """Has it become worse than in the period before? Null where that period has no rate strictly within 0 to 1."""
     before = store.measured_total(project, store.before(view), metric)
     baseline = wilson(*before)
@@ -413,34 +382,29 @@ def drift(
         return None
     rule = AlarmRule(baseline=baseline.estimate, direction="higher" if metric == "errors" else "lower")
     alarm = watch("all", rule, store.measured(project, view, metric, interval))
-    return {
-        "metric": metric,
-        "state": alarm.state,
-        "baseline": as_json(baseline),
-        "evidence": alarm.evidence / LIMIT,
-        "num_rated": alarm.num_ratings,
-        "history": [
-            {"time": format_time(c.at), "before": c.before, "after": c.after, "evidence": c.evidence / LIMIT}
+    return responses.Drift(
+        metric=metric,
+        state=alarm.state,
+        baseline=baseline,
+        evidence=alarm.evidence / LIMIT,
+        num_rated=alarm.num_ratings,
+        history=[
+            responses.DriftChange(time=c.at, before=c.before, after=c.after, evidence=c.evidence / LIMIT)
             for c in alarm.history
         ],
-    }
+    )
 
 
 @router.get("/v1/quality/sample")
-@responds(Sample)
-def sample(project: Reader, view: Chosen) -> dict[str, Any]:
+def sample(project: Reader, view: Chosen) -> responses.Sample:
     """The rate of a random review sample beside that of those who chose to rate, and what coverage alone allows."""
     chosen = store.count_total(project, View(view.filters, "end_user"))
     drawn = store.count_sample(project, view).rate_by_design(store.design_weights(project))
-    return {
-        "self_selected": as_json(chosen.rate),
-        "random_sample": as_json(drawn),
-        "difference": as_json(difference(chosen.rate, drawn)),
-        "coverage": as_json(chosen.coverage),
-        "bounds": _bounds_json(chosen),
-    }
-
-
-def _bounds_json(group: Group) -> dict[str, float] | None:
-    bounds = nonresponse_bounds(group.ratings.num_up, group.ratings.num, group.num_answers)
-    return None if bounds is None else {"low": bounds[0], "high": bounds[1]}
+    bounds = nonresponse_bounds(chosen.ratings.num_up, chosen.ratings.num, chosen.num_answers)
+    return responses.Sample(
+        self_selected=chosen.rate,
+        random_sample=drawn,
+        difference=difference(chosen.rate, drawn),
+        coverage=chosen.coverage,
+        bounds=None if bounds is None else responses.Bounds(*bounds),
+    )

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any, Literal
+from typing import Literal
 
+from heedloop.responses import Compared, Confounding
 from heedloop.schema import utc_now
-from heedloop_server.statistics.confounding import Confounding, confounded_by, tag_tables
-from heedloop_server.statistics.counts import as_json
+from heedloop_server.statistics.confounding import confounded_by, tag_tables
 from heedloop_server.statistics.stratified import Table
 from heedloop_server.statistics.versions import VersionComparison
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.quality.counts import Pair, Strata, View, count_strata
 from heedloop_server.store.quality.patterns import metadata_keys
 
-__all__ = ["Verdict", "compared_json", "confounding_json", "judge", "last_day"]
+__all__ = ["Verdict", "compared_ratings", "judge", "last_day"]
 
 _KNOWN_FIELDS = (
     "model", "prompt_name", "prompt_version", "service", "environment", "tag", "language", "user", "status",
@@ -89,22 +89,9 @@ def _tables(found: Mapping[str, Strata], *, by_day: bool = False) -> dict[str, d
     return out
 
 
-def compared_json(found: VersionComparison) -> dict[str, Any] | None:
+def compared_ratings(found: VersionComparison) -> Compared | None:
     """Which ratings a verdict comes from: the rates of both sides over them, and their days."""
     if found.difference is None:
         return None
     days = found.days_a | found.days_b
-    return {
-        "a": as_json(found.a),
-        "b": as_json(found.b),
-        "since": min(days).isoformat(),
-        "until": max(days).isoformat(),
-        "num_days": len(days),
-    }
-
-
-def confounding_json(found: Confounding | None) -> dict[str, Any] | None:
-    """The field that contradicts a difference."""
-    if found is None:
-        return None
-    return {"field": found.field, "kind": found.kind, "difference": as_json(found.difference)}
+    return Compared(a=found.a, b=found.b, since=min(days), until=max(days), num_days=len(days))

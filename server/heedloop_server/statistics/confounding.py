@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from heedloop.responses import Interval
+from heedloop.responses import Confounding, Interval
 from heedloop_server.statistics.stratified import (
     Table,
     mantel_haenszel_difference,
@@ -22,21 +20,6 @@ OUTCOME_FIELDS = frozenset({"status", "answer_chars"})
 """What a version itself brings about: that it explains a difference does not make the difference less its own."""
 _LEAST_SHARE = 0.5
 _MOST_LEFT = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Confounding:
-    """A field within whose values a comparison says something else than over all ratings.
-
-    Attributes:
-        kind: `reversed` where the difference is surely the other way round within the values; `explained` where less
-            than half of it is left, so that the two were used for different things rather than being different.
-        difference: the common difference within the values, A less B, as if both had the same mixture of them.
-    """
-
-    field: str
-    kind: Literal["reversed", "explained"]
-    difference: Interval
 
 
 def confounded_by(

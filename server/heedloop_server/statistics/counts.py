@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
-from heedloop.responses import Interval
-from heedloop.schema import to_json
+from heedloop.responses import Counts, Interval
 from heedloop_server.statistics.weighted import widened_by_design, wilson_from_sums
+
+C = TypeVar("C", bound=Counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +81,17 @@ class Group:
         squares = max(self.answers.sum_w2 - self.ratings.extra_w2, float(rated))
         return wilson_from_sums(max(self.answers.num, rated), total, squares, float(rated), float(rated))
 
-    def to_json(self) -> dict[str, Any]:
-        """The counts and rates as the REST API writes them."""
-        return {
-            "num_answers": self.num_answers,
-            "num_rated": self.ratings.num,
-            "num_up": self.ratings.num_up,
-            "num_down": self.ratings.num - self.ratings.num_up,
-            "rate": as_json(self.rate),
-            "coverage": as_json(self.coverage),
-        }
+    def as_record(self, record: type[C], **more: Any) -> C:
+        """The counts and rates as a response; `more` are the fields that its class has beyond `Counts`."""
+        return record(
+            num_answers=self.num_answers,
+            num_rated=self.ratings.num,
+            num_up=self.ratings.num_up,
+            num_down=self.ratings.num - self.ratings.num_up,
+            rate=self.rate,
+            coverage=self.coverage,
+            **more,
+        )
 
 
 def add_groups(groups: Iterable[Group]) -> Group:
@@ -98,8 +100,3 @@ def add_groups(groups: Iterable[Group]) -> Group:
     answers = Answers(*(sum(getattr(g.answers, f.name) for g in parts) for f in fields(Answers)))
     ratings = Ratings(*(sum(getattr(g.ratings, f.name) for g in parts) for f in fields(Ratings)))
     return Group(answers, ratings)
-
-
-def as_json(interval: Interval | None) -> dict[str, Any] | None:
-    """An interval as the REST API writes it; null where it is undefined."""
-    return None if interval is None else to_json(interval)

@@ -9,21 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import ndtr
 
-from heedloop.responses import Interval
+from heedloop.responses import Interval, Stratum
 from heedloop_server.statistics.intervals import difference, newcombe, wilson, z_quantile
 
 Table = Sequence[Sequence[int]]
 """[[successes, failures] of A, [successes, failures] of B]."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stratum:
-    """One stratum's rates; None where a side has no ratings in it."""
-
-    name: str
-    a: Interval | None
-    b: Interval | None
-    difference: Interval | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,23 +1,36 @@
 """Charts from recorded answers: what is drawn, what is greyed, what is a gap, and the words for those who do not see it."""
 
 import json
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
+from heedloop.responses import Flags, Groups, Interval, Point, Trend
+from heedloop.schema import from_json
 from heedloop_dashboard.charts import plots
+from heedloop_dashboard.charts.parts import Dot
 from heedloop_dashboard.theme import DARK, LIGHT, palette, streamlit_options
 
+T = TypeVar("T")
 GOLDEN = Path(__file__).parents[2] / "golden" / "dashboard"
 
 
-def recorded(name: str):
-    return json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
+def recorded(name: str, record: type[T]) -> T:
+    """A response that was recorded."""
+    return from_json(record, json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8")), strict=False)
+
+
+def point(day: int, num_rated: int, rate: Interval | None) -> Point:
+    time = datetime(2026, 11, day, tzinfo=timezone.utc)
+    counts = {"num_answers": 5, "num_rated": num_rated, "num_up": 0, "num_down": num_rated}
+    return Point(time=time, running=False, rate=rate, coverage=None, **counts)
 
 
 def test_the_trend_has_a_gap_where_nobody_rated() -> None:
-    trend = recorded("trend")
-    drawn = plots.trend(trend["points"], trend["releases"], LIGHT)
+    trend = recorded("trend", Trend)
+    drawn = plots.trend(trend.points, trend.releases, LIGHT)
     unrated = [v for v in drawn.rows if v["num_rated"] == 0]
     assert len(drawn.rows) == 30
     assert [v["rate"] for v in unrated] == [None]
@@ -27,48 +40,28 @@ def test_the_trend_has_a_gap_where_nobody_rated() -> None:
 
 
 def test_the_trend_says_its_first_and_last_value() -> None:
-    trend = recorded("trend")
-    first = trend["points"][0]["rate"]
-    alt = plots.trend(trend["points"], [], LIGHT).alt
-    assert f"{100 * first['estimate']:.1f}%" in alt
+    trend = recorded("trend", Trend)
+    first = trend.points[0].rate
+    alt = plots.trend(trend.points, [], LIGHT).alt
+    assert f"{100 * first.estimate:.1f}%" in alt
     assert "Lowest" not in alt.split(".")[0]
 
 
 def test_no_ratings_at_all_is_no_chart_of_zeros() -> None:
-    points = [
-        {
-            "time": "2026-11-01T00:00:00Z",
-            "num_answers": 5,
-            "num_rated": 0,
-            "num_up": 0,
-            "rate": None,
-            "coverage": None,
-        }
-    ]
-    drawn = plots.trend(points, [], LIGHT)
+    drawn = plots.trend([point(1, 0, None)], [], LIGHT)
     assert drawn.alt == "No ratings in this period."
     assert drawn.rows[0]["rate"] is None
 
 
 def test_an_isolated_bucket_is_visible() -> None:
     """A line through one point draws nothing: a lone rated bucket between gaps needs its dot."""
-    rate = {"estimate": 0.5, "low": 0.4, "high": 0.6, "n": 90}
-    points = [
-        {
-            "time": f"2026-11-0{d}T00:00:00Z",
-            "num_answers": 5,
-            "num_rated": 90 if d == 2 else 0,
-            "num_up": 1,
-            "rate": rate if d == 2 else None,
-        }
-        for d in (1, 2, 3)
-    ]
+    points = [point(1, 0, None), point(2, 90, Interval(0.5, 0.4, 0.6, 90, "wilson")), point(3, 0, None)]
     assert [v["lone"] for v in plots.trend(points, [], LIGHT).rows] == [False, True, False]
 
 
 def test_a_cell_with_few_ratings_is_left_blank_but_stays_in_the_table() -> None:
-    groups = recorded("by_topic_version")["groups"]
-    few = [g for g in groups if g["num_rated"] < plots.FEW]
+    groups = recorded("by_topic_version", Groups).groups
+    few = [g for g in groups if g.num_rated < plots.FEW]
     assert few, "the recording holds a cell with few ratings"
     drawn = plots.heatmap(groups, LIGHT, rows="Topic", columns="Version")
     assert len(drawn.spec["data"]["values"]) == len(groups) - len(few)
@@ -77,26 +70,28 @@ def test_a_cell_with_few_ratings_is_left_blank_but_stays_in_the_table() -> None:
 
 
 def test_a_group_with_two_ratings_does_not_flatten_the_others() -> None:
-    groups = recorded("by_prompt_version")["groups"]
+    groups = recorded("by_prompt_version", Groups).groups
     low, high = plots.dots(groups, LIGHT, what="Version").spec["layer"][0]["encoding"]["x"]["scale"]["domain"]
     assert 0.3 < low < high < 0.8
 
 
 def test_a_group_without_ratings_is_not_drawn_as_zero() -> None:
-    groups = [{"value": "new", "num_answers": 4, "num_rated": 0, "num_up": 0, "rate": None, "coverage": None}]
-    assert plots.dots(groups, LIGHT, what="Version").rows == []
+    assert plots.dots([Dot("new", None, 0, 4)], LIGHT, what="Version").rows == []
 
 
 @pytest.mark.parametrize("colours", [LIGHT, DARK])
 def test_no_chart_loads_anything(colours) -> None:
     """Specs hold their data: no `url`, no `href`, no image mark could ask another host for anything."""
+    trend = recorded("trend", Trend)
+    flags = [(f.category, f.count) for f in recorded("reasons", Flags).flags]
+    history = json.loads((GOLDEN / "run_history.json").read_text(encoding="utf-8"))["rows"]
     drawn = [
-        plots.trend(recorded("trend")["points"], recorded("trend")["releases"], colours),
-        plots.coverage(recorded("trend")["points"], colours),
-        plots.dots(recorded("by_model")["groups"], colours, what="Model"),
-        plots.heatmap(recorded("by_topic_version")["groups"], colours, rows="Topic", columns="Version"),
-        plots.bars(recorded("reasons")["flags"], colours, label="category", value="count", title="Category"),
-        plots.curves(recorded("run_history")["rows"], "objective/kl", colours),
+        plots.trend(trend.points, trend.releases, colours),
+        plots.coverage(trend.points, colours),
+        plots.dots(recorded("by_model", Groups).groups, colours, what="Model"),
+        plots.heatmap(recorded("by_topic_version", Groups).groups, colours, rows="Topic", columns="Version"),
+        plots.bars(flags, colours, title="Category"),
+        plots.curves(history, "objective/kl", colours),
     ]
     for chart in drawn:
         text = json.dumps({**chart.spec, "$schema": ""})

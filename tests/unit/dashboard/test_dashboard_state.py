@@ -9,8 +9,9 @@ from datetime import datetime, timezone
 import pyarrow.parquet
 import pytest
 
-from heedloop.responses import Alert, CallSummary
+from heedloop.responses import Alert, CallSummary, Interval, Point
 from heedloop_dashboard import export, rules
+from heedloop_dashboard.charts.parts import Dot
 from heedloop_dashboard.charts.plots import coverage, dots
 from heedloop_dashboard.fetch import Ask, ask
 from heedloop_dashboard.state import chosen_filters, merged, narrower, view_of, window
@@ -178,21 +179,17 @@ def test_an_exported_list_joins_its_tags() -> None:
 
 
 def test_coverage_bars_lie_inside_their_bucket() -> None:
-    points = [
-        {"time": "2026-11-16T00:00:00Z", "num_answers": 10, "num_rated": 2, "coverage": {"estimate": 0.2}}
-    ]
-    (row,) = coverage(points, LIGHT, bucket="week").rows
-    assert points[0]["time"] < row["left"] < row["right"] < "2026-11-23T00:00:00Z"
+    start = datetime(2026, 11, 16, tzinfo=timezone.utc)
+    rated = Interval(0.2, 0.1, 0.3, 10, "wilson")
+    counts = {"num_answers": 10, "num_rated": 2, "num_up": 0, "num_down": 2}
+    point = Point(time=start, running=False, rate=None, coverage=rated, **counts)
+    (row,) = coverage([point], LIGHT, bucket="week").rows
+    assert row["time"] < row["left"] < row["right"] < "2026-11-23T00:00:00Z"
     assert row["right"] > "2026-11-21"
 
 
 def test_a_share_that_is_no_rating_is_not_greyed_by_few() -> None:
-    group = {
-        "value": "a",
-        "rate": {"estimate": 0.5, "low": 0.4, "high": 0.6, "n": 3},
-        "num_rated": 3,
-        "num_answers": 3,
-    }
+    group = Dot("a", Interval(0.5, 0.4, 0.6, 3, "wilson"), 3, 3)
     plain = dots([group], LIGHT, what="Group", few=False, rule=0.5).spec["layer"]
     assert plain[0]["mark"]["type"] == "rule"
     assert all(layer["encoding"].get("color") in (None, {"value": LIGHT.primary}) for layer in plain)

@@ -3,15 +3,17 @@
 import itertools
 import time
 
+from heedloop.responses import Interval
+from heedloop.schema import to_json
 from heedloop_trainer.demo.report import DemoReport, StageQuality, Thread, overlaps, render
 from heedloop_trainer.demo.stopwatch import Lap, Stopwatch
 
 
-def interval(estimate: float, low: float, high: float) -> dict[str, float]:
-    return {"estimate": estimate, "low": low, "high": high, "n": 400}
+def interval(estimate: float, low: float, high: float) -> Interval:
+    return Interval(estimate, low, high, 400, "wilson")
 
 
-def stage(name: str, rate: dict[str, float] | None, kl: float | None = None) -> StageQuality:
+def stage(name: str, rate: Interval | None, kl: float | None = None) -> StageQuality:
     return StageQuality(name, f"fernleaf-{name}", 1000, 400, 200, rate, interval(0.4, 0.37, 0.43), kl)
 
 
@@ -25,7 +27,7 @@ def report(*stages: StageQuality) -> DemoReport:
         num_pretraining_tokens=1,
         feedback={},
         rows={},
-        reward_accuracy={"chance": {"estimate": 0.5}, "reward model": interval(0.8, 0.7, 0.9)},
+        reward_accuracy={"chance": {"estimate": 0.5}, "reward model": to_json(interval(0.8, 0.7, 0.9))},
     )
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from statistics_cases import weighted_rate
 
-from heedloop_server.statistics.counts import as_json
+from heedloop.schema import to_json
 from heedloop_server.statistics.intervals import (
     difference,
     newcombe,
@@ -110,7 +110,7 @@ def test_a_mean_near_the_t_interval_where_that_is_right():
 
 
 def test_an_interval_as_the_api_writes_it():
-    assert as_json(wilson(1, 2)) == {
+    assert to_json(wilson(1, 2)) == {
         "estimate": 0.5,
         "low": pytest.approx(0.0945, abs=1e-4),
         "high": pytest.approx(0.9055, abs=1e-4),

@@ -31,7 +31,7 @@ def wait_until_stored(client: Client) -> None:
     deadline = time.monotonic() + STORE_TIMEOUT_S
     while time.monotonic() < deadline:
         ledger = client.ledger()
-        if not ledger["pending"] and not ledger["feedback"].get("pending"):
+        if not ledger.pending and not ledger.feedback.pending:
             return
         time.sleep(0.3)
     raise RuntimeError(
@@ -41,16 +41,16 @@ def wait_until_stored(client: Client) -> None:
 
 def read_quality(client: Client, *, tag: str, kl: Mapping[str, float]) -> list[StageQuality]:
     """How fresh users judged each stage's model; a model that nobody asked is left out."""
-    found = {group["value"]: group for group in client.quality_by("model", tag=tag)}
+    found = {group.value: group for group in client.quality_by("model", tag=tag)}
     return [
         StageQuality(
             stage=stage,
             model=name,
-            num_answers=found[name]["num_answers"],
-            num_rated=found[name]["num_rated"],
-            num_up=found[name]["num_up"],
-            rate=found[name]["rate"],
-            coverage=found[name]["coverage"],
+            num_answers=found[name].num_answers,
+            num_rated=found[name].num_rated,
+            num_up=found[name].num_up,
+            rate=found[name].rate,
+            coverage=found[name].coverage,
             kl=kl.get(stage),
         )
         for stage, name in MODEL_NAMES.items()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from heedloop.responses import Interval
 from heedloop_trainer.demo.stopwatch import Lap
 
 __all__ = ["DemoReport", "StageQuality", "Thread", "overlaps", "render"]
@@ -19,7 +20,6 @@ class StageQuality:
         rate: thumbs-up rate of the rated answers with its 95% interval, or None where nobody rated.
         coverage: share of answers that were rated, with its interval.
         kl: nats per answer between this model and the one it was trained from, on held-out prompts; None for the base.
-        method: the name of the interval, as the server gives it.
     """
 
     stage: str
@@ -27,8 +27,8 @@ class StageQuality:
     num_answers: int
     num_rated: int
     num_up: int
-    rate: Mapping[str, Any] | None
-    coverage: Mapping[str, Any] | None
+    rate: Interval | None
+    coverage: Interval | None
     kl: float | None = None
 
 
@@ -69,11 +69,11 @@ class DemoReport:
         return asdict(self)
 
 
-def overlaps(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> bool:
+def overlaps(a: Interval | None, b: Interval | None) -> bool:
     """True where two intervals share a point, or one of them is not known."""
     if a is None or b is None:
         return True
-    return a["low"] <= b["high"] and b["low"] <= a["high"]
+    return a.low <= b.high and b.low <= a.high
 
 
 def render(report: DemoReport) -> str:
@@ -106,18 +106,19 @@ def _rate_table(stages: Sequence[StageQuality]) -> list[str]:
     return lines
 
 
-def _interval(found: Mapping[str, Any] | None, digits: int = 1) -> str:
-    if found is None:
-        return "no ratings"
-    shown = [f"{100 * found[k]:.{digits}f}" for k in ("estimate", "low", "high")]
-    return f"{shown[0]}% [{shown[1]}, {shown[2]}]"
+def _interval(found: Interval | None, digits: int = 1) -> str:
+    return "no ratings" if found is None else _percent(found.estimate, found.low, found.high, digits=digits)
+
+
+def _percent(estimate: float, low: float, high: float, *, digits: int = 1) -> str:
+    return f"{100 * estimate:.{digits}f}% [{100 * low:.{digits}f}, {100 * high:.{digits}f}]"
 
 
 def _verdict(stages: Sequence[StageQuality]) -> str:
     first, last = stages[0], stages[-1]
     if first.rate is None or last.rate is None:
         return "  Too few ratings to say anything."
-    change = 100 * (last.rate["estimate"] - first.rate["estimate"])
+    change = 100 * (last.rate.estimate - first.rate.estimate)
     if overlaps(first.rate, last.rate):
         return f"  {last.model} against {first.model}: {change:+.1f} points, but the intervals overlap: not decided."
     return f"  {last.model} against {first.model}: {change:+.1f} points; the intervals do not overlap."
@@ -128,7 +129,10 @@ def _reward_lines(report: DemoReport) -> list[str]:
         return []
     lines = ["Reward model on held-out judgements (pairwise accuracy, intervals clustered by judge)", ""]
     for name, found in report.reward_accuracy.items():
-        interval = _interval(found) if "low" in found else f"{100 * found['estimate']:.1f}%"
+        estimate = found["estimate"]
+        interval = (
+            _percent(estimate, found["low"], found["high"]) if "low" in found else f"{100 * estimate:.1f}%"
+        )
         lines.append(f"  {name:<24}{interval:>26}")
     return [*lines, ""]
 

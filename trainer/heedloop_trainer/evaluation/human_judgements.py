@@ -66,7 +66,7 @@ def _target(call: Call) -> dict[str, str]:
 
 def _wait_until_stored(client: Client) -> None:
     deadline = time.monotonic() + STORED_WITHIN_S
-    while client.ledger()["pending"]:
+    while client.ledger().pending:
         if time.monotonic() > deadline:
             raise TimeoutError(f"the server has not stored the answers within {STORED_WITHIN_S:g} s")
         time.sleep(0.2)

@@ -50,7 +50,7 @@ def read_attributes(client: Client, trace_ids: Iterable[str]) -> Attributes:
 def _languages(client: Client, since: str) -> list[str]:
     """What apps said in the metadata key `language`, `lang` or `locale`, the most frequent first."""
     groups = client.quality_by("language", since=since)
-    return [str(g["value"]) for g in groups if g["value"]][:MAX_LANGUAGES]
+    return [g.value for g in groups if g.value][:MAX_LANGUAGES]
 
 
 def _slices_of(call: CallSummary) -> frozenset[str]:

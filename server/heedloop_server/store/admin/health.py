@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from heedloop.responses import TableSize
 from heedloop_server.store.connection import Row, Store
 
 MANY_PARTS = 300
@@ -15,16 +16,16 @@ class Health:
     """What `read_health` found; times and sizes as the engine says them."""
 
     version: str
-    tables: list[Row]
+    tables: list[TableSize]
     broken: list[Row]
     stuck: list[Row]
 
     def problems(self, many_parts: int) -> list[str]:
         """One sentence for each thing that needs a person."""
         wrong = [
-            f"{t['table']} has {t['parts']} parts: merges do not keep up"
+            f"{t.table} has {t.parts} parts: merges do not keep up"
             for t in self.tables
-            if t["parts"] > many_parts
+            if t.parts > many_parts
         ]
         wrong += [
             f"{b['parts']} damaged parts of {b['table']} were set aside ({b['reason']}): restore them from a backup"
@@ -78,4 +79,6 @@ def read_health(store: Store) -> Health:
         """,
         names,
     )
-    return Health(store.rows("SELECT version() AS v")[0]["v"], tables, broken, stuck)
+    return Health(
+        store.rows("SELECT version() AS v")[0]["v"], [TableSize(**t) for t in tables], broken, stuck
+    )

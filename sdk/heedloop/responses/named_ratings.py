@@ -1,17 +1,16 @@
-"""Answers about named ratings, and about flags and marks."""
+"""Named ratings, and flags and marked ranges."""
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
 
-from typing_extensions import TypedDict
-
-from heedloop_server.answers.quality import Interval
-
-__all__ = ["Marks", "NamedRatings"]
+from heedloop.responses.intervals import Interval
 
 
-class RatedCounts(TypedDict):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatedCounts:
     """Answers that were rated under a name: the mean on the rating's own scale, or the share of each category."""
 
     num_answers: int
@@ -20,20 +19,29 @@ class RatedCounts(TypedDict):
     shares: dict[str, Interval | None]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RatedGroup(RatedCounts):
     """The same of the answers with one value of a field."""
 
     value: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RatedPoint(RatedCounts):
     """The same of the answers of an hour, a day or a week."""
 
-    time: str
+    time: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NamedRating(RatedCounts):
-    """A named rating. Of a thumb, on 0 to 1, the mean is the share of thumbs up."""
+    """A named rating. Of a thumb, on 0 to 1, the mean is the share of thumbs up.
+
+    Attributes:
+        min: the scale's lower end, as `max` its upper one; None for categories.
+        groups: by the values of a field, where one was asked for.
+        points: over time, where an interval was asked for.
+    """
 
     name: str
     kind: Literal["thumb", "scale", "category"]
@@ -41,11 +49,12 @@ class NamedRating(RatedCounts):
     max: float | None
     categories: list[str]
     author_kinds: list[str]
-    groups: NotRequired[list[RatedGroup]]
-    points: NotRequired[list[RatedPoint]]
+    groups: list[RatedGroup] | None = None
+    points: list[RatedPoint] | None = None
 
 
-class NamedRatings(TypedDict):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedRatings:
     """The named ratings of a view, the most ratings first."""
 
     ratings: list[NamedRating]
@@ -53,7 +62,8 @@ class NamedRatings(TypedDict):
     interval: str | None
 
 
-class Mark(TypedDict):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
     """Flags and marked ranges of one category: of which share of answers, how many, and how many per 1,000 characters."""
 
     name: str
@@ -64,8 +74,9 @@ class Mark(TypedDict):
     per_1000_chars: float | None
 
 
-class MarkedGroup(TypedDict):
-    """The flags and marks of the answers with one value of a field; `value` is empty where none was asked for."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkedGroup:
+    """The flags and marks of the answers with one value of a field; `value` is empty where no field was asked for."""
 
     value: str
     num_answers: int
@@ -73,7 +84,8 @@ class MarkedGroup(TypedDict):
     marks: list[Mark]
 
 
-class Marks(TypedDict):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
     """Flags and marks, the largest group first."""
 
     by: str | None
