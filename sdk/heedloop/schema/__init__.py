@@ -8,19 +8,11 @@ Conventions: ids are lower-case hexadecimal; times are aware UTC `datetime`s, in
 "not said", which is never the same as zero, false or an empty string.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from heedloop.schema._call import Call, Message, ToolCall, ToolDefinition, Usage
 from heedloop.schema._checks import SchemaError, answer_hash, format_time, parse_time, utc_now
-from heedloop.schema._dataset import (
-    ROW_CLASSES,
-    Comparison,
-    Demonstration,
-    PromptRow,
-    RatedCompletion,
-    Snapshot,
-    Unpaired,
-    answer_messages,
-    answer_text,
-)
 from heedloop.schema._feedback import (
     THUMB,
     Author,
@@ -51,7 +43,20 @@ from heedloop.schema._kinds import (
     Severity,
     Split,
 )
-from heedloop.schema._run import Run
+
+if TYPE_CHECKING:
+    from heedloop.schema._dataset import (
+        ROW_CLASSES,
+        Comparison,
+        Demonstration,
+        PromptRow,
+        RatedCompletion,
+        Snapshot,
+        Unpaired,
+        answer_messages,
+        answer_text,
+    )
+    from heedloop.schema._run import Run
 
 __all__ = [
     "AUTHOR_KINDS",
@@ -104,3 +109,25 @@ __all__ = [
     "to_json",
     "utc_now",
 ]
+
+_LATE = {
+    "ROW_CLASSES": "_dataset",
+    "Comparison": "_dataset",
+    "Demonstration": "_dataset",
+    "PromptRow": "_dataset",
+    "RatedCompletion": "_dataset",
+    "Snapshot": "_dataset",
+    "Unpaired": "_dataset",
+    "answer_messages": "_dataset",
+    "answer_text": "_dataset",
+    "Run": "_run",
+}
+"""What an app that records never needs; its classes are a fifth of what `import heedloop` costs."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+    globals()[name] = value
+    return value
