@@ -70,7 +70,6 @@ __all__ = [
 
 ReviewMethod = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 ReviewFormat = Literal["jsonl", "label_studio", "argilla"]
-Against = Literal["judge", "model", "user"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -428,14 +427,14 @@ class Client(Rest):
         return self._read(responses.QueueAnnotators, f"/v1/review/queues/{queue_id}/annotators")
 
     def review_confusion(
-        self, queue_id: str, against: Against, *, by: str | None = None
+        self, queue_id: str, against: str, *, by: str | None = None
     ) -> responses.QueueConfusion:
-        """People's consensus beside a judge model's ratings, the users' thumbs, or the model's own labels."""
+        """People's consensus beside a judge model's ratings, the users' thumbs, or the model's own labels (`judge`, `user`, `model`)."""
         path = f"/v1/review/queues/{queue_id}/confusion"
         return self._read(responses.QueueConfusion, path, against=against, by=by)
 
     def review_compared(
-        self, queue_id: str, against: Against, question: str, **chosen: Any
+        self, queue_id: str, against: str, question: str, **chosen: Any
     ) -> responses.ComparedAnswers:
         """The answers behind a confusion; `chosen`: people, other, left_out, limit, cursor."""
         path = f"/v1/review/queues/{queue_id}/confusion/answers"

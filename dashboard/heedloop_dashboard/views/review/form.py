@@ -81,7 +81,7 @@ def _fresh(template: str) -> dict[str, Any]:
 def _make(draft: Mapping[str, Any], settings: Mapping[str, Any], guideline: Mapping[str, Any]) -> None:
     try:
         questions = [from_fields(_question_fields(draft["key"], q)) for q in draft["questions"]]
-        body = {**_checked(settings), "questions": questions}
+        body: dict[str, Any] = {**_checked(settings), "questions": questions}
     except ValueError as err:
         st.text(str(err))
         return

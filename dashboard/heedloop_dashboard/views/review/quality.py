@@ -88,7 +88,7 @@ def _league(queue: Queue) -> None:
 def _compared(queue: Queue, against: str) -> None:
     """The answers of the cell that the URL names."""
     names = ("question", "people", "other", "left_out")
-    chosen = {n: st.query_params.get(n) for n in names if st.query_params.get(n)}
+    chosen = {n: v for n in names if (v := st.query_params.get(n))}
     cell = ask(Client.review_compared, queue.queue_id, against, limit=200, **chosen)
     answer = read_page(cell=cell)["cell"]
     with panels.panel("cell"):
