@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from heedloop.responses import Group, Interval, Point
+from heedloop.responses import Group, Interval, Point, Release
 from heedloop.schema import format_time
 from heedloop_dashboard import words
 from heedloop_dashboard.theme import FONT, Palette
@@ -223,7 +223,7 @@ def pooled_rate(cells: Sequence[Mapping[str, Any]]) -> float:
 def trend_alt(
     rated: Sequence[Mapping[str, Any]],
     points: Sequence[Point],
-    marks: Sequence[Mapping[str, Any]],
+    releases: Sequence[Release],
     bucket: str,
 ) -> str:
     """The trend in words, for those who do not see the chart."""
@@ -238,6 +238,7 @@ def trend_alt(
     gaps = len(points) - len(rated)
     if gaps:
         text += f" {gaps} {bucket}{'s' if gaps > 1 else ''} without ratings left out."
-    if marks:
-        text += " Releases: " + ", ".join(f"{m['release']} at {words.clock(m['time'])}" for m in marks) + "."
+    if releases:
+        names = ", ".join(f"{release_name(r.value)} at {words.clock(r.time)}" for r in releases)
+        text += f" Releases: {names}."
     return text

@@ -125,7 +125,7 @@ def trend(
     spec = chart_spec({"values": values}, layer=layers)
     return Chart(
         spec,
-        trend_alt(rated, points, marks, bucket),
+        trend_alt(rated, points, releases, bucket),
         {
             "when": "Time",
             "shown": "Thumbs-up rate (95% interval)",
