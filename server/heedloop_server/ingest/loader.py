@@ -11,7 +11,6 @@ from datetime import datetime, timezone
 from itertools import zip_longest
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from heedloop.schema import Feedback
 from heedloop_server.errors import Unavailable
@@ -26,6 +25,7 @@ from heedloop_server.store.admin.keys import list_projects
 from heedloop_server.store.admin.ledger import Tally, insert_tallies
 from heedloop_server.store.connection import ArrowTable, Store, StoreError, StoreOverloaded
 from heedloop_server.store.joins import Arrived, insert_contents, join_with_stored
+from heedloop_server.store.span_rows import pc
 from heedloop_server.store.spans import span_ids, stored_at_any_time, stored_in_traces, takes_spans
 
 __all__ = ["SpanLoader"]

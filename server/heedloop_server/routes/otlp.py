@@ -158,7 +158,7 @@ class OtlpShortcut:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._routes = {cast(str, r.path): r for r in router.routes if isinstance(r, APIRoute)}
+        self._routes = {r.path: r for r in router.routes if isinstance(r, APIRoute)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = self._routes.get(scope["path"]) if scope["type"] == "http" else None

@@ -9,13 +9,12 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from heedloop.schema import Call
 from heedloop_server.normalise import LogContent, log_spans
 from heedloop_server.normalise.joins import Key, duplicate_target, join, key_of
 from heedloop_server.store.connection import ProjectStore, Store
-from heedloop_server.store.span_rows import ARROW_SCHEMA, ArrowTable, calls_to_arrow
+from heedloop_server.store.span_rows import ARROW_SCHEMA, ArrowTable, calls_to_arrow, pc
 from heedloop_server.store.spans import CALL_COLUMNS, TIME_APART, call_from_row, calls_from_arrow
 
 __all__ = ["Arrived", "insert_contents", "join_with_stored", "span_contents"]

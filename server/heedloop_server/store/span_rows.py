@@ -11,6 +11,7 @@ from json.encoder import encode_basestring
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute
 
 from heedloop.schema import Call, Message, to_json
 
@@ -21,11 +22,14 @@ __all__ = [
     "calls_to_arrow",
     "in_range",
     "metadata_of",
+    "pc",
     "question_of",
 ]
 
 ArrowTable = Any
 """A `pyarrow.Table`; pyarrow ships no types."""
+pc: Any = pyarrow.compute
+"""Arrow's functions over columns, which pyarrow makes at its import, so that a type checker sees none."""
 
 _text, _low = pa.string(), pa.string()
 _tokens = pa.uint32()

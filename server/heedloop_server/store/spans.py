@@ -9,8 +9,6 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
-import pyarrow.compute as pc
-
 from heedloop.schema import Call, Message, ToolDefinition, Usage, from_json
 from heedloop_server.errors import Unavailable
 from heedloop_server.filters import CallFilters
@@ -24,7 +22,7 @@ from heedloop_server.store.quality.candidates import (
     periods,
     position_before,
 )
-from heedloop_server.store.span_rows import ArrowTable, calls_to_arrow, in_range
+from heedloop_server.store.span_rows import ArrowTable, calls_to_arrow, in_range, pc
 
 __all__ = [
     "CALL_COLUMNS",
