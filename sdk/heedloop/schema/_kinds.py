@@ -9,7 +9,9 @@ AuthorKind = Literal["end_user", "annotator", "model", "code"]
 Severity = Literal["low", "medium", "high"]
 DatasetForm = Literal["demonstrations", "comparisons", "unpaired", "prompts", "rated"]
 Split = Literal["train", "validation", "test"]
-RunMethod = Literal["sft", "reward", "reward_linear", "dpo", "kto", "ppo", "rloo", "evaluate", "pretrain"]
+RunMethod = Literal[
+    "sft", "reward", "reward_linear", "dpo", "kto", "ppo", "rloo", "grpo", "rejection", "evaluate", "pretrain"
+]  # fmt: skip
 RunStatus = Literal["running", "finished", "failed", "stopped"]
 
 FEEDBACK_KINDS: tuple[FeedbackKind, ...] = get_args(FeedbackKind)

@@ -1,4 +1,4 @@
-"""`heedloop train`: SFT, reward models, DPO, KTO, PPO, RLOO, their evaluation and promotion, from a project's feedback.
+"""`heedloop train`: SFT, reward models, DPO, KTO, PPO, RLOO, GRPO, rejection sampling, their evaluation and promotion, from a project's feedback.
 
 Under `torchrun -m heedloop_cli.main train …` every process does its share of one run; only the first talks and writes.
 """
@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from heedloop_trainer.commands.settings import add_setting_options
 
-if TYPE_CHECKING:
-    pass
+SAMPLING = ("ppo", "rloo", "grpo", "rejection")
+"""Methods that sample answers and need a reward."""
+GRADIENT = ("ppo", "rloo", "grpo")
+"""Those of them that hold on to a reference."""
 
 HELP = "train a model or a reward model on a project's feedback, or evaluate one"
 
@@ -24,6 +26,8 @@ METHODS = {
     "kto": "Kahneman-Tversky optimisation on single thumbs",
     "ppo": "PPO against a reward model or function",
     "rloo": "the same without a critic (REINFORCE leave-one-out)",
+    "grpo": "the same with rewards standardised within each prompt's answers",
+    "rejection": "rejection sampling: SFT on the best of several answers by the reward",
     "evaluate": "held-out accuracy of reward models; win rate of a model over its parent",
     "promote": "put an evaluated model where production loads it from, if the gate lets it through",
 }
@@ -146,14 +150,14 @@ def _model_arguments(sub: argparse.ArgumentParser, method: str) -> None:
             choices=("tiny", "small"),
             help="random weights and a tokenizer made from the rows: about 1 or 6 million parameters, which learn little from a thousand judgements",
         )
-    if method in ("dpo", "kto", "ppo", "rloo"):
+    if method in ("dpo", "kto", *GRADIENT):
         group.add_argument(
             "--reference",
             type=Path,
             metavar="PATH",
             help="the frozen policy, where it is not the model itself",
         )
-    if method in ("ppo", "rloo", "evaluate"):
+    if method in (*SAMPLING, "evaluate"):
         group.add_argument(
             "--reward-model",
             type=Path,
@@ -168,12 +172,13 @@ def _model_arguments(sub: argparse.ArgumentParser, method: str) -> None:
             metavar="PATH",
             help="a reward model that judges but is not trained against",
         )
-    if method in ("ppo", "rloo"):
+    if method in SAMPLING:
         group.add_argument(
             "--reward-function",
             metavar="PLACE",
             help="FILE.py:NAME or MODULE:NAME, a Python function: responses -> numbers, added to the reward model's",
         )
+    if method in GRADIENT:
         group.add_argument(
             "--generator",
             metavar="NAME",
@@ -229,6 +234,18 @@ def _setting_arguments(sub: argparse.ArgumentParser, method: str) -> None:
     run_group.add_argument(
         "--limit", type=int, default=0, metavar="N", help="only the first N rows of the split"
     )
+    run_group.add_argument(
+        "--mix",
+        metavar="FILE:SHARE",
+        help="further rows from a JSON Lines file, so many that they are this share of all, such as general.jsonl:0.3",
+    )
+    run_group.add_argument(
+        "--tracker",
+        action="append",
+        default=[],
+        choices=("tensorboard", "wandb", "mlflow"),
+        help="also send the metrics there, where it is installed (several times: to each)",
+    )
     from heedloop_trainer.commands.train_job import default_config
 
     group = sub.add_argument_group("settings (names and defaults are those of the method's configuration)")
@@ -241,13 +258,18 @@ def _setting_arguments(sub: argparse.ArgumentParser, method: str) -> None:
         metavar="FILE",
         help="a Jinja chat template that replaces the tokenizer's own and is saved with the model",
     )
+    run_group.add_argument(
+        "--save-dtype",
+        choices=("float32", "bfloat16", "float16"),
+        help="of the weights that are written (float32)",
+    )
     group.add_argument(
         "--learning-rate",
         type=float,
         metavar="X",
         help="the highest learning rate of the model (of the actor)",
     )
-    if method in ("ppo", "rloo"):
+    if method in SAMPLING:
         group.add_argument(
             "--max-response-tokens", type=int, metavar="N", help="the same as --sampling-max-new-tokens"
         )
@@ -269,7 +291,7 @@ def _setting_arguments(sub: argparse.ArgumentParser, method: str) -> None:
     run_group.add_argument(
         "--save-every", type=int, default=50, metavar="STEPS", help="steps between resume points (default 50)"
     )
-    if method in ("ppo", "rloo"):
+    if method in GRADIENT:
         run_group.add_argument(
             "--no-alarms",
             dest="alarms",

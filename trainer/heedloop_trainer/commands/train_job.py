@@ -59,6 +59,7 @@ def _train_together(args: argparse.Namespace, world: World) -> int:
         config=None if method == "evaluate" else config_of(method, args),
         reward_models=getattr(args, "reward_model", []),
         lora_rank=getattr(args, "lora", 0),
+        trackers=tuple(getattr(args, "tracker", ())),
         device=_device(getattr(args, "device", None)),
         **({"sampling": _sampling(args)} if method == "evaluate" else {}),
         **given,
@@ -117,6 +118,8 @@ _JOB_FIELDS = (
     "lora_targets",
     "save_adapters",
     "limit",
+    "mix",
+    "save_dtype",
     "chat_template",
 )
 
@@ -144,8 +147,9 @@ def _sampling(args: argparse.Namespace) -> Any:
 
 def default_config(method: str) -> Any:
     """The configuration of a method as it is where nothing is asked for."""
-    rloo = {"estimator": "rloo", "group_size": 4, "truncation": "mask"}
-    return CONFIGS[method](**(rloo if method == "rloo" else {}))
+    if method not in ("rloo", "grpo"):
+        return CONFIGS[method]()
+    return CONFIGS[method](estimator=method, group_size=4, truncation="mask")
 
 
 def config_of(method: str, args: argparse.Namespace) -> Any:

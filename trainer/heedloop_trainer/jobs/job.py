@@ -13,10 +13,12 @@ from heedloop.responses import ReportedSnapshot
 from heedloop.schema import DatasetForm
 from heedloop_trainer.generation.cached import SamplingConfig
 from heedloop_trainer.methods.preference import DPOConfig, KTOConfig
+from heedloop_trainer.methods.rejection import RejectionConfig
 from heedloop_trainer.methods.reward import RewardConfig
 from heedloop_trainer.methods.reward_linear import LinearRewardConfig
 from heedloop_trainer.methods.sft import SFTConfig
 from heedloop_trainer.nn.distributed import World
+from heedloop_trainer.nn.models import SaveDtype
 from heedloop_trainer.ppo.config import PPOConfig
 from heedloop_trainer.runs.folder import RunFolder
 
@@ -30,6 +32,8 @@ CONFIGS: dict[str, type[Any]] = {
     "kto": KTOConfig,
     "ppo": PPOConfig,
     "rloo": PPOConfig,
+    "grpo": PPOConfig,
+    "rejection": RejectionConfig,
 }
 """The configuration class of each method."""
 
@@ -41,6 +45,8 @@ FORMS: dict[str, DatasetForm] = {
     "kto": "unpaired",
     "ppo": "prompts",
     "rloo": "prompts",
+    "grpo": "prompts",
+    "rejection": "prompts",
 }
 """The rows that each method learns from."""
 
@@ -66,13 +72,16 @@ class Job:
         reward_function: `FILE.py:NAME` or `module:name` in Python.
         chat_template: a file whose Jinja template replaces the tokenizer's own.
         limit: only the first rows of the training split; 0 takes all.
+        mix: `FILE:SHARE`, further rows that are this share of all.
+        trackers: names of `trackers.TRACKERS` that get the metrics as well.
+        save_dtype: the arithmetic of the weights that are written.
         lora_rank: 0 trains all weights.
         lora_alpha: adapters are scaled by alpha / rank; None is twice the rank.
         lora_targets: names of the layers that get adapters; all linear ones where empty.
         save_adapters: leave adapters as adapters in the checkpoint, not merged in; policies only.
         device: `cpu`, `cuda` and so on.
         save_every: steps between resume points.
-        alarms: PPO and RLOO: watch for reward hacking and stop the run when it shows.
+        alarms: PPO, RLOO and GRPO: watch for reward hacking and stop the run when it shows.
         thumbs: reward: learn from single thumbs as well.
         dimensions: reward: names of ratings (helpfulness, accuracy, tone) that get an output of their own.
         ensemble: reward: how many models that differ in their seed are trained.
@@ -97,6 +106,9 @@ class Job:
     reward_function: str | None = None
     chat_template: Path | None = None
     limit: int = 0
+    mix: str | None = None
+    trackers: tuple[str, ...] = ()
+    save_dtype: SaveDtype = "float32"
     lora_rank: int = 0
     lora_alpha: float | None = None
     lora_targets: tuple[str, ...] = ()

@@ -25,6 +25,7 @@ from heedloop_trainer.jobs.train import METHODS
 from heedloop_trainer.nn.distributed import World
 from heedloop_trainer.nn.memory import what_to_change
 from heedloop_trainer.runs.folder import RunFolder, file_hashes
+from heedloop_trainer.runs.trackers import open_tracker
 
 __all__ = ["find_snapshot", "is_out_of_memory", "run_job"]
 
@@ -65,6 +66,10 @@ def run_job(
     """
     run = _open(job, client, world)
     try:
+        if world.is_first:
+            run.trackers = [
+                open_tracker(n, run.record.name, run.path, run.record.config) for n in job.trackers
+            ]
         with _terminable():
             {**METHODS, "evaluate": evaluate}[job.method](JobContext(job, client, run, say, world))
     except (Terminated, KeyboardInterrupt) as err:
@@ -136,7 +141,7 @@ def _open(job: Job, client: Client, world: World) -> RunFolder:
 
 
 _RECORDED = (
-    "from_scratch", "limit", "reward_function", "lora_rank", "lora_alpha", "lora_targets", "save_adapters", "thumbs", "dimensions", "ensemble", "cross_validate", "best_of",
+    "from_scratch", "limit", "mix", "save_dtype", "reward_function", "lora_rank", "lora_alpha", "lora_targets", "save_adapters", "thumbs", "dimensions", "ensemble", "cross_validate", "best_of",
     "review_queue", "generator", "alarms",
 )  # fmt: skip
 """What a job is asked for beside its configuration, and what decides what comes out."""

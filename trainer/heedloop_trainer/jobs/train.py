@@ -12,14 +12,10 @@ import numpy as np
 from heedloop.schema import Comparison, RatedCompletion, Unpaired
 from heedloop_trainer.evaluation.calibration import fit_temperature
 from heedloop_trainer.evaluation.cross_validation import cross_validate
-from heedloop_trainer.evaluation.evaluate import reward_margins
+from heedloop_trainer.evaluation.evaluate import reward_margins, sample_responses, score_responses
 from heedloop_trainer.evaluation.judges import load_judge, margins_of, write_ensemble
-from heedloop_trainer.jobs.held_out import (
-    HeldOutComparisons,
-    HeldOutDemonstrations,
-    comparison_report,
-)
-from heedloop_trainer.jobs.job import FORMS, JobContext, JobError, held_out, read_rows
+from heedloop_trainer.jobs.held_out import comparison_report
+from heedloop_trainer.jobs.job import JobContext, JobError, held_out, read_rows
 from heedloop_trainer.jobs.models import (
     classifier_for,
     generator_for,
@@ -28,12 +24,15 @@ from heedloop_trainer.jobs.models import (
     rewards_for,
     watch_for,
 )
-from heedloop_trainer.methods.preference import train_dpo, train_kto
+from heedloop_trainer.jobs.training_rows import training_rows, validation_rows
+from heedloop_trainer.methods.preference import ImplicitRewards, train_dpo, train_kto
+from heedloop_trainer.methods.rejection import best_demonstrations
 from heedloop_trainer.methods.reward import JudgedRow, train_reward
 from heedloop_trainer.methods.reward_linear import train_reward_linear
-from heedloop_trainer.methods.sft import train_sft
+from heedloop_trainer.methods.sft import SFTConfig, demonstration_loss, train_sft
 from heedloop_trainer.nn.distributed import unsharded
-from heedloop_trainer.nn.models import RewardModel, adapter_base, is_adapter, save_model
+from heedloop_trainer.nn.models import Policy, RewardModel, adapter_base, evaluating, is_adapter, save_model
+from heedloop_trainer.nn.sequences import Encoder
 from heedloop_trainer.ppo.train import train_ppo
 from heedloop_trainer.runs.cards import model_card
 from heedloop_trainer.runs.folder import RunFolder, TrainingResult
@@ -49,26 +48,58 @@ def _from_rows(context: JobContext) -> None:
     """SFT, DPO or KTO: a policy learns from rows that are there; DPO and KTO hold on to a frozen reference."""
     job = context.job
     train, noun = ROW_METHODS[job.method]
-    rows = read_rows(context, FORMS[job.method])
+    rows = training_rows(context)
     anchored = job.method != "sft"
     model, tokenizer = policy_for(context, rows, num_frozen=int(anchored))
     context.say(f"{job.method.upper()} on {len(rows):,} {noun}")
     frozen = {"reference": reference_for(job)} if anchored else {}
-    asked = _ask_held_out(context, frozen.get("reference") or model, tokenizer)
+    judge = _judge_of(context, model, tokenizer, frozen.get("reference"))
     result = train(
-        job.config, rows, model, tokenizer, context.run, progress=_bar(context), world=context.world, **frozen
+        job.config,
+        rows,
+        model,
+        tokenizer,
+        context.run,
+        validation=validation_rows(context),
+        progress=_bar(context),
+        world=context.world,
+        **frozen,
     )
-    _close(context, model, tokenizer, result, facts={noun.capitalize(): len(rows)}, asked=asked)
+    _close(context, model, tokenizer, result, facts={noun.capitalize(): len(rows)}, judge=judge)
 
 
-def _ask_held_out(
-    context: JobContext, before: Any, tokenizer: Any
-) -> HeldOutDemonstrations | HeldOutComparisons | None:
-    """What the model knows of the held-out rows before it is trained; None where there are none."""
+HeldOutJudge = Callable[[Any], tuple[dict[str, float], dict[str, Any]]]
+"""What held-out rows say of a trained model: metrics, and an evaluation."""
+
+
+def _judge_of(context: JobContext, model: Any, tokenizer: Any, reference: Any) -> HeldOutJudge | None:
+    """How the trained model will be judged; what must be measured before training is measured here."""
+    config = context.job.config
     if not context.world.is_first:
         return None
-    kind = HeldOutDemonstrations if context.job.method == "sft" else HeldOutComparisons
-    return kind.ask(context, before, tokenizer)
+    if isinstance(config, SFTConfig):
+        rows = held_out(context, "demonstrations")
+        before = demonstration_loss(config, rows, model, tokenizer)
+
+        def losses(trained: Any) -> tuple[dict[str, float], dict[str, Any]]:
+            after = demonstration_loss(config, rows, trained, tokenizer)
+            if before is None or after is None:
+                return {}, {}
+            return {"held_out_loss_before": before, "held_out_loss": after}, {}
+
+        return losses
+    anchor = Policy(reference or model, bfloat16=config.bfloat16)
+    with evaluating(anchor):
+        encoder = Encoder.of(config, tokenizer)
+        pairs = ImplicitRewards(config, encoder, anchor, held_out(context, "comparisons"), needed=False)
+
+    def accuracy(trained: Any) -> tuple[dict[str, float], dict[str, Any]]:
+        if not any(not r.tie for r in pairs.rows):
+            return {}, {}
+        margins = pairs.margins(Policy(trained, bfloat16=config.bfloat16))
+        return {}, comparison_report(context, pairs.rows, {"policy (implicit reward)": margins})
+
+    return accuracy
 
 
 ROW_METHODS: dict[str, tuple[Callable[..., TrainingResult], str]] = {
@@ -80,7 +111,7 @@ ROW_METHODS: dict[str, tuple[Callable[..., TrainingResult], str]] = {
 
 
 def _ppo(context: JobContext) -> None:
-    job, rows, config = context.job, read_rows(context, "prompts"), context.job.config
+    job, rows, config = context.job, training_rows(context), context.job.config
     if job.lora_rank and context.world.size > 1:
         raise JobError(
             "PPO trains adapters (--lora) in one process only; leave --lora out, or start it without torchrun"
@@ -112,6 +143,30 @@ def _ppo(context: JobContext) -> None:
     _close(context, model, tokenizer, result, facts={"Prompts": len(rows)})
 
 
+def _rejection(context: JobContext) -> None:
+    """The model answers every prompt several times; the best answers by the reward are its demonstrations."""
+    job, prompts, config = context.job, training_rows(context), context.job.config
+    if context.world.size > 1:
+        raise JobError("rejection sampling runs in one process; start it without torchrun")
+    model, tokenizer = policy_for(context, prompts, num_frozen=len(job.reward_models))
+    reward_model, function = rewards_for(job)
+    context.say(f"{config.num_candidates} answers to each of {len(prompts):,} prompts")
+    asked = [p for p in prompts for _ in range(config.num_candidates)]
+    candidates = sample_responses(
+        model, tokenizer, asked, config.sampling, max_prompt_tokens=config.max_prompt_tokens
+    )
+    judges = [judge for judge in (reward_model, function) if judge is not None]
+    scores = sum(score_responses(candidates, judge) for judge in judges).reshape(len(prompts), -1)
+    rows = best_demonstrations(candidates, scores)
+    context.say(f"SFT on the best answers to {len(rows):,} of them")
+    if not rows:
+        raise JobError("no prompt has one answer that is better than its others: there is nothing to learn")
+    result = train_sft(config, rows, model, tokenizer, context.run, progress=_bar(context))
+    gain = {"score_mean": float(scores.mean()), "score_best": float(scores.max(1).mean())}
+    result = dataclasses.replace(result, metrics=result.metrics | gain)
+    _close(context, model, tokenizer, result, facts={"Prompts": len(prompts), "Demonstrations": len(rows)})
+
+
 def _reward(context: JobContext) -> None:
     """One reward model, or several that differ in their seed; judged on what was held out."""
     job = context.job
@@ -126,7 +181,14 @@ def _reward(context: JobContext) -> None:
         )
         run = context.run if job.ensemble == 1 else RunFolder.in_memory("reward")
         result = train_reward(
-            config, rows, model, tokenizer, run, progress=_bar(context), world=context.world
+            config,
+            rows,
+            model,
+            tokenizer,
+            run,
+            validation=validation_rows(context),
+            progress=_bar(context),
+            world=context.world,
         )
         members.append((_whole(context, model), tokenizer, result))
     if not context.world.is_first:
@@ -137,8 +199,7 @@ def _reward(context: JobContext) -> None:
 def _judged_rows(context: JobContext) -> list[JudgedRow]:
     job = context.job
     needed = not job.thumbs  # thumbs alone can train it, too
-    rows: list[JudgedRow] = read_rows(context, "comparisons", "train" if needed else None)
-    rows = [r for r in rows if r.split == "train"]
+    rows: list[JudgedRow] = training_rows(context, needed=needed)
     if job.thumbs:
         rows += read_rows(context, "unpaired")
     if job.dimensions:
@@ -162,7 +223,8 @@ def _close_reward(
         reward = RewardModel(model, tokenizer)
         margins = reward_margins(reward, validation) if validation else np.zeros(0)
         reward.calibrate(fit_temperature(margins, np.array([r.weight for r in validation])))
-        save_model(model, tokenizer, run.checkpoint / name if len(members) > 1 else run.checkpoint)
+        folder = run.checkpoint / name if len(members) > 1 else run.checkpoint
+        save_model(model, tokenizer, folder, dtype=context.job.save_dtype)
         if len(members) > 1:
             for row in result.history:
                 run.log(int(row["step"]), **{f"{name}/{k}": v for k, v in row.items() if k != "step"})
@@ -177,7 +239,7 @@ def _close_reward(
 
 def _reward_linear(context: JobContext) -> None:
     job, run = context.job, context.run
-    rows: list[Comparison] = read_rows(context, "comparisons")
+    rows: list[Comparison] = training_rows(context)
     context.say(f"linear reward model on {len(rows):,} comparisons")
     model = train_reward_linear(job.config, rows)
     model.save(run.checkpoint)
@@ -203,6 +265,8 @@ METHODS: dict[str, Callable[[JobContext], None]] = {
     "kto": _from_rows,
     "ppo": _ppo,
     "rloo": _ppo,
+    "grpo": _ppo,
+    "rejection": _rejection,
 }
 
 
@@ -236,7 +300,7 @@ def _close(
     result: TrainingResult,
     *,
     facts: dict[str, Any],
-    asked: HeldOutDemonstrations | HeldOutComparisons | None = None,
+    judge: HeldOutJudge | None = None,
 ) -> None:
     """Write the checkpoint, its card and report, and close the run."""
     model = _whole(context, model)
@@ -244,12 +308,16 @@ def _close(
         return
     start = context.job.model
     base = "" if start is None else adapter_base(start) if is_adapter(start) else start.resolve()
-    save_model(model, tokenizer, context.run.checkpoint, adapters=context.job.save_adapters, base=base)
-    evaluation: dict[str, Any] = {}
-    if isinstance(asked, HeldOutDemonstrations):
-        result = dataclasses.replace(result, metrics=result.metrics | asked.metrics(context, model))
-    elif asked is not None:
-        evaluation = asked.report(context, model)
+    save_model(
+        model,
+        tokenizer,
+        context.run.checkpoint,
+        adapters=context.job.save_adapters,
+        base=base,
+        dtype=context.job.save_dtype,
+    )
+    metrics, evaluation = ({}, {}) if judge is None else judge(model)
+    result = dataclasses.replace(result, metrics=result.metrics | metrics)
     _finish(context, model, result, facts=facts, evaluation=evaluation)
 
 

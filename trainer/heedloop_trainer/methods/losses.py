@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 
@@ -67,20 +65,14 @@ def pointwise_logistic(score: torch.Tensor, label: torch.Tensor, intercept: torc
 
 
 def dpo(
-    chosen: torch.Tensor,
-    rejected: torch.Tensor,
-    reference_chosen: torch.Tensor,
-    reference_rejected: torch.Tensor,
-    *,
-    beta: float,
-    label_smoothing: float = 0.0,
+    chosen: torch.Tensor, rejected: torch.Tensor, *, beta: float, label_smoothing: float = 0.0
 ) -> torch.Tensor:
-    """Direct preference optimisation per row, [B] (arXiv 2305.18290, eq. 7), of summed log-probabilities of responses."""
-    return bradley_terry(
-        beta * (chosen - reference_chosen),
-        beta * (rejected - reference_rejected),
-        label_smoothing=label_smoothing,
-    )
+    """Direct preference optimisation per row, [B] (arXiv 2305.18290, eq. 7).
+
+    Args:
+        chosen, rejected: log policy - log reference of whole responses.
+    """
+    return bradley_terry(beta * chosen, beta * rejected, label_smoothing=label_smoothing)
 
 
 def kto(
@@ -102,7 +94,3 @@ def kto(
     liked = desirable_weight * (1 - torch.sigmoid(beta * (log_ratio - kl)))
     disliked = undesirable_weight * (1 - torch.sigmoid(beta * (kl - log_ratio)))
     return torch.where(label, liked, disliked)
-
-
-LOG_HALF = math.log(0.5)
-"""Log-likelihood per comparison of a model that cannot tell answers apart."""

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from heedloop.schema import Comparison, Unpaired
 from heedloop_trainer.methods.losses import dpo, kto
-from heedloop_trainer.methods.supervised import Epochs, SupervisedConfig, learn
+from heedloop_trainer.methods.supervised import Objective, Row, SupervisedConfig, learn, validating
 from heedloop_trainer.nn.distributed import World, shard
-from heedloop_trainer.nn.models import Policy, reference_policy
+from heedloop_trainer.nn.models import Policy, evaluating, reference_policy
 from heedloop_trainer.nn.optimiser import OptimiserConfig, Sums, seeded_permutation, shared_groups
-from heedloop_trainer.nn.sequences import Encoder, TokenSequence, collate
+from heedloop_trainer.nn.sequences import Encoder, TokenSequence, collate, micro_batches
 from heedloop_trainer.runs.folder import RunFolder, TrainingResult
 
-__all__ = ["DPOConfig", "KTOConfig", "train_dpo", "train_kto"]
+__all__ = ["DPOConfig", "ImplicitRewards", "KTOConfig", "train_dpo", "train_kto"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +71,55 @@ def response_log_probs(policy: nn.Module, sequences: Sequence[TokenSequence]) ->
 
 
 @torch.no_grad()
-def fixed_log_probs(
-    policy: Policy,
-    sequences: Sequence[TokenSequence],
-    max_tokens: int,
-    world: World = World(),  # noqa: B008
-) -> torch.Tensor:
+def fixed_log_probs(policy: Policy, sequences: Sequence[TokenSequence], max_tokens: int) -> torch.Tensor:
     """`response_log_probs` of many sequences without gradient, on the CPU."""
     out = torch.zeros(len(sequences))
-    lengths = [len(s) for s in sequences]
-    for group, _ in shared_groups(range(len(sequences)), lengths, max_tokens=max_tokens, world=world):
+    for group in micro_batches([len(s) for s in sequences], max_tokens):
         out[group] = response_log_probs(policy, [sequences[i] for i in group]).cpu()
     return out
+
+
+class _Anchored(Objective[Row]):
+    """An objective on how far the policy moves from its reference, whose log-probabilities are measured once.
+
+    Attributes:
+        fixed: the reference's log-probability of every answer, [number of rows, answers of a row].
+    """
+
+    def __init__(
+        self,
+        config: SupervisedConfig,
+        encoder: Encoder,
+        anchor: Policy,
+        rows: Sequence[Row],
+        *,
+        needed: bool = True,
+    ) -> None:
+        super().__init__(config, encoder, rows, needed=needed)
+        every = [s for of_row in self.sequences for s in of_row]
+        self.fixed = fixed_log_probs(anchor, every, config.max_tokens).view(len(self.rows), -1)
+
+    def shifts(self, module: nn.Module, rows: list[int]) -> torch.Tensor:
+        """log policy - log reference of every answer of the rows, [len(rows), answers of a row]."""
+        now = response_log_probs(module, [s for i in rows for s in self.sequences[i]])
+        return now.view(len(rows), -1) - self.fixed[rows].to(now.device)
+
+
+class _Direct(_Anchored[Comparison]):
+    """Direct preference optimisation: how much more than the reference the policy prefers the chosen answer."""
+
+    metrics = ("accuracy", "margin", "chosen_shift")
+
+    def loss_sums(self, module: nn.Module, rows: list[int]) -> tuple[torch.Tensor, Sums]:
+        chosen, rejected = self.shifts(module, rows).unbind(1)
+        weight = self.weights[rows].to(chosen.device)
+        beta = self.config.beta
+        losses = dpo(chosen, rejected, beta=beta, label_smoothing=self.config.label_smoothing)
+        return (weight * losses).sum(), {
+            "accuracy": (weight * (chosen > rejected)).sum(),
+            "margin": (weight * beta * (chosen - rejected)).sum(),
+            "chosen_shift": (weight * chosen).sum(),
+        }
 
 
 def train_dpo(
@@ -91,6 +130,7 @@ def train_dpo(
     run: RunFolder | None = None,
     *,
     reference: nn.Module | None = None,
+    validation: Sequence[Comparison] = (),
     progress: str | None = None,
     world: World = World(),  # noqa: B008
 ) -> TrainingResult:
@@ -98,59 +138,74 @@ def train_dpo(
 
     Args:
         reference: the frozen policy; the model as it comes in, where None.
+        validation: rows held out, looked at where `eval_every` says.
 
     Raises:
         ValueError: no comparison is decided, or the chat template can write none of them.
     """
-    run = run or RunFolder.in_memory("dpo")
-    rows = [r for r in rows if r.weight > 0 and not r.tie]
-    if not rows:
+    rows, validation = ([r for r in given if not r.tie] for given in (rows, validation))
+    if not any(r.weight > 0 for r in rows):
         raise ValueError("there are no decided comparisons to learn from")
-    encoder = Encoder.of(config, tokenizer)
-    encoded = encoder.rows(rows)
-    rows, report = encoded.rows, encoder.report(len(encoded.rows))
-    sequences = [pair[side] for side in (0, 1) for pair in encoded.sequences]
     anchor = reference_policy(model, reference, bfloat16=config.bfloat16)
-    fixed = fixed_log_probs(anchor, sequences, config.max_tokens)
-    policy = shard(Policy(model, bfloat16=config.bfloat16).train(), world)
-    weights, count = torch.tensor([r.weight for r in rows]), len(rows)
-
-    def loss_sums(group: list[int]) -> tuple[torch.Tensor, Sums]:
-        both = group + [count + i for i in group]
-        sums = response_log_probs(policy, [sequences[i] for i in both])
-        frozen, weight = fixed[both].to(sums.device), weights[group].to(sums.device)
-        chosen, rejected = sums.split(len(group))
-        reference_chosen, reference_rejected = frozen.split(len(group))
-        losses = dpo(
-            chosen,
-            rejected,
-            reference_chosen,
-            reference_rejected,
-            beta=config.beta,
-            label_smoothing=config.label_smoothing,
-        )
-        gaps = config.beta * ((chosen - reference_chosen) - (rejected - reference_rejected))
-        return (weight * losses).sum(), {
-            "accuracy": (weight * (gaps > 0)).sum(),
-            "margin": (weight * gaps).sum(),
-            "chosen_shift": (weight * (chosen - reference_chosen)).sum(),
-        }
-
-    lengths = [2 * max(len(sequences[i]), len(sequences[count + i])) for i in range(count)]
-    epochs = Epochs.of(config, lengths)
-    learn(
-        epochs,
-        policy,
-        config.optimiser,
-        run,
-        denominator=lambda group: float(weights[group].sum()),
-        loss_sums=loss_sums,
-        records=rows,
-        describe=_per_row,
+    make = functools.partial(_Direct, config, Encoder.of(config, tokenizer), anchor)
+    return learn(
+        make(rows),
+        shard(Policy(model, bfloat16=config.bfloat16).train(), world),
+        run or RunFolder.in_memory("dpo"),
+        validation=validating(config, make, validation),
         progress=progress,
         world=world,
     )
-    return _result(run, epochs, ("loss", "accuracy", "margin", "chosen_shift"), report)
+
+
+class _KahnemanTversky(_Anchored[Unpaired]):
+    """Kahneman-Tversky optimisation: towards liked and away from disliked answers.
+
+    The KL that separates gain from loss is estimated on the minibatch with completions moved to other prompts
+    (arXiv 2402.01306, section 4.1), and carries no gradient.
+    """
+
+    metrics = ("liked_shift", "disliked_shift", "kl")
+
+    def __init__(self, config: KTOConfig, encoder: Encoder, anchor: Policy, rows: Sequence[Unpaired]) -> None:
+        super().__init__(config, encoder, anchor, rows)
+        self.labels = torch.tensor([r.label for r in self.rows])
+        self.liked, self.disliked = side_weights(config, self.weights, self.labels)
+        self.moved = [
+            TokenSequence(self.sequences[k][0].prompt_ids, s.response_ids, s.ended, s.written)
+            for [s], k in zip(self.sequences, mismatched_prompts(self.rows, config.seed), strict=True)
+        ]
+        self.moved_fixed = fixed_log_probs(anchor, self.moved, config.max_tokens)
+        self.kl = torch.zeros(())
+
+    @torch.no_grad()
+    def prepare(self, module: nn.Module, rows: list[int], world: World) -> None:
+        """Estimate the KL: the mean log-ratio of completions under other prompts, over all ranks, 0 or more."""
+        total = torch.zeros(2)
+        lengths = [len(s) for s in self.moved]
+        groups = shared_groups(world.share(rows), lengths, max_tokens=self.config.max_tokens, world=world)
+        for part, weight in groups:
+            now = response_log_probs(module, [self.moved[i] for i in part]).cpu()
+            total += weight * torch.tensor([float((now - self.moved_fixed[part]).sum()), float(len(part))])
+        world.add(total)
+        self.kl = (total[0] / total[1].clamp(min=1)).clamp(min=0)
+
+    def loss_sums(self, module: nn.Module, rows: list[int]) -> tuple[torch.Tensor, Sums]:
+        log_ratio = self.shifts(module, rows)[:, 0]
+        label, weight, kl = (t.to(log_ratio.device) for t in (self.labels[rows], self.weights[rows], self.kl))
+        losses = kto(
+            log_ratio,
+            label,
+            kl,
+            beta=self.config.beta,
+            desirable_weight=self.liked,
+            undesirable_weight=self.disliked,
+        )
+        return (weight * losses).sum(), {
+            "liked_shift": (weight * log_ratio * label).sum(),
+            "disliked_shift": (weight * log_ratio * ~label).sum(),
+            "kl": kl * weight.sum(),
+        }
 
 
 def train_kto(
@@ -161,98 +216,40 @@ def train_kto(
     run: RunFolder | None = None,
     *,
     reference: nn.Module | None = None,
+    validation: Sequence[Unpaired] = (),
     progress: str | None = None,
     world: World = World(),  # noqa: B008
 ) -> TrainingResult:
     """Train `model` in place towards liked and away from disliked completions.
 
-    The KL that separates gain from loss is estimated on the minibatch with completions moved to other prompts
-    (arXiv 2402.01306, section 4.1), and carries no gradient.
-
     Raises:
         ValueError: there are fewer than two rows, or the chat template can write none of them.
     """
-    run = run or RunFolder.in_memory("kto")
-    rows = [r for r in rows if r.weight > 0]
-    if len(rows) < 2:
-        raise ValueError(f"KTO needs at least two judged completions; there are {len(rows)}")
-    encoder = Encoder.of(config, tokenizer)
-    encoded = encoder.rows(rows)
-    rows, report = encoded.rows, encoder.report(len(encoded.rows))
-    sequences = [s for [s] in encoded.sequences]
+    usable = sum(r.weight > 0 for r in rows)
+    if usable < 2:
+        raise ValueError(f"KTO needs at least two judged completions; there are {usable}")
     anchor = reference_policy(model, reference, bfloat16=config.bfloat16)
-    fixed = fixed_log_probs(anchor, sequences, config.max_tokens)
-    mismatched = _Mismatched.of(rows, sequences, anchor, config)
-    policy = shard(Policy(model, bfloat16=config.bfloat16).train(), world)
-    weights, labels = torch.tensor([r.weight for r in rows]), torch.tensor([r.label for r in rows])
-    liked, disliked = side_weights(config, weights, labels)
-    kl = torch.zeros(())
-
-    def prepare(group: list[int]) -> None:
-        kl.copy_(mismatched.kl(policy, group, config.max_tokens, world))
-
-    def loss_sums(group: list[int]) -> tuple[torch.Tensor, Sums]:
-        sums = response_log_probs(policy, [sequences[i] for i in group])
-        label, weight = labels[group].to(sums.device), weights[group].to(sums.device)
-        log_ratio = sums - fixed[group].to(sums.device)
-        losses = kto(
-            log_ratio,
-            label,
-            kl.to(sums.device),
-            beta=config.beta,
-            desirable_weight=liked,
-            undesirable_weight=disliked,
-        )
-        return (weight * losses).sum(), {
-            "liked_shift": (weight * log_ratio * label).sum(),
-            "disliked_shift": (weight * log_ratio * ~label).sum(),
-            "kl": kl.to(sums.device) * weight.sum(),
-        }
-
-    epochs = Epochs.of(config, [len(s) for s in sequences])
-    learn(
-        epochs,
-        policy,
-        config.optimiser,
-        run,
-        denominator=lambda group: float(weights[group].sum()),
-        loss_sums=loss_sums,
-        records=rows,
-        describe=_per_row,
-        prepare=prepare,
+    make = functools.partial(_KahnemanTversky, config, Encoder.of(config, tokenizer), anchor)
+    return learn(
+        make(rows),
+        shard(Policy(model, bfloat16=config.bfloat16).train(), world),
+        run or RunFolder.in_memory("kto"),
+        validation=validating(config, make, validation),
         progress=progress,
         world=world,
     )
-    return _result(run, epochs, ("loss", "liked_shift", "disliked_shift", "kl"), report)
 
 
-@dataclass(frozen=True, slots=True)
-class _Mismatched:
-    """Completions under other prompts, with their log-probabilities by the reference: what KTO estimates its KL on."""
+class ImplicitRewards(_Anchored[Comparison]):
+    """beta log(policy / reference) of both answers of comparisons (arXiv 2305.18290): what a policy has learned of them."""
 
-    sequences: list[TokenSequence]
-    fixed: torch.Tensor
-
-    @classmethod
-    def of(
-        cls, rows: Sequence[Unpaired], sequences: Sequence[TokenSequence], anchor: Policy, config: KTOConfig
-    ) -> _Mismatched:
-        moved = [
-            TokenSequence(sequences[k].prompt_ids, s.response_ids, s.ended, s.written)
-            for s, k in zip(sequences, mismatched_prompts(rows, config.seed), strict=True)
-        ]
-        return cls(moved, fixed_log_probs(anchor, moved, config.max_tokens))
-
-    @torch.no_grad()
-    def kl(self, policy: nn.Module, group: list[int], max_tokens: int, world: World) -> torch.Tensor:
-        """Mean log-ratio of a minibatch's completions under other prompts, over all ranks, 0 or more."""
-        total = torch.zeros(2)
-        lengths = [len(s) for s in self.sequences]
-        for part, weight in shared_groups(world.share(group), lengths, max_tokens=max_tokens, world=world):
-            now = response_log_probs(policy, [self.sequences[i] for i in part]).cpu()
-            total += weight * torch.stack([(now - self.fixed[part]).sum(), torch.tensor(float(len(part)))])
-        world.add(total)
-        return (total[0] / total[1].clamp(min=1)).clamp(min=0)
+    def margins(self, policy: Policy) -> np.ndarray:
+        """Log-odds that `chosen` wins, [number of rows]."""
+        with evaluating(policy):
+            every = [s for of_row in self.sequences for s in of_row]
+            now = fixed_log_probs(policy, every, self.config.max_tokens).view(len(self.rows), -1)
+        moved = self.config.beta * (now - self.fixed).double().numpy()
+        return moved[:, 0] - moved[:, 1]
 
 
 def mismatched_prompts(rows: Sequence[Unpaired], seed: int) -> list[int]:
@@ -279,16 +276,3 @@ def side_weights(config: KTOConfig, weights: torch.Tensor, labels: torch.Tensor)
         balanced[0] if config.desirable_weight is None else config.desirable_weight,
         balanced[1] if config.undesirable_weight is None else config.undesirable_weight,
     )
-
-
-def _per_row(sums: dict[str, float], total: float) -> dict[str, float]:
-    shares = {name: value / total for name, value in sums.items() if name != "loss"}
-    return {"loss": sums["loss"], **shares, "weight": total}
-
-
-def _result(
-    run: RunFolder, epochs: Epochs, names: Sequence[str], report: Mapping[str, float]
-) -> TrainingResult:
-    tail = run.history[-epochs.last_epoch :]
-    metrics = {name: sum(r[name] for r in tail) / len(tail) for name in names}
-    return TrainingResult({**metrics, "num_rows": float(len(epochs.lengths)), **report}, run.history)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from torch import nn
 
 from heedloop.schema import Comparison, RatedCompletion, Unpaired
 from heedloop_trainer.methods.losses import bradley_terry, davidson, pointwise_logistic, rao_kupper
-from heedloop_trainer.methods.supervised import Epochs, SupervisedConfig, learn
+from heedloop_trainer.methods.supervised import Objective, SupervisedConfig, learn, validating
 from heedloop_trainer.nn.chat import end_of_turn
 from heedloop_trainer.nn.distributed import World, full_state, shard, unsharded
 from heedloop_trainer.nn.models import RewardModel, evaluating, plain_model
@@ -88,6 +89,40 @@ JudgedRow = Comparison | Unpaired | RatedCompletion
 """What a reward model can learn from: which of two is better, a thumb alone, ratings by name."""
 
 
+class _Judgements(Objective[JudgedRow]):
+    """The likelihood of judgements under a `_Judge`."""
+
+    metrics = ("accuracy",)
+
+    def __init__(
+        self, config: RewardConfig, encoder: Encoder, dimensions: Sequence[str], rows: Sequence[JudgedRow]
+    ) -> None:
+        super().__init__(config, encoder, rows)
+        self.dimensions = dimensions
+        # Without a tie anywhere, Bradley-Terry is the whole model.
+        self.any_ties = any(isinstance(r, Comparison) and r.tie for r in self.rows)
+        self.any_thumbs = any(isinstance(r, Unpaired) for r in self.rows)
+
+    def loss_sums(self, module: nn.Module, rows: list[int]) -> tuple[torch.Tensor, Sums]:
+        outputs, tie_parameter, intercept = module([s for i in rows for s in self.sequences[i]])
+        found = judged_losses(
+            self.config,
+            [self.rows[i] for i in rows],
+            outputs,
+            tie_parameter if self.any_ties else None,
+            intercept,
+            self.dimensions,
+        )
+        weight = self.weights[rows].to(outputs.device)
+        right, decided = weight * found.right, weight * found.decided
+        return (weight * found.losses).sum(), {"right": right.sum(), "decided": decided.sum()}
+
+    def describe(self, sums: Mapping[str, float], total: float) -> dict[str, float]:
+        """Accuracy is the share of the decided comparisons."""
+        accuracy = sums["right"] / max(sums["decided"], 1e-9)
+        return {"loss": sums["loss"], "accuracy": accuracy, "weight": total}
+
+
 def train_reward(
     config: RewardConfig,
     rows: Sequence[JudgedRow],
@@ -95,6 +130,7 @@ def train_reward(
     tokenizer: Any,
     run: RunFolder | None = None,
     *,
+    validation: Sequence[JudgedRow] = (),
     progress: str | None = None,
     world: World = World(),  # noqa: B008
 ) -> TrainingResult:
@@ -113,12 +149,12 @@ def train_reward(
         model: a sequence classifier of transformers with one label, and one more for each rating's name.
         tokenizer: its tokenizer.
         run: where metrics, resume points and lineage go; in memory where None.
+        validation: rows held out, looked at where `eval_every` says.
 
     Raises:
         ValueError: there are no rows, or the tokenizer pads with its end token and the saved model would therefore read
             its reward at another token than `from_pretrained` does.
     """
-    run = run or RunFolder.in_memory("reward")
     reward = RewardModel(model, tokenizer, bfloat16=config.bfloat16)
     if reward.causal:
         check_padding(model, tokenizer)
@@ -129,72 +165,36 @@ def train_reward(
         raise ValueError(
             "there are no comparisons to learn from; pairs come from comparisons, corrections and thumbs"
         )
-    encoder = Encoder.of(config, tokenizer)
     reward.keep_text_settings(config)
-    encoded = encoder.rows(rows)
-    rows, sequences = encoded.rows, encoded.sequences
-    report = encoder.report(len(rows))
-    weights = torch.tensor([r.weight for r in rows])
-    compared = [r for r in rows if isinstance(r, Comparison)]
+    make = functools.partial(_Judgements, config, Encoder.of(config, tokenizer), reward.dimensions)
+    objective = make(rows)
     # Ranks must forward equally often, since they gather each block together: there, all of a micro-batch at once.
     budget = config.max_tokens if world.size == 1 else None
-    first = first_tie_parameter(compared, config.ties)
+    first = first_tie_parameter([r for r in objective.rows if isinstance(r, Comparison)], config.ties)
     judge = shard(_Judge(reward, first, max_tokens=budget).train(), world)
-    # Without a tie anywhere, Bradley-Terry is the whole model.
-    any_ties = any(r.tie for r in compared)
-
-    def loss_sums(group: list[int]) -> tuple[torch.Tensor, Sums]:
-        outputs, tie_parameter, intercept = judge([s for i in group for s in sequences[i]])
-        picked = [rows[i] for i in group]
-        found = judged_losses(
-            config, picked, outputs, tie_parameter if any_ties else None, intercept, reward.dimensions
-        )
-        weight = weights[group].to(outputs.device)
-        right, decided = weight * found.right, weight * found.decided
-        return (weight * found.losses).sum(), {"right": right.sum(), "decided": decided.sum()}
-
-    def describe(sums: dict[str, float], total: float) -> dict[str, float]:
-        return {"loss": sums["loss"], "accuracy": sums["right"] / max(sums["decided"], 1e-9), "weight": total}
-
-    epochs = Epochs.of(config, [len(s) * max(map(len, s)) for s in sequences])
-    learn(
-        epochs,
+    result = learn(
+        objective,
         judge,
-        config.optimiser,
-        run,
-        denominator=lambda group: float(weights[group].sum()),
-        loss_sums=loss_sums,
-        records=rows,
-        describe=describe,
+        run or RunFolder.in_memory("reward"),
+        validation=validating(config, make, [r for r in validation if _usable(r, config, reward.dimensions)]),
         own_rates=dict.fromkeys(("tie_parameter", "thumb_intercept"), config.tie_learning_rate),
         progress=progress,
         world=world,
     )
+    result = replace(result, metrics=result.metrics | _fitted(objective, full_state(judge)))
     if reward.is_normalised:  # a trained reward model goes on: its scale is what others have been tuned to
-        return TrainingResult(_metrics(epochs, run, rows, report, full_state(judge)), run.history)
+        return result
     settled = reward if world.size == 1 else RewardModel(unsharded(model), tokenizer)
-    fit_gain_and_bias(settled, [s for of_row in sequences for s in of_row], max_tokens=config.max_tokens)
+    every = [s for of_row in objective.sequences for s in of_row]
+    fit_gain_and_bias(settled, every, max_tokens=config.max_tokens)
     reward.normalise(gain=settled.gain, bias=settled.bias)
-    return TrainingResult(_metrics(epochs, run, rows, report, full_state(judge)), run.history)
+    return result
 
 
-def _metrics(
-    epochs: Epochs,
-    run: RunFolder,
-    rows: Sequence[JudgedRow],
-    report: Mapping[str, float],
-    state: Mapping[str, torch.Tensor],
-) -> dict[str, float]:
-    metrics = {
-        **_last_epoch(run, epochs),
-        "num_rows": float(len(rows)),
-        **report,
-    }
-    if any(isinstance(r, Comparison) and r.tie for r in rows):
-        metrics["tie_parameter"] = float(state["tie_parameter"])
-    if any(isinstance(r, Unpaired) for r in rows):
-        metrics["thumb_intercept"] = float(state["thumb_intercept"])
-    return metrics
+def _fitted(objective: _Judgements, state: Mapping[str, torch.Tensor]) -> dict[str, float]:
+    """The numbers fitted beside the rewards, where rows had something to say on them."""
+    names = {"tie_parameter": objective.any_ties, "thumb_intercept": objective.any_thumbs}
+    return {n: float(state[n]) for n, is_fitted in names.items() if is_fitted}
 
 
 def _usable(row: JudgedRow, config: RewardConfig, dimensions: Sequence[str]) -> bool:
@@ -284,12 +284,6 @@ def first_tie_parameter(rows: Sequence[Comparison], ties: str) -> float:
         # P(tie | equal) = tanh(eta / 2)
         return math.log(2 * math.atanh(share))
     return math.log(2 * share / (1 - share))
-
-
-def _last_epoch(run: RunFolder, epochs: Epochs) -> dict[str, float]:
-    tail = run.history[-epochs.last_epoch :]
-    weight = sum(r["weight"] for r in tail)
-    return {name: sum(r[name] * r["weight"] for r in tail) / weight for name in ("loss", "accuracy")}
 
 
 def within_positions(config: RewardConfig, model: nn.Module) -> RewardConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,14 +11,14 @@ import torch
 from torch import nn
 
 from heedloop.schema import Demonstration
-from heedloop_trainer.methods.supervised import Epochs, SupervisedConfig, learn
+from heedloop_trainer.methods.supervised import Objective, SupervisedConfig, learn, validating
 from heedloop_trainer.nn.distributed import World, shard
 from heedloop_trainer.nn.models import Policy
 from heedloop_trainer.nn.optimiser import OptimiserConfig, Sums
 from heedloop_trainer.nn.sequences import Encoder, LossTurns, collate
 from heedloop_trainer.runs.folder import RunFolder, TrainingResult
 
-__all__ = ["SFTConfig", "train_sft"]
+__all__ = ["SFTConfig", "demonstration_loss", "train_sft"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,23 @@ class SFTConfig(SupervisedConfig):
     )
 
 
+class _Cross(Objective[Demonstration]):
+    """Cross-entropy on completion tokens, end token included."""
+
+    total = "tokens"
+
+    def denominator(self, rows: list[int]) -> float:
+        """Weighted tokens, so that weight 2 equals the row twice."""
+        return float(sum(self.weights[i] * sum(s.num_trained for s in self.sequences[i]) for i in rows))
+
+    def loss_sums(self, module: nn.Module, rows: list[int]) -> tuple[torch.Tensor, Sums]:
+        batch = collate([s for i in rows for s in self.sequences[i]], next(module.parameters()).device)
+        losses = -module(batch).log_probs
+        owners = torch.tensor([i for i in rows for _ in self.sequences[i]])
+        weight = self.weights[owners].to(losses.device)[batch.rows]
+        return (weight * losses).sum(), {}
+
+
 def train_sft(
     config: SFTConfig,
     rows: Sequence[Demonstration],
@@ -45,6 +63,7 @@ def train_sft(
     tokenizer: Any,
     run: RunFolder | None = None,
     *,
+    validation: Sequence[Demonstration] = (),
     progress: str | None = None,
     world: World = World(),  # noqa: B008
 ) -> TrainingResult:
@@ -58,47 +77,30 @@ def train_sft(
         model: a causal language model of transformers.
         tokenizer: its tokenizer.
         run: where metrics, resume points and lineage go; in memory where None.
+        validation: rows held out, looked at where `eval_every` says.
 
     Raises:
         ValueError: there are no rows, or the chat template can write none of them.
     """
-    run = run or RunFolder.in_memory("sft")
-    rows = [r for r in rows if r.weight > 0]
-    if not rows:
+    make = functools.partial(_Cross, config, Encoder.of(config, tokenizer))
+    objective = make(rows)
+    if not objective.rows:
         raise ValueError(
             "there are no demonstrations to learn from; a snapshot with corrections or liked answers has some"
         )
-    encoder = Encoder.of(config, tokenizer)
-    encoded = encoder.rows(rows, loss_turns=config.loss_turns)
-    rows, sequences = encoded.rows, encoded.sequences
-    weights = torch.tensor([r.weight for r in rows])
-    tokens = torch.tensor([sum(s.num_trained for s in of_row) for of_row in sequences], dtype=torch.float32)
-    report = encoder.report(len(rows))
-    policy = shard(Policy(model, bfloat16=config.bfloat16).train(), world)
-
-    def loss_sums(group: list[int]) -> tuple[torch.Tensor, Sums]:
-        batch = collate([s for i in group for s in sequences[i]], next(policy.parameters()).device)
-        losses = -policy(batch).log_probs
-        owners = torch.tensor([i for i in group for _ in sequences[i]])
-        weight = weights[owners].to(losses.device)[batch.rows]
-        return (weight * losses).sum(), {}
-
-    def describe(sums: dict[str, float], total: float) -> dict[str, float]:
-        return {"loss": sums["loss"], "tokens": total}
-
-    epochs = Epochs.of(config, [len(of_row) * max(map(len, of_row)) for of_row in sequences])
-    learn(
-        epochs,
-        policy,
-        config.optimiser,
-        run,
-        denominator=lambda group: float((weights[group] * tokens[group]).sum()),
-        loss_sums=loss_sums,
-        records=rows,
-        describe=describe,
+    return learn(
+        objective,
+        shard(Policy(model, bfloat16=config.bfloat16).train(), world),
+        run or RunFolder.in_memory("sft"),
+        validation=validating(config, make, validation),
         progress=progress,
         world=world,
     )
-    tail = run.history[-epochs.last_epoch :]
-    metrics = {"loss": sum(r["loss"] for r in tail) / len(tail), "num_rows": float(len(rows)), **report}
-    return TrainingResult(metrics, run.history)
+
+
+def demonstration_loss(
+    config: SFTConfig, rows: Sequence[Demonstration], model: nn.Module, tokenizer: Any
+) -> float | None:
+    """Loss per token in nats on demonstrations, weighted as in training; None where the template can write none."""
+    objective = _Cross(config, Encoder.of(config, tokenizer), rows, needed=False)
+    return objective.loss(Policy(model, bfloat16=config.bfloat16)) if objective.rows else None

@@ -12,7 +12,7 @@ import copy
 import json
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -50,6 +50,7 @@ __all__ = [
     "Policy",
     "PolicyWithValues",
     "RewardModel",
+    "SaveDtype",
     "ValueModel",
     "adapter_base",
     "checkpoint_activations",
@@ -496,14 +497,26 @@ def _load(cls: Any, path: str | Path, device: str, **settings: Any) -> Any:
     return model.to(device)
 
 
+SaveDtype = Literal["float32", "bfloat16", "float16"]
+"""The arithmetic of saved weights: the half-size ones are what servers load."""
+
+
 def save_model(
-    model: nn.Module, tokenizer: Any, folder: str | Path, *, adapters: bool = False, base: str | Path = ""
+    model: nn.Module,
+    tokenizer: Any,
+    folder: str | Path,
+    *,
+    adapters: bool = False,
+    base: str | Path = "",
+    dtype: SaveDtype = "float32",
 ) -> None:
     """Write a model and its tokenizer as a folder that `from_pretrained` loads.
 
     Args:
         adapters: write LoRA weights alone, which need the model they were trained on; they are merged in otherwise.
         base: the folder of that model.
+        dtype: of the weights in the folder. The model is left with the rounded weights, in float32, so that what is measured
+            afterwards is what was saved.
 
     Raises:
         DivergenceError: a weight is not finite.
@@ -512,11 +525,20 @@ def save_model(
         raise DivergenceError("the trained model has weights that are not finite; it is not written")
     if adapters and trains_adapters(model):
         model.peft_config["default"].base_model_name_or_path = str(base)  # type: ignore[index, union-attr]
-        model.save_pretrained(folder)  # type: ignore[operator]
+        written: Any = model
     else:
-        merged(model).save_pretrained(folder)
+        written = merged(model)
+    _to_dtype(written, getattr(torch, dtype))
+    written.save_pretrained(folder)
+    _to_dtype(written, torch.float32)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
+
+
+def _to_dtype(model: nn.Module, dtype: torch.dtype) -> None:
+    """Round the weights in place; buffers (such as rotary frequencies) keep their precision."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
 
 
 @contextlib.contextmanager

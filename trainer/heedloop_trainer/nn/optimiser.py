@@ -191,7 +191,7 @@ def backward_sums(
     max_tokens: int,
     world: World = World(),  # noqa: B008  (frozen)
 ) -> dict[str, float]:
-    """Back-propagate sum(loss) / denominator over `rows` in micro-batches within a token budget.
+    """Back-propagate sum(loss) / denominator over `rows` in micro-batches within a token budget; under `no_grad` only sum.
 
     Args:
         rows: this rank's rows of the minibatch.
@@ -205,8 +205,9 @@ def backward_sums(
     totals: Sums = {}
     for group, weight in shared_groups(rows, lengths, max_tokens=max_tokens, world=world):
         loss, sums = loss_sums(group)
-        # FSDP2 averages gradients over the ranks; the denominator already counts them all.
-        (loss * (weight * world.size / denominator)).backward()
+        if torch.is_grad_enabled():
+            # FSDP2 averages gradients over the ranks; the denominator already counts them all.
+            (loss * (weight * world.size / denominator)).backward()
         for name, value in {"loss": loss / denominator, **sums}.items():
             value = value.detach() * weight
             join = torch.maximum if name.endswith("_max") else torch.add

@@ -10,6 +10,7 @@ from heedloop_trainer.ppo.config import PPOConfig
 from heedloop_trainer.ppo.losses import (
     apply_whitening,
     generalised_advantages,
+    grpo_advantages,
     rloo_advantages,
     token_rewards,
     whitening_moments,
@@ -26,7 +27,7 @@ class Targets:
 
     Attributes:
         valid: bool [B, R], True on the tokens that are learned from.
-        advantages: whitened over the whole rollout; returns: the critic's targets.
+        advantages: whitened over the whole rollout (GRPO: within groups); returns: the critic's targets.
         rewards: per token, KL penalty and score.
         final_scores: [B], the scores after penalties.
         spread: standard deviation of the advantages before whitening.
@@ -53,6 +54,10 @@ def make_targets(config: PPOConfig, rollout: Rollout, kl_coefficient: float) -> 
     if config.estimator == "rloo":
         advantages = rloo_advantages(rewards.sum(1), config.group_size, learned)[:, None] * rollout.mask
         returns = torch.zeros_like(advantages)
+    elif config.estimator == "grpo":
+        each = grpo_advantages(rewards.sum(1), config.group_size, learned, floor=config.whiten_floor)
+        advantages = each[:, None] * rollout.mask
+        returns = torch.zeros_like(advantages)
     else:
         final = rollout.final_values * cut * (config.truncation == "bootstrap")
         both = generalised_advantages(
@@ -65,5 +70,7 @@ def make_targets(config: PPOConfig, rollout: Rollout, kl_coefficient: float) -> 
         )
         advantages, returns = both.advantages, both.returns
     moments = whitening_moments(advantages, valid)
-    white = apply_whitening(advantages, valid, moments, floor=config.whiten_floor)
+    white = advantages
+    if config.estimator != "grpo":  # which has standardised them already
+        white = apply_whitening(advantages, valid, moments, floor=config.whiten_floor)
     return Targets(valid, white, returns, rewards, scores, whitening_spread(moments))

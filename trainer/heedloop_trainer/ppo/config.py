@@ -1,4 +1,4 @@
-"""Settings of PPO and RLOO, and which of them cannot go together."""
+"""Settings of PPO, RLOO and GRPO, and which of them cannot go together."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ __all__ = ["PPOConfig"]
 
 @dataclass(frozen=True, slots=True)
 class PPOConfig(PromptConfig):
-    """Settings of PPO and RLOO.
+    """Settings of PPO, RLOO and GRPO.
 
     Attributes:
-        estimator: `ppo` (a critic and generalised advantages) or `rloo` (leave-one-out over `group_size` responses).
+        estimator: `ppo` (a critic and generalised advantages), `rloo` (leave-one-out over `group_size` responses) or `grpo`
+            (standardised within `group_size` responses).
         num_rollouts: rollout steps.
         batch_size: responses per rollout step; a multiple of group_size.
         group_size: responses per prompt; 2 or more for RLOO.
@@ -51,7 +52,7 @@ class PPOConfig(PromptConfig):
         seed: decides prompts' order, sampling and minibatches.
     """
 
-    estimator: Literal["ppo", "rloo"] = "ppo"
+    estimator: Literal["ppo", "rloo", "grpo"] = "ppo"
     num_rollouts: int = 100
     batch_size: int = 64
     group_size: int = 1
@@ -85,10 +86,11 @@ class PPOConfig(PromptConfig):
             raise ValueError(
                 f"batch_size {self.batch_size} must be a multiple of group_size {self.group_size}"
             )
-        if self.estimator == "rloo" and self.group_size < 2:
-            raise ValueError("RLOO compares responses to one prompt: group_size must be 2 or more")
-        if self.estimator == "rloo" and self.truncation == "bootstrap":
-            raise ValueError("RLOO has no critic to bootstrap from: truncation must be mask or score")
+        name = self.estimator.upper()
+        if self.estimator != "ppo" and self.group_size < 2:
+            raise ValueError(f"{name} compares responses to one prompt: group_size must be 2 or more")
+        if self.estimator != "ppo" and self.truncation == "bootstrap":
+            raise ValueError(f"{name} has no critic to bootstrap from: truncation must be mask or score")
         if not 1 <= self.minibatches <= self.batch_size or self.epochs < 1:
             raise ValueError("epochs must be 1 or more, and minibatches between 1 and batch_size")
         if self.reward_clip is not None and not self.reward_clip > 0:

@@ -17,6 +17,7 @@ __all__ = [
     "KLController",
     "TokenLogProbs",
     "generalised_advantages",
+    "grpo_advantages",
     "kl_k3",
     "length_mask",
     "masked_mean",
@@ -144,16 +145,39 @@ def rloo_advantages(
         returns: [B], with the `group_size` responses to one prompt next to each other.
         valid: bool [B]; responses that are left out of the baselines and get advantage 0. All, where None.
     """
+    grouped, kept = _groups(returns, group_size, valid)
+    total = (grouped * kept).sum(1, keepdim=True)
+    others = kept.sum(1, keepdim=True) - kept.long()
+    baseline = (total - grouped * kept) / others.clamp(min=1)
+    return ((grouped - baseline) * kept * (others > 0)).reshape(-1)
+
+
+def grpo_advantages(
+    returns: torch.Tensor, group_size: int, valid: torch.Tensor | None = None, *, floor: float
+) -> torch.Tensor:
+    """Returns standardised within their group (arXiv 2402.03300, section 4.1.2), [B].
+
+    Args:
+        returns, valid: as of `rloo_advantages`.
+        floor: a smaller spread than this is not blown up to 1: the authors divide by any, and so magnify noise.
+    """
+    grouped, kept = _groups(returns, group_size, valid)
+    count = kept.sum(1, keepdim=True).clamp(min=1)
+    centred = (grouped - (grouped * kept).sum(1, keepdim=True) / count) * kept
+    spread = (centred.square().sum(1, keepdim=True) / count).sqrt()
+    return (centred / spread.clamp(min=floor)).reshape(-1)
+
+
+def _groups(
+    returns: torch.Tensor, group_size: int, valid: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns and what counts of them, [B / group_size, group_size] each."""
     if group_size < 2 or len(returns) % group_size:
         raise ValueError(
             f"{len(returns)} responses do not make groups of {group_size}, which must be 2 or more"
         )
     valid = torch.ones_like(returns, dtype=torch.bool) if valid is None else valid
-    grouped, kept = returns.view(-1, group_size), valid.view(-1, group_size)
-    total = (grouped * kept).sum(1, keepdim=True)
-    others = kept.sum(1, keepdim=True) - kept.long()
-    baseline = (total - grouped * kept) / others.clamp(min=1)
-    return ((grouped - baseline) * kept * (others > 0)).reshape(-1)
+    return returns.view(-1, group_size), valid.view(-1, group_size)
 
 
 def whiten(values: torch.Tensor, mask: torch.Tensor, *, floor: float, centre: bool = True) -> torch.Tensor:

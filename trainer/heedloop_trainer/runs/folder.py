@@ -3,6 +3,7 @@
     run.json        the manifest: method, configuration, snapshot, parent, seed, versions, status, final metrics
     metrics.jsonl   one row per step
     checkpoint/     the model: safetensors, tokenizer, README.md (the model card); loads with from_pretrained
+    best.safetensors  while a run looks at its validation split: the weights with the lowest loss so far
     resume/         parameters, optimiser and counters of the last saved step; safetensors and JSON, replaced atomically
 
 A run that was given a client registers itself with the server and reports its metrics as they come. A server that is away
@@ -33,6 +34,7 @@ from safetensors.torch import save_file
 
 from heedloop.client import ApiError, Client
 from heedloop.schema import Run, RunMethod, RunStatus, from_json, to_json, utc_now
+from heedloop_trainer.runs.trackers import Tracker
 
 __all__ = ["ResumeState", "RunFolder", "TrainingResult"]
 
@@ -73,6 +75,7 @@ class RunFolder:
         record: the run as the server and run.json know it.
         history: every logged row.
         num_unsent: metric rows that the server has not taken yet.
+        trackers: where metrics go as well.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class RunFolder:
         self.extra = dict(extra or {})
         self.save_every = save_every
         self.history: list[dict[str, float]] = []
+        self.trackers: list[Tracker] = []
         self._unsent: list[dict[str, float]] = []
         self._sent_at = 0.0
         self._registered = False
@@ -179,6 +183,8 @@ class RunFolder:
         if self.folder is not None and self.writes:
             with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
+        for tracker in self.trackers:
+            tracker.log(step, {k: v for k, v in row.items() if k != "step"})
         if self.client is not None:
             self._unsent.append(_finite(row))
             if time.monotonic() - self._sent_at >= HISTORY_INTERVAL_S:
@@ -206,6 +212,16 @@ class RunFolder:
         """True where a resume point belongs after `step` finished steps."""
         return self.folder is not None and self.save_every > 0 and step % self.save_every == 0
 
+    def save_tensors(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Replace the file `name`.safetensors of the run's folder."""
+        fresh = self.path / f".{name}.tmp"
+        save_file(_apart(tensors), fresh)
+        fresh.replace(self.path / f"{name}.safetensors")
+
+    def load_tensors(self, name: str) -> dict[str, torch.Tensor]:
+        """What `save_tensors` wrote."""
+        return _tensors_of(self.path / f"{name}.safetensors")
+
     def save_state(self, step: int, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> None:
         """Replace the resume point by this one; a crash at any moment leaves the old or the new one whole."""
         if self.folder is None or not self.writes:
@@ -213,10 +229,8 @@ class RunFolder:
         fresh, final = self.folder / f".resume-{os.getpid()}", self.folder / "resume"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir()
-        # Tied weights share storage, which safetensors refuses; each name gets its own copy.
-        held = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
         try:
-            save_file(held, fresh / "tensors.safetensors")
+            save_file(_apart(tensors), fresh / "tensors.safetensors")
             (fresh / "values.json").write_text(json.dumps({"step": step, **values}), encoding="utf-8")
         except OSError as err:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -243,8 +257,7 @@ class RunFolder:
             self._rewind(-1)
             return None
         values = json.loads((place / "values.json").read_text(encoding="utf-8"))
-        with safe_open(place / "tensors.safetensors", framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors = _tensors_of(place / "tensors.safetensors")
         step = int(values.pop("step"))
         self._rewind(step)
         return ResumeState(step, tensors, values)
@@ -288,11 +301,14 @@ class RunFolder:
         )
         self.send()
         self._report_end()
+        while self.trackers:
+            self.trackers.pop().close()
         if self.folder is not None and self.writes:
             self.extra["num_metric_rows_unsent"] = self.num_unsent
             self._write_manifest()
             if status == "finished":
                 shutil.rmtree(self.folder / "resume", ignore_errors=True)
+                (self.folder / "best.safetensors").unlink(missing_ok=True)
         return self.record
 
     def fail(self, error: BaseException) -> None:
@@ -366,6 +382,16 @@ def _same_run(folder: Path, record: Run) -> Run:
 def _finite(row: Mapping[str, float]) -> dict[str, float]:
     """JSON has no NaN: such a value is left out of what is sent, and stays in metrics.jsonl."""
     return {k: v for k, v in row.items() if v == v and abs(v) != float("inf")}
+
+
+def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A copy of each tensor of its own: tied weights share storage, which safetensors refuses."""
+    return {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+
+
+def _tensors_of(path: Path) -> dict[str, torch.Tensor]:
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
 def _sync(path: Path) -> None:
