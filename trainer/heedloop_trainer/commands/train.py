@@ -180,6 +180,11 @@ def _model_arguments(sub: argparse.ArgumentParser, method: str) -> None:
         )
     if method in GRADIENT:
         group.add_argument(
+            "--environment",
+            metavar="PLACE",
+            help="FILE.py:NAME or MODULE:NAME, a Python function: messages -> the messages that follow, such as tool results",
+        )
+        group.add_argument(
             "--generator",
             metavar="NAME",
             help="cached (any model and device), static (fixed shapes, CUDA graphs), continuous, or a vLLM server's address",

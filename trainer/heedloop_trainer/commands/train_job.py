@@ -102,6 +102,7 @@ _JOB_FIELDS = (
     "reference",
     "held_out_reward",
     "reward_function",
+    "environment",
     "save_every",
     "model_name",
     "alarms",

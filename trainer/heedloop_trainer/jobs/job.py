@@ -70,6 +70,7 @@ class Job:
         reward_models: folders of reward models: one neural or an ensemble, and linear ones; their sum is the reward.
         held_out_reward: folder of a reward model that judges but is never trained against.
         reward_function: `FILE.py:NAME` or `module:name` in Python.
+        environment: `FILE.py:NAME` or `module:name` in Python, which answers the turns of PPO's policy.
         chat_template: a file whose Jinja template replaces the tokenizer's own.
         limit: only the first rows of the training split; 0 takes all.
         mix: `FILE:SHARE`, further rows that are this share of all.
@@ -104,6 +105,7 @@ class Job:
     reward_models: Sequence[Path] = ()
     held_out_reward: Path | None = None
     reward_function: str | None = None
+    environment: str | None = None
     chat_template: Path | None = None
     limit: int = 0
     mix: str | None = None

@@ -36,11 +36,13 @@ from heedloop_trainer.nn.models import (
     with_lora,
 )
 from heedloop_trainer.nn.scratch import SmallShape, small_classifier, small_policy, train_tokenizer
+from heedloop_trainer.ppo.episodes import Environment
 from heedloop_trainer.ppo.rollout import RewardFunction
 
 __all__ = [
     "SCRATCH_SHAPES",
     "classifier_for",
+    "environment_for",
     "generator_for",
     "policy_for",
     "reference_for",
@@ -218,6 +220,11 @@ def watch_for(job: Job) -> Watch | None:
     return Watch(judges=[load_judge(job.held_out_reward, device=job.device)] if job.held_out_reward else [])
 
 
+def environment_for(job: Job) -> Environment | None:
+    """What answers the turns of the policy, where there is such a thing."""
+    return None if job.environment is None else _function(job.environment, "environment")
+
+
 def rewards_for(job: Job) -> tuple[RewardModel | None, RewardFunction | None]:
     """The reward model that PPO climbs and the function beside it; linear models count as functions."""
     functions: list[RewardFunction] = []
@@ -233,15 +240,15 @@ def rewards_for(job: Job) -> tuple[RewardModel | None, RewardFunction | None]:
                 "give one neural reward model; further ones can be linear, members of an ensemble, or judge as --held-out-reward"
             )
     if job.reward_function is not None:
-        functions.append(_function(job.reward_function))
-    if neural is None and not functions:
+        functions.append(_function(job.reward_function, "reward function"))
+    if neural is None and not functions and job.environment is None:
         raise JobError("PPO needs --reward-model FOLDER, --reward-function FILE.py:NAME, or both")
     if not functions:
         return neural, None
     return neural, lambda responses: [sum(v) for v in zip(*(f(responses) for f in functions), strict=True)]
 
 
-def _function(place: str) -> RewardFunction:
+def _function(place: str, noun: str = "reward function") -> Any:
     """The function at `FILE.py:NAME` or `module:name`; modules are also looked for in the current folder."""
     source, _, name = place.rpartition(":")
     try:
@@ -252,7 +259,7 @@ def _function(place: str) -> RewardFunction:
         return getattr(importlib.import_module(source), name)
     except (ImportError, AttributeError, KeyError, ValueError, OSError) as err:
         raise JobError(
-            f"no reward function at {place!r} ({type(err).__name__}: {err}); write FILE.py:NAME or MODULE:NAME"
+            f"no {noun} at {place!r} ({type(err).__name__}: {err}); write FILE.py:NAME or MODULE:NAME"
         ) from err
 
 

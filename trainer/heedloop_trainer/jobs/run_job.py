@@ -141,7 +141,7 @@ def _open(job: Job, client: Client, world: World) -> RunFolder:
 
 
 _RECORDED = (
-    "from_scratch", "limit", "mix", "save_dtype", "reward_function", "lora_rank", "lora_alpha", "lora_targets", "save_adapters", "thumbs", "dimensions", "ensemble", "cross_validate", "best_of",
+    "from_scratch", "limit", "mix", "save_dtype", "reward_function", "environment", "lora_rank", "lora_alpha", "lora_targets", "save_adapters", "thumbs", "dimensions", "ensemble", "cross_validate", "best_of",
     "review_queue", "generator", "alarms",
 )  # fmt: skip
 """What a job is asked for beside its configuration, and what decides what comes out."""

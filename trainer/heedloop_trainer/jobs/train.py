@@ -18,6 +18,7 @@ from heedloop_trainer.jobs.held_out import comparison_report
 from heedloop_trainer.jobs.job import JobContext, JobError, held_out, read_rows
 from heedloop_trainer.jobs.models import (
     classifier_for,
+    environment_for,
     generator_for,
     policy_for,
     reference_for,
@@ -133,6 +134,7 @@ def _ppo(context: JobContext) -> None:
         reward_model=reward_model,
         reward_function=function,
         generator=generator_for(context, model, tokenizer),
+        environment=environment_for(job),
         run=context.run,
         progress=_bar(context),
         watch=watch_for(job),

@@ -92,7 +92,7 @@ class Batch:
         response_lengths: int64 [B], 1 or more.
         rows: row of every response token that carries loss (all, unless a sequence says otherwise), int64 [N].
         columns: position of the token that *predicts* each response token (one to its left), int64 [N].
-        offsets: index of each response token within its response, 0 for the first, int64 [N].
+        offsets: index of each of these tokens among those of its response, 0 for the first, int64 [N].
     """
 
     ids: torch.Tensor
@@ -146,10 +146,12 @@ def collate(sequences: Sequence[TokenSequence], device: torch.device | str = "cp
     rows = torch.repeat_interleave(torch.arange(len(sequences)), responses)
     first = torch.cumsum(responses, 0) - responses
     offsets = torch.arange(int(responses.sum())) - first[rows]
+    columns = prompts[rows] - 1 + offsets
     if any(s.written is not None for s in sequences):
         carries_loss = torch.tensor([v for s in sequences for v in s.mask])
-        rows, offsets = rows[carries_loss], offsets[carries_loss]
-    columns = prompts[rows] - 1 + offsets
+        rows, columns = rows[carries_loss], columns[carries_loss]
+        counts = torch.tensor([s.num_trained for s in sequences])
+        offsets = torch.arange(len(rows)) - (torch.cumsum(counts, 0) - counts)[rows]
     parts = (ids, prompts, responses, rows, columns, offsets)
     return Batch(*(p.to(device, non_blocking=True) for p in parts))
 
@@ -431,6 +433,29 @@ class Encoder:
         if isinstance(found, PromptError):
             raise found
         return found
+
+    def ids_between(
+        self,
+        prompt: tuple[Message, ...],
+        turns: tuple[Message, ...],
+        following: tuple[Message, ...],
+        tools: tuple[ToolDefinition, ...] = (),
+    ) -> list[int]:
+        """Token ids from the end of the last of `turns`, the model's, to where its answer to `following` begins.
+
+        Raises:
+            PromptError: the template writes the turns otherwise once others follow.
+        """
+        conversation = (*self._prompt(prompt, tools).messages, *turns)
+        before = self.chat.prompt(conversation[:-1], tools)
+        ids = before.ids + self.chat.answer(before, conversation[-1])
+        whole = self.chat.prompt((*conversation, *following), tools).ids
+        if whole[: len(ids)] != ids:
+            raise PromptError(
+                "turns_rewritten",
+                "the chat template writes a turn otherwise once others follow it; such a model cannot be trained over several turns",
+            )
+        return whole[len(ids) :]
 
     def _fitted(self, prompt: tuple[Message, ...], tools: tuple[ToolDefinition, ...]) -> WrittenPrompt:
         """The prompt within its limit."""

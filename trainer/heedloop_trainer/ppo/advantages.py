@@ -49,6 +49,8 @@ def make_targets(config: PPOConfig, rollout: Rollout, kl_coefficient: float) -> 
         # The answer did not end, so it has no score yet: the critic's value stands for the rest of it.
         scores = torch.where(cut, torch.full_like(scores, -config.missing_end_penalty), scores)
     rewards = token_rewards(scores, rollout.kl, rollout.lengths, kl_coefficient=kl_coefficient)
+    if rollout.turn_rewards is not None:
+        rewards = rewards + rollout.turn_rewards
     learned = rollout.ended if config.truncation == "mask" else torch.ones_like(rollout.ended)
     valid = rollout.mask & learned[:, None]
     if config.estimator == "rloo":

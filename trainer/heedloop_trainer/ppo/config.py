@@ -24,6 +24,7 @@ class PPOConfig(PromptConfig):
         group_size: responses per prompt; 2 or more for RLOO.
         epochs: passes over each rollout.
         minibatches: optimiser steps per pass, so a rollout has epochs x minibatches of them.
+        max_turns: turns of the model in an episode, where there is an environment.
         sampling: length and temperature of responses; the temperature is used in every forward.
         kl_coefficient: beta, the price of one nat of KL to the reference, taken out of the reward per token.
         kl_target: steer beta towards this KL per response in nats; None keeps it fixed.
@@ -58,6 +59,7 @@ class PPOConfig(PromptConfig):
     group_size: int = 1
     epochs: int = 2
     minibatches: int = 4
+    max_turns: int = 4
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     kl_coefficient: float = 0.05
     kl_target: float | None = None
@@ -93,6 +95,8 @@ class PPOConfig(PromptConfig):
             raise ValueError(f"{name} has no critic to bootstrap from: truncation must be mask or score")
         if not 1 <= self.minibatches <= self.batch_size or self.epochs < 1:
             raise ValueError("epochs must be 1 or more, and minibatches between 1 and batch_size")
+        if self.max_turns < 1:
+            raise ValueError(f"max_turns must be 1 or more, not {self.max_turns}")
         if self.reward_clip is not None and not self.reward_clip > 0:
             raise ValueError(f"reward_clip must be above 0, not {self.reward_clip}")
         if self.sampling.temperature <= 0:

@@ -65,6 +65,8 @@ def describe_rollout(rollout: Rollout, targets: Targets, kl_coefficient: float) 
         "sampler/drift": rollout.drift,
         "advantage/spread": targets.spread,
     }
+    if rollout.turn_rewards is not None and bool(rollout.turn_rewards.any()):
+        metrics["objective/environment"] = float(rollout.turn_rewards.sum(1).mean())
     if bool(rollout.disagreement.any()):
         metrics["objective/disagreement"] = float(rollout.disagreement.mean())
     if bool(rollout.values.any()):

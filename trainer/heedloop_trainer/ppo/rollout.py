@@ -11,14 +11,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from heedloop.schema import PromptRow
-from heedloop_trainer.generation.cached import Generation
+from heedloop.schema import Message, PromptRow
 from heedloop_trainer.methods.reward_ensemble import RewardEnsemble
 from heedloop_trainer.nn.distributed import World
 from heedloop_trainer.nn.models import RewardModel, plain_model
 from heedloop_trainer.nn.optimiser import shared_groups
 from heedloop_trainer.nn.sequences import Encoder, TokenSequence, collate
 from heedloop_trainer.ppo.config import PPOConfig
+from heedloop_trainer.ppo.episodes import Episode
 from heedloop_trainer.ppo.losses import length_mask
 from heedloop_trainer.ppo.models import Models
 
@@ -30,7 +30,8 @@ class Response:
     """What a reward function sees of one sampled answer.
 
     Attributes:
-        text: without special tokens.
+        text: without special tokens; of an episode, that of its last turn.
+        turns: the messages behind the prompt, tool results included; none where there was no environment.
         token_ids: with the stop token, where it was reached.
         ended: False where the answer was cut off at the length limit.
     """
@@ -39,6 +40,7 @@ class Response:
     text: str
     token_ids: list[int]
     ended: bool
+    turns: tuple[Message, ...] = ()
 
 
 RewardFunction = Callable[[Sequence[Response]], Sequence[float]]
@@ -50,12 +52,14 @@ log = logging.getLogger(__name__)
 OUTLIER = 20.0
 """A function's number this many typical distances from the median is warned about."""
 
+_PADDED = ("old_log_probs", "reference_log_probs", "entropy", "values", "turn_rewards")
 _PER_ROW = ("lengths", "ended", "final_values", "scores", "raw_scores", "disagreement")
 
 
 @dataclass
 class Rollout:
-    """Sampled responses and their measurements. Padded tensors are float32 [B, R] on the CPU, zero after the end.
+    """Sampled responses and their measurements. Padded tensors are float32 [B, R] on the CPU, zero after the end; they hold the
+    tokens that the policy wrote, and nothing for those an environment wrote.
 
     Attributes:
         old_log_probs: by the training forward of the policy that sampled; what ratios are taken against.
@@ -65,6 +69,7 @@ class Rollout:
         scores: [B], what the reward model and the reward function gave, normalised, before penalties.
         ended: bool [B].
         drift: mean |sampler's - training forward's log-probability|.
+        turn_rewards: what an environment paid, on the last token of each turn.
         disagreement: [B], standard deviation between the members of a reward ensemble; 0 without one.
     """
 
@@ -81,6 +86,7 @@ class Rollout:
     raw_scores: torch.Tensor
     drift: float
     disagreement: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
+    turn_rewards: torch.Tensor | None = None
 
     @property
     def width(self) -> int:
@@ -115,7 +121,7 @@ def merge_rollouts(parts: Sequence[Rollout]) -> Rollout:
     return Rollout(
         **{n: listed(n) for n in ("sequences", "responses")},
         **{n: torch.stack(listed(n)) for n in _PER_ROW},
-        **{n: padded(n) for n in ("old_log_probs", "reference_log_probs", "entropy", "values")},
+        **{n: padded(n) for n in _PADDED},
         drift=sum(p.drift * t for p, t in zip(parts, tokens, strict=True)) / sum(tokens),
     )
 
@@ -228,7 +234,7 @@ class Scorer:
         if self.encoder is None:
             raise ValueError("the policy wrote a token that its reward model does not know")
         return self.encoder.sequences(
-            [r.prompt.prompt for r in responses],
+            [(*r.prompt.prompt, *r.turns[:-1]) for r in responses],
             [r.text for r in responses],
             tools=[r.prompt.tools for r in responses],
             ended=[r.ended for r in responses],
@@ -240,11 +246,8 @@ def measure(
     config: PPOConfig,
     models: Models,
     *,
-    prompts: Sequence[PromptRow],
-    prompt_ids: Sequence[list[int]],
-    generations: Sequence[Generation],
+    episodes: Sequence[Episode],
     scorer: Scorer,
-    encoder: Encoder,
     world: World = World(),  # noqa: B008
 ) -> Rollout:
     """Score sampled responses with all models: old and reference log-probabilities, entropy, values, rewards.
@@ -253,19 +256,19 @@ def measure(
     `drift` and nowhere else.
     """
     temperature = config.sampling.temperature
-    sequences = [
-        TokenSequence(p, g.response_ids, g.ended) for p, g in zip(prompt_ids, generations, strict=True)
-    ]
+    sequences = [e.sequence for e in episodes]
     responses = [
-        Response(p, encoder.decode(g.response_ids), g.response_ids, g.ended)
-        for p, g in zip(prompts, generations, strict=True)
+        Response(e.prompt, e.turns[-1].text, e.response_ids, e.ended, e.turns if len(e.turns) > 1 else ())
+        for e in episodes
     ]
     scores = scorer(responses, sequences)
-    lengths = torch.tensor([len(g.response_ids) for g in generations])
+    lengths = torch.tensor([s.num_trained for s in sequences])
     padded = {
         name: torch.zeros(len(sequences), int(lengths.max()))
-        for name in ("old", "reference", "entropy", "values")
+        for name in ("old", "reference", "entropy", "values", "rewards")
     }
+    for row, episode in enumerate(episodes):
+        padded["rewards"][row, : len(episode.rewards)] = torch.tensor(episode.rewards)
     final = torch.zeros(len(sequences))
     all_lengths = [len(s) for s in sequences]
     rows = list(range(len(sequences)))
@@ -284,13 +287,13 @@ def measure(
         if values is not None and last is not None:
             keep("values", values)
             final[group] = last.cpu()
-    sampled = np.concatenate([g.log_probs for g in generations])
+    sampled = np.concatenate([e.log_probs for e in episodes])
     trained = padded["old"][length_mask(lengths, padded["old"].shape[1])].numpy()
     return Rollout(
         sequences=sequences,
         responses=responses,
         lengths=lengths,
-        ended=torch.tensor([g.ended for g in generations]),
+        ended=torch.tensor([e.ended for e in episodes]),
         old_log_probs=padded["old"],
         reference_log_probs=padded["reference"],
         entropy=padded["entropy"],
@@ -299,5 +302,6 @@ def measure(
         scores=scores.normalised,
         raw_scores=scores.raw,
         disagreement=scores.spread,
+        turn_rewards=padded["rewards"],
         drift=float(np.abs(sampled - trained).mean()),
     )

@@ -27,6 +27,7 @@ from heedloop_trainer.nn.optimiser import Sums, backward_sums, check_finite, see
 from heedloop_trainer.nn.sequences import Encoder, collate, same_vocabulary
 from heedloop_trainer.ppo.advantages import Targets, make_targets
 from heedloop_trainer.ppo.config import PPOConfig
+from heedloop_trainer.ppo.episodes import Environment, play
 from heedloop_trainer.ppo.losses import KLController, policy_loss, value_loss
 from heedloop_trainer.ppo.metrics import describe_rollout, describe_updates, final_metrics
 from heedloop_trainer.ppo.models import Models, ppo_models
@@ -63,6 +64,7 @@ def train_ppo(
     reward_function: RewardFunction | None = None,
     value_model: nn.Module | None = None,
     generator: Generator | None = None,
+    environment: Environment | None = None,
     run: RunFolder | None = None,
     progress: str | None = None,
     watch: Watcher | None = None,
@@ -79,6 +81,7 @@ def train_ppo(
         value_model: a sequence classifier whose head is the value head; made from the reward model where None (from the
             policy where that cannot be), with a zero head.
         generator: writes the responses; the cached decoder where None.
+        environment: answers the policy's turns and may pay for them; the only reward where there is no other.
         run: where metrics, resume points and lineage go; in memory where None.
         progress: label of the progress bar; None shows none.
         watch: such as `alarms.Watch`, asked after every rollout whether the run should stop.
@@ -90,6 +93,8 @@ def train_ppo(
     if not prompts:
         raise ValueError("there are no prompts to answer")
     run = run or RunFolder.in_memory(config.estimator)
+    if environment is not None and reward_model is None and reward_function is None:
+        reward_function = _nothing
     encoder = Encoder.of(config, tokenizer, config.sampling.max_new_tokens)
     prompts = encoder.rows(prompts).rows
     prompt_ids = encoder.prompts([p.prompt for p in prompts], [p.tools for p in prompts])
@@ -112,18 +117,16 @@ def train_ppo(
         chosen = rollout_prompts(len(prompts), config, step)
         mine = world.share(range(len(chosen)))
         asked = [prompt_ids[chosen[i]] for i in mine]
-        generations = sampler(asked, config.sampling, step=step, rows=mine)
+        rows = [prompts[chosen[i]] for i in mine]
+        episodes = play(config, sampler, encoder, rows, asked, step=step, rows=mine, environment=environment)
         clock.lap("generate_s")
 
         # Measure: old and reference log-probabilities by one and the same forward, values, rewards.
         part = measure(
             config,
             models,
-            prompts=[prompts[chosen[i]] for i in mine],
-            prompt_ids=asked,
-            generations=generations,
+            episodes=episodes,
             scorer=scorer,
-            encoder=encoder,
             world=world,
         )
         rollout = merge_rollouts(world.gather(part))
@@ -150,6 +153,11 @@ def train_ppo(
 
 
 # ------------------------------------------------------------------------------------------------- before the loop
+
+
+def _nothing(responses: Sequence[Response]) -> list[float]:
+    """The score of responses that the environment alone pays for."""
+    return [0.0] * len(responses)
 
 
 def _scorer(
