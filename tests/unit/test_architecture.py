@@ -41,7 +41,7 @@ ROOMS = {
     "trainer": (
         "trainer/heedloop_trainer",
         {"heedloop.client", "heedloop.responses", "heedloop.schema", "heedloop.words", "heedloop_trainer"},
-        {"torch", "transformers", "safetensors", "numpy", "scipy", "sklearn", "pyarrow", "tqdm", "peft", "accelerate", "tokenizers", "requests", "jinja2", "yaml"},
+        {"torch", "transformers", "safetensors", "numpy", "scipy", "sklearn", "pyarrow", "tqdm", "peft", "accelerate", "tokenizers", "requests", "jinja2", "yaml", "wandb", "mlflow"},
     ),
 }  # fmt: skip
 DEMO = "trainer/heedloop_trainer/demo"  # the demo is an app too: it uses the SDK's public surface
@@ -141,7 +141,7 @@ OPTIONAL = {
     "grpc",  # extra grpc
     "peft",  # extra lora
     "pyarrow", "yaml", "tqdm", "icu4py",  # commands of the SDK alone
-    "wandb", "mlflow", "tensorboard",
+    "wandb", "mlflow",  # trackers of training runs
     "msvcrt", "fcntl",  # of one operating system each
 }  # fmt: skip
 """What may be imported inside a function: extras that an installation need not have."""

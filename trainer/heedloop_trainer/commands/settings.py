@@ -19,7 +19,14 @@ from typing import Any, Literal
 
 import yaml
 
-__all__ = ["add_setting_options", "configured", "field_docs", "given_settings", "read_settings"]
+__all__ = [
+    "add_job_options",
+    "add_setting_options",
+    "configured",
+    "field_docs",
+    "given_settings",
+    "read_settings",
+]
 
 OTHER_NAMES = {"num_rollouts": "rollouts", "kl_coefficient": "kl"}
 """Shorter options that existed before; the setting's own name works as well."""
@@ -56,6 +63,44 @@ def add_setting_options(group: argparse._ArgumentGroup, base: Any) -> None:
             help=f"{doc} (default: {_shown(value)})".replace("%", "%%"),
             **_option_type(hint),
         )
+
+
+def add_job_options(group: argparse._ArgumentGroup, cls: type[Any], options: Mapping[str, str]) -> None:
+    """Options for fields of a dataclass; what is not given is not in the parsed arguments.
+
+    Args:
+        options: the field by its option; `--no-…` switches one off that is on by default.
+    """
+    hints, docs = typing.get_type_hints(cls), field_docs(cls)
+    defaults = {f.name: f.default for f in dataclasses.fields(cls)}
+    for option, name in options.items():
+        default, doc = defaults[name], docs[name]
+        shown = "" if isinstance(default, bool) or not default else f" (default: {default})"
+        group.add_argument(
+            option,
+            dest=name,
+            default=argparse.SUPPRESS,
+            help=f"{'do not ' if default is True else ''}{doc}{shown}",
+            **_job_type(hints[name], default),
+        )
+
+
+def _job_type(hint: Any, default: Any) -> dict[str, Any]:
+    """How argparse reads a field: switches, folders, names with commas between, or as a setting is read."""
+    if isinstance(default, bool):
+        return {"action": "store_false" if default else "store_true"}
+    kinds = {k for k in (hint, *typing.get_args(hint)) if k is not type(None)}
+    if Path in kinds:
+        repeated = {"action": "extend", "nargs": 1} if default == () else {}
+        return {"type": Path, "metavar": "PATH", **repeated}
+    if default == ():
+        return {
+            "type": lambda text: tuple(n.strip() for n in text.split(",") if n.strip()),
+            "metavar": "NAMES",
+        }
+    if literal := [k for k in kinds if typing.get_origin(k) is Literal]:
+        return {"choices": typing.get_args(literal[0])}
+    return _option_type(hint)
 
 
 def _leaves(base: Any) -> Iterator[tuple[str, Any, Any]]:

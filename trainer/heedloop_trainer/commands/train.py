@@ -9,12 +9,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from heedloop_trainer.commands.settings import add_setting_options
-
-SAMPLING = ("ppo", "rloo", "grpo", "rejection")
-"""Methods that sample answers and need a reward."""
-GRADIENT = ("ppo", "rloo", "grpo")
-"""Those of them that hold on to a reference."""
+from heedloop_trainer.commands.settings import add_job_options, add_setting_options
 
 HELP = "train a model or a reward model on a project's feedback, or evaluate one"
 
@@ -33,6 +28,42 @@ METHODS = {
 }
 
 
+MODEL = {"--model": "model", "--device": "device"}
+LORA = {"--lora": "lora_rank", "--lora-alpha": "lora_alpha", "--lora-targets": "lora_targets"}
+POLICY = {**MODEL, **LORA, "--save-adapters": "save_adapters"}
+REWARDS = {"--reward-model": "reward_models", "--held-out-reward": "held_out_reward"}
+FUNCTION = {"--reward-function": "reward_function"}
+ANCHORED = {**POLICY, "--reference": "reference"}
+GRADIENT = {
+    **ANCHORED, **REWARDS, **FUNCTION, "--environment": "environment", "--generator": "generator", "--no-alarms": "alarms",
+}  # fmt: skip
+MODEL_OPTIONS: dict[str, dict[str, str]] = {
+    "sft": {**POLICY, "--from-scratch": "from_scratch"},
+    "reward": {
+        **MODEL, **LORA, "--from-scratch": "from_scratch", "--thumbs": "thumbs", "--dimensions": "dimensions",
+        "--ensemble": "ensemble",
+    },
+    "reward-linear": {"--cross-validate": "cross_validate"},
+    "dpo": ANCHORED,
+    "kto": ANCHORED,
+    "ppo": GRADIENT,
+    "rloo": GRADIENT,
+    "grpo": GRADIENT,
+    "rejection": {**POLICY, **REWARDS, **FUNCTION},
+    "evaluate": {
+        **MODEL, **REWARDS, "--reference": "reference", "--best-of": "best_of", "--review-queue": "review_queue",
+    },
+}  # fmt: skip
+"""What a job is asked for, by method: the options and the fields of `Job` that they set."""
+RUN_OPTIONS = {"--limit": "limit", "--mix": "mix", "--tracker": "trackers"}
+"""Of every method that trains."""
+TRAINED_OPTIONS = {
+    "--chat-template": "chat_template", "--save-dtype": "save_dtype", "--gradient-checkpointing": "checkpointed",
+    "--no-memory-check": "check_memory", "--save-every": "save_every",
+}  # fmt: skip
+"""Of those that train a neural model."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One sub-command per method."""
     methods = parser.add_subparsers(
@@ -44,9 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             _promote_arguments(sub)
             continue
         _source_arguments(sub)
-        _model_arguments(sub, name)
-        if name != "evaluate":
-            sub.settings_of = name
+        sub.options_of = name
 
 
 def _connection_arguments(group: argparse._ArgumentGroup) -> None:
@@ -97,138 +126,28 @@ def _source_arguments(sub: argparse.ArgumentParser) -> None:
     )
 
 
-def _model_arguments(sub: argparse.ArgumentParser, method: str) -> None:
-    group = sub.add_argument_group("models")
-    if method == "evaluate":
-        group.add_argument("--model", type=Path, metavar="PATH", help="the new model")
-        group.add_argument("--reference", type=Path, metavar="PATH", help="its parent")
-    elif method != "reward-linear":
-        group.add_argument("--model", type=Path, metavar="PATH", help="folder of the model to start from")
-        group.add_argument(
-            "--lora", type=int, default=0, metavar="RANK", help="train low-rank adapters of this rank only"
-        )
-        group.add_argument(
-            "--lora-alpha", type=float, metavar="A", help="adapters are scaled by A / RANK (twice the rank)"
-        )
-        group.add_argument(
-            "--lora-targets",
-            type=lambda text: tuple(n.strip() for n in text.split(",") if n.strip()),
-            metavar="NAMES",
-            help="layers that get adapters, such as q_proj,v_proj (all linear ones)",
-        )
-        if method != "reward":
-            group.add_argument(
-                "--save-adapters",
-                action="store_true",
-                help="leave adapters as adapters in the checkpoint; they are merged in otherwise",
-            )
-    if method == "reward":
-        _reward_arguments(group)
-    if method == "reward-linear":
-        group.add_argument(
-            "--cross-validate", action="store_true", help="hold every prompt group out in turn as well"
-        )
-    if method == "evaluate":
-        group.add_argument(
-            "--best-of",
-            type=int,
-            default=0,
-            metavar="N",
-            help="also the best of N answers of the parent by the judge",
-        )
-        group.add_argument(
-            "--review-queue",
-            metavar="ID",
-            help="also put both models' answers to people, in this review queue",
-        )
-        group.add_argument("--max-response-tokens", type=int, help="longest answer that is sampled (128)")
-        group.add_argument("--temperature", type=float, help="of the answers that are compared (1)")
-        group.add_argument("--seed", type=int, default=0)
-    if method in ("sft", "reward"):
-        group.add_argument(
-            "--from-scratch",
-            choices=("tiny", "small"),
-            help="random weights and a tokenizer made from the rows: about 1 or 6 million parameters, which learn little from a thousand judgements",
-        )
-    if method in ("dpo", "kto", *GRADIENT):
-        group.add_argument(
-            "--reference",
-            type=Path,
-            metavar="PATH",
-            help="the frozen policy, where it is not the model itself",
-        )
-    if method in (*SAMPLING, "evaluate"):
-        group.add_argument(
-            "--reward-model",
-            type=Path,
-            action="append",
-            default=[],
-            metavar="PATH",
-            help="a reward model (several times: one neural and linear ones)",
-        )
-        group.add_argument(
-            "--held-out-reward",
-            type=Path,
-            metavar="PATH",
-            help="a reward model that judges but is not trained against",
-        )
-    if method in SAMPLING:
-        group.add_argument(
-            "--reward-function",
-            metavar="PLACE",
-            help="FILE.py:NAME or MODULE:NAME, a Python function: responses -> numbers, added to the reward model's",
-        )
-    if method in GRADIENT:
-        group.add_argument(
-            "--environment",
-            metavar="PLACE",
-            help="FILE.py:NAME or MODULE:NAME, a Python function: messages -> the messages that follow, such as tool results",
-        )
-        group.add_argument(
-            "--generator",
-            metavar="NAME",
-            help="cached (any model and device), static (fixed shapes, CUDA graphs), continuous, or a vLLM server's address",
-        )
-    if method != "reward-linear":
-        group.add_argument("--device", help="cpu, cuda; cuda where there is one")
-    group.add_argument(
-        "--model-name",
-        default="",
-        help="the name under which the model will serve; put it on production spans",
-    )
-
-
-def _reward_arguments(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--thumbs", action="store_true", help="learn from single thumbs as well")
-    group.add_argument(
-        "--dimensions",
-        type=lambda text: tuple(n.strip() for n in text.split(",") if n.strip()),
-        default=(),
-        metavar="NAMES",
-        help="names of ratings that get an output of their own, such as helpfulness,accuracy,tone",
-    )
-    group.add_argument(
-        "--ensemble",
-        type=int,
-        default=1,
-        metavar="K",
-        help="train K models that differ in their seed: their mean is the reward, their spread an alarm",
-    )
-
-
 class _MethodParser(argparse.ArgumentParser):
-    """Adds the options that come from a method's dataclass once they are needed: reading them imports torch."""
+    """Adds the options that come from dataclasses once they are needed: reading them imports torch."""
 
-    settings_of: str | None = None
+    options_of: str | None = None
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        if self.settings_of is not None:
-            _setting_arguments(self, self.settings_of)
-            self.settings_of = None
+        if self.options_of is not None:
+            _method_arguments(self, self.options_of)
+            self.options_of = None
         return super().parse_known_args(args, namespace)
 
 
-def _setting_arguments(sub: argparse.ArgumentParser, method: str) -> None:
+def _method_arguments(sub: argparse.ArgumentParser, method: str) -> None:
+    from heedloop_trainer.commands.train_job import Job, default_config
+
+    models = sub.add_argument_group("models")
+    add_job_options(models, Job, {**MODEL_OPTIONS[method], "--model-name": "model_name"})
+    if method == "evaluate":
+        models.add_argument("--max-response-tokens", type=int, help="longest answer that is sampled (128)")
+        models.add_argument("--temperature", type=float, help="of the answers that are compared (1)")
+        models.add_argument("--seed", type=int, default=0)
+        return
     run_group = sub.add_argument_group("the run")
     run_group.add_argument(
         "--config",
@@ -236,73 +155,26 @@ def _setting_arguments(sub: argparse.ArgumentParser, method: str) -> None:
         metavar="FILE",
         help="YAML or JSON: the settings below by name; the options win over it",
     )
-    run_group.add_argument(
-        "--limit", type=int, default=0, metavar="N", help="only the first N rows of the split"
-    )
-    run_group.add_argument(
-        "--mix",
-        metavar="FILE:SHARE",
-        help="further rows from a JSON Lines file, so many that they are this share of all, such as general.jsonl:0.3",
-    )
-    run_group.add_argument(
-        "--tracker",
-        action="append",
-        default=[],
-        choices=("tensorboard", "wandb", "mlflow"),
-        help="also send the metrics there, where it is installed (several times: to each)",
-    )
-    from heedloop_trainer.commands.train_job import default_config
-
+    is_neural = method != "reward-linear"
+    add_job_options(run_group, Job, RUN_OPTIONS | (TRAINED_OPTIONS if is_neural else {}))
     group = sub.add_argument_group("settings (names and defaults are those of the method's configuration)")
-    add_setting_options(group, default_config(method.replace("-", "_")))
-    if method == "reward-linear":
-        return
-    run_group.add_argument(
-        "--chat-template",
-        type=Path,
-        metavar="FILE",
-        help="a Jinja chat template that replaces the tokenizer's own and is saved with the model",
-    )
-    run_group.add_argument(
-        "--save-dtype",
-        choices=("float32", "bfloat16", "float16"),
-        help="of the weights that are written (float32)",
-    )
-    group.add_argument(
-        "--learning-rate",
-        type=float,
-        metavar="X",
-        help="the highest learning rate of the model (of the actor)",
-    )
-    if method in SAMPLING:
+    config = default_config(method.replace("-", "_"))
+    add_setting_options(group, config)
+    if is_neural:
         group.add_argument(
-            "--max-response-tokens", type=int, metavar="N", help="the same as --sampling-max-new-tokens"
+            "--learning-rate",
+            type=float,
+            metavar="X",
+            help="the highest learning rate of the model (of the actor)",
         )
+    if hasattr(config, "sampling"):
         group.add_argument(
             "--temperature", type=float, metavar="X", help="the same as --sampling-temperature"
         )
-    run_group.add_argument(
-        "--gradient-checkpointing",
-        dest="checkpointed",
-        action="store_true",
-        help="recompute activations in the backward pass: a third slower, far less memory",
-    )
-    run_group.add_argument(
-        "--no-memory-check",
-        dest="check_memory",
-        action="store_false",
-        help="start also what is estimated not to fit into memory",
-    )
-    run_group.add_argument(
-        "--save-every", type=int, default=50, metavar="STEPS", help="steps between resume points (default 50)"
-    )
-    if method in GRADIENT:
-        run_group.add_argument(
-            "--no-alarms",
-            dest="alarms",
-            action="store_false",
-            help="do not stop when length, diversity or the held-out reward say that the reward is being hacked",
-        )
+        if not hasattr(config, "max_response_tokens"):
+            group.add_argument(
+                "--max-response-tokens", type=int, metavar="N", help="the same as --sampling-max-new-tokens"
+            )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 from typing import Any
@@ -52,14 +53,12 @@ def _train_together(args: argparse.Namespace, world: World) -> int:
         )
     snapshot = world.gather(snapshot)[0]
     method = args.method.replace("-", "_")
-    given = {n: getattr(args, n) for n in _JOB_FIELDS if getattr(args, n, None) is not None}
+    names = {f.name for f in dataclasses.fields(Job)} - {"method", "device", "config", "sampling"}
+    given = {n: v for n, v in vars(args).items() if n in names}
     job = Job(
         method=method,
         snapshot_id=snapshot,
         config=None if method == "evaluate" else config_of(method, args),
-        reward_models=getattr(args, "reward_model", []),
-        lora_rank=getattr(args, "lora", 0),
-        trackers=tuple(getattr(args, "tracker", ())),
         device=_device(getattr(args, "device", None)),
         **({"sampling": _sampling(args)} if method == "evaluate" else {}),
         **given,
@@ -93,36 +92,6 @@ def _promote(args: argparse.Namespace) -> int:
     if done.folder is not None:
         print(f"promoted: {done.folder} holds it now")
     return 0 if done.decision.promote else 1
-
-
-_JOB_FIELDS = (
-    "out",
-    "model",
-    "from_scratch",
-    "reference",
-    "held_out_reward",
-    "reward_function",
-    "environment",
-    "save_every",
-    "model_name",
-    "alarms",
-    "thumbs",
-    "dimensions",
-    "ensemble",
-    "cross_validate",
-    "best_of",
-    "review_queue",
-    "generator",
-    "checkpointed",
-    "check_memory",
-    "lora_alpha",
-    "lora_targets",
-    "save_adapters",
-    "limit",
-    "mix",
-    "save_dtype",
-    "chat_template",
-)
 
 
 def _check_project(client: Client, project: str | None) -> None:
@@ -162,11 +131,11 @@ def config_of(method: str, args: argparse.Namespace) -> Any:
     own = "actor" if hasattr(base, "actor") else "optimiser"
     if getattr(args, "learning_rate", None) is not None:
         given[f"{own}.learning_rate"] = args.learning_rate
-    elif getattr(args, "lora", 0) and getattr(base, own) == getattr(default_config(method), own):
+    elif getattr(args, "lora_rank", 0) and getattr(base, own) == getattr(default_config(method), own):
         given[f"{own}.learning_rate"] = LORA_RATE * getattr(base, own).learning_rate
     if hasattr(base, "sampling"):
         given |= {
-            "sampling.max_new_tokens": args.max_response_tokens,
+            "sampling.max_new_tokens": getattr(args, "max_response_tokens", None),
             "sampling.temperature": args.temperature,
         }
         given = {k: v for k, v in given.items() if v is not None}

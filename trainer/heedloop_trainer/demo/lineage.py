@@ -94,7 +94,9 @@ def response_kl(
     encoder = Encoder(tokenizer)
     ids = encoder.prompts([row.prompt for row in chosen])
     sampling = SamplingConfig(max_new_tokens=96, batch_size=128, seed=seed)
-    said = CachedGenerator(own, stop_ids(own, tokenizer))(ids, sampling)
-    batch = collate([TokenSequence(p, g.response_ids, g.ended) for p, g in zip(ids, said, strict=True)])
+    generations = CachedGenerator(own, stop_ids(own, tokenizer))(ids, sampling)
+    batch = collate(
+        [TokenSequence(p, g.response_ids, g.ended) for p, g in zip(ids, generations, strict=True)]
+    )
     gaps = Policy(own)(batch).log_probs - Policy(other)(batch).log_probs
     return float(gaps.sum() / len(chosen))

@@ -112,7 +112,7 @@ class _Loop:
         """All stages."""
         plan, days = self.plan, self.days
         with self.stopwatch.lap("pre-training the base model"):
-            base, made = self._pretrain()
+            base, pretraining = self._pretrain()
         with self.stopwatch.lap("serving the base model, feedback"):
             half = plan.base_visits // 2
             self._serve("base", base, "v1", days.base_v1, visits=half)
@@ -144,7 +144,7 @@ class _Loop:
             self._deliver()
         with self.stopwatch.lap("KL and reading back"):
             kl = self._kl(second, {"base": base, "sft": sft, "ppo": ppo})
-            return self._report(made, [first, second], kl)
+            return self._report(pretraining, [first, second], kl)
 
     # ------------------------------------------------------------------------------------------------- stages
 
@@ -157,14 +157,18 @@ class _Loop:
             client=self.client,
         )
         checkpoint = self.folder / "runs" / "base" / "checkpoint"
-        made = pretrain(checkpoint, self.plan.size, seed=self.seed)
-        for step, loss in enumerate(made.losses):
-            if step % 10 == 0 or step == len(made.losses) - 1:
+        pretraining = pretrain(checkpoint, self.plan.size, seed=self.seed)
+        for step, loss in enumerate(pretraining.losses):
+            if step % 10 == 0 or step == len(pretraining.losses) - 1:
                 run.log(step, loss=loss)
         run.finish(
-            metrics={"loss": made.losses[-1], "tokens": made.num_tokens, "parameters": made.num_parameters}
+            metrics={
+                "loss": pretraining.losses[-1],
+                "tokens": pretraining.num_tokens,
+                "parameters": pretraining.num_parameters,
+            }
         )
-        return checkpoint, made
+        return checkpoint, pretraining
 
     def _serve(
         self,
@@ -208,11 +212,11 @@ class _Loop:
         with self.stopwatch.lap(f"snapshot {name}"):
             self._deliver()
             filters = {"tag": EARLY_TAG, "environment": ENVIRONMENT}
-            made = self.client.create_snapshot(name, filters=filters, rules=RULES)
-        self.rows[name] = made.num_rows
-        counts = ", ".join(f"{sum(by.values()):,} {form}" for form, by in made.num_rows.items())
-        print(f"snapshot {made.id[:12]} {name}: {counts}", flush=True)
-        return made
+            snapshot = self.client.create_snapshot(name, filters=filters, rules=RULES)
+        self.rows[name] = snapshot.num_rows
+        counts = ", ".join(f"{sum(by.values()):,} {form}" for form, by in snapshot.num_rows.items())
+        print(f"snapshot {snapshot.id[:12]} {name}: {counts}", flush=True)
+        return snapshot
 
     def _train(
         self,
@@ -252,7 +256,7 @@ class _Loop:
             for stage, parent in pairs.items()
         }
 
-    def _report(self, made: Any, snapshots: Sequence[Snapshot], kl: dict[str, float]) -> DemoReport:
+    def _report(self, pretraining: Any, snapshots: Sequence[Snapshot], kl: dict[str, float]) -> DemoReport:
         accuracy = next(
             (r.evaluation.get("accuracy", {}) for r in self.client.runs() if r.method == "reward"), {}
         )
@@ -261,8 +265,8 @@ class _Loop:
             stages=read_quality(self.client, tag=FRESH_TAG, kl=kl),
             thread=follow_one_thumb(self.client, snapshots[0].id),
             laps=self.stopwatch.laps,
-            num_parameters=made.num_parameters,
-            num_pretraining_tokens=made.num_tokens,
+            num_parameters=pretraining.num_parameters,
+            num_pretraining_tokens=pretraining.num_tokens,
             feedback=dict(self.traffic.num_feedback),
             rows=self.rows,
             reward_accuracy=accuracy,

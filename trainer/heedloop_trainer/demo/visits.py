@@ -47,15 +47,16 @@ class Traffic:
         on_progress: Callable[[int], object],
     ) -> list[Shown]:
         """`count` users ask a question each and say about the answer what they like to say."""
-        people = [self._new_user(users) for _ in range(count)]
+        visitors = [self._new_user(users) for _ in range(count)]
         times = self._times(count, period)
         planned = [
-            Visit(next(questions), person.id, users, when) for person, when in zip(people, times, strict=True)
+            Visit(next(questions), visitor.id, users, when)
+            for visitor, when in zip(visitors, times, strict=True)
         ]
         shown = self._answers(app, planned, on_progress)
-        for person, one in zip(people, shown, strict=True):
+        for visitor, one in zip(visitors, shown, strict=True):
             question = one.visit.question
-            self._tell(one, person, person.react(question, one.text, self._rng))
+            self._tell(one, visitor, visitor.react(question, one.text, self._rng))
         return shown
 
     def comparisons(
@@ -68,16 +69,16 @@ class Traffic:
         on_progress: Callable[[int], object],
     ) -> None:
         """`count` early users are shown two answers to their question, side by side, and say which is better."""
-        people = [self._new_user("early") for _ in range(count)]
+        visitors = [self._new_user("early") for _ in range(count)]
         times = self._times(count, period)
         planned = [
-            Visit(next(questions), person.id, "early", when)
-            for person, when in zip(people, times, strict=True)
+            Visit(next(questions), visitor.id, "early", when)
+            for visitor, when in zip(visitors, times, strict=True)
         ]
         both = [visit for visit in planned for _ in range(2)]
         shown = self._answers(app, both, on_progress)
-        for i, person in enumerate(people):
-            self._choose(person, shown[2 * i : 2 * i + 2])
+        for i, visitor in enumerate(visitors):
+            self._choose(visitor, shown[2 * i : 2 * i + 2])
 
     # ------------------------------------------------------------------------------------------------- feedback
 

@@ -61,38 +61,41 @@ class Job:
 
     Attributes:
         method: one of `CONFIGS`, or `evaluate`.
-        out: the run folder.
+        out: the run folder; the same command goes on with it after a crash.
         snapshot_id: the frozen dataset.
         config: the method's configuration; None for `evaluate`.
-        model: folder of the model to start from (of the new model, for `evaluate`).
-        from_scratch: a name of `SCRATCH_SHAPES`: start from random weights instead.
-        reference: folder of the frozen policy, where it is not the model itself; the parent, for `evaluate`.
-        reward_models: folders of reward models: one neural or an ensemble, and linear ones; their sum is the reward.
+        model: folder of the model to start from; of the new model, for evaluate.
+        from_scratch: random weights and a tokenizer made from the rows: about 1 or 6 million parameters, which learn little
+            from a thousand judgements.
+        reference: folder of the frozen policy, where it is not the model itself; of the parent, for evaluate.
+        reward_models: folder of a reward model (several times: one neural or an ensemble, and linear ones); their sum counts.
         held_out_reward: folder of a reward model that judges but is never trained against.
-        reward_function: `FILE.py:NAME` or `module:name` in Python.
-        environment: `FILE.py:NAME` or `module:name` in Python, which answers the turns of PPO's policy.
-        chat_template: a file whose Jinja template replaces the tokenizer's own.
-        limit: only the first rows of the training split; 0 takes all.
-        mix: `FILE:SHARE`, further rows that are this share of all.
-        trackers: names of `trackers.TRACKERS` that get the metrics as well.
-        save_dtype: the arithmetic of the weights that are written.
-        lora_rank: 0 trains all weights.
-        lora_alpha: adapters are scaled by alpha / rank; None is twice the rank.
-        lora_targets: names of the layers that get adapters; all linear ones where empty.
-        save_adapters: leave adapters as adapters in the checkpoint, not merged in; policies only.
-        device: `cpu`, `cuda` and so on.
+        reward_function: FILE.py:NAME or MODULE:NAME, a Python function: responses -> numbers, added to the reward model's.
+        environment: FILE.py:NAME or MODULE:NAME, a Python function: messages -> the messages that follow, such as tool results.
+        chat_template: a Jinja chat template that replaces the tokenizer's own and is saved with the model.
+        limit: only the first N rows of the training split; 0 takes all.
+        mix: FILE:SHARE, further rows from a JSON Lines file, so many that they are this share of all.
+        trackers: also send the metrics to tensorboard, wandb or mlflow (with commas between), where it is installed.
+        save_dtype: of the weights that are written.
+        lora_rank: train low-rank adapters of this rank only; 0 trains all weights.
+        lora_alpha: adapters are scaled by this / their rank; none is twice the rank.
+        lora_targets: layers that get adapters, such as q_proj,v_proj; all linear ones where none is named.
+        save_adapters: leave adapters as adapters in the checkpoint; they are merged in otherwise.
+        device: cpu, cuda and so on.
         save_every: steps between resume points.
-        alarms: PPO, RLOO and GRPO: watch for reward hacking and stop the run when it shows.
-        thumbs: reward: learn from single thumbs as well.
-        dimensions: reward: names of ratings (helpfulness, accuracy, tone) that get an output of their own.
-        ensemble: reward: how many models that differ in their seed are trained.
-        cross_validate: reward_linear: hold every prompt group out in turn as well.
-        best_of: evaluate: also the best of this many answers by the judge; 0 does not.
-        review_queue: evaluate: the review queue that the new model's and its parent's answers are put to, by id.
-        generator: PPO and RLOO: `cached` (any model and device), `static` (fixed shapes; CUDA graphs), `continuous`
-            (transformers' continuous batching), or the address of a vLLM server, which reads weights from `<out>/vllm`.
+        alarms: stop when length, diversity or the held-out reward say that the reward is being hacked.
+        thumbs: learn from single thumbs as well.
+        dimensions: names of ratings that get an output of their own, such as helpfulness,accuracy,tone.
+        ensemble: train so many models that differ in their seed: their mean is the reward, their spread an alarm.
+        cross_validate: hold every prompt group out in turn as well.
+        best_of: also the best of so many answers of the parent by the judge; 0 does not.
+        review_queue: also put both models' answers to people, in the review queue of this id.
+        generator: cached (any model and device), static (fixed shapes, CUDA graphs), continuous (transformers' continuous
+            batching), or the address of a vLLM server, which reads weights from the folder vllm in the run's.
         checkpointed: recompute activations in the backward pass: a third slower, far less memory.
-        check_memory: refuse to start what will not fit.
+        check_memory: refuse to start what is estimated not to fit into memory.
+        model_name: the name under which the model will serve; put it on production spans.
+        sampling: of the answers that evaluate compares.
     """
 
     method: str
@@ -126,7 +129,7 @@ class Job:
     check_memory: bool = True
     device: str = "cpu"
     save_every: int = 50
-    alarms: bool = False
+    alarms: bool = True
     name: str = ""
     model_name: str = ""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)

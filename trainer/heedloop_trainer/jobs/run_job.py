@@ -41,9 +41,9 @@ def find_snapshot(client: Client, *, snapshot_id: str | None, name: str | None, 
     if snapshot_id is not None:
         return snapshot_id
     if name is None:
-        made = client.create_snapshot(default_name)
-        log.info("made snapshot %s (%s) of everything in the project", made.id, made.name)
-        return made.id
+        snapshot = client.create_snapshot(default_name)
+        log.info("made snapshot %s (%s) of everything in the project", snapshot.id, snapshot.name)
+        return snapshot.id
     found = [s for s in client.snapshots() if s.name == name]
     if not found:
         known = sorted({s.name for s in client.snapshots()})

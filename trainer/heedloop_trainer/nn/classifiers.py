@@ -63,9 +63,9 @@ def classifier_class(config: Any) -> Any:
     name = causal.__name__
     for ending in LANGUAGE_MODELS:
         name = name.removesuffix(ending)
-    made = type(f"{name}ForSequenceClassification", (GenericForSequenceClassification, family), {})
-    AutoModelForSequenceClassification.register(kind, made)
-    return made
+    cls = type(f"{name}ForSequenceClassification", (GenericForSequenceClassification, family), {})
+    AutoModelForSequenceClassification.register(kind, cls)
+    return cls
 
 
 def merged(model: nn.Module) -> Any:

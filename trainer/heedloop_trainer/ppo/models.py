@@ -68,11 +68,11 @@ def ppo_models(
     critic = None
     shared = config.estimator == "ppo" and config.critic_body == "shared"
     if config.estimator == "ppo" and not shared:
-        made = _fresh_critic(policy, reward_model, tokenizer) if value_model is None else value_model
+        value_model = _fresh_critic(policy, reward_model, tokenizer) if value_model is None else value_model
         if trains_adapters(policy):
-            made = with_lora_like(made, policy, seed=config.seed)
-        made = checkpoint_like(policy, made.to(next(policy.parameters()).device))
-        critic = ValueModel(made, bfloat16=config.bfloat16)
+            value_model = with_lora_like(value_model, policy, seed=config.seed)
+        value_model = checkpoint_like(policy, value_model.to(next(policy.parameters()).device))
+        critic = ValueModel(value_model, bfloat16=config.bfloat16)
     actor = (PolicyWithValues if shared else Policy)(policy, bfloat16=config.bfloat16)
     for module in (actor, critic, anchor):
         if module is not None and not hasattr(module.model, "disable_adapter"):

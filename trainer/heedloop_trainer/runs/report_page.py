@@ -232,14 +232,14 @@ def _frontier(history: Sequence[Mapping[str, float]]) -> str:
     rows = [r for r in history if "objective/kl" in r]
     if len(rows) < 3:
         return ""
-    lines, said = [], []
+    lines, drawn_names = [], []
     for name in ("objective/raw_score", "objective/held_out_score"):
         points = sorted((math.sqrt(max(0.0, r["objective/kl"])), r[name]) for r in rows if name in r)
         if points:
             lines.append(points)
-            said.append(name.removeprefix("objective/"))
+            drawn_names.append(name.removeprefix("objective/"))
     plot = _plot(lines, x="square root of KL to the reference", y="", dots=True)
-    return f"<h2>Reward and KL</h2><div class=curves><figure>{plot}<figcaption>{_text(' and '.join(said))}</figcaption></figure></div>"
+    return f"<h2>Reward and KL</h2><div class=curves><figure>{plot}<figcaption>{_text(' and '.join(drawn_names))}</figcaption></figure></div>"
 
 
 def _plot(lines: Sequence[Sequence[tuple[float, float]]], *, x: str, y: str, dots: bool = False) -> str:
