@@ -103,6 +103,19 @@ def test_the_examples_run(page, sink, tmp_path):
     assert page.stem == "testing" or sink.spans
 
 
+def test_the_example_of_the_readme_runs(sink, tmp_path):
+    (code,) = BLOCK.findall((DOCS.parent / "README.md").read_text())
+    address = '"http://127.0.0.1:8321", api_key="hl_…", '
+    assert address in code  # the environment has the sink's instead
+    model = "def my_llm(question):\n    return 'Thirty days.'\n\n"
+    run(model + code.replace(address, ""), sink, tmp_path)
+    (answer,) = sink.spans.values()
+    assert (answer.input_text, answer.output_text) == ("Where is my refund?", "Thirty days.")
+    assert answer.attributes["gen_ai.request.model"] == "small-2"
+    assert sorted(f["kind"] for f in sink.feedback.values()) == ["correction", "rating"]
+    assert {f["target"]["span_id"] for f in sink.feedback.values()} == {answer.span_id}
+
+
 @pytest.mark.parametrize(("page", "needs", "code"), PEERS, ids=[p.stem for p, *_ in PEERS])
 def test_the_examples_with_other_packages_run(page, needs, code, sink, provider, tmp_path):
     for package in needs.split(","):
