@@ -22,6 +22,7 @@ from heedloop_server.http.openapi import describe
 from heedloop_server.http.own_traces import NATIVE_TELEMETRY_OFF, RequestSpans, make_provider
 from heedloop_server.http.parameters import known_parameters
 from heedloop_server.http.rates import AddressLimit, RateLimit
+from heedloop_server.http.request_records import RequestRecorder, RequestRecords
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.ingest.token_claims import TokenClaims
 from heedloop_server.review.queue_service import ReviewQueueService
@@ -130,8 +131,11 @@ def create_app(settings: Settings | None = None, *, store: Store | None = None) 
         allow_origins=["*"],
         allow_methods=["POST"],
         allow_headers=["content-type", "x-heedloop-token", "x-heedloop-proof", "x-heedloop-next"],
+        expose_headers=["x-request-id"],
         max_age=86_400,
     )
+    app.state.records = RequestRecords(access_log=chosen.access_log)
+    app.add_middleware(RequestRecorder, records=app.state.records)  # the last one is around all others
     for name in ROUTERS:
         app.include_router(importlib.import_module(f"heedloop_server.routes.{name}").router)
     app.router.middleware_stack = OtlpShortcut(app.router.middleware_stack)

@@ -84,6 +84,9 @@ class Settings(BaseSettings):
         description="where the server's own traces go by OTLP/HTTP, such as http://collector:4318; empty sends none",
     )
     log_format: LogFormat = Field("text", description="text for people, json for one JSON object a line")
+    access_log: bool = Field(
+        False, description="write a line for each request: id, route, status, duration, client, id of its key"
+    )
     metrics_open: bool = Field(False, description="serve /metrics to loopback addresses without a key")
     trusted_proxies: str = Field("127.0.0.1", description="addresses whose X-Forwarded-For is believed")
 

@@ -85,6 +85,7 @@ class ErrorBody:
     code: str
     message: str
     field: str | None = None
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

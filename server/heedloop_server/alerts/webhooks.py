@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from prometheus_client import Histogram
+
 TIMEOUT_S = 10.0
 _MAX_ANSWER = 1_024
 _LOOPBACK = tuple(ipaddress.ip_network(n) for n in ("127.0.0.0/8", "::1/128"))
@@ -59,6 +61,16 @@ SPECIAL = tuple(
 
 https://www.iana.org/assignments/iana-ipv4-special-registry, https://www.iana.org/assignments/iana-ipv6-special-registry
 """
+
+
+DELIVERIES = Histogram(
+    "heedloop_webhook_duration_seconds",
+    "attempts to tell a webhook, by what came of them, and how long each took",
+    ("outcome",),
+    registry=None,
+    buckets=(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, TIMEOUT_S),
+)
+"""Of this process; `outcome` is `delivered`, `failed` (worth another attempt) or `refused` (no address that may be told)."""
 
 
 class Refused(Exception):
@@ -110,7 +122,10 @@ def post(url: str, secret: str, message: dict[str, Any], *, loopback: bool = Fal
         error = f"refused: {err}"
     except (OSError, http.client.HTTPException, ValueError) as err:
         error = f"{type(err).__name__}: {err}"[:300]
-    return DeliveryResult(not error, status, error, 1000 * (time.perf_counter() - begin))
+    took_s = time.perf_counter() - begin
+    outcome = "refused" if error.startswith("refused") else "failed" if error else "delivered"
+    DELIVERIES.labels(outcome).observe(took_s)
+    return DeliveryResult(not error, status, error, 1000 * took_s)
 
 
 def _status_text(status: int) -> str:

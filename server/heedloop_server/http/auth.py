@@ -25,6 +25,7 @@ from starlette.concurrency import run_in_threadpool
 from heedloop.schema import SchemaError, utc_now
 from heedloop_server.errors import Forbidden, ServerError, Unauthorized
 from heedloop_server.http.rates import AddressLimit, RateLimit
+from heedloop_server.http.request_records import KEY_ID
 from heedloop_server.store.admin.keys import StoredKey, find_key, insert_key
 from heedloop_server.store.connection import ProjectStore, Store, StoreError
 
@@ -287,6 +288,7 @@ def caller(request: Request) -> Principal:
     text, ring = key_text(request), cast(KeyRing, request.app.state.keys)
     with counted(request, known=ring.was_good(text)):
         who = ring.principal(text)
+    request.scope[KEY_ID] = who.key_id
     cast(RateLimit, request.app.state.rates).check(who.key_id)
     return who
 
@@ -300,6 +302,7 @@ async def caller_with(request: Request, scope: str) -> Principal:
     text, ring = key_text(request), cast(KeyRing, request.app.state.keys)
     with counted(request, known=ring.was_good(text)):
         who = ring.cached(text) or await run_in_threadpool(ring.principal, text)
+    request.scope[KEY_ID] = who.key_id
     check_scope(who, scope)
     cast(RateLimit, request.app.state.rates).check(who.key_id)
     return who

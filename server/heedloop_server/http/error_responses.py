@@ -13,9 +13,10 @@ from starlette.exceptions import HTTPException
 
 from heedloop.schema import SchemaError
 from heedloop_server.errors import Invalid, ServerError, Unreadable
+from heedloop_server.http.request_ids import REQUEST_ID
 from heedloop_server.store.connection import StoreError
 
-__all__ = ["handle_errors"]
+__all__ = ["error_response", "handle_errors"]
 
 log = logging.getLogger("heedloop.http")
 
@@ -27,7 +28,7 @@ def handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(ServerError)
     async def server_error(_: Request, err: ServerError) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
-        return JSONResponse(err.to_json(), status_code=err.status, headers=err.headers)
+        return error_response(err)
 
     @app.exception_handler(StoreError)
     async def store_error(_: Request, err: StoreError) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
@@ -37,12 +38,12 @@ def handle_errors(app: FastAPI) -> None:
         failed = ServerError(
             "the store refused a statement of the server; the server's log says which and why"
         )
-        return JSONResponse(failed.to_json(), status_code=failed.status)
+        return error_response(failed)
 
     @app.exception_handler(SchemaError)
     async def schema_error(_: Request, err: SchemaError) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
         wrong = Invalid(str(err), field=err.field)
-        return JSONResponse(wrong.to_json(), status_code=wrong.status)
+        return error_response(wrong)
 
     @app.exception_handler(RequestValidationError)
     async def wrong_parameters(_: Request, err: RequestValidationError) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
@@ -50,9 +51,9 @@ def handle_errors(app: FastAPI) -> None:
         where = ".".join(str(p) for p in first["loc"][1:]) or str(first["loc"][0])
         if first["type"] == "json_invalid":
             broken = Unreadable(f"the body is no JSON: {first.get('ctx', {}).get('error', first['msg'])}")
-            return JSONResponse(broken.to_json(), status_code=broken.status)
+            return error_response(broken)
         wrong = Invalid(f"{where}: {first['msg']}", field=where)
-        return JSONResponse(wrong.to_json(), status_code=wrong.status)
+        return error_response(wrong)
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, err: HTTPException) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
@@ -61,11 +62,28 @@ def handle_errors(app: FastAPI) -> None:
         message = str(err.detail)
         if err.status_code in (404, 405):
             message = f"there is no {request.method} {request.url.path}; /openapi.json lists the routes"
-        body = {"error": {"code": _HTTP_CODES.get(err.status_code, "error"), "message": message}}
+        body = _with_request_id({"code": _HTTP_CODES.get(err.status_code, "error"), "message": message})
         headers = dict(err.headers or {})
         if err.status_code == 405:
             headers["Allow"] = ", ".join(sorted(_methods(request)))
         return JSONResponse(body, status_code=err.status_code, headers=headers)
+
+    @app.exception_handler(Exception)
+    async def unforeseen_error(_: Request, err: Exception) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
+        response = error_response(ServerError("an error of the server; its log has it under this request_id"))
+        response.headers["x-request-id"] = REQUEST_ID.get()  # this handler is outside of all middleware
+        log.error("%s is no error that a route may raise", type(err).__name__)  # uvicorn writes the traceback
+        return response
+
+
+def error_response(err: ServerError) -> JSONResponse:
+    """An error of the tree as an answer."""
+    body = err.to_json()
+    return JSONResponse({**body, **_with_request_id(body["error"])}, err.status, err.headers)
+
+
+def _with_request_id(error: dict[str, Any]) -> dict[str, Any]:
+    return {"error": {**error, "request_id": REQUEST_ID.get()}}
 
 
 def _methods(request: Request) -> set[str]:

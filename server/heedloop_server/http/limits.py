@@ -7,10 +7,10 @@ import logging
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from heedloop_server.errors import TimedOut, TooLarge
+from heedloop_server.http.error_responses import error_response
 
 __all__ = ["BodyLimit", "BodyPace"]
 
@@ -40,7 +40,7 @@ class BodyLimit:
         declared = headers.get("content-length", "")
         if declared.isdigit() and int(declared) > self._limit:
             error = self._too_large()
-            await JSONResponse(error.to_json(), error.status)(scope, receive, send)
+            await error_response(error)(scope, receive, send)
             return
         await self._app(scope, self._counted(receive), send)
 

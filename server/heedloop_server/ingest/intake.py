@@ -167,6 +167,16 @@ class Intake:
         return sum(one.backlog_bytes for one in self._logs())
 
     @property
+    def num_segments(self) -> int:
+        """Closed segments of the logs that wait for the store, or go there now."""
+        return sum(one.num_segments for one in self._logs())
+
+    @property
+    def num_quarantined(self) -> int:
+        """Records in quarantine."""
+        return len(self._quarantine)
+
+    @property
     def is_failing(self) -> bool:
         """True while the store refuses what a log holds."""
         return any(one.failure is not None for one in self._logs())

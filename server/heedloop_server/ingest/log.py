@@ -152,6 +152,11 @@ class RequestLog:
         """Bytes that are safe on disk and not in the store yet."""
         return self._backlog_bytes
 
+    @property
+    def num_segments(self) -> int:
+        """Closed segments that are not in the store yet."""
+        return self._sealed.qsize() + (not self._idle.is_set())
+
     def wait_until_loaded(self, timeout_s: float) -> bool:
         """Wait until everything logged before now is in the store; False where that takes longer.
 

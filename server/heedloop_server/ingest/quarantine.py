@@ -64,6 +64,9 @@ class Quarantine:
                 path, note.get("project", ""), note.get("reason", "unknown"), note.get("error", "")
             )
 
+    def __len__(self) -> int:
+        return sum(1 for _ in self._paths())
+
     def purge(self, words: Iterable[str | bytes]) -> int:
         """Delete every record that holds one of the words (a user's id, a trace id's bytes); returns how many went."""
         needles = {n for w in words for n in _forms(w)}

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 from fastapi.responses import PlainTextResponse, Response
 
 from heedloop.responses import Condition, Health
+from heedloop_server.errors import Unavailable
 from heedloop_server.http.auth import Principal, caller, check_scope, open_route, require
+from heedloop_server.http.metrics import (
+    MEDIA_TYPE,
+    exposition,
+    ledger_metrics,
+    log_metrics,
+    process_metrics,
+    store_metrics,
+)
 from heedloop_server.http.openapi import responds
 from heedloop_server.http.responses import Router, json_response
 from heedloop_server.ingest.condition import folder_problems
@@ -17,7 +27,7 @@ from heedloop_server.ingest.intake import Intake
 from heedloop_server.settings import Settings
 from heedloop_server.store.admin.health import MANY_PARTS, read_health
 from heedloop_server.store.admin.keys import list_projects
-from heedloop_server.store.connection import Store
+from heedloop_server.store.connection import Store, StoreError
 
 router = Router()
 log = logging.getLogger("heedloop.http")
@@ -75,89 +85,45 @@ def get_health(request: Request, _: Annotated[Principal, Depends(require("instan
 @router.get("/metrics", response_class=PlainTextResponse)
 @open_route
 @responds(media={"text/plain": {"type": "string"}})
-def metrics(request: Request) -> PlainTextResponse:
-    """Prometheus text: the ledger by project, and this process's log. For an admin key its own project; for a loopback address, where the setting allows it, all."""
-    store = cast(Store, request.app.state.store)
-    intake = cast(Intake, request.app.state.intake)
-    lines = _Exposition()
-    for project in _projects(request, store):
-        view = store.project(project)
-        spans, pending = intake.span_tally(view)
-        feedback = intake.feedback_tally(view)
-        for signal, tally, waiting in (("spans", spans, pending), ("feedback", feedback, 0)):
-            labels = {"project": project, "signal": signal}
-            lines.add(
-                "heedloop_received_total", "counter", "records that came in", labels, tally.received + waiting
-            )
-            lines.add("heedloop_stored_total", "counter", "records in the store", labels, tally.stored)
-            lines.add(
-                "heedloop_duplicate_total",
-                "counter",
-                "records that were there already",
-                labels,
-                tally.duplicate,
-            )
-            lines.add(
-                "heedloop_pending", "gauge", "records safe in the log, not in the store yet", labels, waiting
-            )
-            for reason, count in sorted(tally.reasons.items()):
-                lines.add(
-                    "heedloop_rejected_total",
-                    "counter",
-                    "records refused",
-                    labels | {"reason": reason},
-                    count,
-                )
-    lines.add(
-        "heedloop_log_backlog_bytes",
-        "gauge",
-        "bytes in the log that wait for the store",
-        {},
-        intake.backlog_bytes,
+def metrics(request: Request) -> Response:
+    """Prometheus text. For a key of the scope `instance`, and for a loopback address where the setting allows it: the ledger of every project, this process's log, requests, resources and webhooks, and the store. For an admin key: its own project's ledger, and the log."""
+    state = request.app.state
+    store, intake, settings = (
+        cast(Store, state.store),
+        cast(Intake, state.intake),
+        cast(Settings, state.settings),
     )
-    lines.add("heedloop_log_lag_seconds", "gauge", "how long the oldest of them waits", {}, intake.lag_s())
-    lines.add("heedloop_log_syncs_total", "counter", "fdatasync calls of the log", {}, intake.log.num_syncs)
-    lines.add(
-        "heedloop_loader_failing",
-        "gauge",
-        "1 while the store refuses the log",
-        {},
-        int(intake.is_failing),
-    )
-    return PlainTextResponse(lines.text(), media_type="text/plain; version=0.0.4")
-
-
-metrics.heedloop_checks = "admin"  # type: ignore[attr-defined]
-
-
-def _projects(request: Request, store: Store) -> list[str]:
-    """Whose numbers the caller may see; raises `Unauthorized` or `Forbidden`."""
-    settings = cast(Settings, request.app.state.settings)
-    local = request.client is not None and request.client.host in ("127.0.0.1", "::1")
-    if settings.metrics_open and local and "authorization" not in request.headers:
-        return list(list_projects(store))
-    who = caller(request)
-    check_scope(who, "admin")
-    return [who.project]
-
-
-class _Exposition:
-    """Lines of the Prometheus text format, each metric's together under one heading."""
-
-    def __init__(self) -> None:
-        self._metrics: dict[str, list[str]] = {}
-
-    def add(self, name: str, kind: str, text: str, labels: dict[str, str], value: float) -> None:
-        """One sample."""
-        lines = self._metrics.setdefault(name, [f"# HELP {name} {text}", f"# TYPE {name} {kind}"])
-        escaped = {
-            k: v.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") for k, v in labels.items()
-        }
-        inside = ",".join(f'{k}="{v}"' for k, v in escaped.items())
-        lines.append(
-            f"{name}{{{inside}}} {value:g}" if abs(value) < 1e5 else f"{name}{{{inside}}} {value:.0f}"
+    project = _project_of(request)
+    if project is not None:
+        return Response(
+            exposition([*ledger_metrics(intake, store, [project]), *log_metrics(intake)]),
+            media_type=MEDIA_TYPE,
         )
+    families = [
+        *log_metrics(intake),
+        *process_metrics(
+            intake,
+            state.records,
+            data=settings.data,
+            max_backlog_bytes=settings.max_backlog_bytes,
+            version=request.app.version,
+        ),
+        *store_metrics(store),
+    ]
+    with suppress(Unavailable, StoreError):  # `heedloop_store_up` says so; the process is told all the same
+        families += ledger_metrics(intake, store, list_projects(store))
+    return Response(exposition(families), media_type=MEDIA_TYPE)
 
-    def text(self) -> str:
-        """The whole page."""
-        return "\n".join(line for lines in self._metrics.values() for line in lines) + "\n"
+
+metrics.heedloop_checks = "instance"  # type: ignore[attr-defined]
+
+
+def _project_of(request: Request) -> str | None:
+    """The one project that the caller may see, or None for the whole server; raises `Unauthorized` or `Forbidden`."""
+    settings = cast(Settings, request.app.state.settings)
+    is_local = request.client is not None and request.client.host in ("127.0.0.1", "::1")
+    if settings.metrics_open and is_local and "authorization" not in request.headers:
+        return None
+    who = caller(request)
+    check_scope(who, "instance", "admin")
+    return None if "instance" in who.scopes else who.project

@@ -8,8 +8,9 @@ retried by a sender. Needs grpcio, which the extra `grpc` brings.
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI, Request
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -19,6 +20,8 @@ from google.rpc.status_pb2 import Status  # type: ignore[import-not-found]
 
 from heedloop_server.errors import ServerError
 from heedloop_server.http.auth import caller_with
+from heedloop_server.http.request_ids import REQUEST_ID, request_id_of
+from heedloop_server.http.request_records import RequestRecords
 from heedloop_server.routes.otlp import Handler, logs, metrics, traces
 
 __all__ = ["GrpcMissing", "OtlpGrpcServer", "check_grpc"]
@@ -61,7 +64,7 @@ class OtlpGrpcServer:
         options = [("grpc.max_receive_message_length", max_bytes), ("grpc.so_reuseport", 0)]
         self._server: Grpc = aio.server(options=options)
         for name, handler in SERVICES.items():
-            method = self._grpc.unary_unary_rpc_method_handler(self._export(handler))
+            method = self._grpc.unary_unary_rpc_method_handler(self._export(name, handler))
             service = self._grpc.method_handlers_generic_handler(name, {"Export": method})
             self._server.add_generic_rpc_handlers((service,))
         where = f"[{host}]" if ":" in host else host
@@ -75,14 +78,24 @@ class OtlpGrpcServer:
         """Take no more calls, and finish those that are here."""
         await self._server.stop(_GRACE_S)
 
-    def _export(self, handler: Handler) -> Callable[[bytes, Grpc], Awaitable[bytes]]:
+    def _export(self, name: str, handler: Handler) -> Callable[[bytes, Grpc], Awaitable[bytes]]:
+        records = cast(RequestRecords, self._app.state.records)
+
         async def export(body: bytes, context: Grpc) -> bytes:
             request = _as_request(self._app, context)
+            REQUEST_ID.set(request_id_of(request.scope["headers"]))
+            status, begin = 500, time.perf_counter()
             try:
                 who = await caller_with(request, "ingest")
-                return await handler(request, who, "protobuf", body)
+                answer = await handler(request, who, "protobuf", body)
+                status = 200
+                return answer
             except ServerError as err:
+                status = err.status
                 return await self._refuse(context, err)
+            finally:
+                duration_s = time.perf_counter() - begin
+                records.add(request.scope, route=f"/{name}/Export", status=status, duration_s=duration_s)
 
         return export
 

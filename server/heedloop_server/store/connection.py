@@ -18,13 +18,14 @@ import threading
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any, cast
+from typing import Any, Literal, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from clickhouse_connect.driver.exceptions import Error as DriverError
+from prometheus_client import Counter, Histogram
 
 from heedloop_server.errors import Unavailable
 
@@ -137,6 +138,21 @@ class Store:
         self._closed = False
         self._root: Client | None = None
         self._types: dict[str, dict[str, str]] = {}
+        self.durations = Histogram(
+            "heedloop_store_duration_seconds",
+            "statements by kind, and how long each took with its wait for a free connection",
+            ("kind",),
+            registry=None,
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0),
+        )
+        self.errors = Counter(
+            "heedloop_store_errors",
+            "statements that failed: no answer or not now (unavailable), or not at all (refused)",
+            ("kind",),
+            registry=None,
+        )
+        for kind in ("unavailable", "refused"):  # a rate needs the series before the first failure
+            self.errors.labels(kind)
 
     # ----------------------------------------------------------------------------------------------------- asking
 
@@ -151,21 +167,21 @@ class Store:
 
     def rows(self, sql: str, params: Mapping[str, Any] | None = None, **settings: Any) -> list[Row]:
         """All rows of a query as dictionaries by column name, without any project. Times are aware UTC."""
-        with self.client() as client:
+        with self.client("read") as client:
             found = client.query(sql, parameters=_bind(params), settings=settings or None)
             names = found.column_names
             return [dict(zip(names, r, strict=True)) for r in found.result_rows]
 
     def arrow(self, sql: str, params: Mapping[str, Any] | None = None, **settings: Any) -> ArrowTable:
         """The rows of a query as an Arrow table."""
-        with self.client() as client:
+        with self.client("read") as client:
             return cast(
                 ArrowTable, client.query_arrow(sql, parameters=_bind(params), settings=settings or None)
             )
 
     def command(self, sql: str, params: Mapping[str, Any] | None = None, **settings: Any) -> None:
         """Run a statement that gives no rows."""
-        with self.client() as client:
+        with self.client("command") as client:
             client.command(sql, parameters=_bind(params), settings=settings or None)
 
     def insert(self, table: str, rows: Sequence[Mapping[str, Any]], **settings: Any) -> None:
@@ -173,7 +189,7 @@ class Store:
         if not rows:
             return
         names = list(rows[0])
-        with self.client() as client:
+        with self.client("insert") as client:
             values = [[row[n] for n in names] for row in rows]
             types = self._types_of(client, table)
             client.insert(
@@ -201,14 +217,17 @@ class Store:
         settings: dict[str, Any] = {"insert_deduplication_token": token} if token else {}
         if unindexed and self.is_embedded:
             settings["exclude_materialize_skip_indexes_on_insert"] = unindexed
-        with self.client() as client:
+        with self.client("insert") as client:
             client.insert_arrow(table, rows, settings=settings or None)
 
     # ---------------------------------------------------------------------------------------------------- clients
 
     @contextlib.contextmanager
-    def client(self) -> Generator[Client]:
+    def client(self, kind: Literal["read", "command", "insert"]) -> Generator[Client]:
         """A client for the caller alone, and errors in our own words.
+
+        Args:
+            kind: what it is for, in the metrics.
 
         Raises:
             Unavailable: the store does not answer; worth a retry.
@@ -216,13 +235,15 @@ class Store:
         """
         if self._closed:
             raise Unavailable("the server is stopping")
-        with self._permits:
+        with self.durations.labels(kind).time(), self._permits:
             client = self._take()
             try:
                 yield client
             except DriverError as err:
                 self._drop(client)
-                raise _translate(err) from err
+                error = _translate(err)
+                self.errors.labels("unavailable" if isinstance(error, Unavailable) else "refused").inc()
+                raise error from err
             except BaseException:
                 self._drop(client)
                 raise
@@ -369,19 +390,48 @@ def _translate(err: DriverError) -> Exception:
             return StoreError(f"the store's client refuses a statement: {text[:2000]}")
         log.warning("the store does not answer: %s", text[:1000])
         return Unavailable("the store does not answer; send again later")
-    reason = f"ClickHouse error {found['code']}: {found['message'].strip()[:2000]}"
-    if isinstance(err, ClickHouseError) and not _RETRYABLE.search(text):
-        return StoreError(f"the store refuses a statement ({reason})")
-    log.warning("the store cannot do this now: %s", reason[:1000])
-    return StoreOverloaded(f"the store cannot do this now ({reason[:300]})")
+    code, engine_text = found["code"], found["message"].strip()
+    reasons = [_RETRYABLE[c] for c in re.findall(r"Code: (\d+)", text) if c in _RETRYABLE]
+    if isinstance(err, ClickHouseError) and not reasons:
+        return StoreError(f"the store refuses a statement (ClickHouse error {code}: {engine_text[:2000]})")
+    # the engine's words may quote a statement and what others sent: they are for the log, not for the caller
+    log.warning("the store cannot do this now: ClickHouse error %s: %s", code, engine_text[:1000])
+    reason = reasons[0] if reasons else "it is busy or cannot be reached"
+    return StoreOverloaded(
+        f"the store cannot do this now: {reason} (ClickHouse error {code}); send again later"
+    )
 
 
 _ENGINE_ERROR = re.compile(r"Code: (?P<code>\d+)\.? ?(?:DB::Exception: )?(?P<message>.*)", re.DOTALL)
-# too many parts, not enough space, timeouts, memory limit, read-only replica, keeper away; of replicas: none or too few live, an
-# insert whose quorum is open, a statement that another one interrupts or has not ended everywhere
-_RETRYABLE = re.compile(
-    r"Code: (252|243|159|160|209|210|241|242|999|198|202|319|425|225|236|279|285|286|289|341|517)\b"
-)
+_NO_MAJORITY = "too few of its replicas answer"
+_SLOW = "it took too long or the connection broke"
+_RETRYABLE = {
+    "159": _SLOW,
+    "160": _SLOW,
+    "198": "the name of one of its servers cannot be resolved",
+    "202": "it runs too many queries",
+    "209": _SLOW,
+    "210": _SLOW,
+    "225": "its keeper is away",
+    "236": "another statement interrupted it",
+    "241": "it has no memory left for this",
+    "242": "a table can only be read at present",
+    "243": "its disk is full",
+    "252": "too many parts wait to be merged",
+    "279": _NO_MAJORITY,
+    "285": _NO_MAJORITY,
+    "286": "an insert before has not reached a majority of its replicas yet",
+    "289": "a replica has not caught up",
+    "319": "whether the insert is stored is unknown",
+    "341": "a statement has not ended on every replica",
+    "425": "it has no room or files left",
+    "517": "a statement on the table has not ended",
+    "999": "its keeper is away",
+}
+"""ClickHouse's error codes that a later attempt may not meet, in our words.
+
+https://github.com/ClickHouse/ClickHouse/blob/master/src/Common/ErrorCodes.cpp
+"""
 
 
 def _translate_open(err: DriverError, where: Address) -> Exception:

@@ -38,10 +38,9 @@ class Health:
         return wrong
 
 
-def read_health(store: Store) -> Health:
-    """Ask the engine's system tables about our database."""
-    names = {"database": store.address.database}
-    tables = store.rows(
+def table_sizes(store: Store) -> list[TableSize]:
+    """Rows, bytes on disk and parts of each of our tables, the largest first."""
+    rows = store.rows(
         """
         SELECT
             table,
@@ -53,8 +52,14 @@ def read_health(store: Store) -> Health:
         GROUP BY table
         ORDER BY bytes DESC
         """,
-        names,
+        {"database": store.address.database},
     )
+    return [TableSize(**row) for row in rows]
+
+
+def read_health(store: Store) -> Health:
+    """Ask the engine's system tables about our database."""
+    names = {"database": store.address.database}
     broken = store.rows(
         """
         SELECT
@@ -79,6 +84,4 @@ def read_health(store: Store) -> Health:
         """,
         names,
     )
-    return Health(
-        store.rows("SELECT version() AS v")[0]["v"], [TableSize(**t) for t in tables], broken, stuck
-    )
+    return Health(store.rows("SELECT version() AS v")[0]["v"], table_sizes(store), broken, stuck)
