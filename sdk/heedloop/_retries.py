@@ -2,7 +2,9 @@
 
 When an attempt fails, nobody can tell whether another follows. So a failed call is held where a decorator called it; the
 next call out of the very same place of that decorator with the same arguments makes it a part of that answer. Where none
-comes, because the decorator has ended or after two minutes, it is sent as the failed answer that it is.
+comes it is sent as the failed answer that it is: with the thread's next call or the task's end, after a minute at the latest.
+
+A thread only walks its own stack. Frames of threads that run meanwhile must not be walked: CPython 3.11 can crash at it.
 """
 
 from __future__ import annotations
@@ -19,17 +21,19 @@ from heedloop._spans import CallSpan
 
 __all__ = ["Attempts", "Failed", "make_part"]
 
-_MAX_AGE_S = 120.0
+_MAX_AGE_S = 60.0
 _MAX_HELD = 1_000
+_GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 
 class Failed(NamedTuple):
-    """A call that failed inside a decorator's `frame`, at `place`; `task` is the asyncio task that runs it."""
+    """A call that failed inside a decorator's `frame`, at `place`; `thread` and asyncio `task` are those that ran it."""
 
     span: CallSpan
     frame: FrameType
     place: int
     arguments: tuple[Any, ...]
+    thread: int
     task: Any
     end_time: int
     held_at: float
@@ -54,7 +58,16 @@ class Attempts:
             return False
         if not _is_decorator(frame, function):
             return False
-        failed = Failed(span, frame, frame.f_lasti, arguments, _current_task(), now_ns, time.monotonic())
+        failed = Failed(
+            span,
+            frame,
+            frame.f_lasti,
+            arguments,
+            threading.get_ident(),
+            _current_task(),
+            now_ns,
+            time.monotonic(),
+        )
         with self._lock:
             earlier = self.held.get(id(frame))
             self.held[id(frame)] = failed  # the frame lives as long, so that its id is no other's
@@ -65,18 +78,35 @@ class Attempts:
     def resume(self, frame: FrameType, arguments: tuple[Any, ...]) -> Failed | None:
         """The failed attempt that a call out of `frame` tries again; it is the caller's now."""
         failed = self.held.get(id(frame))
-        if failed is None or failed.place != frame.f_lasti or not _are_same(failed.arguments, arguments):
-            return None
-        with self._lock:
-            return self.held.pop(id(frame), None)
+        again = (
+            failed is not None and failed.place == frame.f_lasti and _are_same(failed.arguments, arguments)
+        )
+        if again:
+            with self._lock:
+                failed = self.held.pop(id(frame), None)
+        self.release(own=_own_frames(frame))
+        return failed if again else None
 
-    def release(self, *, everything: bool = False) -> None:
-        """End those that are not tried again."""
+    def release(self, *, everything: bool = False, own: frozenset[int] | None = None) -> None:
+        """End those that are not tried again.
+
+        Args:
+            own: the ids of the frames on this thread's stack, where the caller has them: what failed in another frame of this
+                thread is over.
+        """
         if not self.held:
             return
-        oldest, running = time.monotonic() - _MAX_AGE_S, _running_frames()
+        oldest, thread = time.monotonic() - _MAX_AGE_S, threading.get_ident()
+
+        def is_over(failed: Failed) -> bool:
+            if everything or failed.held_at < oldest:
+                return True
+            if failed.frame.f_code.co_flags & inspect.CO_COROUTINE:  # one that only waits is on no stack
+                return failed.task is not None and failed.task.done()
+            return own is not None and failed.thread == thread and id(failed.frame) not in own
+
         with self._lock:
-            over = [f for f in self.held.values() if everything or f.held_at < oldest or _is_over(f, running)]
+            over = [f for f in self.held.values() if is_over(f)]
             for failed in over:
                 del self.held[id(failed.frame)]
         for failed in over:
@@ -91,6 +121,8 @@ def make_part(failed: Failed) -> None:
 
 def _is_decorator(frame: FrameType, function: Any) -> bool:
     """True where `frame` runs a decorator's wrapper: it was handed `function`, and has not made it itself."""
+    if frame.f_code.co_flags & _GENERATOR:  # nobody can tell whether one that waits will go on
+        return False
     if frame.f_locals is frame.f_globals or frame.f_globals.get("__name__", "").startswith("heedloop."):
         return False
     name = getattr(function, "__qualname__", "")
@@ -111,19 +143,11 @@ def _current_task() -> Any:
         return None
 
 
-def _running_frames() -> set[int]:
-    """The ids of all frames on the stacks of all threads."""
-    running: set[int] = set()
-    for top in sys._current_frames().values():
-        frame: FrameType | None = top
-        while frame is not None:
-            running.add(id(frame))
-            frame = frame.f_back
-    return running
-
-
-def _is_over(failed: Failed, running: set[int]) -> bool:
-    """True where the decorator has certainly ended; a coroutine that only waits is on no stack."""
-    if failed.frame.f_code.co_flags & inspect.CO_COROUTINE:
-        return failed.task is not None and failed.task.done()
-    return id(failed.frame) not in running
+def _own_frames(frame: FrameType) -> frozenset[int]:
+    """The ids of a frame of this thread and of those that called it."""
+    ids: set[int] = set()
+    caller: FrameType | None = frame
+    while caller is not None:
+        ids.add(id(caller))
+        caller = caller.f_back
+    return frozenset(ids)

@@ -152,7 +152,7 @@ def test_a_loop_over_questions_is_no_retry():
     assert len(seen.answers) == 6 and len({s.trace_id for s in seen.spans}) == 6
 
 
-def test_a_failure_under_a_decorator_that_does_not_retry_is_sent_soon():
+def test_a_failure_under_a_decorator_that_does_not_retry_is_sent_with_the_next_call():
     def timed(function):
         @functools.wraps(function)
         def call(*args):
@@ -165,9 +165,50 @@ def test_a_failure_under_a_decorator_that_does_not_retry_is_sent_soon():
         with pytest.raises(Busy):
             answer("q")
         assert seen.runtime.delivery().spans.waiting == 1
+        assert answer("q") == "A:q"
+        assert not seen.runtime.attempts.held
+    assert sorted(s.status for s in seen.answers) == [0, 2]
+
+
+def test_a_failure_of_a_task_is_sent_when_the_task_has_ended():
+    def timed(function):
+        @functools.wraps(function)
+        async def call(*args):
+            return await function(*args)
+
+        return call
+
+    answer = timed(module_level_async(flaky(1)))
+    with testing.recording() as seen:
+        with pytest.raises(Busy):
+            asyncio.run(answer("q"))
         seen.runtime.attempts.release()  # what the delivering thread does each second
         assert not seen.runtime.attempts.held
     assert [s.status for s in seen.answers] == [2]
+
+
+def test_other_threads_run_while_attempts_are_held():
+    """Looking for those that are over must not walk the stacks of threads that run meanwhile."""
+    answer = retry(module_level_async(flaky(3)))
+    with testing.recording() as seen:
+        stop = threading.Event()
+
+        def release():
+            while not stop.is_set():
+                seen.runtime.attempts.release()
+
+        releasing = threading.Thread(target=release)
+        releasing.start()
+
+        async def main():
+            await asyncio.gather(*[answer(f"q{i}") for i in range(300)])
+
+        try:
+            asyncio.run(main())
+        finally:
+            stop.set()
+            releasing.join()
+    assert len(seen.answers) == 300 and len(seen.spans) == 1200
 
 
 def test_with_handle_past_another_decorator_is_refused():
