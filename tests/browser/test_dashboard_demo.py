@@ -100,7 +100,7 @@ def test_a_cluster_has_words_examples_and_a_dataset_of_its_answers(
     settled(demo_page)
     expect(demo_page.locator(".st-key-panel_view")).to_contain_text(f"{found[0].num_answers} answers")
     demo_page.get_by_label("Name", exact=True).fill("promises")
-    demo_page.get_by_role("button", name="Make the dataset").click()
+    demo_page.get_by_role("button", name="Create dataset").click()
     expect(demo_page.get_by_role("heading", name="Dataset", exact=True)).to_be_visible()
     made = demo_api.snapshots()[0]
     assert made.name == "promises"

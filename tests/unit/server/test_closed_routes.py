@@ -146,7 +146,7 @@ def _state(client: TestClient, key: str, known: dict[str, str]) -> dict[str, str
         if method == "GET" and not path.startswith(CHANGES_BY_ITSELF):
             answer = client.get(_fill(path, known), headers={"Authorization": f"Bearer {key}"})
             found[path] = re.sub(
-                r'"(last_used_at|expires_at|lag_s)":\s*("[^"]*"|[\d.]+|null)', "", answer.text
+                r'"(last_used_at|expires_at|lag_s|request_id)":\s*("[^"]*"|[\d.]+|null)', "", answer.text
             )
     return found
 
