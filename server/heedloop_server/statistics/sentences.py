@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from heedloop.responses import Interval
-from heedloop_server.statistics.confounding import Confounding
+from heedloop.responses import Confounding, Interval
 from heedloop_server.statistics.findings import Finding
 from heedloop_server.statistics.patterns import Attribute
 from heedloop_server.statistics.releases import ReleaseComparison

@@ -207,13 +207,12 @@ def test_stopping_with_the_store_away_keeps_everything_for_the_next_start(tmp_pa
 
 
 def test_nobody_waits_for_the_empty_segment_that_a_crash_left_behind_a_full_one(tmp_path: Path) -> None:
-    loader = Loader()
-    loader.open.clear()
-    one = start(tmp_path, loader)
+    held, loader = Loader(), Loader()
+    held.open.clear()
+    one = start(tmp_path, held)
     append(one, b"x")
     abandon(one)
     (tmp_path / "000000000009.log").touch()
-    loader.open.set()
     again = start(tmp_path, loader)
     assert again.wait_until_loaded(20)
     assert b"x" in loader.bodies
