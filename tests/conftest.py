@@ -5,6 +5,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("no deadline", deadline=None)  # no test asserts how long something takes
+settings.load_profile("no deadline")
 
 
 def _missing(mark: str) -> str | None:

@@ -151,7 +151,7 @@ def test_long_texts_go_in_several_bodies(client, tmp_path):
     rows = [row(n, answers=[f"{n} {long}"], judgements=judgements) for n in range(12)]
     assert main(["import", write(tmp_path / "f.jsonl", rows)]) == 0
     assert len({f.target.trace_id for f in client.iter_feedback()}) == 12
-    assert wait_until_stored(client)["stored"] == 12
+    assert wait_until_stored(client).stored == 12
 
 
 def test_a_server_that_goes_away_leaves_a_balance_and_a_way_on(client, tmp_path, capsys, monkeypatch):

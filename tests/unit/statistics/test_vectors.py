@@ -196,7 +196,7 @@ def _stratified(given):
         {
             "crude": crude,
             "crude_difference": _estimate(found.crude),
-            "by_stratum": {s.name: [_estimate(s.a), _estimate(s.b)] for s in found.strata},
+            "by_stratum": {s.value: [_estimate(s.a), _estimate(s.b)] for s in found.strata},
             "mantel_haenszel_odds_ratio_ci95": _ends(found.odds_ratio),
             "mantel_haenszel_odds_ratio": ratio,
             "mantel_haenszel_difference_ci95": _ends(found.difference),
