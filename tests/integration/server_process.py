@@ -69,7 +69,7 @@ class ServerProcess:
     def _ready(self) -> bool:
         try:
             return requests.get(self.url + "/readyz", timeout=5).status_code == 200
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             return False
 
     def kill(self) -> None:
