@@ -220,6 +220,7 @@ def text_entries(name: str, value: Any, keep: Callable[[Any], Any] | None = None
 
 
 def text_of_entry(value: Any) -> str:
+    """A value of a mapping as text; what its own class raises while it is written is named in its place."""
     plain = plain_value(value)
     if plain is not None:
         return str(plain)
