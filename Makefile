@@ -5,6 +5,7 @@
 #   make coverage  the tests again, with the share of lines that they reach
 #   make mutants   change 50 expressions at random, one at a time; lists those that no test notices
 #   make docs     the documentation as a site in dist/site
+#   make cluster  two shards of two replicas and two servers with docker compose (CLICKHOUSE_PASSWORD=…)
 #   make serve    a server with its data in .heedloop/ and the dashboard beside it
 #   make lint     ruff           make types    pyright           make bench    the benchmarks that BENCHMARKS.md reports
 
@@ -19,7 +20,7 @@ JOBS   ?= 2
 # One torch thread per test process: the processes share the cores.
 TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
-.PHONY: demo test test-shared mutants coverage lint types docs bench serve dashboard clean browser
+.PHONY: demo test test-shared mutants coverage lint types docs bench cluster serve dashboard clean browser
 .DEFAULT_GOAL := test
 
 $(BIN)/python:
@@ -81,6 +82,10 @@ docs: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@for b in $(sort $(wildcard benchmarks/*.py)); do echo "== $$b"; $(BIN)/python $$b || exit 1; done
+
+cluster:
+	docker compose -f deploy/cluster/docker-compose.yml up --build --wait $(ARGS)
+	@docker compose -f deploy/cluster/docker-compose.yml exec server-1 cat /data/first-key || docker compose -f deploy/cluster/docker-compose.yml exec server-2 cat /data/first-key
 
 serve: $(VENV)/.demo
 	$(BIN)/heedloop serve $(ARGS)

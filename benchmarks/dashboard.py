@@ -52,12 +52,12 @@ FROM (SELECT number * {every} AS n FROM numbers({first}, {num}))
 """
 
 
-def _columns(calls: int) -> dict[str, str]:
+def columns(calls: int, period_s: float = 29.9 * 86_400) -> dict[str, str]:
     """Expressions over the call's number `n`; hashes keep the fields independent of each other."""
     topic = "['account','billing','other','refunds','shipping','technical'][1 + cityHash64(n, 1) % 6]"
     version = "['v11','v12','v13'][1 + cityHash64(n, 2) % 3]"
     now = datetime.now(timezone.utc)
-    step_us = int(29.9 * 86_400 * 1e6 / calls)
+    step_us = int(period_s * 1e6 / calls)
     return {
         "project": PROJECT,
         "trace": "toFixedString(unhex(lpad(lower(hex(toUInt64(n + 1))), 32, '0')), 16)",
@@ -78,16 +78,16 @@ def fill(dsn: str, calls: int, rated: float) -> float:
 
     begin = time.perf_counter()
     store = open_store(dsn, num_clients=2, threads=2)
-    columns = _columns(calls)
+    chosen = columns(calls)
     every = round(1 / rated)
     for first in range(0, calls, BATCH):
-        store.command(SPANS.format(**columns, first=first, num=min(BATCH, calls - first)))
+        store.command(SPANS.format(**chosen, first=first, num=min(BATCH, calls - first)))
     for first in range(0, calls // every, BATCH):
         store.command(
-            FEEDBACK.format(**columns, every=every, first=first, num=min(BATCH, calls // every - first))
+            FEEDBACK.format(**chosen, every=every, first=first, num=min(BATCH, calls // every - first))
         )
     # what merges do with the small parts of a real store, of which these few large ones have none
-    for table, projection in (("spans", "hours"), ("feedback", "hours"), ("feedback", "by_call")):
+    for table, projection in (("spans", "minutes"), ("feedback", "minutes"), ("feedback", "by_call")):
         store.command(f"ALTER TABLE {table} MATERIALIZE PROJECTION {projection}", mutations_sync=2)
     counting = time.perf_counter()
     roll_up_project(store.project(PROJECT))

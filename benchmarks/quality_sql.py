@@ -20,7 +20,7 @@ from heedloop_server.filters import CallFilters
 from heedloop_server.statistics.findings import most_important
 from heedloop_server.store.connection import ProjectStore, Store
 from heedloop_server.store.open import open_store
-from heedloop_server.store.quality import counts
+from heedloop_server.store.quality import counts, pairs
 from heedloop_server.store.quality.counts import View
 from heedloop_server.store.quality.patterns import pattern_cells
 from heedloop_server.store.quality.rollup import roll_up_project
@@ -91,7 +91,7 @@ def questions(project: ProjectStore) -> dict[str, Callable[[], Any]]:
         "tag by prompt version": lambda: counts.count_by(project, view, ["tag", "prompt_version"]),
         "by user, counted from the rows": lambda: counts.count_by(project, view, ["user_id"]),
         "by a metadata key": lambda: counts.count_by(project, view, ["metadata.language"]),
-        "compare: days of two models": lambda: counts.count_days(
+        "compare: days of two models": lambda: pairs.count_days(
             project, view, "model", ["small-2", "large-2"]
         ),
         "reasons": lambda: counts.count_feedback(project, view),

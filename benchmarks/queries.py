@@ -90,7 +90,7 @@ def fill(store: Store, num: int) -> None:
         store.command(sql)
     store.command(_FEEDBACK)
     # what merges do with the small parts of a real store, of which this large one has none; and what the caretaker counts
-    for projection in ("hours", "by_call"):
+    for projection in ("minutes", "by_call"):
         store.command(f"ALTER TABLE feedback MATERIALIZE PROJECTION {projection}", mutations_sync=2)
     roll_up_project(store.project("p"))
 

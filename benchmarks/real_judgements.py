@@ -76,11 +76,13 @@ def import_set(url: str, first_key: str, name: str, shared: Path) -> tuple[str, 
     """Import one file into a new project: the project's key, and the balance that the command printed."""
     out = heedloop(url, first_key, "import", str(shared / "data" / f"{name}.jsonl.gz"), "--project", name)
     key = re.search(r"hl_\w{12}_[\w-]+", out)
-    balance = re.search(r"rows\s+([\d,]+) read.*?judgements\s+([\d,]+) sent = ([\d,]+) stored", out, re.S)
+    balance = re.search(
+        r"rows\s+([\d,]+) read.*?judgements\s+([\d,]+) read = ([\d,]+) stored.*?([\d,]+) left out", out, re.S
+    )
     if key is None or balance is None:
         raise SystemExit(f"unexpected output of import:\n{out}")
-    rows, sent, stored = (int(n.replace(",", "")) for n in balance.groups())
-    return key[0], {"rows": rows, "judgements": sent, "stored": stored}
+    rows, read, stored, left_out = (int(n.replace(",", "")) for n in balance.groups())
+    return key[0], {"rows": rows, "judgements": read - left_out, "stored": stored}
 
 
 def count_on_server(client: Client) -> int:
@@ -93,7 +95,8 @@ def train(url: str, key: str, method: str, out: Path, snapshot: str, *args: str)
     start = time.perf_counter()
     seed = () if method == "evaluate" else ("--seed", "1")
     heedloop(url, key, "train", method, "--snapshot", snapshot, "--out", str(out), *seed, *args)
-    return json.loads((out / "run.json").read_text())["evaluation"], time.perf_counter() - start
+    manifest = json.loads((out / "run.json").read_text())
+    return manifest.get("evaluation", {}), time.perf_counter() - start
 
 
 def cell(found: dict) -> str:

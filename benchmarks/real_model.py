@@ -5,7 +5,7 @@
 
 Two models come out of packages, nothing is downloaded: SmolLM2-135M-Instruct (a causal chat model) and all-MiniLM-L6-v2 (an
 encoder). For each set of judgements it prints held-out accuracy of reward models on both bodies beside the baselines and the
-linear reward model; on the first set it also trains SmolLM2 by SFT, DPO and RLOO and compares the last with its parent.
+linear reward model, and behind the semicolon their advantage over the bag of words on the same rows (paired interval); on the first set it also trains SmolLM2 by SFT, DPO and RLOO and compares the last with its parent.
 SFT's starting loss is compared with plain transformers over the whole chat, and tokens per second with plain `generate` and
 plain forward and backward on the same model in the same process. Sizes are flags; the defaults take about 20 minutes of one core.
 """
@@ -29,7 +29,8 @@ from heedloop.client import Client
 from heedloop.schema import Demonstration
 from heedloop_trainer.generation.cached import CachedGenerator, SamplingConfig
 from heedloop_trainer.methods.sft import SFTConfig, demonstration_loss
-from heedloop_trainer.nn.models import Policy, load_policy, load_tokenizer, stop_ids
+from heedloop_trainer.nn.checkpoints import load_policy, load_tokenizer
+from heedloop_trainer.nn.models import Policy, stop_ids
 from heedloop_trainer.nn.sequences import TokenSequence, collate
 from real_judgements import RULES, SETS, cell, import_set, server, train
 
@@ -150,6 +151,13 @@ def tokens_per_second(
 # -------------------------------------------------------------------------------------------------- the whole path
 
 
+def with_gain(found: dict[str, Any]) -> str:
+    """A reward model's accuracy, and by how much it beats the bag of words on the same rows."""
+    gain = found["paired_gain"]["bag of words"]
+    paired = f"{gain['estimate']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]"
+    return f"{cell(found['accuracy']['reward model'])}; {paired}"
+
+
 def reward_row(
     url: str, key: str, name: str, snapshot: str, out: Path, bodies: dict[str, Path], args: argparse.Namespace
 ) -> None:
@@ -165,7 +173,7 @@ def reward_row(
             url, key, "reward", out / body, snapshot, "--model", str(path), *lengths, *rate, "--limit", str(rows),
             "--batch-size", "16", "--epochs", str(args.epochs),
         )  # fmt: skip
-        cells.append(cell(found["accuracy"]["reward model"]) if found.get("accuracy") else "-")
+        cells.append(with_gain(found) if found.get("accuracy") else "-")
         print(f"  {name}: reward model on {body}, {rows} rows, {seconds:.0f} s", flush=True)
     counts = f"{linear.get('num_train', 0):,} / {linear.get('num_comparisons', 0):,}"
     print(f"| {name} | {counts} | " + " | ".join(cells) + " |", flush=True)
@@ -188,8 +196,8 @@ def policies(url: str, key: str, snapshot: str, out: Path, smollm2: Path, args: 
         )
         run = json.loads((out / method / "run.json").read_text())
         print(f"  {method}: { ({k: round(v, 4) for k, v in run['metrics'].items()}) }", flush=True)
-        if run["evaluation"].get("accuracy"):
-            print(f"    held-out: {cell(run['evaluation']['accuracy']['policy (implicit reward)'])}")
+        if accuracy := run.get("evaluation", {}).get("accuracy"):
+            print(f"    held-out: {cell(accuracy['policy (implicit reward)'])}")
     sampled = ("--max-response-tokens", "32")
     train(
         url, key, "rloo", out / "rloo", snapshot, *common, *sampled, "--reward-model", str(out / "minilm" / "checkpoint"),

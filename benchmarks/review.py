@@ -1,11 +1,12 @@
 """How long an annotator waits: from Ctrl+Enter to the next answer on screen, in Chromium, over real server and dashboard processes.
 
-    python benchmarks/review.py [--answers 100] [--pause-ms 0 500] [--stored 0]
+    python benchmarks/review.py [--answers 100] [--pause-ms 0 500] [--stored 0] [--items 20000]
 
 Each answer gets a thumb by a number key and Ctrl+Enter. The clock starts in the page at the key event and stops when the next
 answer has been painted (two animation frames after it stands there); `saved` is when the server has acknowledged the judgement.
 `--pause-ms` is how long the person looks at each answer, a round each; 0 is faster than anybody reads, so that the answers at hand
-run out and the round trip itself is measured. `--stored` fills the store with that many further calls first.
+run out and the round trip itself is measured. `--stored` fills the store with that many further calls first; `--items` is how many the queue holds
+where that is more than are judged.
 """
 
 from __future__ import annotations
@@ -167,11 +168,12 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[int, tuple[list[floa
     key = (folder / "key").read_text(encoding="utf-8").strip()
     dashboard, page = start("dashboard", "--url", url, "--port", "0", says="dashboard: ")
     try:
-        fill(url, key, args.answers + args.stored)
+        num_items = max(args.answers, args.items)
+        fill(url, key, num_items + args.stored)
         client = Client(url, key)
         rounds: dict[int, tuple[list[float], list[float]]] = {}
         for number, pause_ms in enumerate(args.pause_ms, 1):
-            queue_id = queue_of(client, args.answers)
+            queue_id = queue_of(client, num_items)
             annotator = client.create_key(f"bench {pause_ms}", ["annotate"]).key
             rounds[pause_ms] = work(page, annotator, queue_id, args.answers, pause_ms)
             stored = sum(1 for _ in client.iter_feedback(author_kind="annotator", name="thumb"))
@@ -189,11 +191,14 @@ def main() -> None:
     parser.add_argument(
         "--pause-ms", type=int, nargs="+", default=[0, 500], help="how long each answer is looked at"
     )
+    parser.add_argument("--items", type=int, default=0, help="items of the queue, where more than are judged")
     parser.add_argument("--stored", type=int, default=0, help="further calls in the store")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="heedloop-bench-") as folder:
         rounds = measure(args, Path(folder))
-    print(f"{args.answers} answers a round, {args.answers + args.stored:,} calls stored; milliseconds\n")
+    print(
+        f"{args.answers} answers a round, {max(args.answers, args.items) + args.stored:,} calls stored; milliseconds\n"
+    )
     print("| looked at each | from Ctrl+Enter to | p50 | p95 | max |\n|---|---|---|---|---|")
     for pause_ms, (waits, saves) in rounds.items():
         for name, values in (("the next answer on screen", waits), ("acknowledged by the server", saves)):

@@ -6,7 +6,8 @@
     python benchmarks/sdk_overhead.py --start-only        # processor time until the first call can be recorded
 
 Every contender runs in a process of its own against a sink on loopback, in turn, several rounds; a row gives the median
-over the rounds. A call takes a prompt of 1.5 KB and gives an answer of 1.5 KB; both are captured. Pauses of 20 ms after
+over the rounds. A call takes a prompt of 1.5 KB and gives an answer of 1.5 KB; both are captured. "x bare" is the
+median of the ratios to the bare span of the same round: a machine that changes its pace between rounds changes both. Pauses of 20 ms after
 every 50 calls let exporters work while calls go on, as in a service. `burst` is 20,000 calls without a pause: how many
 arrived (for those that speak OTLP). `memory` is the growth of the process over 100,000 calls while the sink accepts connections and never answers.
 `installed` is what installing the contender brings into an empty environment, without pip itself and compiled files.
@@ -162,10 +163,12 @@ def is_installer(path):
 def measure(pythons, sized, rounds, num_calls):
     rows = {name: {"latency": []} for name in pythons}
     for _ in range(rounds):
+        bare = None
         for name, python in pythons.items():
             found = run(python, name, "latency", num_calls=num_calls, timeout_s=90)
             if found is not None:
-                rows[name]["latency"].append(found)
+                bare = bare or found["p50_us"]
+                rows[name]["latency"].append({**found, "ratio": found["p50_us"] / bare})
     started = import_ms(pythons)
     for name, python in pythons.items():
         row = rows[name]
@@ -183,7 +186,6 @@ def measure(pythons, sized, rounds, num_calls):
 
 
 def table(rows):
-    bare = median(rows["bare OpenTelemetry"], "p50_us")
     lines = [
         f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()},"
         f" load {os.getloadavg()[0]:.1f}; `python {' '.join(sys.argv)}`",
@@ -195,14 +197,14 @@ def table(rows):
         if not row["latency"]:
             lines.append(f"| {name} | did not run | | | | | | |")
             continue
-        p50, p99 = median(row, "p50_us"), median(row, "p99_us")
+        p50, p99, ratio = (median(row, key) for key in ("p50_us", "p99_us", "ratio"))
         burst = row.get("burst")
         arrived = "-" if not burst else f"{burst['arrived'] - 300:,}" if burst["arrived"] else "not OTLP"
         imported = start_cell(row.get("import_ms"), rows["bare OpenTelemetry"].get("import_ms"))
         size = f"{row['installed_mib']:.1f}" if row.get("installed_mib") else "-"
         memory = f"{row['memory']['grown_mib']:.0f}" if row.get("memory") else "-"
         lines.append(
-            f"| {name} | {p50:.1f} | {p50 / bare:.2f} | {p99:.0f} | {arrived} | {imported} | {size} | {memory} |"
+            f"| {name} | {p50:.1f} | {ratio:.2f} | {p99:.0f} | {arrived} | {imported} | {size} | {memory} |"
         )
     return "\n".join(lines) + "\n"
 

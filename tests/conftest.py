@@ -2,13 +2,20 @@
 
 import os
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 settings.register_profile("no deadline", deadline=None)  # no test asserts how long something takes
 settings.load_profile("no deadline")
+
+
+def pytest_report_header() -> str:
+    return f"the worlds of the pages' tests end at {os.environ.get('HEEDLOOP_TEST_HOUR', '12')}:00 UTC (HEEDLOOP_TEST_HOUR)"
 
 
 def _missing(mark: str) -> str | None:
@@ -42,9 +49,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=f"{mark}: {reasons[mark]}"))
 
 
+DEMO_PAGES = ("test_dashboard_alerts.py", "test_dashboard_demo.py", "test_dashboard_looks.py")
+"""Files of browser tests that share the demo's conversation, which takes long to store."""
+
+
+class FilesTogether(LoadFileScheduling):
+    """A file's tests go to one worker, and those of the demo's pages all to the same."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "the demo's pages" if file.endswith(DEMO_PAGES) else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling | None:
+    return FilesTogether(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     # The parallel workers must collect the same names, and bytes may hold the time (gzip's header does).
     return argname if isinstance(val, bytes) else None
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _engine() -> Iterator[None]:
+    """Stores in memory are kept for the next tests of a file; the next file may open a folder."""
+    yield
+    if testing := sys.modules.get("temporary_stores"):
+        testing.close_engine()
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,10 @@
-"""Addresses to listen on."""
+"""Addresses to listen on, and those that a browser or a user writes."""
 
 from __future__ import annotations
 
 import ipaddress
 import socket
-
-__all__ = ["free_port", "is_free", "is_loopback"]
+from urllib.parse import urlsplit
 
 
 def is_loopback(address: str) -> bool:
@@ -16,6 +15,19 @@ def is_loopback(address: str) -> bool:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
         return False
+
+
+def host_name(url: str) -> str:
+    """The name of the host in an address; empty where there is none, also where the text is no address."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:  # such as "http://["
+        return ""
+
+
+def is_origin_of(origin: str, host: str) -> bool:
+    """True where a browser's `Origin` is a page of the host (name and port) that it asks."""
+    return origin in (f"http://{host}", f"https://{host}")
 
 
 def free_port(address: str) -> int:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import streamlit as st
 
-from heedloop_dashboard import navigation, pages
-from heedloop_dashboard.auth.sessions import SESSIONS
+from heedloop_dashboard import auto_refresh, navigation, pages, project_switch, saved_views
 from heedloop_dashboard.fetch import current
+from heedloop_dashboard.state import keep_view
 from heedloop_dashboard.theme import palette
+from heedloop_dashboard.views import search
 
-ICON = Path(__file__).parent / "icon.svg"
+ICON, LOGO = (str(Path(__file__).parent / name) for name in ("icon.svg", "logo.svg"))
 
 # Streamlit's own spacing, tightened to the look of the pages; only our own words stand in here.
 STYLE = """<style>
@@ -28,13 +29,21 @@ a.hl-out:hover { text-decoration: underline; }
 button[data-selected="true"] p { color: var(--hl-primary); }
 .st-key-project { padding: 7px 12px; border-radius: 8px; }
 .hl-muted { color: var(--hl-muted); }
+.hl-account { display: flex; gap: 16px; }
+.st-key-head { margin-top: -.9rem; margin-bottom: .2rem; padding-right: 2rem; }
+.st-key-head_search { max-width: 430px; min-width: 170px; margin-right: auto; }
+@media (max-width: 1100px) {
+  [data-testid="stHorizontalBlock"]:has(> [data-testid="stColumn"] [data-testid="stVegaLiteChart"]) { flex-wrap: wrap; }
+  [data-testid="stColumn"]:has([data-testid="stVegaLiteChart"]) { min-width: min(100%, 280px); }
+}
 @media (max-width: 640px) { .stMainBlockContainer { padding: 3.4rem 14px 3rem; } }
 </style>"""
 
 
 def main() -> None:
     """Draw the page that the URL names."""
-    st.set_page_config(page_title="heedloop", page_icon=str(ICON), layout="wide")
+    st.set_page_config(page_title="heedloop", page_icon=ICON, layout="wide")
+    st.logo(LOGO, size="large", icon_image=ICON)
     colours = palette(st.context.theme.type)
     st.html(STYLE.replace("var(--hl-muted)", colours.muted).replace("var(--hl-primary)", colours.link))
     session = current()
@@ -45,12 +54,13 @@ def main() -> None:
     navigation.register(shown)
     page = st.navigation(list(shown.values()), expanded=True)
     with st.sidebar:
-        with st.container(border=True, key="project"):
-            st.text(session.project)
-        if not SESSIONS.is_local:
-            who = f'Signed in with "{session.name}" ({session.role})' if session.name else session.role
-            st.text(who)
-            st.html('<a class="hl-out" href="/sign-out" target="_self">Sign out</a>')
+        project_switch.show(session)
+    keep_view(page.url_path)
+    if session.can("read"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small", key="head"):
+            search.box()
+            saved_views.menu(page.url_path)
+            auto_refresh.switch()
     page.run()
 
 

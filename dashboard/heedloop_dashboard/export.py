@@ -13,8 +13,6 @@ import streamlit as st
 
 from heedloop.responses import Counts
 
-__all__ = ["button", "rate_row", "to_csv", "to_parquet"]
-
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as CSV with a heading; texts that a spreadsheet would calculate get an apostrophe before them."""

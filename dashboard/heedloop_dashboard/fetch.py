@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
 from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar, cast
 
 import streamlit as st
@@ -13,27 +16,16 @@ import streamlit as st
 from heedloop.client import ApiError, Client, Unauthorized
 from heedloop_dashboard.auth.sessions import COOKIE, SESSIONS, Session
 
-__all__ = [
-    "Answer",
-    "Ask",
-    "ask",
-    "ask_seldom",
-    "current",
-    "forget",
-    "read",
-    "read_one",
-    "read_page",
-    "write",
-]
-
 FRESH_S = 3.0
 """An answer this young is shown again instead of asked for again: a page shows feedback within seconds."""
 SELDOM_S = 60.0
-MAX_KEPT = 64
+MAX_KEPT = 512
 SLOW_S = 0.25
 """Seconds after which a page that still waits shows where its parts will be."""
 _POOL = ThreadPoolExecutor(max_workers=12, thread_name_prefix="heedloop-read")
-_KEPT = "heedloop_answers"
+_KEPT: OrderedDict[tuple[Client, str], tuple[float, Future[Any]]] = OrderedDict()
+"""(server and key, question) -> when it was asked and its answer, of all sessions: those with the same key share what was fetched."""
+_LOCK = threading.Lock()
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -110,27 +102,46 @@ def read_page(**asks: Ask[Any]) -> dict[str, Answer[Any]]:
 
 def _collect(asks: Mapping[str, Ask[Any]], slot: Any) -> dict[str, Answer[Any]]:
     client = current().client
-    kept: dict[str, tuple[float, Answer[Any]]] = st.session_state.setdefault(_KEPT, {})
-    now = time.monotonic()
-    keys = {name: f"{id(client)} {question.key}" for name, question in asks.items()}
-    answers = {n: kept[k][1] for n, k in keys.items() if k in kept and asks[n].is_fresh(now - kept[k][0])}
-    waiting = {n: _POOL.submit(_answer, client, q) for n, q in asks.items() if n not in answers}
-    if slot is not None and wait(waiting.values(), timeout=SLOW_S).not_done:
+    asked = {name: _pending(client, question) for name, question in asks.items()}
+    futures = [future for _, future in asked.values()]
+    if slot is not None and wait(futures, timeout=SLOW_S).not_done:
         with slot.container():
             st.skeleton(height=120)
             st.skeleton(height=260)
-    for name, future in waiting.items():
-        answers[name] = future.result()
-        if isinstance(answers[name].error, Unauthorized):
-            SESSIONS.close(st.context.cookies.get(COOKIE))
-            _stop("Your key was revoked or has expired.")
-        if answers[name].error is None:
-            kept[keys[name]] = (now, answers[name])
-    for old in list(kept)[:-MAX_KEPT]:
-        del kept[old]
+    answers = {name: future.result() for name, (_, future) in asked.items()}
+    if any(isinstance(answer.error, Unauthorized) for answer in answers.values()):
+        SESSIONS.close(st.context.cookies.get(COOKIE))
+        _stop("Your key was revoked or has expired.")
     if slot is not None:
-        slot.empty()
+        oldest = min((at for at, _ in asked.values()), default=time.monotonic())
+        slot.caption(f"as of {_clock_time(oldest):%H:%M:%S} UTC")
     return answers
+
+
+def _pending(client: Client, question: Ask[Any]) -> tuple[float, Future[Answer[Any]]]:
+    """When a question was asked, by whichever session with this key, and its answer to come."""
+    place, now = (client, question.key), time.monotonic()
+    with _LOCK:
+        kept = _KEPT.get(place)
+        if kept is not None and question.is_fresh(now - kept[0]):
+            return kept
+        kept = _KEPT[place] = now, _POOL.submit(_answer, client, question)
+        _KEPT.move_to_end(place)
+        while len(_KEPT) > MAX_KEPT:
+            _KEPT.popitem(last=False)
+
+    def drop_failed(future: Future[Answer[Any]]) -> None:
+        with _LOCK:
+            if future.result().error is not None and _KEPT.get(place) == kept:
+                del _KEPT[place]
+
+    kept[1].add_done_callback(drop_failed)
+    return kept
+
+
+def _clock_time(at: float) -> datetime:
+    """A moment of the monotonic clock as a time."""
+    return datetime.now(timezone.utc) - timedelta(seconds=time.monotonic() - at)
 
 
 def read_one(method: Callable[Concatenate[Client, P], T], *args: P.args, **kwargs: P.kwargs) -> Answer[T]:
@@ -148,7 +159,10 @@ def write(method: Callable[Concatenate[Client, P], T], *args: P.args, **kwargs: 
 
 def forget() -> None:
     """Ask for everything anew from now on."""
-    st.session_state.pop(_KEPT, None)
+    client = current().client
+    with _LOCK:
+        for place in [p for p in _KEPT if p[0] == client]:
+            del _KEPT[place]
 
 
 def _answer(client: Client, question: Ask[T]) -> Answer[T]:

@@ -17,9 +17,9 @@ import streamlit as st
 from heedloop.client import Client
 from heedloop.responses import FacetValue
 from heedloop.schema import SchemaError, format_time, parse_time
-from heedloop_dashboard import components
+from heedloop_dashboard import components, ranges
 from heedloop_dashboard.fetch import ask_seldom, read, read_one
-from heedloop_dashboard.navigation import Open
+from heedloop_dashboard.navigation import Open, go
 from heedloop_dashboard.state import (
     ALL,
     DEFAULT_PERIOD,
@@ -47,10 +47,13 @@ __all__ = [
     "filters",
     "group_link",
     "link_params",
+    "open_group",
     "period",
     "period_and_model",
+    "period_only",
     "raters",
     "several",
+    "values_of",
     "window",
     "write_in",
 ]
@@ -122,27 +125,41 @@ def group_link(field: str, value: object, **more: Any) -> Open | None:
     return None if filter_ is None else Open("traces", link_params(**filter_, **more))
 
 
+def open_group(field: str, value: object, **more: Any) -> None:
+    """Show the answers of one group of this view, where a filter can name them."""
+    target = group_link(field, value, **more)
+    if target is not None:
+        go(target)
+
+
 # ------------------------------------------------------------------------------------------------------- choosers
 
 
 def period_and_model() -> None:
-    """The two choosers of every page's title row."""
-    st.session_state["choose_period"] = period()
+    """The choosers of every page's title row."""
+    period_only()
+    facet("model", "All models", width=150)
+
+
+def period_only() -> None:
+    """The period: a named one, or a range of one's own, which then takes its place."""
+    has_range = any(st.query_params.get(n) for n in ("since", "until"))
+    st.session_state["choose_period"] = None if has_range else period()
     st.segmented_control(
         "Period",
         list(PERIODS),
-        required=True,
+        required=not has_range,
         key="choose_period",
         label_visibility="collapsed",
         on_change=_write,
         args=("period", DEFAULT_PERIOD),
     )
-    facet("model", "All models", width=150)
+    ranges.picker(values_of("prompt_version"))
 
 
 def facet(field: str, any_label: str, *, width: Any = "stretch", label: str | None = None) -> str:
     """A selectbox over a field's values, the most frequent first; the URL's own value is always among them."""
-    return choose(field, {"": any_label, **{v: v for v in _facet(field)}}, width=width, label=label)
+    return choose(field, {"": any_label, **{v: v for v in values_of(field)}}, width=width, label=label)
 
 
 def raters() -> None:
@@ -175,7 +192,7 @@ def several(field: str, label: str, placeholder: str) -> None:
     """A chooser of several values, all of which an answer must have."""
     current = [v for v in query().get(field, []) if v]
     st.session_state[f"choose_{field}"] = current
-    options = list(dict.fromkeys([*current, *_facet(field)]))
+    options = list(dict.fromkeys([*current, *values_of(field)]))
     st.multiselect(
         label,
         options,
@@ -214,8 +231,8 @@ def chips(page: str) -> None:
             continue
         for one in value if isinstance(value, list) else [value]:
             left = merged(view, {name: None})
-            if name == "tag" and isinstance(value, list):
-                left = merged(left, {"tag": [v for v in value if v != one]})
+            if isinstance(value, list):
+                left = merged(left, {name: [v for v in value if v != one]})
             entries.append((f"{_word(name)} {one or '(none)'}", Open(page, left)))
     if entries:
         components.chips("chips", entries)
@@ -254,7 +271,8 @@ def _write_metadata() -> None:
     st.session_state["choose_metadata"] = ""
 
 
-def _facet(field: str) -> list[str]:
+def values_of(field: str) -> list[str]:
+    """A field's values in this project, the most frequent first."""
     answer = read(values=ask_seldom(Client.facets, field))["values"]
     found: list[FacetValue] = answer.value or []
     return [f.value for f in found if f.value][:200]

@@ -9,8 +9,6 @@ from heedloop.responses.feedback import StoredFeedback
 from heedloop.schema import Call, Feedback, answer_hash, to_json
 from heedloop_dashboard import words
 
-__all__ = ["author_text", "entry", "marked_messages"]
-
 
 def entry(feedback: StoredFeedback, *, answer: str = "") -> dict[str, Any]:
     """One judgement as the feedback component takes it; `answer` is the judged text, for the quoted range."""

@@ -9,8 +9,6 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-__all__ = ["Open", "go", "href", "register"]
-
 _PAGES = "heedloop_pages"
 
 
@@ -38,6 +36,14 @@ def go(target: Open) -> NoReturn:
     # a repeated name must come as one list: of pairs Streamlit keeps the last
     query = {k: [one for name, one in _pairs(target) if name == k] for k, _ in _pairs(target)}
     st.switch_page(page, query_params=query)
+
+
+def start_over() -> NoReturn:
+    """Show the first page, with nothing left of what was chosen or drawn before."""
+    pages = st.session_state[_PAGES]
+    st.session_state.clear()
+    register(pages)
+    go(Open(""))
 
 
 def _pairs(target: Open) -> list[tuple[str, str]]:

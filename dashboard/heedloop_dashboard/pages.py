@@ -15,17 +15,26 @@ from heedloop_dashboard.views import (
     compare,
     datasets,
     delivery,
+    evaluations,
+    experiments,
     failures,
     feedback,
+    imports,
+    judges,
+    keys,
+    prompts,
     quality,
     runs,
+    search,
+    session,
+    settings,
     trace,
     traces,
+    user,
 )
 from heedloop_dashboard.views.review import page as review
 from heedloop_dashboard.views.review import queues as review_queues
-
-__all__ = ["PAGES", "PageEntry", "streamlit_pages", "visible"]
+from heedloop_dashboard.views.review import team
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +60,31 @@ PAGES: tuple[PageEntry, ...] = (
     PageEntry("", "Quality", "finance", quality.show),
     PageEntry("review", "Review", "rate_review", review.show, needs=("annotate",)),
     PageEntry("review-queues", "Review queues", "fact_check", review_queues.show, needs=("review", "admin")),
+    PageEntry("judges", "Judges", "balance", judges.show),
+    PageEntry("team", "People", "group", team.show, needs=("admin",)),
     PageEntry("traces", "Traces", "forum", traces.show),
     PageEntry("feedback", "Feedback", "thumbs_up_down", feedback.show),
     PageEntry("failures", "Failures", "error", failures.show),
     PageEntry("compare", "Compare", "compare_arrows", compare.show),
     PageEntry("alerts", "Alerts", "notifications", alerts.show),
     PageEntry("datasets", "Datasets", "dataset", datasets.show),
+    PageEntry("evaluations", "Evaluations", "labs", evaluations.show),
+    PageEntry("prompts", "Prompts", "edit_note", prompts.show),
+    PageEntry("experiments", "Experiments", "science", experiments.show),
     PageEntry("runs", "Runs", "model_training", runs.show),
+    PageEntry("imports", "Imports", "move_to_inbox", imports.show),
     PageEntry("delivery", "Delivery", "local_shipping", delivery.show),
+    PageEntry("keys", "Keys", "key", keys.show, needs=("admin",)),
+    PageEntry("settings", "Settings", "settings", settings.show),
     PageEntry("trace", "Trace", "forum", trace.show, hidden=True),
+    PageEntry("session", "Conversation", "forum", session.show, hidden=True),
+    PageEntry("user", "User", "person", user.show, hidden=True),
+    PageEntry("search", "Search", "search", search.show, hidden=True),
 )
 """In the order of the navigation. An annotator's key (`annotate` alone) is shown the pages that need `annotate`."""
+
+
+PATHS = tuple(entry.path for entry in PAGES)
 
 
 def visible(session: Session) -> list[PageEntry]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 import streamlit as st
 
 from heedloop.client import ApiError, Forbidden, NotFound, Unavailable, Unreachable
-from heedloop_dashboard import components
+from heedloop_dashboard import components, words
 from heedloop_dashboard.charts.plots import Chart
+from heedloop_dashboard.charts.timelines import Timeline
 from heedloop_dashboard.fetch import Answer
+from heedloop_dashboard.navigation import Open
 from heedloop_dashboard.theme import Palette, palette
-
-__all__ = ["chart", "colours", "empty", "header", "panel", "problem", "records"]
 
 T = TypeVar("T")
 
@@ -67,24 +68,50 @@ def chart(
             _draw(key, drawn, height, select, on_select)
 
 
+def timeline(key: str, title: str, drawn: Timeline) -> None:
+    """Charts on one time axis, or their numbers as a table."""
+    with st.container(key=f"{key}_plots"):
+        if _switch(key, title):
+            records(f"{key}_table", drawn.columns, drawn.rows, caption=title)
+        else:
+            components.timeline(key, drawn.drawing)
+
+
+def timeline_panel(key: str, title: str, caption: str, drawn: Timeline | None, *, empty_text: str) -> None:
+    """A panel of one timeline."""
+    with panel(key, stretch=True):
+        as_table = _title_row(key, title, caption, with_switch=bool(drawn and drawn.rows))
+        if drawn is None or not drawn.rows:
+            empty(empty_text)
+        elif as_table:
+            records(f"{key}_table", drawn.columns, drawn.rows, caption=title)
+        else:
+            components.timeline(f"{key}_line", drawn.drawing)
+
+
 def _title_row(key: str, title: str, caption: str, *, with_switch: bool) -> bool:
     with st.container(horizontal=True, vertical_alignment="top", gap="small", wrap=False):
         with st.container(gap=None):
             header(title, caption)
         if not with_switch:
             return False
-        as_table = bool(st.session_state.get(f"{key}_as_table"))
-        # the words are there for those who hear the page; the style of app.py leaves only the icon to see
-        if st.button(
-            f"{title}: show the {'chart' if as_table else 'numbers as a table'}",
-            icon=":material/monitoring:" if as_table else ":material/table_rows:",
-            type="tertiary",
-            key=f"{key}_switch",
-            help="Show the chart" if as_table else "Show the numbers as a table",
-        ):
-            as_table = not as_table
-            st.session_state[f"{key}_as_table"] = as_table
-            st.rerun()
+        return _switch(key, title)
+
+
+def _switch(key: str, title: str) -> bool:
+    """The button between a chart and its numbers; True where the numbers are wanted."""
+    as_table = bool(st.session_state.get(f"{key}_as_table"))
+    # the words are there for those who hear the page; the style of app.py leaves only the icon to see
+    if st.button(
+        f"{title}: show the {'chart' if as_table else 'numbers as a table'}",
+        icon=":material/monitoring:" if as_table else ":material/table_rows:",
+        type="tertiary",
+        key=f"{key}_switch",
+        help="Show the chart" if as_table else "Show the numbers as a table",
+    ):
+        as_table = not as_table
+        st.session_state[f"{key}_as_table"] = as_table
+        st.rerun()
     return as_table
 
 
@@ -137,6 +164,46 @@ def empty(text: str) -> None:
     """Nothing to show, and why: our own words."""
     with st.container(height=150, border=False, vertical_alignment="center", horizontal_alignment="center"):
         st.caption(text, text_alignment="center")
+
+
+def nothing(what: str, last: datetime | None, *, filtered: bool, first_text: str) -> None:
+    """A list without entries: nothing yet, nothing with these filters, or nothing in this period.
+
+    Args:
+        last: when the newest one of all came; None where there is none.
+        first_text: how a first one is made.
+    """
+    if last is None:
+        empty(f"No {what} yet. {first_text}")
+    elif filtered:
+        empty("Nothing with these filters. Remove one or choose a longer period.")
+    else:
+        empty(f"Nothing in this period. The last {what.removesuffix('s')} is of {words.clock(last)} UTC.")
+
+
+def failed(answer: Answer[Any]) -> bool:
+    """True where an answer is an error, which is then shown in its place."""
+    if answer.error is not None:
+        problem(answer.error)
+    return answer.error is not None
+
+
+def title(text: str, *up: tuple[str, Open | None]) -> None:
+    """The heading of a page about one thing, with the way to all of them."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader(text, anchor=False, width="stretch")
+        components.links("up", up, label=text)
+
+
+def facts(key: str, rows: Iterable[tuple[str, Any, Open | None] | tuple[str, Any]], *, caption: str) -> None:
+    """Names and values, without those that have no value; a value may lead somewhere."""
+    heads = [{"key": "name", "label": "Name", "kind": ""}, {"key": "value", "label": "Value", "kind": "wrap"}]
+    cells = [
+        {"cells": [name, value], "opens": {"value": place[0].to_json()} if place and place[0] else {}}
+        for name, value, *place in rows
+        if value not in (None, "")
+    ]
+    components.table(key, heads, cells, caption=caption, link=-1, plain=True)
 
 
 def problem(error: ApiError) -> None:

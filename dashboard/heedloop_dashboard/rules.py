@@ -8,23 +8,23 @@ from typing import Any
 from heedloop.responses import Alert, Interval
 from heedloop_dashboard import words
 
-__all__ = [
-    "METRICS",
-    "filter_text",
-    "limit",
-    "message",
-    "parse_filters",
-    "sentence",
-    "state_word",
-    "value_text",
-]
-
 METRICS = {
     "rate": "Thumbs-up rate",
     "coverage": "Share of answers rated",
     "errors": "Share of failed calls",
-    "share": "Share of answers that match",
+    "share": "Percentage of answers matching",
+    "latency": "Latency (p95)",
+    "first_token": "Time to first token (p95)",
+    "calls": "Model calls",
+    "tokens": "Tokens",
+    "cost": "Cost",
+    "judge_agreement": "A judge's agreement with annotators",
 }
+WAITING = ("latency", "first_token")
+AMOUNTS = ("calls", "tokens", "cost")
+SLOW_SHARE = 0.05
+"""A 95th percentile lies above a limit where more than this share of answers took longer."""
+UNITS = {"latency": "ms", "first_token": "ms", "calls": "calls", "tokens": "tokens", "cost": "$"}
 _WORDS = {
     "prompt_version": "version", "prompt_name": "prompt", "user_id": "user", "session_id": "session",
     "min_duration_ms": "at least ms", "max_duration_ms": "at most ms", "author_kind": "rated by",
@@ -39,7 +39,7 @@ def state_word(alert: Alert) -> str:
 def limit(alert: Alert) -> float | None:
     """The number that the value is held against, where there is one yet."""
     if alert.kind == "threshold":
-        return alert.threshold
+        return SLOW_SHARE if alert.metric in WAITING else alert.threshold
     used = alert.baseline_used
     if isinstance(used, Mapping):
         used = used.get("estimate")
@@ -51,13 +51,27 @@ def sentence(alert: Alert) -> str:
     metric = METRICS.get(alert.metric, alert.metric)
     worse = "below" if alert.bad == "lower" else "above"
     if alert.kind == "threshold":
-        against = f"{worse} {words.percent(alert.threshold)}"
+        against = f"{worse} {threshold_text(alert.metric, alert.threshold)}"
     else:
         against = (
             f"drifting {worse} {words.percent(limit(alert)) if limit(alert) is not None else 'its own past'}"
         )
     where = filter_text(alert.filters)
     return f"{metric} {against}" + (f", where {where}" if where else "")
+
+
+def threshold_text(metric: str, value: float | None) -> str:
+    """A rule's threshold in the unit of its metric."""
+    if metric in WAITING:
+        return words.duration(None if value is None else 1e6 * value)
+    return amount_text(metric, value) if metric in AMOUNTS else words.percent(value)
+
+
+def amount_text(metric: str, value: float | None) -> str:
+    """A sum over a window, or a share, as its metric is written."""
+    if metric == "cost":
+        return words.dollars(value)
+    return words.count(value) if metric in AMOUNTS else words.percent(value)
 
 
 def message(alert: Alert) -> str:
@@ -76,13 +90,21 @@ def filter_text(filters: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def value_text(value: Interval | None, *, short: bool = False) -> str:
-    """A value with its interval; `short` leaves n out."""
+def value_text(metric: str, value: Interval | None, *, short: bool = False) -> str:
+    """A value with its interval; `short` leaves n out. A sum has none."""
     if value is None:
         return words.NONE
+    if metric in AMOUNTS:
+        return amount_text(metric, value.estimate)
     if not short:
         return words.interval(value)
     return f"{words.percent(value.estimate)} ({100 * value.low:.1f} to {100 * value.high:.1f})"
+
+
+def filter_lines(filters: Mapping[str, Any] | None) -> str:
+    """Filters as lines of `name=value`, as `parse_filters` reads them."""
+    pairs = [(k, v) for k, vs in (filters or {}).items() for v in (vs if isinstance(vs, list) else [vs])]
+    return "\n".join(f"{k}={v}" for k, v in pairs)
 
 
 def parse_filters(text: str) -> dict[str, Any]:
@@ -97,7 +119,7 @@ def parse_filters(text: str) -> dict[str, Any]:
             continue
         name, sign, value = (part.strip() for part in line.partition("="))
         if not sign or not name:
-            raise ValueError(f"{line.strip()[:80]!r} is no filter: write name=value, one a line")
+            raise ValueError(f"{line.strip()[:80]!r} is no filter: enter name=value, one per line")
         if name in found:
             before = found[name]
             found[name] = [*(before if isinstance(before, list) else [before]), value]

@@ -13,8 +13,6 @@ import streamlit
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["HEADERS", "POLICY", "SecurityHeaders"]
-
 
 def _inline_hashes() -> str:
     """The hashes of the scripts that stand in Streamlit's own first page, so that these and no others may run there."""

@@ -13,11 +13,11 @@ from heedloop_dashboard.auth import oidc
 from heedloop_dashboard.auth.proxy import TrustedProxy
 from heedloop_dashboard.auth.sessions import SESSIONS
 from heedloop_dashboard.auth.sign_in import RequireSignIn, routes
+from heedloop_dashboard.not_found import NotFoundPage
+from heedloop_dashboard.pages import PATHS
 from heedloop_dashboard.review import api as review_api
 from heedloop_dashboard.security import SecurityHeaders
 from heedloop_dashboard.theme import streamlit_options
-
-__all__ = ["build", "options"]
 
 log = logging.getLogger("heedloop.dashboard")
 
@@ -30,7 +30,12 @@ def build() -> Any:
     return st.App(
         SCRIPT,
         routes=[*(oidc.routes(provider) if provider else []), *routes(), *review_api.routes()],
-        middleware=[Middleware(TrustedProxy), Middleware(SecurityHeaders), Middleware(RequireSignIn)],
+        middleware=[
+            Middleware(TrustedProxy),
+            Middleware(SecurityHeaders),
+            Middleware(RequireSignIn),
+            Middleware(NotFoundPage, paths=PATHS),
+        ],
         on_script_error=_page_failed,
     )
 

@@ -11,17 +11,15 @@ from heedloop.responses.calls import Trace
 from heedloop.schema import Call, Target
 from heedloop_dashboard import words
 
-__all__ = ["answer_span", "is_tool", "judged_span", "payloads", "sent_messages", "waterfall"]
-
 MAX_SPANS = 5000
 MAX_PAYLOAD_CHARS = 1_000_000
-_INPUTS = (
+INPUTS = (
     "gen_ai.tool.call.arguments", "tool_arguments", "ai.toolCall.args", "gcp.vertex.agent.tool_call_args",
     "tool.parameters", "traceloop.entity.input", "langfuse.observation.input", "mlflow.spanInputs", "input.value",
     "gen_ai.task.input", "heedloop.input", "input", "gen_ai.input.messages", "gen_ai.prompt",
 )  # fmt: skip
 """Attributes that hold what a span was given, by the conventions that name them; the first that is there is shown."""
-_OUTPUTS = (
+OUTPUTS = (
     "gen_ai.tool.call.result", "tool_response", "ai.toolCall.result", "gcp.vertex.agent.tool_response",
     "traceloop.entity.output", "langfuse.observation.output", "mlflow.spanOutputs", "output.value", "gen_ai.task.output",
     "heedloop.output", "output", "gen_ai.output.messages", "gen_ai.completion",
@@ -129,8 +127,8 @@ def payloads(span: Call) -> list[dict[str, str]]:
     tool = is_tool(span)
     found: list[dict[str, str]] = []
     for title, names in (
-        ("Arguments" if tool else "Input", _INPUTS),
-        ("Result" if tool else "Output", _OUTPUTS),
+        ("Arguments" if tool else "Input", INPUTS),
+        ("Result" if tool else "Output", OUTPUTS),
     ):
         text = next((attributes[n] for n in names if attributes.get(n)), "")
         if text or tool:

@@ -14,22 +14,6 @@ import streamlit as st
 
 from heedloop.schema import format_time
 
-__all__ = [
-    "ALL",
-    "DEFAULT_PERIOD",
-    "FILTERS",
-    "PERIODS",
-    "RATERS",
-    "Query",
-    "chosen_filters",
-    "is_filter",
-    "merged",
-    "narrower",
-    "query",
-    "view_of",
-    "window",
-]
-
 ALL = "All"
 PERIODS = {"24 h": 1, "7 d": 7, "14 d": 14, "30 d": 30, ALL: 0}
 """Names of the periods and their days; 0 for everything there is."""
@@ -40,9 +24,10 @@ FILTERS = (
     "session_id", "rating", "rating_name", "rating_below", "rating_above", "rating_value", "author_kind", "flag", "has", "status", "text", "language", "answer_chars", "user", "cluster",
     "min_duration_ms", "max_duration_ms", "min_cost", "max_cost", "answers_only",
 )  # fmt: skip
-"""Query parameters of a page that are the API's own filters; besides them `tag`, repeated, and `metadata.KEY`."""
+"""Query parameters of a page that are the API's own filters; besides them `REPEATED` and `metadata.KEY`."""
+REPEATED = ("tag", "trace")
 METADATA = "metadata."
-MAX_VALUES = 20
+MAX_VALUES = 200
 """Values of one repeated parameter that a page reads from its URL."""
 
 Query = Mapping[str, list[str]]
@@ -56,17 +41,16 @@ def query() -> dict[str, list[str]]:
 
 def is_filter(name: str) -> bool:
     """True for parameters that the API filters by, the period's two times not among them."""
-    return name in FILTERS or name == "tag" or (name.startswith(METADATA) and len(name) > len(METADATA))
+    return name in FILTERS or name in REPEATED or (name.startswith(METADATA) and len(name) > len(METADATA))
 
 
 def chosen_filters(given: Query) -> dict[str, str | list[str]]:
     """The API's filters in a query. An empty value means "not set", but for metadata: "a call without the key"."""
     chosen: dict[str, str | list[str]] = {}
     for name, values in given.items():
-        if name == "tag":
-            tags = list(dict.fromkeys(v for v in values if v))
-            if tags:
-                chosen[name] = tags
+        if name in REPEATED:
+            if several := list(dict.fromkeys(v for v in values if v)):
+                chosen[name] = several
         elif is_filter(name) and values and (values[-1] or name.startswith(METADATA)):
             chosen[name] = values[-1]
     if chosen.get("author_kind") not in RATERS:
@@ -86,7 +70,7 @@ def merged(view: Params, more: Params) -> dict[str, str | list[str]]:
     for name, value in more.items():
         if value is None:
             result.pop(name, None)
-        elif name == "tag":
+        elif name in REPEATED:
             result[name] = list(dict.fromkeys([*_listed(result.get(name)), *_listed(value)]))
         elif value != "" or name.startswith(METADATA):
             result[name] = value if isinstance(value, list) else str(value)
@@ -128,3 +112,19 @@ def window(name: str, now: datetime, first: datetime | None = None) -> dict[str,
     else:
         since = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days - 1)
     return {"since": format_time(since), "until": format_time(until)}
+
+
+KEPT = ("period", "since", "until", "model", "environment", "service")
+"""What stays chosen when a reader goes to another page by the navigation, whose links bring no query."""
+_LAST = "heedloop_last_view"
+_OF_VIEWS = ("", "traces", "feedback", "failures", "compare")
+
+
+def keep_view(page: str) -> None:
+    """Write the period and app that were chosen on the page before into this page's URL, where it brings nothing of its own."""
+    last_page, view = st.session_state.get(_LAST, (page, {}))
+    if page in _OF_VIEWS:
+        if page != last_page and not st.query_params:
+            st.query_params.update(view)
+        view = {name: values[-1] for name, values in query().items() if name in KEPT and values}
+    st.session_state[_LAST] = (page, view)

@@ -6,24 +6,6 @@ from datetime import datetime, timezone
 
 from heedloop.responses import Interval
 
-__all__ = [
-    "E_VALUE",
-    "change",
-    "clock",
-    "count",
-    "day",
-    "dollars",
-    "duration",
-    "estimate",
-    "interval",
-    "percent",
-    "plural",
-    "points",
-    "short",
-    "signed_count",
-    "spread",
-]
-
 NONE = "–"
 E_VALUE = (
     "An e-value says how strongly the ratings speak against the two being equal. It stays valid however often you look: "
@@ -56,6 +38,15 @@ def short(rate: Interval | None) -> str:
     return f"{percent(rate.estimate)} ({100 * rate.low:.0f}–{100 * rate.high:.0f})"
 
 
+def evidence(e_value: float | None) -> str:
+    """An e-value, without digits that say nothing."""
+    if e_value is None:
+        return NONE
+    if e_value >= 1e6:
+        return "> 1,000,000"
+    return f"{e_value:,.0f}" if e_value >= 100 else f"{e_value:.3g}"
+
+
 def estimate(rate: Interval | None) -> float | None:
     """The estimate of an Interval; None where undefined."""
     return rate and rate.estimate
@@ -82,11 +73,6 @@ def count(value: float | None) -> str:
 def plural(number: int, word: str) -> str:
     """`1 rule`, `2 rules`."""
     return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
-
-
-def signed_count(value: float) -> str:
-    """A change of a count as `+12` or `-1,204`."""
-    return _signed(value, 0)
 
 
 def _signed(value: float, digits: int) -> str:

@@ -47,18 +47,16 @@ def _up(page: Any) -> str:
 def rest() -> Iterator[str]:
     """Every route with its scope, parameters, body and response, then every record with its fields."""
     from heedloop_server.app import all_routes, create_app, scopes_of
-    from heedloop_server.testing import temporary_store
 
     yield "# REST routes"
     yield "\nMade from `/openapi.json`. The [records](#records) follow the routes. [REST in words](../api.md) has examples."
-    with temporary_store() as store:
-        app = create_app(store=store)
-        described = app.openapi()
-        scopes = {
-            (method, route.path): sorted(scopes_of(route)) or _checked_inside(route.endpoint)
-            for route in all_routes(app.state.routes)
-            for method in route.methods
-        }
+    app = create_app()
+    described = app.openapi()
+    scopes = {
+        (method, route.path): sorted(scopes_of(route)) or _checked_inside(route.endpoint)
+        for route in all_routes(app.state.routes)
+        for method in route.methods
+    }
     for path, methods in sorted(described["paths"].items()):
         for method, route in methods.items():
             yield from _route(method.upper(), path, route, scopes.get((method.upper(), path), []))

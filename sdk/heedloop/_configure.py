@@ -16,9 +16,7 @@ from heedloop._options import Options, default_outbox, older_names
 from heedloop._outbox import Outbox
 from heedloop._runtime import Delivery, Runtime, state
 from heedloop._threads import carry_into_threads
-from heedloop._transport import HttpTransport, Transport
-
-__all__ = ["configure", "delivery", "flush", "shutdown"]
+from heedloop._transport import EVALUATED, HttpTransport, ReadingTransport, Transport
 
 
 def configure(
@@ -40,7 +38,7 @@ def configure(
         service: `HEEDLOOP_SERVICE`, or OpenTelemetry's `OTEL_SERVICE_NAME`, or the program's name.
         environment: such as `production`; `HEEDLOOP_ENVIRONMENT`.
         sample_rate: share of traces to record, above 0 and up to 1. Traces with feedback, errors or `keep()` come back.
-        capture: False keeps what people and models said out of every span.
+        capture: False keeps prompts and answers out of every span.
         instrument: `"auto"` switches on the installed instrumentations of LLM clients; or a list of their names.
         options: everything else.
 
@@ -53,8 +51,6 @@ def configure(
     ):
         raise ValueError(f"sample_rate: {sample_rate!r} is not a probability above 0 and up to 1")
     url = clean_url(url)
-    if not url.startswith(("http://", "https://")):
-        raise ValueError(f"url: {url!r} does not begin with http:// or https://")
     api_key = clean_key(api_key) or clean_key(os.environ.get("HEEDLOOP_API_KEY"))
     options = options or Options()
     if any(
@@ -68,13 +64,16 @@ def configure(
         shutdown()
         return
     check_key(api_key)
+    evaluated = bool(os.environ.get(EVALUATED))
+    transport = ReadingTransport if evaluated else HttpTransport
+    outbox = Outbox(
+        None if evaluated else default_outbox(api_key, options.outbox),
+        max_bytes=options.outbox_max_bytes,
+        older_names=older_names(url, api_key),
+    )
     start(
-        HttpTransport(url, api_key, read_timeout_s=options.read_timeout_s),
-        Outbox(
-            default_outbox(api_key, options.outbox),
-            max_bytes=options.outbox_max_bytes,
-            older_names=older_names(url, api_key),
-        ),
+        transport(url, api_key, read_timeout_s=options.read_timeout_s),
+        outbox,
         options,
         resource=_resource(service, environment, options),
         api_key=api_key,

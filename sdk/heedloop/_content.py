@@ -18,17 +18,18 @@ from heedloop._capture import (
     snapshot,
     snapshot_messages,
 )
+from heedloop._guard import tolerant
 from heedloop._messages import as_message, follow, is_conversation, is_message, named_text
+from heedloop._plain import is_text
 from heedloop._responses import Reading, client_of, is_response_json, read_response
 from heedloop._runtime import Runtime
 from heedloop._spans import CallSpan, Captured
 from heedloop._values import attributes_of
 
-__all__ = ["Pieces", "keep_content", "keep_numbers", "keep_reading", "keep_result", "keep_stream"]
-
 _MAX_BODY_BYTES = 262_144
+_SHORT_CHARS = 128
 _PIECE_CHARS = 32
-"""What a piece that is no text counts for, beside its texts."""
+"""What a piece that is no text counts for, in addition to its texts."""
 
 
 _RENDER = {names.INPUT_MESSAGES: render_prompt, names.OUTPUT_MESSAGES: render_answer}
@@ -60,11 +61,11 @@ def keep_content(runtime: Runtime, call: CallSpan, attribute: str, value: Any) -
 
 def _messages_of(value: Any) -> str | list[Any] | None:
     """The text or the messages that `value` is; None where it is neither."""
-    if isinstance(value, str):
+    if is_text(value):
         return str(value.value) if isinstance(value, enum.Enum) else str(value)
     if is_conversation(value):
         return [as_message(m) for m in value]
-    if not isinstance(value, tuple) and is_message(value):
+    if type(value) is not tuple and is_message(value):
         return [as_message(value)]
     return None
 
@@ -78,7 +79,10 @@ def keep_result(runtime: Runtime, call: CallSpan, result: Any, answer: tuple[str
         if not call.output_given:
             keep_content(runtime, call, names.OUTPUT_MESSAGES, result)
         return
-    answer_value = follow(result, answer) if answer else _answer_in(result)
+    try:
+        answer_value = follow(result, answer) if answer else _answer_in(result)
+    except Exception:  # noqa: BLE001  the host's own class runs here, and may do anything
+        answer_value = result
     reading = read_response(answer_value)
     if reading is not None:
         keep_reading(runtime, call, reading)
@@ -122,6 +126,7 @@ def _text_of_blocks(blocks: list[Any]) -> str | None:
     return "".join(text for block in blocks if isinstance(text := getattr(block, "text", None), str)) or None
 
 
+@tolerant(None)
 def _text_of_body(result: Any) -> Any:
     """The answer in a web response that is there as a whole (starlette's `body`, Django's `content`, Flask's `data`)."""
     if not (hasattr(result, "status_code") and hasattr(result, "headers")):
@@ -188,10 +193,15 @@ class Pieces:
         if isinstance(piece, bytes):  # a web server's stream of text
             piece = piece.decode("utf-8", "replace")
         self.is_text = self.is_text and isinstance(piece, str)
-        budget = Budget(self._max_chars)
-        content = snapshot(piece, budget)
-        self.cut = self.cut or budget.cut
-        size = budget.num_taken + (0 if isinstance(piece, str) else _PIECE_CHARS)
+        if (
+            type(piece) is str and len(piece) <= _SHORT_CHARS
+        ):  # a token; there may be ten thousand in a second
+            content, size = piece, len(piece)
+        else:
+            budget = Budget(self._max_chars)
+            content = snapshot(piece, budget)
+            self.cut = self.cut or budget.cut
+            size = budget.num_taken + (0 if isinstance(piece, str) else _PIECE_CHARS)
         if not self._tail and self._head_chars + size <= self._max_chars // 2:
             self._head.append(content)
             self._head_chars += size

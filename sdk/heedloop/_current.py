@@ -15,45 +15,22 @@ from opentelemetry import trace as trace_api
 from opentelemetry.trace.propagation import set_span_in_context
 
 from heedloop import attributes as names
+from heedloop._around import Around, Collected, External, Holder, Place, around, begin, begin_block, finish
 from heedloop._content import keep_content
 from heedloop._guard import guarded, warn
 from heedloop._runtime import Runtime, state
 from heedloop._spans import CallSpan, handle_of
-from heedloop._threads import COLLECT_KEY, carry_into_threads
+from heedloop._threads import carry_into_threads
 from heedloop._values import (
     CallValues,
     ContextValues,
     as_text,
     attributes_of,
     check_names,
-    plain_value,
-    text_of_entry,
+    metadata_of,
 )
 
-__all__ = [
-    "CALL_KEY",
-    "CallValues",
-    "Collected",
-    "answer_handle",
-    "attach",
-    "collect_handles",
-    "collecting",
-    "context",
-    "current_call",
-    "current_values",
-    "detach",
-    "external_trace_id",
-    "handle",
-    "is_overruled",
-    "set_values",
-    "span",
-    "start",
-    "upstream_handle",
-]
-
 CALL_KEY = context_api.create_key("heedloop-call")
-VALUES_KEY = context_api.create_key("heedloop-values")
-EXTERNAL_KEY = context_api.create_key("heedloop-external-id")
 
 _SPAN_KEY = next(iter(set_span_in_context(trace_api.INVALID_SPAN, context_api.Context())))
 """OpenTelemetry's own key, found by its public function: setting it ourselves saves a copy of the context."""
@@ -81,7 +58,12 @@ def start(
     """A new span under the current one, or that of `under`. The caller attaches it, ends it and detaches it."""
     current = context_api.get_current() if under is None else under
     enclosing = cast("CallSpan | None", current.get(CALL_KEY))
-    external = cast("int | None", current.get(EXTERNAL_KEY)) if enclosing is None else None
+    if enclosing is not None and enclosing.answer.end_time is not None:
+        current, enclosing = _outside(current), None
+    blocks = around()
+    external = None
+    if enclosing is None and blocks.external is not None and not blocks.external.is_over:
+        external = blocks.external.trace_id
     if runtime.tracer is not None:
         new = _start_delegate(runtime, runtime.tracer, name, current, enclosing, external)
     else:
@@ -90,9 +72,12 @@ def start(
         for key in _INHERITED:
             if key in enclosing.attributes:
                 new.attributes[key] = enclosing.attributes[key]
-    values = current.get(VALUES_KEY)
-    if values is not None:
-        new.attributes.update(cast(dict[str, Any], values))
+    if blocks.values:
+        new.attributes.update(blocks.values)
+    if blocks.once:
+        new.attributes.update(blocks.once)
+    if enclosing is not None and enclosing.answer.assigned:
+        new.attributes.update(enclosing.answer.assigned)
     if step:
         new.attributes[names.STEP] = name
     elif enclosing is not None:
@@ -102,9 +87,23 @@ def start(
         if _BAGGAGE_KEY in current:
             new.upstream = upstream_handle(current, new.context.trace_id)
             new.attributes[names.ANSWER] = new.upstream is None
-    if COLLECT_KEY in current and not step:
-        cast(Collected, current[COLLECT_KEY]).add(new)
+    if blocks.collected is not None and not step:
+        blocks.collected.add(new)
     return new
+
+
+def _outside(current: context_api.Context) -> context_api.Context:
+    """`current` without the answer in it, which is over: a task or thread outlived it, and may serve others now.
+
+    What begins there is no part of that answer, and must not be given its handle.
+    """
+    values: dict[str, Any] = {k: v for k, v in current.items() if k != CALL_KEY}
+    around = cast("trace_api.Span | None", values.get(_SPAN_KEY))
+    if around is not None and not around.is_recording():
+        del values[_SPAN_KEY]
+    if _BAGGAGE_KEY in values:
+        values[_BAGGAGE_KEY] = {k: v for k, v in values[_BAGGAGE_KEY].items() if k != names.HANDLE_BAGGAGE}
+    return context_api.Context(values)
 
 
 def _start_own(
@@ -114,7 +113,8 @@ def _start_own(
     enclosing: CallSpan | None,
     external: int | None,
 ) -> CallSpan:
-    parent = trace_api.get_current_span(current).get_span_context()
+    around = cast("trace_api.Span | None", current.get(_SPAN_KEY))
+    parent = trace_api.INVALID_SPAN_CONTEXT if around is None else around.get_span_context()
     if parent.is_valid and external is None:
         trace_id, flags, trace_state = parent.trace_id, parent.trace_flags, parent.trace_state
         if parent.is_remote and not flags & 1 and is_overruled(runtime, parent, current):
@@ -129,7 +129,7 @@ def _start_own(
         context,
         parent if has_parent else None,
         answer=None if enclosing is None else enclosing.answer,
-        sink=runtime.span_ended,
+        sink=runtime.sink,
         now=runtime.now_ns,
     )
     if external is not None and parent.is_valid:
@@ -163,7 +163,7 @@ def _start_delegate(
         parent if parent is not None and parent.is_valid else None,
         answer=None if enclosing is None else enclosing.answer,
         delegate=delegate,
-        sink=runtime.span_ended,
+        sink=runtime.sink,
         now=runtime.now_ns,
     )
 
@@ -171,7 +171,7 @@ def _start_delegate(
 def is_overruled(runtime: Runtime, parent: trace_api.SpanContext, current: context_api.Context) -> bool:
     """True where a `traceparent` from outside says "not sampled" and `sample_rate` decides all the same.
 
-    With its probability unknown, leaving out what nobody rates would make coverage wrong. A heedloop service in front (its
+    With its probability unknown, leaving out what is not rated would make coverage wrong. A heedloop service in front (its
     handle is in the baggage) and one that states its probability are followed.
     """
     if runtime.options.follow_sampling or upstream_handle(current, parent.trace_id) is not None:
@@ -192,13 +192,13 @@ def _warn_overruled(what: str) -> None:
 
 def attached(new: CallSpan, *, step: bool = False) -> context_api.Context:
     """The current context with `new` as its span, and as its call unless it is a step."""
-    values = context_api.get_current().copy()
-    values[_SPAN_KEY] = new if new.delegate is None else new.delegate
+    current = context_api.get_current()
+    values: dict[str, Any] = {**current, _SPAN_KEY: new if new.delegate is None else new.delegate}
     if not step:
         values[CALL_KEY] = new
         if new.answer is new and new.upstream is None:
             own = {names.HANDLE_BAGGAGE: handle_of(new.context)}
-            carried: Any = values.get(_BAGGAGE_KEY)
+            carried: Any = current.get(_BAGGAGE_KEY)
             values[_BAGGAGE_KEY] = {**carried, **own} if carried else own
     return context_api.Context(values)
 
@@ -210,6 +210,11 @@ def upstream_handle(current: context_api.Context, trace_id: int) -> str | None:
     if isinstance(outer, str) and _HANDLE.fullmatch(outer) and outer[3:35] == f"{trace_id:032x}":
         return outer
     return None
+
+
+def inside(new: CallSpan) -> Place:
+    """Where the call `new` runs."""
+    return Place(attached(new), around())
 
 
 def attach(new: CallSpan, *, step: bool = False) -> None:
@@ -225,36 +230,30 @@ def detach(ended: CallSpan) -> None:
 
 
 def end(runtime: Runtime, call: CallSpan) -> None:
-    """End a call; what it knows about model and prompt goes up to the answer that has no word of its own on it."""
+    """End a call; what it knows about model and prompt goes up to the answer that has none of its own."""
     answer = call.answer
     if answer is not call:
         for key in _BUBBLING:
             if key in call.attributes:
                 answer.attributes.setdefault(key, call.attributes[key])
     call.end()
-    if answer is call and runtime.options.serverless:
-        runtime.flush(runtime.options.serverless_timeout_s)
+    if answer is call:
+        if once := around().once:
+            once.clear()
+        if runtime.options.serverless:
+            runtime.flush(runtime.options.serverless_timeout_s)
 
 
 # ------------------------------------------------------------------------------------------------ for the app
 
 
 def current_call() -> CallSpan | None:
-    """The innermost decorated call that is going on here."""
-    return cast("CallSpan | None", context_api.get_value(CALL_KEY))
+    """The innermost decorated call that is going on here; None in a task that outlived its answer."""
+    call = cast("CallSpan | None", context_api.get_value(CALL_KEY))
+    return None if call is None or call.answer.end_time is not None else call
 
 
-def current_values(under: context_api.Context | None = None) -> Mapping[str, Any]:
-    """The attributes that `context()` gives to every span."""
-    return cast(Mapping[str, Any], context_api.get_value(VALUES_KEY, under) or {})
-
-
-def answer_handle(call: CallSpan) -> str:
-    """The handle of the answer that `call` is, or is a part of."""
-    return call.answer.upstream or call.answer.handle
-
-
-_TAKE_IT = (
+HOW_TO_TAKE_IT = (
     "take it with the answer, `text, handle = answer.with_handle(question)`, or around it, "
     "`with heedloop.collect_handles() as made: …` and then `made.handle`"
 )
@@ -263,50 +262,32 @@ _TAKE_IT = (
 def handle() -> str:
     """The handle of the answer that is going on here, a W3C `traceparent`: inside a decorated call the outermost one's.
 
-    Anywhere else it is empty, with a warning: after a call returned nobody can tell which answer is meant. Take the handle
+    Anywhere else it is empty, with a warning: after a call returned it is not known which answer is meant. Take the handle
     with the answer (`answer.with_handle(question)`) or around it (`collect_handles`). In a service behind the one that
     answers it is the answer's too, where OpenTelemetry's baggage is propagated (by default it is).
     """
     call = current_call()
     if call is not None:
-        return answer_handle(call)
+        return call.answer_handle
     if state.runtime is not None:
         warn(
-            "handle", f"handle() was asked for where no decorated call is going on, and is empty; {_TAKE_IT}"
+            "handle",
+            f"handle() was asked for where no decorated call is going on, and is empty; {HOW_TO_TAKE_IT}",
         )
     return ""
 
 
-class Collected:
-    """The answers made inside a `collect_handles` block."""
-
-    def __init__(self) -> None:
-        self._calls: list[CallSpan] = []
-
-    def add(self, call: CallSpan) -> None:
-        """Note a call that begins."""
-        self._calls.append(call)
-
-    @property
-    def first(self) -> str:
-        """The handle of the call that began first; empty where none did."""
-        return answer_handle(self._calls[0]) if self._calls else ""
-
-    @property
-    def handles(self) -> tuple[str, ...]:
-        """The handles of all answers, in the order in which they began; not of those that ended in an exception."""
-        return tuple(dict.fromkeys(answer_handle(c) for c in self._calls if not c.answer.failed))
-
-    @property
-    def handle(self) -> str:
-        """The handle of the one answer. Empty, with a warning, where there is none or more than one."""
-        handles = self.handles
-        if len(handles) == 1:
-            return handles[0]
-        if state.runtime is not None:
-            many = f"{len(handles)} answers were" if handles else "no answer was"
-            warn("collect", f"{many} made inside collect_handles(), so that `handle` is empty; see `handles`")
-        return ""
+@contextlib.contextmanager
+def collecting(again: Collected | None = None, holder: Holder | None = None) -> Generator[Collected]:
+    """Note the calls that begin inside the block, and in tasks that are started there; `again` goes on with an earlier one."""
+    blocks = around()
+    collected = Collected(blocks.collected, holder) if again is None else again
+    extent = begin_block(blocks._replace(collected=collected))
+    try:
+        yield collected
+    finally:
+        collected.is_over = True
+        finish(extent, collected)
 
 
 @contextlib.contextmanager
@@ -316,17 +297,8 @@ def collect_handles() -> Generator[Collected]:
     `with heedloop.collect_handles() as made: text = chain(question)`, then `made.handle`.
     """
     carry_into_threads()
-    collected = Collected()
-    token = context_api.attach(collecting(collected))
-    try:
+    with collecting(holder=Holder.here()) as collected:
         yield collected
-    finally:
-        context_api.detach(token)
-
-
-def collecting(collected: Collected) -> context_api.Context:
-    """The current context, in which calls that begin are noted."""
-    return context_api.set_value(COLLECT_KEY, collected)
 
 
 @contextlib.contextmanager
@@ -351,42 +323,48 @@ def span(name: str, **attributes: str | int | float | bool) -> Generator[trace_a
 @guarded("starting a step", None)
 def _start_step(runtime: Runtime, name: str, attributes: Mapping[str, Any]) -> CallSpan | None:
     new = start(runtime, name, step=True)
-    for key, value in attributes.items():
-        if value is not None:
-            plain = plain_value(value)
-            new.attributes[names.METADATA_PREFIX + key] = text_of_entry(value) if plain is None else plain
+    new.attributes.update(metadata_of(attributes))
     attach(new, step=True)
     return new
 
 
 def context(**values: Unpack[ContextValues]) -> AbstractContextManager[None]:
-    """Say who is being served, for every call inside: decorated ones and those of other instrumentations.
+    """Name the user and session that are served, for every call inside: decorated ones and those of other instrumentations.
 
     Args:
         user_id, session_id: the end user and the conversation (`user` and `session` are other names for them).
         tags: a list of texts.
         metadata: a mapping of texts.
         external_id: the app's own id of the answer, such as its message id. Calls inside get a trace id made from it,
-            so that `target(external="…")` finds them without anybody having stored a handle.
+            so that `target(external="…")` finds them without a stored handle.
 
     None and empty values are nothing said. Raises `TypeError` for a name that is not one of these.
     """
     check_names("context", values, ContextValues.__annotations__)
     remaining = dict(values)
     external_id = as_text("external_id", remaining.pop("external_id", None))
-    new = context_api.set_value(VALUES_KEY, {**current_values(), **attributes_of(remaining)})
-    if external_id:
-        new = context_api.set_value(EXTERNAL_KEY, external_trace_id(external_id), new)
-    return _attached(new)
+    blocks = around()
+    blocks = blocks._replace(values={**blocks.values, **(blocks.once or {}), **attributes_of(remaining)})
+    external = External(external_trace_id(external_id)) if external_id else None
+    return _inside(blocks if external is None else blocks._replace(external=external), external)
 
 
 @contextlib.contextmanager
-def _attached(new: context_api.Context) -> Generator[None]:
-    token = context_api.attach(new)
+def _inside(blocks: Around, external: External | None) -> Generator[None]:
+    extent = begin_block(blocks)
     try:
         yield
     finally:
-        context_api.detach(token)
+        if external is not None:
+            external.is_over = True
+        finish(extent)
+
+
+def leave_everything() -> None:
+    """Begin outside of every call and block, as a forked child does: its parent's are not its own, and it may serve others."""
+    begin(Around())
+    if CALL_KEY in context_api.get_current():
+        context_api.attach(context_api.Context())
 
 
 def external_trace_id(external_id: str) -> int:
@@ -414,6 +392,11 @@ def set_values(**values: Unpack[CallValues]) -> None:
     for key in (names.USER_ID, names.CONVERSATION_ID, names.TAGS):
         if key in attributes:
             call.answer.set_attribute(key, attributes[key])
+    _set_content(runtime, call, values)
+
+
+@guarded("keeping content", None)
+def _set_content(runtime: Runtime, call: CallSpan, values: Mapping[str, Any]) -> None:
     if "input" in values:
         call.discard(names.INPUT_MESSAGES, names.INPUT)
         keep_content(runtime, call, names.INPUT_MESSAGES, values["input"])

@@ -1,7 +1,7 @@
 """Delivers the outbox: feedback in order until acknowledged, then the span batches that wait behind it.
 
-Of the processes that share an outbox one delivers at a time, the one that holds a lock on a file beside it; the system
-frees the lock when that process ends, however it ends. So the order is kept and nobody sends twice.
+Of the processes that share an outbox one delivers at a time, the one that holds a lock on a file next to it; the system
+frees the lock when that process ends, however it ends. So the order is kept and nothing is sent twice.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from heedloop._guard import report, start_thread, warn
 from heedloop._outbox import Outbox, try_lock
 from heedloop._store import Row
 from heedloop._transport import Response, Transport
-
-__all__ = ["Courier", "pause_s"]
 
 FEEDBACK_PATH = "/v1/feedback"
 DELIVERY_PATH = "/v1/delivery"
@@ -147,7 +145,7 @@ class Courier:
                         self._look_for_others()
                         self._deliver()
                     else:
-                        self._are_others_known = True  # whoever delivers looks for them
+                        self._are_others_known = True  # the deliverer looks for them
                     self._report_now_and_then()
             except (sqlite3.Error, OSError) as error:
                 report(error, "delivering the outbox")
@@ -315,9 +313,11 @@ def pause_s(attempt: int, asked_s: float | None = None) -> float:
 
 
 def _num_records(path: Path) -> int:
-    """How many records wait in somebody else's outbox file, which is only read."""
+    """How many records wait in another key's outbox file, which is only read."""
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=1.0)) as db:
+        with contextlib.closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1.0)
+        ) as db:
             feedback = db.execute("SELECT count(*) FROM feedback WHERE refused IS NULL").fetchone()[0]
             return feedback + db.execute("SELECT coalesce(sum(num_spans), 0) FROM spans").fetchone()[0]
     except sqlite3.Error:
@@ -344,7 +344,7 @@ def _trouble(status: int) -> str:
 
 
 def _results(response: Response, num_rows: int) -> list[dict[str, Any]] | None:
-    """The server's word on each row; None where it said nothing about them (or about another number of rows)."""
+    """The server's result for each row; None where it gave none (or about another number of rows)."""
     body = response.body
     if not isinstance(body, dict) or response.verdict == "later":
         return None

@@ -10,8 +10,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from opentelemetry import context as context_api
 
@@ -19,8 +18,6 @@ from heedloop import _otlp
 from heedloop._guard import report, start_thread, warn
 from heedloop._outbox import Outbox
 from heedloop._transport import Transport
-
-__all__ = ["Batch", "EncodedSpan", "SpanQueue"]
 
 MAX_QUEUED_SPANS = 32_768
 MAX_QUEUED_CHARS = 64 * 1024 * 1024
@@ -36,8 +33,7 @@ TRACES_PATH = "/v1/traces"
 PROTOBUF = "application/x-protobuf"
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedSpan:
+class EncodedSpan(NamedTuple):
     """One span as bytes, with what its message must be grouped under."""
 
     body: bytes
@@ -45,12 +41,12 @@ class EncodedSpan:
     scope: tuple[str, str]
 
 
-@dataclass(slots=True)
 class Batch:
     """Spans on their way: encoded, at most 512 and about 2 MiB."""
 
-    spans: list[EncodedSpan] = field(default_factory=list[EncodedSpan])
-    num_bytes: int = 0
+    def __init__(self) -> None:
+        self.spans: list[EncodedSpan] = []
+        self.num_bytes = 0
 
     def add(self, span: EncodedSpan) -> None:
         """Take one more."""
@@ -248,24 +244,24 @@ class SpanQueue:
         if time.monotonic() < self._retry_at:
             self._keep(batch)
             return
-        answer = self._transport.post(TRACES_PATH, batch.request(), content_type=PROTOBUF)
+        response = self._transport.post(TRACES_PATH, batch.request(), content_type=PROTOBUF)
         if self._in_flight is not batch:  # rescued into the outbox by `close` while we waited for the server
             return
         self._in_flight = None
-        if answer.verdict == "accepted":
+        if response.verdict == "accepted":
             self.healthy()
             self._count_outcome(len(batch.spans), "sent")
-        elif answer.verdict == "too_large" and len(batch.spans) > 1:
+        elif response.verdict == "too_large" and len(batch.spans) > 1:
             for half in batch.halves():
                 self._in_flight = half
                 self._ship(half)
-        elif answer.verdict in ("refused", "too_large"):
-            self.last_error = answer.reason
-            warn("refused", f"the server refused {len(batch.spans)} spans: {answer.reason}")
-            self._count_outcome(len(batch.spans), f"dropped.{answer.verdict}")
+        elif response.verdict in ("refused", "too_large"):
+            self.last_error = response.reason
+            warn("refused", f"the server refused {len(batch.spans)} spans: {response.reason}")
+            self._count_outcome(len(batch.spans), f"dropped.{response.verdict}")
         else:
-            self.last_error = answer.reason
-            self._back_off(answer.retry_after_s)
+            self.last_error = response.reason
+            self._back_off(response.retry_after_s)
             self._keep(batch)
 
     def _keep(self, batch: Batch) -> None:

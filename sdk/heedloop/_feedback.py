@@ -1,4 +1,4 @@
-"""Feedback calls: what a person, model or rule says about an answer.
+"""Feedback calls: what a user, model or rule thinks of an answer.
 
 Each returns the feedback's id once it is safe in the outbox. Wrong arguments raise `ValueError` with a sentence; a
 server that is away does not.
@@ -14,11 +14,12 @@ from typing import Any, Literal, TypedDict, Unpack
 
 from heedloop import _current
 from heedloop import attributes as names
-from heedloop._capture import shortened
+from heedloop._around import around
 from heedloop._guard import dropped, guarded, shown, warn
+from heedloop._plain import is_text, plain_value, shortened
 from heedloop._runtime import Runtime, state
 from heedloop._tokens import DEFAULT_KINDS, sign_token
-from heedloop._values import as_text, as_time, check_names, plain_value, text_entries
+from heedloop._values import as_text, as_time, check_names, text_entries
 from heedloop.schema import (
     THUMB,
     Author,
@@ -36,23 +37,8 @@ from heedloop.schema import (
 )
 from heedloop.schema._kinds import MAX_LABEL_CHARS, MAX_TEXT_CHARS
 
-__all__ = [
-    "comment",
-    "compare",
-    "correct",
-    "feedback_token",
-    "flag",
-    "keep",
-    "rate",
-    "record",
-    "retract",
-    "target",
-    "thumbs_down",
-    "thumbs_up",
-]
-
 About = str | Target | None
-"""What is judged: a handle or a `Target`. None is refused outside of a call, where nobody can tell which answer is meant."""
+"""What is judged: a handle or a `Target`. None is refused outside of a call, where it is not known which answer is meant."""
 
 HERE: Any = type("Here", (), {"__repr__": lambda _self: "<the answer that is going on here>"})()
 """The default of `about`: the answer that is going on here; left out with a warning where there is none."""
@@ -70,9 +56,9 @@ def thumbs_up(
 
     Args:
         about: the answer's handle; inside a decorated call it may be left out.
-        author: the end user's id (a pseudonym will do): the same person's next thumb replaces this one. An `Author` for
+        author: the end user's id (a pseudonym will do): the same user's next thumb replaces this one. An `Author` for
             annotators, models and rules.
-        at: when it was said, if not now; a time (a naive one is local), or ISO text.
+        at: when it was given, if not now; a time (a naive one is local), or ISO text.
     """
     return _thumb(1, about, comment=comment, author=author, at=at, metadata=metadata)
 
@@ -203,13 +189,15 @@ def retract(
 
     An author without an id has nothing by which it could be found, so `author` needs one.
     """
-    who = _author_of(author)
-    if who.id is None:
-        raise SchemaError("author", "needs an id: feedback of nobody in particular cannot be taken back")
+    judge = _author_of(author)
+    if judge.id is None:
+        raise SchemaError("author", "needs an id: feedback without an author's id cannot be retracted")
     where = _target_of(about)
     if where is None:
         return ""
-    return record(Feedback(kind=kind, target=where, name=name, author=who, category=category, retracted=True))
+    return record(
+        Feedback(kind=kind, target=where, name=name, author=judge, category=category, retracted=True)
+    )
 
 
 def record(feedback: Feedback) -> str:
@@ -349,7 +337,7 @@ def _record_feedback(
 
 def _has_text(name: str, text: Any) -> bool:
     """True for text of a length that can be sent; else it is left out with a warning."""
-    size = len(text) if isinstance(text, str) else 0
+    size = len(text) if is_text(text) else 0
     if not size:
         dropped(name, f"must be text that is not empty, not {shown(text)}; nothing was sent")
     elif size > MAX_TEXT_CHARS:
@@ -391,15 +379,15 @@ def _value(value: Any, scale: Scale) -> float | str | None:
 
 def _target_of(about: About) -> Target | None:
     """What is judged; None where it was left out and no call is going on."""
-    if about is HERE:
-        handle = _current.handle()
-        if not handle and state.runtime is not None:
-            dropped(
-                "about", "was left out where no decorated call is going on; give the handle of the answer"
-            )
-            return None
-        return _target_named(handle)
-    return _target_named(about)
+    if about is not HERE:
+        return _target_named(about)
+    call = _current.current_call()
+    if call is None and state.runtime is not None:
+        dropped(
+            "about", "means the answer that is going on here, and there is none; give the answer's handle"
+        )
+        return None
+    return _target_named("" if call is None else call.answer_handle)
 
 
 def _target_named(about: About) -> Target:
@@ -415,7 +403,7 @@ def _target_named(about: About) -> Target:
         return Target(trace_id=uuid.uuid4().hex)
     raise SchemaError(
         "about",
-        f"is {'None' if about is None else 'empty'}, which names no answer; give the handle of the answer",
+        f"is {'None' if about is None else 'empty'}, which names no answer; {_current.HOW_TO_TAKE_IT}",
     )
 
 
@@ -426,7 +414,7 @@ def _with_range(where: Target, part: CharRange | None) -> Target:
 
 
 def _author_of(author: str | Author | None) -> Author:
-    if isinstance(author, Author):
+    if type(author) is Author:
         return author
     author_id = as_text("author", author)
     if len(author_id) > MAX_LABEL_CHARS:
@@ -435,7 +423,7 @@ def _author_of(author: str | Author | None) -> Author:
     if author_id:
         return Author("end_user", author_id)
     call = _current.current_call()
-    user_id = _current.current_values().get(names.USER_ID)
+    user_id = around().values.get(names.USER_ID)
     if user_id is None and call is not None:
         user_id = call.attributes.get(names.USER_ID)
     return Author("end_user", user_id)
@@ -448,7 +436,7 @@ def _scale(scale: Scale | tuple[float, float] | Sequence[str]) -> Scale:
     if values and all(isinstance(v, str) for v in values):
         return Scale(categories=tuple(str(v) for v in values))
     if len(values) != 2:
-        raise SchemaError("scale", f"must be (lowest, highest) or a list of categories, not {scale!r}")
+        raise SchemaError("scale", f"must be (lowest, highest) or a list of categories, not {shown(scale)}")
     low, high = values
     return Scale(low, high)  # type: ignore[arg-type]  # Scale checks that they are numbers
 
@@ -493,6 +481,8 @@ def _keep_feedback(runtime: Runtime, feedback: Feedback) -> None:
     if not runtime.outbox.put_feedback(feedback.id, body, trace_ids=wanted):
         warn("outbox full", "the outbox is full; a feedback was dropped and counted")
     runtime.courier.wake()
+    if runtime.options.serverless and _current.current_call() is None:  # else the end of the call delivers it
+        runtime.flush(runtime.options.serverless_timeout_s)
 
 
 @guarded("keeping a trace", None)

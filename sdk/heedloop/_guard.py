@@ -16,8 +16,6 @@ import time
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-__all__ = ["dropped", "guarded", "report", "shown", "start_thread", "warn"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 D = TypeVar("D")
@@ -39,10 +37,14 @@ def warn(topic: str, message: str) -> None:
     logger.warning("heedloop: %s%s", message, f" ({held_back} more like it)" if held_back else "")
 
 
+class DroppedValue(ValueError):
+    """Under pytest, in place of the warning that a value was left out."""
+
+
 def dropped(name: str, reason: str) -> None:
-    """A value from a request was left out: say so once a minute. Under pytest it raises `ValueError`, to be seen there."""
+    """A value from a request was left out: say so once a minute. Under pytest it raises, to be seen there."""
     if "PYTEST_VERSION" in os.environ:
-        raise ValueError(f"{name}: {reason}")
+        raise DroppedValue(f"{name}: {reason}")
     warn(f"dropped {name}", f"{name} was left out: it {reason}")
 
 
@@ -59,9 +61,16 @@ def shown(value: object) -> str:
 
 
 def report(error: Exception, doing: str) -> None:
-    """Note a fault of ours without raising; for our own threads, where nobody could catch it."""
+    """Note a fault of ours without raising; for our own threads, where it could not be caught."""
     warn(f"{doing}:{type(error).__name__}", f"{doing} failed: {type(error).__name__}: {error}")
     logger.debug("heedloop: %s", doing, exc_info=error)
+
+
+def fault(error: Exception, doing: str) -> None:
+    """A fault of ours inside a host's call: noted; raised under pytest."""
+    if "PYTEST_VERSION" in os.environ:
+        raise error
+    report(error, doing)
 
 
 def guarded(doing: str, default: D) -> Callable[[Callable[P, R]], Callable[P, R | D]]:
@@ -72,10 +81,24 @@ def guarded(doing: str, default: D) -> Callable[[Callable[P, R]], Callable[P, R 
         def call(*args: P.args, **kwargs: P.kwargs) -> R | D:
             try:
                 return fn(*args, **kwargs)
-            except Exception as error:
-                if "PYTEST_VERSION" in os.environ:
-                    raise
-                report(error, doing)
+            except Exception as error:  # noqa: BLE001  this is the guard
+                fault(error, doing)
+                return default
+
+        return call
+
+    return decorate
+
+
+def tolerant(default: D) -> Callable[[Callable[P, R]], Callable[P, R | D]]:
+    """Decorate a function that reads a host's value, whose class may do anything: `default` where it raises."""
+
+    def decorate(fn: Callable[P, R]) -> Callable[P, R | D]:
+        @functools.wraps(fn)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R | D:
+            try:
+                return fn(*args, **kwargs)
+            except Exception:  # noqa: BLE001  it is not ours
                 return default
 
         return call

@@ -6,8 +6,6 @@ import inspect
 from collections.abc import Generator
 from typing import Any, Generic, NamedTuple, TypeVar
 
-__all__ = ["Handled"]
-
 T = TypeVar("T")
 
 

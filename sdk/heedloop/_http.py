@@ -16,8 +16,6 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["DEFAULT_URL", "check_key", "clean_key", "clean_url", "key_id", "new_session", "without_secrets"]
-
 DEFAULT_URL = "http://127.0.0.1:8321"
 
 _KEY = re.compile(r"hl_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
@@ -46,8 +44,14 @@ def key_id(key: str) -> str:
 
 
 def clean_url(url: str | None) -> str:
-    """The server's address without white space and slashes at its end: `HEEDLOOP_URL` or this machine's where not given."""
-    return (url or os.environ.get("HEEDLOOP_URL") or DEFAULT_URL).strip().rstrip("/")
+    """The server's address without white space and slashes at its end: `HEEDLOOP_URL` or this machine's where not given.
+
+    Raises `ValueError` where it is no address; it may be a key in the wrong place, which the message does not repeat.
+    """
+    cleaned = (url or os.environ.get("HEEDLOOP_URL") or DEFAULT_URL).strip().rstrip("/")
+    if not cleaned.startswith(("http://", "https://")):
+        raise ValueError(f"url: {without_secrets(cleaned, '')!r:.80} does not begin with http:// or https://")
+    return cleaned
 
 
 def without_secrets(text: str, key: str) -> str:

@@ -1,4 +1,4 @@
-"""Switching on instrumentations of LLM clients that others keep well, rather than patches of our own.
+"""Switching on well-kept instrumentations of LLM clients, rather than patches of our own.
 
 For each client library the first installed instrumentation of its list is taken, and only that one: two would record
 every call twice. A framework that calls such a client (LangChain, LlamaIndex …) is left alone by `"auto"` where the
@@ -15,8 +15,6 @@ from importlib.util import find_spec
 from typing import Literal
 
 from heedloop._guard import logger, warn
-
-__all__ = ["LIBRARIES", "instrument"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +149,7 @@ def _switch_on(library: Library) -> str | None:
                 kind.instrument_all()
             elif not kind().is_instrumented_by_opentelemetry:
                 kind().instrument()
-        except Exception as error:  # noqa: BLE001  other people's packages; a broken one must not stop the app
+        except Exception as error:  # noqa: BLE001  third-party packages; a broken one must not stop the app
             warn(f"instrument {module}", f"{module} is installed but cannot be switched on: {error}")
             continue
         return module

@@ -7,27 +7,26 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
+import weakref
 from collections.abc import AsyncIterator, Generator, Iterator
 from concurrent.futures import CancelledError
 from types import CoroutineType
 from typing import Any
 
-from opentelemetry import context as context_api
-
 from heedloop import _content, _current
-from heedloop._guard import guarded
+from heedloop._around import Place, leave
+from heedloop._guard import guarded, tolerant
 from heedloop._responses import client_of, read_response
 from heedloop._runtime import Runtime
-from heedloop._spans import CallSpan
-from heedloop._streams import StandIn, drive, drive_async, is_stream, wrap_stream
-
-__all__ = ["is_later", "record_later"]
+from heedloop._spans import CallSpan, is_of_web_framework
+from heedloop._streams import StandIn, drive, drive_async, driven_by, is_stream, wrap_stream
 
 _AT_ONCE = frozenset({str, dict, list, tuple, int, float, bool, bytes, type(None)})
 _BODIES = ("body_iterator", "streaming_content", "response")
 """Where starlette (FastAPI), Django and werkzeug (Flask) keep the iterator of a streamed body."""
 
 
+@tolerant(False)
 def is_later(result: Any) -> bool:
     """True where the answer is not in `result` yet."""
     kind = type(result)
@@ -46,7 +45,7 @@ def is_later(result: Any) -> bool:
 def record_later(
     runtime: Runtime,
     span: CallSpan,
-    inside: context_api.Context,
+    inside: Place,
     result: Any,
     capture: bool,
     answer: tuple[str, ...],
@@ -56,16 +55,19 @@ def record_later(
     if _is_future(result):
         result.add_done_callback(later.take_future)
         return result
-    if inspect.iscoroutine(result):
-        return later.wait_for(result)
-    if _is_stream_context(result):
-        return StreamContext(result, later)
-    if _is_raw(result):
-        return later.raw(result)
     body = _body_of(result)
     if body is not None:
         return later.web_response(result, body)
-    return Awaitable(result, later)
+    if _is_raw(result) and not _is_raw_stream(result):
+        return later.raw(result)
+    if inspect.iscoroutine(result):
+        stands_in = later.wait_for(result)
+    elif _is_stream_context(result):
+        stands_in = StreamContext(result, later)
+    else:
+        stands_in = RawResponse(result, later) if _is_raw(result) else Awaitable(result, later)
+    weakref.finalize(stands_in, later.end_unused).atexit = False
+    return stands_in
 
 
 class Later:
@@ -75,7 +77,7 @@ class Later:
         self,
         runtime: Runtime,
         span: CallSpan,
-        inside: context_api.Context,
+        inside: Place,
         capture: bool,
         answer: tuple[str, ...],
     ) -> None:
@@ -84,11 +86,13 @@ class Later:
         self.capture = capture
         self._inside = inside
         self._answer = answer
+        self._is_used = False
 
     @contextlib.contextmanager
     def inside(self) -> Generator[None]:
         """The call goes on; an exception that leaves the block ends it."""
-        token = context_api.attach(self._inside)
+        self._is_used = True
+        tokens = self._inside.enter()
         try:
             yield
         except BaseException as error:
@@ -96,7 +100,7 @@ class Later:
             raise
         finally:
             with contextlib.suppress(ValueError):  # thrown away in another context
-                context_api.detach(token)
+                leave(tokens)
 
     async def wait_for(self, awaitable: Any) -> Any:
         """Await it inside the call."""
@@ -106,6 +110,7 @@ class Later:
 
     def finish(self, result: Any) -> Any:
         """The answer is there; a stream or another awaitable goes on being recorded."""
+        self._is_used = True
         if self.span.end_time is not None:
             return result
         if is_stream(result):
@@ -125,6 +130,11 @@ class Later:
                 _content.keep_result(self.runtime, self.span, result, self._answer)
         finally:
             _current.end(self.runtime, self.span)
+
+    def end_unused(self) -> None:
+        """End a call whose result was thrown away before anything was asked of it, as an empty answer."""
+        if not self._is_used:
+            self.end(None)
 
     @guarded("recording an exception", None)
     def fail(self, error: BaseException) -> None:
@@ -147,9 +157,7 @@ class Later:
             self.end(future.result())
 
     def raw(self, response: Any) -> Any:
-        """A client's raw response: what it parses to is read now, or stands in for where it is a stream."""
-        if getattr(response, "_stream", False) or inspect.iscoroutinefunction(response.parse):
-            return RawResponse(response, self)
+        """A client's raw response: what it parses to is read now."""
         parsed: Any = None
         with contextlib.suppress(Exception):  # a body that is not of the expected form is the app's to find
             parsed = response.parse()
@@ -161,7 +169,7 @@ class Later:
         name, iterator = body
         driver = drive_async if hasattr(iterator, "__anext__") or hasattr(iterator, "__aiter__") else drive
         producer = _async_steps(iterator) if driver is drive_async else _steps(iterator)
-        setattr(response, name, driver(self.runtime, self.span, producer, self.capture))
+        setattr(response, name, driven_by(driver, self.runtime, self.span, producer, self.capture))
         return response
 
 
@@ -287,7 +295,13 @@ def _is_raw(result: Any) -> bool:
     )
 
 
+def _is_raw_stream(response: Any) -> bool:
+    return bool(getattr(response, "_stream", False)) or inspect.iscoroutinefunction(response.parse)
+
+
 def _body_of(result: Any) -> tuple[str, Any] | None:
+    if not any(is_of_web_framework(base) for base in type(result).__mro__):
+        return None
     for name in _BODIES:
         body = getattr(result, name, None)
         if body is None or type(body) in _AT_ONCE or isinstance(body, io.IOBase):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-__all__ = ["AT_NAMES", "as_message", "fields_of", "follow", "is_conversation", "is_message", "named_text"]
+from heedloop._guard import tolerant
 
 _ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool", "function": "tool"}
 """LangChain's types of message -> role."""
@@ -31,6 +31,7 @@ AT_NAMES: dict[str, tuple[str, ...]] = {
         "answer",
         "text",
         "output_text",
+        "final_output",
         "reply",
         "response",
         "content",
@@ -43,6 +44,7 @@ AT_NAMES: dict[str, tuple[str, ...]] = {
 """Fields of a request body that hold the prompt, and of a result that hold the answer; the first that is there."""
 
 
+@tolerant(False)
 def is_message(value: Any) -> bool:
     """True for one chat message of any of the known shapes."""
     if isinstance(value, dict):
@@ -63,6 +65,7 @@ def is_message(value: Any) -> bool:
     return _role_of(value) is not None
 
 
+@tolerant(False)
 def is_conversation(value: Any) -> bool:
     """True for a list of messages that is not empty."""
     if not isinstance(value, (list, tuple)) or not value:
@@ -116,6 +119,7 @@ def fields_of(value: Any) -> Mapping[str, Any] | None:
     return None
 
 
+@tolerant(None)
 def named_text(value: Any, what: str) -> Any:
     """The text or conversation in a request body or result, by the usual names of fields; None where there is none."""
     fields = fields_of(value)
@@ -128,6 +132,7 @@ def named_text(value: Any, what: str) -> Any:
     return None
 
 
+@tolerant(None)
 def follow(value: Any, path: tuple[str, ...]) -> Any:
     """What `path` (field, key or index names) leads to in `value`; None where it leads nowhere."""
     for name in path:

@@ -11,8 +11,6 @@ from pathlib import Path
 from heedloop._capture import Clean
 from heedloop._http import key_id
 
-__all__ = ["Options", "default_outbox", "older_names", "outbox_folder"]
-
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -26,7 +24,8 @@ class Options:
         max_value_chars: longest text kept of one argument or result.
         exit_timeout_s: the longest that leaving the process may take, whatever the server does.
         on_sigterm: deliver on SIGTERM too, then do what the app's own handler or the system would have done.
-        serverless: deliver before each outermost call returns, waiting at most `serverless_timeout_s`.
+        serverless: deliver before each outermost call, and each feedback call outside of one, returns; waits at most
+            `serverless_timeout_s`.
         serverless_timeout_s: see `serverless`.
         export_spans: False where an OpenTelemetry set-up of the app's own (a Collector) brings the spans to heedloop.
         tail_max_bytes: memory for calls that sampling left out, kept in case they are wanted after all.

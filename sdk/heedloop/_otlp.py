@@ -11,8 +11,6 @@ import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
-__all__ = ["EncodableSpan", "encode_request", "encode_span"]
-
 _double = struct.Struct("<d").pack
 _fixed64 = struct.Struct("<Q").pack
 _fixed32 = struct.Struct("<I").pack
@@ -20,6 +18,7 @@ _fixed32 = struct.Struct("<I").pack
 _HAS_IS_REMOTE = 0x100
 _IS_REMOTE = 0x200
 _KNOWN_KEYS_LIMIT = 4096
+_MAX_FLOAT_BITS = 1024
 _known_keys: dict[str, bytes] = {}
 _small_varints = [bytes((n,)) for n in range(128)]
 
@@ -116,7 +115,11 @@ def _attributes(tag: bytes, attributes: Mapping[str, Any]) -> list[bytes]:
             keys = _text(b"\x0a", key)
             if len(_known_keys) < _KNOWN_KEYS_LIMIT:
                 _known_keys[key] = keys
-        parts.append(_field(tag, keys + _field(b"\x12", _any(value))))
+        try:
+            encoded = _any(value)
+        except Exception as error:  # noqa: BLE001  a host's own value, given to the span by its own hand
+            encoded = _text(b"\x0a", f"<{type(value).__name__}: {type(error).__name__} while it was written>")
+        parts.append(_field(tag, keys + _field(b"\x12", encoded)))
     return parts
 
 
@@ -127,9 +130,10 @@ def _any(value: Any) -> bytes:
     if isinstance(value, bool):
         return b"\x10\x01" if value else b"\x10\x00"
     if isinstance(value, int):
-        return (
-            b"\x18" + _varint(value & 0xFFFFFFFFFFFFFFFF) if -(2**63) <= value < 2**63 else _any(float(value))
-        )
+        if -(2**63) <= value < 2**63:
+            return b"\x18" + _varint(value & 0xFFFFFFFFFFFFFFFF)
+        bits = value.bit_length()
+        return _any(float(value) if bits < _MAX_FLOAT_BITS else f"<integer of {bits} bits>")
     if isinstance(value, float):
         return b"\x21" + _double(value)
     if value is None:

@@ -19,8 +19,6 @@ from pathlib import Path
 from heedloop._guard import warn
 from heedloop._store import Row, Store
 
-__all__ = ["DEFAULT_MAX_BYTES", "Outbox", "try_lock"]
-
 DEFAULT_MAX_BYTES = 128 * 1024 * 1024
 _WANTED_AGE_S = 3600.0
 _FORK_WAIT_S = 5.0
@@ -203,7 +201,7 @@ class Outbox:
         """Wait until no write is going on, and start none until the fork is over.
 
         SQLite keeps its locks per file and process, in memory that a child inherits: forked in the middle of another
-        thread's write, the child would find the file locked for ever, by a connection that nobody will ever finish.
+        thread's write, the child would find the file locked for ever, by a connection that is never finished.
         """
         self._held = [store for store in self._stores() if store.hold(_FORK_WAIT_S)]
 
@@ -214,7 +212,7 @@ class Outbox:
         self._held = []
 
     def reopen_in_child(self) -> None:
-        """Open anew after a fork.
+        """Open again after a fork.
 
         The parent's connections are kept without being used or closed: closing one would break the parent's locks.
         What the parent holds in memory is the parent's to deliver.

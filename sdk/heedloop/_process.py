@@ -10,11 +10,11 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from heedloop import _celery
+from heedloop._current import leave_everything
 from heedloop._guard import report
 from heedloop._options import Options
 from heedloop._runtime import state
-
-__all__ = ["watch"]
 
 at_exit: Callable[[], Any] = lambda: None  # noqa: E731  set by _configure
 _forks_watched = False
@@ -47,6 +47,7 @@ def _in_child() -> None:
         return
     try:
         runtime.after_fork()
+        leave_everything()
         _end_with_multiprocessing()
     except Exception as error:  # noqa: BLE001  a fork must succeed whatever we do
         state.runtime = None
@@ -63,21 +64,17 @@ _child = _Child()
 def _end_with_multiprocessing() -> None:
     """A child of `multiprocessing` (or celery's billiard) leaves by `os._exit`, past atexit: use its own list.
 
-    Called when heedloop starts (a forkserver's child starts it before its own list is emptied) and after each fork.
+    Called when heedloop starts and after each fork. A child empties its list once it has imported the app; one that starts
+    heedloop before (a forkserver's) gets the entry by the hook after forks, one that starts it later, in its work, at once.
     """
-    for name in ("multiprocessing.util", "billiard.util"):
-        util = sys.modules.get(name)
-        if util is not None:
-            util.register_after_fork(
-                _child, lambda _obj, util=util: util.Finalize(None, at_exit, exitpriority=0)
-            )
-    signals = sys.modules.get("celery.signals")
-    if signals is not None:  # billiard's pool leaves past its list too; celery says so just before
-        signals.worker_process_shutdown.connect(_celery_child_ends, weak=False, dispatch_uid="heedloop")
-
-
-def _celery_child_ends(**_: object) -> None:
-    at_exit()
+    for name in ("multiprocessing", "billiard"):
+        util, process = sys.modules.get(f"{name}.util"), sys.modules.get(f"{name}.process")
+        if util is None or process is None:
+            continue
+        util.register_after_fork(_child, lambda _obj, util=util: util.Finalize(None, at_exit, exitpriority=0))
+        if process.current_process().name != "MainProcess":
+            util.Finalize(None, at_exit, exitpriority=0)
+    _celery.connect(child_ends=lambda **_: at_exit())
 
 
 def _hook_sigterm() -> None:

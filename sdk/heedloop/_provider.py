@@ -19,13 +19,12 @@ from opentelemetry.sdk.trace.sampling import Decision, ParentBased, SamplingResu
 from opentelemetry.sdk.trace.sampling import Sampler as OtelSampler
 
 from heedloop import attributes as names
-from heedloop._current import CALL_KEY, current_values, is_overruled, upstream_handle
+from heedloop._around import around
+from heedloop._current import CALL_KEY, is_overruled, upstream_handle
 from heedloop._guard import guarded, warn
 from heedloop._options import Options
 from heedloop._runtime import SCOPE, ForeignSpan, Runtime, state
 from heedloop._spans import CallSpan, cleaned
-
-__all__ = ["connect"]
 
 _INHERITED = (names.USER_ID, names.CONVERSATION_ID)
 _MAX_OPEN = 10_000
@@ -63,7 +62,7 @@ def _note_second_set_up(record: logging.LogRecord) -> bool:
 
 
 class OwnProvider(TracerProvider):
-    """The global provider where the app has none. A processor that somebody adds makes it a shared one."""
+    """The global provider where the app has none. A processor that is added makes it a shared one."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -149,7 +148,7 @@ class Receiver(SpanProcessor):
 def _mark(calls: dict[int, CallSpan], span: Span, parent_context: context_api.Context | None) -> None:
     if state.runtime is None or _is_ours(span):
         return
-    for key, value in current_values(parent_context).items():
+    for key, value in around().values.items():
         span.set_attribute(key, value)
     call = context_api.get_value(CALL_KEY, parent_context)
     if not isinstance(call, CallSpan):
@@ -240,7 +239,7 @@ def _foreign_span(span: Any, runtime: Runtime) -> ForeignSpan:
 
 
 def _foreign_attributes(span: Any, options: Options) -> dict[str, Any]:
-    """The attributes of a span that somebody else's instrumentation made, redacted and within limits."""
+    """The attributes of a span that another instrumentation made, redacted and within limits."""
     attributes: dict[str, Any] = dict(span.attributes or {})
     if _is_ours(span):
         return attributes
@@ -262,7 +261,7 @@ def _foreign_attributes(span: Any, options: Options) -> dict[str, Any]:
 
 
 def _foreign_resource(span: Any, runtime: Runtime) -> Mapping[str, Any]:
-    """Ours, or the app's own resource with what it told `configure()` on top."""
+    """Ours, or the app's own resource with what `configure()` was given on top."""
     if isinstance(trace_api.get_tracer_provider(), OwnProvider):
         return runtime.resource
     return runtime.merged_resource(span.resource)

@@ -11,13 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from heedloop._guard import report
 
-__all__ = ["BUILT_IN_RULES", "DROPPED", "Redactor", "Rule"]
-
 Rule = tuple[re.Pattern[str], Callable[[re.Match[str]], str]]
-"""A pattern and what stands in place of each match; giving the match back leaves it."""
+"""A pattern and the replacement of each match; giving the match back leaves it."""
 
 DROPPED = "[dropped: a redaction rule failed]"
-"""What stands in place of a text on which a rule failed."""
+"""Replaces a text on which a rule failed."""
 
 _IBAN_LENGTHS = range(15, 35)
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+from heedloop._guard import tolerant
 from heedloop._usage import counts_of
-
-__all__ = ["Reading", "client_of", "is_response_json", "read_numbers", "read_response", "read_stream"]
 
 _CLIENTS = frozenset(
     {
@@ -101,6 +100,7 @@ def client_of(value: Any) -> str | None:
     return name if name in _CLIENTS else None
 
 
+@tolerant(None)
 def read_response(value: Any) -> Reading | None:
     """The answer in a client's response object; None where there is none."""
     client = client_of(value)
@@ -118,13 +118,14 @@ def read_response(value: Any) -> Reading | None:
     return None
 
 
+@tolerant(None)
 def read_stream(pieces: Sequence[Any]) -> Reading | None:
     """The answer in the pieces of a client's stream; None where they are of no known shape."""
     client = client_of(pieces[0]) if pieces else None
     if client is None:
         return None
     reading = Reading(client)
-    readers: tuple[Callable[[Any, Reading], bool], ...] = (_read_chunk, _read_event)
+    readers: tuple[Callable[[Any, Reading], bool], ...] = (_read_chunk, _read_event, _read_langchain)
     understood = [any(read(piece, reading) for read in readers) for piece in pieces]
     return reading if any(understood) else None
 
@@ -159,7 +160,10 @@ def _read_langchain(value: Any, reading: Reading) -> bool:
     if getattr(value, "type", None) not in ("ai", "AIMessageChunk"):
         return False
     _add_blocks(reading, getattr(value, "content", None))
-    for index, call in enumerate(getattr(value, "tool_calls", None) or []):
+    pieces = getattr(value, "tool_call_chunks", None) or []  # of a streamed chunk
+    for piece in pieces:
+        _add_tool_call(reading, piece.get("index"), piece.get("id"), piece.get("name"), piece.get("args"))
+    for index, call in enumerate([] if pieces else getattr(value, "tool_calls", None) or []):
         reading.tool_calls[index] = _tool_call(call.get("id"), call.get("name"), call.get("args"))
     details = getattr(value, "response_metadata", None) or {}
     reading.put("response_model", details.get("model_name") or details.get("model"))
@@ -241,11 +245,9 @@ def _read_chunk(piece: Any, reading: Reading) -> bool:
         delta = getattr(choice, "delta", None)
         _add_text(reading, getattr(delta, "content", None))
         for call in getattr(delta, "tool_calls", None) or []:
-            tool_call = reading.tool_calls.setdefault(call.index, _tool_call(None, None, ""))
             function = getattr(call, "function", None)
-            tool_call["id"] = getattr(call, "id", None) or tool_call["id"]
-            tool_call["function"]["name"] = getattr(function, "name", None) or tool_call["function"]["name"]
-            tool_call["function"]["arguments"] += getattr(function, "arguments", None) or ""
+            named = (getattr(call, "id", None), getattr(function, "name", None))
+            _add_tool_call(reading, call.index, *named, getattr(function, "arguments", None))
         reading.finish(getattr(choice, "finish_reason", None))
     return True
 
@@ -282,6 +284,14 @@ def _read_event(piece: Any, reading: Reading) -> bool:
 def _add_text(reading: Reading, text: Any) -> None:
     if isinstance(text, str):
         reading.text.append(text)
+
+
+def _add_tool_call(reading: Reading, index: Any, call_id: Any, name: Any, arguments: Any) -> None:
+    """One piece of a streamed tool call; id and name come with the first, the arguments in parts."""
+    tool_call = reading.tool_calls.setdefault(index or 0, _tool_call(None, None, ""))
+    tool_call["id"] = call_id or tool_call["id"]
+    tool_call["function"]["name"] = name or tool_call["function"]["name"]
+    tool_call["function"]["arguments"] += arguments or ""
 
 
 def _tool_call(call_id: Any, name: Any, arguments: Any) -> dict[str, Any]:

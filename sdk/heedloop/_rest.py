@@ -36,10 +36,10 @@ T = TypeVar("T")
 
 
 class ApiError(Exception):
-    """The server's answer was an error, or there was none.
+    """The server's response was an error, or there was none.
 
     Attributes:
-        status: HTTP status, 0 where there was no answer.
+        status: HTTP status, 0 where there was no response.
         code: the server's short name of the error.
         field: dotted path of the wrong field, where one is to blame.
         retry_after_s: seconds after which to try again, where the server said so.
@@ -64,7 +64,7 @@ class ApiError(Exception):
 
 
 class Unreachable(ApiError):
-    """No answer came: wrong address, server down, or timed out."""
+    """No response came: wrong address, server down, or timed out."""
 
 
 class Unauthorized(ApiError):
@@ -117,7 +117,7 @@ class Rest:
     Args:
         url: the server's address; `HEEDLOOP_URL`, else http://127.0.0.1:8321.
         api_key: `HEEDLOOP_API_KEY` where not given.
-        timeout_s: seconds to wait for a connection, and between two bytes of an answer.
+        timeout_s: seconds to wait for a connection, and between two bytes of a response.
     """
 
     def __init__(
@@ -130,9 +130,16 @@ class Rest:
         self._timeout_s = timeout_s
         self._local = threading.local()
 
+    def __eq__(self, other: object) -> bool:
+        """Clients are equal that ask the same server with the same key: the responses to both would be the same."""
+        return isinstance(other, Rest) and (self.url, self._key) == (other.url, other._key)
+
+    def __hash__(self) -> int:
+        return hash((self.url, self._key))
+
     def _get(self, path: str, **params: Any) -> Json:
-        answer = self._request("GET", path, params=drop_none(params))
-        return cast(Json, answer.json())
+        response = self._request("GET", path, params=drop_none(params))
+        return cast(Json, response.json())
 
     def _read(self, record: type[T], path: str, **params: Any) -> T:
         """A response as its class of `heedloop.responses`."""
@@ -149,20 +156,27 @@ class Rest:
 
     def _send(self, method: str, path: str, body: Any) -> Json:
         data = None if body is None else json.dumps(body).encode()
-        answer = self._request(method, path, data=data, headers={"Content-Type": "application/json"})
-        return cast(Json, answer.json()) if answer.content else {}
+        response = self._request(method, path, data=data, headers={"Content-Type": "application/json"})
+        return cast(Json, response.json()) if response.content else {}
+
+    def _pieces(self, path: str, params: Mapping[str, Any]) -> Iterator[bytes]:
+        with self._request("GET", path, params=params, stream=True) as response:
+            try:
+                yield from response.iter_content(1 << 16)
+            except requests.RequestException as err:
+                raise Unreachable(f"the export from {self.url} broke off: {err}") from err
 
     def _request(self, method: str, path: str, **kwargs: Any) -> requests.Response:
         try:
-            answer = self._session().request(
+            response = self._session().request(
                 method, self.url + path, timeout=self._timeout_s, allow_redirects=False, **kwargs
             )
         except requests.RequestException as err:
             reason = without_secrets(f"no answer from {self.url}: {_cause(err)}", self._key)
             raise Unreachable(f"{reason}. Is the server running?") from err
-        if answer.status_code >= 300:
-            raise _error(answer)
-        return answer
+        if response.status_code >= 300:
+            raise _error(response)
+        return response
 
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)
@@ -226,18 +240,18 @@ def _cause(err: requests.RequestException) -> str:
     return str(err)
 
 
-def _error(answer: requests.Response) -> ApiError:
-    cls = _ERRORS.get(answer.status_code, ApiError)
+def _error(response: requests.Response) -> ApiError:
+    cls = _ERRORS.get(response.status_code, ApiError)
     try:
-        body = answer.json()
+        body = response.json()
     except ValueError:
         body = {}
     error: Json = body.get("error", {}) if isinstance(body, dict) else {}
-    message = error.get("message") or f"{answer.request.method} {answer.url}: HTTP {answer.status_code}"
-    after = answer.headers.get("Retry-After", "")
+    message = error.get("message") or f"{response.request.method} {response.url}: HTTP {response.status_code}"
+    after = response.headers.get("Retry-After", "")
     return cls(
         message,
-        status=answer.status_code,
+        status=response.status_code,
         code=error.get("code", ""),
         field=error.get("field"),
         retry_after_s=float(after) if after.isdigit() else None,

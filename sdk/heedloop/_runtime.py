@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import sys
@@ -11,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 from opentelemetry import trace as trace_api
@@ -23,12 +24,14 @@ from heedloop._delivery import Courier
 from heedloop._export import EncodedSpan, SpanQueue
 from heedloop._options import Options
 from heedloop._outbox import Outbox
+from heedloop._remote_settings import RemoteSettings
 from heedloop._retries import Attempts
 from heedloop._sampling import Sampler, TailBuffer
 from heedloop._spans import CallSpan, cleaned
 from heedloop._transport import Transport
 
-__all__ = ["SCOPE", "Counts", "Delivery", "ForeignSpan", "Runtime", "State", "sdk_version", "state"]
+if TYPE_CHECKING:
+    from heedloop._example_cache import ExampleCache
 
 SCOPE = "heedloop"
 
@@ -41,6 +44,7 @@ class ForeignSpan(NamedTuple):
     scope: tuple[str, str]
 
 
+@functools.cache
 def sdk_version() -> str:
     """The installed distribution's version."""
     try:
@@ -110,6 +114,10 @@ class Runtime:
         self.attempts = Attempts()
         self.outbox = outbox
         self.transport = transport
+        self.settings = RemoteSettings(
+            transport, None if outbox.path is None else outbox.path.parent, api_key
+        )
+        self.examples: ExampleCache | None = None
         self.queue = SpanQueue(self._encode, transport, outbox)
         self.courier = Courier(
             outbox,
@@ -126,12 +134,16 @@ class Runtime:
         self.random_bits = random.getrandbits
         self.instance = uuid.uuid4().hex
         self._wanted_seq = 0
+        self.sink = self.span_ended
+        """What calls end by. Another object after a fork, by which the child knows its parent's calls."""
         self._merged: dict[int, tuple[Any, dict[str, Any]]] = {}
 
     # ---------------------------------------------------------------------------------------------- spans
 
     def span_ended(self, span: CallSpan) -> None:
         """Where every CallSpan goes when it ends."""
+        if span.sink is not self.sink:  # begun before a fork: the parent process sends it
+            return
         if span.delegate is not None and span.delegate.is_recording():
             self._end_delegate(span, span.delegate)
         elif span.delegate is None or (self.options.export_spans and not self.options.follow_sampling):
@@ -188,13 +200,15 @@ class Runtime:
             attributes[names.SAMPLING_PROBABILITY] = 1.0
             attributes[names.SAMPLING_KEPT] = self.tail.reason(context.trace_id)
         elif context.trace_state or self.sampler.rate < 1:
-            stated = names.probability_of(context.trace_state.get("ot") or "")  # by whoever began the trace
+            stated = names.probability_of(
+                context.trace_state.get("ot") or ""
+            )  # by the service that began the trace
             probability = self.sampler.rate if stated is None else stated
             if probability < 1:
                 attributes[names.SAMPLING_PROBABILITY] = probability
 
     def merged_resource(self, resource: Any) -> Mapping[str, Any]:
-        """The app's own OpenTelemetry resource, with what it told `configure()` on top."""
+        """The app's own OpenTelemetry resource, with what `configure()` was given on top."""
         merged = self._merged.get(id(resource))
         if merged is None:
             ours = {k: self.resource[k] for k in self.named}
@@ -244,6 +258,7 @@ class Runtime:
         if not self.queue.is_backing_off:
             self.courier.report_counts(deadline)
         how = self.delivery()
+        self.settings.close()
         self.courier.close(deadline)
         return how
 
@@ -254,7 +269,10 @@ class Runtime:
         self.courier.reset()
         self.tail.clear()
         self.attempts.reset()
+        self.settings.reset()
+        self.examples = None
         self.instance = uuid.uuid4().hex
+        self.sink = self.span_ended
 
     def _tick(self) -> None:
         if self.sampler.rate < 1:
@@ -293,7 +311,7 @@ def _dropped(counts: Mapping[str, int], prefix: str) -> dict[str, int]:
 
 
 def default_resource() -> dict[str, Any]:
-    """The resource attributes that nobody has to give."""
+    """The default resource attributes."""
     named = _resource_of_environment()
     return {
         **named,

@@ -9,8 +9,6 @@ from typing import Any
 
 from opentelemetry.trace import TraceFlags, TraceState
 
-__all__ = ["Sampler", "TailBuffer"]
-
 _RANDOM_BITS = 56
 _RANDOM_MASK = 2**_RANDOM_BITS - 1
 _MAX_KEPT = 65_536
@@ -106,4 +104,4 @@ class TailBuffer:
 
 
 _SPAN_COST = 1_500
-"""About how many bytes a span takes beside its text."""
+"""About how many bytes a span takes in addition to its text."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 import functools
 import re
 
-__all__ = ["MASK", "is_secret"]
-
 MASK = "[masked]"
-"""What stands in place of a secret."""
+"""Replaces a secret."""
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _ENDINGS = (
@@ -34,6 +32,18 @@ _ENDINGS = (
     "cookies",
     "credential",
     "credentials",
+    "jwt",
+    "dsn",
+    "connection_string",
+    "account_key",
+    "anthropic_key",
+    "auth_key",
+    "aws_key",
+    "azure_key",
+    "hmac_key",
+    "master_key",
+    "openai_key",
+    "ssh_key",
 )
 _SECRET = re.compile(rf"(?:^|.*_)(?:{'|'.join(_ENDINGS)})(?:_(?:value|header|string|\d+))?")
 

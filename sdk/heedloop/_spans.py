@@ -21,8 +21,6 @@ from heedloop._capture import Clean, render_json
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CallSpan", "Captured", "Event", "Link", "cleaned", "handle_of", "is_no_fault"]
-
 _UNSET = Status(StatusCode.UNSET)
 _MAX_STACK_CHARS = 8_000
 _MAX_EVENTS = 128
@@ -57,7 +55,7 @@ class CallSpan(trace_api.Span):
 
     `upstream` is the handle of the answer in another service that this call is a part of; None where there is none.
 
-    What most spans never change stands on the class: setting it for each one costs the host's thread time.
+    What most spans never change is on the class: setting it for each one costs the host's thread time.
     """
 
     kind = trace_api.SpanKind.INTERNAL
@@ -71,6 +69,8 @@ class CallSpan(trace_api.Span):
     upstream: str | None = None
     end_time: int | None = None
     token: Any = None
+    assigned: Mapping[str, str] | None = None
+    """Of an answer: the experiments' arms that it was assigned to, for the calls inside it."""
 
     def __init__(
         self,
@@ -86,11 +86,11 @@ class CallSpan(trace_api.Span):
         self.name = name
         self.context = context
         self.parent = parent
-        self.answer = self if answer is None else answer
+        self._around = answer  # not the span itself, which would then wait for the garbage collector with all its content
         self.delegate = delegate
         self.attributes: dict[str, Any] = {}
         self.captured: list[Captured] = []
-        self._sink = sink
+        self.sink = sink
         self._now = now
         self.start_time: int = now()
 
@@ -162,15 +162,28 @@ class CallSpan(trace_api.Span):
     def end(self, end_time: int | None = None) -> None:
         """End the span and hand it on; a second call does nothing."""
         if self.end_time is None:
-            self.end_time = end_time or self._now()
-            self._sink(self)
+            ended = end_time or self._now()
+            self.end_time = (
+                ended if ended > self.start_time else self.start_time
+            )  # the clock may have been set back
+            self.sink(self)
 
     # What heedloop adds.
+
+    @property
+    def answer(self) -> CallSpan:
+        """The outermost decorated call around this one, or this one."""
+        return self if self._around is None else self._around
 
     @property
     def handle(self) -> str:
         """The call's W3C traceparent."""
         return handle_of(self.context)
+
+    @property
+    def answer_handle(self) -> str:
+        """The handle of the answer that this call is, or is a part of; it may be that of a service in front."""
+        return self.answer.upstream or self.answer.handle
 
     @property
     def sampled(self) -> bool:
@@ -181,8 +194,9 @@ class CallSpan(trace_api.Span):
         """Record an exception that leaves the call. One that is no fault of the model or the app is only an event."""
         self.failed = True
         if is_no_fault(error):
+            # Not in the names of the exception convention: every reader of it would count the call as failed.
             self.add_event(
-                "stopped", {"exception.type": _type_name(type(error)), "exception.message": _message(error)}
+                "stopped", {"stopped.by": _type_name(type(error)), "stopped.message": _message(error)}
             )
             return
         self.record_exception(error, escaped=True)
@@ -221,7 +235,7 @@ def handle_of(context: trace_api.SpanContext) -> str:
 def cleaned(attributes: Mapping[str, Any], clean: Clean) -> dict[str, Any]:
     """The attributes with every text cleaned that is not an identifier."""
     return {
-        key: value if key in names.IDENTIFIERS else _clean_value(value, clean)
+        key: value if names.is_identifier(key) else _clean_value(value, clean)
         for key, value in attributes.items()
     }
 
@@ -262,6 +276,12 @@ _WEB_FRAMEWORKS = frozenset(
 _ALSO_CLIENTS = frozenset({"aiohttp", "tornado"})
 
 
+def is_of_web_framework(kind: type) -> bool:
+    """True for a class that a web framework defines."""
+    package, _, inner = kind.__module__.partition(".")
+    return package in _WEB_FRAMEWORKS and (package not in _ALSO_CLIENTS or inner.startswith("web"))
+
+
 def is_no_fault(error: BaseException) -> bool:
     """True where the user went away (cancelled, interrupted, the process told to end), or the app refused the request with an HTTP 4xx.
 
@@ -271,8 +291,7 @@ def is_no_fault(error: BaseException) -> bool:
     if kind.__name__ in ("CancelledError", "KeyboardInterrupt", "SystemExit", "ClientDisconnect"):
         return True
     for base in kind.__mro__:
-        package, _, inner = base.__module__.partition(".")
-        if package in _WEB_FRAMEWORKS and (package not in _ALSO_CLIENTS or inner.startswith("web")):
+        if is_of_web_framework(base):
             for name in ("status_code", "code", "status"):
                 status = getattr(error, name, None)
                 if isinstance(status, int):

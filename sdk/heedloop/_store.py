@@ -8,11 +8,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
-
-__all__ = ["Row", "Store"]
+from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
@@ -43,8 +40,7 @@ CREATE TABLE IF NOT EXISTS counts (
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One waiting entry of `store`; `num` is 1 for a feedback, the number of spans for a batch."""
 
     store: Store
@@ -97,14 +93,14 @@ class Store:
         rows = self._read(
             "SELECT seq, body FROM feedback WHERE refused IS NULL ORDER BY seq LIMIT ?", (limit,)
         )
-        taken: list[Row] = []
+        rows_within: list[Row] = []
         size = 0
         for seq, body in rows:
             size += len(body)
-            if taken and size > max_bytes:
+            if rows_within and size > max_bytes:
                 break
-            taken.append(Row(self, seq, body))
-        return taken
+            rows_within.append(Row(self, seq, body))
+        return rows_within
 
     def finish_feedback(self, accepted: Sequence[int], refused: Sequence[tuple[int, str]]) -> None:
         """Forget acknowledged rows, set refused ones aside with the reason, count both: in one commit."""

@@ -7,22 +7,21 @@ would without us.
 
 from __future__ import annotations
 
+import contextlib
 import io
+import weakref
 from collections.abc import AsyncGenerator, Generator
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, cast
 
-from opentelemetry import context as context_api
-
 from heedloop import _content, _current
 from heedloop import attributes as names
+from heedloop._around import here, leave
 from heedloop._content import Pieces
-from heedloop._guard import guarded
+from heedloop._guard import guarded, tolerant
 from heedloop._responses import Reading, client_of, read_numbers, read_stream
 from heedloop._runtime import Runtime
 from heedloop._spans import CallSpan
-
-__all__ = ["StandIn", "drive", "drive_async", "is_stream", "wrap_stream"]
 
 _PLAIN = frozenset({str, dict, list, tuple, int, float, bool, bytes, type(None)})
 _MAX_ORIGINALS = 20_000
@@ -35,7 +34,7 @@ class Recording:
     def __init__(self, runtime: Runtime, span: CallSpan, capture: bool, producer: Any = None) -> None:
         self._runtime = runtime
         self._span = span
-        self._inside = _current.attached(span)
+        self._inside = _current.inside(span)
         self._token: Any = None
         self._pieces = Pieces(runtime.options.max_value_chars) if capture and runtime.capture else None
         self._originals: list[Any] = []
@@ -44,14 +43,24 @@ class Recording:
         self._frame = getattr(producer, "gi_frame", None) or getattr(producer, "ag_frame", None)
         span.attributes[names.REQUEST_STREAM] = True
 
-    def enter(self) -> None:
+    def __enter__(self) -> None:
         """The producer goes on."""
-        self._token = context_api.attach(self._inside)
+        self._token = self._inside.enter()
 
-    def leave(self) -> None:
+    def __exit__(self, *_error: object) -> None:
         """The producer rests; what it attached itself waits for its next step."""
-        self._inside = context_api.get_current()
-        context_api.detach(self._token)
+        self._inside = here()
+        leave(self._token)
+
+    @contextlib.contextmanager
+    def step(self) -> Generator[None]:
+        """One step of a stream that nothing drives: an exception that leaves it, also the one of its end, ends the call."""
+        try:
+            with self:
+                yield
+        except BaseException as error:
+            self.end(None if isinstance(error, (StopIteration, StopAsyncIteration)) else error)
+            raise
 
     @guarded("recording a piece of a stream", None)
     def take(self, piece: Any) -> None:
@@ -60,7 +69,7 @@ class Recording:
             self._first_at = self._runtime.now_ns()
         if self._pieces is None:
             return
-        if client_of(piece) is not None:
+        if type(piece) is not str and client_of(piece) is not None:
             if len(self._originals) < _MAX_ORIGINALS:
                 self._originals.append(piece)
             return
@@ -74,7 +83,7 @@ class Recording:
         if span.end_time is not None:
             return
         if self._first_at is not None:
-            span.attributes[names.TIME_TO_FIRST_CHUNK] = (self._first_at - span.start_time) / 1e9
+            span.attributes[names.TIME_TO_FIRST_CHUNK] = max(self._first_at - span.start_time, 0) / 1e9
         if error is not None:
             span.fail(error)
         reading = read_stream(self._originals) if self._originals else None
@@ -114,21 +123,15 @@ def drive(runtime: Runtime, span: CallSpan, producer: Any, capture: bool) -> Gen
     error: BaseException | None = None
     try:
         while True:
-            recording.enter()
-            try:
+            with recording:
                 piece = step(value)
-            finally:
-                recording.leave()
             recording.take(piece)
             try:
                 value = yield piece
                 step = producer.send
             except GeneratorExit:
-                recording.enter()
-                try:
+                with recording:
                     producer.close()
-                finally:
-                    recording.leave()
                 raise
             except BaseException as thrown:  # noqa: BLE001  it is the producer's to answer
                 step, value = producer.throw, thrown
@@ -153,21 +156,15 @@ async def drive_async(
     error: BaseException | None = None
     try:
         while True:
-            recording.enter()
-            try:
+            with recording:
                 piece = await step(value)
-            finally:
-                recording.leave()
             recording.take(piece)
             try:
                 value = yield piece
                 step = producer.asend
             except GeneratorExit:
-                recording.enter()
-                try:
+                with recording:
                     await producer.aclose()
-                finally:
-                    recording.leave()
                 raise
             except BaseException as thrown:  # noqa: BLE001  it is the producer's to answer
                 step, value = producer.athrow, thrown
@@ -182,6 +179,20 @@ async def drive_async(
         recording.end(error)
 
 
+def driven_by(driver: Any, runtime: Runtime, span: CallSpan, producer: Any, capture: bool) -> Any:
+    """`driver(…)`, a generator; the call is recorded even if its first piece is never read, because its handle may be out."""
+    driven = driver(runtime, span, producer, capture)
+    weakref.finalize(driven, _end_unread, runtime, span).atexit = False
+    return driven
+
+
+@guarded("recording a stream that was never read", None)
+def _end_unread(runtime: Runtime, span: CallSpan) -> None:
+    if span.end_time is None and names.REQUEST_STREAM not in span.attributes:  # set with the first piece
+        _current.end(runtime, span)
+
+
+@tolerant(False)
 def is_stream(result: Any) -> bool:
     """True for a generator, or an iterator that can be closed (such as an LLM client's stream), but not for a file."""
     kind = type(result)
@@ -197,14 +208,14 @@ def is_stream(result: Any) -> bool:
 def wrap_stream(runtime: Runtime, span: CallSpan, stream: Any, capture: bool) -> Any:
     """`stream`, recorded: a generator becomes one that drives it, another iterator a stand-in with its attributes."""
     if isinstance(stream, GeneratorType):
-        return drive(runtime, span, stream, capture)
+        return driven_by(drive, runtime, span, stream, capture)
     if isinstance(stream, AsyncGeneratorType):
-        return drive_async(runtime, span, stream, capture)
+        return driven_by(drive_async, runtime, span, stream, capture)
     return StreamStandIn(stream, Recording(runtime, span, capture))
 
 
 class StandIn:
-    """Stands in for an object of somebody else's: everything is the object's own, but what a subclass records.
+    """Stands in for a third-party object: everything is the object's own, but what a subclass records.
 
     `_heedloop_later` is the call that the object belongs to.
     """
@@ -231,43 +242,18 @@ class StreamStandIn(StandIn):
         return self
 
     def __next__(self) -> Any:
-        return self._step(lambda: next(self._heedloop_object))
-
-    def _step(self, step: Any) -> Any:
-        recording = self._heedloop_later
-        recording.enter()
-        try:
-            piece = step()
-        except StopIteration:
-            recording.leave()
-            recording.end()
-            raise
-        except BaseException as error:
-            recording.leave()
-            recording.end(error)
-            raise
-        recording.leave()
-        recording.take(piece)
+        with self._heedloop_later.step():
+            piece = next(self._heedloop_object)
+        self._heedloop_later.take(piece)
         return piece
 
     def __aiter__(self) -> Any:
         return self
 
     async def __anext__(self) -> Any:
-        recording = self._heedloop_later
-        recording.enter()
-        try:
+        with self._heedloop_later.step():
             piece = await self._heedloop_object.__anext__()
-        except StopAsyncIteration:
-            recording.leave()
-            recording.end()
-            raise
-        except BaseException as error:
-            recording.leave()
-            recording.end(error)
-            raise
-        recording.leave()
-        recording.take(piece)
+        self._heedloop_later.take(piece)
         return piece
 
     def __enter__(self) -> Any:

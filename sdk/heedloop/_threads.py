@@ -1,7 +1,7 @@
 """Threads that are started inside an answer, or inside a `collect_handles` block, stay inside it.
 
-Python's threads begin with an empty context. The patched `Thread.start` and `ThreadPoolExecutor.submit` hand the current
-OpenTelemetry context on, where it collects handles or where the app asked for it (`Options(threads=True)`); anywhere
+Python's threads begin with an empty context. The patched `Thread.start` and `ThreadPoolExecutor.submit` hand the place on
+(the current call and the blocks around it), where handles are collected or where the app asked for it (`Options(threads=True)`); anywhere
 else they do what they did.
 """
 
@@ -13,11 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from opentelemetry import context as context_api
-
-__all__ = ["COLLECT_KEY", "carry_into_threads"]
-
-COLLECT_KEY = context_api.create_key("heedloop-collect")
+from heedloop._around import Place, here, leave
 
 _patched = False
 _always = False
@@ -35,17 +31,17 @@ def carry_into_threads(*, always: bool | None = None) -> None:
     _patch_submit()
 
 
-def _is_carried(context: context_api.Context) -> bool:
-    return bool(context) and (_always or COLLECT_KEY in context)
+def _is_carried(place: Place) -> bool:
+    return place.blocks.collected is not None or (_always and bool(place.context or any(place.blocks)))
 
 
-def _in(context: context_api.Context, function: Callable[..., Any]) -> Callable[..., Any]:
+def _in(place: Place, function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
-        token = context_api.attach(context)
+        tokens = place.enter()
         try:
             return function(*args, **kwargs)
         finally:
-            context_api.detach(token)
+            leave(tokens)
 
     return call
 
@@ -55,9 +51,9 @@ def _patch_start() -> None:
 
     @functools.wraps(start)
     def start_inside(self: threading.Thread) -> None:
-        context = context_api.get_current()
-        if _is_carried(context) and not _is_worker(self):
-            self.run = _in(context, self.run)
+        place = here()
+        if _is_carried(place) and not _is_worker(self):
+            self.run = _in(place, self.run)
         start(self)
 
     threading.Thread.start = start_inside
@@ -73,7 +69,7 @@ def _patch_submit() -> None:
 
     @functools.wraps(submit)
     def submit_inside(self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        context = context_api.get_current()
-        return submit(self, _in(context, fn) if _is_carried(context) else fn, *args, **kwargs)
+        place = here()
+        return submit(self, _in(place, fn) if _is_carried(place) else fn, *args, **kwargs)
 
     ThreadPoolExecutor.submit = submit_inside

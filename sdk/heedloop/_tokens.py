@@ -16,8 +16,6 @@ from collections.abc import Sequence
 
 from heedloop.schema import FEEDBACK_KINDS, FeedbackKind, SchemaError, Target, canonical_json
 
-__all__ = ["DEFAULT_KINDS", "sign_token"]
-
 DEFAULT_KINDS: tuple[FeedbackKind, ...] = ("rating", "correction", "flag", "comment")
 _KEY = re.compile(r"hl_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 _CONTEXT = b"heedloop feedback token v1"
@@ -32,7 +30,7 @@ def sign_token(
     kinds: Sequence[FeedbackKind] = DEFAULT_KINDS,
     expires_in_s: float = 7 * 86_400.0,
 ) -> str:
-    """A token for the answer that `handle` names, signed with `api_key`; `subject` is who may judge, once.
+    """A token for the answer that `handle` names, signed with `api_key`; `subject` is the user who may judge, once.
 
     Raises `ValueError` where an argument is wrong.
     """
@@ -41,10 +39,10 @@ def sign_token(
         raise ValueError("api_key: is not a heedloop key (hl_<12 hex digits>_<43 characters>)")
     target = Target.from_handle(handle)
     if not subject or len(subject) > 256:
-        raise SchemaError("subject", "must be 1 to 256 characters that name the person, such as a user id")
+        raise SchemaError("subject", "must be 1 to 256 characters that name the user, such as a user id")
     for kind in kinds:
         if kind not in FEEDBACK_KINDS:
-            raise SchemaError("kinds", f"{kind!r} is not one of {', '.join(FEEDBACK_KINDS)}")
+            raise SchemaError("kinds", f"{kind!r:.80} is not one of {', '.join(FEEDBACK_KINDS)}")
     if not kinds or not 0 < expires_in_s <= _MAX_LIFETIME_S:
         raise SchemaError("expires_in_s" if kinds else "kinds", "must be above 0, and up to 366 days")
     payload = {

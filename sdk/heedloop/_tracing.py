@@ -5,52 +5,37 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator
+from operator import attrgetter
 from types import FrameType
-from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast, overload
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 from opentelemetry import context as context_api
 from opentelemetry import trace as trace_api
 from opentelemetry.trace.propagation import set_span_in_context
 from opentelemetry.trace.status import StatusCode
 
-from heedloop import _content, _current
+from heedloop import _celery, _content, _current
 from heedloop import attributes as names
-from heedloop._guard import guarded
+from heedloop._arguments import Function, TraceOptions, by_name, function_of, prompt_of
+from heedloop._around import Collected
+from heedloop._guard import fault, guarded
 from heedloop._handled import Handled
 from heedloop._later import is_later, record_later
-from heedloop._messages import as_message, follow, is_conversation, is_message, named_text
 from heedloop._retries import make_part
 from heedloop._runtime import Runtime, state
-from heedloop._secrets import is_secret
 from heedloop._spans import CallSpan
-from heedloop._streams import drive, drive_async, is_stream, wrap_stream
+from heedloop._streams import drive, drive_async, driven_by, is_stream, wrap_stream
+from heedloop._threads import carry_into_threads
 from heedloop._values import check_names, present_attributes
-
-__all__ = ["TraceOptions", "Traced", "trace", "with_handle"]
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 S = TypeVar("S")
 T = TypeVar("T")
-
-Capture = bool | Literal["input", "output"]
-
-
-class TraceOptions(TypedDict, total=False):
-    """What `heedloop.trace` takes; see there."""
-
-    name: str | None
-    prompt: str | None
-    answer: str | None
-    prompt_name: str | None
-    prompt_version: str | None
-    model: str | None
-    provider: str | None
-    tags: Sequence[str]
-    capture: Capture
+_FIRST, _ONLY = attrgetter("first"), attrgetter("handle")
+"""Which of the answers that were made inside is the decorated function's own, and that of one with other decorators around it."""
 
 
 class Traced(Protocol[P, R]):
@@ -69,24 +54,6 @@ class Traced(Protocol[P, R]):
     def __get__(self, instance: None, owner: type, /) -> Traced[P, R]: ...
     @overload
     def __get__(self: Traced[Concatenate[S, Q], T], instance: S, owner: type, /) -> Callable[Q, T]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Function:
-    """What is known about a decorated function before it is called."""
-
-    name: str
-    named: tuple[str, ...] = ()
-    num_skipped: int = 0
-    rest: str | None = None
-    rest_by_name: str | None = None
-    positional_only: frozenset[str] = frozenset()
-    defaults: tuple[tuple[str, Any], ...] = ()
-    prompt: tuple[str, ...] = ()
-    answer: tuple[str, ...] = ()
-    capture_input: bool = True
-    capture_output: bool = True
-    attributes: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 @overload
@@ -135,7 +102,7 @@ def trace(function: Callable[..., Any] | None = None, /, **options: Unpack[Trace
             )
         if not callable(fn):
             raise ValueError(f"trace: decorates functions and methods, not {fn!r}")
-        return _wrap(fn, _function_of(fn, options, static))
+        return _wrap(fn, function_of(fn, options, static))
 
     return decorate if function is None else decorate(function)
 
@@ -145,6 +112,11 @@ def with_handle(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) 
 
     As `answer.with_handle(question)`, for methods too; await it where the function is a coroutine's.
     """
+    if isinstance(function, functools.partial):
+        partial = cast("functools.partial[Any]", function)
+        return with_handle(partial.func, *partial.args, *args, **{**partial.keywords, **kwargs})
+    if not hasattr(function, "with_handle") and hasattr(type(function).__call__, "with_handle"):
+        return with_handle(type(function).__call__, function, *args, **kwargs)
     bound = getattr(function, "__self__", None)
     plain: Any = getattr(function, "__func__", function)
     decorated = getattr(plain, "with_handle", None)
@@ -155,51 +127,11 @@ def with_handle(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) 
     if not isinstance(
         getattr(plain, "__dict__", None), _Attributes
     ):  # another decorator is around it, such as a retry
-        return _outer_with_handle(function)(*args, **kwargs)
+        carry_into_threads()
+        return _call_with_handle(function, _ONLY)(*args, **kwargs)
     if bound is not None:
         return decorated(bound, *args, **kwargs)
     return decorated(*args, **kwargs)
-
-
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-
-
-def _function_of(fn: Any, options: TraceOptions, static: dict[str, Any]) -> Function:
-    try:
-        parameters = tuple(inspect.signature(fn).parameters.values())
-    except (TypeError, ValueError):  # some builtins have no signature
-        parameters = ()
-    positional = tuple(p.name for p in parameters if p.kind in _POSITIONAL)
-    skipped = 1 if positional[:1] in (("self",), ("cls",)) else 0
-    capture = options.get("capture", True)
-    prompt = tuple((options.get("prompt") or "").split(".")) if options.get("prompt") else ()
-    _check_prompt(prompt, parameters)
-    return Function(
-        name=options.get("name")
-        or getattr(fn, "__qualname__", type(fn).__qualname__).replace("<locals>.", ""),
-        named=positional[skipped:],
-        num_skipped=skipped,
-        rest=next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None),
-        rest_by_name=next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None),
-        positional_only=frozenset(p.name for p in parameters if p.kind is p.POSITIONAL_ONLY),
-        defaults=tuple((p.name, p.default) for p in parameters if p.default is not p.empty),
-        prompt=prompt,
-        answer=tuple((options.get("answer") or "").split(".")) if options.get("answer") else (),
-        capture_input=capture is True or capture == "input",
-        capture_output=capture is True or capture == "output",
-        attributes={names.OPERATION_NAME: "chat", **static},
-    )
-
-
-def _check_prompt(prompt: tuple[str, ...], parameters: tuple[inspect.Parameter, ...]) -> None:
-    names_known = [p.name for p in parameters]
-    if (
-        prompt
-        and names_known
-        and prompt[0] not in names_known
-        and all(p.kind is not p.VAR_KEYWORD for p in parameters)
-    ):
-        raise ValueError(f"prompt: {prompt[0]!r} is not an argument; there are {', '.join(names_known)}")
 
 
 def _wrap(fn: Any, function: Function) -> Any:
@@ -209,10 +141,10 @@ def _wrap(fn: Any, function: Function) -> Any:
         call, handled = _generator(fn, function), _stream_with_handle(fn, function, drive)
     elif inspect.iscoroutinefunction(fn):
         call = _coroutine(fn, function)
-        handled = _coroutine_with_handle(call)
+        handled = _call_with_handle(call, _FIRST)
     else:
         call = _function(fn, function)
-        handled = _function_with_handle(call)
+        handled = _call_with_handle(call, _FIRST)
     wrapped: Any = functools.wraps(fn)(call)
     wrapped.with_handle = _of_instance(wrapped, handled, function) if function.num_skipped else handled
     wrapped.__dict__ = _Attributes(wrapped.__dict__)
@@ -320,49 +252,35 @@ def _async_generator(fn: Any, function: Function) -> Any:
 # ------------------------------------------------------------------------------------------ with the handle
 
 
-def _function_with_handle(call: Any) -> Any:
-    def with_handle(*args: Any, **kwargs: Any) -> Handled[Any]:
-        collected = _current.Collected()
-        token = context_api.attach(_current.collecting(collected))
-        try:
-            result = call(*args, **kwargs)
-        finally:
-            context_api.detach(token)
-        return Handled(result, collected.first)
-
-    return with_handle
-
-
-def _coroutine_with_handle(call: Any) -> Any:
-    async def with_handle(*args: Any, **kwargs: Any) -> Handled[Any]:
-        collected = _current.Collected()
-        token = context_api.attach(_current.collecting(collected))
-        try:
-            result = await call(*args, **kwargs)
-        finally:
-            context_api.detach(token)
-        return Handled(result, collected.first)
-
-    return with_handle
-
-
-def _outer_with_handle(function: Any) -> Any:
-    """Call a function with another decorator around ours: its handle is that of the one answer that was made inside."""
+def _call_with_handle(function: Any, choose: Callable[[Collected], str]) -> Any:
+    """`with_handle` of a function or coroutine function; `choose` names the answer among those that were made inside."""
     if inspect.iscoroutinefunction(function):
 
         async def call_async(*args: Any, **kwargs: Any) -> Handled[Any]:
-            with _current.collect_handles() as made:
+            with _current.collecting() as collected:
                 result = await function(*args, **kwargs)
-            return Handled(result, made.handle)
+            return Handled(result, choose(collected))
 
         return call_async
 
-    def call(*args: Any, **kwargs: Any) -> Handled[Any]:
-        with _current.collect_handles() as made:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with _current.collecting() as collected:
             result = function(*args, **kwargs)
-        return Handled(result, made.handle)
+        if choose is _ONLY and inspect.isawaitable(result) and collected.is_empty:
+            # A cache or retry of coroutines is around it: the answer begins once it is awaited.
+            collected.is_over = False
+            return _once_awaited(collected, result, choose)
+        return Handled(result, choose(collected))
 
     return call
+
+
+async def _once_awaited(
+    collected: Collected, result: Awaitable[Any], choose: Callable[[Collected], str]
+) -> Handled[Any]:
+    with _current.collecting(collected):
+        awaited = await result
+    return Handled(awaited, choose(collected))
 
 
 def _stream_with_handle(fn: Any, function: Function, drive_it: Any) -> Any:
@@ -372,8 +290,8 @@ def _stream_with_handle(fn: Any, function: Function, drive_it: Any) -> Any:
         stream = fn(*args, **kwargs)
         if runtime is None or span is None:
             return Handled(stream, "")
-        driven = drive_it(runtime, span, stream, function.capture_output)
-        return Handled(driven, _current.answer_handle(span))
+        driven = driven_by(drive_it, runtime, span, stream, function.capture_output)
+        return Handled(driven, span.answer_handle)
 
     return with_handle
 
@@ -409,7 +327,10 @@ def _opened(
     span = _current.start(runtime, function.name, under=under)
     span.attributes.update(function.attributes)
     if function.capture_input and runtime.capture and (args or kwargs or function.defaults):
-        _take_arguments(runtime, span, function, args, kwargs)
+        try:
+            _take_arguments(runtime, span, function, args, kwargs)
+        except Exception as error:  # noqa: BLE001  the host's own classes run here; the call is recorded without them
+            fault(error, "taking arguments")
     return span
 
 
@@ -447,7 +368,8 @@ def _fail(
     _current.detach(span)
     may_be_retried = span.status.status_code is StatusCode.ERROR and not runtime.options.serverless
     arguments = (*args, *kwargs.values())
-    if may_be_retried and runtime.attempts.hold(span, frame, function, arguments, runtime.now_ns()):
+    if may_be_retried and runtime.attempts.hold(span, error, frame, function, arguments, runtime.now_ns()):
+        _celery.connect()  # it may have been imported after configure()
         runtime.courier.wake()  # whose thread sends it where nothing follows
     else:
         _current.end(runtime, span)
@@ -474,7 +396,7 @@ def _finish(runtime: Runtime, span: CallSpan, function: Function, result: Any) -
             _current.detach(span)
             return wrap_stream(runtime, span, result, function.capture_output)
         if is_later(result):
-            inside = _current.attached(span)
+            inside = _current.inside(span)
             _current.detach(span)
             return record_later(runtime, span, inside, result, function.capture_output, function.answer)
     _close(runtime, span, function, result)
@@ -491,70 +413,14 @@ def _close(runtime: Runtime, span: CallSpan, function: Function, result: Any) ->
         _current.end(runtime, span)
 
 
-# ------------------------------------------------------------------------------------------ arguments
-
-
 def _take_arguments(
     runtime: Runtime, span: CallSpan, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
-    arguments = _by_name(function, args, kwargs)
-    prompt, value = _prompt_of(function, arguments)
+    arguments = by_name(function, args, kwargs)
+    prompt, value = prompt_of(function, arguments)
     if value is not None:
         _content.keep_content(runtime, span, names.INPUT_MESSAGES, value)
         if prompt is not None:
             del arguments[prompt]
     if arguments:
         _content.keep_content(runtime, span, names.INPUT, arguments)
-
-
-def _by_name(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    first = function.num_skipped
-    arguments: dict[str, Any] = dict(zip(function.named, args[first:] if first else args))  # noqa: B905  args may be fewer
-    if len(args) > first + len(function.named):
-        arguments[function.rest or "*"] = args[first + len(function.named) :]
-    if kwargs:
-        if function.positional_only and not function.positional_only.isdisjoint(kwargs):
-            arguments[function.rest_by_name or "**"] = kwargs
-        else:
-            arguments.update(kwargs)
-    for name, default in function.defaults:
-        if name not in arguments:
-            arguments[name] = default
-    return arguments
-
-
-def _prompt_of(function: Function, arguments: Mapping[str, Any]) -> tuple[str | None, Any]:
-    """The prompt, and the argument that it is as a whole (None where it is a part of one)."""
-    if function.prompt:
-        prompt = follow(arguments, function.prompt)
-        return (function.prompt[0] if len(function.prompt) == 1 and prompt is not None else None), prompt
-    if isinstance(arguments.get("messages"), (list, tuple, str)):
-        return "messages", arguments["messages"]
-    text: str | None = None
-    for name, value in arguments.items():
-        if type(value) is str:
-            if text is None and not is_secret(name):
-                text = name
-        elif isinstance(value, str):
-            text = text or (None if is_secret(name) else name)
-        elif isinstance(value, (list, tuple)) and is_conversation(value) and _ends_with_question(value):
-            return name, value
-    if text is not None:
-        return text, arguments[text]
-    return _prompt_inside(arguments)
-
-
-def _ends_with_question(conversation: Any) -> bool:
-    """False for the earlier turns of a conversation, whose question comes as another argument."""
-    return as_message(conversation[-1]).get("role") != "assistant"
-
-
-def _prompt_inside(arguments: Mapping[str, Any]) -> tuple[str | None, Any]:
-    for name, value in arguments.items():
-        if is_conversation(value) or (not isinstance(value, tuple) and is_message(value)):
-            return name, value
-    for value in arguments.values():
-        text = named_text(value, "prompt")
-        if text is not None:
-            return None, text
-    return None, None

@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from heedloop import attributes as names
-from heedloop._guard import dropped, shown
-from heedloop.schema import Usage
-
-__all__ = ["counts_of", "token_counts"]
+from heedloop import schema
+from heedloop._guard import dropped, shown, tolerant
 
 _PLACES: dict[str, tuple[tuple[str, ...], ...]] = {
     "input": (("prompt_tokens",), ("input_tokens",), ("prompt_token_count",), ("inputTokens",)),
@@ -32,6 +30,7 @@ _PLACES: dict[str, tuple[tuple[str, ...], ...]] = {
 """Field of `schema.Usage` -> where OpenAI, Anthropic, Google, Bedrock and LangChain say it."""
 
 
+@tolerant({})
 def counts_of(usage: Any) -> dict[str, int]:
     """Fields of `schema.Usage` read from a provider's own object or dictionary; empty where it has none."""
     counts: dict[str, int] = {}
@@ -50,7 +49,7 @@ def counts_of(usage: Any) -> dict[str, int]:
 
 def token_counts(value: Any) -> dict[str, int]:
     """Span attributes of a `Usage`, a mapping of its fields, or whatever a provider calls its usage."""
-    if isinstance(value, Usage):
+    if isinstance(value, schema.Usage):
         entries: dict[str, Any] = {k: getattr(value, k) for k in names.USAGE_ATTRIBUTES}
     elif isinstance(value, Mapping) and any(k in names.USAGE_ATTRIBUTES for k in value):
         entries = {str(k): v for k, v in value.items()}
@@ -72,6 +71,7 @@ def token_counts(value: Any) -> dict[str, int]:
     return counts
 
 
+@tolerant(None)
 def _count(value: Any) -> int | None:
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         value = value.item()

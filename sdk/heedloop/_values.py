@@ -7,35 +7,31 @@ as `tags`.
 
 from __future__ import annotations
 
-import enum
+import functools
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date, datetime, time, timezone
+from datetime import datetime, timezone
 from decimal import Decimal
-from pathlib import PurePath
-from typing import Any, TypedDict, cast
-from uuid import UUID
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
 from heedloop import attributes as names
-from heedloop._guard import dropped, shown
+from heedloop._capture import Budget, snapshot
+from heedloop._guard import DroppedValue, dropped, shown
+from heedloop._plain import Scalar, plain_value, shortened
 from heedloop._secrets import MASK, is_secret
 from heedloop._usage import token_counts
-from heedloop.schema import Usage, parse_time
+from heedloop.schema import parse_time
 
-__all__ = [
-    "CallValues",
-    "ContextValues",
-    "as_text",
-    "as_time",
-    "attributes_of",
-    "check_names",
-    "plain_value",
-    "present_attributes",
-    "text_entries",
-    "text_of_entry",
-]
+if TYPE_CHECKING:
+    from heedloop.schema import Usage
 
-Scalar = str | int | float | bool
+T = TypeVar("T")
+_MAX_NAME_CHARS = 1_024
+"""Longest name, id or tag; beyond it head and tail are kept."""
+_MAX_ENTRY_CHARS = 65_536
+"""The same for an entry of metadata, prompt variables or parameters."""
+_MAX_TIME_CHARS = 64
 
 
 class ContextValues(TypedDict, total=False):
@@ -125,59 +121,65 @@ def attributes_of(values: Mapping[str, Any]) -> dict[str, Any]:
     """Span attributes of what an app said; None and empty texts are nothing said."""
     attributes: dict[str, Any] = {}
     for name, value in values.items():
-        if value is None or value == "":
+        if value is None or (type(value) is str and not value):
             continue
-        if name in _TEXTS:
-            text = as_text(name, value)
-            if text:
-                attributes[_TEXTS[name]] = text
-        elif name in _LISTS:
-            texts = _texts(name, value)
-            if texts:
-                attributes[_LISTS[name]] = texts
-        elif name == "usage":
-            attributes.update(token_counts(value))
-        elif name == "cost":
-            attributes.update(_cost(value))
-        elif name in _MAPPINGS:
-            prefix = _MAPPINGS[name]
-            keep = _parameter if name == "parameters" else None
-            attributes.update({prefix + k: v for k, v in text_entries(name, value, keep).items()})
+        if name in _LISTS and type(value) in (str, bytes):
+            raise ValueError(
+                f"{name}: must be a list of texts, not {shown(value)}; write {name}=[{shown(value)}]"
+            )
+        attributes.update(readable(name, value, _attributes_of_value, {}))
     return attributes
 
 
-def plain_value(value: Any) -> Scalar | None:
-    """A value that means one number or text, as that: enum members, numpy scalars, times, paths, ids; else None."""
-    if isinstance(value, (str, bool, int, float)):
-        return _base_of(value)
-    if isinstance(value, enum.Enum):
-        return plain_value(value.value)
-    if isinstance(value, (datetime, date, time)):
-        return value.isoformat()
-    if isinstance(value, (Decimal, UUID, PurePath)):
-        return str(value)
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if getattr(value, "shape", None) == () and hasattr(value, "item"):  # a scalar of numpy, torch or jax
-        return plain_value(value.item())
-    return None
+def _attributes_of_value(name: str, value: Any) -> dict[str, Any]:
+    if name in _TEXTS:
+        text = as_text(name, value)
+        return {_TEXTS[name]: shortened(text, _MAX_NAME_CHARS)} if text else {}
+    if name in _LISTS:
+        texts = _texts(name, value)
+        return {_LISTS[name]: texts} if texts else {}
+    if name == "usage":
+        return dict(token_counts(value))
+    if name == "cost":
+        return dict(_cost(value))
+    if name in _MAPPINGS:
+        entries = text_entries(name, value, _parameter if name == "parameters" else None)
+        return _named_within(_MAPPINGS[name], entries)
+    return {}
 
 
-def _base_of(value: Scalar) -> Scalar:
-    if isinstance(value, enum.Enum):
-        return _base_of(value.value)
-    for kind in (bool, int, float):
-        if isinstance(value, kind):
-            return kind(value)
-    return str.__str__(value)
+def metadata_of(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Span attributes of a step's keywords, numbers as numbers."""
+    return _named_within(names.METADATA_PREFIX, text_entries("span", entries, entry_of))
+
+
+def _named_within(prefix: str, entries: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        prefix + k[:_MAX_NAME_CHARS]: shortened(v, _MAX_ENTRY_CHARS) if isinstance(v, str) else v
+        for k, v in entries.items()
+    }
+
+
+def readable(name: str, value: Any, read: Callable[[str, Any], T], default: T) -> T:
+    """`read(name, value)`; `default`, and the value is dropped, where its own class raises.
+
+    Proxies outside of their request and records without their database session do so on every attribute.
+    """
+    try:
+        return read(name, value)
+    except DroppedValue:
+        raise
+    except Exception as error:  # noqa: BLE001  the host's own class runs here, and may do anything
+        dropped(name, f"cannot be read, its class raises {type(error).__name__}: {error}")
+        return default
 
 
 def as_text(name: str, value: Any) -> str:
     """`value` as text; empty where it is None or was dropped because it is no text, number or id."""
     if type(value) is str or value is None:
         return value or ""
-    plain = None if isinstance(value, bool) else plain_value(value)
-    if plain is None:
+    plain = plain_value(value)
+    if plain is None or isinstance(plain, bool):
         dropped(name, f"must be text, not {shown(value)}")
         return ""
     return str(plain)
@@ -185,23 +187,28 @@ def as_text(name: str, value: Any) -> str:
 
 def as_time(name: str, value: Any) -> datetime | None:
     """An aware time of a `datetime` (a naive one is local time, as in Python), ISO text or seconds since 1970."""
+    if value is None or (type(value) is str and not value):
+        return None
     try:
         if isinstance(value, datetime):
             return value if value.tzinfo is not None else value.astimezone()
-        if isinstance(value, str) and value:
+        if isinstance(value, str) and len(value) <= _MAX_TIME_CHARS:
             return parse_time(value, field=name)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return datetime.fromtimestamp(value, timezone.utc)
-    except (ValueError, OverflowError, OSError) as error:
-        dropped(name, str(error).removeprefix(f"{name}: "))
-        return None
-    if value is not None and value != "":
-        dropped(name, f"must be a time, not {shown(value)}")
+        reason = f"must be a time, not {shown(value)}"
+    except Exception as error:  # noqa: BLE001  also of the host's own class
+        reason = str(error).removeprefix(f"{name}: ")
+    dropped(name, reason)
     return None
 
 
 def text_entries(name: str, value: Any, keep: Callable[[Any], Any] | None = None) -> dict[str, Any]:
     """A mapping's entries as texts; entries that are None are nothing said, secrets by their name are masked."""
+    return readable(name, value, functools.partial(_text_entries, keep), {})
+
+
+def _text_entries(keep: Callable[[Any], Any] | None, name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         if value is not None:
             dropped(name, f"must be a mapping, not {shown(value)}")
@@ -213,17 +220,23 @@ def text_entries(name: str, value: Any, keep: Callable[[Any], Any] | None = None
         if is_secret(str(key)):
             texts[str(key)] = MASK
             continue
-        text = text_of_entry(entry) if keep is None else keep(entry)
+        text = str(entry_of(entry)) if keep is None else keep(entry)
         if text is not None:
             texts[str(key)] = text
     return texts
 
 
-def text_of_entry(value: Any) -> str:
-    """A value of a mapping as text; what its own class raises while it is written is named in its place."""
+def entry_of(value: Any) -> Scalar:
+    """A value of a mapping as a number or text: what it holds as JSON, without its secrets, as arguments are taken.
+
+    What its own class raises while it is written is named in its place.
+    """
     plain = plain_value(value)
     if plain is not None:
-        return str(plain)
+        return plain
+    copied = snapshot(value, Budget(_MAX_ENTRY_CHARS))
+    if not isinstance(copied, str) or copied == MASK:
+        return copied if isinstance(copied, str) else json.dumps(copied, ensure_ascii=False)
     try:
         return str(value)
     except Exception as error:  # noqa: BLE001  the host's own class; its __str__ may do anything
@@ -243,12 +256,11 @@ def _parameter(value: Any) -> Any:
 
 
 def _texts(name: str, value: Any) -> list[str]:
-    if isinstance(value, (str, bytes)):
-        raise ValueError(f"{name}: must be a list of texts, not {value!r}; write {name}=[{value!r}]")
     if not isinstance(value, Iterable) or isinstance(value, Mapping):
         dropped(name, f"must be a list of texts, not {shown(value)}")
         return []
-    return [t for t in (as_text(name, v) for v in cast(Iterable[Any], value)) if t]
+    texts = (shortened(as_text(name, v), _MAX_NAME_CHARS) for v in cast(Iterable[Any], value))
+    return list(filter(None, texts))
 
 
 def _cost(value: Any) -> dict[str, float]:

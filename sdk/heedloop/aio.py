@@ -1,4 +1,4 @@
-"""The feedback calls for coroutines: `from heedloop import aio`, then `await aio.thumbs_up(handle)`.
+"""The feedback calls, and `examples`, for coroutines: `from heedloop import aio`, then `await aio.thumbs_up(handle)`.
 
 Each is the function of the same name in `heedloop`, run in a thread: what it returns and raises is the same, the context (the call
 that is going on) goes along, and the synced write to disk does not hold up the event loop.
@@ -11,12 +11,13 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
-from heedloop import _configure, _feedback
+from heedloop import _configure, _examples, _feedback
 
 __all__ = [
     "comment",
     "compare",
     "correct",
+    "examples",
     "flag",
     "flush",
     "rate",
@@ -41,6 +42,7 @@ def _in_thread(function: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
 comment = _in_thread(_feedback.comment)
 compare = _in_thread(_feedback.compare)
 correct = _in_thread(_feedback.correct)
+examples = _in_thread(_examples.examples)
 flag = _in_thread(_feedback.flag)
 flush = _in_thread(_configure.flush)
 rate = _in_thread(_feedback.rate)

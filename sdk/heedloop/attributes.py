@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from heedloop.schema import Message, ToolDefinition
+if TYPE_CHECKING:
+    from heedloop.schema import Message, ToolDefinition
 
 OPERATION_NAME = "gen_ai.operation.name"
 PROVIDER_NAME = "gen_ai.provider.name"
@@ -48,10 +49,16 @@ INPUT = "heedloop.input"
 OUTPUT = "heedloop.output"
 TAGS = "heedloop.tags"
 METADATA_PREFIX = "heedloop.metadata."
+EXPERIMENT_ARM_PREFIX = METADATA_PREFIX + "experiment."
+"""With the experiment's name: the arm that the call's unit was assigned to."""
+EXPERIMENT_UNIT_PREFIX = "heedloop.experiment."
+"""With the experiment's name: the unit's hash (16 hex digits), the probability of its arm and the experiment's round."""
 COST = "heedloop.cost"
 SAMPLING_PROBABILITY = "heedloop.sampling.probability"
 SAMPLING_KEPT = "heedloop.sampling.kept"
 """Why a call that head sampling had left out was recorded after all: `feedback`, `error` or `kept`."""
+EXAMPLES = "heedloop.examples"
+"""Feedback ids of the examples that the call was given by `heedloop.examples`."""
 TRUNCATED = "heedloop.truncated"
 STEP = "heedloop.step"
 
@@ -78,11 +85,6 @@ MODEL_ATTRIBUTES: dict[str, tuple[str, ...]] = {
 GENERATING: frozenset[str] = frozenset({"chat", "text_completion", "generate_content"})
 """Values of `gen_ai.operation.name` whose model writes answers; an embedding's does not."""
 
-CONTENT_ATTRIBUTES: frozenset[str] = frozenset(
-    {INPUT_MESSAGES, OUTPUT_MESSAGES, SYSTEM_INSTRUCTIONS, INPUT, OUTPUT}
-)
-"""Attributes that hold what people and models said; the ones that capture switches and redaction are about."""
-
 IDENTIFIERS: frozenset[str] = frozenset(
     {
         OPERATION_NAME,
@@ -100,7 +102,11 @@ IDENTIFIERS: frozenset[str] = frozenset(
         SDK_VERSION,
     }
 )
-"""Attributes that redaction leaves alone: a changed id would join what does not belong together."""
+
+
+def is_identifier(name: str) -> bool:
+    """True for attributes that redaction leaves alone: a changed id would join what does not belong together."""
+    return name in IDENTIFIERS or name.startswith((EXPERIMENT_ARM_PREFIX, EXPERIMENT_UNIT_PREFIX))
 
 
 _THRESHOLD = re.compile(r"(?:^|;)th:([0-9a-f]{1,14})(?:;|$)")

@@ -3,7 +3,7 @@
 One method per route of `/openapi.json`; docs/api.md has the concepts. Errors are `ApiError`s::
 
     ApiError
-    ├── Unreachable     no answer: wrong address, server down, timed out
+    ├── Unreachable     no response: wrong address, server down, timed out
     ├── Unauthorized    401: no key, or one that is unknown, expired or revoked
     ├── Forbidden       403: the key lacks a scope
     ├── NotFound        404
@@ -20,37 +20,40 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
-from urllib.parse import urlencode
-
-import requests
+from urllib.parse import quote
 
 from heedloop import responses
+from heedloop._quality_client import QualityClient
 from heedloop._rest import (
     DEFAULT_URL,
     ApiError,
     Forbidden,
     Invalid,
-    Json,
     NotFound,
-    Rest,
     Unauthorized,
     Unavailable,
     Unreachable,
     drop_none,
-    json_entries,
     pages,
 )
+from heedloop._review_client import ReviewClient, ReviewFormat
 from heedloop.schema import (
     ROW_CLASSES,
     Call,
+    Case,
+    CaseSet,
     DatasetForm,
+    ExperimentSpec,
     Feedback,
+    JudgeSpec,
+    Prompt,
     Run,
     Snapshot,
     Split,
+    Target,
     from_json,
     to_json,
 )
@@ -63,18 +66,17 @@ __all__ = [
     "Forbidden",
     "Invalid",
     "NotFound",
+    "ReviewFormat",
     "Unauthorized",
     "Unavailable",
     "Unreachable",
 ]
 
-ReviewMethod = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
-ReviewFormat = Literal["jsonl", "label_studio", "argilla"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Client(Rest):
+class Client(QualityClient, ReviewClient):
     """A key's view of one project.
 
     Safe to share between threads: each thread has its own connection.
@@ -82,7 +84,7 @@ class Client(Rest):
     Args:
         url: the server's address; `HEEDLOOP_URL`, else http://127.0.0.1:8321.
         api_key: `HEEDLOOP_API_KEY` where not given.
-        timeout_s: seconds to wait for a connection, and between two bytes of an answer.
+        timeout_s: seconds to wait for a connection, and between two bytes of a response.
     """
 
     # ------------------------------------------------------------------------------------------- who and what
@@ -94,6 +96,14 @@ class Client(Rest):
     def health(self) -> responses.Condition:
         """How the server is: versions, tables, and `problems`, a sentence each; for a key with the scope `instance`."""
         return self._read(responses.Condition, "/v1/health")
+
+    def start_backup(self, name: str) -> responses.Backup:
+        """Begin a backup of an embedded store; `backups` tells when it is done. For a key with the scope `instance`."""
+        return self._write(responses.Backup, "POST", "/v1/backups", {"name": name})
+
+    def backups(self) -> list[responses.Backup]:
+        """The backups of an embedded store, the newest first; for a key with the scope `instance`."""
+        return self._read(responses.Backups, "/v1/backups").backups
 
     def calls(self, *, limit: int = 50, cursor: str | None = None, **filters: Any) -> responses.CallsPage:
         """One page of call summaries, newest first. Filters as in docs/api.md."""
@@ -117,16 +127,21 @@ class Client(Rest):
         """
         yield from self._pieces(f"/v1/{what}/export", drop_none({"format": fmt, **filters}))
 
-    def _pieces(self, path: str, params: Mapping[str, Any]) -> Iterator[bytes]:
-        with self._request("GET", path, params=params, stream=True) as answer:
-            try:
-                yield from answer.iter_content(1 << 16)
-            except requests.RequestException as err:
-                raise Unreachable(f"the export from {self.url} broke off: {err}") from err
-
     def trace(self, trace_id: str) -> responses.Trace:
         """One trace with the feedback on it, and the snapshots and runs that used it."""
         return self._read(responses.Trace, f"/v1/traces/{trace_id}")
+
+    def conversation(self, session_id: str) -> responses.Conversation:
+        """One session: its turns oldest first, each with its feedback, tokens and cost."""
+        return self._read(responses.Conversation, "/v1/conversation", session_id=session_id)
+
+    def user(self, user_id: str) -> responses.User:
+        """One user: sessions, ratings and cost."""
+        return self._read(responses.User, "/v1/user", user_id=user_id)
+
+    def search(self, q: str, *, limit: int = 30, **period: Any) -> responses.SearchResults:
+        """Ids, and words in questions, answers, errors, comments and corrections, newest first."""
+        return self._read(responses.SearchResults, "/v1/search", q=q, limit=limit, **period)
 
     def feedback(
         self, *, limit: int = 50, cursor: str | None = None, **filters: Any
@@ -146,100 +161,6 @@ class Client(Rest):
         """The values of one field with their counts, most frequent first."""
         return self._read(responses.FacetValues, "/v1/facets", field=field, **filters).values
 
-    # ------------------------------------------------------------------------------------------------- quality
-
-    def quality_summary(self, **filters: Any) -> responses.Summary:
-        """Counts, thumbs-up rate and coverage of the period, and of the one before it."""
-        return self._read(responses.Summary, "/v1/quality/summary", **filters)
-
-    def quality_overview(
-        self, *, interval: str = "day", segment: str = "tag", **filters: Any
-    ) -> responses.Overview:
-        """A page's worth at once: summary, trend, groups, flags, finding and over-represented groups."""
-        return self._read(
-            responses.Overview, "/v1/quality/overview", interval=interval, segment=segment, **filters
-        )
-
-    def quality_trend(self, *, interval: str = "day", **filters: Any) -> responses.Trend:
-        """The rate per `hour`, `day` or `week`: `points` and `releases`."""
-        return self._read(responses.Trend, "/v1/quality/trend", interval=interval, **filters)
-
-    def quality_by(self, field: str, *, field2: str | None = None, **filters: Any) -> list[responses.Group]:
-        """The rate per value of one field, or per pair of values of two."""
-        path = "/v1/quality/by"
-        return self._read(responses.Groups, path, field=field, field2=field2, **filters).groups
-
-    def quality_heatmap(self, field: str, field2: str, **filters: Any) -> responses.Heatmap:
-        """Two fields against each other: a cell per pair of values."""
-        return self._read(responses.Heatmap, "/v1/quality/heatmap", field=field, field2=field2, **filters)
-
-    def quality_compare(self, field: str, a: str, b: str, **filters: Any) -> responses.ComparedValues:
-        """Two values of one field side by side: difference, interval, decision."""
-        path = "/v1/quality/compare"
-        return self._read(responses.ComparedValues, path, field=field, a=a, b=b, **filters)
-
-    def quality_reasons(self, **filters: Any) -> responses.Flags:
-        """Flagged answers by category."""
-        return self._read(responses.Flags, "/v1/quality/reasons", **filters)
-
-    def quality_overrepresented(self, **filters: Any) -> responses.Overrepresented:
-        """Groups that are more common among thumbs-down than among rated answers."""
-        return self._read(responses.Overrepresented, "/v1/quality/overrepresented", **filters)
-
-    def quality_finding(self, **filters: Any) -> responses.Finding | None:
-        """The one finding to see first; None where nothing is significant."""
-        return self._read_optional(responses.Finding, "/v1/quality/finding", **filters)
-
-    def quality_raters(self, *, field: Sequence[str] | None = None, **filters: Any) -> responses.Raters:
-        """Who rates: coverage of new and returning users, and by each field."""
-        fields = None if field is None else list(field)
-        return self._read(responses.Raters, "/v1/quality/raters", field=fields, **filters)
-
-    def quality_drift(
-        self, *, metric: str = "rate", interval: str = "day", **filters: Any
-    ) -> responses.Drift | None:
-        """Whether a metric became worse than in the period before; None where that has nothing to compare with."""
-        path = "/v1/quality/drift"
-        return self._read_optional(responses.Drift, path, metric=metric, interval=interval, **filters)
-
-    def quality_sample(self, **filters: Any) -> responses.Sample:
-        """The ratings that users chose to give next to those of a random sample."""
-        return self._read(responses.Sample, "/v1/quality/sample", **filters)
-
-    def named_ratings(
-        self, *, by: str | None = None, interval: str | None = None, **filters: Any
-    ) -> responses.NamedRatings:
-        """Every named rating: whole, by a field, and over time."""
-        return self._read(responses.NamedRatings, "/v1/quality/ratings", by=by, interval=interval, **filters)
-
-    def quality_marks(self, *, by: str | None = None, **filters: Any) -> responses.Marks:
-        """Flags and marked ranges on answers that were judged, by a field and by length."""
-        return self._read(responses.Marks, "/v1/quality/marks", by=by, **filters)
-
-    def quality_versions(
-        self, field: str, *, baseline: str | None = None, **filters: Any
-    ) -> responses.Versions:
-        """Every value of a field against one of them, decided over all together."""
-        path = "/v1/quality/versions"
-        return self._read(responses.Versions, path, field=field, baseline=baseline, **filters)
-
-    def quality_releases(self, *, days: int = 7, **filters: Any) -> responses.Releases:
-        """The releases of the period, newest first, each with its `before`, `after` and `change`."""
-        return self._read(responses.Releases, "/v1/quality/releases", days=days, **filters)
-
-    def quality_clusters(self, *, of: str = "answers", **filters: Any) -> responses.Clusters:
-        """What low-rated `answers`, their `questions`, or the `comments` on them have in common."""
-        return self._read(responses.Clusters, "/v1/quality/clusters", of=of, **filters)
-
-    def quality_league(self, field: str = "model", **filters: Any) -> responses.LeagueTable:
-        """Who wins pairwise comparisons: `standings`, `pairs`, and what length has to do with it."""
-        return self._read(responses.LeagueTable, "/v1/quality/league", field=field, **filters)
-
-    def quality_similar(self, trace_id: str, span_id: str, *, limit: int = 5) -> list[responses.SimilarCall]:
-        """Liked answers to questions like that of a call, the most alike first."""
-        path = "/v1/quality/similar"
-        return self._read(responses.SimilarCalls, path, trace_id=trace_id, span_id=span_id, limit=limit).calls
-
     # -------------------------------------------------------------------------------------------------- alerts
 
     def alerts(self) -> list[responses.Alert]:
@@ -253,6 +174,10 @@ class Client(Rest):
     def create_alert(self, rule: Mapping[str, Any]) -> responses.NewAlert:
         """A new rule; `secret`, which signs its webhook, is shown this once."""
         return self._write(responses.NewAlert, "POST", "/v1/alerts", dict(rule))
+
+    def preview_alert(self, rule: Mapping[str, Any]) -> responses.AlertPreview:
+        """How often a rule would have fired in the last 30 days."""
+        return self._write(responses.AlertPreview, "POST", "/v1/alerts/preview", dict(rule))
 
     def update_alert(self, alert_id: str, **changes: Any) -> responses.Alert:
         """Change some of a rule's fields; changing what is measured starts its state anew."""
@@ -279,15 +204,31 @@ class Client(Rest):
         """received = stored + rejected + duplicate + pending, for spans and for feedback."""
         return self._read(responses.Ledger, "/v1/ledger")
 
+    def wait_until_stored(self, timeout_s: float = 120.0) -> None:
+        """Return when everything that the server has acknowledged is in its tables.
+
+        Raises:
+            TimeoutError: it is not after that time.
+        """
+        deadline = time.monotonic() + timeout_s
+        while (ledger := self.ledger()).pending or ledger.feedback.pending:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the server still holds unstored records after {timeout_s:g} s: {ledger}")
+            time.sleep(0.1)
+
     # ------------------------------------------------------------------------------------------------ feedback
 
-    def send_feedback(self, feedback: Iterable[Feedback]) -> responses.FeedbackResults:
-        """Store a batch; says what became of each, in the order sent.
+    def send_feedback(
+        self, feedback: Iterable[Feedback], *, metadata: Mapping[str, str] | None = None
+    ) -> responses.FeedbackResults:
+        """Store a batch, each with `metadata` added to its own; says what became of each, in the order sent.
 
         Raises:
             Invalid: every entry was wrong; `body["results"]` says how.
         """
         rows = [to_json(f) for f in feedback]
+        for row in rows if metadata else ():
+            row["metadata"] = {**(row.get("metadata") or {}), **(metadata or {})}
         if not rows:
             return responses.FeedbackResults(results=[], stored=0, replaced=0, duplicate=0, rejected=0)
         return self._write(responses.FeedbackResults, "POST", "/v1/feedback", {"feedback": rows})
@@ -300,8 +241,8 @@ class Client(Rest):
         """
         lines = ((json.dumps(to_json(f)) + "\n").encode() for f in feedback)
         headers = {"Content-Type": "application/x-ndjson"}
-        with self._request("POST", "/v1/feedback", data=lines, headers=headers, stream=True) as answer:
-            for line in answer.iter_lines():
+        with self._request("POST", "/v1/feedback", data=lines, headers=headers, stream=True) as response:
+            for line in response.iter_lines():
                 result = json.loads(line)
                 if "line" in result:
                     yield from_json(responses.FeedbackResult, result, strict=False)
@@ -316,6 +257,23 @@ class Client(Rest):
         from heedloop._call_spans import otlp_request
 
         self.send_otlp(otlp_request(calls))
+
+    def save_import(self, one: responses.Import) -> responses.Import:
+        """Store an import, or its newest state."""
+        return self._write(responses.Import, "POST", "/v1/imports", to_json(one))
+
+    def imports(self) -> list[responses.Import]:
+        """All imports with their balances, the newest first."""
+        return self._read(responses.ImportList, "/v1/imports").imports
+
+    def undo_import(self, import_id: str) -> responses.UndoneImport:
+        """Take out what an import stored."""
+        return self._write(responses.UndoneImport, "POST", f"/v1/imports/{import_id}/undo")
+
+    def known_calls(self, targets: Sequence[Target]) -> responses.KnownCalls:
+        """Which calls are stored; at most 10,000 at once."""
+        body = {"calls": [to_json(t) for t in targets]}
+        return self._write(responses.KnownCalls, "POST", "/v1/calls/known", body)
 
     # --------------------------------------------------------------------------------------- datasets and runs
 
@@ -345,8 +303,8 @@ class Client(Rest):
         """The rows of one form as records of `heedloop.schema`, streamed in a fixed order."""
         params = drop_none({"form": form, "split": split})
         path = f"/v1/snapshots/{snapshot_id}/rows"
-        with self._request("GET", path, params=params, stream=True) as answer:
-            for line in answer.iter_lines():
+        with self._request("GET", path, params=params, stream=True) as response:
+            for line in response.iter_lines():
                 if line:
                     yield from_json(ROW_CLASSES[form], json.loads(line))
 
@@ -374,191 +332,133 @@ class Client(Rest):
         """The metrics of one run by step."""
         return self._read(responses.HistoryRows, f"/v1/runs/{run_id}/history").rows
 
-    # -------------------------------------------------------------------------------------------------- review
+    def examples(self, question: str, k: int = 3, **chosen: Any) -> responses.AnswerExamples:
+        """Liked and corrected answers to questions like this one; `chosen`: the other fields of docs/examples.md."""
+        body = {"question": question, "k": k, **chosen}
+        return self._write(responses.AnswerExamples, "POST", "/v1/examples", body)
 
-    def review(self, method: ReviewMethod, path: str, body: Any = None, **params: Any) -> Json:
-        """Any review route by its path behind `/v1/review/`, such as `queues/ID/next`; `/openapi.json` lists them."""
-        if method == "GET":
-            return self._get(f"/v1/review/{path}", **params)
-        return self._send(method, f"/v1/review/{path}", body)
+    # ------------------------------------------------------------------------------------------------- prompts
 
-    def review_queues(self, *, archived: bool | None = None) -> list[responses.Queue]:
-        """The review queues that this key may work in; all of them for reviewers and admins."""
-        return self._read(responses.QueueList, "/v1/review/queues", archived=archived).queues
+    def create_prompt(self, prompt: Prompt, *, note: str = "") -> responses.PromptVersion:
+        """Store a version of a prompt; the same words again give the version that has them."""
+        body = {k: v for k, v in to_json(prompt).items() if k != "version"} | {"note": note}
+        return self._write(responses.PromptVersion, "POST", "/v1/prompts", body)
 
-    def review_queue(self, queue_id: str) -> responses.Queue:
-        """One review queue with its questions, its guideline and this key's own progress."""
-        return self._read(responses.Queue, f"/v1/review/queues/{queue_id}")
+    def prompts(self) -> list[responses.PromptSummary]:
+        """All prompts with their labels, by name."""
+        return self._read(responses.PromptList, "/v1/prompts").prompts
 
-    def create_review_queue(
-        self, name: str, questions: Sequence[Mapping[str, Any]], **settings: Any
-    ) -> responses.Queue:
-        """A new review queue; the settings are those of `NewQueue` in `/openapi.json`."""
-        body = {"name": name, "questions": [dict(q) for q in questions], **settings}
-        return self._write(responses.Queue, "POST", "/v1/review/queues", body)
+    def prompt(self, name: str) -> responses.PromptHistory:
+        """One prompt: its versions and labels, newest first."""
+        return self._read(responses.PromptHistory, f"/v1/prompts/{quote(name, safe='')}")
 
-    def change_review_queue(self, queue_id: str, **settings: Any) -> responses.Queue:
-        """Change settings of a review queue."""
-        return self._write(responses.Queue, "PATCH", f"/v1/review/queues/{queue_id}", settings)
+    def label_prompt(self, name: str, label: str, version: int | None) -> responses.PromptHistory:
+        """Let a label name a version; None takes it off."""
+        path = f"/v1/prompts/{quote(name, safe='')}/labels/{quote(label, safe='')}"
+        return self._write(responses.PromptHistory, "PUT", path, {"version": version})
 
-    def delete_review_queue(self, queue_id: str) -> None:
-        """Take a review queue away; the judgements made in it are feedback and stay."""
-        self._send("DELETE", f"/v1/review/queues/{queue_id}", None)
+    # -------------------------------------------------------------------------------------------------- judges
 
-    def release_leases(self, queue_id: str, annotator: str = "") -> int:
-        """End an annotator's leases, or everybody's, and return how many there were; drafts are kept."""
-        body = {"annotator": annotator}
-        path = f"/v1/review/queues/{queue_id}/release"
-        return self._write(responses.ReleasedLeases, "POST", path, body).released
+    def create_judge(self, spec: JudgeSpec) -> responses.Judge:
+        """Store a judge; the same again changes nothing."""
+        return self._write(responses.Judge, "POST", "/v1/judges", to_json(spec))
 
-    def review_items(
-        self, queue_id: str, *, limit: int = 50, cursor: str | None = None, state: str | None = None
-    ) -> responses.ItemPage:
-        """One page of a queue's items with everybody's judgements, in the queue's order."""
-        path = f"/v1/review/queues/{queue_id}/items"
-        return self._read(responses.ItemPage, path, limit=limit, cursor=cursor, state=state)
+    def judges(self) -> list[responses.Judge]:
+        """All judges with what their runs came to, newest first."""
+        return self._read(responses.JudgeList, "/v1/judges").judges
 
-    def review_agreement(self, queue_id: str, *, by: str | None = None) -> responses.QueueAgreement:
-        """How far annotators agree, per question; with `by` also per slice."""
-        return self._read(responses.QueueAgreement, f"/v1/review/queues/{queue_id}/agreement", by=by)
+    def judge(self, judge_id: str) -> responses.Judge:
+        """One judge, by its `name@hash`."""
+        return self._read(responses.Judge, f"/v1/judges/{judge_id}")
 
-    def review_annotators(self, queue_id: str) -> responses.QueueAnnotators:
-        """How each annotator of a queue works."""
-        return self._read(responses.QueueAnnotators, f"/v1/review/queues/{queue_id}/annotators")
+    def judge_card(self, judge_id: str, **chosen: Any) -> responses.JudgeCard:
+        """How far a judge is to be believed; `chosen`: name, half_width, max_error, and the filters of docs/api.md."""
+        return self._read(responses.JudgeCard, f"/v1/judges/{judge_id}/card", **chosen)
 
-    def review_confusion(
-        self, queue_id: str, against: str, *, by: str | None = None
-    ) -> responses.QueueConfusion:
-        """People's consensus beside a judge model's ratings, the users' thumbs, or the model's own labels (`judge`, `user`, `model`)."""
-        path = f"/v1/review/queues/{queue_id}/confusion"
-        return self._read(responses.QueueConfusion, path, against=against, by=by)
+    def judge_disagreements(self, judge_id: str, **chosen: Any) -> responses.Disagreements:
+        """Audited answers that the judge got wrong and may be shown; `chosen`: name, limit, filters."""
+        return self._read(responses.Disagreements, f"/v1/judges/{judge_id}/disagreements", **chosen)
 
-    def review_compared(
-        self, queue_id: str, against: str, question: str, **chosen: Any
-    ) -> responses.ComparedAnswers:
-        """The answers behind a confusion; `chosen`: people, other, left_out, limit, cursor."""
-        path = f"/v1/review/queues/{queue_id}/confusion/answers"
-        return self._read(responses.ComparedAnswers, path, against=against, question=question, **chosen)
+    def compare_judges(self, judge_id: str, other: str, **chosen: Any) -> responses.JudgeComparison:
+        """Whether the other judge is right more often, by held-out audits; `chosen`: name, filters."""
+        return self._read(responses.JudgeComparison, f"/v1/judges/{judge_id}/compare", other=other, **chosen)
 
-    def export_review(
-        self,
-        queue_id: str,
-        *,
-        fmt: ReviewFormat = "jsonl",
-        pseudonyms: bool = False,
-        users: Mapping[str, str] | None = None,
-        as_predictions: bool = False,
-    ) -> Iterator[bytes]:
-        """A queue's items with everybody's judgements as one file in pieces, in this tool's format.
+    def unjudged(self, judge_id: str, items: Sequence[str]) -> list[str]:
+        """Those of up to 1,000 items that the judge has not judged yet; failed ones are among them."""
+        body = {"items": list(items)}
+        return self._write(responses.UnjudgedItems, "POST", f"/v1/judges/{judge_id}/unjudged", body).items
 
-        Args:
-            users: the tool's users by annotator: e-mails in Label Studio, UUIDs in Argilla.
-            as_predictions: judgements as predictions or suggestions, where annotators are no users of the tool.
+    def add_judge_calls(self, judge_id: str, calls: Sequence[Mapping[str, Any]]) -> int:
+        """Store what became of up to 1,000 items; the fields are those of `NewCall` in `/openapi.json`."""
+        body = {"calls": [dict(c) for c in calls]}
+        return self._write(responses.StoredCalls, "POST", f"/v1/judges/{judge_id}/calls", body).stored
 
-        Raises:
-            Unreachable: the transfer broke; what came so far is no whole file.
-        """
-        params = {
-            "format": fmt,
-            "pseudonyms": str(pseudonyms).lower(),
-            "as_predictions": str(as_predictions).lower(),
-            **({"users": json.dumps(dict(users))} if users else {}),
-        }
-        yield from self._pieces(f"/v1/review/queues/{queue_id}/export", params)
+    # ------------------------------------------------------------------------------------- evaluations and cases
 
-    def review_settings(self, queue_id: str, *, fmt: Literal["label_studio", "argilla"]) -> bytes:
-        """What a project of the tool needs for a queue's export: a labelling config, or Argilla's `settings.json`."""
-        return b"".join(self._pieces(f"/v1/review/queues/{queue_id}/export/settings", {"format": fmt}))
+    def save_evaluation(self, one: responses.Evaluation) -> responses.Evaluation:
+        """Store an evaluation, or its newest state."""
+        return self._write(responses.Evaluation, "POST", "/v1/evaluations", to_json(one))
 
-    def import_review(
-        self,
-        queue_id: str,
-        file: bytes,
-        *,
-        fmt: ReviewFormat = "jsonl",
-        users: Mapping[str, str] | None = None,
-    ) -> responses.ImportedJudgements:
-        """Judgements made elsewhere, a file of that tool: what became of each, and how many of each status.
+    def evaluations(self) -> list[responses.Evaluation]:
+        """All evaluations, the newest first."""
+        return self._read(responses.EvaluationList, "/v1/evaluations").evaluations
 
-        Sent 500 entries at a time; the same file again is safe, since what was stored already is a `duplicate`.
+    def evaluation(self, name: str, *, against: str = "") -> responses.EvaluationResult:
+        """An evaluation next to production's answers, or next to those of the evaluation `against`."""
+        return self._read(responses.EvaluationResult, f"/v1/evaluations/{name}", against=against)
 
-        Raises:
-            ValueError: the file is neither a JSON array nor an object a line.
-        """
-        entries = json_entries(file)
-        query = urlencode({"format": fmt, **({"users": json.dumps(dict(users))} if users else {})})
-        parts: list[responses.ImportedJudgements] = []
-        results: list[responses.ImportResult] = []
-        path = f"/v1/review/queues/{queue_id}/import?{query}"
-        for first in range(0, len(entries), 500):
-            part = self._write(responses.ImportedJudgements, "POST", path, entries[first : first + 500])
-            parts.append(part)
-            results += [_counted_from(r, first) for r in part.results]
-        return responses.ImportedJudgements(
-            results=results,
-            stored=sum(p.stored for p in parts),
-            duplicate=sum(p.duplicate for p in parts),
-            rejected=sum(p.rejected for p in parts),
+    def evaluation_rows(self, name: str) -> list[responses.EvaluationRow]:
+        """The rows of an evaluation, by case."""
+        return self._read(responses.EvaluationRows, f"/v1/evaluations/{name}/rows").rows
+
+    def add_evaluation_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Store up to 1,000 rows (`EvaluationRow` as JSON); the newest of a case counts."""
+        body = {"rows": [dict(r) for r in rows]}
+        return self._write(responses.StoredCalls, "POST", f"/v1/evaluations/{name}/rows", body).stored
+
+    def evaluated_pairs(self, name: str, **chosen: Any) -> responses.EvaluatedPairs:
+        """Cases side by side; `chosen`: against, metric, order (`worst`, `best`, `doubtful`), limit."""
+        return self._read(responses.EvaluatedPairs, f"/v1/evaluations/{name}/pairs", **chosen)
+
+    def make_cases(self, name: str, **query: Any) -> CaseSet:
+        """Make a version of a case set; `query`: filters, least_f1, judge. The newest one where nothing has changed."""
+        return self._write(CaseSet, "POST", "/v1/cases", {"name": name, **query})
+
+    def case_sets(self) -> list[CaseSet]:
+        """All versions of all case sets, the newest first."""
+        return self._read(responses.CaseSetList, "/v1/cases").case_sets
+
+    def iter_cases(self, name: str, *, version: int | None = None) -> Iterator[Case]:
+        """The cases of a set, of its newest version where none is named."""
+        path, params = f"/v1/cases/{name}", drop_none({"version": version})
+        with self._request("GET", path, params=params, stream=True) as response:
+            for line in response.iter_lines():
+                if line:
+                    yield from_json(Case, json.loads(line))
+
+    # --------------------------------------------------------------------------------------------- experiments
+
+    def define_experiment(self, spec: ExperimentSpec) -> responses.NewExperiment:
+        """Define an experiment as a draft: the next round of its name where that was decided."""
+        return self._write(responses.NewExperiment, "POST", "/v1/experiments", to_json(spec))
+
+    def experiments(self) -> list[responses.Experiment]:
+        """All experiments in their newest round, newest first."""
+        return self._read(responses.ExperimentList, "/v1/experiments").experiments
+
+    def experiment(self, name: str, round: int | None = None) -> responses.Experiment:
+        """One experiment, in its newest round unless another is named."""
+        return self._read(responses.Experiment, f"/v1/experiments/{name}", round=round)
+
+    def experiment_results(self, name: str, round: int | None = None) -> responses.ExperimentResults:
+        """What was found up to now; looking often changes nothing."""
+        return self._read(responses.ExperimentResults, f"/v1/experiments/{name}/results", round=round)
+
+    def change_experiment(self, name: str, action: str, **more: Any) -> responses.Experiment:
+        """`start` (or go on), `pause`, `ramp` (`share`), `promote` (`arm`) or `roll_back`, each with a `reason`."""
+        return self._write(
+            responses.Experiment, "POST", f"/v1/experiments/{name}", {"action": action, **more}
         )
-
-    def set_guideline(
-        self, queue_id: str, text: str, *, examples: Sequence[Mapping[str, str]] = (), send_back: bool = False
-    ) -> responses.Queue:
-        """A new version of a queue's guideline; `send_back` asks again for what was judged under older ones."""
-        body = {"text": text, "examples": [dict(e) for e in examples], "send_back": send_back}
-        return self._write(responses.Queue, "PUT", f"/v1/review/queues/{queue_id}/guideline", body)
-
-    def guidelines(self, queue_id: str) -> list[responses.Guideline]:
-        """Every version of a queue's guideline, newest first."""
-        return self._read(responses.GuidelineList, f"/v1/review/queues/{queue_id}/guidelines").guidelines
-
-    def fill_review_queue(self, queue_id: str, source: str, **how: Any) -> responses.FilledQueue:
-        """Add items from a source of docs/review.md, such as `filter` or `sample`."""
-        body = {"source": source, **how}
-        return self._write(responses.FilledQueue, "POST", f"/v1/review/queues/{queue_id}/items", body)
-
-    def add_gold(self, queue_id: str, items: Sequence[Mapping[str, Any]]) -> responses.FilledQueue:
-        """Add items whose right answers are known: `targets`, `answers`, `training`, `why`."""
-        body = {"items": [dict(i) for i in items]}
-        return self._write(responses.FilledQueue, "POST", f"/v1/review/queues/{queue_id}/gold", body)
-
-    def next_assignments(
-        self, queue_id: str, *, count: int = 1, holding: Sequence[str] = ()
-    ) -> responses.AssignmentsAhead:
-        """What this key's annotator should judge next."""
-        body = {"count": count, "holding": list(holding)}
-        return self._write(responses.AssignmentsAhead, "POST", f"/v1/review/queues/{queue_id}/next", body)
-
-    def save_draft(self, assignment_id: str, answers: Mapping[str, Any]) -> responses.StoredDraft:
-        """Keep unfinished answers; the lease begins anew."""
-        path = f"/v1/review/assignments/{assignment_id}/draft"
-        return self._write(responses.StoredDraft, "PUT", path, {"answers": dict(answers)})
-
-    def submit_judgement(
-        self, assignment_id: str, answers: Mapping[str, Any], **more: Any
-    ) -> responses.JudgedAssignment:
-        """Store a judgement; `more`: duration_ms, next, holding, guideline_version, answer_hashes."""
-        path = f"/v1/review/assignments/{assignment_id}/submit"
-        return self._write(responses.JudgedAssignment, "POST", path, {"answers": dict(answers), **more})
-
-    def skip_assignment(
-        self, assignment_id: str, reason: str = "", **more: Any
-    ) -> responses.JudgedAssignment:
-        """Leave an item to others; `more`: next, holding."""
-        path = f"/v1/review/assignments/{assignment_id}/skip"
-        return self._write(responses.JudgedAssignment, "POST", path, {"reason": reason, **more})
-
-    def reopen_assignment(self, assignment_id: str) -> responses.ReopenedAssignment:
-        """Take a judgement or a skip back: the assignment with the old answers as draft."""
-        path = f"/v1/review/assignments/{assignment_id}/reopen"
-        return self._write(responses.ReopenedAssignment, "POST", path)
-
-    def my_assignments(
-        self, queue_id: str, *, limit: int = 20, cursor: str | None = None
-    ) -> responses.AssignmentPage:
-        """One page of this key's own assignments that are done or skipped, newest first."""
-        path = f"/v1/review/queues/{queue_id}/mine"
-        return self._read(responses.AssignmentPage, path, limit=limit, cursor=cursor)
 
     # ---------------------------------------------------------------------------------------- keys and erasure
 
@@ -587,6 +487,28 @@ class Client(Rest):
         """What was changed in the project and by which key, newest first; filters `action`, `since`, `until`."""
         return self._read(responses.AuditPage, "/v1/audit", limit=limit, cursor=cursor, **filters)
 
+    def create_link(
+        self, author_id: str, *, role: str = "annotator", hours: int = 168
+    ) -> responses.SignInLink:
+        """A token with which one person makes their own key, once; the dashboard's `/sign-in/link?token=` takes it."""
+        body = {"author_id": author_id, "role": role, "hours": hours}
+        return self._write(responses.SignInLink, "POST", "/v1/keys/links", body)
+
+    def accept_link(self) -> responses.CreatedKey:
+        """Make the key that this client's key, a link's token, stands for; the link is used up."""
+        return self._write(responses.CreatedKey, "POST", "/v1/keys/accept", {})
+
+    def review_team(self) -> list[responses.TeamMember]:
+        """The groups and languages of those who review."""
+        return self._read(responses.ReviewTeam, "/v1/review/team").members
+
+    def set_team_member(
+        self, author_id: str, *, groups: Sequence[str] = (), languages: Sequence[str] = ()
+    ) -> responses.TeamMember:
+        """Say which groups somebody is in and which languages they read."""
+        body = {"author_id": author_id, "groups": list(groups), "languages": list(languages)}
+        return self._write(responses.TeamMember, "PUT", "/v1/review/team", body)
+
     def delete_key(self, key_id: str) -> None:
         """Revoke a key at once."""
         self._send("DELETE", f"/v1/keys/{key_id}", None)
@@ -604,7 +526,7 @@ class Client(Rest):
         return self._read(responses.Project, "/v1/project")
 
     def update_project(self, **changes: Any) -> responses.Project:
-        """Change the project's settings: `retention_days` (0 keeps everything, None follows the server)."""
+        """Change the project's settings: `retention_days` (0 keeps everything, None follows the server), `prices`, `views`."""
         return self._write(responses.Project, "PATCH", "/v1/project", changes)
 
     def erase(
@@ -631,11 +553,3 @@ class AsyncClient:
     async def do(self, method: Callable[Concatenate[Client, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run one method of `Client` without blocking the event loop."""
         return await asyncio.to_thread(method, self._client, *args, **kwargs)
-
-
-def _counted_from(result: responses.ImportResult, first: int) -> responses.ImportResult:
-    """The result with its entry's number in the whole file: the server counts within what it was sent."""
-    if result.error is None:
-        return result
-    number, _, rest = (result.error.field or "")[1:].partition("]")
-    return replace(result, error=replace(result.error, field=f"[{int(number) + first}]{rest}"))

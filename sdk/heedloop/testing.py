@@ -26,16 +26,8 @@ from heedloop._outbox import Outbox
 from heedloop._runtime import Runtime, state
 from heedloop._transport import Response
 from heedloop.schema import Feedback, FeedbackKind, from_json
-
-__all__ = [
-    "CountingIds",
-    "MemoryTransport",
-    "Recorded",
-    "SentSpan",
-    "SteppingClock",
-    "recording",
-    "use_clock",
-]
+from heedloop.testing_cases import CheckedCase as CheckedCase
+from heedloop.testing_cases import cases as cases
 
 TEST_KEY = "hl_000000000000_" + "t" * 43
 """An API key that opens nothing."""
@@ -86,7 +78,10 @@ def _texts(messages: str) -> str:
 
 
 class MemoryTransport:
-    """A server that keeps what it is sent. `responses` are given first, one per request, to play one that is ill."""
+    """A server that keeps what it is sent. `responses` are given first, one per request, to play one that is ill.
+
+    `documents` are what its routes return, by their paths.
+    """
 
     def __init__(self) -> None:
         self.spans: list[SentSpan] = []
@@ -94,12 +89,15 @@ class MemoryTransport:
         self.feedback: list[Feedback] = []
         self.counts: list[dict[str, Any]] = []
         self.responses: list[Response] = []
+        self.documents: dict[str, Any] = {}
 
-    def post(self, path: str, body: bytes, *, content_type: str) -> Response:
+    def post(self, path: str, body: bytes, *, content_type: str, timeout_s: float | None = None) -> Response:
         """See `Transport`."""
-        del content_type
+        del content_type, timeout_s
         if self.responses:
             return self.responses.pop(0)
+        if path in self.documents:
+            return Response("accepted", 200, body=self.documents[path])
         if path == "/v1/traces":
             self.span_bodies.append(body)
             self.spans.extend(decode(body))
@@ -113,9 +111,10 @@ class MemoryTransport:
         self.counts.append(json.loads(body))
         return Response("accepted", 200)
 
-    def get(self, path: str) -> Response:
-        """See `Transport`."""
-        return Response("accepted", 200, body={"path": path})
+    def get(self, path: str, *, etag: str = "") -> Response:
+        """See `Transport`; no document has a version."""
+        del etag
+        return Response("accepted", 200, body=self.documents.get(path, {"path": path}))
 
     def close(self) -> None:
         """See `Transport`."""

@@ -20,21 +20,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = [
-    "SearchWord",
-    "fold",
-    "fold_parameters",
-    "graphemes",
-    "is_unspaced",
-    "num_sentences",
-    "num_words",
-    "search_form",
-    "search_words",
-    "spelled_words",
-    "terms",
-    "words",
-]
-
 # ------------------------------------------------------------------------------------------------------------ characters
 
 UNSPACED = (
@@ -191,6 +176,28 @@ def _part(chunk: str) -> str:
 def _accented(chunk: str) -> tuple[str, ...]:
     parts = fold(chunk).translate(separators()).split()
     return tuple(p for p in parts if p.translate(accents()) != p)
+
+
+@functools.lru_cache(1 << 16)
+def _bare_form(char: str) -> str:
+    return fold(char).translate(accents())
+
+
+def find_parts(text: str, query: str) -> list[tuple[int, int]]:
+    """Where the words of a query are in a text: half-open ranges of code points, in order, none touching another."""
+    forms = [_bare_form(char) for char in text]
+    places = [i for i, form in enumerate(forms) for _ in form]
+    flat = "".join(forms)
+    parts = set(fold(query).translate(accents()).translate(separators()).split())
+    hits: set[int] = set()
+    for part in parts:
+        for match in re.finditer(re.escape(part), flat):
+            last = places[match.end() - 1] + 1
+            while last < len(text) and not forms[last]:  # the marks of its last letter
+                last += 1
+            hits |= set(range(places[match.start()], last))
+    starts, ends = ([i for i in sorted(hits) if i + step not in hits] for step in (-1, 1))
+    return [(a, b + 1) for a, b in zip(starts, ends, strict=True)]
 
 
 # ---------------------------------------------------------------------------------------------------------------- words

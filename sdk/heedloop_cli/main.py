@@ -9,9 +9,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
-
-__all__ = ["main"]
+from typing import Any, Protocol
 
 GROUP = "heedloop.commands"
 
@@ -44,13 +42,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _run(commands[name], arguments[1:])
 
 
+class Parser(argparse.ArgumentParser):
+    """Takes optional arguments behind options (`outbox drop --yes FILE`, `review progress --url U QUEUE`), which Python 3.11
+    leaves out unless it parses them apart; so do the parsers of a command's parts, which are of the same class."""
+
+    _apart = False
+
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]  both overloads in one
+        self, args: Any = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """As `argparse` does, but apart where there are no parts; `parse_known_intermixed_args` comes back here."""
+        has_parts = any(isinstance(a.choices, dict) for a in self._actions)
+        if has_parts or self._apart:
+            return super().parse_known_args(args, namespace)
+        self._apart = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._apart = False
+
+
 def _run(entry: EntryPoint, argv: list[str]) -> int:
     try:
         command: Command = entry.load()
     except ImportError as err:
         print(_missing(entry, err), file=sys.stderr)
         return 2
-    parser = argparse.ArgumentParser(prog=f"heedloop {entry.name}", description=command.HELP)
+    parser = Parser(prog=f"heedloop {entry.name}", description=command.HELP)
     command.add_arguments(parser)
     try:
         return command.run(parser.parse_args(argv))

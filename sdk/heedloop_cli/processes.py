@@ -12,8 +12,6 @@ from pathlib import Path
 
 import requests
 
-__all__ = ["Process", "free_port", "start_dashboard", "start_server"]
-
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 10.0
 
@@ -100,11 +98,17 @@ def free_port(preferred: int = 0) -> int:
         return free_port()
 
 
-def start_server(folder: Path, key_file: Path, *, port: int = 0) -> Process:
-    """`heedloop serve` with its data in `folder`; the key of a new store is written to `key_file`."""
+def start_server(folder: Path, key_file: Path, *, port: int = 0, **environment: str) -> Process:
+    """`heedloop serve` with its data in `folder`; the key of a new store is written to `key_file`.
+
+    Args:
+        environment: its settings, such as `HEEDLOOP_ALERT_EVERY_S="1"`.
+    """
     port = port or free_port()
     arguments = ["serve", "--port", str(port), "--data", str(folder), "--key-file", str(key_file)]
-    return Process("heedloop serve", arguments, port=port, log=folder.parent / "server.log", environment={})
+    return Process(
+        "heedloop serve", arguments, port=port, log=folder.parent / "server.log", environment=environment
+    )
 
 
 def start_dashboard(url: str, api_key: str, *, folder: Path, port: int = 0) -> Process:

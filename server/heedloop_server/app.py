@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import AsyncGenerator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any, cast
@@ -15,6 +16,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
 from heedloop_server.alerts.scheduler import Scheduler
+from heedloop_server.examples.embeddings import embedder
+from heedloop_server.examples.service import ExampleService
+from heedloop_server.experiments.upkeep import ExperimentUpkeep
 from heedloop_server.http.auth import KeyRing
 from heedloop_server.http.error_responses import handle_errors
 from heedloop_server.http.limits import BodyLimit, BodyPace
@@ -23,17 +27,18 @@ from heedloop_server.http.own_traces import NATIVE_TELEMETRY_OFF, RequestSpans, 
 from heedloop_server.http.parameters import known_parameters
 from heedloop_server.http.rates import AddressLimit, RateLimit
 from heedloop_server.http.request_records import RequestRecorder, RequestRecords
+from heedloop_server.http.shared_responses import SharedResponses
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.ingest.token_claims import TokenClaims
 from heedloop_server.review.queue_service import ReviewQueueService
+from heedloop_server.review.upkeep import QueueUpkeep
 from heedloop_server.routes.otlp import OtlpShortcut
 from heedloop_server.routes.otlp_grpc import OtlpGrpcServer
 from heedloop_server.settings import Settings
+from heedloop_server.store.admin.erasure import remove_pending
 from heedloop_server.store.admin.keys import insert_key_uses
 from heedloop_server.store.connection import Store
 from heedloop_server.store.open import open_store
-
-__all__ = ["ROUTERS", "all_routes", "create_app", "scopes_of"]
 
 ROUTERS = (
     "otlp",
@@ -41,6 +46,8 @@ ROUTERS = (
     "feedback",
     "calls",
     "traces",
+    "sessions",
+    "search",
     "facets",
     "ledger",
     "keys",
@@ -50,12 +57,21 @@ ROUTERS = (
     "operations",
     "static",
     "quality",
+    "health",
     "insights",
     "named_ratings",
     "alerts",
     "datasets",
     "runs",
+    "imports",
+    "judges",
+    "evaluations",
+    "cases",
+    "prompts",
+    "examples",
+    "experiments",
     "review.queues",
+    "review.team",
     "review.work",
     "review.control",
     "review.items",
@@ -76,40 +92,10 @@ def create_app(settings: Settings | None = None, *, store: Store | None = None) 
     """
     chosen = settings or Settings()  # pyright: ignore[reportCallIssue]
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        opened = store or open_store(
-            chosen.store_dsn,
-            cluster=chosen.cluster,
-            num_clients=chosen.store_clients,
-            threads=chosen.store_threads,
-        )
-        app.state.store = opened
-        app.state.keys = KeyRing(opened)
-        app.state.claims = TokenClaims(opened)
-        app.state.intake = Intake(opened, chosen, housekeeping=lambda: _run_maintenance(app))
-        app.state.review = ReviewQueueService(opened, app.state.intake.record)
-        await run_in_threadpool(app.state.intake.start)
-        caretaker = Scheduler(opened, alert_every_s=chosen.alert_every_s, loopback=chosen.webhook_loopback)
-        caretaker.start()
-        door = await _open_grpc(app)
-        try:
-            yield
-        finally:
-            if door is not None:
-                await door.stop()
-            await run_in_threadpool(caretaker.stop)
-            await run_in_threadpool(app.state.intake.stop)
-            _note_key_uses(app)
-            if app.state.tracing is not None:
-                await run_in_threadpool(app.state.tracing.shutdown)
-            if store is None:
-                opened.close()
-
     app = FastAPI(
         title="heedloop",
         version=version("heedloop"),
-        lifespan=lifespan,
+        lifespan=lambda app: _running(app, store),
         docs_url=None,
         redoc_url=None,
         dependencies=[Depends(known_parameters)],
@@ -118,7 +104,67 @@ def create_app(settings: Settings | None = None, *, store: Store | None = None) 
     app.state.settings = chosen
     app.state.rates = RateLimit(chosen.requests_per_minute)
     app.state.addresses = AddressLimit(chosen.requests_per_minute_per_address, chosen.refused_per_minute)
+    app.state.records = RequestRecords(access_log=chosen.access_log)
+    app.state.remover = ThreadPoolExecutor(1, thread_name_prefix="removal")
+    app.state.shared = SharedResponses(keep_s=chosen.keep_responses_s, most=chosen.heavy_questions)
     handle_errors(app)
+    _add_middleware(app, chosen)
+    for name in ROUTERS:
+        app.include_router(importlib.import_module(f"heedloop_server.routes.{name}").router)
+    app.router.middleware_stack = OtlpShortcut(app.router.middleware_stack)
+    _check_closed(app)
+    app.state.routes = list(all_routes(app.routes))
+    describe(app, app.state.routes, scopes_of)
+    return app
+
+
+@asynccontextmanager
+async def _running(app: FastAPI, given: Store | None) -> AsyncGenerator[None]:
+    """The server from its start to its end; a store that was `given` is not closed."""
+    chosen = cast(Settings, app.state.settings)
+    store = given or open_store(
+        chosen.store_dsn,
+        topology=chosen.topology,
+        num_clients=chosen.store_clients,
+        threads=chosen.store_threads,
+    )
+    app.state.store = store
+    app.state.keys = KeyRing(store)
+    app.state.claims = TokenClaims(store)
+    app.state.intake = Intake(store, chosen, housekeeping=lambda: _run_maintenance(app))
+    app.state.review = ReviewQueueService(store, app.state.intake.record)
+    model = chosen.examples_model
+    app.state.examples = ExampleService(store, embedder(model, chosen.examples_key) if model else None)
+    await run_in_threadpool(app.state.intake.start)
+    scheduler = Scheduler(
+        store,
+        alert_every_s=chosen.alert_every_s,
+        loopback=chosen.webhook_loopback,
+        jobs=[
+            QueueUpkeep(store, app.state.review).round,
+            ExperimentUpkeep(store, every_s=chosen.alert_every_s).round,
+        ],
+        public_url=chosen.public_url,
+    )
+    scheduler.start()
+    grpc_server = await _open_grpc(app)
+    try:
+        yield
+    finally:
+        if grpc_server is not None:
+            await grpc_server.stop()
+        await run_in_threadpool(scheduler.stop)
+        await run_in_threadpool(app.state.examples.close)
+        await run_in_threadpool(app.state.intake.stop)
+        _note_key_uses(app)
+        if app.state.tracing is not None:
+            await run_in_threadpool(app.state.tracing.shutdown)
+        if given is None:
+            store.close()
+
+
+def _add_middleware(app: FastAPI, chosen: Settings) -> None:
+    """What is around every route; the last one that is added is around all others."""
     app.add_middleware(BodyLimit, limit=chosen.max_body_bytes)
     app.add_middleware(BodyPace, idle_s=chosen.body_idle_s)
     app.state.tracing = None
@@ -134,18 +180,11 @@ def create_app(settings: Settings | None = None, *, store: Store | None = None) 
         expose_headers=["x-request-id"],
         max_age=86_400,
     )
-    app.state.records = RequestRecords(access_log=chosen.access_log)
-    app.add_middleware(RequestRecorder, records=app.state.records)  # the last one is around all others
-    for name in ROUTERS:
-        app.include_router(importlib.import_module(f"heedloop_server.routes.{name}").router)
-    app.router.middleware_stack = OtlpShortcut(app.router.middleware_stack)
-    _check_closed(app)
-    app.state.routes = list(all_routes(app.routes))
-    describe(app, app.state.routes, scopes_of)
-    return app
+    app.add_middleware(RequestRecorder, records=app.state.records, on_change=app.state.shared.note_change)
 
 
 def _run_maintenance(app: FastAPI) -> None:
+    remove_pending(app.state.store, old_parts_s=app.state.settings.erased_parts_s)
     _note_key_uses(app)
     app.state.review.run_maintenance()
 
@@ -161,9 +200,11 @@ async def _open_grpc(app: FastAPI) -> OtlpGrpcServer | None:
     chosen = cast(Settings, app.state.settings)
     if chosen.grpc_port is None:
         return None
-    door = OtlpGrpcServer(app, host=chosen.host, port=chosen.grpc_port, max_bytes=chosen.max_body_bytes)
-    await door.start()
-    return door
+    grpc_server = OtlpGrpcServer(
+        app, host=chosen.host, port=chosen.grpc_port, max_bytes=chosen.max_body_bytes
+    )
+    await grpc_server.start()
+    return grpc_server
 
 
 def scopes_of(route: APIRoute) -> frozenset[str]:

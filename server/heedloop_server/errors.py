@@ -21,21 +21,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-__all__ = [
-    "Conflict",
-    "Forbidden",
-    "Invalid",
-    "NotFound",
-    "ServerError",
-    "TimedOut",
-    "TooLarge",
-    "TooMany",
-    "Unauthorized",
-    "Unavailable",
-    "Unreadable",
-    "UnsupportedMedia",
-]
-
 
 class ServerError(Exception):
     """What a route raises to answer with an error; `message` says what was wrong, the value, and what to do."""
@@ -106,25 +91,23 @@ class Invalid(ServerError):
     status, code = 422, "invalid"
 
 
-class TooMany(ServerError):
+class _Later(ServerError):
+    """What may be sent again after `retry_after_s` seconds."""
+
+    retry_s: ClassVar[float] = 1.0
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = self.retry_s if retry_after_s is None else retry_after_s
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": str(max(1, round(self.retry_after_s)))}
+
+
+class TooMany(_Later):
     status, code = 429, "too_many"
 
-    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
 
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"Retry-After": str(max(1, round(self.retry_after_s)))}
-
-
-class Unavailable(ServerError):
-    status, code = 503, "unavailable"
-
-    def __init__(self, message: str, *, retry_after_s: float = 5.0) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"Retry-After": str(max(1, round(self.retry_after_s)))}
+class Unavailable(_Later):
+    status, code, retry_s = 503, "unavailable", 5.0

@@ -20,10 +20,11 @@ from pydantic import (
 
 from heedloop.schema import AuthorKind, SchemaError, utc_now
 
-__all__ = ["CallFilters", "Filters", "Time", "read_filters"]
-
 METADATA_PREFIX = "metadata."
 
+_FIRST = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_SKEW = timedelta(days=400)
+"""Clocks that run ahead: the store takes times up to a year after their arrival."""
 DEFAULT_PERIOD = timedelta(days=30)
 
 FIRST, LAST = datetime(1970, 1, 1, tzinfo=timezone.utc), datetime(2262, 1, 1, tzinfo=timezone.utc)
@@ -50,6 +51,7 @@ def _storable(at: datetime) -> datetime:
 Time = Annotated[AwareDatetime, BeforeValidator(_rfc3339), AfterValidator(_storable)]
 Text = Annotated[str, Field(max_length=1024)]
 Key = Annotated[str, Field(min_length=1, max_length=128)]
+TraceId = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 AnswerChars = Literal["none", "up to 200", "201 to 1,000", "over 1,000"]
 
@@ -69,6 +71,7 @@ class CallFilters(BaseModel):
     user_id: Text | None = None
     session_id: Text | None = None
     tag: Annotated[tuple[Text, ...], Field(max_length=10)] = ()
+    trace: Annotated[tuple[TraceId, ...], Field(max_length=200)] = ()
     metadata: Annotated[dict[Key, Text], Field(max_length=10)] = {}
     rating: Literal["up", "down", "none", "any"] | None = None
     rating_name: Key | None = None
@@ -95,16 +98,17 @@ class CallFilters(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _gather(cls, given: Any) -> Any:
-        """One tag may stand alone, and `metadata.KEY` beside the other names: as it is written in a link."""
+        """One tag or trace id may stand alone, and `metadata.KEY` beside the other names: as it is written in a link."""
         if not isinstance(given, dict):
             return given
         named = cast(dict[str, Any], given)
         keys = [k for k in named if k.startswith(METADATA_PREFIX)]
         out = {k: v for k, v in named.items() if k not in keys}
-        if isinstance(out.get("tag"), str):
-            out["tag"] = (out["tag"],)
-        if out.get("tag", ()) is None:
-            del out["tag"]
+        for name in ("tag", "trace"):
+            if isinstance(out.get(name), str):
+                out[name] = (out[name],)
+            if out.get(name, ()) is None:
+                del out[name]
         if keys:
             more = {k.removeprefix(METADATA_PREFIX): _last(named[k]) for k in keys}
             out["metadata"] = {**(out.get("metadata") or {}), **more}
@@ -120,17 +124,22 @@ class CallFilters(BaseModel):
     def parameters(self) -> dict[str, Any]:
         """The filters as query parameters, without the period: what a link needs to show the same calls."""
         given = self.model_dump(
-            exclude_defaults=True, exclude={"since", "until", "metadata", "tag"}, mode="json"
+            exclude_defaults=True, exclude={"since", "until", "metadata", "tag", "trace"}, mode="json"
         )
         known = {k: v for k, v in given.items() if k in CallFilters.model_fields}
-        tags = {"tag": list(self.tag)} if self.tag else {}
-        return known | tags | {METADATA_PREFIX + k: v for k, v in self.metadata.items()}
+        repeated = {n: list(v) for n, v in (("tag", self.tag), ("trace", self.trace)) if v}
+        return known | repeated | {METADATA_PREFIX + k: v for k, v in self.metadata.items()}
 
     def period(self) -> tuple[datetime, datetime]:
         """From (inclusive) and to (exclusive), both aware UTC."""
         until = (self.until or utc_now()).astimezone(timezone.utc)
         since = (self.since or until - DEFAULT_PERIOD).astimezone(timezone.utc)
         return since, until
+
+    def of_all_times(self) -> CallFilters:
+        """The same filters, of all times unless they name a period."""
+        since, until = self.since or _FIRST, self.until or utc_now() + _SKEW
+        return self.model_copy(update={"since": since, "until": until})
 
     @classmethod
     def parse(cls, given: dict[str, Any]) -> CallFilters:

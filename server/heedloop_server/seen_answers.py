@@ -7,8 +7,6 @@ from datetime import datetime
 
 from heedloop.schema import Call
 
-__all__ = ["ASKS_FOR_TOOLS", "seen_call", "seen_rank"]
-
 ASKS_FOR_TOOLS = frozenset({"tool_calls", "tool_call", "tool_use", "function_call", "tool-calls"})
 """Finish reasons of a call that asked for a tool and is not the answer."""
 

@@ -13,8 +13,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from heedloop_server.http.log_lines import LogFormat
-
-__all__ = ["Settings", "read_settings"]
+from heedloop_server.store.topology import Topology
 
 
 class Settings(BaseSettings):
@@ -36,8 +35,20 @@ class Settings(BaseSettings):
     cluster: str = Field(
         "", description="name of the ClickHouse cluster; empty for one server or the embedded store"
     )
+    replicated_database: bool = Field(
+        False,
+        description="the database repeats statements on its replicas: engine Replicated, or ClickHouse Cloud",
+    )
     store_clients: int = Field(8, ge=2, le=64, description="connections to the store")
     store_threads: int = Field(2, ge=1, description="threads that one query of the embedded store may use")
+    heavy_questions: int = Field(
+        2, ge=1, le=64, description="questions of the quality pages that are counted at once; others wait"
+    )
+    keep_responses_s: float = Field(
+        3.0,
+        ge=0,
+        description="seconds for which a response of the quality pages is shown again; a key sees its own change at once",
+    )
     max_body_bytes: int = Field(
         64 << 20, ge=1 << 10, description="largest request body, counted after decompression"
     )
@@ -74,10 +85,21 @@ class Settings(BaseSettings):
     erased_parts_s: int = Field(
         30, ge=0, description="seconds after which what an erasure rewrote leaves the store's disk"
     )
-    alert_every_s: float = Field(60.0, ge=1, description="seconds between two looks at the alerts")
+    alert_every_s: float = Field(
+        60.0, ge=1, description="seconds between two looks at alerts and experiments"
+    )
     webhook_loopback: bool = Field(
         False,
         description="let alerts' webhooks be on this machine; every other private address stays refused",
+    )
+    examples_model: str = Field(
+        "",
+        description="compares questions for examples: a sentence model's folder, or http://…/v1#model; empty compares words",
+    )
+    examples_key: str = Field("", description="key of that endpoint", repr=False)
+    public_url: str = Field(
+        "",
+        description="where users open the dashboard, such as https://quality.example.com; alerts link to it",
     )
     otlp_endpoint: str = Field(
         "",
@@ -89,6 +111,11 @@ class Settings(BaseSettings):
     )
     metrics_open: bool = Field(False, description="serve /metrics to loopback addresses without a key")
     trusted_proxies: str = Field("127.0.0.1", description="addresses whose X-Forwarded-For is believed")
+
+    @property
+    def topology(self) -> Topology:
+        """How the store's tables are laid out; raises `ValueError` for two modes at once."""
+        return Topology(self.cluster, self.replicated_database)
 
     @property
     def store_dsn(self) -> str:

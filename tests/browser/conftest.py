@@ -8,20 +8,20 @@ from pathlib import Path
 
 import dashboard_world
 import pytest
-from dashboard_browser import fill_demo, process, sign_in
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from dashboard_browser import DESK, fill_demo, process, signed_in_page
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from heedloop.client import Client
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """A real server with an embedded store: its address and its first key."""
+    """A real server with an embedded store that looks at alerts every four seconds: its address and its first key."""
     folder: Path = tmp_path_factory.mktemp("server")
     key_file = folder / "key"
-    with process(
-        "serve", "--port", "0", "--data", str(folder / "data"), "--key-file", str(key_file), says="serves on "
-    ) as url:
+    serve = ("serve", "--port", "0", "--data", str(folder / "data"), "--key-file", str(key_file))
+    often = {"HEEDLOOP_ALERT_EVERY_S": "4", "HEEDLOOP_WEBHOOK_LOOPBACK": "true"}
+    with process(*serve, says="serves on ", **often) as url:
         yield url, key_file.read_text(encoding="utf-8").strip()
 
 
@@ -45,48 +45,30 @@ def dashboard(server: tuple[str, str]) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def demo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """A real server that holds the demo's conversation and watches it with three alerts: its address and its first key."""
-    folder: Path = tmp_path_factory.mktemp("demo")
-    key_file = folder / "key"
-    serve = ("serve", "--port", "0", "--data", str(folder / "data"), "--key-file", str(key_file))
-    often = {"HEEDLOOP_ALERT_EVERY_S": "1", "HEEDLOOP_WEBHOOK_LOOPBACK": "true"}
-    with process(*serve, says="serves on ", **often) as url:
-        key = key_file.read_text(encoding="utf-8").strip()
-        fill_demo(url, key)
-        yield url, key
+def demo_key(server: tuple[str, str], api: Client) -> str:
+    """The key of a project on the same server that holds the demo's conversation and watches it with three alerts."""
+    key = api.create_project("demo").key
+    fill_demo(server[0], key)
+    return key
 
 
 @pytest.fixture(scope="session")
-def demo_api(demo_server: tuple[str, str]) -> Client:
-    """A reader of the demo's store with its first key."""
-    return Client(*demo_server)
+def demo_api(server: tuple[str, str], demo_key: str) -> Client:
+    """A reader of the demo's project."""
+    return Client(server[0], demo_key)
 
 
 @pytest.fixture(scope="session")
-def demo_dashboard(demo_server: tuple[str, str]) -> Iterator[str]:
-    """A dashboard on the demo's store that asks everyone for their key: its address."""
-    with process("dashboard", "--url", demo_server[0], "--port", "0", says="dashboard: ") as url:
-        yield url
-
-
-@pytest.fixture(scope="session")
-def demo_signed_in(browser: Browser, demo_dashboard: str, demo_server: tuple[str, str]) -> dict:
-    """The cookies of someone who entered the first key of the demo's store."""
-    context = browser.new_context()
-    sign_in(context.new_page(), demo_dashboard, demo_server[1])
-    state = context.storage_state()
-    context.close()
-    return state
+def demo_dashboard(dashboard: str, demo_key: str) -> str:
+    """The dashboard, with the demo's conversation stored."""
+    return dashboard
 
 
 @pytest.fixture
-def demo_page(browser: Browser, demo_signed_in: dict) -> Iterator[Page]:
+def demo_page(browser: Browser, dashboard: str, demo_key: str) -> Iterator[Page]:
     """A signed-in browser page on the demo's conversation."""
-    context = browser.new_context(storage_state=demo_signed_in, viewport={"width": 1440, "height": 1100})
-    context.set_default_timeout(60_000)
-    yield context.new_page()
-    context.close()
+    with signed_in_page(browser, dashboard, demo_key, viewport=DESK) as page:
+        yield page
 
 
 @pytest.fixture(scope="session")
@@ -97,25 +79,10 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
-@pytest.fixture(scope="session")
-def signed_in(browser: Browser, dashboard: str, server: tuple[str, str]) -> dict:
-    """The cookies of someone who entered the first key on the sign-in page."""
-    context = browser.new_context()
-    sign_in(context.new_page(), dashboard, server[1])
-    state = context.storage_state()
-    context.close()
-    return state
-
-
 @pytest.fixture
-def context(browser: Browser, signed_in: dict) -> Iterator[BrowserContext]:
-    fresh = browser.new_context(storage_state=signed_in, viewport={"width": 1440, "height": 1100})
-    fresh.set_default_timeout(60_000)
-    yield fresh
-    fresh.close()
-
-
-@pytest.fixture
-def page(context: BrowserContext, world: dashboard_world.World) -> Page:
+def page(
+    browser: Browser, dashboard: str, server: tuple[str, str], world: dashboard_world.World
+) -> Iterator[Page]:
     """A signed-in browser page on a server that holds the planted story."""
-    return context.new_page()
+    with signed_in_page(browser, dashboard, server[1], viewport=DESK) as page:
+        yield page

@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, Queue
+from typing import Any
 
 import requests
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 START_S = 240
+DESK = {"width": 1440, "height": 1100}
 expect.set_options(timeout=20_000)
 
 
@@ -83,6 +85,49 @@ def sign_in(page: Page, dashboard: str, key: str) -> None:
     settled(page)
 
 
+_IDLE: dict[tuple[Browser, str, str], list[Page]] = {}
+
+
+@contextmanager
+def signed_in_page(browser: Browser, dashboard: str, key: str, **options: Any) -> Iterator[Page]:
+    """A page of a browser context of its own, of somebody who has entered this key; what listens to it stays.
+
+    One that a test has left is used again, without its cookies and storage: a new one has to load and compile
+    all of Streamlit's script, which takes longer than most tests.
+    """
+    idle = _IDLE.setdefault((browser, dashboard, repr(sorted(options.items()))), [])
+    page = idle.pop() if idle else browser.new_context(**options).new_page()
+    page.set_default_timeout(60_000)
+    enter(page.context, dashboard, key)
+    yield page
+    if page.is_closed():
+        page.context.close()
+        return
+    for other in page.context.pages:
+        if other != page:
+            other.close()
+    page.goto(f"{dashboard}/sign-in")  # of the same origin, so that the script stays compiled
+    page.evaluate("localStorage.clear(); sessionStorage.clear()")
+    page.context.clear_cookies()
+    idle.append(page)
+
+
+@contextmanager
+def signed_in_context(browser: Browser, dashboard: str, key: str, **options: Any) -> Iterator[BrowserContext]:
+    """A new browser context of somebody who has entered this key."""
+    context = browser.new_context(**options)
+    context.set_default_timeout(60_000)
+    enter(context, dashboard, key)
+    yield context
+    context.close()
+
+
+def enter(context: BrowserContext, dashboard: str, key: str) -> None:
+    """Send the form of the sign-in page."""
+    answer = context.request.post(f"{dashboard}/sign-in", form={"key": key}, max_redirects=0)
+    assert answer.status == 303, answer.text()
+
+
 def settled(page: Page) -> None:
     """Wait until the page's script has ended and everything it drew is there."""
     page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=240_000)
@@ -92,7 +137,9 @@ def settled(page: Page) -> None:
 def fill_demo(url: str, key: str) -> None:
     """The demo's conversation into a store, as a process of its own: the SDK is configured once a process."""
     command = [sys.executable, str(Path(__file__).with_name("dashboard_demo.py")), url, key]
-    env = {k: v for k, v in os.environ.items() if not k.startswith("HEEDLOOP_")} | {"OMP_NUM_THREADS": "1"}
+    env = {
+        k: v for k, v in os.environ.items() if not k.startswith("HEEDLOOP_") or k == "HEEDLOOP_TEST_HOUR"
+    } | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=2 * START_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -11,16 +11,17 @@ import random
 import sys
 import tempfile
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+
+from dashboard_world import planting_time
 
 import heedloop
 from heedloop import testing
 from heedloop.client import Client
 from heedloop.schema import Author, Feedback, Message, Run, Target
 from heedloop_trainer.demo.app import Shown, SimulatedTime, SupportApp
-from heedloop_trainer.demo.lineage import wait_until_stored
 from heedloop_trainer.demo.plan import MODEL_NAMES, Days
 from heedloop_trainer.demo.serving import Completion
 from heedloop_trainer.demo.users import SimulatedUser
@@ -61,15 +62,9 @@ def remembered(stream: Iterator[Question], asked: dict[str, Question]) -> Iterat
         yield question
 
 
-def end_of_fortnight(now: datetime) -> datetime:
-    """The last past noon in UTC, so that the periods cut their days alike at whatever hour the tests run."""
-    noon = now.replace(hour=12, minute=0, second=0, microsecond=0)
-    return noon if noon <= now else noon - timedelta(days=1)
-
-
 def fill(url: str, key: str, seed: int = 4) -> None:
     """Post a fortnight of the demo; returns when all of it is stored."""
-    client, days = Client(url, key), Days(end_of_fortnight(datetime.now(timezone.utc)))
+    client, days = Client(url, key), Days(planting_time())
     clock, rng = SimulatedTime(), random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="heedloop-demo-") as folder:
         heedloop.configure(
@@ -85,7 +80,7 @@ def fill(url: str, key: str, seed: int = 4) -> None:
             heedloop.flush(60)
         finally:
             heedloop.shutdown()
-    wait_until_stored(client)
+    client.wait_until_stored()
     client.send_feedback(_reviews(shown, rng))
     _train(client, days)
     _watch(client)
@@ -102,11 +97,11 @@ def _traffic(days: Days, clock: SimulatedTime, rng: random.Random, seed: int) ->
         ("ppo", "v2", days.ppo),
     ]
     for stage, version, period in stages:
-        app = SupportApp(Writer(stage, asked, seed), version)  # type: ignore[arg-type]
+        app = SupportApp([Writer(stage, asked, seed)], version)  # type: ignore[arg-type]
         count = VISITS[stage] // (2 if stage == "base" else 1)
         shown += traffic.visits(app, stream, count, users="early", period=period, on_progress=lambda _: None)
         # the two sides of a comparison come from two models, as in a side-by-side test before a release
-        both = SupportApp(_Either(stage, asked, seed), version)  # type: ignore[arg-type]
+        both = SupportApp([_Either(stage, asked, seed)], version)  # type: ignore[arg-type]
         traffic.comparisons(both, stream, PAIRS, period=period, on_progress=lambda _: None)
     return shown
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import time
 from collections.abc import Callable
@@ -132,10 +133,19 @@ def post(url: str, key: str, spans: list[dict[str, Any]]) -> None:
     answer.raise_for_status()
 
 
-def build(url: str, key: str, now: datetime | None = None) -> World:
+def planting_time() -> datetime:
+    """The last past full hour of the day `HEEDLOOP_TEST_HOUR` (12) in UTC: worlds end there at whatever hour the tests run."""
+    now = datetime.now(timezone.utc)
+    chosen = now.replace(
+        hour=int(os.environ.get("HEEDLOOP_TEST_HOUR", "12")), minute=0, second=0, microsecond=0
+    )
+    return chosen if chosen <= now else chosen - timedelta(days=1)
+
+
+def build(url: str, key: str) -> World:
     """Post the world; returns when the server has answered for all of it."""
     random_ = random.Random(5)
-    now = now or datetime.now(timezone.utc)
+    now = planting_time()
     client = Client(url, key)
     spans: list[dict[str, Any]] = []
     feedback: list[Feedback] = []

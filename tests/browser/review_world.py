@@ -13,8 +13,8 @@ from typing import Any
 
 import dashboard_world as worlds
 import requests
-from dashboard_browser import START_S, sign_in
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from dashboard_browser import START_S, signed_in_page
+from playwright.sync_api import Browser, Page, expect
 
 from heedloop.client import Client
 from heedloop.responses import ReviewAssignment
@@ -113,23 +113,16 @@ def project(server: tuple[str, str], name: str) -> Project:
 
 
 @contextmanager
-def signed_in_as(
-    browser: Browser, dashboard: str, key: str, **options: Any
-) -> Iterator[tuple[BrowserContext, Page]]:
-    """A browser context of its own for one person."""
+def signed_in_as(browser: Browser, dashboard: str, key: str, **options: Any) -> Iterator[Page]:
+    """A page in a browser context of its own for one person."""
     chosen: dict[str, Any] = {
         "viewport": {"width": 1366, "height": 768},
         "reduced_motion": "reduce",
         **options,
     }
-    context = browser.new_context(**chosen)
-    context.set_default_timeout(20_000)
-    page = context.new_page()
-    sign_in(page, dashboard, key)
-    try:
-        yield context, page
-    finally:
-        context.close()
+    with signed_in_page(browser, dashboard, key, **chosen) as page:
+        page.set_default_timeout(20_000)
+        yield page
 
 
 def open_queue(page: Page, dashboard: str, queue_id: str) -> None:

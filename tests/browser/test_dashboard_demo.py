@@ -93,7 +93,7 @@ def test_a_cluster_has_words_examples_and_a_dataset_of_its_answers(
     expect(first.locator(".name")).to_have_text(found[0].name)
     expect(first.locator("li")).to_have_count(len(found[0].examples))
     review = first.get_by_role("link", name="Send these to review").get_attribute("href") or ""
-    assert parse_qs(urlsplit(review).query)["fill"] == ["filter"]
+    assert parse_qs(urlsplit(review).query)["fill"] == ["sample"]
     assert parse_qs(urlsplit(review).query)["cluster"] == [found[0].id]
     first.get_by_role("link", name="Create dataset from these").click()
     expect(demo_page.get_by_role("heading", name="New dataset", exact=True)).to_be_visible()
@@ -117,6 +117,7 @@ def test_an_example_opens_its_trace_with_liked_answers_beside_it(
     query = parse_qs(urlsplit(demo_page.url).query)
     alike = demo_api.quality_similar(query["trace_id"][0], query["span_id"][0])
     panel = demo_page.locator(".st-key-panel_similar")
+    panel.get_by_text("Liked answers to similar questions").click()
     expect(panel.locator(".item")).to_have_count(len(alike))
     if alike:
         expect(panel).to_contain_text(alike[0].answer[:60])

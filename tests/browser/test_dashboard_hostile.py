@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 
 import dashboard_world as worlds
 import pytest
-from dashboard_browser import settled, sign_in
+from dashboard_browser import settled, signed_in_context
 from playwright.sync_api import Browser, Page, expect
 
 from heedloop.client import Client
@@ -170,12 +170,12 @@ class Watch:
 
 @pytest.fixture
 def victim(browser: Browser, dashboard: str, hostile: dict[str, str]) -> Iterator[tuple[Page, Watch]]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(20_000)
-    page = context.new_page()
-    sign_in(page, dashboard, hostile["key"])
-    yield page, Watch(page, dashboard)
-    context.close()
+    with signed_in_context(
+        browser, dashboard, hostile["key"], viewport={"width": 1280, "height": 900}
+    ) as context:
+        context.set_default_timeout(20_000)
+        page = context.new_page()
+        yield page, Watch(page, dashboard)
 
 
 def pages(hostile: dict[str, str]) -> list[str]:

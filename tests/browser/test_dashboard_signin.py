@@ -19,6 +19,7 @@ import pytest
 import requests
 from dashboard_browser import process, settled
 from playwright.sync_api import Browser, expect
+from signing_proxy import signing_proxy
 
 from heedloop.client import Client
 
@@ -62,13 +63,14 @@ def test_a_trusted_proxy_signs_people_in_and_their_role_decides_the_pages(
 ) -> None:
     shown = {}
     for role in ("viewer", "annotator"):
-        context = browser.new_context(extra_http_headers={"X-Remote-User": f"{role}@example.com"})
-        page = context.new_page()
-        page.goto(proxied)
-        settled(page)
-        expect(page.get_by_test_id("stSidebar")).to_contain_text(f'{role}@example.com" ({role})')
-        shown[role] = page.get_by_test_id("stSidebarNavLink").all_inner_texts()
-        context.close()
+        with signing_proxy(proxied, f"{role}@example.com") as address:
+            context = browser.new_context()
+            page = context.new_page()
+            page.goto(address)
+            settled(page)
+            expect(page.get_by_test_id("stSidebar")).to_contain_text(f'{role}@example.com" ({role})')
+            shown[role] = page.get_by_test_id("stSidebarNavLink").all_inner_texts()
+            context.close()
     assert any("Quality" in text for text in shown["viewer"])
     assert not any("Quality" in text or "Traces" in text for text in shown["annotator"])
 

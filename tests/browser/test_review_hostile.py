@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import review_world as worlds
-from dashboard_browser import settled, sign_in
+from dashboard_browser import settled, signed_in_context
 from playwright.sync_api import Browser, Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -82,11 +82,11 @@ def queue(project: worlds.Project) -> str:
 
 @pytest.fixture
 def admin(browser: Browser, dashboard: str, project: worlds.Project) -> Iterator[tuple[Page, Watch]]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    sign_in(page, dashboard, project.key)
-    yield page, Watch(page, dashboard)
-    context.close()
+    with signed_in_context(
+        browser, dashboard, project.key, viewport={"width": 1280, "height": 900}
+    ) as context:
+        page = context.new_page()
+        yield page, Watch(page, dashboard)
 
 
 def test_the_annotators_page_stays_whole(

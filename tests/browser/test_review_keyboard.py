@@ -20,7 +20,7 @@ def project(server: tuple[str, str]) -> worlds.Project:
 @pytest.fixture
 def ana(browser: Browser, dashboard: str, project: worlds.Project):
     """Ana at her page, signed in."""
-    with worlds.signed_in_as(browser, dashboard, project.annotator("ana")) as (_, page):
+    with worlds.signed_in_as(browser, dashboard, project.annotator("ana")) as page:
         yield page
 
 

@@ -36,10 +36,10 @@ def server_to_kill(tmp_path: Path):
 class Overheard:
     """Everything the review routes told one person's browser."""
 
-    def __init__(self, context: BrowserContext) -> None:
+    def __init__(self, page: Page) -> None:
         self.bodies: list[str] = []
         self._answers: list[Response] = []
-        context.on("response", lambda answer: self._answers.append(answer))
+        page.on("response", lambda answer: self._answers.append(answer))
 
     def read(self) -> None:
         """Take the bodies, while their page is still there."""
@@ -111,8 +111,8 @@ def test_nothing_is_lost_and_nothing_is_double(
     ana_key, ben_key = project.annotator("ana"), project.annotator("ben")
     with process("dashboard", "--url", server_to_kill.url, "--port", "0", says="dashboard: ") as dashboard:
         bens = OwnBrowser(browser, tmp_path / "ben", dashboard, ben_key)
-        with worlds.signed_in_as(browser, dashboard, ana_key) as (ana_context, ana):
-            overheard = _work(bens, ana_context, ana, dashboard, queue, server_to_kill)
+        with worlds.signed_in_as(browser, dashboard, ana_key) as ana:
+            overheard = _work(bens, ana, dashboard, queue, server_to_kill)
     _each_judged_twice(project.api, queue, targets)
     for name, other in (("ana", "ben"), ("ben", "ana")):
         assert any(SECRET.format(name) in body for body in overheard[name].bodies), (
@@ -124,13 +124,12 @@ def test_nothing_is_lost_and_nothing_is_double(
 
 def _work(
     bens: OwnBrowser,
-    ana_context: BrowserContext,
     ana: Page,
     dashboard: str,
     queue: str,
     server: worlds.Server,
 ) -> dict[str, Overheard]:
-    heard = {"ana": Overheard(ana_context), "ben": Overheard(bens.context)}
+    heard = {"ana": Overheard(ana), "ben": Overheard(bens.page)}
     for page in (ana, bens.page):
         worlds.open_queue(page, dashboard, queue)
     for _ in range(2):
@@ -149,7 +148,7 @@ def _work(
     bens.kill()  # with a judgement and half another one unsent
     server.start()
     bens.start_again()
-    heard["ben_again"] = Overheard(bens.context)
+    heard["ben_again"] = Overheard(bens.page)
     worlds.open_queue(bens.page, dashboard, queue)
     expect(bens.page.locator(".rv-count")).to_contain_text("3 of 8")
     expect(bens.page.get_by_role("button", name="Bad")).to_have_attribute("aria-pressed", "true")

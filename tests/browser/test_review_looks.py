@@ -97,7 +97,7 @@ def test_the_annotators_page(
 ) -> None:
     ana = project.annotator(f"ana-{look}")
     worlds.judge_all(project.url, ana, queues["one"], _opinion(0.5), num=4)
-    with worlds.signed_in_as(browser, dashboard, ana, **LOOKS[look]) as (_, page):
+    with worlds.signed_in_as(browser, dashboard, ana, **LOOKS[look]) as page:
         page.goto(f"{dashboard}/review")
         expect(page.locator(".rv-queue")).to_have_count(3)
         _is_whole(page, f"review_list_{look}")
@@ -150,7 +150,7 @@ def _is_whole(page: Page, name: str) -> None:
 def test_nothing_jumps_when_the_next_answer_comes(
     browser: Browser, dashboard: str, project: worlds.Project, queues: dict[str, str]
 ) -> None:
-    with worlds.signed_in_as(browser, dashboard, project.annotator("jump")) as (_, page):
+    with worlds.signed_in_as(browser, dashboard, project.annotator("jump")) as page:
         worlds.open_queue(page, dashboard, queues["one"])
         page.keyboard.press("g")
         before = _places(page)
@@ -177,10 +177,7 @@ def _places(page: Page) -> list[list[float]]:
 def test_the_reviewers_pages(
     browser: Browser, dashboard: str, project: worlds.Project, queues: dict[str, str], look: str
 ) -> None:
-    with worlds.signed_in_as(browser, dashboard, project.key, **LOOKS[look]) as (
-        _,
-        page,
-    ):
+    with worlds.signed_in_as(browser, dashboard, project.key, **LOOKS[look]) as page:
         one = queues["one"]
         pages = {
             "queues": "", "new": "?new=1&tag=refunds&fill=filter", "items": f"?queue={one}", "agreement": f"?queue={one}&part=agreement",
@@ -196,7 +193,7 @@ def test_the_reviewers_pages(
             _save_tall(page, f"review_{name}_{look}")
         [item, *_] = project.api.review("GET", f"queues/{one}/items", state="disagreement")["items"]
         page.goto(f"{dashboard}/review-queues?queue={one}&item={item['item_id']}")
-        expect(page.get_by_role("region", name="Everybody's answers")).to_be_visible()
+        expect(page.get_by_role("region", name="All annotators' answers")).to_be_visible()
         _is_whole(page, f"review_settle_{look}")
 
 

@@ -22,7 +22,7 @@ def marking(browser: Browser, dashboard: str, project: worlds.Project, request: 
     prefix = request.node.name.replace("_", "")[:40]
     [target] = project.answers(1, text=TEXT, prefix=prefix)
     queue = project.queue(prefix, [worlds.MARKS], [[target]])
-    with worlds.signed_in_as(browser, dashboard, project.annotator(f"ana-{prefix}")) as (_, page):
+    with worlds.signed_in_as(browser, dashboard, project.annotator(f"ana-{prefix}")) as page:
         worlds.open_queue(page, dashboard, queue)
         yield page, target["trace_id"]
 
@@ -87,6 +87,23 @@ def test_with_the_mouse_by_code_points(marking, project: worlds.Project) -> None
     by_category = {f["category"]: f for f in project.said(trace_id=trace_id, kind="flag")}
     assert by_category["Misleading"]["severity"] == "high"
     assert by_category["Inaccurate"]["comment"] == "no date"
+
+
+def test_a_number_pressed_before_the_labels_are_there_marks(marking) -> None:
+    """A slow machine handles the key right after the mouse's button; both are sent in one task."""
+    page, _ = marking
+    text_box(page).evaluate(
+        """(box) => {
+      box.focus();
+      const r = document.createRange();
+      r.selectNodeContents(box.lastChild);
+      getSelection().removeAllRanges(); getSelection().addRange(r);
+      box.dispatchEvent(new PointerEvent('pointerup', {bubbles: true}));
+      box.dispatchEvent(new KeyboardEvent('keydown', {key: '2', bubbles: true, cancelable: true}));
+    }"""
+    )
+    expect(page.locator(".rv-row")).to_contain_text("Misleading")
+    expect(page.get_by_role("toolbar", name="Mark as")).to_have_count(0)
 
 
 def test_signs_stand_for_one_character_each(marking, project: worlds.Project) -> None:
@@ -169,6 +186,6 @@ def difference(browser: Browser, dashboard: str, project: worlds.Project):
     """A page with an answer to be corrected."""
     [target] = project.answers(1, text=TEXT, prefix="difference")
     queue = project.queue("difference", [worlds.BETTER], [[target]])
-    with worlds.signed_in_as(browser, dashboard, project.annotator("corrector")) as (_, page):
+    with worlds.signed_in_as(browser, dashboard, project.annotator("corrector")) as page:
         worlds.open_queue(page, dashboard, queue)
         yield page

@@ -21,7 +21,7 @@ def project(server: tuple[str, str]) -> worlds.Project:
 
 @pytest.fixture
 def admin(browser: Browser, dashboard: str, project: worlds.Project):
-    with worlds.signed_in_as(browser, dashboard, project.key) as (_, page):
+    with worlds.signed_in_as(browser, dashboard, project.key) as page:
         yield page
 
 
@@ -32,12 +32,12 @@ def test_a_queue_made_on_the_page_is_filled_from_a_link(
     admin.goto(f"{dashboard}/review-queues?fill=filter&tag=shipping")
     settled(admin)
     admin.get_by_role("link", name="New queue").click()
-    admin.get_by_role("button", name="Make the queue").wait_for()
+    admin.get_by_role("button", name="Create queue").wait_for()
     admin.get_by_label("Name", exact=True).fill("shipping answers")
     admin.get_by_label("Name", exact=True).press("Tab")
     settled(admin)
-    admin.get_by_role("button", name="Make the queue").click()
-    expect(admin.get_by_role("textbox", name="Of which answers")).to_have_value("tag=shipping")
+    admin.get_by_role("button", name="Create queue").click()
+    expect(admin.get_by_role("textbox", name="Only answers matching")).to_have_value("tag=shipping")
     admin.get_by_role("button", name="Add to queue").click()
     expect(admin.locator(".finding").filter(has_text="4 answers added")).to_be_visible()
     [made] = [q for q in project.api.review("GET", "queues")["queues"] if q["name"] == "shipping answers"]
@@ -47,7 +47,7 @@ def test_a_queue_made_on_the_page_is_filled_from_a_link(
     assert made["judgements_per_item"] == 2
     settled(admin)
     admin.get_by_role("button", name="Add to queue").click()
-    expect(admin.locator(".finding").filter(has_text="4 were there already")).to_be_visible()
+    expect(admin.locator(".finding").filter(has_text="4 already there")).to_be_visible()
 
 
 def test_answers_are_added_by_their_trace(admin: Page, dashboard: str, project: worlds.Project) -> None:
@@ -60,7 +60,7 @@ def test_answers_are_added_by_their_trace(admin: Page, dashboard: str, project: 
     expect(admin.get_by_text("There is no answer in the trace")).to_be_visible()
     field.fill(f"{first['trace_id']}\n{second['trace_id']}")
     admin.get_by_role("button", name="Add to queue").click()
-    expect(admin.locator(".finding").filter(has_text="1 answer added; 1 were there already")).to_be_visible()
+    expect(admin.locator(".finding").filter(has_text="1 answer added; 1 already there")).to_be_visible()
 
 
 def test_a_disagreement_is_settled_with_a_reason(
@@ -75,7 +75,7 @@ def test_a_disagreement_is_settled_with_a_reason(
         worlds.judge_all(project.url, project.annotator(name), queue, lambda _, said=said: said)
     admin.goto(f"{dashboard}/review-queues?queue={queue}&state=disagreement")
     admin.locator(".st-key-panel_items tbody tr").click()
-    judgements = admin.get_by_role("region", name="Everybody's answers")
+    judgements = admin.get_by_role("region", name="All annotators' answers")
     expect(judgements).to_contain_text("ben")
     expect(judgements.locator("tr.differs").first).to_contain_text("GoodBad")
     admin.keyboard.press("2")
@@ -113,7 +113,7 @@ def test_training_says_what_was_expected_and_gold_says_nothing(
         {"targets": [gold], "answers": {"thumb": 1, "accuracy": 5}},
     ]
     project.api.review("POST", f"queues/{queue}/gold", {"items": known})
-    with worlds.signed_in_as(browser, dashboard, project.annotator("dora")) as (_, page):
+    with worlds.signed_in_as(browser, dashboard, project.annotator("dora")) as page:
         worlds.open_queue(page, dashboard, queue)
         page.keyboard.press("2")
         page.keyboard.press("4")
@@ -162,14 +162,17 @@ def test_judgements_go_to_another_tool_and_come_back(
         entry["judgements"] = [entry["judgements"][0] | {"annotator": "vendor-7", "answers": {"thumb": 0}}]
     entries[1]["judgements"][0]["answers"] = {"thumb": 7}
     file.write_text("\n".join(json.dumps(e, ensure_ascii=False) for e in entries), encoding="utf-8")
+    start = admin.get_by_role("button", name="Import")
+    expect(start).to_be_disabled()
     admin.locator("input[type=file]").set_input_files(file)
-    admin.get_by_role("button", name="Import").click()
-    said = admin.locator(".finding").filter(has_text="1 judgement stored; 0 were there already, 1 refused.")
+    start.click()  # waits until the server has the file
+    said = admin.locator(".finding").filter(has_text="1 judgement stored; 0 already there, 1 refused.")
     expect(said).to_be_visible()
     expect(admin.get_by_role("region", name="Refused judgements")).to_contain_text("[1].answers.thumb")
+    expect(start).to_be_disabled()  # the file is taken in and gone
     assert {f["author"]["id"] for f in project.said(name="thumb")} >= {"gail", "vendor-7"}
     reviewer = project.api.create_key("rhea", role="reviewer").key
-    with worlds.signed_in_as(browser, dashboard, reviewer) as (_, page):
+    with worlds.signed_in_as(browser, dashboard, reviewer) as page:
         page.goto(f"{dashboard}/review-queues?queue={queue}&part=exchange")
         expect(page.get_by_role("button", name="Export with names")).to_be_visible()
         assert page.get_by_role("button", name="Import").count() == 0

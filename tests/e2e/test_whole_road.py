@@ -5,9 +5,6 @@ tested here is that each part hands on to the next, and that one correction can 
 """
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,7 +19,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 import heedloop
 from heedloop.client import Client
-from heedloop_trainer.nn.models import load_policy, load_reward_model, save_model
+from heedloop_cli.main import main
+from heedloop_trainer.nn.checkpoints import load_policy, load_reward_model, save_model
 from heedloop_trainer.nn.scratch import SmallShape, small_policy, train_tokenizer
 
 NUM_QUESTIONS = 30
@@ -99,11 +97,8 @@ def _base_model(folder: Path) -> Path:
 
 def _train(road: Road, method: str, *args: str | Path) -> Path:
     out = road.folder / method
-    command = [sys.executable, "-m", "heedloop_cli.main", "train", method, "--snapshot", road.snapshot_id]
-    command += ["--project", "default", "--out", str(out), "--seed", "1", *map(str, args)]
-    env = {**os.environ, "HEEDLOOP_URL": road.url, "HEEDLOOP_API_KEY": road.key, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr + done.stdout
+    place = ["--url", road.url, "--api-key", road.key, "--snapshot", road.snapshot_id, "--project", "default"]
+    assert main(["train", method, *place, "--out", str(out), "--seed", "1", *map(str, args)]) == 0
     return out
 
 
@@ -202,7 +197,7 @@ def _follow_the_correction(road: Road) -> None:
         expect(page.get_by_text("50.0%").first).to_be_visible()
         page.goto(f"{dashboard}/trace?trace_id={trace_id}")
         settled(page)
-        expect(page.get_by_text("No idea about").first).to_be_visible()
+        expect(page.get_by_text("No idea about").locator("visible=true").first).to_be_visible()
         page.goto(f"{dashboard}/feedback?feedback_id={said.feedback_id}")
         settled(page)
         body = page.locator("body")

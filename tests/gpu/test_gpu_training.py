@@ -10,11 +10,12 @@ from heedloop_trainer.generation.cached import CachedGenerator, SamplingConfig
 from heedloop_trainer.generation.static import StaticGenerator
 from heedloop_trainer.jobs.run_job import is_out_of_memory
 from heedloop_trainer.methods.sft import SFTConfig, train_sft
+from heedloop_trainer.nn.encoder import Encoder
 from heedloop_trainer.nn.memory import estimate_memory
 from heedloop_trainer.nn.models import Policy, checkpoint_activations
 from heedloop_trainer.nn.optimiser import OptimiserConfig
 from heedloop_trainer.nn.scratch import SmallShape, small_policy, train_tokenizer
-from heedloop_trainer.nn.sequences import Encoder, TokenSequence, collate
+from heedloop_trainer.nn.sequences import TokenSequence, collate
 from heedloop_trainer.ppo.train import PPOConfig, train_ppo
 
 pytestmark = pytest.mark.gpu

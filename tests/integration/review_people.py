@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from fastapi.testclient import TestClient
+from temporary_stores import temporary_store
 
 from heedloop.schema import Call, Message, utc_now
 from heedloop_server.app import create_app
@@ -14,7 +15,6 @@ from heedloop_server.http.auth import PROJECT_SCOPES, make_key
 from heedloop_server.settings import Settings
 from heedloop_server.store.connection import Store
 from heedloop_server.store.spans import insert_calls
-from heedloop_server.testing import temporary_store
 
 QUESTIONS = [
     {"name": "thumb", "kind": "thumb"},

@@ -1,5 +1,6 @@
 """One of everything that has an id, made through the API of a running server: for walks over all routes."""
 
+import secrets
 import uuid
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -34,7 +35,10 @@ def furnish(project: ProjectStore, client: Sender, key: str, text: str) -> dict[
     _send(client, auth, "POST", "/v1/runs", run)
     made = _send(client, auth, "POST", "/v1/keys", {"name": text, "scopes": ["read"]})
     erased = _send(client, auth, "POST", "/v1/erasures", {"trace_id": uuid.uuid4().hex})
+    moved = {"id": secrets.token_hex(8), "source": text, "names": [text], "status": "finished"}
+    _send(client, auth, "POST", "/v1/imports", {**moved, "started_at": "2026-10-03T08:00:00Z"})
     return {
+        "import_id": moved["id"],
         "erasure_id": erased["erasure_id"],
         "trace_id": ids["trace_id"],
         "span_id": ids["span_id"],
@@ -42,6 +46,11 @@ def furnish(project: ProjectStore, client: Sender, key: str, text: str) -> dict[
         "snapshot_id": snapshot["id"],
         "run_id": run["id"],
         "key_id": made["key_id"],
+        "prompt_name": _prompt(client, auth, text),
+        "label": "production",
+        "judge_id": _judge(client, auth, text),
+        **_evaluation(client, auth, text),
+        "experiment": _experiment(client, auth, text),
         **_review(client, auth, text, ids),
         **_alert(client, auth, text),
     }
@@ -73,6 +82,40 @@ def _review(client: Sender, auth: Mapping[str, str], text: str, ids: Mapping[str
     _send(client, auth, "POST", f"{path}/items", {"source": "targets", "items": [[dict(ids)]]})
     held = _send(client, auth, "POST", f"{path}/next", {"count": 1})["assignments"][0]
     return {n: str((queue | held)[n]) for n in ("queue_id", "item_id", "assignment_id")}
+
+
+def _judge(client: Sender, auth: Mapping[str, str], text: str) -> str:
+    verdicts = {"YES": 1.0, "NO": 0.0}
+    spec = {
+        "name": "j",
+        "form": "pointwise",
+        "backend": "endpoint",
+        "model": "m",
+        "prompt": text,
+        "verdicts": verdicts,
+    }
+    return str(_send(client, auth, "POST", "/v1/judges", spec)["id"])
+
+
+def _evaluation(client: Sender, auth: Mapping[str, str], text: str) -> dict[str, str]:
+    name = f"e{uuid.uuid4().hex}"
+    one = {"name": name, "target": text, "source": text, "status": "running"}
+    _send(client, auth, "POST", "/v1/evaluations", {**one, "created_at": "2026-10-03T08:00:00Z"})
+    _send(client, auth, "POST", f"/v1/evaluations/{name}/rows", {"rows": [{"case_id": text}]})
+    _send(client, auth, "POST", "/v1/cases", {"name": name})
+    return {"evaluation": name, "case_set": name}
+
+
+def _prompt(client: Sender, auth: Mapping[str, str], text: str) -> str:
+    made = _send(client, auth, "POST", "/v1/prompts", {"name": "support", "text": text, "note": text})
+    _send(client, auth, "PUT", "/v1/prompts/support/labels/production", {"version": 1})
+    return str(made["prompt"]["name"])
+
+
+def _experiment(client: Sender, auth: Mapping[str, str], text: str) -> str:
+    arms = [{"name": "old"}, {"name": "new", "parameters": {"prompt": text}}]
+    spec = {"name": f"x{uuid.uuid4().hex}", "arms": arms}
+    return str(_send(client, auth, "POST", "/v1/experiments", spec)["experiment"]["name"])
 
 
 def _alert(client: Sender, auth: Mapping[str, str], text: str) -> dict[str, str]:

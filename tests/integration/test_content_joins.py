@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from temporary_stores import temporary_store
 
 from heedloop.schema import Call, Message, Usage
 from heedloop_server.filters import CallFilters
@@ -16,7 +17,6 @@ from heedloop_server.normalise.duplicates import fold
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.joins import Arrived, insert_contents, join_with_stored
 from heedloop_server.store.spans import list_calls, stored_in_traces, trace_calls
-from heedloop_server.testing import temporary_store
 
 START = datetime(2026, 11, 21, 10, 0, tzinfo=timezone.utc)
 TRACE, OTHER_TRACE = "ab" * 16, "cd" * 16
@@ -145,6 +145,45 @@ def test_a_failed_call_s_inner_span_is_no_second_call() -> None:
                 _load(project, part)
             (call,) = [c for c in trace_calls(project, TRACE) if c.operation]
         assert call.http_status == 429 and call.span_id == "11" * 8
+
+
+def _answer(text: str, **fields: object) -> dict[str, object]:
+    return {"output_messages": (Message("assistant", text),), "usage": Usage(10, 5), **fields}
+
+
+HTTP = {"operation": "", "attributes": {"http.request.method": "POST"}}
+AGENT = {"operation": "invoke_agent", "usage": Usage(20, 10)}
+FAMILIES: dict[str, tuple[list[dict[str, object]], int]] = {
+    "a server's span behind HTTP": ([_answer("A"), HTTP, {"response_id": "chatcmpl-1", "usage": Usage(10, 5)}], 1),
+    "three instrumentations": ([_answer("A"), _answer("A"), _answer("A", response_id="chatcmpl-1")], 1),
+    "a call of an agent, behind a step": ([AGENT, {"operation": ""}, _answer("A", response_id="chatcmpl-1")], 1),
+    "a call of another model behind HTTP": ([_answer("A", response_id="chatcmpl-1"), HTTP, _answer("B", response_id="chatcmpl-2")], 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_spans_within_each_other_are_counted_right_in_any_order(family: str, order: tuple[int, ...]) -> None:
+    spans, num_calls = FAMILIES[family]
+    with temporary_store() as store:
+        project = store.project("p")
+        for i in order:
+            parent = {"parent_span_id": f"{i:016x}"} if i else {}
+            _load(project, _call(f"{i + 1:016x}", **parent, **spans[i]))
+        calls = [c for c in trace_calls(project, TRACE) if c.operation]
+    assert len(calls) == num_calls and all(c.usage == Usage(10, 5) for c in calls)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_an_agent_whose_calls_came_in_other_requests_is_none_of_them(order: tuple[int, ...]) -> None:
+    spans = [AGENT, {"operation": ""}, _answer("A", response_id="r1"), _answer("B", response_id="r2")]
+    with temporary_store() as store:
+        project = store.project("p")
+        for i in order:
+            parent = {"parent_span_id": f"{min(i, 2):016x}"} if i else {}
+            _load(project, _call(f"{i + 1:016x}", **parent, **spans[i]))
+        calls = [c for c in trace_calls(project, TRACE) if c.operation]
+    assert sorted(c.output_text for c in calls) == ["A", "B"]
 
 
 def test_a_list_shows_the_newest_version_before_any_merge() -> None:

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 import pyarrow.parquet as pq
 import pytest
 import uvicorn
-from server_process import wait_for
+from temporary_stores import temporary_store
 
 from heedloop.client import Client
 from heedloop.schema import Author
@@ -23,7 +23,6 @@ from heedloop_server.app import create_app
 from heedloop_server.http.auth import SCOPES, make_key
 from heedloop_server.settings import Settings
 from heedloop_server.store.connection import Store
-from heedloop_server.testing import temporary_store
 
 
 @pytest.fixture(scope="module")
@@ -50,18 +49,19 @@ def served(tmp_path_factory) -> Iterator[tuple[str, Store]]:
 
 
 @pytest.fixture
-def client(served, monkeypatch) -> Client:
+def client(served, monkeypatch, tmp_path) -> Client:
     """A client of a fresh project; the commands find the same server and key in the environment."""
     url, store = served
     text, _ = make_key(store, f"shop_{secrets.token_hex(4)}", name="test", scopes=SCOPES)
     monkeypatch.setenv("HEEDLOOP_URL", url)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("HEEDLOOP_API_KEY", text)
     return Client(url, text)
 
 
 def wait_until_stored(client: Client) -> dict:
     """The ledger once nothing waits for the store any more."""
-    wait_for(lambda: client.ledger().pending == 0, what="everything to be stored", timeout_s=300)
+    client.wait_until_stored(300)
     return client.ledger()
 
 
@@ -95,13 +95,13 @@ def test_importing_twice_stores_once_and_balances(client, tmp_path, capsys):
     path = write(tmp_path / "f.jsonl", [row(n) for n in range(60)])
     assert main(["import", path]) == 0
     said = capsys.readouterr().out
-    assert "60 read = 60 stored + 0 there already + 0 rejected" in said
-    assert "180 sent = 180 stored" in said
+    assert "60 read = 60 stored + 0 known + 0 left out + 0 unreadable" in said
+    assert "180 read = 180 stored + 0 known + 0 left out" in said
     wait_until_stored(client)
     assert main(["import", path]) == 0
     said = capsys.readouterr().out
-    assert "60 read = 0 stored + 60 there already + 0 rejected" in said
-    assert "0 sent, 120 there already" in said
+    assert "60 read = 0 stored + 60 known + 0 left out + 0 unreadable" in said
+    assert "120 read = 0 stored + 120 known" in said
     assert sum(1 for _ in client.iter_feedback()) == 180
     assert sum(1 for _ in client.iter_calls(**ALWAYS)) == 120
     ledger = client.ledger().feedback
@@ -112,7 +112,7 @@ def test_wrong_lines_are_named_and_nothing_else_is_lost(client, tmp_path, capsys
     rows = [row(0), "{broken", row(2, judgements=[{"kind": "vote"}]), row(3), row(4, prompt="")]
     assert main(["import", write(tmp_path / "f.jsonl", rows)]) == 1
     out, err = capsys.readouterr()
-    assert "5 read = 2 stored + 0 there already + 3 rejected" in out
+    assert "5 read = 2 stored + 0 known + 0 left out + 3 unreadable" in out
     for said in ("line 2: is no JSON", "line 3: judgements[0].kind", "line 5: prompt: is empty"):
         assert said in err
     assert sum(1 for _ in client.iter_feedback()) == 6
@@ -159,10 +159,10 @@ def test_a_server_that_goes_away_leaves_a_balance_and_a_way_on(client, tmp_path,
     posts = itertools.count()
 
     class Leaving(Client):
-        def send_feedback(self, feedback):
+        def send_feedback(self, feedback, **options):
             if next(posts):
                 self.url = "http://127.0.0.1:9"
-            return super().send_feedback(feedback)
+            return super().send_feedback(feedback, **options)
 
     monkeypatch.setattr("heedloop_cli.commands.connection.Client", Leaving)
     assert main(["import", path]) == 2
@@ -171,10 +171,11 @@ def test_a_server_that_goes_away_leaves_a_balance_and_a_way_on(client, tmp_path,
     assert "broken off" in out
     assert "Is the server running?" in err
     monkeypatch.undo()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("HEEDLOOP_URL", client.url)
     monkeypatch.setenv("HEEDLOOP_API_KEY", client._key)
     assert main(["import", path]) == 0
-    assert "900 read = 234 stored + 666 there already" in capsys.readouterr().out
+    assert "900 read = 900 stored + 0 known" in capsys.readouterr().out
 
 
 def test_limit_and_project(client, tmp_path, capsys):
@@ -182,7 +183,7 @@ def test_limit_and_project(client, tmp_path, capsys):
     assert main(["import", path, "--limit", "4"]) == 0
     assert "4 read = 4 stored" in capsys.readouterr().out
     assert main(["import", path, "--project", client.me().project]) == 0
-    assert "9 read = 5 stored + 4 there already" in capsys.readouterr().out
+    assert "9 read = 5 stored + 4 known" in capsys.readouterr().out
     fresh = f"other_{secrets.token_hex(4)}"
     assert main(["import", path, "--project", fresh]) == 0
     made = capsys.readouterr().out

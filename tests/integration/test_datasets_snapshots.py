@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from fastapi.testclient import TestClient
+from temporary_stores import temporary_store
 
 from heedloop.schema import THUMB, Author, Call, Feedback, Message, Ranking, Target
 from heedloop_server.app import create_app
@@ -18,7 +19,6 @@ from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.datasets.snapshots import drop_erased
 from heedloop_server.store.feedback import StoredFeedback, insert_feedback, insert_history
 from heedloop_server.store.spans import insert_calls
-from heedloop_server.testing import temporary_store
 
 START = datetime(2026, 3, 1, tzinfo=timezone.utc)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from heedloop_cli.main import main
+
 
 @pytest.mark.slow
 def test_the_loop_closes(tmp_path: Path) -> None:
@@ -35,14 +37,22 @@ def test_the_loop_closes(tmp_path: Path) -> None:
     for number in (thread["feedback_id"], thread["trace_id"], *thread["snapshots"]):
         assert number in done.stdout
 
+    assert report["evaluation"]["evaluation"]["num_answered"] > 0 and report["evaluation"]["num_cases"] > 0
+    worse, better = (r["results"]["experiment"] for r in report["releases"])
+    assert [s["share"] for s in worse["steps"]] == [0.05, 1.0], "the server ramps by itself"
+    assert [a["name"] for a in better["spec"]["arms"]] == ["v2", "v4", "trained"]
+    assert better["spec"]["arms"][2]["run"] in {
+        run_id for run_id, method, _ in thread["runs"] if method == "ppo"
+    }
+
     AutoModelForCausalLM.from_pretrained(data / "runs" / "ppo" / "checkpoint")
     AutoModelForSequenceClassification.from_pretrained(data / "runs" / "reward" / "checkpoint")
 
 
-def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_with_something_in_it_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "precious").write_text("mine")
-    command = [sys.executable, "-m", "heedloop_cli.main", "demo", "--no-serve", "--data", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2
-    assert "is not empty" in done.stdout
+    assert main(["demo", "--no-serve", "--data", str(tmp_path)]) == 2
+    assert "is not empty" in capsys.readouterr().out
     assert [p.name for p in tmp_path.iterdir()] == ["precious"]

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from server_process import ServerProcess
+from forked_server import ForkedServer
 
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```(?:sh|python title=\"([\w.]+)\")\n(.*?)^```", re.S | re.M)
@@ -15,6 +15,7 @@ BLOCK = re.compile(r"^```(?:sh|python title=\"([\w.]+)\")\n(.*?)^```", re.S | re
 
 SEQUENCES = {
     "api": ["api.md"],
+    "experiment": ["tutorials/better-prompt.md"],
     "tutorials": ["tutorials/first-thumb.md", "tutorials/first-queue.md", "tutorials/first-model.md"],
 }
 
@@ -30,7 +31,7 @@ def test_the_commands_of_a_page_succeed(pages: list[str], tmp_path: Path) -> Non
                 script.append(text)
     assert len(script) > 3
     (tmp_path / "server").mkdir()
-    server = ServerProcess(tmp_path / "server").start()
+    server = ForkedServer(tmp_path / "server").start()
     try:
         done = subprocess.run(
             ["bash", "-c", "\n".join(script)],

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from temporary_stores import temporary_store
 
 from heedloop_server.app import create_app
 from heedloop_server.http.auth import SCOPES, make_key
 from heedloop_server.ingest.otlp import decompress, encoding_of, parse_traces
 from heedloop_server.settings import Settings
-from heedloop_server.testing import temporary_store
 
 pytestmark = [pytest.mark.shared, pytest.mark.slow]
 

@@ -5,18 +5,23 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from temporary_stores import temporary_store
 
 from heedloop.schema import Author, Call, Feedback, Message, Target
 from heedloop_server.filters import CallFilters
 from heedloop_server.ingest.feedback_writer import FeedbackWriter
 from heedloop_server.store.admin.erasure import erase
-from heedloop_server.store.quality import counts
+from heedloop_server.store.quality import counts, pairs
 from heedloop_server.store.quality.counts import View
-from heedloop_server.store.quality.hourly import Fingerprints, make_plan, read_hour_fingerprints
+from heedloop_server.store.quality.hourly import (
+    Fingerprints,
+    make_plans,
+    read_hour_fingerprints,
+    read_minutes,
+)
 from heedloop_server.store.quality.patterns import pattern_cells
-from heedloop_server.store.quality.rollup import roll_up, roll_up_project
+from heedloop_server.store.quality.rollup import roll_up, roll_up_minutes, roll_up_project
 from heedloop_server.store.spans import insert_calls
-from heedloop_server.testing import temporary_store
 
 START = datetime(2026, 10, 30, tzinfo=timezone.utc)  # the partition's month ends within
 NOW = START + timedelta(days=4, hours=5, minutes=20)
@@ -88,8 +93,17 @@ def _thumb(target, who, up, at, kind="end_user", **more):
 def _view(since, until, filters, kind="end_user", cells=True, project=None):
     view = View(CallFilters.model_validate({"since": since, "until": until, **filters}), kind)
     if not cells:
-        view.memo[since, until] = Fingerprints(read_hour_fingerprints(project, since, until).hours, {})
+        view.memo[since, until] = _without_aggregates(project, since, until)
     return view
+
+
+def _without_aggregates(project, since, until):
+    """Fingerprints by which everything is counted from the rows."""
+    known = Fingerprints(read_hour_fingerprints(project, since, until).hours)
+    while not known.detailed >= {h for hours in known.hours.values() for h in hours}:
+        read_minutes(project, known, since, until)
+    known.cells.clear()
+    return known
 
 
 def _everything(project, since, until, filters, kind, *, cells):
@@ -107,7 +121,7 @@ def _everything(project, since, until, filters, kind, *, cells):
     found |= {n: getattr(whole, n) for n in ("over_time", "versions", "models", "segments")}
     assert whole.total == found["total"]
     assert whole.segments == found["pair"]
-    found["days"] = sorted(map(repr, counts.count_days(project, view, "model")))
+    found["days"] = sorted(map(repr, pairs.count_days(project, view, "model")))
     found["patterns"] = _sorted(pattern_cells(project, view))
     return found
 
@@ -174,7 +188,7 @@ def place():
 def test_counted_before_and_counted_now_are_the_same(place):
     project = place[0]
     assert roll_up_project(project, now=NOW) == 5
-    plan = make_plan(read_hour_fingerprints(project, *PERIODS[0]), *PERIODS[0])
+    plan, _ = make_plans(read_hour_fingerprints(project, *PERIODS[0]), *PERIODS[0])
     assert (len(plan.days), len(plan.hours)) == (4, 5)
     assert plan.ranges == ((NOW.replace(minute=0), NOW),)
     _assert_same(project, WHOLE, (PERIODS[1], {"metadata.language": "de"}, "annotator"))
@@ -198,7 +212,7 @@ def test_whatever_changes_afterwards_is_counted(place):
         "p", [replace(f, id="gone" + f.id, retracted=True, created_at=later) for f in said[50:70]]
     ).result()
     for since, until in PERIODS[:1]:
-        plan = make_plan(read_hour_fingerprints(project, since, until), since, until)
+        plan, _ = make_plans(read_hour_fingerprints(project, since, until), since, until)
         assert plan.ranges
         assert plan.hours
     erase(project, "trace_id", calls[400].trace_id, erasure_id="e1")
@@ -220,7 +234,7 @@ def test_an_hour_that_was_erased_leaves_no_cells(place):
         erase(project, "trace_id", call.trace_id, erasure_id=f"e{i}")
     roll_up_project(project, now=NOW)
     rows = project.rows(
-        "SELECT sum(length(cell_num)) AS n FROM answer_cells FINAL WHERE project_id = {project:String} AND grain = 'hour' "
+        "SELECT sum(length(cell_num)) AS n FROM answer_aggregates FINAL WHERE project_id = {project:String} AND grain = 'hour' "
         "AND start = toDateTime({hour:UInt32}, 'UTC')",
         {"hour": int(hour.timestamp())},
     )
@@ -232,8 +246,8 @@ def test_an_hour_that_was_erased_leaves_no_cells(place):
 def test_no_project_waits_for_ever(place):
     """A round without time counts one day of one project; the next round goes on with the next project."""
     store = place[0].store
-    for name in ("p", "q", "r"):
-        store.insert("projects", [{"project_id": name, "created_at": NOW, "version": 1}])
+    for name in ("q", "r"):
+        insert_calls(store.project(name), [_call(random.Random(1), 1, START)], received_at=NOW)
     seen = [roll_up(store, budget_s=0, now=NOW)]
     for _ in range(3):
         seen.append(roll_up(store, after=seen[-1], budget_s=0, now=NOW))
@@ -264,3 +278,138 @@ def test_an_overview_has_every_hour_of_the_longest_period():
         found = counts.count_overview(project, view, "hour", "tag").over_time
         assert len(found) == 2001
         assert found == counts.count_over_time(project, view, "hour")
+
+
+@pytest.fixture(scope="module")
+def shared_store():
+    with temporary_store() as store:
+        yield store
+
+
+class Hour:
+    """Traffic of one project within three hours: what happens to it, in any order, beside a plain list of what counts."""
+
+    def __init__(self, store, seed):
+        self.rng, self.project = random.Random(seed), store.project(f"hour-{seed}")
+        self.now = START + timedelta(hours=1)
+        self.calls, self.thumbs, self.gone = {}, {}, set()
+        self.desk = FeedbackWriter(store)
+        self.desk.start()
+
+    def answers(self):
+        """New answers, some of them late."""
+        made = [
+            _call(
+                self.rng, len(self.calls) + i, self.now - timedelta(minutes=self.rng.choice([0, 0, 0, 5, 90]))
+            )
+            for i in range(self.rng.randint(1, 8))
+        ]
+        insert_calls(self.project, made, received_at=self.now)
+        self.calls |= {c.trace_id: c for c in made}
+
+    def changed_answers(self):
+        """Answers that are sent once more with another status."""
+        changed = [replace(c, status="error") for c in self._some(2)]
+        insert_calls(self.project, changed, received_at=self.now)
+        self.calls |= {c.trace_id: c for c in changed}
+
+    def rated(self):
+        """Thumbs, whether or not there was one by the same user before."""
+        self._send(dict.fromkeys((c.trace_id for c in self._some(6)), False))
+
+    def retracted(self):
+        """Thumbs that are taken back."""
+        rated = sorted(self.thumbs.keys() - self.gone)
+        self._send(dict.fromkeys(self.rng.sample(rated, min(2, len(rated))), True))
+
+    def erased(self):
+        """An answer with all that is said of it."""
+        for call in self._some(1):
+            erase(self.project, "trace_id", call.trace_id, erasure_id=call.trace_id)
+            self.gone.add(call.trace_id)
+
+    def counted(self):
+        """What the background job does at any time."""
+        roll_up_minutes(self.project.store, now=self.now)
+        if self.rng.random() < 0.4:
+            roll_up_project(self.project, now=self.now)
+
+    def merged(self):
+        """A merge of the parts, after which the rows are others."""
+        for table in ("spans", "feedback", "answer_aggregates"):
+            self.project.store.command(f"OPTIMIZE TABLE {table} FINAL")
+
+    def restarted(self):
+        """Another writer, as after the end of a server."""
+        self.desk.stop()
+        self.desk = FeedbackWriter(self.project.store)
+        self.desk.start()
+
+    def passed(self):
+        """Time."""
+        self.now += timedelta(seconds=self.rng.choice([20, 61, 400]))
+
+    def _some(self, most):
+        left = sorted(self.calls.keys() - self.gone)
+        return [self.calls[t] for t in self.rng.sample(left, min(most, len(left)))]
+
+    def _send(self, retracted):
+        sent = []
+        for trace_id, is_retracted in retracted.items():
+            target = Target(trace_id=trace_id, span_id=self.calls[trace_id].span_id)
+            up = self.rng.random() < 0.5
+            self.now += timedelta(milliseconds=1)
+            sent.append(_thumb(target, "u", up, self.now, retracted=is_retracted))
+            self.thumbs[trace_id] = None if is_retracted else up
+        self.desk.submit(self.project.project, sent).result()
+
+    def expected(self, since, until):
+        """(answers, rated answers, thumbs up, errors) of a period by the list."""
+        left = [
+            c
+            for t, c in self.calls.items()
+            if t not in self.gone and since <= c.start_time < until and c.is_answer
+        ]
+        thumbs = [self.thumbs.get(c.trace_id) for c in left]
+        rated = [up for up in thumbs if up is not None]
+        return len(left), len(rated), sum(rated), sum(c.status == "error" for c in left)
+
+
+def _numbers(project, since, until):
+    view = _view(since, until, {})
+    total = counts.count_total(project, view)
+    errors = counts.count_by(project, view, ["status"]).get(("error",))
+    return total.answers.num, total.ratings.num, total.ratings.num_up, errors.answers.num if errors else 0
+
+
+_EVENTS = ("answers", "answers", "changed_answers", "rated", "rated", "retracted", "erased", "counted", "counted",
+           "counted", "passed", "passed", "merged", "restarted")  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_running_hour_is_counted_as_it_fills(shared_store, seed):
+    """Whatever happens in whatever order, at every moment each period gives the numbers of a plain list."""
+    hour = Hour(shared_store, seed)
+    used = 0
+    events = [
+        "answers",
+        "rated",
+        "passed",
+        "answers",
+        "rated",
+        "passed",
+        "counted",
+        "rated",
+        "counted",
+        "changed_answers",
+    ]
+    for event in events + hour.rng.choices(_EVENTS, k=25):
+        getattr(hour, event)()
+        since = START + timedelta(minutes=hour.rng.choice([0, 0, 61]), seconds=hour.rng.choice([0, 17]))
+        until = max(hour.now - timedelta(minutes=hour.rng.choice([0, 0, 7])), since + timedelta(minutes=1))
+        assert _numbers(hour.project, since, until) == hour.expected(since, until)
+        known = read_hour_fingerprints(hour.project, since, until)
+        read_minutes(hour.project, known, since, until)
+        used += sum(len(plan.minutes) for plan in make_plans(known, since, until))
+    hour.desk.stop()
+    assert used

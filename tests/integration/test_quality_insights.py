@@ -5,6 +5,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from fastapi.testclient import TestClient
+from temporary_stores import temporary_store
 
 from heedloop.schema import Author, Call, Feedback, Message, Ranking, Target, format_time
 from heedloop_server.app import create_app
@@ -13,7 +14,6 @@ from heedloop_server.ingest.feedback_writer import FeedbackWriter
 from heedloop_server.settings import Settings
 from heedloop_server.store.admin.erasure import erase
 from heedloop_server.store.spans import insert_calls
-from heedloop_server.testing import temporary_store
 
 SINCE = datetime(2026, 11, 2, tzinfo=timezone.utc)
 UNTIL = SINCE + timedelta(days=12)
@@ -161,6 +161,28 @@ def test_clusters_are_the_planted_topics_and_their_links_show_them(place, of):
         assert cluster["examples"][0]["text"]
     assert set(topics) == set(TOPICS)
     assert "password" in topics["password"]["words"]
+
+
+@pytest.mark.parametrize("of", ["answers", "questions"])
+def test_a_cluster_s_down_rate_is_that_of_its_topic(place, of):
+    found = _get(place, "clusters", of=of, num_clusters=3)
+    rated = [c for c in place[1] if c.span_id in place[2]]
+    usual = sum(not place[2][c.span_id] for c in rated) / len(rated)
+    harms = []
+    for cluster in found["clusters"]:
+        topic = _listed(place, cluster["filters"])[0]["tags"][0]
+        mine = [c for c in rated if c.tags[0] == topic]
+        rate = cluster["down_rate"]
+        assert rate["estimate"] == pytest.approx(
+            sum(not place[2][c.span_id] for c in mine) / len(mine), abs=0.01
+        )
+        assert cluster["lift"] == pytest.approx(rate["estimate"] / usual, rel=0.01)
+        assert cluster["is_excess"] == (rate["low"] > usual)
+        assert sum(cluster["counts"]) == cluster["num_answers"]
+        harms.append((rate["estimate"] - usual) * rate["n"])
+    assert harms == sorted(harms, reverse=True)
+    comments = _get(place, "clusters", of="comments")["clusters"]
+    assert all("down_rate" not in c for c in comments)
 
 
 def test_clusters_of_comments_and_what_was_found_is_kept(place):

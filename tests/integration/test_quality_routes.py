@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from fastapi.testclient import TestClient
+from temporary_stores import temporary_store
 
 from heedloop.schema import Author, Call, Feedback, Message, Target, format_time
 from heedloop_server.app import create_app
@@ -14,7 +15,6 @@ from heedloop_server.http.auth import make_key
 from heedloop_server.ingest.feedback_writer import FeedbackWriter
 from heedloop_server.settings import Settings
 from heedloop_server.store.spans import insert_calls
-from heedloop_server.testing import temporary_store
 
 SINCE = datetime(2026, 11, 1, tzinfo=timezone.utc)
 UNTIL = SINCE + timedelta(days=10)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from forked_server import ForkedServer
 from review_people import THUMB_ONLY, World, call, review_server
 from server_process import ServerProcess, ShimProcess, wait_for
 
@@ -17,7 +18,7 @@ from heedloop.client import ApiError, Client, Invalid
 from heedloop.responses import JudgedAssignment, ReviewAssignment
 from heedloop.schema import to_json
 
-KILLS = int(os.environ.get("HEEDLOOP_KILLS", "3"))
+KILLS = int(os.environ.get("HEEDLOOP_KILLS", "2"))
 WANTED = 2
 
 
@@ -122,7 +123,7 @@ def finish(workers: list[Annotator]) -> None:
 
 @pytest.mark.slow
 def test_a_server_killed_midway_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    server = ServerProcess(tmp_path).start()
+    server = ForkedServer(tmp_path).start()
     admin, queue, keys = world(server, 30, ["ada", "bob"])
     workers = [Annotator([server.client(k)], queue, pause_s=0.05) for k in keys]
     for w in workers:
@@ -185,8 +186,8 @@ def test_several_servers_on_one_clickhouse_never_give_a_place_twice(tmp_path: Pa
     shim = ShimProcess(tmp_path / "clickhouse")
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    first = ServerProcess(tmp_path / "a", "--store", shim.dsn).start()
-    second = ServerProcess(tmp_path / "b", "--store", shim.dsn).start()
+    first = ForkedServer(tmp_path / "a", "--store", shim.dsn).start()
+    second = ForkedServer(tmp_path / "b", "--store", shim.dsn).start()
     names = ["ada", "bob", "eve", "kim"]
     admin, queue, keys = world(first, 12, names)
     # each annotator's requests reach either server, as behind a load balancer

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from forked_server import ForkedServer
 from review_people import call
 from server_process import ServerProcess, wait_for
 
@@ -50,7 +51,7 @@ def endpoint():
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory):
-    one = ServerProcess(tmp_path_factory.mktemp("generate")).start()
+    one = ForkedServer(tmp_path_factory.mktemp("generate")).start()
     admin = one.client()
     admin.send_otlp(otlp_request([call(f"Question {n}?", f"Stored {n}.", at_s=60 + n) for n in range(3)]))
     wait_for(lambda: len(admin.calls().calls) == 3, what="the calls")

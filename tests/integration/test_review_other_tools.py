@@ -1,7 +1,7 @@
 """Judgements through the real Label Studio and through Argilla's own models, and back: nothing changes.
 
 Each tool lives in an environment of its own: `HEEDLOOP_LABEL_STUDIO` names its `label-studio` command (1.23), or the
-address of one that runs already with the user token below, and `HEEDLOOP_ARGILLA` the Python that has argilla (2.8).
+address of one that runs already with the user token below, and `HEEDLOOP_ARGILLA` the Python that has argilla (2.8) and requests, which it imports and does not ask for.
 Without them these tests are skipped.
 """
 

@@ -5,7 +5,7 @@ from review_people import QUESTIONS, World, review_server
 
 from heedloop.schema import Author, Feedback, Target
 from heedloop_server.errors import Unavailable
-from heedloop_server.review import queue_service as queue_service
+from heedloop_server.review import open_queue
 from heedloop_server.review.queue_service import ReviewQueueService
 
 
@@ -27,15 +27,15 @@ def test_a_submission_that_the_store_refused_is_none_until_it_is_sent_again(
     queue = server.queue()
     ada = server.person("ada")
     one, two = ada.next(queue, 2)["assignments"]
-    real = queue_service.insert_assignments
+    real = open_queue.insert_assignments
 
     def away(*_args):
         raise Unavailable("the store is away")
 
-    monkeypatch.setattr(queue_service, "insert_assignments", away)
+    monkeypatch.setattr(open_queue, "insert_assignments", away)
     refused = ada.submit(one, {"thumb": 1}, status=503)
     assert "away" in refused["error"]["message"]
-    monkeypatch.setattr(queue_service, "insert_assignments", real)
+    monkeypatch.setattr(open_queue, "insert_assignments", real)
     held = ada.next(queue, 2)
     assert [a["assignment_id"] for a in held["assignments"]] == [one["assignment_id"], two["assignment_id"]]
     assert held["progress"]["done"] == 0

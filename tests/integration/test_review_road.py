@@ -39,7 +39,8 @@ def test_a_judgement_becomes_feedback_with_everything_about_it(server: World) ->
         duration_ms=1234,
         next=1,
     )
-    assert done["progress"] == {"done": 1, "done_today": 1, "skipped": 0, "remaining": 1, "items": 2}
+    counts = {"done": 1, "done_today": 1, "skipped": 0, "remaining": 1, "items": 2}
+    assert done["progress"] == counts | {"is_paused": False}
     assert [a["answers"][0]["text"] for a in done["assignments"]] == ["Answer 1."]
     said = {(f["kind"], f["name"]): f for f in server.admin.feedback(author_id="ada")}
     assert {f["feedback_id"] for f in said.values()} == set(done["feedback"])

@@ -22,12 +22,15 @@ MINE = {
     ("POST", "/v1/review/assignments/{assignment_id}/submit"),
     ("POST", "/v1/review/assignments/{assignment_id}/skip"),
     ("POST", "/v1/review/assignments/{assignment_id}/reopen"),
+    ("POST", "/v1/review/assignments/{assignment_id}/note"),
+    ("GET", "/v1/review/queues/{queue_id}/record"),
 }
 BODIES = {
     "next": {"count": 3},
     "draft": {"answers": {"thumb": 1}},
     "submit": {"answers": {"thumb": 1}, "next": 3},
     "skip": {"reason": "x", "next": 3},
+    "note": {"text": "x"},
 }
 
 

@@ -4,6 +4,7 @@ Each must end as the same normalised call that `@heedloop.trace` around the same
 at least one instrumentation of each installed; says what is missing.
 """
 
+import functools
 import http.server
 import json
 import os
@@ -38,7 +39,7 @@ MESSAGE = {
 
 
 def chat_chunks():
-    head = {"id": "chatcmpl-17", "object": "chat.completion.chunk", "created": 1, "model": "gpt-x-0901"}
+    head = {"id": "chatcmpl-18", "object": "chat.completion.chunk", "created": 1, "model": "gpt-x-0901"}
     for text in ("Thirty ", "days."):
         yield {**head, "choices": [{"index": 0, "delta": {"role": "assistant", "content": text}}]}
     yield {**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
@@ -48,7 +49,14 @@ def chat_chunks():
 def message_events():
     yield (
         "message_start",
-        {"message": {**MESSAGE, "content": [], "usage": {"input_tokens": 21, "output_tokens": 1}}},
+        {
+            "message": {
+                **MESSAGE,
+                "id": "msg_18",
+                "content": [],
+                "usage": {"input_tokens": 21, "output_tokens": 1},
+            }
+        },
     )
     yield "content_block_start", {"index": 0, "content_block": {"type": "text", "text": ""}}
     for text in ("Thirty ", "days."):
@@ -101,12 +109,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 import heedloop
 from heedloop import testing
 from heedloop.schema import to_json
-from heedloop_server.normalise import dedupe, normalise_request
+from heedloop_server.normalise import normalise_request
+from heedloop_server.normalise.duplicates import fold
 
 MESSAGES = [{"role": "user", "content": "How long is the return window?"}]
-client, stream, instrumentor = sys.argv[1], sys.argv[2] == "stream", sys.argv[3]
+client, instrumentor = sys.argv[1:]
 
-def ask(messages):
+def ask(messages, stream=False):
     if client == "openai":
         import openai
         chat = openai.OpenAI(base_url=URL + "/v1", api_key="k").chat.completions
@@ -124,14 +133,14 @@ with testing.recording() as seen:
         library = _instrument.LIBRARIES[client]
         chosen = _instrument.Library(library.module, (instrumentor,))
         assert _instrument._switch_on(chosen) == instrumentor.split(":")[0]
-    answer = ask(MESSAGES)
-    if stream:
-        list(answer)
+    ask(MESSAGES)
+    list(ask(MESSAGES, True))
     seen.spans
 calls = []
 for body in seen.transport.span_bodies:
     calls += normalise_request(ExportTraceServiceRequest.FromString(body))
-print(json.dumps([to_json(c) for c in dedupe(calls) if c.operation]))
+found = sorted((c for c in fold(calls) if c.operation), key=lambda c: c.start_time)
+print(json.dumps([to_json(c) for c in found]))
 """
 
 OPENAI = (
@@ -150,7 +159,9 @@ SILENT_ON_STREAMS = OPENAI[2]
 """Its spans do not say whether the answer was streamed (2.4b0)."""
 
 
-def normalised(provider, client, mode, instrumentor):
+@functools.cache
+def normalised(provider, client, instrumentor):
+    """The calls of a whole answer and of a stream, recorded in one process."""
     module = instrumentor.split(":")[0]
     for needed in (client, module) if instrumentor != "trace" else (client,):
         try:
@@ -167,7 +178,7 @@ def normalised(provider, client, mode, instrumentor):
     }
     program = f"URL = {provider!r}\n" + textwrap.dedent(PROGRAM)
     done = subprocess.run(
-        [sys.executable, "-c", program, client, mode, instrumentor],
+        [sys.executable, "-c", program, client, instrumentor],
         capture_output=True,
         text=True,
         timeout=60,
@@ -177,32 +188,22 @@ def normalised(provider, client, mode, instrumentor):
         pytest.skip(f"{module} does not work with what is installed: {done.stderr.splitlines()[0]}")
     assert done.returncode == 0, done.stderr[-2000:]
     calls = json.loads(done.stdout.splitlines()[-1])
-    assert len(calls) == 1, [c["name"] for c in calls]
-    (call,) = calls
-    return {
-        key: call.get(key)
-        for key in (
-            "provider",
-            "model_requested",
-            "model_answered",
-            "input_messages",
-            "output_messages",
-            "usage",
-            "response_id",
-            "stream",
-        )
-    }
+    assert len(calls) == 2, [c["name"] for c in calls]
+    return [{field: call.get(field) for field in FIELDS} for call in calls]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("mode", ["whole", "stream"])
+FIELDS = ("provider", "model_requested", "model_answered", "input_messages", "output_messages", "usage", "response_id", "stream")  # fmt: skip
+MODES = ["whole", "stream"]
+
+
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
     ("client", "instrumentor"),
     [("openai", i) for i in OPENAI] + [("anthropic", i) for i in ANTHROPIC],
 )
 def test_the_same_call_whoever_records_it(provider, client, instrumentor, mode):
-    ours = normalised(provider, client, mode, "trace")
-    theirs = normalised(provider, client, mode, instrumentor)
+    ours = normalised(provider, client, "trace")[MODES.index(mode)]
+    theirs = dict(normalised(provider, client, instrumentor)[MODES.index(mode)])
     # Some say zero where the provider said nothing about cached tokens.
     theirs["usage"] = {
         name: count for name, count in theirs["usage"].items() if count or name in ("input", "output")
@@ -216,10 +217,10 @@ def test_the_same_call_whoever_records_it(provider, client, instrumentor, mode):
     assert theirs == ours
 
 
-@pytest.mark.parametrize("mode", ["whole", "stream"])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("client", ["openai", "anthropic"])
 def test_the_decorator_reads_the_clients_own_answer(provider, client, mode):
-    ours = normalised(provider, client, mode, "trace")
+    ours = normalised(provider, client, "trace")[MODES.index(mode)]
     is_openai = client == "openai"
     assert ours == {
         "provider": client,
@@ -228,6 +229,6 @@ def test_the_decorator_reads_the_clients_own_answer(provider, client, mode):
         "input_messages": [{"role": "user", "text": "How long is the return window?"}],
         "output_messages": [{"role": "assistant", "text": "Thirty days."}],
         "usage": {"input": 21, "output": 4},
-        "response_id": "chatcmpl-17" if is_openai else "msg_17",
+        "response_id": ("chatcmpl-" if is_openai else "msg_") + ("17" if mode == "whole" else "18"),
         "stream": mode == "stream",
     }

@@ -202,6 +202,8 @@ def test_serverless_delivers_before_it_returns_and_never_waits_long(sink, start)
     start(serverless=True, serverless_timeout_s=2)
     call("q")
     assert len(sink.spans) == 1
+    heedloop.thumbs_up(HANDLE)
+    assert len(sink.feedback) == 1
     sink.mode = "hung"
     start(serverless=True, serverless_timeout_s=0.3, read_timeout_s=30)
     assert timed(lambda: call("q")) < 1

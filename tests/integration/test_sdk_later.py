@@ -2,12 +2,15 @@
 
 import asyncio
 import functools
+import gc
 import http.server
 import json
+import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from fastapi.responses import StreamingResponse
 
 import heedloop
 from heedloop import testing
@@ -234,6 +237,92 @@ def test_a_generator_of_texts_has_model_and_usage_of_its_chunks(clients, recorde
     assert span.attributes["gen_ai.usage.output_tokens"] == 4
 
 
+class Client:
+    """One question to a model's client, in each way that a client can stream; gives the handle of the answer."""
+
+    def __init__(self, clients):
+        self.clients = clients
+
+    @staticmethod
+    def arguments(q, **more):
+        return {"model": "m", "messages": [{"role": "user", "content": q}], **more}
+
+    def chat(self, q, **more):
+        return self.clients.openai_sync.chat.completions.create(**self.arguments(q, **more))
+
+    async def whole(self, q):
+        return (await asyncio.to_thread(heedloop.trace(self.chat).with_handle, q)).handle
+
+    async def stream(self, q):
+        chunks, handle = heedloop.trace(lambda q: self.chat(q, stream=True)).with_handle(q)
+        await asyncio.to_thread(list, chunks)
+        return handle
+
+    async def async_stream(self, q):
+        create = self.clients.openai_async.chat.completions.create
+        ask = heedloop.trace(lambda q: create(**self.arguments(q, stream=True)))
+        chunks, handle = await ask.with_handle(q)
+        async for _ in chunks:
+            await asyncio.sleep(0)
+        return handle
+
+    async def manager(self, q):
+        ask = heedloop.trace(lambda q: self.clients.openai_sync.chat.completions.stream(**self.arguments(q)))
+        opened, handle = ask.with_handle(q)
+        await asyncio.to_thread(enter_and_exhaust, opened)
+        return handle
+
+    async def anthropic_manager(self, q):
+        arguments = self.arguments(q, max_tokens=9)
+        ask = heedloop.trace(lambda q: self.clients.anthropic_sync.messages.stream(**arguments))
+        opened, handle = ask.with_handle(q)
+        await asyncio.to_thread(enter_and_read_texts, opened)
+        return handle
+
+    async def anthropic_async_manager(self, q):
+        arguments = self.arguments(q, max_tokens=9)
+        ask = heedloop.trace(lambda q: self.clients.anthropic_async.messages.stream(**arguments))
+        with heedloop.collect_handles() as made:
+            async with ask(q) as opened:
+                async for _ in opened:
+                    await asyncio.sleep(0)
+        return made.handle
+
+    async def texts_in_a_web_response(self, q):
+        @heedloop.trace
+        async def route(q):
+            create = self.clients.openai_async.chat.completions.create
+
+            async def body():
+                async for chunk in await create(**self.arguments(q, stream=True)):
+                    yield chunk.choices[0].delta.content or "" if chunk.choices else ""
+
+            return StreamingResponse(body(), headers={"x-handle": heedloop.handle()})
+
+        response = await route(q)
+        async for _ in response.body_iterator:
+            await asyncio.sleep(0)
+        return response.headers["x-handle"]
+
+
+def test_answers_of_clients_mixed_at_random_each_with_its_own_thumb(clients, recorded):
+    ways = [name for name, way in vars(Client).items() if asyncio.iscoroutinefunction(way)]
+    chosen = random.Random(7)
+    questions = [f"q{i}" for i in range(70)]
+
+    async def main():
+        asking, handles = Client(clients), []
+        for start in range(0, len(questions), 20):
+            batch = questions[start : start + 20]
+            handles += await asyncio.gather(*[getattr(asking, chosen.choice(ways))(q) for q in batch])
+        return handles
+
+    handles = asyncio.run(main())
+    answers = {s.handle: s for s in recorded.answers}
+    assert [answers[h].input_text for h in handles] == questions
+    assert {answers[h].output_text for h in handles} == {"Thirty days."}
+
+
 # ------------------------------------------------------------------------------------- awaitables of the app
 
 
@@ -325,6 +414,38 @@ def test_an_awaitable_that_fails_or_is_cancelled_ends_its_call(recorded):
     assert [recorded.span(n).status for n in ("task", "slow")] == [0, 0]
 
 
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.parametrize("function", [implementation, lambda q: Once(implementation(q))])
+def test_an_awaitable_that_is_never_awaited_is_an_empty_answer(recorded, function):
+    ask = heedloop.trace(lambda q: function(q))
+    handle = ask.with_handle("q").handle
+    gc.collect()
+    (span,) = recorded.answers
+    assert (span.handle, span.input_text, span.output_text) == (handle, "q", "")
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda c: c.openai_sync.chat.completions.with_streaming_response.create(**CHAT_ARGUMENTS),
+        lambda c: c.openai_sync.chat.completions.with_raw_response.create(**STREAM_ARGUMENTS),
+        lambda c: c.anthropic_sync.messages.stream(**MESSAGE_ARGUMENTS),
+    ],
+)
+def test_a_clients_result_that_is_never_looked_at_is_an_empty_answer(clients, recorded, ask):
+    heedloop.trace(lambda: ask(clients))()
+    gc.collect()
+    assert [s.output_text for s in recorded.answers] == [""]
+
+
+def test_a_stream_outlives_the_raw_response_that_it_was_parsed_from(clients, recorded):
+    ask = heedloop.trace(clients.openai_sync.chat.completions.with_raw_response.create)
+    pieces = ask(**STREAM_ARGUMENTS).parse()
+    gc.collect()
+    assert recorded.answers == [] and list(pieces)
+    assert recorded.answers[0].output_text == "Thirty days."
+
+
 def test_an_awaitable_object_may_be_awaited_again(recorded):
     ask = heedloop.trace(lambda q: Once(implementation(q)))
 
@@ -370,7 +491,6 @@ async def body_later():
 @pytest.mark.parametrize("body", [body_later, lambda: iter(["Thirty ", "days."])])
 def test_a_streaming_responses_body_is_recorded_as_it_is_sent(recorded, body):
     from fastapi import FastAPI
-    from fastapi.responses import StreamingResponse
     from fastapi.testclient import TestClient
 
     app = FastAPI()

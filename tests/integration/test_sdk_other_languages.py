@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import requests
-from server_process import ServerProcess, wait_for
+from forked_server import ForkedServer
+from server_process import wait_for
 
 PAGE = (Path(__file__).parents[2] / "docs" / "other-languages.md").read_text()
 HANDLE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -24,7 +25,7 @@ def block(language):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    one = ServerProcess(tmp_path_factory.mktemp("server")).start()
+    one = ForkedServer(tmp_path_factory.mktemp("server")).start()
     yield one
     one.stop()
 

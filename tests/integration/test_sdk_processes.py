@@ -104,41 +104,89 @@ def test_forked_children_deliver_their_own_and_only_that(sink, app):
     assert set(sink.num_posts.values()) == {1}
 
 
-def test_a_fork_inside_a_call(sink, app):
+def test_a_child_forked_inside_a_call_is_outside_of_it_and_the_call_is_sent_once(sink, app):
     code = """
     @heedloop.trace(name="outer")
     def outer(q):
-        if os.fork() == 0:
+        child = os.fork()
+        if child == 0:
+            assert heedloop.handle() == ""
             call("child")
-            sys.exit(0)
-        os.wait()
+        else:
+            os.waitpid(child, 0)
         return q
-    outer("parent")
+    with heedloop.context(user_id="parent's user"):
+        outer("parent")
     """
     assert app(code).wait(20) == 0
-    assert {"child", "parent"} <= set(inputs(sink))
-    assert len({s.trace_id for s in sink.spans.values()}) == 1
+    assert inputs(sink) == ["child", "parent"]
+    assert [s.attributes["heedloop.answer"] for s in sink.spans.values()] == [True, True]
+    assert sorted(str(s.attributes.get("user.id")) for s in sink.spans.values()) == ["None", "parent's user"]
+    assert set(sink.num_span_posts.values()) == {1}
 
 
+@pytest.mark.parametrize("pool", ["multiprocessing.Pool(1)", "concurrent.futures.ProcessPoolExecutor(1)"])
+def test_a_pool_that_one_answer_started_gives_the_next_ones_their_own_handles(sink, app, pool):
+    code = f"""
+    import concurrent.futures, multiprocessing
+    def ask(q):
+        return tuple(heedloop.with_handle(call, q))
+    @heedloop.trace(name="outer")
+    def outer(q):
+        pool = {pool}
+        list(pool.map(ask, ["first"]))
+        return pool
+    pool = outer("first")
+    ((text, handle),) = pool.map(ask, ["second"])
+    print(handle)
+    stop = getattr(pool, "shutdown", None) or pool.close
+    stop()
+    getattr(pool, "join", int)()
+    """
+    process = app(code)
+    assert process.wait(30) == 0
+    handle = process.stdout.read().strip()
+    assert [s.input_text for s in sink.spans.values() if s.handle == handle] == ["second"]
+
+
+PROCESSES = """
+workers = [context.Process(target=work, args=(i,)) for i in range(2)]
+for w in workers: w.start()
+for w in workers: w.join()
+"""
+EXECUTOR = """
+with ProcessPoolExecutor(2, mp_context=context) as pool:
+    list(pool.map(work, range(2)))
+"""
+
+
+@pytest.mark.parametrize("configured", ["in the module", "in the work"])
+@pytest.mark.parametrize("workers", [PROCESSES, EXECUTOR], ids=["processes", "executor"])
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_multiprocessing_workers_deliver(sink, app, tmp_path, method):
+def test_multiprocessing_workers_deliver(sink, tmp_path, method, workers, configured):
+    start, configure, define = START.partition("heedloop.configure")
+    configure, rest = (configure + define).split("HANDLE", 1)
     program = tmp_path / "program.py"
     program.write_text(
-        START.format(url=sink.url, outbox=str(tmp_path), options={})
+        (start + "def configure():\n    " + configure + "\nHANDLE" + rest).format(
+            url=sink.url, outbox=str(tmp_path), options={}
+        )
         + textwrap.dedent(f"""
         import multiprocessing
+        from concurrent.futures import ProcessPoolExecutor
+
+        {"configure()" if configured == "in the module" else ""}
 
         def work(i):
+            {"" if configured == "in the module" else "configure()"}
             call(f"worker {{i}}")
             return i
 
         if __name__ == "__main__":
             context = multiprocessing.get_context({method!r})
-            workers = [context.Process(target=work, args=(i,)) for i in range(2)]
-            for w in workers: w.start()
-            for w in workers: w.join()
-            call("parent")
         """)
+        + textwrap.indent(workers, "    ")
+        + '    configure()\n    call("parent")\n'
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
     subprocess.run([sys.executable, program], check=True, timeout=60, env=environment)

@@ -1,5 +1,6 @@
 """The SDK against a real heedloop server: the whole road of a call and its feedback, tokens, sampling, kills."""
 
+import asyncio
 import os
 import random
 import subprocess
@@ -7,7 +8,8 @@ import sys
 
 import pytest
 import requests
-from server_process import ServerProcess, wait_for
+from forked_server import ForkedServer
+from server_process import wait_for
 
 import heedloop
 from heedloop._runtime import state
@@ -15,11 +17,13 @@ from heedloop.client import Client
 from heedloop.schema import Usage
 
 pytestmark = pytest.mark.slow
+KILLS = int(os.environ.get("HEEDLOOP_KILLS", "2"))
+"""How often the app is killed, and the server half as often; `HEEDLOOP_KILLS=20` is the long form."""
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    one = ServerProcess(tmp_path_factory.mktemp("server")).start()
+    one = ForkedServer(tmp_path_factory.mktemp("server")).start()
     yield one
     one.stop()
 
@@ -80,6 +84,26 @@ def test_a_call_and_all_that_is_said_about_it(api, start):
     assert call.usage == Usage(7, 3)
     assert call.output_preview == "answer to why?" and call.input_preview == "why?"
     assert call.thumb == 0 and call.flags == ["incomplete"] and call.has_correction
+
+
+def test_what_is_no_fault_of_the_model_is_stored_as_no_error(api, start):
+    class Forbidden(Exception):
+        status_code = 403
+
+    Forbidden.__module__ = "fastapi.exceptions"
+    start()
+    for error in (Forbidden("not yours"), asyncio.CancelledError(), KeyboardInterrupt(), LookupError("gone")):
+
+        @heedloop.trace(name=type(error).__name__)
+        def ask(question, error=error):
+            raise error
+
+        with pytest.raises(type(error)):
+            ask("q")
+    assert heedloop.flush(10).complete
+    wait_for(lambda: len(api.calls(service="app").calls) == 4, what="four stored calls")
+    failed = {c.name for c in api.calls(service="app").calls if c.status == "error"}
+    assert failed == {"LookupError"}
 
 
 def test_the_last_word_counts_and_a_retraction_takes_it_back(api, start):
@@ -251,19 +275,19 @@ while True:
 
 
 def test_killed_apps_and_a_killed_server_lose_no_feedback(tmp_path):
-    """1,000 feedback calls returned while both sides were killed (-9) again and again: each is stored, exactly once."""
-    server = ServerProcess(tmp_path).start()
+    """Feedback calls returned while both sides were killed (-9) again and again: each is stored, exactly once."""
+    server = ForkedServer(tmp_path).start()
     program = APP.format(url=server.url, key=server.key, outbox=str(tmp_path / "outbox"))
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
     rng = random.Random(5)
     returned = []
     try:
-        while len(returned) < 1000:
+        for number in range(KILLS):
             command = [sys.executable, "-c", program, str(len(returned))]
             app = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
             for _ in range(rng.randint(100, 250)):
                 returned.append(app.stdout.readline().strip())
-            if rng.random() < 0.5:
+            if number % 2 == 0:
                 server.kill()
                 server.start()
             app.kill()

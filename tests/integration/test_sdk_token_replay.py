@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import pytest
 from fastapi.testclient import TestClient
+from temporary_stores import temporary_store
 
 from heedloop._tokens import sign_token
 from heedloop_server.app import create_app
@@ -19,7 +20,6 @@ from heedloop_server.http.auth import make_key
 from heedloop_server.ingest.token_claims import TokenClaims
 from heedloop_server.settings import Settings
 from heedloop_server.store.admin.token_uses import insert_token_uses, uses_of_tokens
-from heedloop_server.testing import temporary_store
 
 TRACE, SPAN = "a" * 32, "b" * 16
 HANDLE = f"00-{TRACE}-{SPAN}-01"

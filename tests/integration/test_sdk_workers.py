@@ -61,6 +61,19 @@ app.conf.update(
 def judged(question):
     call(question)
     return os.getpid()
+
+@app.task(autoretry_for=(ConnectionError,), max_retries=4, retry_kwargs={"countdown": 0})
+def tried_again(question):
+    return busy_at_first(question)
+
+@heedloop.trace
+def busy_at_first(question):
+    attempts = os.path.join(folder("attempts"), question)
+    with open(attempts, "a") as log:
+        log.write("x")
+    if os.path.getsize(attempts) < 3:
+        raise ConnectionError("busy")
+    return f"A:{question}"
 """
 
 
@@ -228,6 +241,23 @@ def test_celery_workers_deliver(sink, worked):
     worker.terminate()
     assert worker.wait(20) == 0
     expect_once(sink, TASKS)
+
+
+def test_a_celery_task_that_is_tried_again_is_one_answer(sink, launch, tmp_path):
+    """The next attempt may run in another child: its message says which trace it goes on in."""
+    worker = launch("tasks", CELERY, CELERY_COMMAND)
+    send = "from tasks import tried_again\nfor n in range(6): tried_again.delay(f'r{n}')"
+    run_python(tmp_path, "-c", send)
+    until(lambda: sum(p.stat().st_size == 3 for p in (tmp_path / "attempts").glob("r*")) == 6, 60)
+    worker.terminate()
+    assert worker.wait(20) == 0
+    answers = [s for s in sink.spans.values() if s.is_answer]
+    assert sorted(s.output_text for s in answers) == [f"A:r{n}" for n in range(6)]
+    assert len(sink.spans) == 18 and len({s.trace_id for s in sink.spans.values()}) == 6
+    for answer in answers:
+        parts = [s for s in sink.spans.values() if s.trace_id == answer.trace_id]
+        assert sorted(s.status for s in parts) == [0, 2, 2]
+        assert {s.input_text for s in parts} == {answer.input_text}
 
 
 def has_ended(pid):

@@ -96,6 +96,8 @@ def test_keys_doctor_and_backup(server: ServerProcess, tmp_path: Path, call) -> 
     made = call("keys", "create", *asking, "--role", "viewer", "--name", "by address")
     assert made.returncode == 0 and made.stdout.startswith("hl_"), made.stderr
     assert "by address" in (listed := call("keys", "list", *asking)).stdout, listed.stderr
+    link = call("keys", "link", *asking, "--author", "ann@example.com")
+    assert link.stdout.startswith("/sign-in/link?token=hl_") and "once" in link.stderr, link.stderr
     asked = call("doctor", *asking)
     assert "spans" in asked.stdout and ("all well" in asked.stdout or "GB are free" in asked.stdout), (
         asked.stderr
@@ -106,6 +108,8 @@ def test_keys_doctor_and_backup(server: ServerProcess, tmp_path: Path, call) -> 
     assert made.returncode == 0, made.stderr
     ann = command("keys", "create", "--data", data, "--role", "annotator", "--author", "ann@example.com")
     assert ann.returncode == 0 and ann.stdout.startswith("hl_")
+    alone = command("keys", "link", "--data", data, "--author", "ann@example.com")
+    assert alone.returncode == 1 and "give --url" in alone.stderr
     both = command("keys", "create", "--data", data, "--role", "viewer", "--scopes", "read")
     assert both.returncode == 1 and "either --role or --scopes" in both.stderr
     listed = command("keys", "list", "--data", data).stdout
@@ -139,3 +143,29 @@ def test_keys_doctor_and_backup(server: ServerProcess, tmp_path: Path, call) -> 
     victim = next(p for p in copy.rglob("*") if p.suffix == ".bin" and p.stat().st_size > 100)
     victim.write_bytes(b"\0" + victim.read_bytes()[1:])
     assert "differs" in command("backup", "verify", copy).stderr
+
+
+def test_a_running_server_is_backed_up_and_put_back(server: ServerProcess, tmp_path: Path, call) -> None:
+    client = server.client()
+    client.send_otlp(traces_request([span(trace_id="cd" * 16)]).SerializeToString())
+    asking = ("--url", server.url, "--api-key", server.key)
+    made = call("backup", "create", "monday", *asking)  # at once: what was acknowledged is in it
+    assert made.returncode == 0 and "backup monday" in made.stdout, made.stderr
+    client.send_otlp(traces_request([span(trace_id="ef" * 16)]).SerializeToString())
+    assert "choose another name" in call("backup", "create", "monday", *asking).stderr
+    assert "no name of a backup" in call("backup", "create", "a b", *asking).stderr
+    assert [(b.name, b.state) for b in client.backups()] == [("monday", "done")]
+    viewer = call("keys", "create", *asking, "--role", "viewer").stdout.strip()
+    refused = call("backup", "create", "tuesday", "--url", server.url, "--api-key", viewer)
+    assert "instance" in refused.stderr
+
+    copy, back = tmp_path / "data/backups/monday", tmp_path / "back"
+    restored = command("backup", "restore", copy, "--data", back)
+    assert restored.returncode == 0, restored.stderr
+    assert "there already" in command("backup", "restore", copy, "--data", back).stderr
+    (tmp_path / "second").mkdir()
+    second = ServerProcess(tmp_path / "second", "--data", str(back)).start()
+    there = second.client(server.key)
+    assert {c.trace_id for c in there.calls().calls} == {"ab" * 16, "cd" * 16}
+    assert [(b.name, b.state) for b in there.backups()] == [("monday", "done")]
+    second.stop()

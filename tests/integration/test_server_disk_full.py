@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import requests
-from server_process import ServerProcess, wait_for
+from forked_server import ForkedServer
+from server_process import wait_for
 from server_requests import span, traces_request
 
 
@@ -25,7 +26,7 @@ def small_disk(tmp_path: Path):
 
 
 def test_a_full_disk_is_survived(small_disk: Path) -> None:
-    server = ServerProcess(small_disk).start()
+    server = ForkedServer(small_disk).start()
     acknowledged: set[str] = set()
 
     def send() -> int:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 from fastapi.testclient import TestClient
+from temporary_stores import temporary_store
 
 import heedloop_server.store.datasets.exports as pages
 from heedloop.schema import Author, Call, Feedback, Message, Target, Usage, to_json
@@ -18,7 +19,6 @@ from heedloop_server.app import create_app
 from heedloop_server.http.auth import SCOPES, make_key
 from heedloop_server.settings import Settings
 from heedloop_server.store.spans import insert_calls
-from heedloop_server.testing import temporary_store
 
 NUM = 57
 START = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
@@ -64,6 +64,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages so small that an export needs many."""
     monkeypatch.setattr(pages, "CALLS_PER_PAGE", 10)
+    monkeypatch.setattr(pages, "MOST_PER_PAGE", 10)
     monkeypatch.setattr(pages, "FEEDBACK_PER_PAGE", 5)
 
 
@@ -81,6 +82,25 @@ def test_every_call_comes_once_newest_first_and_whole(client: TestClient) -> Non
     said = {"num_feedback", "thumb", "flags", "has_correction"}
     assert [{k: v for k, v in c.items() if k not in said} for c in found] == [to_json(c) for c in expected]
     assert sum(c["num_feedback"] for c in found) == len(range(0, NUM, 5))
+
+
+@pytest.mark.parametrize("chars", [1, 3000, 10**9])
+def test_pages_that_grow_and_shrink_with_their_text_miss_nothing(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, chars: int
+) -> None:
+    monkeypatch.setattr(pages, "CALLS_PER_PAGE", 3)
+    monkeypatch.setattr(pages, "PAGE_CHARS", chars)
+    assert len({c["trace_id"] for c in _lines(client, "/v1/calls/export", **PERIOD)}) == NUM
+
+
+def test_a_transfer_that_broke_off_goes_on_behind_its_last_call(client: TestClient) -> None:
+    found = _lines(client, "/v1/calls/export", **PERIOD)
+    for num in (1, NUM // 2, NUM):
+        last = found[num - 1]
+        rest = _lines(client, "/v1/calls/export", **PERIOD, after=f"{last['trace_id']}:{last['span_id']}")
+        assert rest == found[num:]
+    unknown = client.get("/v1/calls/export", params={"after": f"{'e' * 32}:{'e' * 16}"})
+    assert unknown.status_code == 404
 
 
 @pytest.mark.usefixtures("small_pages")

@@ -16,13 +16,13 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from server_process import wait_for
+from temporary_stores import temporary_store
 
 from heedloop_server.app import create_app
 from heedloop_server.http.auth import SCOPES, make_key
 from heedloop_server.ingest.quarantine import Quarantine
 from heedloop_server.normalise import aliases
 from heedloop_server.settings import Settings
-from heedloop_server.testing import temporary_store
 
 NUM_RECORDS = int(os.environ.get("HEEDLOOP_FUZZ_RECORDS", "600"))
 SEED = int(os.environ.get("HEEDLOOP_FUZZ_SEED", "1"))

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from forked_server import ForkedServer
 from server_process import ServerProcess, wait_for
 from server_requests import span, traces_request
 
@@ -28,7 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerPro
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     env = {"HEEDLOOP_MAX_BODY_BYTES": str(LIMIT), "HEEDLOOP_MAX_BACKLOG_BYTES": str(8 * LIMIT)}
-    one = ServerProcess(tmp_path_factory.mktemp("grpc"), "--grpc-port", str(port), env=env).start()
+    one = ForkedServer(tmp_path_factory.mktemp("grpc"), "--grpc-port", str(port), env=env).start()
     yield one, f"127.0.0.1:{port}"
     assert one.stop() == 0
 
@@ -115,7 +116,7 @@ def test_a_spent_rate_says_when_to_come_back(tmp_path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     env = {"HEEDLOOP_REQUESTS_PER_MINUTE": "1"}
-    one = ServerProcess(tmp_path, "--grpc-port", str(port), env=env).start()
+    one = ForkedServer(tmp_path, "--grpc-port", str(port), env=env).start()
     body = traces_request([span()]).SerializeToString()
     error = None
     for _ in range(20):

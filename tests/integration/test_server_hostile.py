@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from forked_server import ForkedServer
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from server_process import ServerProcess, ShimProcess, wait_for
 from server_requests import span, traces_request
@@ -30,7 +31,7 @@ def server(
     """A real server; at the end it must stop gracefully, its ledger balanced and nothing put aside as not normalised."""
     folder = tmp_path_factory.mktemp(request.param)
     shim = ShimProcess(folder / "clickhouse") if request.param == "http" else None
-    one = ServerProcess(folder, *(["--store", shim.dsn] if shim else [])).start()
+    one = ForkedServer(folder, *(["--store", shim.dsn] if shim else [])).start()
     yield one
     ledger = _settled(one)
     assert "not_normalised" not in ledger.rejected_reasons, ledger

@@ -118,7 +118,7 @@ def test_kill_9_during_load_loses_and_doubles_nothing(tmp_path: Path, num_spans:
 
 def test_a_store_that_answers_errors_loses_nothing(tmp_path: Path) -> None:
     shim = ShimProcess(tmp_path / "clickhouse")
-    server = ServerProcess(tmp_path, "--store", shim.dsn).start()
+    server = ForkedServer(tmp_path, "--store", shim.dsn).start()
     exporter = Exporter(server, server.key)
     exporter.start()
     wait_for(lambda: exporter.spans, what="the first spans")
@@ -143,7 +143,7 @@ def test_a_store_that_answers_errors_loses_nothing(tmp_path: Path) -> None:
 
 def test_spans_are_taken_while_the_store_is_away(tmp_path: Path) -> None:
     shim = ShimProcess(tmp_path / "clickhouse")
-    server = ServerProcess(tmp_path, "--store", shim.dsn).start()
+    server = ForkedServer(tmp_path, "--store", shim.dsn).start()
     assert (
         server.client().me().project == "default"
     )  # the key is known now; without the store it could not be checked
@@ -166,7 +166,7 @@ def test_spans_are_taken_while_the_store_is_away(tmp_path: Path) -> None:
 
 
 def test_a_graceful_stop_leaves_nothing_behind(tmp_path: Path) -> None:
-    server = ServerProcess(tmp_path, env={"HEEDLOOP_SEAL_AFTER_S": "60"}).start()
+    server = ForkedServer(tmp_path, env={"HEEDLOOP_SEAL_AFTER_S": "60"}).start()
     body = traces_request([span() for _ in range(30)]).SerializeToString()
     requests.post(
         server.url + "/v1/traces",
@@ -186,7 +186,7 @@ def test_a_second_server_on_the_folder_says_so(tmp_path: Path) -> None:
     import subprocess
     import sys
 
-    server = ServerProcess(tmp_path).start()
+    server = ForkedServer(tmp_path).start()
     command = [
         sys.executable,
         "-m",

@@ -16,6 +16,7 @@ from schemathesis.config import SchemathesisConfig
 from server_process import wait_for
 from server_requests import traces_request
 from server_world import furnish
+from temporary_stores import temporary_store
 
 from heedloop.schema import Call, Message, utc_now
 from heedloop_server.app import create_app
@@ -24,7 +25,6 @@ from heedloop_server.http.auth import SCOPES, make_key
 from heedloop_server.settings import Settings
 from heedloop_server.store.admin.keys import insert_project
 from heedloop_server.store.spans import insert_calls
-from heedloop_server.testing import temporary_store
 
 EXAMPLES = 6
 """Random cases per operation, beside those that schemathesis makes for each keyword of the description."""

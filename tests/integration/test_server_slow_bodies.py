@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from forked_server import ForkedServer
 from server_process import ServerProcess, wait_for
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder: Path = tmp_path_factory.mktemp("slow")
-    one = ServerProcess(folder, "--log-level", "debug", env={"HEEDLOOP_BODY_IDLE_S": "0.5"}).start()
+    one = ForkedServer(folder, "--log-level", "debug", env={"HEEDLOOP_BODY_IDLE_S": "0.5"}).start()
     yield one
     assert one.stop() == 0
     assert "Traceback" not in (folder / "stderr").read_text()

@@ -15,10 +15,11 @@ from heedloop_trainer.generation.cached import CachedGenerator, SamplingConfig
 from heedloop_trainer.methods import sft, supervised
 from heedloop_trainer.methods.sft import SFTConfig, train_sft
 from heedloop_trainer.nn import models, optimiser, sequences
+from heedloop_trainer.nn.encoder import Encoder
 from heedloop_trainer.nn.models import Policy
 from heedloop_trainer.nn.optimiser import OptimiserConfig, shared_groups
 from heedloop_trainer.nn.scratch import SmallShape, small_policy, train_tokenizer
-from heedloop_trainer.nn.sequences import Batch, Encoder, TokenSequence, collate
+from heedloop_trainer.nn.sequences import Batch, TokenSequence, collate
 from heedloop_trainer.ppo import advantages as targets
 from heedloop_trainer.ppo import train as ppo
 from heedloop_trainer.ppo.advantages import make_targets

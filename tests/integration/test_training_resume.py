@@ -17,9 +17,40 @@ PROGRAM = Path(__file__).with_name("training_program.py")
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
-def program(method: str, folder: Path, *rest: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(PROGRAM), method, str(folder), *rest]
-    return subprocess.run(command, env=ENV, capture_output=True, text=True, timeout=600)
+class Programs:
+    """Runs of `training_program`, each in a process of its own that is forked from one which has imported everything."""
+
+    def __init__(self, folder: Path) -> None:
+        self.stderr = folder / "stderr"
+        with self.stderr.open("w") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, str(PROGRAM)], env=ENV, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+            )  # fmt: skip
+        self.folder = folder
+
+    def run(self, method: str, folder: Path, **more: int) -> list[int]:
+        """The exit statuses of its ranks."""
+        assert self.process.stdin and self.process.stdout
+        print(
+            json.dumps({"method": method, "folder": str(folder), **more}), file=self.process.stdin, flush=True
+        )
+        return json.loads(self.process.stdout.readline())
+
+    def whole(self, method: str) -> Path:
+        """The folder of an undisturbed run in one process, trained once."""
+        if not (self.folder / method).exists():
+            assert self.run(method, self.folder / method) == [0], self.stderr.read_text()
+        return self.folder / method
+
+    def stop(self) -> None:
+        self.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory):
+    started = Programs(tmp_path_factory.mktemp("programs"))
+    yield started
+    started.stop()
 
 
 def curve(folder: Path) -> list[dict[str, float]]:
@@ -28,47 +59,27 @@ def curve(folder: Path) -> list[dict[str, float]]:
     return [{k: v for k, v in r.items() if not k.startswith("time/") and k != "step_s"} for r in rows]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("method", "kill_at"), [("sft", 3), ("ppo", 3)])
-def test_a_killed_run_goes_on_to_the_same_bits(method, kill_at, tmp_path):
+def test_a_killed_run_goes_on_to_the_same_bits(programs, method, kill_at, tmp_path):
     """Killed after step 3 was logged; the last resume point is step 2, so steps 2 and 3 come again."""
-    undisturbed = program(method, tmp_path / "whole")
-    assert undisturbed.returncode == 0, undisturbed.stderr
-    killed = program(method, tmp_path / "killed", "kill", str(kill_at))
-    assert killed.returncode == -signal.SIGKILL
-    assert (tmp_path / "killed" / "resume").exists()
-    assert len(curve(tmp_path / "killed")) == kill_at + 1
-    again = program(method, tmp_path / "killed")
-    assert again.returncode == 0, again.stderr
-    assert curve(tmp_path / "killed") == curve(tmp_path / "whole")
-    whole = load_file(tmp_path / "whole" / "parameters.safetensors")
-    resumed = load_file(tmp_path / "killed" / "parameters.safetensors")
+    assert programs.run(method, tmp_path, kill_at=kill_at) == [-signal.SIGKILL]
+    assert (tmp_path / "resume").exists()
+    assert len(curve(tmp_path)) == kill_at + 1
+    assert programs.run(method, tmp_path) == [0], programs.stderr.read_text()
+    assert curve(tmp_path) == curve(programs.whole(method))
+    whole = load_file(programs.whole(method) / "parameters.safetensors")
+    resumed = load_file(tmp_path / "parameters.safetensors")
     assert whole.keys() == resumed.keys()
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", ["sft", "reward", "ppo"])
-def test_two_processes_equal_one(method, tmp_path):
+def test_two_processes_equal_one(programs, method, tmp_path):
     """FSDP2 over gloo: parameters after all steps agree within 1e-5 with one process."""
-    one = program(method, tmp_path / "one")
-    assert one.returncode == 0, one.stderr
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        str(PROGRAM),
-    ]
-    two = subprocess.run(
-        [*torchrun, method, str(tmp_path / "two")], env=ENV, capture_output=True, text=True, timeout=600
-    )
-    assert two.returncode == 0, two.stderr[-3000:]
-    first = load_file(tmp_path / "one" / "parameters.safetensors")
-    second = load_file(tmp_path / "two" / "parameters.safetensors")
+    assert programs.run(method, tmp_path, num_ranks=2) == [0, 0], programs.stderr.read_text()
+    first = load_file(programs.whole(method) / "parameters.safetensors")
+    second = load_file(tmp_path / "parameters.safetensors")
     assert first.keys() == second.keys()
     for name, value in first.items():
         assert (value - second[name]).abs().max() < 1e-5, name

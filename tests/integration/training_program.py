@@ -1,12 +1,19 @@
-"""A training program for tests that need a process of their own: `python training_program.py METHOD FOLDER [kill STEP]`.
+"""A training program for tests that need processes of their own, started once: it imports everything, then forks for each run.
 
-It makes the same little model and rows every time, trains, and leaves the parameters in FOLDER/parameters.safetensors. With
-`kill STEP` it ends itself with SIGKILL as soon as that step is logged. Under torchrun it trains over all ranks.
+`python training_program.py` reads requests from its standard input, one JSON line each, `{"method": "sft", "folder": "…",
+"kill_at": null, "num_ranks": 1}`, and answers each with the exit statuses of its ranks. A run makes the same little model and rows every
+time, trains, and leaves the parameters in FOLDER/parameters.safetensors. With `kill_at` it ends itself with SIGKILL as soon as that
+step is logged. Several ranks train together, as under torchrun.
 """
 
+import dataclasses
+import json
 import os
+import random
 import signal
+import socket
 import sys
+import traceback
 from pathlib import Path
 
 import torch
@@ -16,7 +23,7 @@ from heedloop.schema import Comparison, Demonstration, Message, PromptRow
 from heedloop_trainer.generation.cached import SamplingConfig
 from heedloop_trainer.methods.reward import RewardConfig, train_reward
 from heedloop_trainer.methods.sft import SFTConfig, train_sft
-from heedloop_trainer.nn.distributed import World, joined
+from heedloop_trainer.nn.distributed import World, full_state, joined
 from heedloop_trainer.nn.models import RewardModel
 from heedloop_trainer.nn.optimiser import OptimiserConfig
 from heedloop_trainer.nn.scratch import SmallShape, small_classifier, small_policy, train_tokenizer
@@ -84,30 +91,22 @@ def ppo_config() -> PPOConfig:
 
 
 def rloo_config() -> PPOConfig:
-    import dataclasses
-
     return dataclasses.replace(ppo_config(), estimator="rloo", group_size=3, truncation="score")
 
 
 def run_sft(config, model, tokenizer, run, world):
-    from heedloop_trainer.nn.distributed import full_state
-
     rows = [Demonstration(asked(i), WORDS[(i + 1) % 6] * (1 + i % 3)) for i in range(13)]
     train_sft(config, rows, model, tokenizer, run, world=world)
     return full_state(model)
 
 
 def run_reward(config, model, tokenizer, run, world):
-    from heedloop_trainer.nn.distributed import full_state
-
     rows = [Comparison(asked(i), WORDS[i % 6], WORDS[(i + 1) % 6] * 2, tie=i == 4) for i in range(13)]
     train_reward(config, rows, model, tokenizer, run, world=world)
     return full_state(model)
 
 
 def run_ppo(config, model, tokenizer, run, world):
-    from heedloop_trainer.nn.distributed import full_state
-
     torch.manual_seed(3)
     reward = RewardModel(small_classifier(tokenizer, SHAPE, seed=3), tokenizer)
     prompts = [PromptRow(asked(i)) for i in range(7)]
@@ -117,5 +116,51 @@ def run_ppo(config, model, tokenizer, run, world):
 
 TRAIN = {"sft": run_sft, "reward": run_reward, "ppo": run_ppo, "rloo": run_ppo}
 
+
+def fork(method: str, folder: str, kill_at: int | None, environment: dict[str, str]) -> int:
+    """Train in a process of its own; its id."""
+    if child := os.fork():
+        return child
+    os.dup2(2, 1)  # what a run prints is no answer
+    os.environ.update(environment)
+    try:
+        main(method, Path(folder), kill_at)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def ranks(count: int) -> list[dict[str, str]]:
+    """What torchrun tells each of its processes; nothing to a process alone."""
+    if count == 1:
+        return [{}]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(count)}
+    return [{**place, "RANK": str(n), "LOCAL_RANK": str(n)} for n in range(count)]
+
+
+def free_port() -> int:
+    """A port that nobody listens on, below those that the kernel gives to clients."""
+    while True:
+        port = random.randint(20_000, 32_000)
+        with socket.socket() as one:
+            if one.connect_ex(("127.0.0.1", port)):
+                return port
+
+
+def train_as_asked(method: str, folder: str, kill_at: int | None = None, num_ranks: int = 1) -> list[int]:
+    """The exit statuses of the ranks; where one fails, the others are ended, as torchrun does."""
+    running = {fork(method, folder, kill_at, e) for e in ranks(num_ranks)}
+    statuses = []
+    while running:
+        child, status = os.wait()
+        running.discard(child)
+        statuses.append(os.waitstatus_to_exitcode(status))
+        for other in running if status else ():
+            os.kill(other, signal.SIGKILL)
+    return statuses
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[4]) if sys.argv[3:4] == ["kill"] else None)
+    for line in sys.stdin:
+        print(json.dumps(train_as_asked(**json.loads(line))), flush=True)

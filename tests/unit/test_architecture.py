@@ -17,16 +17,16 @@ ROOMS = {
     "sdk": (
         "sdk/heedloop",
         {"heedloop"},
-        {"opentelemetry", "requests", "urllib3"},
+        {"opentelemetry", "requests", "urllib3", "pytest"},
     ),
     "cli": (
         "sdk/heedloop_cli",
         {"heedloop", "heedloop_cli"},
-        {"opentelemetry", "requests", "pyarrow", "tqdm"},
+        {"opentelemetry", "requests", "pyarrow", "tqdm", "mcp"},
     ),
     "server": (
         "server/heedloop_server",
-        {"heedloop.schema", "heedloop.responses", "heedloop.attributes", "heedloop.words", "heedloop_server"},
+        {"heedloop.schema", "heedloop.responses", "heedloop.attributes", "heedloop.words", "heedloop.scores", "heedloop_server"},
         {
             "fastapi", "starlette", "uvicorn", "pydantic", "pydantic_core", "pydantic_settings", "clickhouse_connect", "opentelemetry", "google",
             "numpy", "scipy", "sklearn", "pyarrow", "chdb", "prometheus_client", "grpc",
@@ -35,7 +35,7 @@ ROOMS = {
     ),
     "dashboard": (
         "dashboard/heedloop_dashboard",
-        {"heedloop.client", "heedloop.responses", "heedloop.schema", "heedloop_dashboard"},
+        {"heedloop.changes", "heedloop.client", "heedloop.responses", "heedloop.schema", "heedloop_dashboard"},
         {"streamlit", "starlette", "tornado", "uvicorn", "pyarrow", "authlib", "httpx", "joserfc"},
     ),
     "trainer": (
@@ -44,7 +44,8 @@ ROOMS = {
         {"torch", "transformers", "safetensors", "numpy", "scipy", "sklearn", "pyarrow", "tqdm", "peft", "accelerate", "tokenizers", "requests", "jinja2", "yaml", "wandb", "mlflow"},
     ),
 }  # fmt: skip
-DEMO = "trainer/heedloop_trainer/demo"  # the demo is an app too: it uses the SDK's public surface
+DEMO = "trainer/heedloop_trainer/demo"  # the demo is an app too: it uses the SDK, and evaluates as the command does
+USED_BY_DEMO = {"heedloop", "heedloop_cli.processes", "heedloop_cli.evaluate", "heedloop_cli.judges"}
 COMMANDS = "server/heedloop_server/commands"  # doctor and keys ask a running server as everyone does
 DASHBOARD_FORBIDDEN = {"numpy", "pandas", "scipy"}
 
@@ -72,7 +73,7 @@ def test_a_room_imports_only_what_the_design_allows(room: str) -> None:
     wrong = []
     for path in files:
         rel = path.relative_to(ROOT).as_posix()
-        allowed = ours | ({"heedloop", "heedloop_cli.processes"} if rel.startswith(DEMO) else set())
+        allowed = ours | (USED_BY_DEMO if rel.startswith(DEMO) else set())
         allowed = allowed | ({"heedloop.client"} if rel.startswith(COMMANDS) else set())
         for name in sorted(_imports(path)):
             top = name.split(".")[0]
@@ -140,6 +141,7 @@ OPTIONAL = {
     "authlib", "httpx", "joserfc",  # extra oidc
     "grpc",  # extra grpc
     "peft",  # extra lora
+    "pytest",  # heedloop.testing.cases, in the tests of an app
     "pyarrow", "yaml", "tqdm", "icu4py",  # commands of the SDK alone
     "wandb", "mlflow",  # trackers of training runs
     "msvcrt", "fcntl",  # of one operating system each
@@ -257,7 +259,9 @@ def test_routes_return_records() -> None:
     assert untyped == set()
 
 
-CALLED_LATER = {"prediction_powered.py": "experiments and judges combine a judge's scores with labels by it"}
+CALLED_LATER = {
+    "prediction_powered.py": "judges call most of it; strata and the difference of versions wait for experiments"
+}
 """Files of statistics whose functions no product code calls yet, and who will."""
 
 

@@ -8,6 +8,8 @@ from importlib.metadata import entry_points
 
 import pytest
 
+from heedloop_cli.main import main
+
 COMMANDS = sorted(e.name for e in entry_points(group="heedloop.commands"))
 ARGUMENTS = {
     "keys": ["list"],
@@ -52,7 +54,7 @@ def test_a_command_without_its_extra_names_it(command, tmp_path):
     )  # fmt: skip
     assert "Traceback" not in done.stderr
     assert done.returncode in (0, 1, 2)
-    if command in ("serve", "keys", "doctor", "backup", "dashboard", "demo", "train", "quickstart"):
+    if command in ("serve", "keys", "doctor", "backup", "dashboard", "demo", "train", "quickstart", "mcp"):
         assert done.returncode == 2
         assert "pip install 'heedloop[" in done.stderr
 
@@ -62,3 +64,21 @@ def test_quickstart_does_not_guess_the_key_of_a_store_that_is_there(tmp_path):
 
     with pytest.raises(RuntimeError, match="HEEDLOOP_API_KEY"):
         _key(tmp_path / "first-key")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["outbox", "drop", "--yes", "nofile"],
+        ["outbox", "drop", "nofile", "--yes"],
+        ["outbox", "--yes", "drop", "nofile"],
+        ["keys", "revoke", "--url", "http://127.0.0.1:1", "nokey"],
+        ["experiment", "show", "--url", "http://127.0.0.1:1", "none"],
+        ["review", "progress", "--url", "http://127.0.0.1:1", "noqueue"],
+        ["prompt", "diff", "noprompt", "1", "--url", "http://127.0.0.1:1", "2"],
+    ],
+)
+def test_options_may_stand_before_optional_arguments(arguments, capsys, monkeypatch):
+    monkeypatch.setenv("HEEDLOOP_API_KEY", "hl_0123456789ab_" + "k" * 43)
+    assert main(arguments) != 0
+    assert "usage:" not in capsys.readouterr().err

@@ -13,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Access", "AccessError", "KeyMap", "OpenIdProvider", "networks"]
-
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 

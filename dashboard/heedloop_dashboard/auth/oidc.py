@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-__all__ = ["person_of", "routes"]
-
 log = logging.getLogger("heedloop.dashboard")
 STATE_S = 600
 

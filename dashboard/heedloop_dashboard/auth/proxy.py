@@ -13,8 +13,6 @@ from heedloop_dashboard.auth.sessions import SESSIONS
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["PERSON", "TrustedProxy"]
-
 PERSON = "heedloop.person"
 """Where the ASGI scope holds the person whom a trusted proxy named; empty where none did."""
 MAX_NAME = 320

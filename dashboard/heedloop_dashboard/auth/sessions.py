@@ -14,8 +14,6 @@ from dataclasses import dataclass, replace
 from heedloop.client import Client
 from heedloop_dashboard.auth.access import Access
 
-__all__ = ["COOKIE", "SESSIONS", "Session", "Sessions", "role_of"]
-
 COOKIE = "heedloop_session"
 LIFETIME_S = 12 * 3600
 MAX_SESSIONS = 10_000
@@ -61,7 +59,7 @@ class Sessions:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._by_id: dict[str, Session] = {}
+        self._by_id: dict[str, list[Session]] = {}
         self.url: str | None = None
         self.local: Session | None = None
         self.access = Access()
@@ -77,11 +75,12 @@ class Sessions:
         self._local_key = local_key
         self.local = None
 
-    def open(self, key: str, *, person: str = "", via: str = "key") -> str:
+    def open(self, key: str, *, person: str = "", via: str = "key", beside: str | None = None) -> str:
         """Sign in with a key; returns the new session's id.
 
         Args:
             person: whom a proxy or a provider named; the key is then the one that the configuration gives them.
+            beside: a session whose other projects, entered with keys of their own, stay open in the new one.
 
         Raises:
             ApiError: the server refused the key or did not answer.
@@ -92,9 +91,14 @@ class Sessions:
         name = secrets.token_urlsafe(32)
         with self._lock:
             self._drop_expired()
+            others = [
+                s
+                for s in self._by_id.get(beside or "", [])
+                if s.via == "key" and s.project != session.project
+            ]
             if len(self._by_id) >= MAX_SESSIONS:
                 self._by_id.pop(next(iter(self._by_id)))
-            self._by_id[name] = session
+            self._by_id[name] = [session, *others]
         return name
 
     def get(self, name: str | None) -> Session | None:
@@ -107,9 +111,20 @@ class Sessions:
 
     def signed_in(self, name: str | None) -> Session | None:
         """The session of a cookie, whoever else may use this dashboard; asks the server nothing."""
+        return next(iter(self._valid(name)), None)
+
+    def projects(self, name: str | None) -> list[str]:
+        """The projects that a session can show, by name."""
+        return sorted(s.project for s in self._valid(name))
+
+    def switch(self, name: str | None, project: str) -> None:
+        """Show another of a session's projects from now on."""
         with self._lock:
-            session = self._by_id.get(name) if name else None
-        return session if session is not None and session.expires_at > time.monotonic() else None
+            self._by_id.get(name or "", []).sort(key=lambda s: s.project != project)
+
+    def _valid(self, name: str | None) -> list[Session]:
+        with self._lock:
+            return [s for s in self._by_id.get(name or "", []) if s.expires_at > time.monotonic()]
 
     def close(self, name: str | None) -> None:
         """Sign out."""
@@ -137,7 +152,7 @@ class Sessions:
 
     def _drop_expired(self) -> None:
         now = time.monotonic()
-        for name in [n for n, s in self._by_id.items() if s.expires_at <= now]:
+        for name in [n for n, s in self._by_id.items() if all(one.expires_at <= now for one in s)]:
             del self._by_id[name]
 
 

@@ -72,6 +72,8 @@ def time_axis(
         ticks=False,
         labelPadding=8,
         labelFlush=False,
+        labelOverlap="greedy",
+        labelSeparation=6,
     )
     scale: dict[str, Any] = {"type": "utc"}
     if points:
@@ -112,32 +114,6 @@ def grey_few(colours: Palette) -> dict[str, Any]:
     }
 
 
-def release_layers(marks: Sequence[Mapping[str, Any]], colours: Palette) -> list[dict[str, Any]]:
-    """Dashed lines with names where a new version or model came up."""
-    x = {"field": "time", "type": "temporal"}
-    return [
-        {
-            "data": {"values": list(marks)},
-            "mark": {"type": "rule", "strokeDash": [3, 3], "color": colours.bar, "strokeWidth": 1},
-            "encoding": {"x": x},
-        },
-        {
-            "data": {"values": list(marks)},
-            "mark": {
-                "type": "text",
-                "align": "left",
-                "baseline": "top",
-                "dx": 5,
-                "dy": 2,
-                "color": colours.muted,
-                "fontSize": 11,
-                "limit": 90,
-            },
-            "encoding": {"x": x, "y": {"value": 0}, "text": {"field": "release"}},
-        },
-    ]
-
-
 def rule_layer(at: float, colours: Palette) -> dict[str, Any]:
     """A dashed upright line at a share."""
     return {
@@ -161,15 +137,6 @@ def bucket_row(point: Point) -> dict[str, Any]:
         "num_answers": point.num_answers,
         "running": point.running,
     }
-
-
-def with_lone(values: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mark rated buckets between two gaps: a line draws nothing there, so that they need a dot."""
-    rated = [v["rate"] is not None for v in values]
-    for i, value in enumerate(values):
-        beside = rated[max(i - 1, 0) : i] + rated[i + 1 : i + 2]
-        value["lone"] = rated[i] and not any(beside)
-    return values
 
 
 def group_row(group: Group | Dot, rate: Interval) -> dict[str, Any]:

@@ -10,32 +10,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from heedloop.responses import Group, Point, Release
+from heedloop.responses import Group, Point
 from heedloop.schema import format_time
 from heedloop_dashboard import words
 from heedloop_dashboard.charts.parts import (
     FEW,
     Dot,
     bar_edges,
-    bucket_row,
     cell_row,
     chart_spec,
     grey_few,
     group_row,
     plain_axis,
     pooled_rate,
-    release_layers,
-    release_name,
     rule_layer,
     share_axis,
     share_domain,
     time_axis,
-    trend_alt,
-    with_lone,
 )
 from heedloop_dashboard.theme import Palette
 
-__all__ = ["FEW", "Chart", "bars", "coverage", "curves", "dots", "heatmap", "trend"]
+__all__ = ["FEW", "Chart", "bars", "coverage", "curves", "differences", "dots", "heatmap"]
 
 MAX_GROUPS = 12
 
@@ -57,83 +52,6 @@ class Chart:
     columns: dict[str, str] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     max_height: int | None = None
-
-
-def trend(
-    points: Sequence[Point], releases: Sequence[Release], colours: Palette, *, bucket: str = "day"
-) -> Chart:
-    """The thumbs-up rate per bucket with its interval band; releases are dashed lines; unrated buckets are gaps."""
-    every = [bucket_row(p) for p in points]
-    values = with_lone([v for v in every if not v["running"]])
-    rated = [v for v in values if v["rate"] is not None]
-    running = [v for v in every if v["running"] and v["rate"] is not None]
-    marks = [{"time": format_time(r.time), "release": release_name(r.value)} for r in releases]
-    x = time_axis("time", colours, points, bucket=bucket)
-    y = {**share_axis("rate", colours), "scale": {"zero": False, "nice": 4, "domain": share_domain(rated)}}
-    tooltip = [
-        {"field": "when", "title": "Time"},
-        {"field": "shown", "title": "Thumbs-up rate"},
-        {"field": "num_rated", "title": "Ratings", "format": ","},
-        {"field": "num_answers", "title": "Answers", "format": ","},
-    ]
-    layers: list[dict[str, Any]] = [
-        {
-            "mark": {
-                "type": "area",
-                "opacity": 0.16,
-                "color": colours.primary,
-                "invalid": "break-paths-show-path-domains",
-            },
-            "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}},
-        },
-        {
-            "mark": {
-                "type": "line",
-                "strokeWidth": 2,
-                "color": colours.primary,
-                "invalid": "break-paths-show-path-domains",
-            },
-            "encoding": {"x": x, "y": y},
-        },
-        {
-            "params": [
-                {
-                    "name": "bucket",
-                    "select": {"type": "point", "fields": ["time"], "on": "click", "clear": "dblclick"},
-                }
-            ],
-            "mark": {"type": "point", "filled": True, "size": 46, "opacity": 1, "cursor": "pointer"},
-            "encoding": {
-                "x": x,
-                "y": y,
-                "color": grey_few(colours),
-                "tooltip": tooltip,
-                "opacity": {
-                    "condition": {"test": f"datum.lone || datum.num_rated < {FEW}", "value": 0.9},
-                    "value": 0.001,
-                },
-            },
-        },
-    ]
-    if running:
-        # so few ratings say little yet: a hollow dot that neither bends the line nor stretches the scale
-        hollow = {"type": "point", "size": 46, "color": colours.primary, "strokeDash": [2, 2], "clip": True}
-        place = {"x": x, "y": y, "tooltip": [{"field": "when", "title": "Not over yet"}, *tooltip[1:]]}
-        layers.append({"data": {"values": running}, "mark": hollow, "encoding": place})
-    if marks:
-        layers += release_layers(marks, colours)
-    spec = chart_spec({"values": values}, layer=layers)
-    return Chart(
-        spec,
-        trend_alt(rated, points, releases, bucket),
-        {
-            "when": "Time",
-            "shown": "Thumbs-up rate (95% interval)",
-            "num_rated": "Ratings",
-            "num_answers": "Answers",
-        },
-        every,
-    )
 
 
 def coverage(points: Sequence[Point], colours: Palette, *, bucket: str = "day") -> Chart:
@@ -334,10 +252,15 @@ def _cell_texts(place: dict[str, Any], middle: float, spread: float) -> dict[str
 
 
 def bars(
-    lengths: Sequence[tuple[str, float | None]], colours: Palette, *, title: str, unit: str = ""
+    lengths: Sequence[tuple[str, float | None]],
+    colours: Palette,
+    *,
+    title: str,
+    unit: str = "",
+    start: float = 0.0,
 ) -> Chart:
-    """Horizontal bars of (label, length), longest first as given."""
-    values = [{"label": label, "value": length} for label, length in lengths][:MAX_GROUPS]
+    """Horizontal bars of (label, length) from `start` on (1 for ratios), longest first as given."""
+    values = [{"label": label, "value": length, "start": start} for label, length in lengths][:MAX_GROUPS]
     spec = chart_spec(
         {"values": values},
         params=[{"name": "bar", "select": {"type": "point", "fields": ["label"], "on": "click"}}],
@@ -354,14 +277,16 @@ def bars(
                 "type": "nominal",
                 "sort": None,
                 "title": None,
-                "axis": plain_axis(colours, domain=False, ticks=False, labelPadding=8, labelLimit=150),
+                "axis": plain_axis(colours, domain=False, ticks=False, labelPadding=8, labelLimit=230),
             },
             "x": {
                 "field": "value",
                 "type": "quantitative",
                 "title": None,
                 "axis": plain_axis(colours, tickCount=5, domain=False, ticks=False),
+                "scale": {"domainMin": start, "zero": start == 0},
             },
+            "x2": {"field": "start"},
             "tooltip": [
                 {"field": "label", "title": title},
                 {"field": "value", "title": unit or "Count", "format": ",.3~f"},
@@ -416,3 +341,58 @@ def curves(rows: Sequence[Mapping[str, Any]], metric: str, colours: Palette) -> 
         else f"{metric}: no values yet."
     )
     return Chart(spec, alt, {"step": "Step", "value": metric}, values)
+
+
+def differences(rows: Sequence[Mapping[str, Any]], colours: Palette, *, is_ratio: bool) -> Chart:
+    """Each arm's difference to the control with its interval, over time: rows of `at`, `arm`, `difference`, `low`, `high`."""
+    unit = "part of the control's" if is_ratio else "points"
+    values = [{**r, "at": format_time(r["at"]), "when": words.clock(r["at"])} for r in rows]
+    label = "format(datum.value, '+.0%')" if is_ratio else "format(100 * datum.value, '+.0f') + ' pts'"
+    axis = plain_axis(colours, tickCount=4, domain=False, ticks=False, labelExpr=label)
+    at = {"field": "at", "type": "temporal", "scale": {"type": "utc"}, "title": None}
+    colour = {
+        "field": "arm",
+        "type": "nominal",
+        "title": None,
+        "scale": {"range": [colours.primary, colours.good, colours.bad, colours.muted]},
+        "legend": {"orient": "top", "labelColor": colours.muted}
+        if len({r["arm"] for r in rows}) > 1
+        else None,
+    }
+    tooltip = [
+        {"field": "when", "title": "At"},
+        {"field": "arm", "title": "Arm"},
+        {"field": "difference", "title": "Difference", "format": "+.1%"},
+        {"field": "low", "title": "From", "format": "+.1%"},
+        {"field": "high", "title": "To", "format": "+.1%"},
+    ]
+    y = {"type": "quantitative", "title": None, "axis": axis}
+    spec = chart_spec(
+        {"values": values},
+        encoding={"x": {**at, "axis": plain_axis(colours, grid=False, tickCount=5)}, "color": colour},
+        layer=[
+            {"mark": {"type": "rule", "color": colours.muted, "strokeDash": [4, 3]}, "encoding": {"x": None, "y": {"datum": 0}, "color": None}},
+            {"mark": {"type": "area", "opacity": 0.18}, "encoding": {"y": {**y, "field": "low"}, "y2": {"field": "high"}}},
+            {"mark": {"type": "errorbar", "opacity": 0.6}, "encoding": {"y": {**y, "field": "low"}, "y2": {"field": "high"}}},
+            {"mark": {"type": "line", "strokeWidth": 1.8, "point": True}, "encoding": {"y": {**y, "field": "difference"}, "tooltip": tooltip}},
+        ],
+    )  # fmt: skip
+    last = {r["arm"]: r for r in rows}
+    said = "; ".join(
+        f"{arm} {100 * r['difference']:+.1f} ({100 * r['low']:+.1f} to {100 * r['high']:+.1f})"
+        for arm, r in last.items()
+    )
+    alt = (
+        f"Difference to the control in {unit}, at the last of {len(rows)} looks: {said}."
+        if rows
+        else "Nothing yet."
+    )
+    columns = {
+        "when": "At",
+        "arm": "Arm",
+        "difference": "Difference",
+        "low": "From",
+        "high": "To",
+        "e_value": "E-value",
+    }
+    return Chart(spec, alt, columns, values)

@@ -29,7 +29,18 @@ function block(parent, cls, text) {
   node.tabIndex = 0;
   return node;
 }
-function message(m) {
+// A picture that the content holds, from the content itself: nothing is loaded. A click shows it large.
+const PICTURE = /^data:image\/(png|jpeg|gif|webp);base64,[A-Za-z0-9+/=]+$/;
+function picture(source, number) {
+  const button = el("button", "picture");
+  button.type = "button";
+  const image = button.appendChild(el("img"));
+  image.src = source;
+  image.alt = "Image " + number;
+  button.addEventListener("click", () => button.classList.toggle("large"));
+  return button;
+}
+function message(m, trigger, state) {
   const box = el("article", "message " + (FACES[m.role] ? m.role : "other"));
   const who = box.appendChild(el("div", "who"));
   const face = svg("svg", { viewBox: "0 0 24 24", "aria-hidden": "true" });
@@ -44,19 +55,46 @@ function message(m) {
   }
   const text = body.appendChild(el("div", "text"));
   text.dir = "auto";
-  marked(text, m);
+  if (state.markdown) { text.classList.add("markdown"); drawMarkdown(text, m.text || ""); }
+  else marked(text, m);
+  if (m.error) longText(body.appendChild(el("pre", "wrong")), m.error);
   for (const call of m.tool_calls || []) block(body, "", call.name + "(" + (call.arguments || "") + ")");
-  for (const item of m.media || []) body.appendChild(el("div", "tool", item));
+  const pictures = (m.images || []).filter((source) => PICTURE.test(source));
+  pictures.forEach((source, i) => body.appendChild(picture(source, i + 1)));
+  for (const item of (m.media || []).slice(pictures.length)) body.appendChild(el("div", "tool", item));
   const labels = [...new Set((m.marks || []).map((k) => k.label))];
   if (labels.length) {
     const legend = body.appendChild(el("div", "legend"));
     for (const label of labels) legend.appendChild(el("span", "", label));
   }
-  if (m.note) body.appendChild(el("div", "note", m.note));
+  if (m.note) {
+    const note = body.appendChild(el("div", "note", m.note));
+    if (m.open) note.append(" \u00b7 ", link(el("a", "open", "Open trace"), m.open, trigger));
+  }
+  if ((m.feedback || []).length) {
+    const said = body.appendChild(el("ul", "judged"));
+    said.setAttribute("aria-label", "Feedback on this answer");
+    for (const f of m.feedback) {
+      const item = said.appendChild(el("li", f.tone || ""));
+      item.appendChild(link(el("a", "what", f.title), f.open, trigger));
+      item.appendChild(el("span", "by", f.who + ", " + f.when));
+      if (f.text) longText(item.appendChild(el("div", "said")), f.text).dir = "auto";
+    }
+  }
   return box;
 }
+const FORMATTED = /[*_`#>|-]|\d\.|\[/;
 export default function ({ data, parentElement, setTriggerValue }) {
-  const root = mount(parentElement);
+  const state = parentElement.state || (parentElement.state = { markdown: false });
+  draw(mount(parentElement), data, state, parentElement, setTriggerValue);
+}
+function draw(root, data, state, parent, trigger) {
+  if (data.messages.some((m) => FORMATTED.test(m.text || ""))) {
+    const toggle = root.appendChild(el("button", "switch", "Markdown"));
+    toggle.type = "button";
+    toggle.setAttribute("aria-pressed", String(state.markdown));
+    toggle.addEventListener("click", () => { state.markdown = !state.markdown; draw(mount(parent), data, state, parent, trigger); });
+  }
   if (data.error) {
     const failed = root.appendChild(el("div", "failed"));
     failed.appendChild(el("b", "", "Error"));
@@ -67,10 +105,10 @@ export default function ({ data, parentElement, setTriggerValue }) {
     block(root, part.text === "(empty)" ? "muted" : "", part.text);
   }
   const all = data.messages, hidden = all.length - FIRST - LAST;
-  if (hidden < 5) { for (const m of all) root.appendChild(message(m)); return; }
-  for (const m of all.slice(0, FIRST)) root.appendChild(message(m));
+  if (hidden < 5) { for (const m of all) root.appendChild(message(m, trigger, state)); return; }
+  for (const m of all.slice(0, FIRST)) root.appendChild(message(m, trigger, state));
   const more = root.appendChild(el("button", "more", "Show " + hidden.toLocaleString("en") + " messages in between"));
   more.type = "button";
-  more.addEventListener("click", () => more.replaceWith(...all.slice(FIRST, -LAST).map(message)));
-  for (const m of all.slice(-LAST)) root.appendChild(message(m));
+  more.addEventListener("click", () => more.replaceWith(...all.slice(FIRST, -LAST).map((m) => message(m, trigger, state))));
+  for (const m of all.slice(-LAST)) root.appendChild(message(m, trigger, state));
 }

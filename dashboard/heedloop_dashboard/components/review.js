@@ -1,8 +1,9 @@
 // The annotator's page: one answer after another, without a round trip of waiting where one is at hand.
 const AT_HAND = 3;
 
-class Review {
+class Review extends Views {
   constructor(root, data, open) {
+    super();
     Object.assign(this, { root, data, open, line: [], done: [], known: new Map(), texts: [], widgets: [], past: null, progress: null });
     root.classList.add("rv");
     this.saving = new Saving(data.who, {
@@ -46,9 +47,6 @@ class Review {
   }
   async list() {
     const { queues } = await reviewCall("GET", "queues");
-    // what is due first stands first; the others stay newest first
-    const due = (q) => (q.due_at ? Date.parse(q.due_at) : Number.MAX_SAFE_INTEGER);
-    queues.sort((a, b) => due(a) - due(b));
     this.root.replaceChildren();
     drawQueues(this.root, queues, this.open);
     await this.saving.pump();
@@ -105,7 +103,8 @@ class Review {
     this.root.dataset.assignment = assignment.assignment_id;
     this.drawQuestions(assignment);
     this.page.columns.classList.remove("is-waiting", "is-ended");
-    this.page.columns.classList.toggle("is-wide", assignment.answers.length > 1);
+    this.page.columns.classList.toggle("is-wide", assignment.answers.length > 1 && !assignment.is_session);
+    this.showBeside();
     this.page.save.firstChild.textContent = this.past ? "Save the change" : "Save and next";
     this.page.banner(this.past);
     this.clock = { sum: 0, since: document.visibilityState === "visible" ? performance.now() : null };
@@ -114,7 +113,9 @@ class Review {
     this.showVersion(assignment);
     if (assignment.remark) this.notice(`Sent back to you: ${assignment.remark}`);
     if (this.root.getBoundingClientRect().top < 0) this.root.scrollIntoView({ block: "start" });
-    const first = this.widgets.find((w) => w.options.length && !w.has) || this.widgets.find((w) => w.options.length);
+    this.showConditions();
+    const open = this.inView;
+    const first = open.find((w) => w.options.length && !w.has) || open.find((w) => w.options.length);
     if (first) { this.setActive(first); first.options[0].focus({ preventScroll: true }); } else this.setActive(this.widgets[0]);
     const text = clip(assignment.answers.map((a) => a.text).join(" \u2026 "), 200);
     this.say(`${said ? said + " " : ""}${this.page.count.textContent}. The answer: ${text}`);
@@ -128,16 +129,18 @@ class Review {
     const ranges = ranging.length ? (i) => this.rangesOf(ranging, perAnswer, i) : null;
     parts.push(...drawAnswers(this, assignment, ranges));
     this.texts = parts.map((p) => p.marked);
-    for (const q of asked(this.queue.questions, n)) {
+    for (const q of asked(this.queue.questions, assignment)) {
       const Kind = WIDGETS[q.kind];
       if (!Kind) { this.page.questions.appendChild(el("p", "rv-help", `This page cannot ask a question of the kind ${q.kind}.`)); continue; }
       const cells = perAnswer(q) ? assignment.answers.map((_, i) => i) : [null];
       for (const i of cells) {
         const widget = new Kind(q, this.cell(q, i));
         widget.node.tabIndex = -1;
+        widget.at = i;
         widget.node.addEventListener("focusin", () => this.setActive(widget));
         if (i !== null) widget.node.querySelector("legend").appendChild(el("span", "sr", `, answer ${letter(i)}`));
-        (i === null ? this.page.questions : parts[i].slot).appendChild(widget.node);
+        // a better answer is written where it is wide: under the answer
+        (i !== null ? parts[i].slot : q.kind === "correction" && n === 1 ? parts[0].slot : this.page.questions).appendChild(widget.node);
         this.widgets.push(widget);
       }
     }
@@ -154,6 +157,7 @@ class Review {
       chars: () => (app.texts[at] ? app.texts[at].chars : Array.from(app.current.answers[at]?.text || "")),
       redraw: () => app.texts[at].draw(),
       mark: () => app.mark(at),
+      reveal: (range) => app.texts[at].reveal(range),
       count: () => app.current.answers.length,
       chosen: () => app.advance(),
     };
@@ -175,6 +179,7 @@ class Review {
       if (all.every((v) => v === null)) delete this.answers[q.name]; else this.answers[q.name] = all;
     } else if (empty) delete this.answers[q.name];
     else this.answers[q.name] = value;
+    this.showConditions();
     const id = this.current.assignment_id;
     if (this.past) this.saving.kept.put("past/" + id, this.answers);
     else this.saving.draft(id, structuredClone(this.answers));
@@ -186,12 +191,12 @@ class Review {
     this.widgets.forEach((w) => w.node.classList.toggle("active", w === widget));
   }
   advance() {
-    const at = this.widgets.indexOf(this.active());
-    const following = this.widgets.slice(at + 1).find((w) => w.options.length && !w.has && !["text", "correction", "ranges"].includes(w.question.kind));
+    const open = this.inView, at = open.indexOf(this.active());
+    const following = open.slice(at + 1).find((w) => w.options.length && !w.has && !["text", "correction", "ranges"].includes(w.question.kind));
     if (following) following.focus();
   }
   moveQuestion(step) {
-    const following = this.widgets[this.widgets.indexOf(this.active()) + step];
+    const open = this.inView, following = open[open.indexOf(this.active()) + step];
     if (!following) return;
     if (following instanceof Ranking) following.row = step > 0 ? 0 : following.count - 1;
     following.focus();
@@ -209,7 +214,7 @@ class Review {
   // --------------------------------------------------------------------------------------------- save, skip, undo
   save() {
     if (!this.current || this.page.columns.classList.contains("is-waiting")) return;
-    const missing = this.widgets.find((w) => !w.complete);
+    const missing = this.inView.find((w) => !w.complete);
     if (missing) { this.missing(missing); return; }
     if (this.past) { this.savePast(); return; }
     this.send("submit", { answers: this.clean() });
@@ -225,13 +230,19 @@ class Review {
   // As the server takes it: ranks without holes, an empty list where nothing was to be flagged or marked.
   clean() {
     const answers = structuredClone(this.answers), n = this.current.answers.length;
-    for (const q of asked(this.queue.questions, n)) {
+    for (const q of asked(this.queue.questions, this.current)) {
+      if (q.when && answers[q.name] !== undefined) {
+        const several = n > 1 && q.per_answer !== false && !isWhole(q);
+        if (several) answers[q.name] = answers[q.name].map((v, i) => (this.isAsked(q, i, answers) ? v : null));
+        if (several ? answers[q.name].every((v) => v === null) : !this.isAsked(q, null, answers)) delete answers[q.name];
+        if (answers[q.name] === undefined) continue;
+      }
       if (q.kind === "ranking" && answers[q.name]) {
         if (answers[q.name].ranks.some((r) => r === null)) delete answers[q.name];
         else answers[q.name].ranks = dense(answers[q.name].ranks);
       }
       if (q.kind === "comparison" && answers[q.name] && !("preferred" in answers[q.name])) delete answers[q.name];
-      if ((q.kind === "flags" || q.kind === "ranges") && q.required !== false) {
+      if ((q.kind === "flags" || q.kind === "ranges") && q.required !== false && !q.when) {
         const several = n > 1 && q.per_answer !== false;
         answers[q.name] = several ? Array.from({ length: n }, (_, i) => answers[q.name]?.[i] ?? []) : answers[q.name] ?? [];
       }
@@ -473,7 +484,7 @@ class Review {
     this.page.columns.classList.add("is-ended");
     this.page.banner(null);
     const box = el("div", "rv-end");
-    const text = this.queue.status !== "open" ? `This queue is ${this.queue.status}.` : "Nothing is left for you here.";
+    const text = this.progress?.is_paused ? "Your work in this queue is paused: ask whoever leads it." : this.queue.status !== "open" ? `This queue is ${this.queue.status}.` : "Nothing is left for you here.";
     box.append(el("h3", "", text), el("p", "muted", `${this.progress?.done || 0} judged by you, ${this.progress?.done_today || 0} of them today. B looks back at them, U takes the last one back.`));
     const row = box.appendChild(el("div", "rv-row-of"));
     row.appendChild(link(el("a", "rv-main", "All queues"), { page: "review" }, this.open));

@@ -13,12 +13,10 @@ from streamlit.components import v2
 
 from heedloop_dashboard.navigation import Open, go
 
-__all__ = ["adjudicate", "work"]
-
 _HERE = Path(__file__).parent
 _PARTS = (
-    "shared", "review_text", "review_ranges", "review_questions", "review_compare", "review_saving", "review_keys",
-    "review_page", "review", "review_settle", "review_mount",
+    "shared", "review_text", "review_markdown", "review_ranges", "review_questions", "review_compare", "review_saving", "review_keys",
+    "review_page", "review_views", "review", "review_settle", "review_mount",
 )  # fmt: skip
 """In this order: each uses what stands before it."""
 

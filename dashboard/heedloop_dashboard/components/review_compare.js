@@ -110,7 +110,11 @@ function dense(ranks) {
   return ranks.map((r) => steps.indexOf(r) + 1);
 }
 
-const WIDGETS = { thumb: Choice, category: Choice, scale: Scale, flags: Flags, ranges: Ranges, text: Words, correction: Correction, comparison: Comparison, ranking: Ranking };
+const WIDGETS = { thumb: Choice, category: Choice, scale: Scale, number: Scale, choices: Several, flags: Flags, ranges: Ranges, text: Words, correction: Correction, comparison: Comparison, ranking: Ranking };
 const isWhole = (question) => question.kind === "comparison" || question.kind === "ranking";
 // A comparison is asked of two answers, a ranking of two and more.
-const asked = (questions, n) => questions.filter((q) => !isWhole(q) || n === 2 || (n > 2 && q.kind === "ranking"));
+const asked = (questions, { answers, questions: names, is_session }) => questions.filter((q) => names ? names.includes(q.name)
+  : !isWhole(q) ? answers.length === 1 || is_session || q.per_answer !== false || q.kind === "text"
+    : !is_session && (answers.length === 2 || (answers.length > 2 && q.kind === "ranking")));
+// Whether an answer is among those for which a later question is asked.
+const says = (said, values) => (Array.isArray(said) ? said.some((e) => values.includes(e?.category ?? e)) : values.includes(said));

@@ -1,7 +1,7 @@
 // The keyboard: one table of keys, which the help overlay shows too. Nothing fires while someone types into a field, but for
 // Ctrl+Enter and Escape.
 const KEYS = [
-  ["1 \u2026 9", "choose an option of the question in hand"],
+  ["1 \u2026 9", "choose an option of the current question"],
   ["\u2191 \u2193", "question before, question after"],
   ["\u2190 \u2192", "option before, option after"],
   ["Ctrl + Enter", "save and go on"],
@@ -11,6 +11,10 @@ const KEYS = [
   ["E", "edit the better answer"],
   ["M", "mark words: arrows choose, Shift extends, Alt adjusts by a character, a number marks, Delete takes away, Esc ends"],
   ["+ \u2212", "ranking: best, worst"],
+  ["D", "two answers: what differs, scrolled together"],
+  ["R", "the answer as Markdown next to it"],
+  ["V", "question next to the answer, or above it"],
+  ["L", "a note to the queue's lead"],
   ["W", "what the model saw"],
   ["G", "guideline"],
   ["?", "this help"],
@@ -50,6 +54,7 @@ class Keyboard {
     const app = this.app, text = app.texts.find((t) => t.box === document.activeElement);
     if (event.ctrlKey || event.metaKey) return false;
     if (text && text.question && text.key(event)) return true;
+    app.texts.forEach((t) => t.offerNow());
     const offering = app.texts.find((t) => t.isOffering);
     if (offering && /^[1-9]$/.test(event.key)) { offering.mark(Number(event.key) - 1); return true; }
     if (offering && event.key === "Escape") { offering.close(); getSelection().removeAllRanges(); return true; }
@@ -73,7 +78,7 @@ class Keyboard {
   letter(event) {
     const app = this.app;
     const commands = { s: () => app.askWhySkip(), u: () => app.undo(), b: () => app.back(1), n: () => app.back(-1), e: () => app.edit(),
-      m: () => app.mark(), w: () => app.toggle(".rv-context"), g: () => app.toggle(".rv-guideline"), "?": () => app.help() };
+      m: () => app.mark(), d: () => app.compareTexts(), r: () => app.toggleMarkdown(), v: () => app.toggleBeside(), l: () => app.note(), w: () => app.toggle(".rv-context"), g: () => app.toggle(".rv-guideline"), "?": () => app.help() };
     const command = commands[event.key.toLowerCase()];
     if (event.key === "Escape" && app.past) { app.leavePast(); return true; }
     if (!command) return false;
@@ -113,6 +118,14 @@ function helpDialog(app) {
     const list = dialog.appendChild(el("dl", "rv-keys"));
     for (const [key, does] of KEYS) { list.appendChild(el("dt")).appendChild(el("kbd", "", key)); list.appendChild(el("dd", "", does)); }
     closeButton(dialog, "Close").autofocus = true;
+  });
+}
+function noteDialog(app, send) {
+  openDialog(app, "A note to the queue's lead", (dialog) => {
+    const field = dialog.appendChild(el("textarea", "rv-input"));
+    field.rows = 4; field.maxLength = 10_000; field.autofocus = true;
+    field.setAttribute("aria-label", "Note");
+    closeButton(dialog, "Send").addEventListener("click", () => { if (field.value.trim()) send(field.value.trim()); });
   });
 }
 const SKIP_REASONS = ["Not my subject", "Not enough to judge by", "Empty or broken", "I know the person", "Other"];

@@ -1,7 +1,7 @@
 // What stands on the page: list of queues, one answer with its conversation, questions, guideline. Nodes only, no decisions.
 function drawQueues(root, queues, open) {
   root.appendChild(el("h2", "rv-title", "Review"));
-  if (!queues.length) { root.appendChild(el("p", "rv-empty", "There is no queue for you. Whoever runs the project can make one and name you in it.")); return; }
+  if (!queues.length) { root.appendChild(el("p", "rv-empty", "There is no queue for you yet. A project admin can create one and add you.")); return; }
   const list = root.appendChild(el("ul", "rv-queues"));
   for (const queue of queues) list.appendChild(queueCard(queue, open));
   list.querySelector("a")?.focus({ preventScroll: true });
@@ -23,7 +23,24 @@ function queueCard(queue, open) {
   const facts = [all ? `${mine.done || 0} of ${all} judged by you` : "nothing for you now", left ? `${left} left` : "", mine.done_today ? `${mine.done_today} today` : "",
     queue.counts ? `${queue.counts.done} of ${queue.counts.items} answers finished by all` : "", dueWords(queue.due_at)];
   card.appendChild(el("p", "muted rv-facts", facts.filter(Boolean).join(" \u00b7 ")));
+  if (mine.is_paused) card.appendChild(el("p", "rv-banner", "Your work in this queue is paused: ask whoever leads it."));
+  if (mine.done || mine.skipped) card.appendChild(drawRecord(queue));
   return card;
+}
+// The own record, asked for when it is opened.
+function drawRecord(queue) {
+  const box = el("details", "rv-record");
+  box.appendChild(el("summary", "muted", "Your record"));
+  box.addEventListener("toggle", async () => {
+    if (!box.open || box.children.length > 1) return;
+    const text = box.appendChild(el("p", "", "\u2026"));
+    try {
+      const r = await reviewCall("GET", `queues/${encodeURIComponent(queue.queue_id)}/record`);
+      const trained = r.training ? `${r.training_right} of ${r.training} training answers right` : "";
+      text.textContent = [`${r.done} judged`, `${r.skipped} skipped`, `${r.hours.toFixed(1)} hours`, trained, r.sent_back ? `${r.sent_back} sent back to you` : ""].filter(Boolean).join(" \u00b7 ");
+    } catch (e) { if (!(e instanceof Refused)) throw e; text.textContent = e.message; }
+  });
+  return box;
 }
 function dueWords(due) {
   if (!due) return "";
@@ -78,8 +95,10 @@ function drawFrame(app) {
   button(page.small, "rv-button", "Back", "B", () => app.back(1));
   button(page.small, "rv-button slim", "", "?", () => app.help()).setAttribute("aria-label", "Help: the keyboard");
   page.save = button(actions, "rv-main", "Save and next", "Ctrl + Enter", () => app.save());
-  const rules = button(actions, "rv-button rv-rules", "Guideline", "G", () => app.toggle(".rv-guideline"));
+  const last = actions.appendChild(el("div", "rv-small"));
+  const rules = button(last, "rv-button rv-rules", "Guideline", "G", () => app.toggle(".rv-guideline"));
   rules.prepend(iconOf("book"));
+  page.note = button(last, "rv-button", "Note", "L", () => app.note());
   return page;
 }
 function drawBanner(box, app, past) {
@@ -100,7 +119,7 @@ function drawGuideline(guideline) {
   summary.append(el("h3", "", "Guideline"), el("small", "muted", guideline?.version ? `version ${guideline.version}` : ""));
   const body = box.appendChild(el("div", "rv-fold-body"));
   if (!guideline || !guideline.text) { body.appendChild(el("p", "muted", "This queue has no guideline.")); return box; }
-  drawRules(body, guideline.text);
+  drawMarkdown(body, guideline.text);
   (guideline.examples || []).forEach((example, i) => {
     const card = body.appendChild(el("div", "rv-example"));
     card.appendChild(el("b", "", `Example ${i + 1}: ${typeof example.verdict === "string" ? example.verdict : JSON.stringify(example.verdict ?? "")}`));
@@ -109,18 +128,6 @@ function drawGuideline(guideline) {
   });
   return box;
 }
-// Headings, points and paragraphs, by the first characters of a line; every word is a text node.
-function drawRules(box, text) {
-  let list = null;
-  for (const line of text.split("\n")) {
-    const point = /^\s*[-*]\s+(.*)/.exec(line), heading = /^#{1,4}\s+(.*)/.exec(line);
-    if (point) { list = list || box.appendChild(el("ul")); list.appendChild(el("li", "", point[1])); continue; }
-    list = null;
-    if (heading) box.appendChild(el("h4", "", heading[1]));
-    else if (line.trim()) box.appendChild(el("p", "", line));
-  }
-}
-
 // --- one answer ------------------------------------------------------------------------------------------------------
 const PEOPLE = { user: "M12 12a4 4 0 1 0 0-8 4 4 0 0 0 0 8ZM4 20c0-4 4-6 8-6s8 2 8 6Z", assistant: "M12 3v3M5 8h14v10H5zM9 12v2M15 12v2M2 12v3M22 12v3" };
 function bubble(role, name) {
@@ -134,29 +141,75 @@ function bubble(role, name) {
   return { box, body };
 }
 // Fills the left column; returns the parts that the questions need: one MarkedText and one slot per answer.
+const SHOWN_TURNS = 4, LONG_QUESTION = 1200, LONG_ANSWER = 1200;
 function drawAnswers(app, assignment, ranges) {
-  const left = app.page.left, messages = assignment.messages || [], several = assignment.answers.length > 1;
+  const left = app.page.left, messages = assignment.messages || [], several = assignment.answers.length > 1 && !assignment.is_session;
   left.replaceChildren();
-  const asked = [...messages].reverse().find((m) => m.role === "user") || messages[messages.length - 1];
-  if (asked) {
-    const { box, body } = bubble("user", "The question");
-    const text = body.appendChild(el("div", "rv-text", asked.text || ""));
-    text.dir = "auto";
-    left.appendChild(box);
-  }
+  left.appendChild(drawViews(app, assignment, several));
+  const source = left.appendChild(el("div", "rv-source"));
+  if (!assignment.is_session) drawConversation(source, messages, assignment.images || []);
   const grid = left.appendChild(el("div", several ? "rv-side-by-side" : "rv-one"));
-  const parts = assignment.answers.map((answer, i) => drawOne(app, grid, answer, i, several, ranges));
+  const parts = assignment.answers.map((answer, i) => {
+    if (assignment.is_session) drawMessage(grid, { role: "user", text: answer.asked }, `Turn ${i + 1}`);
+    return drawOne(app, grid, answer, i, several, assignment, ranges);
+  });
   if (messages.length) left.appendChild(drawContext(messages));
   return parts;
 }
-function drawOne(app, grid, answer, i, several, ranges) {
+// What the person can choose of how it is shown; each has its key.
+function drawViews(app, assignment, several) {
+  const row = el("div", "rv-views");
+  const add = (text, key, does) => {
+    const b = row.appendChild(el("button", "rv-button"));
+    b.type = "button"; b.dataset.key = key;
+    b.append(el("span", "", text), el("kbd", "", key));
+    b.setAttribute("aria-pressed", "false");
+    b.addEventListener("click", does);
+  };
+  if (several && assignment.answers.length === 2) add("Differences", "D", () => app.compareTexts());
+  if (!several && !assignment.is_session && (assignment.messages || []).length) add("Side by side", "V", () => app.toggleBeside());
+  if (assignment.answers.some((a) => /[#*_`|>]|^\s*[-+]\s/m.test(a.text || ""))) add("Markdown", "R", () => app.toggleMarkdown());
+  return row;
+}
+// Every turn that people and the model had, the last ones in view; what else the model saw is in the fold below.
+function drawConversation(source, messages, images) {
+  const turns = messages.filter((m) => ["user", "assistant"].includes(m.role) && (m.text || m.media?.length || m.tool_calls?.length));
+  const shown = turns.length ? turns : messages.slice(-1), earlier = shown.slice(0, -SHOWN_TURNS);
+  if (earlier.length) {
+    const more = source.appendChild(el("button", "rv-button", `Show ${earlier.length} earlier message${earlier.length === 1 ? "" : "s"}`));
+    more.type = "button";
+    more.addEventListener("click", () => { const box = el("div", "rv-earlier"); earlier.forEach((m) => drawMessage(box, m)); more.replaceWith(box); });
+  }
+  shown.slice(-SHOWN_TURNS).forEach((m) => drawMessage(source, m));
+  images.filter((i) => /^data:image\/(png|jpeg|gif|webp);base64,/.test(i)).forEach((src, i) => {
+    const image = source.appendChild(el("img", "rv-image"));
+    image.src = src; image.alt = `Image ${i + 1}`;
+  });
+}
+function drawMessage(parent, message, title) {
+  const { box, body } = bubble(message.role === "user" ? "user" : "assistant", title || (message.role === "user" ? "The question" : "An earlier answer"));
+  if (title) body.appendChild(el("small", "muted", title));
+  const text = body.appendChild(el("div", "rv-text", message.text || ""));
+  text.dir = "auto";
+  for (const call of message.tool_calls || []) body.appendChild(el("div", "rv-tool mono", `${call.name || "tool"}(${call.arguments ?? ""})`));
+  for (const part of message.media || []) body.appendChild(el("div", "rv-facts muted", part));
+  parent.appendChild(box);
+}
+function drawOne(app, grid, answer, i, several, assignment, ranges) {
   const holder = several ? grid.appendChild(el("article", "rv-answer")) : grid;
-  if (several) holder.appendChild(el("h4", "", `Answer ${letter(i)}`));
-  const { box, body } = several ? { box: el("div"), body: el("div", "rv-bubble") } : bubble("assistant", "The answer");
+  const name = several ? `Answer ${letter(i)}` : assignment.is_session ? `Answer of turn ${i + 1}` : "The answer";
+  if (several) holder.appendChild(el("h4", "", name));
+  const { box, body } = several ? { box: el("div"), body: el("div", "rv-bubble") } : bubble("assistant", name);
   if (several) box.appendChild(body);
-  const marked = new MarkedText({ text: answer.text || "", label: several ? `Answer ${letter(i)}` : "The answer", ...(ranges ? ranges(i) : { question: null, get: () => [], set() {} }), say: (t) => app.say(t), left: () => app.afterMarking() });
+  const marked = new MarkedText({ text: answer.text || "", label: name, ...(ranges ? ranges(i) : { question: null, get: () => [], set() {} }), say: (t) => app.say(t), left: () => app.afterMarking() });
   body.appendChild(marked.node);
   if (!answer.text) marked.box.appendChild(el("span", "muted", "(no text)"));
+  if (assignment.answers.length > 2 && (answer.text || "").length > LONG_ANSWER) {
+    marked.node.classList.add("rv-clipped");
+    const all = marked.node.appendChild(el("button", "rv-button rv-all", `Show all of ${name}`));
+    all.type = "button";
+    all.addEventListener("click", () => marked.node.classList.remove("rv-clipped"));
+  }
   for (const call of answer.tool_calls || []) body.appendChild(el("div", "rv-tool mono", `${call.name || "tool"}(${call.arguments ?? ""})`));
   const facts = Object.entries(answer.facts || {}).filter(([, v]) => v !== null && v !== "" && v !== undefined).map(factWords);
   if (facts.length) body.appendChild(el("div", "rv-facts muted", facts.join(" \u00b7 ")));

@@ -65,7 +65,8 @@ class Scale extends Widget {
   build() {
     const { min, max } = this.question;
     this.values = Array.from({ length: Math.min(max - min + 1, 101) }, (_, i) => min + i);
-    if (this.values.length > 11) { this.buildNumber(); return; }
+    this.isNumber = this.question.kind === "number";
+    if (this.isNumber || this.values.length > 11) { this.buildNumber(); return; }
     const row = this.body.appendChild(el("div", "rv-scale"));
     const digits = min >= 0 && max <= 9;
     this.values.forEach((v, i) => {
@@ -83,10 +84,10 @@ class Scale extends Widget {
   }
   buildNumber() {
     this.input = this.body.appendChild(el("input", "rv-input"));
-    Object.assign(this.input, { type: "number", min: this.question.min, max: this.question.max, step: 1 });
+    Object.assign(this.input, { type: "number", min: this.question.min, max: this.question.max, step: this.isNumber ? "any" : 1 });
     this.input.setAttribute("aria-label", `${this.question.title || this.question.name}, ${this.question.min} to ${this.question.max}`);
     this.input.addEventListener("input", () => {
-      const v = this.input.valueAsNumber, ok = Number.isInteger(v) && v >= this.question.min && v <= this.question.max;
+      const v = this.input.valueAsNumber, ok = (this.isNumber ? Number.isFinite(v) : Number.isInteger(v)) && v >= this.question.min && v <= this.question.max;
       this.input.setAttribute("aria-invalid", String(!ok && this.input.value !== ""));
       this.cell.set(ok ? v : undefined);
     });
@@ -115,6 +116,21 @@ class Scale extends Widget {
   focus() { if (this.input) this.input.focus(); else super.focus(); }
 }
 
+// Several of the categories.
+class Several extends Widget {
+  build() {
+    const row = this.body.appendChild(el("div", "rv-chips"));
+    this.question.categories.forEach((c, i) => this.option(row, c, keyOf(i), () => this.toggle(c), "rv-option chip"));
+  }
+  get has() { return (this.value || []).length > 0; }
+  toggle(category) {
+    const all = this.value || [];
+    this.set(all.includes(category) ? all.filter((c) => c !== category) : [...all, category]);
+  }
+  update() { this.press((i) => (this.value || []).includes(this.question.categories[i])); }
+}
+
+const severitiesSaid = (question, value) => !question.severity_required || (value || []).every((e) => e.severity);
 class Flags extends Widget {
   build() {
     const row = this.body.appendChild(el("div", "rv-chips"));
@@ -122,7 +138,7 @@ class Flags extends Widget {
     this.rows = this.body.appendChild(el("div", "rv-rows"));
   }
   get has() { return (this.value || []).length > 0; }
-  get complete() { return true; } // finding nothing is an answer
+  get complete() { return severitiesSaid(this.question, this.value); } // finding nothing is an answer
   toggle(category) {
     const all = this.value || [], rest = all.filter((f) => f.category !== category);
     this.set(rest.length < all.length ? rest : [...all, { category }]);
@@ -141,11 +157,14 @@ class Ranges extends Widget {
     this.rows = this.body.appendChild(el("div", "rv-rows"));
   }
   get has() { return (this.value || []).length > 0; }
-  get complete() { return true; }
+  get complete() { return severitiesSaid(this.question, this.value); }
   update() {
-    const chars = this.cell.chars();
-    fillRows(this.rows, this.value || [], (r) => `${r.start}-${r.end}-${r.label}`,
-      (r) => `${r.label}: \u201c${clip(chars.slice(r.start, r.end).join(""), 60)}\u201d`, this.question.severity, (rest) => this.set(rest), this.question.labels);
+    const chars = this.cell.chars(), all = this.value || [], key = (r) => `${r.start}-${r.end}-${r.label}`;
+    fillRows(this.rows, all, key, (r) => `${r.label}: \u201c${clip(chars.slice(r.start, r.end).join(""), 60)}\u201d`,
+      this.question.severity, (rest) => this.set(rest), this.question.labels, (r) => this.cell.reveal(r));
+    const newest = this.known ? all.findIndex((r) => !this.known.includes(key(r))) : -1;
+    this.known = all.map(key);
+    if (newest >= 0) this.rows.children[newest].scrollIntoView({ block: "nearest" });
   }
   set(value) { this.cell.set(value); this.update(); this.cell.redraw(); }
   focus() { this.node.focus(); }
@@ -153,7 +172,7 @@ class Ranges extends Widget {
 const clip = (text, n) => (text.length > n ? text.slice(0, n - 1) + "\u2026" : text);
 
 // Rows keep their fields while the person types in them: they are made anew only where other rows are there.
-function fillRows(box, all, keyOfRow, title, severity, set, labels) {
+function fillRows(box, all, keyOfRow, title, severity, set, labels, reveal) {
   const keys = all.map(keyOfRow).join("\n");
   if (box.dataset.keys === keys) { box.current = all; paintSeverity(box, all); return; }
   box.dataset.keys = keys;
@@ -161,7 +180,8 @@ function fillRows(box, all, keyOfRow, title, severity, set, labels) {
   box.replaceChildren(...all.map((entry, i) => {
     const row = el("div", "rv-row");
     if (labels) row.classList.add("hue" + (labels.indexOf(entry.label) % 6));
-    row.appendChild(el("span", "rv-row-title", title(entry)));
+    const heading = row.appendChild(el(reveal ? "button" : "span", "rv-row-title", title(entry)));
+    if (reveal) { heading.type = "button"; heading.title = "Show it in the answer"; heading.addEventListener("click", () => reveal(box.current[i])); }
     const change = (part) => set(box.current.map((e, j) => (j === i ? tidy({ ...e, ...part }) : e)));
     if (severity) row.appendChild(severityButtons(entry, change));
     const note = row.appendChild(el("input", "rv-input small"));

@@ -20,11 +20,21 @@ class MarkedText {
     const labels = this.question ? this.question.labels : [];
     return (this.get() || []).map((r, i) => ({ ...r, id: i, number: labels.indexOf(r.label) + 1, hue: labels.indexOf(r.label) % 6 }));
   }
-  draw() { drawText(this.box, this.chars, this.marks()); }
+  draw() { drawText(this.box, this.chars, this.marks(), this.differs); }
+  // Scroll to a range and let it flash.
+  reveal({ start }) {
+    this.node.classList.remove("rv-clipped");
+    const run = [...this.box.children].filter((r) => Number(r.dataset.start) <= start).pop();
+    if (!run) return;
+    run.scrollIntoView({ block: "center" });
+    run.classList.add("rv-flash");
+    setTimeout(() => run.classList.remove("rv-flash"), 1200);
+  }
   listen() {
     this.box.tabIndex = 0;
     this.box.setAttribute("aria-describedby", "rv-mark-help");
-    this.box.addEventListener("pointerup", () => setTimeout(() => this.offer(), 0));
+    // the browser changes the selection after this event
+    this.box.addEventListener("pointerup", () => { clearTimeout(this.offerSoon); this.offerSoon = setTimeout(() => this.offer(), 0); });
     this.box.addEventListener("focus", () => { this.words = null; });
     this.box.addEventListener("blur", () => this.leave());
     this.node.addEventListener("pointerdown", (e) => { if (this.popover && !this.popover.contains(e.target)) this.close(); });
@@ -32,8 +42,9 @@ class MarkedText {
     this.onSelection = () => { if (!this.keyboard && matchMedia("(pointer: coarse)").matches) this.offer(); };
     document.addEventListener("selectionchange", this.onSelection);
   }
-  stop() { if (this.onSelection) document.removeEventListener("selectionchange", this.onSelection); }
+  stop() { clearTimeout(this.offerSoon); if (this.onSelection) document.removeEventListener("selectionchange", this.onSelection); }
   start() {
+    this.node.classList.remove("rv-clipped");
     this.box.focus({ preventScroll: false });
     this.keyboard = true;
     this.box.setAttribute("role", "application");
@@ -122,7 +133,11 @@ class MarkedText {
     return best === null ? (step < 0 ? 0 : this.words.length - 1) : best;
   }
   // ---------------------------------------------------------------------------------------- the labels
+  // A key that is pressed before the labels are there means them too.
+  offerNow() { if (this.offerSoon) this.offer(); }
   offer() {
+    clearTimeout(this.offerSoon);
+    this.offerSoon = null;
     const range = selectedRange(this.box, this.chars);
     this.close();
     if (!range) return;

@@ -11,20 +11,21 @@ class Settling extends Review {
     this.page.title.lastChild.textContent = visible(`Settle: ${this.queue.name}`);
     this.page.bar.style.visibility = "hidden"; // its place keeps the distance
     this.page.small.remove();
-    this.page.save.firstChild.textContent = "Save the word";
+    this.page.note.remove();
+    this.page.save.firstChild.textContent = "Save adjudication";
     this.reason = el("textarea", "rv-input");
-    this.reason.rows = 2; this.reason.maxLength = 10_000; this.reason.placeholder = "Why it stands over the others";
+    this.reason.rows = 2; this.reason.maxLength = 10_000; this.reason.placeholder = "Why this overrides the others";
     this.reason.setAttribute("aria-label", "Reason");
     this.reason.value = this.item.adjudicated?.reason || "";
     const box = el("div", "rv-reason");
     box.append(el("label", "", "Reason"), this.reason);
     this.page.questions.after(box);
     const kept = this.saving.kept.get("past/" + this.item.item_id);
-    const assignment = { assignment_id: this.item.item_id, answers: this.item.answers, messages: this.item.messages, state: this.item.state };
+    const assignment = { assignment_id: this.item.item_id, answers: this.item.answers, is_session: this.item.is_session, messages: this.item.messages, state: this.item.state };
     this.past = {}; // nothing of this is an annotator's draft
     this.page.banner = () => {};
     this.show(assignment, kept || this.item.adjudicated?.answers || {}, "");
-    this.page.save.firstChild.textContent = "Save the word";
+    this.page.save.firstChild.textContent = "Save adjudication";
     this.drawJudgements();
     if (this.data.admin) {
       const b = this.page.save.parentElement.appendChild(el("button", "rv-button", "Remove from the queue"));
@@ -44,14 +45,15 @@ class Settling extends Review {
     box.setAttribute("aria-label", "Judgements");
     box.appendChild(el("h3", "", `${judgements.length} judgement${judgements.length === 1 ? "" : "s"}`));
     for (const skip of this.item.skips || []) box.appendChild(el("p", "muted rv-skip", `${skip.annotator} skipped it${skip.reason ? ": " + skip.reason : ", without a reason"}`));
+    for (const note of this.item.notes || []) box.appendChild(el("p", "rv-note", `${note.annotator} writes: ${note.text}`));
     const scroll = box.appendChild(el("div", "rv-scroll"));
-    scroll.tabIndex = 0; scroll.setAttribute("role", "region"); scroll.setAttribute("aria-label", "Everybody's answers");
+    scroll.tabIndex = 0; scroll.setAttribute("role", "region"); scroll.setAttribute("aria-label", "All annotators' answers");
     const table = scroll.appendChild(el("table")), head = table.appendChild(el("thead")).appendChild(el("tr"));
     head.appendChild(el("th", "", "Question")).scope = "col";
     const columns = judgements.map((j) => ({ name: j.annotator, answers: j.answers })).concat(adjudicated ? [{ name: `${adjudicated.reviewer} (settled)`, answers: adjudicated.answers }] : []);
     for (const column of columns) head.appendChild(el("th", "", column.name)).scope = "col";
     const body = table.appendChild(el("tbody"));
-    for (const question of asked(this.queue.questions, this.item.answers.length)) {
+    for (const question of asked(this.queue.questions, this.item)) {
       const row = body.appendChild(el("tr", (disagreements || []).includes(question.name) ? "differs" : ""));
       row.appendChild(el("th", "", question.title || question.name)).scope = "row";
       for (const column of columns) row.appendChild(el("td", "", this.inRow(question, column.answers[question.name])));
@@ -59,7 +61,7 @@ class Settling extends Review {
     const last = body.appendChild(el("tr"));
     last.appendChild(el("th", "sr-row", "")).scope = "row";
     for (const column of columns) {
-      const b = last.appendChild(el("td")).appendChild(el("button", "rv-button", "Begin with this"));
+      const b = last.appendChild(el("td")).appendChild(el("button", "rv-button", "Start from this"));
       b.type = "button"; b.setAttribute("aria-label", `Begin with the answers of ${column.name}`);
       b.addEventListener("click", () => this.begin(column.answers));
       if (!judgements.some((j) => j.annotator === column.name)) continue;
@@ -94,7 +96,7 @@ class Settling extends Review {
   async remove() {
     try {
       await reviewCall("POST", `queues/${encodeURIComponent(this.data.queue)}/items/remove`, { item_ids: [this.item.item_id] });
-      this.notice("It is out of the queue; what was judged of it stays feedback.", 3500);
+      this.notice("It is no longer in the queue; its judgements remain as feedback.", 3500);
       await this.offerNext();
     } catch (e) {
       if (!(e instanceof Refused)) throw e;
@@ -104,10 +106,10 @@ class Settling extends Review {
   begin(answers) {
     this.saving.kept.put("past/" + this.item.item_id, answers);
     this.show(this.current, answers, "");
-    this.page.save.firstChild.textContent = "Save the word";
+    this.page.save.firstChild.textContent = "Save adjudication";
   }
   async save() {
-    const missing = this.widgets.find((w) => !w.complete);
+    const missing = this.inView.find((w) => !w.complete);
     if (missing) { this.missing(missing); return; }
     if (!this.reason.value.trim()) { this.reason.focus(); this.notice("Say why.", 2500); return; }
     try {
@@ -153,5 +155,5 @@ class Settling extends Review {
     this.page.next = this.page.save.parentElement.appendChild(link(el("a", "rv-button", item ? "Next disagreement \u2192" : "No disagreement is left"), target, this.open));
     this.page.next.focus();
   }
-  askWhySkip() {} undo() {} back() {} leavePast() {}
+  askWhySkip() {} note() {} undo() {} back() {} leavePast() {}
 }

@@ -4,19 +4,22 @@
 const graphemes = new Intl.Segmenter(undefined, { granularity: "grapheme" });
 const wordsOf = new Intl.Segmenter(undefined, { granularity: "word" });
 
-function drawText(box, chars, marks) {
+// `differs`: ranges that the other answer does not have.
+function drawText(box, chars, marks, differs = []) {
   const cuts = new Set([0, chars.length]);
   for (const m of marks) { cuts.add(Math.min(m.start, chars.length)); cuts.add(Math.min(m.end, chars.length)); }
+  for (const d of differs) { cuts.add(d.start); cuts.add(d.end); }
   chars.forEach((c, i) => { if (visible(c) !== c) { cuts.add(i); cuts.add(i + 1); } });
   const at = [...cuts].sort((a, b) => a - b);
-  const nodes = at.slice(0, -1).map((start, i) => drawRun(chars, start, at[i + 1], marks));
+  const nodes = at.slice(0, -1).map((start, i) => drawRun(chars, start, at[i + 1], marks, differs));
   box.replaceChildren(...nodes);
 }
-function drawRun(chars, start, end, marks) {
+function drawRun(chars, start, end, marks, differs) {
   const raw = chars.slice(start, end).join("");
   const inside = marks.filter((m) => m.start <= start && m.end >= end);
   const run = el(inside.length ? "mark" : "span", "", raw);
   run.dataset.start = start;
+  if (differs.some((d) => d.start <= start && d.end >= end)) run.classList.add("rv-differs");
   if (end === start + 1 && visible(raw) !== raw) { run.dataset.sign = "1"; run.classList.add("sign"); }
   if (!inside.length) return run;
   run.classList.add("hue" + inside[inside.length - 1].hue);
@@ -81,6 +84,18 @@ function wordRanges(text) {
 }
 
 // --- what a correction changed, word by word -------------------------------------------------------------------------
+// The ranges (code points) of both texts that the other one does not have.
+function differences(before, after) {
+  const found = { gone: [], new: [] }, at = { gone: 0, new: 0 };
+  for (const { op, text } of wordDiff(before, after)) {
+    const n = Array.from(text).length;
+    for (const side of op === "same" ? ["gone", "new"] : [op]) {
+      if (op !== "same" && text.trim()) found[side].push({ start: at[side], end: at[side] + n });
+      at[side] += n;
+    }
+  }
+  return [found.gone, found.new];
+}
 const MAX_CELLS = 4_000_000;
 function wordDiff(before, after) {
   const pattern = /[\p{L}\p{N}_]+|\s+|[^\p{L}\p{N}_\s]/gu;

@@ -11,21 +11,19 @@ import json
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from heedloop.client import ApiError, Client
-from heedloop_dashboard.addresses import is_loopback
+from heedloop_dashboard.addresses import host_name, is_loopback, is_origin_of
 from heedloop_dashboard.auth.sessions import COOKIE, SESSIONS, Session
 from heedloop_dashboard.auth.sign_in import proxy_agrees
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-
-__all__ = ["MAX_BODY_BYTES", "routes"]
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 """A judgement with corrections of several long answers fits in; the server has its own, tighter limits."""
@@ -39,7 +37,8 @@ _ALLOWED = tuple(
         ("GET", rf"queues/{_ID}/mine"),
         ("POST", rf"queues/{_ID}/next"),
         ("PUT", rf"assignments/{_ID}/draft"),
-        ("POST", rf"assignments/{_ID}/(submit|skip|reopen)"),
+        ("POST", rf"assignments/{_ID}/(submit|skip|reopen|note)"),
+        ("GET", rf"queues/{_ID}/record"),
         ("GET", rf"queues/{_ID}/items"),
         ("POST", rf"queues/{_ID}/items/remove"),
         ("GET", rf"items/{_ID}"),
@@ -110,10 +109,10 @@ def _from_our_page(request: Request) -> bool:
         return False
     host = headers.get("host", "")
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != host:
+    if origin is not None and not is_origin_of(origin, host):
         return False
     # a key that serves whoever is on this machine must not serve a site that names itself to this machine's address
-    return not SESSIONS.is_local or is_loopback(urlsplit(f"//{host}").hostname or "")
+    return not SESSIONS.is_local or is_loopback(host_name(f"//{host}"))
 
 
 async def _body(request: Request) -> Any:

@@ -6,20 +6,20 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["KINDS", "anchor_lines", "answer_text", "from_fields", "lines", "parse_anchors", "to_fields"]
-
 KINDS = {
     "thumb": "Thumb: good or bad",
     "scale": "Scale with described steps",
+    "number": "Number",
     "category": "One category of several",
+    "choices": "Several categories",
     "flags": "Flags: what is wrong",
-    "ranges": "Marks on the words",
+    "ranges": "Marks in the text",
     "text": "Free text",
-    "correction": "A better answer",
-    "comparison": "Which of two is better",
-    "ranking": "Order of several",
+    "correction": "Correction: a better answer",
+    "comparison": "Comparison of two answers",
+    "ranking": "Ranking of several answers",
 }
-_CHOICES = {"category": "categories", "flags": "categories", "ranges": "labels"}
+_CHOICES = {"category": "categories", "choices": "categories", "flags": "categories", "ranges": "labels"}
 
 
 def to_fields(question: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,6 +32,9 @@ def to_fields(question: Mapping[str, Any]) -> dict[str, Any]:
         "required": question.get("required", True),
         "choices": "\n".join(question.get("categories") or question.get("labels") or []),
         "severity": question.get("severity", False),
+        "severity_required": question.get("severity_required", False),
+        "per_answer": question.get("per_answer", True),
+        "when": when_text(question.get("when")),
         "strength": question.get("strength", False),
         "min": question.get("min", 1),
         "max": question.get("max", 5),
@@ -40,6 +43,28 @@ def to_fields(question: Mapping[str, Any]) -> dict[str, Any]:
         "distance": question.get("distance", "ordinal"),
         "verdict": _verdict_text(question),
     }
+
+
+def when_text(when: Mapping[str, Any] | None) -> str:
+    """A condition as `thumb = 0, 1`; empty without one."""
+    return f"{when['question']} = {', '.join(str(v) for v in when['is'])}" if when else ""
+
+
+def parse_when(text: str) -> dict[str, Any] | None:
+    """The inverse of `when_text`; `good` and `bad` are the two thumbs.
+
+    Raises:
+        ValueError: there is no question's name before the `=`, or no answer behind it.
+    """
+    if not text.strip():
+        return None
+    name, _, rest = text.partition("=")
+    values = lines(rest.replace(",", "\n"))
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name.strip()) or not values:
+        raise ValueError(f"{text[:60]!r}: enter the condition as name = answer, answer")
+    thumbs = {"good": 1, "bad": 0}
+    parsed = [thumbs.get(v.lower(), int(v) if re.fullmatch(r"-?\d+", v) else v) for v in values]
+    return {"question": name.strip(), "is": parsed}
 
 
 def _verdict_text(question: Mapping[str, Any]) -> str:
@@ -69,14 +94,21 @@ def from_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     if kind in _CHOICES:
         question[_CHOICES[kind]] = lines(fields["choices"])
         if not question[_CHOICES[kind]]:
-            raise ValueError(f"{title or name}: write what there is to choose from, one a line.")
+            raise ValueError(f"{title or name}: enter the options, one per line.")
     if kind == "category":
         question["ordered"] = fields["ordered"]
     if kind in ("thumb", "scale", "category") and (verdict := fields["verdict"].strip()):
         is_pattern = len(verdict) > 2 and verdict[0] == verdict[-1] == "/"
         question |= {"verdict_pattern": verdict[1:-1]} if is_pattern else {"verdict_path": verdict}
+    if when := parse_when(fields["when"]):
+        question["when"] = when
+    if not fields["per_answer"]:
+        question["per_answer"] = False
     if kind in ("flags", "ranges"):
         question["severity"] = fields["severity"]
+        question["severity_required"] = fields["severity"] and fields["severity_required"]
+    if kind == "number":
+        question |= {"min": int(fields["min"]), "max": int(fields["max"])}
     if kind == "comparison":
         question["strength"] = fields["strength"]
     if kind == "scale":
@@ -100,7 +132,7 @@ def lines(text: str) -> list[str]:
 
 
 def anchor_lines(anchors: Sequence[Mapping[str, Any]]) -> str:
-    """Anchors as `1 = Wrong: would mislead`, one a line."""
+    """Anchors as `1 = Wrong: would mislead`, one per line."""
     return "\n".join(
         f"{a['value']} = {a.get('label', '')}" + (f": {a['description']}" if a.get("description") else "")
         for a in anchors
@@ -117,7 +149,7 @@ def parse_anchors(text: str) -> list[dict[str, Any]]:
     for line in lines(text):
         value, sign, rest = line.partition("=")
         if not sign or not re.fullmatch(r"-?\d+", value.strip()):
-            raise ValueError(f"{line[:60]!r}: write a step as 1 = Label: description")
+            raise ValueError(f"{line[:60]!r}: enter a step as 1 = Label: description")
         label, _, description = rest.partition(":")
         found.append({"value": int(value), "label": label.strip(), "description": description.strip()})
     return found
@@ -131,6 +163,8 @@ def answer_text(kind: str, value: Any, *, several: bool = False) -> str:
         return "; ".join(f"{chr(65 + i)}: {answer_text(kind, v)}" for i, v in enumerate(value))
     if kind == "thumb":
         return "Good" if value == 1 else "Bad"
+    if kind == "choices":
+        return ", ".join(value)
     if kind == "flags":
         return ", ".join(f"{f['category']}{_severity(f)}" for f in value)
     if kind == "ranges":
@@ -150,5 +184,5 @@ def _severity(entry: Mapping[str, Any]) -> str:
 def _comparison(value: Mapping[str, Any]) -> str:
     preferred = value.get("preferred")
     said = "tie" if preferred is None else f"{chr(65 + preferred)} is better"
-    said += " (a little)" if value.get("strength") == 0.5 else ""
+    said += " (slightly)" if value.get("strength") == 0.5 else ""
     return said + (", all bad" if value.get("all_bad") else "")

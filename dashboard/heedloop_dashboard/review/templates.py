@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["TEMPLATES", "Template"]
-
 Question = dict[str, Any]
 
 
@@ -48,6 +46,13 @@ TEMPLATES: dict[str, Template] = {
                 (1, "No help", "The customer is where they were, or worse off."),
                 (3, "Some help", "Leads on, but the customer must ask again."),
                 (5, "Solved", "The customer can act at once and needs nothing more."),
+            ),
+            _scale(
+                "accuracy",
+                "Accuracy",
+                (1, "Wrong", "Would mislead the customer."),
+                (3, "Mixed", "Right in the main point."),
+                (5, "Right", "Every statement holds."),
             ),
             _scale(
                 "tone",

@@ -10,21 +10,19 @@ import streamlit as st
 from heedloop.client import Client
 from heedloop.responses import Alert, HistoryChange
 from heedloop.schema import format_time
-from heedloop_dashboard import components, export, panels, rules, words
+from heedloop_dashboard import components, export, lists, panels, rules, words
 from heedloop_dashboard.charts.parts import BUCKETS
 from heedloop_dashboard.fetch import Answer, ask, current, read_page, write
 from heedloop_dashboard.navigation import Open, go
 from heedloop_dashboard.state import chosen_filters
 from heedloop_dashboard.views import alert_form
 
-__all__ = ["answers_of", "counted_of", "show"]
-
 _SAID = "heedloop_alert_said"
 _STATES = {
     "Alarm": "is in alarm",
-    "Warning": "gives a warning",
-    "Ok": "is in order",
-    "Resolved": "is in order again",
+    "Warning": "is in warning",
+    "Ok": "is OK",
+    "Resolved": "is OK again",
     "Muted": "is muted",
 }
 
@@ -55,14 +53,13 @@ def _list() -> None:
                 "new", [("New alert", Open("alerts", {"new": "1"}))], label="Alerts", framed=True
             )
         export.button("alerts", lambda: _export_rows(answer))
-    if answer.error is not None:
-        panels.problem(answer.error)
+    if panels.failed(answer):
         return
     alerts: Sequence[Alert] = answer.value
     if not alerts:
         with panels.panel("alerts"):
             panels.empty(
-                "Nothing is watched yet. An alert watches a rate, the coverage, errors or a share, and tells a webhook."
+                "No alerts yet. An alert watches a rate, coverage, errors or a share, and notifies a webhook."
             )
         return
     _verdict(alerts)
@@ -76,7 +73,7 @@ def _verdict(alerts: Sequence[Alert]) -> None:
     unseen = [a for a in open_ if not a.acknowledged_by]
     if not open_:
         text = f": {words.plural(len(alerts), 'rule')} watched."
-        components.finding("verdict", lead="Nothing is out of order", text=text, tone="good")
+        components.finding("verdict", lead="All alerts are OK", text=text, tone="good")
         return
     first = open_[0]
     components.finding(
@@ -91,38 +88,24 @@ def _verdict(alerts: Sequence[Alert]) -> None:
 
 
 def _table(alerts: Sequence[Alert]) -> None:
-    heads = [
-        {"key": "state", "label": "State", "kind": "state"},
-        {"key": "name", "label": "Name", "kind": ""},
-        {"key": "watches", "label": "Watches", "kind": "wide"},
-        {"key": "value", "label": "Now", "kind": "number"},
-        {"key": "num", "label": "Answers", "kind": "number"},
-        {"key": "since", "label": "Since", "kind": ""},
-        {"key": "seen", "label": "Acknowledged", "kind": ""},
+    columns: list[lists.Column[Alert]] = [
+        lists.Column("State", rules.state_word, "state"),
+        lists.Column("Name", lambda a: a.name),
+        lists.Column("Watches", rules.sentence, "wide"),
+        lists.Column("Now", lambda a: rules.value_text(a.metric, a.value, short=True), "number", counted_of),
+        lists.Column("Answers", lambda a: words.count(a.num), "number", counted_of),
+        lists.Column("Since", lambda a: words.clock(a.changed_at)),
+        lists.Column("Acknowledged", lambda a: a.acknowledged_by),
     ]
-    rows = [
-        {
-            "key": a.id,
-            "cells": [
-                rules.state_word(a),
-                a.name,
-                rules.sentence(a),
-                rules.value_text(a.value, short=True),
-                words.count(a.num),
-                words.clock(a.changed_at),
-                a.acknowledged_by,
-            ],
-            "open": Open("alerts", {"alert_id": a.id}).to_json(),
-            "opens": _opens(a),
-        }
-        for a in alerts
-    ]
-    components.table("alert_rows", heads, rows, caption="Alerts, the worst state first", link=1)
-
-
-def _opens(alert: Alert) -> dict[str, Any]:
-    target = counted_of(alert)
-    return {} if target is None else {"num": target.to_json(), "value": target.to_json()}
+    lists.show(
+        "alert_rows",
+        alerts,
+        columns,
+        caption="Alerts, the worst state first",
+        open=lambda a: Open("alerts", {"alert_id": a.id}),
+        row_key=lambda a: a.id,
+        link=1,
+    )
 
 
 def answers_of(alert: Alert) -> Open | None:
@@ -165,8 +148,7 @@ def _one(alert_id: str) -> None:
     with title:
         st.subheader("Alert", anchor=False, width="stretch")
     answers = read_page(alert=ask(Client.alert, alert_id), history=ask(Client.alert_history, alert_id))
-    if answers["alert"].error is not None:
-        panels.problem(answers["alert"].error)
+    if panels.failed(answers["alert"]):
         return
     alert: Alert = answers["alert"].value
     with title:
@@ -201,32 +183,36 @@ def _state(alert: Alert) -> None:
 
 
 def _figures(alert: Alert) -> None:
-    value = alert.value
     target = counted_of(alert)
-    link = None if target is None else target.to_json()
+    fixed = alert.kind == "threshold"
+    limit = (
+        rules.threshold_text(alert.metric, alert.threshold) if fixed else words.percent(rules.limit(alert))
+    )
+    value = rules.amount_text(alert.metric, words.estimate(alert.value))
     components.cards(
         "figures",
         [
-            {
-                "key": "value", "label": rules.METRICS.get(alert.metric, alert.metric), "tone": "",
-                "value": words.percent(words.estimate(value)), "open": link,
-                "note": words.spread(value, "undefined in the newest window"),
-            },
-            {
-                "key": "num", "label": "In the newest window", "value": words.count(alert.num), "tone": "",
-                "note": f"at least {alert.min_count} needed", "open": link,
-            },
-            {
-                "key": "limit", "label": "Held against", "value": words.percent(rules.limit(alert)), "tone": "",
-                "note": "threshold" if alert.kind == "threshold" else "baseline",
-            },
-            {
-                "key": "evidence", "label": "Alarm strength", "tone": "bad" if alert.evidence >= 1 else "",
-                "value": f"{alert.evidence:.2f}",
-                "note": "1 is an alarm", "help": "How far the number has gone towards an alarm: 0 is nothing, 1 and above an alarm.",
-            },
+            components.Card("value", rules.METRICS.get(alert.metric, alert.metric), value, _value_note(alert), open=target),
+            components.Card("num", "In the newest window", words.count(alert.num), f"at least {alert.min_count} needed", open=target),
+            components.Card("limit", "Limit", limit, "threshold" if fixed else "baseline"),
+            components.Card(
+                "evidence", "Alarm strength", f"{alert.evidence:.2f}", "1 triggers the alarm",
+                "How close the value is to an alarm: 0 is not at all, 1 or more is an alarm.",
+                tone="bad" if alert.evidence >= 1 else "",
+            ),
         ],
     )  # fmt: skip
+
+
+def _value_note(alert: Alert) -> str:
+    if alert.metric in rules.WAITING:
+        slow = rules.threshold_text(alert.metric, alert.threshold)
+        return (
+            f"of answers took longer than {slow}; an alarm above {words.percent(rules.SLOW_SHARE, digits=0)}"
+        )
+    if alert.metric in rules.AMOUNTS:
+        return f"in {alert.window_hours} hours"
+    return words.spread(alert.value, "undefined in the newest window")
 
 
 def _history(alert: Alert, answer: Answer[list[HistoryChange]]) -> None:
@@ -234,11 +220,10 @@ def _history(alert: Alert, answer: Answer[list[HistoryChange]]) -> None:
         panels.header(
             "History", "Changes of state, newest first; each number leads to the answers of its window"
         )
-        if answer.error is not None:
-            panels.problem(answer.error)
+        if panels.failed(answer):
             return
         if not answer.value:
-            panels.empty("The state has not changed since the rule was made.")
+            panels.empty("The state has not changed since the rule was created.")
             return
         heads = [
             {"key": "at", "label": "Time", "kind": ""},
@@ -260,13 +245,14 @@ def _history_row(alert: Alert, change: HistoryChange) -> dict[str, Any]:
     what = change.message
     if change.acknowledged_by:
         what = f"Acknowledged by {change.acknowledged_by}. {what}"
+    told = told or "none"
     target = _window_of(alert, change)
     opens = {} if target is None else {"value": target.to_json(), "num": target.to_json()}
     return {
         "cells": [
             words.clock(change.at),
             change.after.capitalize(),
-            rules.value_text(change.value, short=True),
+            rules.value_text(alert.metric, change.value, short=True),
             words.count(change.num),
             what,
             told,
@@ -284,24 +270,19 @@ def _window_of(alert: Alert, change: HistoryChange) -> Open | None:
 
 def _rule(alert: Alert) -> None:
     with panels.panel("rule"):
-        panels.header("Rule", "What is watched, and when it speaks")
+        panels.header("Rule", "What is watched, and when it alerts")
         rows = [
             ("Watches", rules.sentence(alert)),
             ("Answers", rules.filter_text(alert.filters) or "all"),
-            ("Of these, those that", rules.filter_text(alert.of)),
+            ("Percentage matching", rules.filter_text(alert.of)),
             ("Window", f"{alert.window_hours} hours"),
-            ("Silent under", f"{alert.min_count} answers"),
-            ("Webhook", alert.webhook_url or "none"),
-            ("Reminds", f"every {alert.remind_hours} hours" if alert.remind_hours else "never"),
+            ("Minimum", f"{alert.min_count} answers"),
+            ("Webhook", f"{alert.webhook_url} ({alert.webhook_format})" if alert.webhook_url else "none"),
+            ("Repeats", f"every {alert.remind_hours} hours" if alert.remind_hours else "never"),
             ("Evaluated", f"{words.clock(alert.evaluated_at)} UTC"),
             ("Acknowledged", _acknowledged(alert)),
         ]
-        heads = [
-            {"key": "what", "label": "What", "kind": ""},
-            {"key": "value", "label": "Value", "kind": "wrap"},
-        ]
-        cells = [{"cells": [k, v]} for k, v in rows if v]
-        components.table("rule_rows", heads, cells, caption="The rule", link=-1, plain=True)
+        panels.facts("rule_rows", rows, caption="The rule")
         view = chosen_filters({k: v if isinstance(v, list) else [str(v)] for k, v in alert.filters.items()})
         components.links(
             "see", [("See this segment in Quality \u2192", Open("", view))], label="Segment", left=True
@@ -336,15 +317,14 @@ def _actions(alert: Alert) -> None:
             if alert.webhook_url and st.button("Send a test", icon=":material/send:", key="test"):
                 _test(alert.id)
             with st.popover("Delete", icon=":material/delete:", key="delete"):
-                st.text("The rule and its history go.")
-                if st.button("Delete it", type="primary", key="delete_yes"):
+                st.text("The rule and its history are deleted.")
+                if st.button("Delete for good", type="primary", key="delete_yes"):
                     _do("Deleted", Client.delete_alert, alert.id, then=Open("alerts"))
 
 
 def _do(said: str, method: Any, alert_id: str, *args: Any, then: Open | None = None, **changes: Any) -> None:
     answer = write(method, alert_id, *args, **changes)
-    if answer.error is not None:
-        panels.problem(answer.error)
+    if panels.failed(answer):
         return
     st.session_state[_SAID] = (said, ".", "good")
     if then is not None:
@@ -355,17 +335,16 @@ def _do(said: str, method: Any, alert_id: str, *args: Any, then: Open | None = N
 
 def _test(alert_id: str) -> None:
     answer = write(Client.test_alert, alert_id)
-    if answer.error is not None:
-        panels.problem(answer.error)
+    if panels.failed(answer):
         return
     result = answer.value
     if result.delivered:
         said = (
-            "The webhook took it",
+            "The webhook accepted it",
             f", with status {result.status} after {round(result.took_ms)} ms.",
             "good",
         )
     else:
-        said = ("The webhook did not take it", f": {result.error or result.status}.", "bad")
+        said = ("The webhook did not accept it", f": {result.error or result.status}.", "bad")
     st.session_state[_SAID] = said
     st.rerun()

@@ -12,8 +12,6 @@ from heedloop_dashboard import components, filters, panels, words
 from heedloop_dashboard.fetch import Answer, current
 from heedloop_dashboard.navigation import Open
 
-__all__ = ["actions", "chosen_texts", "show"]
-
 FIRST = 6
 """Groups that are shown before one asks for all of them."""
 TEXTS = {"": "Answers", "comments": "Comments", "questions": "Questions"}
@@ -37,18 +35,17 @@ def show(answer: Answer[Clusters]) -> None:
             with st.container(gap=None):
                 panels.header(
                     "What low-rated answers have in common",
-                    f"Groups of alike texts, by {_WHAT[chosen_texts()]}; named by the words that set them apart",
+                    f"Groups of similar texts, by {_WHAT[chosen_texts()]}; most excess thumbs-down first",
                 )
             filters.choose("of", TEXTS, width=125)
-        if answer.error is not None:
-            panels.problem(answer.error)
+        if panels.failed(answer):
             return
         found = answer.value
         groups = found.clusters
         if not groups:
             low, texts = found.num_low_rated, found.num_texts
             panels.empty(
-                f"{words.plural(low, 'low-rated answer')} and {words.plural(texts, 'text')} in this period: groups need ten that share words."
+                f"{words.plural(low, 'low-rated answer')} and {words.plural(texts, 'text')} in this period: a group needs ten texts that share words."
             )
             return
         shown = groups if st.query_params.get("groups") == "all" else groups[:FIRST]
@@ -68,7 +65,10 @@ def _entry(group: Cluster, found: Clusters) -> dict[str, Any]:
         "name": group.name,
         "count": f"Show {words.plural(group.num_answers, 'answer')}",
         "share": group.share,
-        "about": f"{words.percent(group.share, digits=0)} of {words.count(found.num_texts)} texts · first seen {words.day(group.since)}",
+        "rate": _rate(group),
+        "excess": group.is_excess,
+        "about": f"{words.percent(group.share, digits=0)} of {words.count(found.num_texts)} texts · since {words.day(group.since)}",
+        "counts": group.counts,
         "words": group.words[:8],
         "examples": [_example(e, where) for e in group.examples],
         "open": target.to_json(),
@@ -76,11 +76,20 @@ def _entry(group: Cluster, found: Clusters) -> dict[str, Any]:
     }
 
 
+def _rate(group: Cluster) -> str | None:
+    """Such as `Down rate 62% (55–69), 1.8 times the average`."""
+    if group.down_rate is None:
+        return None
+    lift = "" if group.lift is None else f", {group.lift:.1f} times the average"
+    return f"Down rate {words.short(group.down_rate)}{lift}"
+
+
 def _example(example: Example, where: Mapping[str, Any]) -> dict[str, Any]:
     params = filters.link_params(**where, trace_id=example.trace_id, span_id=example.span_id)
     about = [words.clock(example.start_time), example.prompt_version, example.model]
     return {
         "text": example.text,
+        "question": example.question if example.question != example.text else "",
         "comment": None if example.comment == example.text else example.comment,
         "note": " · ".join(str(a) for a in about if a),
         "open": Open("trace", params).to_json(),
@@ -92,7 +101,7 @@ def actions(view: Mapping[str, Any]) -> list[dict[str, Any]]:
     session = current()
     possible: list[dict[str, Any]] = []
     if session.can("admin"):
-        target = Open("review-queues", {"fill": "filter", **view})
+        target = Open("review-queues", {"fill": "sample", **view})
         possible.append({"label": "Send these to review", "open": target.to_json()})
     if session.can("train"):
         target = Open("datasets", {"new": "1", **view})

@@ -12,10 +12,8 @@ from heedloop.responses import ComparedValues, Group, Interval
 from heedloop_dashboard import components, export, filters, panels, words
 from heedloop_dashboard.charts import plots
 from heedloop_dashboard.fetch import Answer, Ask, ask, read_one, read_page
-from heedloop_dashboard.navigation import go
+from heedloop_dashboard.navigation import Open
 from heedloop_dashboard.views import league, versions
-
-__all__ = ["show"]
 
 FIELDS = {
     "prompt_version": "Prompt version",
@@ -46,8 +44,7 @@ def show() -> None:
     chosen = filters.filters(without=(field,))
     answers = read_page(**_asks(field, chosen))
     groups = answers["groups"]
-    if groups.error is not None:
-        panels.problem(groups.error)
+    if panels.failed(groups):
         return
     with title:
         export.button("compare", lambda: _export_rows(answers, field))
@@ -121,26 +118,21 @@ def _defaults(values: Sequence[str]) -> tuple[str, str]:
 
 
 def _verdict(answer: Answer[ComparedValues], field: str) -> None:
-    if answer.error is not None:
-        panels.problem(answer.error)
+    if panels.failed(answer):
         return
     found = answer.value
     difference = found.difference
     decided = found.decided
     lead, text = _headline(found.sentence, decided is not None)
     components.finding("verdict", lead=lead, text=text, tone="good" if decided else "")
-    entries = [_card("a", found, found.a, field), _card("b", found, found.b, field)]
-    entries.append(
-        {
-            "key": "difference",
-            "label": "Difference, A minus B",
-            "value": words.NONE if difference is None else words.points(difference.estimate),
-            "note": "undefined: one side has no ratings" if difference is None else _spread(difference),
-            "tone": "",
-            "help": _which_ratings(found),
-        }
-    )
-    entries.append(_evidence(found))
+    spread = "undefined: one side has no ratings" if difference is None else _spread(difference)
+    points = words.NONE if difference is None else words.points(difference.estimate)
+    entries = [
+        _card("a", found, found.a, field),
+        _card("b", found, found.b, field),
+        components.Card("difference", "Difference, A minus B", points, spread, _which_ratings(found)),
+        _evidence(found),
+    ]
     components.cards("sides", entries)
     _within(found)
 
@@ -167,19 +159,19 @@ def _which_ratings(found: ComparedValues) -> str:
     return f"Rates, difference and e-value come from the same ratings: {days}; {how}, so both rates are weighted alike."
 
 
-def _card(name: Literal["a", "b"], found: ComparedValues, group: Group, field: str) -> dict[str, Any]:
+def _card(name: Literal["a", "b"], found: ComparedValues, group: Group, field: str) -> components.Card:
     compared = found.compared and (found.compared.a if name == "a" else found.compared.b)
     rate = compared or group.rate
-    decided = found.decided
-    return {
-        "key": name,
-        "label": f"{name.upper()}: {group.value}",
-        "value": words.percent(words.estimate(rate)),
-        "note": "no ratings" if rate is None else _rated_note(rate, group),
-        "delta": "better" if decided == name else None,
-        "tone": "good" if decided == name else "",
-        "open": filters.answers(**{field: group.value, "rating": "any"}),
-    }
+    is_better = found.decided == name
+    return components.Card(
+        name,
+        f"{name.upper()}: {group.value}",
+        words.percent(words.estimate(rate)),
+        "no ratings" if rate is None else _rated_note(rate, group),
+        delta="better" if is_better else None,
+        tone="good" if is_better else "",
+        open=Open("traces", filters.link_params(**{field: group.value, "rating": "any"})),
+    )
 
 
 def _rated_note(rate: Interval, group: Group) -> str:
@@ -196,16 +188,10 @@ def _spread(difference: Interval) -> str:
     return f"95%: {100 * difference.low:+.1f} to {100 * difference.high:+.1f} pts"
 
 
-def _evidence(found: ComparedValues) -> dict[str, Any]:
-    needed = found.num_needed
-    return {
-        "key": "evidence",
-        "label": "Ratings still needed",
-        "value": "0" if found.decided else words.NONE if needed is None else words.count(needed),
-        "note": f"e-value {found.e_value:,.3g}; decided from 20",
-        "tone": "",
-        "help": words.E_VALUE,
-    }
+def _evidence(found: ComparedValues) -> components.Card:
+    needed = "0" if found.decided else words.count(found.num_needed)
+    note = f"e-value {found.e_value:,.3g}; decided from 20"
+    return components.Card("evidence", "Ratings still needed", needed, note, words.E_VALUE)
 
 
 def _within(found: ComparedValues) -> None:
@@ -222,10 +208,7 @@ def _within(found: ComparedValues) -> None:
             "Within the segments",
             f"A minus B in each; over all segments, weighted (Mantel–Haenszel): {overall}",
         )
-        heads = [
-            {"key": "value", "label": "Segment", "kind": ""},
-            *({"key": k, "label": k, "kind": "number"} for k in ("A", "B", "A minus B")),
-        ]
+        heads = components.columns(["Segment"], ["A", "B", "A minus B"])
         rows = [
             {
                 "cells": [
@@ -245,17 +228,11 @@ def _within(found: ComparedValues) -> None:
 def _overview(groups: Answer[list[Group]], field: str) -> None:
     panels.chart(
         "all_groups",
-        f"All of them by {FIELDS[field].lower()}",
+        f"All by {FIELDS[field].lower()}",
         "95% intervals; grey under 30 ratings",
         groups,
         lambda v: plots.dots(v, panels.colours(), what=FIELDS[field]),
         height=60 + 30 * min(12, max(3, len(groups.value))),
         select="group",
-        on_select=lambda row: _open(field, row["value"]),
+        on_select=lambda row: filters.open_group(field, row["value"], rating="any"),
     )
-
-
-def _open(field: str, value: Any) -> None:
-    target = filters.group_link(field, value, rating="any")
-    if target is not None:
-        go(target)

@@ -10,12 +10,10 @@ import streamlit as st
 from heedloop.client import Client
 from heedloop.responses.datasets import ReportedSnapshot
 from heedloop.schema import Run, Snapshot
-from heedloop_dashboard import components, panels, words
+from heedloop_dashboard import components, lists, panels, words
 from heedloop_dashboard.fetch import ask, current, read
 from heedloop_dashboard.navigation import Open
 from heedloop_dashboard.views import snapshot_form, trace
-
-__all__ = ["show"]
 
 
 def show() -> None:
@@ -33,43 +31,17 @@ def show() -> None:
             components.links(
                 "new", [("New dataset", Open("datasets", {"new": "1"}))], label="Datasets", framed=True
             )
-    answer = read(all=ask(Client.snapshots))["all"]
-    with panels.panel("snapshots"):
-        panels.header(
-            "Snapshots, newest first",
-            "A query frozen at a time; the same query over the same feedback is the same snapshot",
-        )
-        if answer.error is not None:
-            panels.problem(answer.error)
-        elif not answer.value:
-            panels.empty("No snapshot yet. Take one with: heedloop dataset create NAME")
-        else:
-            _list(answer.value)
-
-
-def _list(snapshots: Sequence[Snapshot]) -> None:
-    heads = [
-        {"key": "created", "label": "Taken", "kind": ""},
-        {"key": "name", "label": "Name", "kind": ""},
-        {"key": "id", "label": "Snapshot id", "kind": "mono"},
-        {"key": "feedback", "label": "Feedback", "kind": "number"},
-        {"key": "rows", "label": "Rows", "kind": "wide"},
-    ]
-    rows = [
-        {
-            "key": s.id,
-            "cells": [
-                words.clock(s.created_at),
-                s.name,
-                s.id,
-                words.count(s.num_feedback),
-                _rows_text(s),
-            ],
-            "open": Open("datasets", {"snapshot_id": s.id}).to_json(),
-        }
-        for s in snapshots
-    ]
-    components.table("snapshot_rows", heads, rows, caption="Snapshots, newest first", link=1)
+    lists.panel(
+        "snapshots",
+        "Snapshots, newest first",
+        "Frozen queries. The same query over the same feedback gives the same snapshot",
+        read(all=ask(Client.snapshots))["all"],
+        COLUMNS,
+        empty_text="No snapshots yet. Create one with: heedloop dataset create NAME",
+        open=lambda s: Open("datasets", {"snapshot_id": s.id}),
+        row_key=lambda s: s.id,
+        link=1,
+    )
 
 
 def _rows_text(snapshot: Snapshot) -> str:
@@ -77,22 +49,28 @@ def _rows_text(snapshot: Snapshot) -> str:
     return ", ".join(f"{total:,} {form}" for form, total in totals.items() if total)
 
 
+COLUMNS: Sequence[lists.Column[Snapshot]] = (
+    lists.Column("Taken", lambda s: words.clock(s.created_at)),
+    lists.Column("Name", lambda s: s.name),
+    lists.Column("Snapshot id", lambda s: s.id, "mono"),
+    lists.Column("Feedback", lambda s: words.count(s.num_feedback), "number"),
+    lists.Column("Rows", _rows_text, "wide"),
+)
+
+
 # ---------------------------------------------------------------------------------------------------------- one
 
 
 def _one(snapshot_id: str) -> None:
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader("Dataset", anchor=False, width="stretch")
-        components.links("up", [("All snapshots", Open("datasets"))], label="Datasets")
+    panels.title("Dataset", ("All snapshots", Open("datasets")))
     answers = read(one=ask(Client.snapshot, snapshot_id), runs=ask(Client.runs))
-    if answers["one"].error is not None:
-        panels.problem(answers["one"].error)
+    if panels.failed(answers["one"]):
         return
     snapshot: ReportedSnapshot = answers["one"].value
     known: Sequence[Run] = answers["runs"].value or ()
     runs = [r for r in known if r.snapshot_id == snapshot.id]
     with panels.panel("chain"):
-        panels.header("Where it is used", "Runs that were made from this snapshot")
+        panels.header("Where it is used", "Runs trained on this snapshot")
         about = f"{words.count(snapshot.num_feedback)} judgements, as of {words.clock(snapshot.as_of)}"
         steps = [
             {
@@ -109,11 +87,11 @@ def _one(snapshot_id: str) -> None:
         _row_counts(snapshot.num_rows)
     with right, panels.panel("report", stretch=True):
         panels.header("Report", "Contributors, lengths and baselines, as counted when it was frozen")
-        _tree("report_json", snapshot.report, "Report of the snapshot")
+        tree("report_json", snapshot.report, "Report of the snapshot")
     with panels.panel("query"):
         panels.header("Query", "Filters and rules; they decide the rows")
         query = {**snapshot.query, "feedback_hash": snapshot.feedback_hash}
-        _tree("query_json", query, "Query of the snapshot")
+        tree("query_json", query, "Query of the snapshot")
 
 
 def _row_counts(forms: Mapping[str, Mapping[str, int]]) -> None:
@@ -121,21 +99,18 @@ def _row_counts(forms: Mapping[str, Mapping[str, int]]) -> None:
     if not splits:
         panels.empty("This snapshot holds no rows.")
         return
-    heads = [
-        {"key": "form", "label": "Form", "kind": ""},
-        *({"key": s, "label": s.capitalize(), "kind": "number"} for s in splits),
-    ]
+    heads = components.columns(["Form"], [s.capitalize() for s in splits])
     rows = [
         {"cells": [form, *(words.count(counts.get(s, 0)) for s in splits)]} for form, counts in forms.items()
     ]
     components.table("row_counts", heads, rows, caption="Rows by form and split", link=-1)
 
 
-def _tree(key: str, value: Any, caption: str) -> None:
+def tree(key: str, value: Any, caption: str, *, empty_text: str = "Nothing was recorded.") -> None:
     """Nested values as rows of dotted names."""
     rows = [{"cells": [name, text]} for name, text in flatten(value)]
     if not rows:
-        panels.empty("Nothing was recorded.")
+        panels.empty(empty_text)
         return
     heads = [
         {"key": "name", "label": "Name", "kind": "mono"},

@@ -12,8 +12,6 @@ from heedloop.responses import Ledger, Tally
 from heedloop_dashboard import components, export, panels, words
 from heedloop_dashboard.fetch import read_one
 
-__all__ = ["balance", "show"]
-
 STATES = ("received", "stored", "rejected", "duplicate", "pending")
 
 
@@ -23,8 +21,7 @@ def show() -> None:
     with title:
         st.subheader("Delivery", anchor=False, width="stretch")
     answer = read_one(Client.ledger)
-    if answer.error is not None:
-        panels.problem(answer.error)
+    if panels.failed(answer):
         return
     ledger = answer.value
     with title:
@@ -34,10 +31,7 @@ def show() -> None:
     left, right = st.columns([1.5, 1], gap="small")
     with left, panels.panel("ledger_table", stretch=True):
         panels.header("Ledger", "received = stored + rejected + duplicate + pending")
-        heads = [
-            {"key": "what", "label": "What", "kind": ""},
-            *({"key": s, "label": s.capitalize(), "kind": "number"} for s in STATES),
-        ]
+        heads = components.columns(["What"], [s.capitalize() for s in STATES])
         rows = [
             {"cells": [name, *(words.count(n) for n in _numbers(part))]}
             for name, part in (("Spans", ledger), ("Feedback", ledger.feedback))
@@ -82,37 +76,16 @@ def _verdict(ledger: Ledger) -> None:
         )
 
 
-def _cards(ledger: Ledger) -> list[dict[str, Any]]:
+def _cards(ledger: Ledger) -> list[components.Card]:
     sdk, feedback = ledger.sdk, ledger.feedback
+    spans_note, feedback_note = (f"of {words.count(part.received)} received" for part in (ledger, feedback))
+    waiting, dropped = (_total(sdk.get(name)) for name in ("waiting", "dropped"))
+    lag = words.duration(ledger.lag_s * 1e9)
     return [
-        {
-            "key": "spans",
-            "label": "Spans stored",
-            "value": words.count(ledger.stored),
-            "note": f"of {words.count(ledger.received)} received",
-            "tone": "",
-        },
-        {
-            "key": "feedback",
-            "label": "Feedback stored",
-            "value": words.count(feedback.stored),
-            "note": f"of {words.count(feedback.received)} received",
-            "tone": "",
-        },
-        {
-            "key": "waiting",
-            "label": "Waiting in SDKs",
-            "value": words.count(_total(sdk.get("waiting"))),
-            "note": f"{_total(sdk.get('dropped')):,} dropped",
-            "tone": "",
-        },
-        {
-            "key": "lag",
-            "label": "Lag",
-            "value": words.duration(ledger.lag_s * 1e9),
-            "note": "from the call's end to the store",
-            "tone": "",
-        },
+        components.Card("spans", "Spans stored", words.count(ledger.stored), spans_note),
+        components.Card("feedback", "Feedback stored", words.count(feedback.stored), feedback_note),
+        components.Card("waiting", "Waiting in SDKs", words.count(waiting), f"{dropped:,} dropped"),
+        components.Card("lag", "Lag", lag, "from the call's end to the store"),
     ]
 
 

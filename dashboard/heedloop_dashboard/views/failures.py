@@ -17,8 +17,6 @@ from heedloop_dashboard.navigation import Open, go
 from heedloop_dashboard.theme import Palette
 from heedloop_dashboard.views import calls_table, clusters
 
-__all__ = ["flag_bars", "open_pattern", "pattern_bars", "show"]
-
 _NO_PATTERNS = Overrepresented(
     patterns=[], explained=[], num_tested=0, num_rated=0, num_down=0, q=0.05, min_ratings=plots.FEW
 )
@@ -103,7 +101,9 @@ def flag_bars(found: Flags, colours: Palette) -> plots.Chart:
 
 def pattern_bars(found: Overrepresented, colours: Palette) -> plots.Chart:
     """How over-represented each group is among thumbs-down."""
-    return plots.bars([(p.label, p.lift) for p in found.patterns], colours, title="Group", unit="times")
+    return plots.bars(
+        [(p.label, p.lift) for p in found.patterns], colours, title="Group", unit="times", start=1.0
+    )
 
 
 def open_pattern(found: Overrepresented, row: Mapping[str, Any]) -> None:

@@ -12,9 +12,7 @@ from heedloop_dashboard import components, filters, panels, words
 from heedloop_dashboard.charts import plots
 from heedloop_dashboard.charts.parts import Dot
 from heedloop_dashboard.fetch import Answer
-from heedloop_dashboard.navigation import go
-
-__all__ = ["FIELDS", "export_rows", "show"]
+from heedloop_dashboard.navigation import Open
 
 FIELDS = ("model", "prompt_version", "prompt_name", "service")
 
@@ -24,8 +22,7 @@ def show(answer: Answer[LeagueTable], field: str, title: str) -> None:
     if answer.error is None and not answer.value.num_judgements:
         return
     st.subheader("Side by side", anchor=False)
-    if answer.error is not None:
-        panels.problem(answer.error)
+    if panels.failed(answer):
         return
     found = answer.value
     _sentence(found)
@@ -41,11 +38,11 @@ def show(answer: Answer[LeagueTable], field: str, title: str) -> None:
             ),
             height=240,
             select="group",
-            on_select=lambda row: _open(field, row["value"]),
+            on_select=lambda row: filters.open_group(field, row["value"], has="comparison"),
         )
     with right, panels.panel("standings", stretch=True):
         panels.header(
-            "Strength", "Bradley–Terry with ties, in log odds around 0; intervals by drawing raters anew"
+            "Strength", "Bradley–Terry with ties, in log odds around 0; intervals by bootstrap over raters"
         )
         _standings(found, field, title)
     _facts(found)
@@ -59,7 +56,7 @@ def _sentence(found: LeagueTable) -> None:
         components.finding(
             "unconnected",
             lead="Not all of them can be ranked together",
-            text=f": no chain of comparisons joins these groups: {groups}. Strengths are told only inside a group.",
+            text=f": no chain of comparisons joins these groups: {groups}. Strengths are comparable only within a group.",
             tone="bad",
         )
 
@@ -68,23 +65,12 @@ def _groups(standings: Sequence[Standing]) -> list[Dot]:
     return [Dot(s.value, s.win_rate, s.num_judgements, s.num_judgements) for s in standings]
 
 
-def _open(field: str, value: Any) -> None:
-    target = filters.group_link(field, value, has="comparison")
-    if target is not None:
-        go(target)
-
-
 def _standings(found: LeagueTable, field: str, title: str) -> None:
-    heads = [
-        {"key": "value", "label": title, "kind": ""},
-        {"key": "strength", "label": "Strength", "kind": "number"},
-        {"key": "equal", "label": "Equal length", "kind": "number"},
-        {"key": "wtl", "label": "Won, tied, lost", "kind": "number"},
-    ]
+    heads = components.columns([title], ["Strength", "Equal length", "Won, tied, lost"])
     rows = []
     for s in found.standings:
         target = filters.group_link(field, s.value, has="comparison")
-        opens = {} if target is None else {"value": target.to_json(), "wtl": target.to_json()}
+        opens = {} if target is None else {title: target.to_json(), "Won, tied, lost": target.to_json()}
         equal = s.at_equal_length
         cells = [
             s.value or "(none)",
@@ -103,28 +89,28 @@ def _log_odds(value: Interval | None) -> str:
 def _facts(found: LeagueTable) -> None:
     """What could stand behind a win besides being better, beside the raw win rates."""
     odds = found.length_odds
+    effect = words.NONE if odds is None else f"odds × {odds.estimate:.2f} per sd"
+    longer, first = (words.percent(words.estimate(r)) for r in (found.longer_wins, found.first_shown_wins))
     components.cards(
         "league_facts",
         [
-            {
-                "key": "judgements", "label": "Comparisons", "value": words.count(found.num_judgements), "tone": "",
-                "note": f"by {words.plural(found.num_raters, 'rater')}, {words.count(found.num_ties)} ties",
-                "open": filters.answers(has="comparison"),
-            },
-            {
-                "key": "longer", "label": "The longer one won", "value": words.percent(words.estimate(found.longer_wins)), "tone": "",
-                "note": "length effect: " + (words.NONE if odds is None else f"odds × {odds.estimate:.2f} per sd"),
-                "help": "How often the longer answer won. Far from 50%, the raw win rate is partly length; 'at equal length' takes it out.",
-            },
-            {
-                "key": "first", "label": "The first one shown won", "value": words.percent(words.estimate(found.first_shown_wins)), "tone": "",
-                "note": words.spread(found.first_shown_wins),
-                "help": "Far from 50%, raters prefer a side of the screen.",
-            },
-            {
-                "key": "bad", "label": "None acceptable", "value": words.count(found.num_all_bad), "tone": "",
-                "note": f"{words.count(found.num_unknown)} left out: of one value, or of an unknown call",
-            },
+            components.Card(
+                "judgements", "Comparisons", words.count(found.num_judgements),
+                f"by {words.plural(found.num_raters, 'rater')}, {words.count(found.num_ties)} ties",
+                open=Open("traces", filters.link_params(has="comparison")),
+            ),
+            components.Card(
+                "longer", "The longer one won", longer, f"length effect: {effect}",
+                "How often the longer answer won. Far from 50%, the raw win rate is partly length; 'at equal length' takes it out.",
+            ),
+            components.Card(
+                "first", "The first one shown won", first, words.spread(found.first_shown_wins),
+                "Far from 50%, raters prefer a side of the screen.",
+            ),
+            components.Card(
+                "bad", "None acceptable", words.count(found.num_all_bad),
+                f"{words.count(found.num_unknown)} left out: of one value, or of an unknown call",
+            ),
         ],
     )  # fmt: skip
 
@@ -135,12 +121,7 @@ def _pairs(found: LeagueTable) -> None:
         return
     with panels.panel("pairs"):
         panels.header("Pair by pair", "Share that the first of the two won, ties as half")
-        heads = [
-            {"key": "a", "label": "First", "kind": ""},
-            {"key": "b", "label": "Second", "kind": ""},
-            {"key": "rate", "label": "First won", "kind": "number"},
-            {"key": "wtl", "label": "Won, tied, lost", "kind": "number"},
-        ]
+        heads = components.columns(["First", "Second"], ["First won", "Won, tied, lost"])
         rows = [
             {
                 "cells": [

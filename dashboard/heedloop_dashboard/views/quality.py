@@ -14,14 +14,21 @@ from heedloop.responses.calls import CallsPage
 from heedloop.responses.feedback import FeedbackPage
 from heedloop.schema import format_time, parse_time
 from heedloop_dashboard import components, export, filters, panels, words
-from heedloop_dashboard.charts import plots
+from heedloop_dashboard.charts import plots, timelines
 from heedloop_dashboard.charts.parts import BUCKETS
-from heedloop_dashboard.fetch import Answer, Ask, ask, read_page
+from heedloop_dashboard.fetch import Answer, Ask, ask, read, read_page
 from heedloop_dashboard.navigation import Open, go
 from heedloop_dashboard.state import narrower
-from heedloop_dashboard.views import calls_table, failures, feedback, named_ratings, trust
-
-__all__ = ["show"]
+from heedloop_dashboard.views import (
+    calls_table,
+    failures,
+    feedback,
+    health,
+    judges,
+    named_ratings,
+    trust,
+    welcome,
+)
 
 
 def show() -> None:
@@ -36,22 +43,29 @@ def show() -> None:
     asked = read_page(
         overview=ask(Client.quality_overview, interval=bucket, segment=segment_field(), **chosen),
         recent=_ask_recent(chosen),
-        ratings=named_ratings.request(chosen, segment_field()),
+        ratings=named_ratings.request(chosen, segment_field(), bucket),
     )
     overview: Answer[Overview] = asked["overview"]
     with title:
         export.button("quality", lambda: _export_rows(overview))
-    if overview.error is not None:
-        panels.problem(overview.error)
+    if panels.failed(overview):
         return
     found = overview.value
+    if not found.summary.num_answers and welcome.is_empty():
+        welcome.show()
+        return
     _cards(found.summary, found.trend)
     _finding(found.finding, found.summary)
     _other_kinds(found.summary, chosen)
     _over_time(Answer(found.trend), bucket)
+    health_slot = st.container()
     _by_group(found)
     _reasons_and_recent(found, asked["recent"])
-    named_ratings.show(asked["ratings"], segment_field())
+    named_ratings.show(asked["ratings"], segment_field(), found.trend, bucket)
+    judges.show_combined(chosen)
+    # it reads every call of the period: nothing else waits for it
+    with health_slot:
+        health.show(read(health=health.request(chosen, bucket))["health"], bucket)
     trust.show(chosen, bucket)
 
 
@@ -75,92 +89,83 @@ def _cards(summary: Summary, trend: Trend) -> None:
     points = [p for p in trend.points if not p.running]
     before = summary.previous if summary.previous_is_whole else None
     rate = summary.rate
+    totals = (
+        ("answers", "Answers", summary.num_answers, before and before.num_answers, [p.num_answers for p in points], {}),
+        (
+            "down", "Thumbs-down", summary.num_down, before and before.num_down, [p.num_rated - p.num_up for p in points],
+            {"rating": "down"},
+        ),
+    )  # fmt: skip
     components.cards(
         "cards",
         [
             _rate_card(summary, [words.estimate(p.rate) for p in points], rate),
             _coverage_card(summary, before, [words.estimate(p.coverage) for p in points]),
-            _count_card(
-                "answers",
-                "Answers",
-                summary.num_answers,
-                before and before.num_answers,
-                [p.num_answers for p in points],
-                filters.answers(),
-            ),
-            _count_card(
-                "down",
-                "Thumbs-down",
-                summary.num_down,
-                before and before.num_down,
-                [p.num_rated - p.num_up for p in points],
-                filters.answers(rating="down"),
+            *(
+                components.Card(
+                    key,
+                    label,
+                    words.count(now),
+                    delta=_count_delta(now, then),
+                    points=line,
+                    open=_answers(**more),
+                )
+                for key, label, now, then, line, more in totals
             ),
         ],
     )
 
 
-def _rate_card(summary: Summary, points: list[float | None], rate: Interval | None) -> dict[str, Any]:
+def _answers(**more: Any) -> Open:
+    return Open("traces", filters.link_params(**more))
+
+
+def _rate_card(summary: Summary, points: list[float | None], rate: Interval | None) -> components.Card:
     change = summary.change
-    tone, arrow = "", ""
-    if change is not None:
-        clear = change.low > 0 or change.high < 0
-        tone = ("good" if change.estimate > 0 else "bad") if clear else ""
-        arrow = _arrow(change.estimate)
-    return {
-        "key": "rate",
-        "label": "Thumbs-up rate",
-        "value": words.percent(words.estimate(rate)),
-        "delta": None if change is None else f"{arrow} {words.points(change.estimate)}",
-        "tone": tone,
-        "note": words.spread(rate, "no ratings"),
-        "help": "Share of rated answers that got a thumbs-up. "
-        + (
-            ""
-            if change is None
-            else f"Against the period before: {words.change(change)}. Coloured only where the interval excludes zero."
-        ),
-        "points": points,
-        "open": filters.answers(rating="any"),
-    }
-
-
-def _coverage_card(summary: Summary, before: Counts | None, points: list[float | None]) -> dict[str, Any]:
-    now, then = words.estimate(summary.coverage), words.estimate(before and before.coverage)
-    delta = None if now is None or then is None else f"{_arrow(now - then)} {words.points(now - then)}"
-    return {
-        "key": "coverage",
-        "label": "Rated answers",
-        "value": words.percent(now),
-        "delta": delta,
-        "tone": "",
-        "note": f"{words.count(summary.num_rated)} ratings",
-        "help": "Share of answers with a rating. The thumbs-up rate covers only these.",
-        "points": points,
-        "open": filters.answers(rating="any"),
-    }
-
-
-def _count_card(
-    key: str, label: str, now: float, then: float | None, points: list[Any], link: dict[str, object]
-) -> dict[str, Any]:
-    delta = None
-    if then:
-        # a percentage of next to nothing says nothing
-        delta = (
-            f"was {words.count(then)}"
-            if now > 5 * then
-            else f"{_arrow(now - then)} {100 * (now / then - 1):+.1f}%"
+    is_clear = change is not None and (change.low > 0 or change.high < 0)
+    against = (
+        ""
+        if change is None
+        else (
+            f"Against the period before: {words.change(change)}. Coloured only where the interval excludes zero."
         )
-    return {
-        "key": key,
-        "label": label,
-        "value": words.count(now),
-        "delta": delta,
-        "tone": "",
-        "points": points,
-        "open": link,
-    }
+    )
+    return components.Card(
+        "rate",
+        "Thumbs-up rate",
+        words.percent(words.estimate(rate)),
+        words.spread(rate, "no ratings"),
+        f"Share of rated answers that got a thumbs-up. {against}",
+        delta=None if change is None else f"{_arrow(change.estimate)} {words.points(change.estimate)}",
+        tone="" if change is None or not is_clear else "good" if change.estimate > 0 else "bad",
+        points=points,
+        open=_answers(rating="any"),
+    )
+
+
+def _coverage_card(summary: Summary, before: Counts | None, points: list[float | None]) -> components.Card:
+    now, then = words.estimate(summary.coverage), words.estimate(before and before.coverage)
+    return components.Card(
+        "coverage",
+        "Rated answers",
+        words.percent(now),
+        f"{words.count(summary.num_rated)} ratings",
+        "Share of answers with a rating. The thumbs-up rate covers only these.",
+        delta=None if now is None or then is None else f"{_arrow(now - then)} {words.points(now - then)}",
+        points=points,
+        open=_answers(rating="any"),
+    )
+
+
+def _count_delta(now: float, then: float | None) -> str | None:
+    if not then:
+        return None
+    # a percentage of next to nothing says nothing
+    return (
+        f"was {words.count(then)}"
+        if now > 5 * then
+        else f"{_arrow(now - then)} {100 * (now / then - 1):+.1f}%"
+    )
 
 
 def _arrow(change: float) -> str:
@@ -239,16 +244,18 @@ def _over_time(trend: Answer[Trend], bucket: str) -> None:
         )
 
     with left:
-        panels.chart(
+        panels.timeline_panel(
             "trend",
             "Thumbs-up rate",
-            "Share of rated answers with a thumbs-up; band: 95% interval; dashed lines: releases",
-            trend,
-            lambda v: plots.trend(
-                v.points if _any_rated(v) else [], v.releases, panels.colours(), bucket=bucket
+            f"Band: 95% interval; dashed lines: releases. Click a {bucket} for its answers, drag to choose a period",
+            timelines.trend(
+                trend.value.points,
+                trend.value.releases,
+                bucket=bucket,
+                open=Open("traces", filters.link_params(rating="any")),
+                brush=Open("", filters.link_params(period=None)),
             ),
-            select="bucket",
-            on_select=open_bucket,
+            empty_text="No ratings in this period.",
         )
     with right:
         panels.chart(
@@ -272,10 +279,6 @@ def _as_time(value: Any) -> str:
     if isinstance(value, (int, float)):
         return format_time(datetime.fromtimestamp(value / 1000, tz=timezone.utc))
     return str(value)
-
-
-def _any_rated(trend: Trend) -> bool:
-    return any(p.rate for p in trend.points)
 
 
 def _by_group(found: Overview) -> None:
@@ -309,22 +312,14 @@ def _dots(key: str, title: str, field: str, what: str, answer: Answer[list[Group
         lambda v: plots.dots(_in_order(v, field), panels.colours(), what=what),
         height=200,
         select="group",
-        on_select=lambda row: open_group(field, row["value"]),
+        on_select=lambda row: filters.open_group(field, row["value"], rating="any"),
     )
-
-
-def open_group(field: str, value: Any) -> None:
-    """Show the rated answers of a group, where a filter can name them."""
-    target = filters.group_link(field, value, rating="any")
-    if target is not None:
-        go(target)
 
 
 def _open_cell(field: str, row: Mapping[str, Any]) -> None:
     version = narrower("prompt_version", row["value2"])
-    target = None if version is None else filters.group_link(field, row["value"], rating="any", **version)
-    if target is not None:
-        go(target)
+    if version is not None:
+        filters.open_group(field, row["value"], rating="any", **version)
 
 
 def _in_order(groups: list[Group], field: str) -> list[Group]:

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import streamlit as st
+
 from heedloop.client import Invalid, NotFound
 from heedloop.responses import SimilarCall
 from heedloop_dashboard import components, panels, words
 from heedloop_dashboard.fetch import Answer
 from heedloop_dashboard.navigation import Open
 
-__all__ = ["show"]
-
 
 def show(answer: Answer[list[SimilarCall]]) -> None:
     """Draw the panel; a span without a question has none."""
     if isinstance(answer.error, (Invalid, NotFound)):
         return
-    with panels.panel("similar"):
-        panels.header(
-            "Liked answers to similar questions",
-            "Thumbs-up, the most alike first",
-        )
-        if answer.error is not None:
-            panels.problem(answer.error)
+    with st.expander("Liked answers to similar questions", icon=":material/thumb_up:", key="panel_similar"):
+        if panels.failed(answer):
             return
         if not answer.value:
             panels.empty("No liked answer to a question like this yet.")
@@ -35,7 +30,7 @@ def _entry(call: SimilarCall) -> dict[str, Any]:
     about = " · ".join(v for v in (call.prompt_version, call.model) if v)
     return {
         "title": call.question or call.input_preview,
-        "when": f"{words.percent(call.similarity, digits=0)} alike",
+        "when": f"{words.percent(call.similarity, digits=0)} similar",
         "who": about,
         "text": call.answer or call.output_preview,
         "id": "Open this trace",

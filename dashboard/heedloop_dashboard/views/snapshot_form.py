@@ -12,8 +12,6 @@ from heedloop_dashboard import components, filters, panels, rules, words
 from heedloop_dashboard.fetch import current, read_one, write
 from heedloop_dashboard.navigation import Open, go
 
-__all__ = ["show"]
-
 
 def show() -> None:
     """Draw the form for the URL's filters, which leads to the new dataset."""
@@ -30,8 +28,7 @@ def show() -> None:
         panels.header(
             "New dataset from this view", "The feedback on these answers, frozen as rows for training"
         )
-        if counted.error is not None:
-            panels.problem(counted.error)
+        if panels.failed(counted):
             return
         found = counted.value
         said = f"{words.count(found.num_answers)} answers, {words.count(found.num_rated)} of them rated, "
@@ -54,7 +51,6 @@ def _form(chosen: dict[str, Any]) -> None:
         st.text("Give the dataset a name.")
         return
     answer = write(Client.create_snapshot, name.strip(), filters=chosen)
-    if answer.error is not None:
-        panels.problem(answer.error)
+    if panels.failed(answer):
         return
     go(Open("datasets", {"snapshot_id": answer.value.id}))

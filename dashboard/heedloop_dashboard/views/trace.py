@@ -8,17 +8,25 @@ from typing import Any
 
 import streamlit as st
 
+from heedloop.changes import compare
 from heedloop.client import Client
 from heedloop.responses.calls import CallSummary, Trace
 from heedloop.responses.feedback import StoredFeedback
 from heedloop.responses.runs import RunSummary
 from heedloop.schema import Call, Run, Usage, format_time
-from heedloop_dashboard import components, corrections, filters, judgements, panels, spans, words
+from heedloop_dashboard import (
+    components,
+    filters,
+    judgements,
+    panels,
+    ranges,
+    span_images,
+    spans,
+    words,
+)
 from heedloop_dashboard.fetch import Answer, ask, read, read_one
 from heedloop_dashboard.navigation import Open
-from heedloop_dashboard.views import similar
-
-__all__ = ["show"]
+from heedloop_dashboard.views import judge_panel, similar
 
 NEIGHBOURS = 200
 """How many answers of the list are looked through for the one before this."""
@@ -51,6 +59,7 @@ def show() -> None:
         _middle(*parts)
     with right:
         _feedback(trace, span)
+        judge_panel.show(span)
         _details(trace_id, span)
 
 
@@ -134,6 +143,7 @@ def _conversation(span: Call | None, feedback: Sequence[StoredFeedback]) -> None
             return
         messages = judgements.marked_messages(span, feedback) or spans.sent_messages(span)
         if messages:
+            _add_images(messages, span)
             panels.header("Conversation", "What the model saw, and what it answered")
             messages[-1]["note"] = _note(span)
         else:
@@ -146,6 +156,18 @@ def _conversation(span: Call | None, feedback: Sequence[StoredFeedback]) -> None
         if not (messages or shown or error):
             panels.empty("No content was sent with this span.")
         components.conversation("messages", messages, error=error, payloads=shown)
+
+
+def _add_images(messages: Sequence[dict[str, Any]], span: Call) -> None:
+    """The content's pictures at the last message with media that was given, and at the one that came back."""
+    num_given = len(span.input_messages) or len(messages)
+    for side, images in (
+        (messages[:num_given], span_images.input_images(span)),
+        (messages[num_given:], span_images.output_images(span)),
+    ):
+        place = next((m for m in reversed(side) if m.get("media")), side[-1] if side else None)
+        if images and place is not None:
+            place["images"] = images
 
 
 def _title_of(span: Call) -> str:
@@ -174,9 +196,7 @@ def _corrections(trace: Trace) -> None:
         for i, f in enumerate(found[:20]):
             before = _answer_text(spans.judged_span(trace, f.target))
             st.text(f"{judgements.author_text(f)}, {words.clock(f.created_at)}")
-            components.diff(
-                f"correction_{i}", corrections.compare(before, f.correction or ""), label="Correction"
-            )
+            components.diff(f"correction_{i}", compare(before, f.correction or ""), label="Correction")
 
 
 def _answer_text(span: Call | None) -> str:
@@ -270,32 +290,21 @@ def _tokens(usage: Usage) -> str | None:
 
 
 def _details(trace_id: str, span: Call | None) -> None:
-    rows: list[tuple[str, Any]] = [("Trace", trace_id)]
+    rows: list[tuple[str, Any, Open | None]] = [("Trace", trace_id, None)]
     if span is not None:
         rows += [
-            ("Span", span.span_id),
-            ("Time", f"{words.clock(span.start_time)} UTC"),
-            ("Took", words.duration(span.duration_ns)),
-            ("Model", span.model),
-            ("Prompt", " ".join(v for v in (span.prompt_name, span.prompt_version) if v)),
-            ("Tokens", _tokens(span.usage)),
-            ("Cost", None if span.cost is None else words.dollars(span.cost)),
-            ("Service", " ".join(v for v in (span.service, span.environment) if v)),
-            ("Session", span.session_id),
-            ("User", span.user_id),
-            ("Tags", ", ".join(span.tags)),
+            ("Span", span.span_id, None),
+            ("Time", ranges.local_time(span.start_time), None),
+            ("Took", words.duration(span.duration_ns), None),
+            ("Model", span.model, None),
+            ("Prompt", " ".join(v for v in (span.prompt_name, span.prompt_version) if v), None),
+            ("Tokens", _tokens(span.usage), None),
+            ("Cost", None if span.cost is None else words.dollars(span.cost), None),
+            ("Service", " ".join(v for v in (span.service, span.environment) if v), None),
+            ("Session", span.session_id, Open("session", {"session_id": span.session_id})),
+            ("User", span.user_id, Open("user", {"user_id": span.user_id})),
+            ("Tags", ", ".join(span.tags), None),
         ]
     with panels.panel("details"):
         panels.header("Details", "Times are UTC")
-        heads = [
-            {"key": "what", "label": "What", "kind": ""},
-            {"key": "value", "label": "Value", "kind": "wrap"},
-        ]
-        components.table(
-            "details",
-            heads,
-            [{"cells": [k, v]} for k, v in rows if v],
-            caption="Details of the span",
-            link=-1,
-            plain=True,
-        )
+        panels.facts("details", rows, caption="Details of the span")

@@ -14,8 +14,7 @@ from heedloop_dashboard.charts import plots
 from heedloop_dashboard.charts.parts import Dot
 from heedloop_dashboard.fetch import Answer, ask, current, read
 from heedloop_dashboard.navigation import Open, go
-
-__all__ = ["show"]
+from heedloop_dashboard.state import merged
 
 FIELDS = {
     "user": "{} users",
@@ -104,8 +103,7 @@ def _sample(answer: Answer[Sample]) -> None:
             "Random-sample check",
             "What reviewers say about a random sample, next to the ratings that users chose to give",
         )
-        if answer.error is not None:
-            panels.problem(answer.error)
+        if panels.failed(answer):
             return
         found = answer.value
         drawn = plots.dots(_both(found), panels.colours(), what="Who judged", few=False)
@@ -129,29 +127,22 @@ def _both(found: Sample) -> list[Dot]:
 def _sample_rows(found: Sample) -> None:
     bounds = found.bounds
     none = "no random sample reviewed in this period"
+    sampled, any_rating = found.random_sample, filters.link_params(rating="any")
     rows = [
-        (
-            "User ratings",
-            words.interval(found.self_selected),
-            filters.answers(rating="any"),
-        ),
+        ("User ratings", words.interval(found.self_selected), Open("traces", any_rating)),
         (
             "Random sample",
-            words.interval(found.random_sample) if found.random_sample else none,
-            filters.answers(rating="any", author_kind="annotator") if found.random_sample else None,
+            words.interval(sampled) if sampled else none,
+            Open("traces", merged(any_rating, {"author_kind": "annotator"})) if sampled else None,
         ),
         ("Difference", words.change(found.difference), None),
         (
             "Worst and best case if everyone had rated",
             words.NONE if bounds is None else f"{words.percent(bounds.low)} to {words.percent(bounds.high)}",
-            filters.answers(rating="none"),
+            Open("traces", filters.link_params(rating="none")),
         ),
     ]
-    heads = [{"key": "what", "label": "What", "kind": ""}, {"key": "value", "label": "Value", "kind": "wrap"}]
-    cells = [{"cells": [what, value], "opens": {"value": link} if link else {}} for what, value, link in rows]
-    components.table(
-        "sample_rows", heads, cells, caption="User ratings and the random sample", link=-1, plain=True
-    )
+    panels.facts("sample_rows", rows, caption="User ratings and the random sample")
 
 
 # -------------------------------------------------------------------------------------------------------- drift

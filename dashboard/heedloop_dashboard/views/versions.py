@@ -15,8 +15,6 @@ from heedloop_dashboard.fetch import Answer
 from heedloop_dashboard.navigation import Open
 from heedloop_dashboard.state import merged, narrower
 
-__all__ = ["show_releases", "show_versions"]
-
 _DECIDED = {"better": "Better", "worse": "Worse"}
 
 
@@ -29,8 +27,7 @@ def show_versions(answer: Answer[Versions], field: str, title: str) -> None:
             f"Every {title.lower()} vs. the baseline",
             "Decided over all of them together: under 5% of the decisions are wrong, however often you look",
         )
-        if answer.error is not None:
-            panels.problem(answer.error)
+        if panels.failed(answer):
             return
         found = answer.value
         heads = [
@@ -95,12 +92,11 @@ def show_releases(answer: Answer[Releases]) -> None:
     with panels.panel("releases"):
         days = 7 if answer.error is not None else answer.value.days
         panels.header(
-            "Each release vs. what was there before it",
+            "Each release vs. what ran before it",
             f"Looks at {days} days on either side of the release, not at the whole period: what ran on the same days, or the days "
             "before where it replaced everything. “Others”: how the rest changed meanwhile",
         )
-        if answer.error is not None:
-            panels.problem(answer.error)
+        if panels.failed(answer):
             return
         heads = [
             {"key": "time", "label": "Since", "kind": ""},

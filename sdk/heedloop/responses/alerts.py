@@ -8,6 +8,19 @@ from typing import Any, Literal
 
 from heedloop.responses.intervals import Interval
 
+AlertMetric = Literal[
+    "rate",
+    "coverage",
+    "errors",
+    "share",
+    "latency",
+    "first_token",
+    "calls",
+    "tokens",
+    "cost",
+    "judge_agreement",
+]
+WebhookFormat = Literal["generic", "slack", "teams"]
 AlertState = Literal["ok", "warning", "alarm", "resolved"]
 
 
@@ -18,7 +31,10 @@ class Alert:
     Attributes:
         filters: the calls that are looked at, as query parameters of `GET /v1/calls`.
         of: the calls among them that the metric `share` counts.
-        threshold: what a rule of the kind `threshold` compares with, between 0 and 1.
+        metric: a share (`rate`, `coverage`, `errors`, `share`); `latency` and `first_token`, whose 95th percentile is held
+            against the threshold and whose value is the share of answers that took longer; or the window's number of
+            provider `calls`, `tokens` or `cost`.
+        threshold: what a rule of the kind `threshold` compares with: a share between 0 and 1, milliseconds, or an amount.
         baseline: what a rule of the kind `drift` takes as normal, between 0 and 1; None where it is measured.
         odds_ratio: the change that a drift is watched for, above 1.
         min_count: answers below which the rule is silent.
@@ -32,9 +48,10 @@ class Alert:
 
     id: str
     name: str
-    metric: Literal["rate", "coverage", "errors", "share"]
+    metric: AlertMetric
     filters: dict[str, Any]
     of: dict[str, Any]
+    judge: str = ""
     bad: Literal["lower", "higher"]
     kind: Literal["drift", "threshold"]
     threshold: float | None
@@ -44,6 +61,7 @@ class Alert:
     odds_ratio: float
     min_count: int
     webhook_url: str | None
+    webhook_format: WebhookFormat = "generic"
     remind_hours: int
     enabled: bool
     state: AlertState
@@ -59,6 +77,24 @@ class Alert:
     error: str | None
     created_at: datetime
     link_filters: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertStep:
+    """When a rule would have entered a state."""
+
+    at: datetime
+    after: AlertState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertPreview:
+    """What a rule would have done in the last `days`: alarms and warnings, and every change of state, oldest first."""
+
+    days: int
+    num_alarms: int
+    num_warnings: int
+    steps: list[AlertStep]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,6 +50,22 @@ class CallsPage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KnownCall:
+    """A stored call, and the place (from 0) of the name that means it."""
+
+    index: int
+    trace_id: str
+    span_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownCalls:
+    """Those of the calls that were named which are stored, in the order of their names."""
+
+    calls: list[KnownCall]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
     """One trace, whole: its spans by start time, the feedback on it, and what was trained on it.
 

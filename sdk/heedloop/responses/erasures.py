@@ -15,7 +15,10 @@ ErasedBy = Literal["user_id", "session_id", "trace_id"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErasureReceipt:
-    """What an erasure took out, what it left (nothing), and who used it. `rows` and `left` are by table."""
+    """What an erasure means and who used it. `rows` and `left` are by table.
+
+    No read sees it any more. Where it is not `done`, `left` is still removed from the tables; `GET /v1/erasures/{id}` says how far.
+    """
 
     erasure_id: str
     by: ErasedBy
@@ -24,6 +27,7 @@ class ErasureReceipt:
     num_feedback: int
     rows: Mapping[str, int]
     left: Mapping[str, int]
+    done: bool
     num_files: int
     snapshots: list[NamedSnapshot]
     runs: list[RunSummary]

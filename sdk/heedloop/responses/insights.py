@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
@@ -85,12 +85,13 @@ class Releases:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """A text of a cluster, at most 500 characters, and the call it belongs to."""
+    """A text of a cluster, at most 500 characters, and the call it belongs to with its question, at most 4,000."""
 
     trace_id: str
     span_id: str
     start_time: datetime
     text: str
+    question: str = ""
     comment: str | None
     model: str | None
     prompt_version: str | None
@@ -103,7 +104,11 @@ class Cluster:
     Attributes:
         share: of all texts, between 0 and 1.
         cohesion: how alike they are, between 0 and 1.
-        since: when a cluster of this name was first seen.
+        since: the first answer of this cluster, or of one that it continues.
+        down_rate: the share of low-rated ones among the rated answers that are most like this cluster; None for comments.
+        lift: `down_rate` over that of all rated answers.
+        is_excess: whether the whole interval of the down rate is above the rate of all.
+        counts: its low-rated answers in each of 20 equal parts of the period.
     """
 
     id: str
@@ -115,11 +120,15 @@ class Cluster:
     examples: list[Example]
     since: datetime
     filters: CallParameters
+    down_rate: Interval | None = None
+    lift: float | None = None
+    is_excess: bool = False
+    counts: list[int] = field(default_factory=list[int])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clusters:
-    """What low-rated answers have in common, the largest cluster first."""
+    """What low-rated answers have in common; first those that hold the most low-rated answers above their expected number."""
 
     clusters: list[Cluster]
     num_texts: int

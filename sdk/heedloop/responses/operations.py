@@ -79,6 +79,31 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Backup:
+    """A backup of an embedded store.
+
+    Attributes:
+        name: its folder in `backups/` of the data folder.
+        started_at, num_files, bytes: None for one that an earlier process made.
+        error: why it failed.
+    """
+
+    name: str
+    state: Literal["running", "done", "failed"]
+    started_at: datetime | None = None
+    num_files: int | None = None
+    bytes: int | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backups:
+    """The backups of a server, the newest first."""
+
+    backups: list[Backup]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorBody:
     """What was wrong, the value, and what to do; `field` is the dotted path of a wrong field."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
@@ -55,6 +55,17 @@ class CreatedKey:
     author_id: str | None
     created_at: datetime
     expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignInLink:
+    """A token with which one person makes their own key, once, until `expires_at`; in this response and nowhere else."""
+
+    token: str
+    key_id: str
+    author_id: str
+    role: str
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,9 +123,13 @@ class ProjectChoices:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
     """The project and what holds for it. `retention_days`: days after which calls that nobody judged are dropped, 0 for never;
-    `chosen` holds what the project chose itself, all else follows the server."""
+    `chosen` holds what the project chose itself, all else follows the server.
+    `prices`: model -> US dollars per million tokens (`input`, `output`, `cached_input`), for calls that bring no cost.
+    `views`: name -> a page of the dashboard with its filters, such as `traces?rating=down`."""
 
     project: str
     created_at: datetime | None
     retention_days: int
     chosen: ProjectChoices
+    prices: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
+    views: dict[str, str] = field(default_factory=dict[str, str])

@@ -10,9 +10,22 @@ from typing import Any, Literal
 from heedloop.schema import Message, ToolCall
 
 QuestionKind = Literal[
-    "thumb", "scale", "category", "flags", "ranges", "text", "correction", "comparison", "ranking"
+    "thumb",
+    "scale",
+    "number",
+    "category",
+    "choices",
+    "flags",
+    "ranges",
+    "text",
+    "correction",
+    "comparison",
+    "ranking",
 ]
 QueueStatus = Literal["open", "paused", "closed", "archived"]
+EnoughJudgements = Literal["number", "agreement", "confidence"]
+ItemOrder = Literal["added", "newest", "random"]
+OnCareless = Literal["tell", "pause", "replace"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +39,7 @@ class Anchor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """One question of a queue; which fields there are depends on `kind`."""
+    """One question of a queue; which fields there are depends on `kind`. `when`: the earlier question and the answers it is asked for."""
 
     name: str
     kind: QuestionKind
@@ -41,10 +54,12 @@ class Question:
     categories: list[str] | None = None
     labels: list[str] | None = None
     severity: bool | None = None
+    severity_required: bool | None = None
     strength: bool | None = None
     ordered: bool | None = None
     verdict_path: str | None = None
     verdict_pattern: str | None = None
+    when: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +74,13 @@ class Guideline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """The caller's own work in a queue; `items`, what is done and what remains, where assignments come with it."""
+    """The caller's own work in a queue, `is_paused` where the lead has paused it; `items`, what is done and what remains, where assignments come with it."""
 
     done: int
     done_today: int
     skipped: int
     remaining: int
+    is_paused: bool
     items: int | None = None
 
 
@@ -102,6 +118,20 @@ class Queue:
     annotators: list[str] | None = None
     created_by: str | None = None
     counts: QueueCounts | None = None
+    until: EnoughJudgements | None = None
+    max_judgements: int | None = None
+    confidence: float | None = None
+    order: ItemOrder | None = None
+    by_language: bool | None = None
+    second_share: float | None = None
+    second_by: list[str] | None = None
+    rules: list[Mapping[str, Any]] | None = None
+    webhook_url: str | None = None
+    webhook_secret: str | None = None
+    stuck_hours: int | None = None
+    on_careless: OnCareless | None = None
+    suspended: list[str] | None = None
+    uncounted: list[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,17 +168,19 @@ class FilledQueue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewedAnswer:
-    """One answer's content, and those facts of its call that the reader sees; an annotator also sees its tool calls."""
+    """One answer's content, and those facts of its call that the reader sees; an annotator also sees its tool calls,
+    and in a session what was asked before it."""
 
     text: str
     hash: str
     facts: Mapping[str, Any]
     tool_calls: list[ToolCall] | None = None
+    asked: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewAssignment:
-    """One annotator's hold of one item, with everything that is shown."""
+    """One annotator's hold of one item, with everything that is shown. `images` are `data:` addresses; in a session, `answers` are its turns."""
 
     assignment_id: str
     queue_id: str
@@ -160,7 +192,9 @@ class ReviewAssignment:
     state: Literal["leased", "done", "skipped"]
     reason: str
     questions: list[str]
+    is_session: bool
     messages: list[Message]
+    images: list[str]
     answers: list[ReviewedAnswer]
     suggestions: Mapping[str, Any]
     draft: Mapping[str, Any]
@@ -245,3 +279,38 @@ class ReleasedLeases:
     """How many leases were ended."""
 
     released: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeamMember:
+    """Somebody who reviews: queues name groups as `group:NAME`; no languages means all."""
+
+    author_id: str
+    groups: list[str]
+    languages: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewTeam:
+    """Everybody of whom something is known, by author id."""
+
+    members: list[TeamMember]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredNote:
+    """A note to the lead is stored, as a comment of this id."""
+
+    feedback_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnRecord:
+    """The caller's own record in a queue: `hours` while answers were in view, `training` how many training answers were right."""
+
+    done: int
+    skipped: int
+    sent_back: int
+    hours: float
+    training: int
+    training_right: int

@@ -47,6 +47,61 @@ class QueueAgreement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """How the annotators of one group judge; `mean` of ordered labels on 0 to 1. The empty name is that of those in no group."""
+
+    name: str
+    num_annotators: int
+    num_judgements: int
+    mean: Interval | None
+    percent: Interval | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolPair:
+    """The share of the units judged by both on which the majorities of two pools are the same."""
+
+    first: str
+    second: str
+    agreement: Interval | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolComparison:
+    """The pools on one question."""
+
+    question: str
+    pools: list[Pool]
+    pairs: list[PoolPair]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueuePools:
+    """The pools of a queue, per question."""
+
+    questions: list[PoolComparison]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoveredValue:
+    """Of the answers with one value of a field: how many there are, are in the queue, and were judged in it; `share` judged."""
+
+    value: str
+    num: int
+    num_queued: int
+    num_judged: int
+    share: Interval | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueCoverage:
+    """Coverage by a field, the value with the most answers first."""
+
+    by: str
+    values: list[CoveredValue]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reliability:
     """Dawid and Skene's view of an annotator."""
 
@@ -199,6 +254,15 @@ class ItemSkip:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeadNote:
+    """What an annotator wrote to the lead about an item."""
+
+    annotator: str
+    text: str
+    written_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Adjudication:
     """A reviewer's own judgement, which stands over the annotators'."""
 
@@ -224,6 +288,7 @@ class ReviewItem:
     disagreements: list[str]
     judgements: list[ItemJudgement]
     skips: list[ItemSkip]
+    notes: list[LeadNote]
     consensus: Mapping[str, list[ConsensusRow]]
     adjudicated: Adjudication | None
 
@@ -248,6 +313,7 @@ class ItemWithContent(ReviewItem):
     """One item with the content it is about, in the item's own order."""
 
     queue_id: str
+    is_session: bool
     messages: list[Message]
     answers: list[ReviewedAnswer]
 

@@ -11,22 +11,11 @@ Conventions: ids are lower-case hexadecimal; times are aware UTC `datetime`s, in
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from heedloop.schema._call import Call, Message, ToolCall, ToolDefinition, Usage
 from heedloop.schema._checks import SchemaError, answer_hash, format_time, parse_time, utc_now
-from heedloop.schema._feedback import (
-    THUMB,
-    Author,
-    CharRange,
-    Feedback,
-    Ranking,
-    Scale,
-    Target,
-    char_range,
-)
-from heedloop.schema._json import canonical_json, feedback_from_json, from_json, to_json
 from heedloop.schema._kinds import (
     AUTHOR_KINDS,
     DATASET_FORMS,
+    EVALUATION,
     FEEDBACK_KINDS,
     MAX_ANSWERS,
     MAX_LABEL_CHARS,
@@ -38,6 +27,9 @@ from heedloop.schema._kinds import (
     AuthorKind,
     DatasetForm,
     FeedbackKind,
+    JudgeBackend,
+    JudgeForm,
+    JudgeParser,
     RunMethod,
     RunStatus,
     Severity,
@@ -45,6 +37,8 @@ from heedloop.schema._kinds import (
 )
 
 if TYPE_CHECKING:
+    from heedloop.schema._call import Call, Message, ToolCall, ToolDefinition, Usage
+    from heedloop.schema._case import LANGUAGE_KEYS, Case, CaseFeedback, CaseSet, Check, slices_of
     from heedloop.schema._dataset import (
         ROW_CLASSES,
         Comparison,
@@ -56,12 +50,29 @@ if TYPE_CHECKING:
         answer_messages,
         answer_text,
     )
+    from heedloop.schema._example import AnswerExample, ExampleReason
+    from heedloop.schema._experiment import Arm, ExperimentMetric, ExperimentSpec, Guardrail
+    from heedloop.schema._feedback import (
+        THUMB,
+        Author,
+        CharRange,
+        Feedback,
+        Ranking,
+        Scale,
+        Target,
+        char_range,
+    )
+    from heedloop.schema._json import canonical_json, feedback_from_json, from_json, to_json
+    from heedloop.schema._judge import JudgeExample, JudgeSpec
+    from heedloop.schema._prompt import Prompt
     from heedloop.schema._run import Run
 
 __all__ = [
     "AUTHOR_KINDS",
     "DATASET_FORMS",
+    "EVALUATION",
     "FEEDBACK_KINDS",
+    "LANGUAGE_KEYS",
     "MAX_ANSWERS",
     "MAX_LABEL_CHARS",
     "MAX_TEXT_CHARS",
@@ -71,16 +82,32 @@ __all__ = [
     "SEVERITIES",
     "SPLITS",
     "THUMB",
+    "AnswerExample",
+    "Arm",
     "Author",
     "AuthorKind",
     "Call",
+    "Case",
+    "CaseFeedback",
+    "CaseSet",
     "CharRange",
+    "Check",
     "Comparison",
     "DatasetForm",
     "Demonstration",
+    "ExampleReason",
+    "ExperimentMetric",
+    "ExperimentSpec",
     "Feedback",
     "FeedbackKind",
+    "Guardrail",
+    "JudgeBackend",
+    "JudgeExample",
+    "JudgeForm",
+    "JudgeParser",
+    "JudgeSpec",
     "Message",
+    "Prompt",
     "PromptRow",
     "Ranking",
     "RatedCompletion",
@@ -106,28 +133,31 @@ __all__ = [
     "format_time",
     "from_json",
     "parse_time",
+    "slices_of",
     "to_json",
     "utc_now",
 ]
 
 _LATE = {
-    "ROW_CLASSES": "_dataset",
-    "Comparison": "_dataset",
-    "Demonstration": "_dataset",
-    "PromptRow": "_dataset",
-    "RatedCompletion": "_dataset",
-    "Snapshot": "_dataset",
-    "Unpaired": "_dataset",
-    "answer_messages": "_dataset",
-    "answer_text": "_dataset",
-    "Run": "_run",
+    "_call": "Call Message ToolCall ToolDefinition Usage",
+    "_case": "LANGUAGE_KEYS Case CaseFeedback CaseSet Check slices_of",
+    "_dataset": "ROW_CLASSES Comparison Demonstration PromptRow RatedCompletion Snapshot Unpaired"
+    " answer_messages answer_text",
+    "_example": "AnswerExample ExampleReason",
+    "_experiment": "Arm ExperimentMetric ExperimentSpec Guardrail",
+    "_feedback": "THUMB Author CharRange Feedback Ranking Scale Target char_range",
+    "_judge": "JudgeExample JudgeSpec",
+    "_json": "canonical_json feedback_from_json from_json to_json",
+    "_prompt": "Prompt",
+    "_run": "Run",
 }
-"""What an app that records never needs; its classes are a fifth of what `import heedloop` costs."""
+_MODULE_OF = {name: module for module, names in _LATE.items() for name in names.split()}
+"""What is loaded when it is first used: the classes are a third of what `import heedloop` would cost."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATE:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
     globals()[name] = value
     return value

@@ -50,6 +50,11 @@ class Message:
     tool_call_id: str | None = None
     media: tuple[str, ...] = ()
 
+    @property
+    def is_instruction(self) -> bool:
+        """True for what the app tells the model: the roles `system` and `developer`, OpenAI's newer name for it."""
+        return self.role in ("system", "developer")
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:

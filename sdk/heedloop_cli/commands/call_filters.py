@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 
-__all__ = ["add_filters", "filters_of"]
-
 FILTERS = (
     "since",
     "until",

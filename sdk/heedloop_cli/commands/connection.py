@@ -9,8 +9,6 @@ from collections.abc import Callable
 
 from heedloop.client import ApiError, Client
 
-__all__ = ["add_connection", "client_of", "with_plain_errors"]
-
 
 def add_connection(parser: argparse.ArgumentParser) -> None:
     """Add `--url` and `--api-key`."""

@@ -13,8 +13,6 @@ from heedloop_cli.commands.connection import add_connection, client_of, with_pla
 from heedloop_cli.commands.dataset_page import page
 from heedloop_cli.commands.export import find_id
 
-__all__ = ["HELP", "add_arguments", "run"]
-
 HELP = "freeze feedback into a dataset, look at it, export it"
 
 

@@ -8,8 +8,6 @@ from typing import Any
 from heedloop.responses import ReportedSnapshot, RunSummary
 from heedloop.schema import format_time
 
-__all__ = ["page"]
-
 SPLITS = ("train", "validation", "test")
 
 

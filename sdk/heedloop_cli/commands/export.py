@@ -17,11 +17,10 @@ from typing import Any, Literal, cast
 from heedloop.client import Client
 from heedloop.schema import DATASET_FORMS, SPLITS, DatasetForm, Snapshot, Split
 from heedloop_cli.commands.connection import add_connection, client_of, with_plain_errors
-from heedloop_cli.commands.export_records import RECORDS, export_records
+from heedloop_cli.commands.export_records import RECORDS, export_records, export_requests
 from heedloop_cli.commands.peer_columns import PEERS, Peer, forms_for, left_out, peer_row
 from heedloop_cli.commands.progress import Progress
-
-__all__ = ["HELP", "Written", "add_arguments", "export_snapshot", "find_id", "run"]
+from heedloop_cli.commands.write_back import WRITERS
 
 HELP = "write a snapshot's rows for TRL, OpenRLHF, verl or anything else; or all calls, or all feedback"
 
@@ -38,9 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path(), help="folder for the files (default: here)")
     parser.add_argument(
         "--to",
-        choices=PEERS,
+        choices=(*PEERS, *WRITERS),
         default="heedloop",
-        help="whose columns to write (default: heedloop, all there is)",
+        help="whose columns to write (default: heedloop, all there is); for feedback, whose requests",
+    )
+    parser.add_argument(
+        "--send",
+        metavar="URL",
+        help="with feedback: send the requests there; keys as for `heedloop import --from`",
     )
     parser.add_argument(
         "--file-type",
@@ -68,6 +72,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     client = client_of(args)
+    if args.to in WRITERS:
+        if args.snapshot != "feedback":
+            raise ValueError(
+                f"--to {args.to} is for `export feedback`; a snapshot goes to {', '.join(PEERS)}"
+            )
+        return export_requests(client, args.to, args.out, args.where, args.send)
     if args.snapshot in RECORDS:
         return export_records(client, args.snapshot, args.out, args.file_type or "jsonl", args.where)
     if args.where or args.file_type == "arrow":

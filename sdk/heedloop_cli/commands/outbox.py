@@ -20,8 +20,6 @@ from heedloop._outbox import Outbox, try_lock
 from heedloop._store import Store
 from heedloop._transport import HttpTransport
 
-__all__ = ["HELP", "add_arguments", "run"]
-
 HELP = "what waits on this machine for a server: list it, deliver it with this key, or drop it"
 _KEY = re.compile(r"outbox-([0-9a-f]{12})\.sqlite3")
 _MAX_BYTES = 2**62

@@ -10,24 +10,19 @@ tables would mix the schemas of different rows.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, get_args
 
 from heedloop.schema import (
     Comparison,
     DatasetForm,
     Demonstration,
-    Message,
     PromptRow,
     RatedCompletion,
-    ToolCall,
-    ToolDefinition,
     Unpaired,
     answer_messages,
     to_json,
 )
-
-__all__ = ["PEERS", "Peer", "forms_for", "left_out", "peer_row"]
+from heedloop.schema.chat import chat_messages, chat_tools
 
 Peer = Literal["heedloop", "trl", "openrlhf", "verl"]
 PEERS: tuple[Peer, ...] = get_args(Peer)
@@ -52,9 +47,9 @@ def peer_row(row: Any, peer: Peer, *, index: int = 0, name: str = "") -> Columns
         return to_json(row)
     if left_out(row, peer):
         return None
-    columns = _WRITERS[peer](row, index, name)
+    columns = _verl(row, index, name) if peer == "verl" else _named(row, _NAMES[peer])
     if columns is not None and row.tools:
-        columns["tools"] = json.dumps([_tool(t) for t in row.tools], ensure_ascii=False)
+        columns["tools"] = json.dumps(chat_tools(row.tools), ensure_ascii=False)
     return columns
 
 
@@ -71,96 +66,43 @@ def left_out(row: Row, peer: Peer) -> str | None:
     return None
 
 
-def _messages(messages: Iterable[Message]) -> list[Columns]:
-    """Messages in the form that chat templates read; a tool's result names the tool that was called."""
-    called = {t.id: t.name for m in messages for t in m.tool_calls if t.id}
-    return [_message(m, called) for m in messages]
+_NAMES: dict[str, dict[type[Row], tuple[str, ...]]] = {
+    "trl": {
+        Demonstration: ("prompt", "completion"),
+        Comparison: ("prompt",),
+        Unpaired: ("prompt", "completion"),
+        PromptRow: ("prompt",),
+    },
+    "openrlhf": {Demonstration: ("input", "output"), Comparison: ("prompt",), PromptRow: ("input",)},
+}
+"""The columns of the prompt and of its one answer, by peer and form; the columns of a comparison's answers are the same in both."""
 
 
-def _message(message: Message, called: Mapping[str, str]) -> Columns:
-    columns: Columns = {"role": message.role, "content": message.text}
-    if message.reasoning:
-        columns["reasoning_content"] = message.reasoning
-    if message.tool_calls:
-        columns["tool_calls"] = [_tool_call(t) for t in message.tool_calls]
-    if message.tool_call_id:
-        columns["tool_call_id"] = message.tool_call_id
-        if message.tool_call_id in called:
-            columns["name"] = called[message.tool_call_id]
+def _named(row: Row, names: dict[type[Row], tuple[str, ...]]) -> Columns | None:
+    """A row in columns of these names; None for a form that has none."""
+    if type(row) not in names:
+        return None
+    prompt, *answer = names[type(row)]
+    columns: Columns = {prompt: chat_messages(row.prompt)}
+    for column in answer:
+        columns[column] = _answer(row, "completion")
+    if isinstance(row, Comparison):
+        sides = {side: _answer(row, side) for side in ("chosen", "rejected")}
+        columns |= {**sides, "margin": 0.0 if row.margin is None else row.margin}
+    if isinstance(row, Unpaired):
+        columns["label"] = row.label
     return columns
 
 
-def _tool_call(call: ToolCall) -> Columns:
-    function = {"name": call.name, "arguments": _parsed(call.arguments)}
-    return {**({"id": call.id} if call.id else {}), "type": "function", "function": function}
-
-
-def _tool(tool: ToolDefinition) -> Columns:
-    schema = _parsed(tool.parameters) if tool.parameters else {"type": "object", "properties": {}}
-    function = {"name": tool.name, "description": tool.description, "parameters": schema}
-    return {"type": "function", "function": function}
-
-
-def _parsed(text: str) -> Any:
-    """What a JSON text holds, which is what chat templates want; the text itself where it is none."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _assistant_message(text: str, messages: tuple[Message, ...]) -> list[Columns]:
-    return _messages(answer_messages(text, messages))
-
-
-def _sides(row: Comparison) -> Columns:
-    return {
-        "chosen": _assistant_message(row.chosen, row.chosen_messages),
-        "rejected": _assistant_message(row.rejected, row.rejected_messages),
-        "margin": 0.0 if row.margin is None else row.margin,
-    }
-
-
-def _trl(row: Row, index: int, name: str) -> Columns | None:  # noqa: ARG001
-    prompt = _messages(row.prompt)
-    match row:
-        case Demonstration():
-            return {
-                "prompt": prompt,
-                "completion": _assistant_message(row.completion, row.completion_messages),
-            }
-        case Comparison():
-            return {"prompt": prompt, **_sides(row)}
-        case Unpaired():
-            return {
-                "prompt": prompt,
-                "completion": _assistant_message(row.completion, row.completion_messages),
-                "label": row.label,
-            }
-        case PromptRow():
-            return {"prompt": prompt}
-        case RatedCompletion():
-            return None
-
-
-def _openrlhf(row: Row, index: int, name: str) -> Columns | None:  # noqa: ARG001
-    prompt = _messages(row.prompt)
-    match row:
-        case Demonstration():
-            return {"input": prompt, "output": _assistant_message(row.completion, row.completion_messages)}
-        case Comparison():
-            return {"prompt": prompt, **_sides(row)}
-        case PromptRow():
-            return {"input": prompt}
-        case Unpaired() | RatedCompletion():
-            return None
+def _answer(row: Row, side: str) -> list[Columns]:
+    return chat_messages(answer_messages(getattr(row, side), getattr(row, f"{side}_messages")))
 
 
 def _verl(row: Row, index: int, name: str) -> Columns | None:
-    prompt = _messages(row.prompt)
+    prompt = chat_messages(row.prompt)
     match row:
         case Demonstration():
-            return {"messages": prompt + _assistant_message(row.completion, row.completion_messages)}
+            return {"messages": prompt + _answer(row, "completion")}
         case PromptRow():
             return {
                 "data_source": f"heedloop/{name}",
@@ -173,11 +115,6 @@ def _verl(row: Row, index: int, name: str) -> Columns | None:
             return None
 
 
-_WRITERS: dict[str, Callable[[Row, int, str], Columns | None]] = {
-    "trl": _trl,
-    "openrlhf": _openrlhf,
-    "verl": _verl,
-}
 _FORMS: dict[str, tuple[DatasetForm, ...]] = {
     "heedloop": ("demonstrations", "comparisons", "unpaired", "prompts", "rated"),
     "trl": ("demonstrations", "comparisons", "unpaired", "prompts"),

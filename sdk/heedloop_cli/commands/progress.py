@@ -6,8 +6,6 @@ import sys
 import time
 from types import TracebackType
 
-__all__ = ["Progress"]
-
 BAR = 24
 
 
@@ -24,6 +22,11 @@ class Progress:
         self._what, self._total, self._unit = what, total, unit
         self._live = sys.stderr.isatty()
         self._started = self._shown = time.monotonic()
+
+    def show_of(self, num: int, total: int) -> None:
+        """As `show`, where the total comes to be known on the way."""
+        self._total = total
+        self.show(num)
 
     def show(self, num: int) -> None:
         """Say that `num` are done; shows nothing more often than is useful."""

@@ -15,8 +15,6 @@ from pathlib import Path
 
 from heedloop_cli.processes import free_port, start_dashboard, start_server
 
-__all__ = ["HELP", "add_arguments", "run"]
-
 HELP = "a server, the dashboard and an example app on this machine: the address of the page with your first thumb"
 INSTALL = "pip install 'heedloop[server,embedded,dashboard]'"
 EXAMPLE = Path(__file__).parents[1] / "example_app.py"

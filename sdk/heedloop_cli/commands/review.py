@@ -1,26 +1,35 @@
-"""`heedloop review create | fill | gold | guideline | progress | generate | export | import`: review queues from the command line."""
+"""`heedloop review create | change | member | fill | gold | guideline | progress | generate | export | import`: review queues from the command line."""
 
 from __future__ import annotations
 
 import argparse
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from heedloop._rest import json_entries
 from heedloop.client import Client
 from heedloop.responses import Queue
-from heedloop_cli.commands import review_exchange, review_generate
+from heedloop_cli.commands import review_exchange, review_generate, review_settings
 from heedloop_cli.commands.call_filters import add_filters, filters_of
 from heedloop_cli.commands.connection import add_connection, client_of, with_plain_errors
-
-__all__ = ["HELP", "add_arguments", "find_queue", "run"]
+from heedloop_cli.commands.review_settings import json_file
 
 HELP = (
     "make, fill and follow review queues; generate answers to compare; exchange judgements with other tools"
 )
 
-SOURCES = ("filter", "sample", "disagreement", "low_confidence", "same_prompt", "targets")
+SOURCES = (
+    "filter",
+    "sample",
+    "audit",
+    "disagreement",
+    "low_confidence",
+    "same_prompt",
+    "sessions",
+    "targets",
+)
+_PLACING = ("limit", "size", "seed", "kind", "judge", "answers_per_item", "priority", "assign", "calibration")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,10 +37,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(
         dest="what",
         required=True,
-        metavar="create | fill | gold | guideline | progress | generate | export | import",
+        metavar="create | change | member | fill | gold | guideline | progress | generate | export | import",
     )
     _add_create(commands.add_parser("create", help="make a queue from a file of questions"))
     _add_fill(commands.add_parser("fill", help="add items to a queue"))
+    change = commands.add_parser("change", help="change a queue's settings")
+    change.add_argument("queue", help="a queue's id, the beginning of one, or its name")
+    review_settings.add_settings(change)
+    add_connection(change)
+    member = commands.add_parser("member", help="an annotator's groups and languages, replaced whole")
+    member.add_argument("author", help="the annotator's author id")
+    member.add_argument("--group", action="append", default=[], help="may be repeated")
+    member.add_argument(
+        "--language", action="append", default=[], help="one that they read; none: all of them"
+    )
+    add_connection(member)
     gold = commands.add_parser("gold", help="add items whose right answers are known")
     gold.add_argument("queue", help="a queue's id, the beginning of one, or its name")
     gold.add_argument("file", type=Path, help="JSON Lines: targets, answers, training, why (docs/review.md)")
@@ -59,19 +79,8 @@ def _add_create(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--questions", type=Path, required=True, help="JSON: a list of questions (docs/review.md)"
     )
-    parser.add_argument("--description", default="")
     parser.add_argument("--guideline", type=Path, help="a file with the guideline's text")
-    parser.add_argument("--judgements", type=int, default=1, help="annotators per item (1)")
-    parser.add_argument(
-        "--lease-s", type=int, default=1800, help="seconds an item is kept for its annotator (1800)"
-    )
-    parser.add_argument("--gold-share", type=float, default=0.0, help="share of gold items, 0 to 0.5 (0)")
-    parser.add_argument("--due", help="when it should be done, such as 2026-12-01T00:00:00Z")
-    parser.add_argument(
-        "--show", action="append", default=[], metavar="FACT", help="a fact of the call to show"
-    )
-    parser.add_argument("--annotator", action="append", default=[], metavar="ID", help="who may work in it")
-    parser.add_argument("--suggestions", action="store_true", help="show what models said about the answers")
+    review_settings.add_settings(parser)
     add_connection(parser)
 
 
@@ -85,6 +94,11 @@ def _add_fill(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--judge", help="disagreement, low_confidence: the model's author id")
     parser.add_argument("--answers-per-item", type=int, help="same_prompt: 2 to 8")
     parser.add_argument("--targets", type=Path, help="targets: JSON, a list of items, each a list of answers")
+    parser.add_argument("--priority", type=int, help="-100 to 100; a greater one comes first")
+    parser.add_argument(
+        "--assign", action="append", metavar="WHO", help="offer them to this annotator, or group:NAME, alone"
+    )
+    parser.add_argument("--calibration", metavar="ROUND", help="every annotator judges them, in this round")
     add_filters(parser)
     add_connection(parser)
 
@@ -93,6 +107,8 @@ def run(args: argparse.Namespace) -> int:
     """0 where it is done."""
     work = {
         "create": _create,
+        "change": _change,
+        "member": _member,
         "fill": _fill,
         "gold": _gold,
         "guideline": _guideline,
@@ -105,32 +121,41 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _create(args: argparse.Namespace) -> int:
-    settings: dict[str, Any] = {
-        "description": args.description,
-        "judgements_per_item": args.judgements,
-        "lease_s": args.lease_s,
-        "gold_share": args.gold_share,
-        "show": args.show,
-        "annotators": args.annotator,
-        "suggestions": args.suggestions,
-    }
-    if args.due:
-        settings["due_at"] = args.due
+    settings = review_settings.settings_of(args)
     if args.guideline:
         settings["guideline"] = {"text": args.guideline.read_text(encoding="utf-8")}
-    queue = client_of(args).create_review_queue(args.name, _json(args.questions), **settings)
+    queue = client_of(args).create_review_queue(args.name, json_file(args.questions), **settings)
     print(f"{queue.queue_id}  {queue.name}: {len(queue.questions)} questions. Fill it: heedloop review fill")
     return 0
 
 
+def _change(args: argparse.Namespace) -> int:
+    client = client_of(args)
+    settings = review_settings.settings_of(args)
+    if not settings:
+        raise ValueError("nothing to change: name a setting, see heedloop review change --help")
+    queue = client.change_review_queue(find_queue(client, args.queue), **settings)
+    print(f"{queue.queue_id}  {queue.name}: changed {', '.join(sorted(settings))}")
+    return 0
+
+
+def _member(args: argparse.Namespace) -> int:
+    member = client_of(args).set_team_member(args.author, groups=args.group, languages=args.language)
+    print(f"{member.author_id}: groups {_listed(member.groups)}, languages {_listed(member.languages)}")
+    return 0
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"
+
+
 def _fill(args: argparse.Namespace) -> int:
     client = client_of(args)
-    settings = {n: getattr(args, n) for n in ("limit", "size", "seed", "kind", "judge", "answers_per_item")}
-    how: dict[str, Any] = {n: v for n, v in settings.items() if v is not None}
+    how: dict[str, Any] = {n: v for n in _PLACING if (v := getattr(args, n)) is not None}
     if args.source == "targets":
         if args.targets is None:
             raise ValueError("--source targets needs --targets FILE")
-        how["items"] = _json(args.targets)
+        how["items"] = json_file(args.targets)
     else:
         how["filters"] = filters_of(args)
     done = client.fill_review_queue(find_queue(client, args.queue), args.source, **how)
@@ -206,10 +231,3 @@ def find_queue(client: Client, name_or_id: str) -> str:
                 f"{name_or_id!r} names {len(matches)} queues: {', '.join(matches[:5])}; give the id"
             )
     raise ValueError(f"there is no queue {name_or_id!r}; `heedloop review progress` lists them")
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as err:
-        raise ValueError(f"{path} is no JSON: {err}") from None

@@ -10,8 +10,6 @@ from heedloop.client import Client
 from heedloop.responses import ImportResult
 from heedloop_cli.commands.connection import add_connection
 
-__all__ = ["EXPORT_HELP", "IMPORT_HELP", "add_export", "add_import", "export", "import_file"]
-
 EXPORT_HELP = "write items with their judgements for another tool"
 IMPORT_HELP = "store judgements that were made in another tool"
 FORMATS = ("jsonl", "label_studio", "argilla")

@@ -9,26 +9,21 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, cast
 
-import requests
-
 from heedloop.client import Client
 from heedloop.schema import Call, Message, utc_now
 from heedloop_cli.commands.progress import Progress
-
-__all__ = ["Answerer", "add_arguments", "generated_calls", "run"]
+from heedloop_cli.judges.backends import BackendError, ChatApi
 
 GROUP = "heedloop.answerers"
 """Entry points that make an `Answerer` from a folder: the trainer contributes `checkpoint`."""
 SERVICE = "heedloop.review"
 FOR = "heedloop.metadata.generated_for"
-STORED_WITHIN_S = 120.0
 
 Answerer = Callable[[Sequence[Message], int], list[str]]
 """(prompt, how many) -> that many answers."""
@@ -75,7 +70,7 @@ def run(args: argparse.Namespace, client: Client, queue_id: str, filters: Mappin
             shown.show(num)
             if len(calls) + (not args.without_original) > 1:
                 client.send_calls(calls)
-                _wait_until_stored(client)
+                client.wait_until_stored()
                 added += _add(client, queue_id, calls if args.without_original else [original, *calls])
     print(f"{num:,} prompts, {added:,} items with new answers")
     return 0
@@ -123,16 +118,6 @@ def _prompts(client: Client, filters: Mapping[str, Any], limit: int) -> Iterator
                 yield call
 
 
-def _wait_until_stored(client: Client) -> None:
-    deadline = time.monotonic() + STORED_WITHIN_S
-    while client.ledger().pending:
-        if time.monotonic() > deadline:
-            raise ValueError(
-                f"the server has not stored the answers within {STORED_WITHIN_S:g} s; run it again later"
-            )
-        time.sleep(0.05)
-
-
 def _add(client: Client, queue_id: str, answers: Sequence[Call]) -> int:
     item = [{"trace_id": c.trace_id, "span_id": c.span_id} for c in answers]
     return client.fill_review_queue(queue_id, "targets", items=[item]).added
@@ -146,13 +131,8 @@ def _answerer(args: argparse.Namespace) -> tuple[str, Answerer]:
     if args.endpoint:
         if not args.model:
             raise ValueError("--endpoint needs --model, the model to ask for")
-        return args.model, _Endpoint(
-            args.endpoint.rstrip("/"),
-            args.model,
-            os.environ.get(args.key_env, ""),
-            args.temperature,
-            args.max_tokens,
-        )
+        api = ChatApi(args.endpoint.rstrip("/"), os.environ.get(args.key_env, ""), timeout_s=300)
+        return args.model, _Endpoint(api, args.model, args.temperature, args.max_tokens)
     if not args.checkpoint.is_dir():
         raise ValueError(f"{args.checkpoint} is no folder")
     entries = list(entry_points(group=GROUP, name="checkpoint"))
@@ -167,9 +147,8 @@ def _answerer(args: argparse.Namespace) -> tuple[str, Answerer]:
 class _Endpoint:
     """An OpenAI-compatible chat API; raises `ValueError` with what it said where it refuses."""
 
-    url: str
+    api: ChatApi
     model: str
-    key: str
     temperature: float
     max_tokens: int
 
@@ -187,18 +166,9 @@ class _Endpoint:
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
         }
-        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         try:
-            answer = requests.post(f"{self.url}/chat/completions", json=body, headers=headers, timeout=300)
-        except requests.RequestException as err:
-            raise ValueError(f"no answer from {self.url}: {err.__class__.__name__}") from None
-        if answer.status_code != 200:
-            raise ValueError(f"{self.url} answered {answer.status_code}: {answer.text[:300]}")
-        try:
-            choices = answer.json()["choices"]
-            texts = [str(c["message"]["content"] or "") for c in choices]
-        except (ValueError, KeyError, TypeError):
-            raise ValueError(f"{self.url} gave no chat completion: {answer.text[:300]}") from None
-        if not texts:
-            raise ValueError(f"{self.url} gave a completion without choices")
-        return texts
+            return [str(c["message"]["content"] or "") for c in self.api.complete(body)["choices"]]
+        except BackendError as err:
+            raise ValueError(str(err)) from None
+        except (KeyError, TypeError):
+            raise ValueError(str(self.api.garbage())) from None

@@ -1,75 +1,118 @@
-"""Readers of human judgement files: preference pairs, ratings, ranked answers, as calls and `Feedback`.
+"""Readers of feedback files: other systems' exports, and public or own judgement files, as calls and `Feedback`.
 
-    for line in read("pairs.jsonl.gz"):
+    for line in read(["scores.json", "observations.json"]):
         match line:
-            case Line(): ...      # its calls and its feedback
+            case Line(): ...      # its calls, its feedback, and what of it is left out
             case BadLine(): ...   # its number, and what is wrong with it
 
-Formats (docs/datasets.md has each one's fields): `jsonl` (ours, and the common pair and rating forms), `hh` (dialogues with
-chosen and rejected), `tulu` (two answers with thumbs and a preference), `oasst` (conversation trees), `ukp` (arguments and pairs
-of them). Ids are made from the contents, so that reading a file twice gives the same calls and the same feedback.
+Formats (docs/import.md, docs/datasets.md): `jsonl` (ours, and the public preference forms), `tulu`, `oasst`, `ukp`, and one per
+system. Ids are made of the source's ids, or of the contents where it has none, so that reading twice gives the same records.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, Literal, cast, get_args
+from typing import Any
 
 from heedloop.schema import SchemaError
-from heedloop_cli.importers import hh, jsonl, oasst, tulu, ukp
+from heedloop_cli.importers.argilla import Argilla
+from heedloop_cli.importers.braintrust import Braintrust
+from heedloop_cli.importers.documents import rows
+from heedloop_cli.importers.fastchat import FastChat
+from heedloop_cli.importers.helicone import Helicone
+from heedloop_cli.importers.humanloop import Humanloop
+from heedloop_cli.importers.jsonl import Judgements
+from heedloop_cli.importers.label_studio import LabelStudio
+from heedloop_cli.importers.langfuse import Langfuse
+from heedloop_cli.importers.langsmith import LangSmith
+from heedloop_cli.importers.librechat import LibreChat
+from heedloop_cli.importers.mlflow import Mlflow
+from heedloop_cli.importers.oasst import Oasst
+from heedloop_cli.importers.openai import OpenAI
+from heedloop_cli.importers.openwebui import OpenWebUI
+from heedloop_cli.importers.opik import Opik
+from heedloop_cli.importers.own import Heedloop
+from heedloop_cli.importers.phoenix import Phoenix
 from heedloop_cli.importers.record import BadLine, Line, Reader, Source, Wrong
+from heedloop_cli.importers.system import System
+from heedloop_cli.importers.tensorzero import TensorZero
+from heedloop_cli.importers.tulu import Tulu
+from heedloop_cli.importers.ukp import Ukp
+from heedloop_cli.importers.weave import Weave
 
-__all__ = ["FORMATS", "BadLine", "Format", "Line", "detect", "num_rows", "read"]
+__all__ = ["FORMATS", "BadLine", "Line", "Source", "detect", "num_rows", "read"]
 
-Format = Literal["auto", "ukp", "tulu", "hh", "oasst", "jsonl"]
-FORMATS: tuple[Format, ...] = get_args(Format)
-
-_READERS: dict[str, Callable[[Source], Reader]] = {
-    "ukp": ukp.reader,
-    "tulu": tulu.reader,
-    "hh": hh.reader,
-    "oasst": oasst.reader,
-    "jsonl": jsonl.reader,
+_SYSTEMS: tuple[type[System], ...] = (
+    Heedloop, Langfuse, LangSmith, Phoenix, Opik, Mlflow, Weave, Helicone, TensorZero, LabelStudio, Argilla, Humanloop,
+    OpenAI, OpenWebUI, LibreChat, FastChat, Braintrust,
+)  # fmt: skip
+_READERS: dict[str, type[Reader]] = {
+    "ukp": Ukp,
+    "tulu": Tulu,
+    "oasst": Oasst,
+    **{system.name: system for system in _SYSTEMS},
+    "jsonl": Judgements,
 }
-MAX_LINE_BYTES = 64 << 20
+"""The readers by format; the first that knows a row reads its file."""
+FORMATS: tuple[str, ...] = ("auto", *_READERS)
+_LOOKED_AT = 100
 
 
 def read(
-    path: str | Path,
+    paths: str | Path | Sequence[str | Path],
     *,
-    format: Format = "auto",
+    format: str = "auto",
     limit: int | None = None,
-    answers: str | Path | None = None,
-    default_time: datetime | None = None,
+    **options: Any,
 ) -> Iterator[Line | BadLine]:
-    """Every line of the file as its calls and feedback, or as what is wrong with it. Blank lines are passed over.
+    """Every row of the files as its calls and feedback, or as what is wrong with it. Blank lines are passed over.
 
     Args:
-        path: JSON Lines, gzipped where the name ends with .gz; UTF-8.
-        format: `auto` finds it out from the first readable line.
-        limit: read this many lines only.
-        answers: for `ukp` pairs, the file with the arguments' texts; found beside the pairs where not given.
-        default_time: time of what carries none; each format has its own default, the same on every reading.
+        paths: files of one source that belong together, such as scores with their observations (`documents` has the forms).
+        format: `auto` finds it out from the first row that shows it, for each file.
+        limit: read this many rows of each file only.
+        options: fields of `Source`.
 
     Raises:
-        OSError: the file, or the file of its answers, cannot be opened.
-        ValueError: no line shows which format it is.
+        OSError: a file, or the file of `ukp`'s answers, cannot be opened.
+        ValueError: no row of a file shows which format it is.
     """
-    where = Path(path)
-    chosen = detect(where) if format == "auto" else format
-    source = Source(where, default_time, None if answers is None else Path(answers))
-    reader = _READERS[chosen](source)
-    for number, row in _rows(where, limit):
-        if isinstance(row, BadLine):
-            yield row
-        else:
-            yield from _guarded(number, lambda n=number, r=row: reader.take(n, r))
-    yield from reader.finish()
+    files = [Path(p) for p in ([paths] if isinstance(paths, (str, Path)) else paths)]
+    chosen = [(f, detect(f) if format == "auto" else format) for f in files]
+    readers = {name: _READERS[name](Source(path, **options)) for path, name in chosen}
+    for path, name in chosen:
+        reader = readers[name]
+        if isinstance(reader, System) and type(reader).learn is not System.learn:
+            for _, row in rows(path, limit):
+                if not isinstance(row, BadLine) and reader.knows(row):
+                    _learned(reader, row)
+    for path, name in chosen:
+        for number, row in rows(path, limit):
+            for line in _lines(readers[name], name, number, row):
+                wrong = isinstance(line, BadLine) and len(files) > 1
+                yield replace(line, file=path.name) if wrong else line
+    for reader in readers.values():
+        yield from _guarded(0, reader.finish)
+
+
+def _learned(reader: System, row: Mapping[str, Any]) -> None:
+    """What is wrong with a row is told when it is read."""
+    try:
+        reader.learn(row)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return
+
+
+def _lines(reader: Reader, name: str, number: int, row: dict[str, Any] | BadLine) -> Iterator[Line | BadLine]:
+    if isinstance(row, BadLine):
+        yield row
+    elif isinstance(reader, System) and not reader.knows(row):
+        fields = ", ".join(sorted(k for k in row if k.isprintable()))[:120]
+        yield BadLine(number, "", f"is no record of {name}: it has the fields {fields}")
+    else:
+        yield from _guarded(number, lambda: reader.take(number, row))
 
 
 def _guarded(number: int, take: Callable[[], Iterator[Line | BadLine]]) -> Iterator[Line | BadLine]:
@@ -79,85 +122,26 @@ def _guarded(number: int, take: Callable[[], Iterator[Line | BadLine]]) -> Itera
         yield BadLine(number, err.field, err.reason)
 
 
-def detect(path: str | Path) -> Format:
-    """The format of a file by its first line that is a JSON object; raises `ValueError` where none is known."""
-    for _, row in _rows(Path(path), 100):
+def detect(path: str | Path) -> str:
+    """The format of a file by its first row that is one's; raises `ValueError` where none is known."""
+    fields: set[str] | None = None
+    for _, row in rows(Path(path), _LOOKED_AT):
         if isinstance(row, BadLine):
             continue
-        formats = _format_of(row)
-        if formats is not None:
-            return formats
+        name = next((name for name, reader in _READERS.items() if reader.knows(row)), None)
+        if name is not None:
+            return name
+        fields = fields or {k for k in row if k.isprintable()}
+    if fields is None:
         raise ValueError(
-            f"{path}: no known format has the fields {', '.join(sorted(row))}; name one with --format "
-            f"({', '.join(FORMATS[1:])}), or write the file as docs/datasets.md shows"
+            f"{path}: the first {_LOOKED_AT} lines hold no JSON object; expected JSON, JSON Lines, CSV or Parquet"
         )
     raise ValueError(
-        f"{path}: the first 100 lines hold no JSON object; expected JSON Lines, one object a line"
+        f"{path}: no known format has the fields {', '.join(sorted(fields))}; name one with --format "
+        f"({', '.join(FORMATS[1:])}), or write the file as docs/datasets.md shows"
     )
 
 
 def num_rows(path: str | Path, limit: int | None = None) -> int:
-    """How many lines are not blank (up to `limit`), read without looking into them; 0 where the file is damaged."""
-    count = 0
-    try:
-        with _open(Path(path)) as lines:
-            for line in lines:
-                count += bool(line.strip())
-                if count == limit:
-                    break
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        return 0
-    return count
-
-
-def _format_of(row: Mapping[str, Any]) -> Format | None:
-    names = set(row)
-    if {"topic", "a1", "a2", "judgments"} <= names or {"topic", "arg", "text"} <= names:
-        return "ukp"
-    if {"completion_a", "completion_b", "preference"} <= names:
-        return "tulu"
-    if {"parent", "role", "text"} <= names or {"parent_id", "role", "text"} <= names or "replies" in names:
-        return "oasst"
-    if {"message_tree_id", "prompt"} <= names:
-        return "oasst"
-    if {"chosen", "rejected"} <= names:
-        return "hh"
-    return "jsonl" if jsonl.knows(names) else None
-
-
-def _rows(path: Path, limit: int | None) -> Iterator[tuple[int, dict[str, Any] | BadLine]]:
-    number, num_rows = 0, 0
-    with _open(path) as lines:
-        while limit is None or num_rows < limit:
-            number += 1
-            try:
-                text = lines.readline(MAX_LINE_BYTES)
-            except (EOFError, zlib.error, gzip.BadGzipFile) as err:
-                yield number, BadLine(number, "", f"the compressed file is cut off or damaged here: {err}")
-                return
-            if not text:
-                return
-            if not text.strip():
-                continue
-            num_rows += 1
-            yield number, _parsed(number, text)
-
-
-def _open(path: Path) -> IO[bytes]:
-    if path.suffix == ".gz":
-        return cast(IO[bytes], gzip.open(path, "rb"))
-    return path.open("rb")
-
-
-def _parsed(number: int, text: bytes) -> dict[str, Any] | BadLine:
-    if len(text) >= MAX_LINE_BYTES:
-        return BadLine(number, "", f"is longer than {MAX_LINE_BYTES >> 20} MiB")
-    try:
-        row = json.loads(text.decode("utf-8-sig" if number == 1 else "utf-8"))
-    except UnicodeDecodeError as err:
-        return BadLine(number, "", f"is no UTF-8: byte {err.start + 1} is 0x{text[err.start]:02x}")
-    except (ValueError, RecursionError) as err:
-        return BadLine(number, "", f"is no JSON: {err}")
-    if not isinstance(row, dict):
-        return BadLine(number, "", f"is no JSON object but {type(row).__name__}")
-    return cast(dict[str, Any], row)
+    """How many rows there are (up to `limit`)."""
+    return sum(1 for _ in rows(Path(path), limit))

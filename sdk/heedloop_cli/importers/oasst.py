@@ -9,37 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any, cast
 
-from heedloop.attributes import METADATA_PREFIX
 from heedloop.schema import THUMB, Author, Call, Feedback, Message, Ranking, SchemaError
 from heedloop_cli.importers.record import (
     BadLine,
+    JudgementReader,
     Line,
     Source,
     Wrong,
     clipped,
-    content_id,
-    ids_of,
     target_of,
     text_of,
     time_of,
 )
 
-__all__ = ["reader"]
-
-SERVICE = "oasst"
-PUBLISHED = datetime(2023, 4, 15, tzinfo=timezone.utc)
-"""For messages without a time: the day the trees were published."""
 MAX_REACTIONS = 100_000
 
 _ROLES = {"prompter": "user", "assistant": "assistant", "user": "user"}
-
-
-def reader(source: Source) -> _Reader:
-    """A reader of messages or trees."""
-    return _Reader(source.default_time or PUBLISHED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +40,19 @@ class _Node:
     text: str
 
 
-class _Reader:
-    def __init__(self, time: datetime) -> None:
-        self._time = time
+class Oasst(JudgementReader):
+    """Messages or trees."""
+
+    service = "oasst"
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(source)
         self._nodes: dict[str, _Node] = {}
+
+    @classmethod
+    def knows(cls, row: Mapping[str, Any]) -> bool:
+        is_message = {"role", "text"} <= row.keys() and bool({"parent", "parent_id"} & row.keys())
+        return is_message or "replies" in row or {"message_tree_id", "prompt"} <= row.keys()
 
     def take(self, number: int, row: Mapping[str, Any]) -> Iterator[Line | BadLine]:
         tree = row.get("prompt")
@@ -113,7 +110,7 @@ class _Reader:
                 continue
             call = self._call(node)
             calls.append(call)
-            feedback.extend(_thumbs(node, call, ups, downs))
+            feedback.extend(self._thumbs(node, call, ups, downs))
             siblings = answers.get(node.parent or "", [])
             if siblings and siblings[-1].id == node.id:
                 feedback.extend(self._ranking(siblings))
@@ -137,23 +134,16 @@ class _Reader:
 
     def _call(self, node: _Node) -> Call:
         above = self._ancestors(node)
-        trace_id, span_id = ids_of(SERVICE, node.id)
         model = node.row.get("model") or node.row.get("model_name")
         labels = clipped(
             {"message": node.id, "lang": node.row.get("lang"), "review_count": node.row.get("review_count")}
-        )
-        return Call(
-            trace_id=trace_id,
-            span_id=span_id,
-            start_time=_time(node, self._time),
-            name="answer",
-            service=SERVICE,
-            model_answered=str(model) if model else None,
-            input_messages=tuple(Message(n.role, n.text) for n in above),
-            output_messages=(Message("assistant", node.text),),
-            session_id=above[0].id[:256],
-            attributes={METADATA_PREFIX + k: v for k, v in labels.items()},
-        )
+        ) | dict(self._assumed(node))
+        prompt = tuple(Message(n.role, n.text) for n in above)
+        fields: dict[str, Any] = {
+            "model_answered": str(model) if model else None,
+            "session_id": above[0].id[:256],
+        }
+        return self.call((node.id,), self._time(node), prompt, node.text, labels, **fields)
 
     def _ranking(self, siblings: list[_Node]) -> Iterator[Feedback]:
         ranked = [(n, _rank(n)) for n in siblings]
@@ -161,21 +151,32 @@ class _Reader:
         if len(known) < 2:
             return
         targets = tuple(target_of(self._call(n)) for n, _ in known)
-        yield Feedback(
+        parent = siblings[0].parent
+        yield self.feedback(
+            ("ranking", parent),
             "comparison",
             targets[0],
             ranking=Ranking(targets, tuple(r + 1 for _, r in known)),
             author=Author("annotator"),
-            created_at=max(_time(n, self._time) for n, _ in known),
-            id=content_id(SERVICE, "ranking", siblings[0].parent)[:32],
+            created_at=max(self._time(n) for n, _ in known),
             solicited=True,
-            metadata={"parent": str(siblings[0].parent)[:4096]},
+            metadata={"parent": str(parent)[:4096], **self._assumed(known[0][0])},
         )
 
+    def _thumbs(self, node: _Node, call: Call, ups: int, downs: int) -> Iterator[Feedback]:
+        fields = {"author": Author("annotator"), "created_at": call.start_time, "solicited": False}
+        fields |= {"scale": THUMB, "metadata": self._assumed(node)}
+        for value, count in ((1.0, ups), (0.0, downs)):
+            for i in range(count):
+                key = ("reaction", node.id, value, i)
+                yield self.feedback(key, "rating", target_of(call), value=value, **fields)
 
-def _time(node: _Node, default: datetime) -> datetime:
-    value = node.row.get("created_date")
-    return time_of(value, "created_date") if value else default
+    def _time(self, node: _Node) -> datetime:
+        value = node.row.get("created_date")
+        return time_of(value, "created_date") if value else self.source.time
+
+    def _assumed(self, node: _Node) -> Mapping[str, str]:
+        return self.source.assumed(node.row.get("created_date"))
 
 
 def _rank(node: _Node) -> int | None:
@@ -201,18 +202,3 @@ def _reactions(row: Mapping[str, Any]) -> tuple[int, int]:
             raise Wrong("emojis", f"{name} must be a count, not {count!r:.60}")
         counts.append(count)
     return counts[0], counts[1]
-
-
-def _thumbs(node: _Node, call: Call, ups: int, downs: int) -> Iterator[Feedback]:
-    for value, count in ((1.0, ups), (0.0, downs)):
-        for i in range(count):
-            yield Feedback(
-                "rating",
-                target_of(call),
-                value=value,
-                scale=THUMB,
-                author=Author("annotator"),
-                created_at=call.start_time,
-                id=content_id(SERVICE, "reaction", node.id, value, i)[:32],
-                solicited=False,
-            )

@@ -6,30 +6,20 @@ Each line is a showing of its own: its two answers are two calls, so that an exp
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
 from typing import Any
 
-from heedloop.attributes import METADATA_PREFIX
-from heedloop.schema import THUMB, Author, Call, Feedback, Message, Ranking
+from heedloop.schema import THUMB, Author, Call, Feedback, Ranking
 from heedloop_cli.importers.record import (
-    BadLine,
+    JudgementReader,
     Line,
-    Source,
     Wrong,
     clipped,
     content_id,
-    ids_of,
     messages_of,
     target_of,
     text_of,
     time_of,
 )
-
-__all__ = ["reader"]
-
-SERVICE = "tulu1_human_eval"
-JUDGED = datetime(2023, 5, 1, tzinfo=timezone.utc)
-"""For lines without a time."""
 
 _PREFERENCES: dict[str, tuple[tuple[int, int], float | None]] = {
     "a-is-better": ((1, 2), 1.0),
@@ -40,86 +30,48 @@ _PREFERENCES: dict[str, tuple[tuple[int, int], float | None]] = {
 }
 
 
-def reader(source: Source) -> _Reader:
-    """A reader of such lines."""
-    return _Reader(source.default_time or JUDGED)
+class Tulu(JudgementReader):
+    """Two answers with the models that gave them, two thumbs and a preference."""
 
+    service = "tulu1_human_eval"
 
-class _Reader:
-    def __init__(self, time: datetime) -> None:
-        self._time = time
+    @classmethod
+    def knows(cls, row: Mapping[str, Any]) -> bool:
+        return {"completion_a", "completion_b", "preference"} <= row.keys()
 
-    def finish(self) -> Iterator[Line | BadLine]:
-        return iter(())
-
-    def take(self, number: int, row: Mapping[str, Any]) -> Iterator[Line | BadLine]:
+    def take(self, number: int, row: Mapping[str, Any]) -> Iterator[Line]:
         prompt = messages_of(row.get("prompt"), "prompt")
-        time = time_of(row["t"], "t") if row.get("t") else self._time
-        key = content_id(
-            row.get("id", number),
-            row.get("annotator"),
-            prompt,
-            row.get("completion_a"),
-            row.get("completion_b"),
-        )
-        calls = tuple(self._call(row, side, prompt, key, time) for side in ("a", "b"))
-        yield Line(number, calls, tuple(_judgements(row, calls, key, time)))
-
-    def _call(
-        self, row: Mapping[str, Any], side: str, prompt: tuple[Message, ...], key: str, time: datetime
-    ) -> Call:
-        trace_id, span_id = ids_of(SERVICE, key, side)
-        model = row.get(f"model_{side}")
+        time = time_of(row["t"], "t") if row.get("t") else self.source.time
+        texts = (row.get("completion_a"), row.get("completion_b"))
+        key = content_id(row.get("id", number), row.get("annotator"), prompt, *texts)
         labels = clipped({"instance": row.get("instance"), "row": row.get("id")})
-        return Call(
-            trace_id=trace_id,
-            span_id=span_id,
-            start_time=time,
-            name="answer",
-            service=SERVICE,
-            model_answered=str(model) if model else None,
-            input_messages=prompt,
-            output_messages=(Message("assistant", text_of(row, f"completion_{side}", empty=True)),),
-            attributes={METADATA_PREFIX + k: v for k, v in labels.items()},
-        )
+        labels |= self.source.assumed(row.get("t"))
 
+        def call(side: str) -> Call:
+            text, model = text_of(row, f"completion_{side}", empty=True), row.get(f"model_{side}")
+            named = str(model) if model else None
+            return self.call((key, side), time, prompt, text, labels, model_answered=named)
 
-def _judgements(
-    row: Mapping[str, Any], calls: tuple[Call, ...], key: str, time: datetime
-) -> Iterator[Feedback]:
-    who = row.get("annotator")
-    author = Author("annotator", str(who) if who else None)
-    labels = clipped({"instance": row.get("instance"), "row": row.get("id")})
-    for side, call in zip("ab", calls, strict=True):
-        thumb = row.get(f"thumb_{side}")
-        if thumb is None:
-            continue
-        if not isinstance(thumb, bool):
-            raise Wrong(f"thumb_{side}", f"must be true or false, not {thumb!r:.60}")
-        yield Feedback(
-            "rating",
-            target_of(call),
-            value=float(thumb),
-            scale=THUMB,
-            author=author,
-            created_at=time,
-            id=content_id(SERVICE, key, "thumb", side)[:32],
-            solicited=True,
-            metadata=labels,
-        )
-    preference = text_of(row, "preference")
-    if preference not in _PREFERENCES:
-        raise Wrong("preference", f"{preference!r} is not one of {', '.join(_PREFERENCES)}")
-    ranks, strength = _PREFERENCES[preference]
-    yield Feedback(
-        "comparison",
-        target_of(calls[0]),
-        ranking=Ranking(
-            (target_of(calls[0]), target_of(calls[1])), ranks, shown_order=(0, 1), strength=strength
-        ),
-        author=author,
-        created_at=time,
-        id=content_id(SERVICE, key, "preference")[:32],
-        solicited=True,
-        metadata=labels,
-    )
+        calls = (call("a"), call("b"))
+        author = Author("annotator", str(row["annotator"]) if row.get("annotator") else None)
+        shared = {"author": author, "created_at": time, "solicited": True, "metadata": labels}
+        yield Line(number, calls, tuple(self._judgements(row, calls, key, shared)))
+
+    def _judgements(
+        self, row: Mapping[str, Any], calls: tuple[Call, ...], key: str, shared: Mapping[str, Any]
+    ) -> Iterator[Feedback]:
+        targets = tuple(map(target_of, calls))
+        for side, target in zip("ab", targets, strict=True):
+            thumb = row.get(f"thumb_{side}")
+            if thumb is None:
+                continue
+            if not isinstance(thumb, bool):
+                raise Wrong(f"thumb_{side}", f"must be true or false, not {thumb!r:.60}")
+            fields = {"value": float(thumb), "scale": THUMB, **shared}
+            yield self.feedback((key, "thumb", side), "rating", target, **fields)
+        preference = text_of(row, "preference")
+        if preference not in _PREFERENCES:
+            raise Wrong("preference", f"{preference!r} is not one of {', '.join(_PREFERENCES)}")
+        ranks, strength = _PREFERENCES[preference]
+        ranking = Ranking(targets, ranks, shown_order=(0, 1), strength=strength)
+        yield self.feedback((key, "preference"), "comparison", targets[0], ranking=ranking, **shared)

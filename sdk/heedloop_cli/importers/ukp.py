@@ -9,19 +9,15 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
 from typing import Any
 
-from heedloop.attributes import METADATA_PREFIX
 from heedloop.schema import THUMB, Author, Call, Feedback, Message, Ranking
 from heedloop_cli.importers.record import (
-    BadLine,
+    JudgementReader,
     Line,
     Source,
     Wrong,
     clipped,
-    content_id,
-    ids_of,
     number_of,
     sequence_of,
     target_of,
@@ -29,106 +25,82 @@ from heedloop_cli.importers.record import (
     time_of,
 )
 
-__all__ = ["reader"]
-
-SERVICE = "ukpconvarg1"
-WRITTEN = datetime(2016, 1, 1, tzinfo=timezone.utc)
-"""The arguments carry no time; the crowd judged them from January 2016 on."""
-
 MAX_VOTES = 100_000
 
 _RANKS = {"a1": (1, 2), "a2": (2, 1), "equal": (1, 1)}
 
 
-def reader(source: Source) -> _Reader:
-    """A reader of arguments or pairs."""
-    return _Reader(source)
+class Ukp(JudgementReader):
+    """Arguments or pairs."""
 
+    service = "ukpconvarg1"
 
-class _Reader:
     def __init__(self, source: Source) -> None:
-        self._source = source
-        self._time = source.default_time or WRITTEN
+        super().__init__(source)
         self._arguments: dict[tuple[str, str], Mapping[str, Any]] | None = None
         self._calls: dict[tuple[str, str], Call] = {}
 
-    def take(self, number: int, row: Mapping[str, Any]) -> Iterator[Line | BadLine]:
-        yield self._pair(number, row) if "judgments" in row else self._argument(number, row)
+    @classmethod
+    def knows(cls, row: Mapping[str, Any]) -> bool:
+        return {"topic", "a1", "a2", "judgments"} <= row.keys() or {"topic", "arg", "text"} <= row.keys()
 
-    def finish(self) -> Iterator[Line | BadLine]:
-        return iter(())
+    def take(self, number: int, row: Mapping[str, Any]) -> Iterator[Line]:
+        yield self._pair(number, row) if "judgments" in row else self._argument(number, row)
 
     def _argument(self, number: int, row: Mapping[str, Any]) -> Line:
         call = self._call(row)
         votes = [(f"{side}{i}", float(side == "up")) for side, n in _votes(row).items() for i in range(n)]
         # Visitors of the site have no names, and nobody asked them.
-        feedback = tuple(
-            Feedback(
-                "rating",
-                target_of(call),
-                value=value,
-                scale=THUMB,
-                created_at=self._time,
-                id=content_id(SERVICE, "visitor", call.trace_id, n)[:32],
-                solicited=False,
-                metadata={"topic": text_of(row, "topic")},
-            )
+        shared: dict[str, Any] = {"scale": THUMB, "created_at": self.source.time, "solicited": False}
+        shared["metadata"] = {"topic": text_of(row, "topic"), **self.source.assumed(None)}
+        feedback = [
+            self.feedback(("visitor", call.trace_id, n), "rating", target_of(call), value=value, **shared)
             for n, value in votes
-        )
-        return Line(number, (call,), feedback)
+        ]
+        return Line(number, (call,), tuple(feedback))
 
     def _call(self, row: Mapping[str, Any]) -> Call:
         topic, name = text_of(row, "topic"), text_of(row, "arg")
-        trace_id, span_id = ids_of(SERVICE, topic, name)
         ask = f"{text_of(row, 'question')}\nGive one argument for this side: {text_of(row, 'stance')}"
-        metadata = clipped({"topic": topic, "argument": name, "rank": row.get("rank")})
-        metadata |= clipped({"up": row.get("up"), "down": row.get("down")})
-        return Call(
-            trace_id=trace_id,
-            span_id=span_id,
-            start_time=self._time,
-            name="argument",
-            service=SERVICE,
-            input_messages=(Message("user", ask),),
-            output_messages=(Message("assistant", text_of(row, "text")),),
-            tags=(f"topic:{topic}",),
-            attributes={METADATA_PREFIX + k: v for k, v in metadata.items()},
-        )
+        labels = clipped({"topic": topic, "argument": name, "rank": row.get("rank")})
+        labels |= self.source.assumed(None)
+        labels |= clipped({"up": row.get("up"), "down": row.get("down")})
+        prompt = (Message("user", ask),)
+        fields: dict[str, Any] = {"name": "argument", "tags": (f"topic:{topic}",)}
+        return self.call((topic, name), self.source.time, prompt, text_of(row, "text"), labels, **fields)
 
     def _pair(self, number: int, row: Mapping[str, Any]) -> Line:
         topic, pair = text_of(row, "topic"), text_of(row, "pair")
         calls = tuple(self._known(topic, text_of(row, side)) for side in ("a1", "a2"))
         labels = {"topic": topic, "pair": pair, "gold": row.get("gold"), "strict": row.get("strict")}
-        rankings = {
-            v: Ranking((target_of(calls[0]), target_of(calls[1])), ranks) for v, ranks in _RANKS.items()
-        }
+        targets = (target_of(calls[0]), target_of(calls[1]))
+        rankings = {v: Ranking(targets, ranks) for v, ranks in _RANKS.items()}
         feedback: list[Feedback] = []
         for i, judgement in enumerate(sequence_of(row, "judgments")):
             where = f"judgments[{i}]"
             if not isinstance(judgement, Mapping) or judgement.get("v") not in _RANKS:
                 raise Wrong(where, f"v must be a1, a2 or equal, not {judgement!r:.60}")
             worker = text_of(judgement, "w")
+            own = {"competence": judgement.get("c"), "own_stance": judgement.get("s")}
             feedback.append(
-                Feedback(
+                self.feedback(
+                    (topic, pair, worker),
                     "comparison",
-                    target_of(calls[0]),
-                    "convincing",
+                    targets[0],
+                    name="convincing",
                     ranking=rankings[judgement["v"]],
                     comment=judgement.get("r") or None,
                     author=Author("annotator", worker),
                     created_at=time_of(judgement.get("t"), f"{where}.t"),
-                    id=content_id(SERVICE, topic, pair, worker)[:32],
                     solicited=True,
-                    metadata=clipped(
-                        {**labels, "competence": judgement.get("c"), "own_stance": judgement.get("s")}
-                    ),
+                    metadata=clipped({**labels, **own}),
                 )
             )
         return Line(number, calls, tuple(feedback))
 
     def _known(self, topic: str, name: str) -> Call:
         if self._arguments is None:
-            self._arguments = _arguments(self._source)
+            self._arguments = _arguments(self.source)
         row = self._arguments.get((topic, name))
         if row is None:
             raise Wrong("a1", f"the file of arguments has no {name!r} under the topic {topic!r}")

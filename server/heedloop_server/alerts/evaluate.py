@@ -10,10 +10,9 @@ from typing import Any
 
 from heedloop.responses import Alert, HistoryChange, Interval, NewAlert
 from heedloop.schema import format_time, from_json, parse_time, to_json
-from heedloop_server.alerts.rules import Rule
+from heedloop_server.alerts.measure import observe, value_of
+from heedloop_server.alerts.rules import AMOUNTS, WAITING, Rule
 from heedloop_server.alerts.state import AlertState, Change, after_periods, after_window
-from heedloop_server.filters import CallFilters
-from heedloop_server.statistics.intervals import wilson
 from heedloop_server.store.admin.alerts import (
     Delivery,
     HistoryRow,
@@ -23,8 +22,6 @@ from heedloop_server.store.admin.alerts import (
     save_state,
 )
 from heedloop_server.store.connection import ProjectStore
-from heedloop_server.store.quality import counts
-from heedloop_server.store.quality.counts import View
 
 Json = dict[str, Any]
 
@@ -35,6 +32,12 @@ _WORDS = {
     "coverage": "share of answers rated",
     "errors": "share of errors",
     "share": "share",
+    "judge_agreement": "agreement of a judge with annotators",
+    "latency": "share of answers",
+    "first_token": "share of streamed answers with a first token",
+    "calls": "number of provider calls",
+    "tokens": "number of tokens",
+    "cost": "cost",
 }
 
 
@@ -47,20 +50,6 @@ class _Evaluation:
     value: Interval | None
     baseline: float | None
     error: str = ""
-
-
-def observe(project: ProjectStore, rule: Rule, since: datetime, until: datetime) -> tuple[int, int]:
-    """(successes, number) of a rule's metric over a period: thumbs up of ratings, rated of answers, errors of answers, or a share."""
-    view = _view(rule.calls, since, until)
-    if rule.metric == "share":
-        part = counts.count_total(project, _view(rule.counted, since, until)).num_answers
-        return part, max(part, counts.count_total(project, view).num_answers)
-    return counts.measured_total(project, view, rule.metric)
-
-
-def _view(filters: CallFilters, since: datetime, until: datetime) -> View:
-    settled = filters.model_copy(update={"since": since, "until": until})
-    return View.of(settled)
 
 
 def evaluate(project: ProjectStore, alert: StoredAlert, now: datetime) -> StoredAlert:
@@ -99,13 +88,10 @@ def _new_rows(project: ProjectStore, alert: StoredAlert, rows: list[HistoryRow])
 def _look(project: ProjectStore, rule: Rule, alert: StoredAlert, now: datetime) -> _Evaluation:
     window = timedelta(hours=rule.window_hours)
     state = _state_of(alert.state)
-    value = wilson(*observe(project, rule, now - window, now))
+    successes, number = observe(project, rule, now - window, now)
+    value = value_of(rule, successes, number)
     if rule.kind == "threshold":
-        successes, number = (round(value.estimate * value.n), value.n) if value else (0, 0)
-        after, changes = after_window(
-            state, now, successes, number,
-            threshold=rule.threshold or 0.5, worse=rule.worse, min_count=rule.min_count, rest=window,
-        )  # fmt: skip
+        after, changes = after_window(state, rule, now, value, number)
         return _Evaluation(after, changes, value, None)
     baseline = _baseline(project, rule, alert, now)
     if baseline is None:
@@ -114,10 +100,7 @@ def _look(project: ProjectStore, rule: Rule, alert: StoredAlert, now: datetime) 
             state, [], value, None, f"there is no baseline yet: {needed}; or give the rule one"
         )
     periods = [(end, *observe(project, rule, start, end)) for start, end in _periods(rule, alert, state, now)]
-    after, changes = after_periods(
-        state, periods,
-        baseline=baseline, worse=rule.worse, odds_ratio=rule.odds_ratio, min_count=rule.min_count,
-    )  # fmt: skip
+    after, changes = after_periods(state, rule, periods, baseline)
     return _Evaluation(after, changes, value, baseline)
 
 
@@ -178,18 +161,32 @@ def _state_json(rule: Rule, result: _Evaluation, had: Json, now: datetime) -> Js
 
 
 def _message(rule: Rule, result: _Evaluation) -> str:
-    what = f"{rule.name}: the {_WORDS[rule.metric]}"
+    what = f"{rule.name}: the {_measured(rule)}"
     if result.value is None:
         return f"{what} has nothing to be measured on in the last {rule.window_hours} h."
-    value = result.value
-    spread = f"{100 * value.estimate:.1f}% (95% interval {100 * value.low:.1f} to {100 * value.high:.1f}%, n {value.n:,})"
+    return f"{what} over the last {rule.window_hours} h is {_value(rule, result.value)}; {_against(rule, result.baseline)}."
+
+
+def _measured(rule: Rule) -> str:
+    slower = f" that took longer than {rule.threshold or 0:,g} ms"
+    return _WORDS[rule.metric] + (slower if rule.metric in WAITING else "")
+
+
+def _value(rule: Rule, value: Interval) -> str:
+    if rule.metric in AMOUNTS:
+        return _amount(rule, value.estimate)
+    return f"{100 * value.estimate:.1f}% (95% interval {100 * value.low:.1f} to {100 * value.high:.1f}%, n {value.n:,})"
+
+
+def _amount(rule: Rule, amount: float) -> str:
+    return f"${amount:,.2f}" if rule.metric == "cost" else f"{amount:,.0f}"
+
+
+def _against(rule: Rule, baseline: float | None) -> str:
     if rule.kind == "threshold":
-        against = f"the threshold is {100 * (rule.threshold or 0):.1f}%"
-    elif result.baseline is not None:
-        against = f"normal is {100 * result.baseline:.1f}%"
-    else:
-        against = "there is no baseline yet"
-    return f"{what} over the last {rule.window_hours} h is {spread}; {against}."
+        limit = _amount(rule, rule.limit) if rule.metric in AMOUNTS else f"{100 * rule.limit:.1f}%"
+        return f"the threshold is {limit}"
+    return "there is no baseline yet" if baseline is None else f"normal is {100 * baseline:.1f}%"
 
 
 def _changes(
@@ -273,6 +270,8 @@ def _link(rule: Rule, state: Json) -> Json:
         params["rating"] = "none" if rule.worse == "lower" else "any"
     elif rule.metric == "errors":
         params["status"] = "error"
+    elif rule.metric == "latency":
+        params["min_duration_ms"] = rule.threshold
     if until is not None:
         window = timedelta(hours=rule.window_hours)
         params |= {"since": format_time(until - window), "until": format_time(until)}

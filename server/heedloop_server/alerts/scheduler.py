@@ -8,17 +8,18 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from heedloop.schema import format_time, utc_now
-from heedloop_server.alerts.evaluate import alert_of, evaluate, history_change
+from heedloop_server.alerts.evaluate import evaluate
+from heedloop_server.alerts.messages import message_of
 from heedloop_server.alerts.rules import Rule
 from heedloop_server.alerts.webhooks import DeliveryResult, post
 from heedloop_server.errors import ServerError
-from heedloop_server.http.responses import json_value
 from heedloop_server.store.admin.alerts import (
     Delivery,
     HistoryRow,
@@ -29,10 +30,11 @@ from heedloop_server.store.admin.alerts import (
     pending_deliveries,
     projects_with_alerts,
     save_history,
-    with_delivery,
 )
-from heedloop_server.store.connection import Store, StoreError
-from heedloop_server.store.quality.rollup import roll_up
+from heedloop_server.store.connection import ProjectStore, Store, StoreError
+from heedloop_server.store.experiments import EXPERIMENT, find_secret, list_rounds
+from heedloop_server.store.quality.rollup import roll_up, roll_up_minutes
+from heedloop_server.store.review.queues import QUEUE, find_queue
 
 log = logging.getLogger("heedloop.caretaker")
 
@@ -49,13 +51,25 @@ class Scheduler:
     Args:
         alert_every_s: seconds between evaluations.
         loopback: whether webhooks may be on this machine.
+        jobs: further work of every round, such as looking after review queues.
+        public_url: where users open the dashboard, for links in messages; empty for none.
     """
 
-    def __init__(self, store: Store, *, alert_every_s: float, loopback: bool) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        alert_every_s: float,
+        loopback: bool,
+        jobs: Sequence[Callable[[datetime], None]] = (),
+        public_url: str = "",
+    ) -> None:
         self._store = store
+        self._jobs = jobs
         self._every = timedelta(seconds=alert_every_s)
         self._tick_s = min(TICK_S, alert_every_s)
         self._loopback = loopback
+        self._public_url = public_url
         self._holder = secrets.token_hex(8)
         self._since = utc_now()
         self._stopping = threading.Event()
@@ -85,10 +99,13 @@ class Scheduler:
         lasts = max(timedelta(seconds=30), 4 * timedelta(seconds=self._tick_s))
         if not holds_lease(self._store, DUTY, self._holder, self._since, lasts=lasts):
             return
+        roll_up_minutes(self._store)
         if self._due("roll_up", now, timedelta(seconds=ROLL_UP_S)):
             self._counted = roll_up(self._store, after=self._counted)
         if self._due("alerts", now, self._every):
             self.evaluate_all(now)
+        for job in self._jobs:
+            _logged(job, now)
         self.deliver()
 
     def _due(self, what: str, now: datetime, every: timedelta) -> bool:
@@ -118,7 +135,11 @@ class Scheduler:
         if not waiting:
             return 0
         with ThreadPoolExecutor(4, thread_name_prefix="webhook") as pool:
-            list(pool.map(lambda row: _logged(tell, self._store, row, self._loopback), waiting))
+            list(
+                pool.map(
+                    lambda row: _logged(tell, self._store, row, self._loopback, self._public_url), waiting
+                )
+            )
         return len(waiting)
 
 
@@ -126,24 +147,65 @@ def _logged(work: Callable[..., Any], *args: Any) -> None:
     try:
         work(*args)
     except (StoreError, ServerError, ValueError) as err:
-        log.warning("%s: %s", work.__name__, err)
+        log.warning("%s: %s", getattr(work, "__name__", work), err)
 
 
-def tell(store: Store, row: HistoryRow, loopback: bool) -> HistoryRow:
+def tell(store: Store, row: HistoryRow, loopback: bool, public_url: str = "") -> HistoryRow:
     """Try one delivery and store what became of it."""
     project = store.project(row.project)
+    if row.alert_id.startswith(QUEUE):
+        webhook = _webhook_of_queue(project, row)
+    elif row.alert_id.startswith(EXPERIMENT):
+        webhook = _webhook_of_experiment(project, row)
+    else:
+        webhook = _webhook(project, row, public_url)
+    if webhook is None:
+        delivery = Delivery("failed", row.delivery.attempts, error="the rule has no webhook any more")
+    else:
+        url, secret, message = webhook
+        result = post(url, secret, message, row.change_id, loopback=loopback)
+        delivery = _after(row.delivery, result, utc_now())
+    after = replace(row, delivery=delivery)
+    save_history(project, [after])
+    return after
+
+
+def _webhook(
+    project: ProjectStore, row: HistoryRow, public_url: str
+) -> tuple[str, str, dict[str, Any]] | None:
+    """(address, secret, message) of an alert's change; None where its rule has no webhook."""
     alert = find_alert(project, row.alert_id)
     url = alert.rule.get("webhook_url") if alert else None
     if alert is None or not url:
-        after = with_delivery(
-            row, Delivery("failed", row.delivery.attempts, error="the rule has no webhook any more")
-        )
-    else:
-        kind = "reminder" if row.change["before"] == row.change["after"] else "alert"
-        result = post(url, alert.secret, message_of(alert, row, kind, row.change_id), loopback=loopback)
-        after = with_delivery(row, _after(row.delivery, result, utc_now()))
-    save_history(project, [after])
-    return after
+        return None
+    kind = "reminder" if row.change["before"] == row.change["after"] else "alert"
+    return (
+        url,
+        alert.secret,
+        message_of(alert, row, kind, row.change_id, project=row.project, public_url=public_url),
+    )
+
+
+def _webhook_of_queue(project: ProjectStore, row: HistoryRow) -> tuple[str, str, dict[str, Any]] | None:
+    """The same of what happened in a review queue."""
+    queue = find_queue(project, row.alert_id.removeprefix(QUEUE))
+    if queue is None or not queue.webhook_url:
+        return None
+    return queue.webhook_url, queue.webhook_secret, _head("review", row) | {"review": row.change}
+
+
+def _webhook_of_experiment(project: ProjectStore, row: HistoryRow) -> tuple[str, str, dict[str, Any]] | None:
+    """The same of what the server did with an experiment."""
+    name = row.alert_id.removeprefix(EXPERIMENT)
+    rounds = list_rounds(project, name)
+    if not rounds or not rounds[0].spec.webhook_url:
+        return None
+    message = _head("experiment", row) | {"experiment": row.change}
+    return rounds[0].spec.webhook_url, find_secret(project, name), message
+
+
+def _head(kind: str, row: HistoryRow) -> dict[str, Any]:
+    return {"type": kind, "id": row.change_id, "project": row.project, "sent_at": format_time(utc_now())}
 
 
 def _after(before: Delivery, result: DeliveryResult, now: datetime) -> Delivery:
@@ -155,15 +217,3 @@ def _after(before: Delivery, result: DeliveryResult, now: datetime) -> Delivery:
         return Delivery("failed", attempts, error=result.error, at=now)
     again = now + timedelta(seconds=AGAIN_S[attempts - 1])
     return Delivery("pending", attempts, next_at=again, error=result.error, at=now)
-
-
-def message_of(alert: StoredAlert, row: HistoryRow | None, kind: str, delivery_id: str) -> dict[str, Any]:
-    """What a webhook is sent."""
-    return {
-        "type": kind,
-        "id": delivery_id,
-        "project": row.project if row else None,
-        "sent_at": format_time(utc_now()),
-        "alert": json_value(alert_of(alert)),
-        "change": json_value(history_change(row)) if row else None,
-    }

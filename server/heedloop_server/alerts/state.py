@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Literal
 
 from heedloop.responses import Interval
+from heedloop_server.alerts.rules import Rule
 from heedloop_server.statistics.drift import LIMIT, Alarm, AlarmRule, State, next_alarm
-from heedloop_server.statistics.intervals import wilson
-
-Worse = Literal["lower", "higher"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,25 +43,19 @@ class Change:
 
 
 def after_periods(
-    state: AlertState,
-    periods: Sequence[tuple[datetime, int, int]],
-    *,
-    baseline: float,
-    worse: Worse,
-    odds_ratio: float,
-    min_count: int,
+    state: AlertState, rule: Rule, periods: Sequence[tuple[datetime, float, int]], baseline: float
 ) -> tuple[AlertState, list[Change]]:
     """The state after some periods (end, successes, number), each looked at once: the CUSUM of `quality.drift`.
 
     A metric that is worse when it is higher is watched by its failures.
     """
-    normal = baseline if worse == "lower" else 1 - baseline
-    rule = AlarmRule(baseline=normal, odds_ratio=odds_ratio, min_ratings=min_count)
+    normal = baseline if rule.worse == "lower" else 1 - baseline
+    alarm_rule = AlarmRule(baseline=normal, odds_ratio=rule.odds_ratio, min_ratings=rule.min_count)
     alarm = Alarm("", state.state, state.evidence * LIMIT, state.num, state.calm)
     changes: list[Change] = []
     for end, successes, number in periods:
-        good = successes if worse == "lower" else number - successes
-        alarm = next_alarm(replace(alarm, history=()), rule, end, good, number)
+        good = round(successes) if rule.worse == "lower" else number - round(successes)
+        alarm = next_alarm(replace(alarm, history=()), alarm_rule, end, good, number)
         changes += [
             Change(c.at, c.before, c.after, c.evidence / LIMIT, alarm.num_ratings) for c in alarm.history
         ]
@@ -79,50 +70,40 @@ def after_periods(
 
 
 def after_window(
-    state: AlertState,
-    at: datetime,
-    successes: int,
-    number: int,
-    *,
-    threshold: float,
-    worse: Worse,
-    min_count: int,
-    rest: timedelta,
+    state: AlertState, rule: Rule, at: datetime, result: Interval | None, number: int
 ) -> tuple[AlertState, list[Change]]:
     """The state after the newest window: warning where the estimate is beyond the threshold, alarm where all of its interval is.
 
     Below `min_count` the state stays. An alarm stays while the estimate is beyond; a resolved one is ok again after `rest`.
     """
-    result = wilson(successes, number)
-    if result is None or number < min_count:
+    if result is None or number < rule.min_count:
         return replace(state, num=number, seen_until=at), []
-    after = _beyond(state, at, result, threshold, worse, rest)
-    evidence = (
-        1.0
-        if _is_beyond(result, threshold, worse, "all")
-        else 0.5 * _is_beyond(result, threshold, worse, "estimate")
-    )
+    is_all, is_estimate = (_is_beyond(rule, end) for end in _ends(result, rule))
+    after = _beyond(state, rule, at, is_all=is_all, is_estimate=is_estimate)
+    evidence = 1.0 if is_all else 0.5 * is_estimate
     stays = replace(state, evidence=evidence, num=number, seen_until=at)
     if after == state.state:
         return stays, []
     return replace(stays, state=after, changed_at=at), [Change(at, state.state, after, evidence, number)]
 
 
-def _beyond(
-    state: AlertState, at: datetime, result: Interval, threshold: float, worse: Worse, rest: timedelta
-) -> State:
-    if _is_beyond(result, threshold, worse, "all"):
+def _beyond(state: AlertState, rule: Rule, at: datetime, *, is_all: bool, is_estimate: bool) -> State:
+    if is_all:
         return "alarm"
-    if _is_beyond(result, threshold, worse, "estimate"):
+    if is_estimate:
         return "alarm" if state.state == "alarm" else "warning"
     if state.state == "alarm":
         return "resolved"
+    rest = timedelta(hours=rule.window_hours)
     if state.state == "resolved" and state.changed_at is not None and at < state.changed_at + rest:
         return "resolved"
     return "ok"
 
 
-def _is_beyond(result: Interval, threshold: float, worse: Worse, part: Literal["all", "estimate"]) -> bool:
-    if worse == "lower":
-        return (result.high if part == "all" else result.estimate) < threshold
-    return (result.low if part == "all" else result.estimate) > threshold
+def _ends(result: Interval, rule: Rule) -> tuple[float, float]:
+    """The better end of an interval, and its estimate."""
+    return (result.high if rule.worse == "lower" else result.low), result.estimate
+
+
+def _is_beyond(rule: Rule, value: float) -> bool:
+    return value < rule.limit if rule.worse == "lower" else value > rule.limit

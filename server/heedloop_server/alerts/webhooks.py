@@ -73,6 +73,18 @@ DELIVERIES = Histogram(
 """Of this process; `outcome` is `delivered`, `failed` (worth another attempt) or `refused` (no address that may be told)."""
 
 
+def check_webhook_url(url: str) -> None:
+    """Raise `ValueError` where a text is no address that a webhook may have; who it belongs to is checked when it is told."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be an http or https address")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not hold a user or password; the secret signs what is sent")
+    if any(ord(c) <= 32 or ord(c) == 127 for c in url):
+        raise ValueError("must not hold spaces or control characters")
+    _ = parts.port  # raises ValueError where it is no port
+
+
 class Refused(Exception):
     """The address may not be sent to; says why."""
 
@@ -110,13 +122,15 @@ def check_address(address: str, *, loopback: bool) -> None:
         raise Refused(f"{address} is no public address")
 
 
-def post(url: str, secret: str, message: dict[str, Any], *, loopback: bool = False) -> DeliveryResult:
+def post(
+    url: str, secret: str, message: dict[str, Any], delivery_id: str = "", *, loopback: bool = False
+) -> DeliveryResult:
     """Post a message once; never raises for what the other side or the network does."""
     body = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
     begin = time.perf_counter()
     status: int | None = None
     try:
-        status = _send(url, secret, body, message, loopback)
+        status = _send(url, secret, body, delivery_id, loopback)
         error = "" if 200 <= status < 300 else _status_text(status)
     except Refused as err:
         error = f"refused: {err}"
@@ -132,7 +146,7 @@ def _status_text(status: int) -> str:
     return f"answered {status}" + ("; redirects are not followed" if 300 <= status < 400 else "")
 
 
-def _send(url: str, secret: str, body: bytes, message: dict[str, Any], loopback: bool) -> int:
+def _send(url: str, secret: str, body: bytes, delivery_id: str, loopback: bool) -> int:
     parts = urlsplit(url)
     host = parts.hostname or ""
     secure = parts.scheme == "https"
@@ -154,7 +168,7 @@ def _send(url: str, secret: str, body: bytes, message: dict[str, Any], loopback:
             "User-Agent": "heedloop",
             "X-Heedloop-Timestamp": timestamp,
             "X-Heedloop-Signature": signature(secret, timestamp, body),
-            "X-Heedloop-Delivery": str(message.get("id", "")),
+            "X-Heedloop-Delivery": delivery_id,
         }
         connection.request("POST", target, body=body, headers=headers)
         answer = connection.getresponse()

@@ -10,9 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 from heedloop.client import ApiError
 from heedloop.responses import TableSize
 from heedloop_server.commands.store_option import (
+    STORE,
     CommandError,
     add_server_arguments,
-    add_store_arguments,
+    add_settings_arguments,
     chosen_settings,
     client_of,
     opened_store,
@@ -32,7 +33,7 @@ HELP = "check a running server (--url), a stopped one's data folder, or its Clic
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where to look."""
-    add_store_arguments(parser)
+    add_settings_arguments(parser, STORE)
     add_server_arguments(parser, scope="instance")
     parser.add_argument(
         "--set-aside",

@@ -1,4 +1,4 @@
-"""`heedloop keys`: list, make and revoke keys without a server, such as after the last admin key was lost."""
+"""`heedloop keys`: list, make and revoke keys, of a server or without one, such as after the last admin key was lost."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlencode
 
 from heedloop.client import ApiError, Client
 from heedloop.responses import Key
 from heedloop.schema import SchemaError
 from heedloop_server.commands.store_option import (
+    STORE,
     CommandError,
     add_server_arguments,
-    add_store_arguments,
+    add_settings_arguments,
     chosen_settings,
     client_of,
     opened_store,
@@ -24,7 +26,7 @@ from heedloop_server.store.admin.audit import write_audit
 from heedloop_server.store.admin.keys import find_key, list_keys, list_projects, revoke_key
 from heedloop_server.store.connection import Store, StoreError
 
-HELP = "list, make and revoke keys: of a running server (--url), of a stopped one, or on its ClickHouse"
+HELP = "list, make and revoke keys, and make sign-in links: of a running server (--url), of a stopped one, or on its ClickHouse"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class _CommandLine:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to do, and where."""
-    parser.add_argument("action", choices=("list", "create", "revoke"))
+    parser.add_argument("action", choices=("list", "create", "link", "revoke"))
     parser.add_argument("key_id", nargs="?", help="which key to revoke")
     parser.add_argument("--project", help="its project (default; of a running server that of the key)")
     parser.add_argument("--name", default="made by heedloop keys")
@@ -49,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--author", default="", help="the person the key is for: what is said with it is theirs"
     )
-    add_store_arguments(parser)
+    add_settings_arguments(parser, STORE)
     add_server_arguments(parser, scope="admin")
 
 
@@ -58,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         if args.url:
             return _ask(client_of(args), args)
+        if args.action == "link":
+            raise CommandError("a sign-in link is made by a running server: give --url")
         args.project = args.project or "default"
         with opened_store(chosen_settings(args)) as store:
             return _ACTIONS[args.action](store, args)
@@ -72,6 +76,10 @@ def _ask(client: Client, args: argparse.Namespace) -> int:
         raise CommandError(f"the key belongs to the project {project!r}, not to {args.project!r}")
     if args.action == "list":
         _print_keys(client.keys())
+    elif args.action == "link":
+        made = client.create_link(args.author, role=args.role or "annotator")
+        print(f"/sign-in/link?{urlencode({'token': made.token})}")
+        print(f"for {made.author_id}, once, until {made.expires_at:%Y-%m-%d %H:%M} UTC", file=sys.stderr)
     elif args.action == "create":
         scopes = None if args.role else list(_chosen_scopes(args))
         made = client.create_key(args.name, scopes, role=args.role, author_id=args.author or None)

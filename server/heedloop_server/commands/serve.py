@@ -13,6 +13,7 @@ from pathlib import Path
 import uvicorn
 
 from heedloop_server.app import create_app
+from heedloop_server.commands.store_option import STORE, add_settings_arguments
 from heedloop_server.errors import ServerError
 from heedloop_server.http.auth import SCOPES, make_key
 from heedloop_server.http.log_lines import set_up_logging
@@ -27,6 +28,9 @@ from heedloop_server.store.open import open_store
 HELP = "run a server: OTLP and feedback in, the REST API out"
 
 
+_FLAGS = ("host", "port", "grpc_port", *STORE, "public_url")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One flag per setting that people change; all settings are in docs/server.md and in the environment as HEEDLOOP_<NAME>."""
     parser.add_argument(
@@ -34,16 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="file of HEEDLOOP_… lines to read instead of .env; the environment and flags win",
     )
-    parser.add_argument("--host", help="address to listen on (127.0.0.1)")
-    parser.add_argument("--port", help="port to listen on (8321); 0 takes a free one")
-    parser.add_argument("--grpc-port", help="port for OTLP/gRPC as well, usually 4317 (needs the extra grpc)")
-    parser.add_argument(
-        "--data", type=Path, help="folder of the request log and the embedded store (./.heedloop/data)"
-    )
-    parser.add_argument(
-        "--store", help="clickhouse://user:password@host:8123/heedloop instead of the embedded store"
-    )
-    parser.add_argument("--cluster", help="name of the ClickHouse cluster to spread the tables over")
+    add_settings_arguments(parser, _FLAGS)
     parser.add_argument(
         "--key-file",
         type=Path,
@@ -55,15 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Open the store, make the first key where there is none, and serve until a signal."""
-    given = {
-        n: v
-        for n in ("host", "port", "grpc_port", "data", "store", "cluster")
-        if (v := getattr(args, n)) is not None
-    }
     if args.settings is not None and not args.settings.is_file():
         return _fail(f"there is no settings file {args.settings}")
     try:
-        settings = read_settings(given, file=args.settings)
+        settings = read_settings({n: getattr(args, n) for n in _FLAGS}, file=args.settings)
     except ValueError as err:
         return _fail(str(err))
     set_up_logging(args.log_level, settings.log_format)
@@ -83,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         guard = _guard(settings.log_folder)
         store = open_store(
             settings.store_dsn,
-            cluster=settings.cluster,
+            topology=settings.topology,
             num_clients=settings.store_clients,
             threads=settings.store_threads,
         )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from heedloop.client import Client
 from heedloop_server.ingest.log import LogInUse, take_lock
@@ -14,28 +15,21 @@ from heedloop_server.settings import Settings, read_settings
 from heedloop_server.store.connection import Store, parse_dsn
 from heedloop_server.store.open import open_store
 
-__all__ = [
-    "CommandError",
-    "add_server_arguments",
-    "add_store_arguments",
-    "chosen_settings",
-    "client_of",
-    "opened_store",
-    "stopped_server",
-]
-
 
 class CommandError(Exception):
     """What the command prints before it ends with status 1."""
 
 
-def add_store_arguments(parser: argparse.ArgumentParser) -> None:
-    """--data, --store and --cluster, as `heedloop serve` has them."""
-    parser.add_argument("--data", type=Path, help="the server's data folder (./.heedloop/data)")
-    parser.add_argument(
-        "--store", help="clickhouse://user:password@host:8123/heedloop instead of the embedded store"
-    )
-    parser.add_argument("--cluster", help="name of the ClickHouse cluster")
+STORE = ("data", "store", "cluster", "replicated_database")
+"""Settings that say where a store is."""
+
+
+def add_settings_arguments(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
+    """A flag for each of the settings, with its description as help; one that is not given is None."""
+    for name in names:
+        field = Settings.model_fields[name]
+        how: dict[str, Any] = {"action": "store_const", "const": True} if field.annotation is bool else {}
+        parser.add_argument(f"--{name.replace('_', '-')}", help=field.description, **how)
 
 
 def add_server_arguments(parser: argparse.ArgumentParser, *, scope: str) -> None:
@@ -62,7 +56,7 @@ def client_of(args: argparse.Namespace) -> Client:
 
 def chosen_settings(args: argparse.Namespace) -> Settings:
     """Settings from the flags, the environment and the defaults; raises `ValueError` with what is wrong."""
-    return read_settings({n: getattr(args, n, None) for n in ("data", "store", "cluster")})
+    return read_settings({n: getattr(args, n, None) for n in STORE})
 
 
 @contextmanager
@@ -90,7 +84,7 @@ def opened_store(settings: Settings) -> Generator[Store]:
     """
     address = parse_dsn(settings.store_dsn)
     if address.kind != "chdb":
-        store = open_store(settings.store_dsn, cluster=settings.cluster, num_clients=2)
+        store = open_store(settings.store_dsn, topology=settings.topology, num_clients=2)
         try:
             yield store
         finally:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from heedloop.schema import Call, DatasetForm, PromptRow
 from heedloop_server.curate.caps import capped_scales
 from heedloop_server.curate.comparisons import from_corrections, from_thumbs, from_votes
-from heedloop_server.curate.completions import demonstrations, prompts, rated, unpaired
+from heedloop_server.curate.completions import Weights, demonstrations, prompts, rated, unpaired
 from heedloop_server.curate.drafts import Draft, Row
 from heedloop_server.curate.evidence import Evidence, gather, placed
 from heedloop_server.curate.groups import Placement, place
@@ -75,16 +75,18 @@ def curate(
     evidence = placed(evidence, placements)
     votes = pair_votes(evidence.rankings, rules)
     accuracies = judge_accuracies(_opinions(evidence, votes)) if rules.reliability else {}
-    reliability = judge_weights(accuracies) if rules.reliability else None
+    of_judges: Weights = {**rules.judges} if rules.consensus == "majority" else {}
+    reliability = judge_weights(accuracies) if rules.reliability else of_judges or None
     exposure = exposure_of(evidence, rules)
     drafts = _drafts(evidence, votes, rules, reliability, exposure.weights)
     rows: dict[DatasetForm, list[Row]] = {}
     capped: dict[DatasetForm, list[str]] = {}
     for form in rules.forms:
-        scales = _scales(drafts[form], rules)
+        capped_now = _scales(drafts[form], rules)
+        scales = {a: rules.judges.get(a, 1.0) * capped_now.get(a, 1.0) for a in {*rules.judges, *capped_now}}
         rows[form] = [_finished(d, scales, placements) for d in drafts[form]]
-        if scales:
-            capped[form] = sorted(scales)
+        if capped_now:
+            capped[form] = sorted(capped_now)
     dropped = dict(sorted(evidence.dropped.items()))
     return Curated(rows, evidence.used, votes, dropped, exposure, rules, accuracies, capped)
 

@@ -10,7 +10,7 @@ from itertools import product
 from typing import Any
 
 from heedloop.schema import Comparison
-from heedloop_server.curate.completions import corrected
+from heedloop_server.curate.completions import corrected, opinions
 from heedloop_server.curate.contexts import compatible
 from heedloop_server.curate.drafts import Draft, sole_author
 from heedloop_server.curate.evidence import Evidence
@@ -136,19 +136,20 @@ class _Candidate:
 def from_thumbs(evidence: Evidence, rules: Rules, *, ranked: Set[tuple[str, str]]) -> Iterator[Draft]:
     """Liked answers over disliked answers to the same prompt, unless the two were ranked: a ranking says more.
 
+    A rejecting flag is a dislike here as well.
+
     A pair weighs as many thumbs as both of its sides have (the smaller count), and the pairs of one prompt together no
     more than the smaller of its counts of ups and downs: a popular prompt must not count by the square of its thumbs.
     """
     questions: dict[str, dict[str, _Candidate]] = {}
-    for key, answer_feedback in evidence.answer_feedback.items():
-        if answer_feedback.likes or answer_feedback.dislikes:
-            answer = evidence.usable[key]
+    for answer in evidence.usable.values():
+        if votes := opinions(answer, evidence):
             texts = questions.setdefault(answer.question, {})
             same = answer.content if rules.context == "any" else answer.text_key
             result = texts.setdefault(same, _Candidate([], [], []))
             result.answers.append(answer)
-            result.ups.extend(answer_feedback.likes)
-            result.downs.extend(answer_feedback.dislikes)
+            result.ups.extend(j for j, side in votes if side > 0)
+            result.downs.extend(j for j, side in votes if side < 0)
     for candidates in questions.values():
         yield from _pairs(candidates, rules, ranked, evidence.dropped)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from heedloop.schema import Call, Demonstration, Message, PromptRow, RatedCompletion, Unpaired, answer_text
@@ -18,12 +18,22 @@ Weights = Mapping[str | None, float]
 
 
 def demonstrations(evidence: Evidence) -> Iterator[Draft]:
-    """Corrections, and answers with more likes than dislikes and no correction or rejection; once per text."""
+    """Corrections, and answers with more likes than dislikes and no correction or rejection; once per text.
+
+    The same answer given in several calls is one thing to judge: what was said of it in any of them counts.
+    """
     seen: dict[tuple[object, ...], int] = {}
     drafts: list[Draft] = []
+    of_text: dict[str, AnswerFeedback] = {}
+    for answer in evidence.usable.values():
+        pooled = of_text.setdefault(answer.text_key, AnswerFeedback())
+        if answer.key in evidence.answer_feedback:
+            for f in fields(AnswerFeedback):
+                getattr(pooled, f.name).extend(getattr(evidence.answer_feedback[answer.key], f.name))
+        pooled.rejections.extend(_all_bad(answer, evidence))
     for key, answer_feedback in evidence.answer_feedback.items():
         answer = evidence.usable[key]
-        for draft in _of_answer(answer, answer_feedback, evidence):
+        for draft in _of_answer(answer, answer_feedback, of_text[answer.text_key], evidence):
             row = draft.row
             assert isinstance(row, Demonstration)  # noqa: S101  narrows the union for the reader
             same = (row.prompt, row.completion, row.completion_messages, row.tools)
@@ -35,14 +45,16 @@ def demonstrations(evidence: Evidence) -> Iterator[Draft]:
     yield from drafts
 
 
-def _of_answer(answer: Answer, answer_feedback: AnswerFeedback, evidence: Evidence) -> Iterator[Draft]:
+def _of_answer(
+    answer: Answer, answer_feedback: AnswerFeedback, of_text: AnswerFeedback, evidence: Evidence
+) -> Iterator[Draft]:
     for judgement in answer_feedback.corrections:
         yield _demonstration(answer, corrected(answer, judgement), "correction", (judgement,))
-    if answer_feedback.corrections or not answer_feedback.likes:
+    if of_text.corrections or not answer_feedback.likes:
         return
-    if answer_feedback.rejections or _all_bad(answer, evidence):
+    if of_text.rejections:
         evidence.dropped["liked_but_rejected"] += 1
-    elif len(answer_feedback.likes) > len(answer_feedback.dislikes) and answer.completion.strip():
+    elif len(of_text.likes) > len(of_text.dislikes) and answer.completion.strip():
         if reason := _unfinished(answer.written):
             evidence.dropped[reason] += 1
         else:
@@ -105,13 +117,13 @@ def _demonstration(
     return Draft(row, sole_author(judgements), answer)
 
 
-def _shared(answer: Answer, judgements: Iterable[Judgement]) -> dict[str, Any]:
-    """The fields that every row about one answer has."""
+def _shared(answer: Answer, judgements: Iterable[Judgement], *others: Answer) -> dict[str, Any]:
+    """The fields that every row about one answer has; `others` are calls that gave the same text."""
     return {
         "prompt": answer.prompt,
         "tools": answer.tools,
         "feedback_ids": tuple(j.feedback_id for j in judgements),
-        "trace_ids": (answer.call.trace_id,),
+        "trace_ids": tuple(dict.fromkeys(a.call.trace_id for a in (answer, *others))),
     }
 
 
@@ -135,35 +147,39 @@ def unpaired(
     reliability: Weights | None,
     exposure: Mapping[str, float],
 ) -> Iterator[Draft]:
-    """Liked and disliked answers: a row per judgement, or per answer where the consensus is `majority`.
+    """Liked and disliked answers: a row per judgement, or per answer text where the consensus is `majority`.
 
     A rejecting flag and an "all bad" are dislikes.
 
     Args:
         exposure: weight of a rated answer by its key (see propensity.py); 1 where it has none.
     """
-    for key, answer in evidence.usable.items():
-        votes = _opinions(answer, evidence)
-        if not votes:
-            continue
-        factor = exposure.get(key, 1.0)
-        if rules.consensus == "majority":
-            sides = [(j.feedback.author.id, side) for j, side in votes]
-            verdict = majority(sides, reliability)
+    judged = [(a, votes) for a in evidence.usable.values() if (votes := opinions(a, evidence))]
+    if rules.consensus == "majority":
+        of_text: dict[str, list[tuple[Answer, list[tuple[Judgement, int]]]]] = {}
+        for answer, votes in judged:
+            of_text.setdefault(answer.text_key, []).append((answer, votes))
+        for same in of_text.values():
+            votes = [vote for _, of_answer in same for vote in of_answer]
+            verdict = majority([(j.feedback.author.id, side) for j, side in votes], reliability)
             if verdict.side == 0:
                 evidence.dropped["no_majority"] += 1
                 continue
-            yield _unpaired(answer, verdict.side > 0, verdict.share * factor, [j for j, _ in votes])
-            continue
+            answers = [a for a, _ in same]
+            weight = verdict.share * sum(exposure.get(a.key, 1.0) for a in answers) / len(answers)
+            yield _unpaired(answers, verdict.side > 0, weight, [j for j, _ in votes])
+        return
+    for answer, votes in judged:
         for judgement, side in votes:
             trust = 1.0 if reliability is None else reliability.get(judgement.feedback.author.id, 1.0)
             if trust <= 0:
                 evidence.dropped["unreliable_judge"] += 1
             else:
-                yield _unpaired(answer, side > 0, trust * factor, [judgement])
+                yield _unpaired([answer], side > 0, trust * exposure.get(answer.key, 1.0), [judgement])
 
 
-def _opinions(answer: Answer, evidence: Evidence) -> list[tuple[Judgement, int]]:
+def opinions(answer: Answer, evidence: Evidence) -> list[tuple[Judgement, int]]:
+    """The likes (1) and dislikes (-1) of an answer; rejecting flags and "all bad" are dislikes."""
     answer_feedback = evidence.answer_feedback.get(answer.key, AnswerFeedback())
     votes = [(j, 1) for j in answer_feedback.likes] + [(j, -1) for j in answer_feedback.dislikes]
     # An author of a thumb down and a flag, or of two flags, counts once.
@@ -176,10 +192,11 @@ def _opinions(answer: Answer, evidence: Evidence) -> list[tuple[Judgement, int]]
     return votes
 
 
-def _unpaired(answer: Answer, label: bool, weight: float, judgements: list[Judgement]) -> Draft:
-    author = sole_author(judgements)
+def _unpaired(answers: list[Answer], label: bool, weight: float, judgements: list[Judgement]) -> Draft:
+    """A row about one answer's text, as it was given in one call or more."""
+    author, answer = sole_author(judgements), answers[0]
     row = Unpaired(
-        **_shared(answer, judgements),
+        **_shared(answer, judgements, *answers),
         completion=answer.completion,
         completion_messages=answer.messages,
         label=label,

@@ -38,7 +38,7 @@ _WEEKDAY = r"(?:(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day,?\s+)?"
 
 def instructions_of(call: Call) -> str:
     """The system messages of a call, a paragraph per message, without the date and time at which it was made."""
-    texts = [m.text for m in call.input_messages if m.role in ("system", "developer")]
+    texts = [m.text for m in call.input_messages if m.is_instruction]
     if not texts:
         return ""
     text = "\n\n".join(" ".join(t.split()) for t in texts)

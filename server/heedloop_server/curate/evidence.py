@@ -85,14 +85,14 @@ def placed(evidence: Evidence, keys: Container[str]) -> Evidence:
 def gather(index: AnswerIndex, judgements: Iterable[Judgement], rules: Rules) -> Evidence:
     """The judgements that the rules take, by answer, with a count of every reason to leave one out."""
     ordered = sorted(judgements, key=lambda j: j.feedback_id)
-    excluded = _excluded(index, ordered, rules)
-    settled = _adjudicated_items(ordered)
+    excluded = excluded_by_flag(index, ordered, rules)
+    settled = adjudicated_items(ordered)
     evidence = Evidence({k: a for k, a in index.answers.items() if k not in excluded})
     evidence.dropped.update({f"answer_{reason}": n for reason, n in index.dropped.items()})
     if excluded:
         evidence.dropped["answer_excluded_by_flag"] = len(excluded)
     for judgement in ordered:
-        reason = "overruled_by_reviewer" if _overruled(judgement.feedback, settled) else None
+        reason = "overruled_by_reviewer" if overruled(judgement.feedback, settled) else None
         reason = reason or _file(judgement, index, evidence, rules)
         if reason is None:
             evidence.used.append(judgement)
@@ -104,7 +104,7 @@ def gather(index: AnswerIndex, judgements: Iterable[Judgement], rules: Rules) ->
     return evidence
 
 
-def _adjudicated_items(judgements: Iterable[Judgement]) -> set[str]:
+def adjudicated_items(judgements: Iterable[Judgement]) -> set[str]:
     """The review items that a reviewer has adjudicated."""
     return {
         j.feedback.queue_item
@@ -113,7 +113,7 @@ def _adjudicated_items(judgements: Iterable[Judgement]) -> set[str]:
     }
 
 
-def _overruled(feedback: Feedback, settled: Set[str]) -> bool:
+def overruled(feedback: Feedback, settled: Set[str]) -> bool:
     """True for an annotator's feedback on an item that a reviewer adjudicated: also a flag that the reviewer did not repeat."""
     return feedback.queue_item in settled and ADJUDICATION not in feedback.metadata
 
@@ -129,7 +129,7 @@ def rescaled(feedback: Feedback) -> float:
     return (float(cast(float, feedback.value)) - low) / (high - low)
 
 
-def _excluded(index: AnswerIndex, judgements: Iterable[Judgement], rules: Rules) -> set[str]:
+def excluded_by_flag(index: AnswerIndex, judgements: Iterable[Judgement], rules: Rules) -> set[str]:
     """Keys of answers that may be in no row. Here every author counts: a detector in code finds personal data."""
     keys = set[str]()
     for judgement in judgements:
@@ -155,7 +155,7 @@ def _file(judgement: Judgement, index: AnswerIndex, evidence: Evidence, rules: R
         return index.reason(f.target)
     if answer.key not in evidence.usable:
         return "answer_excluded"
-    if f.kind == "correction" and (reason := no_correction(f.correction or "", answer.text)):
+    if f.kind == "correction" and (reason := no_correction(f.correction or "", answer)):
         return reason
     return _file_one(judgement, evidence.answer_feedback.setdefault(answer.key, AnswerFeedback()), rules)
 
@@ -181,19 +181,27 @@ def _file_one(judgement: Judgement, answer_feedback: AnswerFeedback, rules: Rule
     return None
 
 
-_INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff\u00ad]")
+# Joiners between letters are spelling (Persian, Indic scripts) or one sign (emoji); elsewhere nothing is seen of them.
+_INVISIBLE = re.compile(
+    "[\u200b\u200e\u200f\u2060\ufeff\u00ad]|(?<!\\w)[\u200c\u200d](?!\\S)|(?<!\\S)[\u200c\u200d]"
+)
 _INSIDE = re.compile(r"(?<=\S)\s+")
 
 
-def no_correction(text: str, answer: str) -> str | None:
-    """Why a correction says nothing: it is empty, or differs from the answer in white space alone; None where it does.
+def no_correction(text: str, answer: Answer) -> str | None:
+    """Why a correction is no text to learn: it is empty, differs from the answer in white space alone, or writes a tool call
+    as text; None where it is one.
 
     What a line begins with counts: in code it has a meaning.
     """
     corrected = _plain(text)
     if not corrected:
         return "correction_empty"
-    return "correction_equals_answer" if corrected == _plain(answer) else None
+    if corrected in (_plain(answer.text), _plain(answer.completion)):
+        return "correction_equals_answer"
+    tools = {t.name for t in answer.tools} | {t.name for m in answer.messages for t in m.tool_calls}
+    calls = tuple(f"{name}(" for name in tools)
+    return "correction_writes_tool_call" if any(line.startswith(calls) for line in corrected) else None
 
 
 def _plain(text: str) -> list[str]:

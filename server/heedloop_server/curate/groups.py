@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 
-from heedloop.schema import Split
-from heedloop_server.curate.judged_calls import Answer, question_text
+from heedloop.schema import Message, Split, canonical_json
+from heedloop_server.curate.judged_calls import Answer, compared, question_text
 from heedloop_server.curate.near_copies import DisjointSets, near_duplicate_groups
 from heedloop_server.curate.rules import Rules
 
@@ -94,6 +94,7 @@ def _roots(answers: Sequence[Answer], rules: Rules) -> list[int]:
             sets.join(i, first)
     if "session" in rules.group_by:
         _join_equal([a.call.session_id for a in answers], wording, sets)
+        _join_continued(answers, wording, sets)
     if "user" in rules.group_by:
         _join_equal([a.call.user_id for a in answers], wording, sets)
     return [sets.find(i) for i in range(len(answers))]
@@ -123,6 +124,36 @@ def _join_equal(values: Sequence[str | None], wording: Sequence[int], sets: Disj
     for i, (value, prompt) in enumerate(zip(values, wording, strict=True)):
         if value and len(asking[prompt]) == 1:
             sets.join(i, first.setdefault(value, i))
+
+
+def _join_continued(answers: Sequence[Answer], wording: Sequence[int], sets: DisjointSets) -> None:
+    """Join the turns of conversations without a session: a prompt that begins with another one goes on from it.
+
+    Not where a prompt goes on in several ways: an opening that many share ties none of them.
+    """
+    chains = {i: _chain(a.prompt) for i, a in enumerate(answers) if not a.call.session_id}
+    asked: dict[int, int] = {}
+    for i, chain in chains.items():
+        asked.setdefault(chain[-1], i)
+    following: dict[int, dict[int, list[int]]] = {}
+    for i, chain in chains.items():
+        for k in range(len(chain) - 2):
+            first = asked.get(chain[k])
+            if first is not None:
+                following.setdefault(wording[first], {}).setdefault(chain[k + 2], []).append(i)
+    for first, turns in following.items():
+        if len(turns) == 1:
+            for i in next(iter(turns.values())):
+                sets.join(i, first)
+
+
+def _chain(prompt: Sequence[Message]) -> list[int]:
+    """A number for the conversation up to each message, instructions aside; equal ones for equal beginnings."""
+    chain = [0]
+    for message in prompt:
+        if not message.is_instruction:
+            chain.append(hash((chain[-1], canonical_json(compared(message)))))
+    return chain[1:] or chain
 
 
 def _name(answer: Answer, rules: Rules) -> str:

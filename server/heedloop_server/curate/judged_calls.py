@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +27,6 @@ TRUNCATED = "heedloop.truncated"
 """Span attribute that names the attributes which the SDK cut to its size limit."""
 
 _CONTENT = ("gen_ai.input.messages", "gen_ai.output.messages", "heedloop.input", "heedloop.output")
-_INSTRUCTIONS = ("system", "developer")
 _PROVIDER_ITEM = "_call"
 """Ending of the parts in which the Responses API reports a call of the provider's own tools, such as `web_search_call`."""
 
@@ -80,9 +80,7 @@ def question_text(prompt: Iterable[Message]) -> str:
     Instructions are left out because a long shared one would make all prompts of an app look alike.
     """
     return "\n".join(
-        f"{m.role}: {answer_text((m,)) if m.tool_calls else m.text}"
-        for m in prompt
-        if m.role not in _INSTRUCTIONS
+        f"{m.role}: {answer_text((m,)) if m.tool_calls else m.text}" for m in prompt if not m.is_instruction
     )
 
 
@@ -216,11 +214,11 @@ def _answer(call: Call, written: Call) -> Answer:
     prompt = one_turn_each(written.input_messages)
     answer_feedback = one_turn_each(written.output_messages)
     text = "\n".join(m.text for m in answer_feedback if m.text and m.role == "assistant")
-    question = _hash([_compared(m) for m in prompt if m.role not in _INSTRUCTIONS])
+    question = _hash([compared(m) for m in prompt if not m.is_instruction])
     content = _hash(
-        [text]
+        [_visible(text)]
         if len(answer_feedback) == 1 and not answer_feedback[0].tool_calls
-        else [_compared(m) for m in answer_feedback]
+        else [compared(m) for m in answer_feedback]
     )
     context = context_of(written)
     return Answer(
@@ -257,8 +255,14 @@ def one_turn_each(messages: Sequence[Message]) -> tuple[Message, ...]:
     return tuple(out)
 
 
-def _compared(message: Message) -> list[object]:
-    return [message.role, message.text, [[t.name, _arguments(t)] for t in message.tool_calls]]
+def compared(message: Message) -> list[object]:
+    """What makes two messages the same: not their reasoning, the ids of tool calls or the order of arguments."""
+    return [message.role, _visible(message.text), [[t.name, _arguments(t)] for t in message.tool_calls]]
+
+
+def _visible(text: str) -> str:
+    """A text without what nobody sees of it: white space around it, and how its accents are encoded."""
+    return unicodedata.normalize("NFC", text).strip()
 
 
 def _arguments(call: ToolCall) -> str:

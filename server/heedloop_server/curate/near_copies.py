@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import combinations
 from random import Random
@@ -42,7 +42,12 @@ BARE_SHARE = 0.2
 SHINGLES_KEPT = 256
 """Texts whose shingles are kept for the next comparison; others are made again."""
 
+PAIRS_AT_ONCE, POINTS_AT_ONCE = 20_000, 200_000
+"""Pairs and code points that are worked on in one array: some ten megabytes."""
+
 Hashes = NDArray[np.uint64]
+Points = NDArray[np.uint32]
+Indices = NDArray[np.int64]
 
 
 class DisjointSets:
@@ -192,41 +197,103 @@ def _join_similar(
         kept = np.setdiff1d(own, without, assume_unique=True) if len(without) else own
         return kept if len(kept) else own
 
-    signatures = np.stack([_signature(shingles(i)) for i in range(len(chosen))])
-    for i, earlier in _candidates(signatures):
-        agreeing = (signatures[earlier] == signatures[i]).mean(axis=1)
-        likely = np.argsort(-agreeing, kind="stable")[:MAX_CONFIRMED]
-        for k in likely[agreeing[likely] >= threshold - DOUBT].tolist():
-            a, b = chosen[i], chosen[earlier[k]]
-            if sets.find(a) != sets.find(b) and _jaccard(shingles(i), shingles(earlier[k])) >= threshold:
-                sets.join(a, b)
+    later, earlier = _likely_pairs(_signatures([texts[i] for i in chosen], without), threshold - DOUBT)
+    for i, j in zip(later.tolist(), earlier.tolist(), strict=True):
+        a, b = chosen[i], chosen[j]
+        if sets.find(a) != sets.find(b) and _jaccard(shingles(i), shingles(j)) >= threshold:
+            sets.join(a, b)
 
 
-def _candidates(signatures: NDArray[np.uint32]) -> Iterator[tuple[int, list[int]]]:
-    """Each row that shares a band with earlier ones, with the latest of these, in the order of rows."""
-    bands = range(0, NUM_HASHES, BAND_ROWS)
-    buckets: list[dict[bytes, list[int]]] = [{} for _ in bands]
-    for i, signature in enumerate(signatures):
-        earlier: set[int] = set()
-        for buckets_of_band, band in zip(buckets, bands, strict=True):
-            members = buckets_of_band.setdefault(signature[band : band + BAND_ROWS].tobytes(), [])
-            earlier.update(members[-MAX_COMPARED:])
-            members.append(i)
-        if earlier:
-            yield i, sorted(earlier)
+def _likely_pairs(signatures: NDArray[np.uint32], least: float) -> tuple[Indices, Indices]:
+    """Rows that share a band with an earlier one, and that one: of each row the likeliest few, in the order of rows.
+
+    Args:
+        least: share of the signature in which a pair agrees at least, -1 to 1.
+    """
+    n = len(signatures)
+    codes, shares = [np.zeros(0, np.int64)], [np.zeros(0)]
+    for band in range(0, NUM_HASHES, BAND_ROWS):
+        keys = np.ascontiguousarray(signatures[:, band : band + BAND_ROWS]).view(np.uint64)
+        order = np.lexsort((keys[:, 1], keys[:, 0]))
+        bucket = np.cumsum(np.r_[False, (keys[order[1:]] != keys[order[:-1]]).any(axis=1)])
+        for back in range(1, min(MAX_COMPARED, n - 1) + 1):
+            places = np.flatnonzero(bucket[back:] == bucket[:-back])
+            if not len(places):
+                break
+            for some in np.array_split(places, 1 + len(places) // PAIRS_AT_ONCE):
+                later, earlier = order[some + back], order[some]
+                agreeing = (signatures[later] == signatures[earlier]).mean(axis=1)
+                likely = agreeing >= least
+                codes.append(later[likely] * n + earlier[likely])
+                shares.append(agreeing[likely])
+    pairs, first = np.unique(np.concatenate(codes), return_index=True)
+    later, earlier = pairs // n, pairs % n
+    order = np.lexsort((earlier, -np.concatenate(shares)[first], later))
+    later, earlier = later[order], earlier[order]
+    rank = np.arange(len(later)) - np.searchsorted(later, later)
+    return later[rank < MAX_CONFIRMED], earlier[rank < MAX_CONFIRMED]
+
+
+def _signatures(texts: Sequence[str], without: Hashes) -> NDArray[np.uint32]:
+    """The least of each hash over a text's shingles apart from some: a row of `NUM_HASHES` per text, 0 where it is empty."""
+    result = np.zeros((len(texts), NUM_HASHES), dtype=np.uint32)
+    first = 0
+    while first < len(texts):
+        last, num_points = first, 0
+        batch: list[Points] = []
+        while last < len(texts) and num_points < POINTS_AT_ONCE:
+            batch.append(_points(texts[last]))
+            num_points += len(batch[-1])
+            last += 1
+        result[first:last] = _signatures_of(batch, without)
+        first = last
+    return result
+
+
+def _signatures_of(batch: Sequence[Points], without: Hashes) -> NDArray[np.uint32]:
+    lengths = np.array([len(p) for p in batch])
+    begins = np.cumsum(lengths) - lengths
+    # 5-grams over all texts at once, of which those that begin within the last four points of a text are none
+    hashes = _hashed(np.concatenate([*batch, np.zeros(SHINGLE - 1, np.uint32)]))
+    counts = np.maximum(lengths - (SHINGLE - 1), 0)
+    for i in np.flatnonzero((lengths > 0) & (lengths < SHINGLE)).tolist():
+        hashes[begins[i]], counts[i] = _hashed(batch[i])[0], 1
+    owner = np.repeat(np.arange(len(batch)), lengths)
+    is_shingle = np.arange(len(owner)) - begins[owner] < counts[owner]
+    hashes, owner = hashes[is_shingle], owner[is_shingle]
+    if len(without):
+        is_own = ~np.isin(hashes, without)
+        kept = np.bincount(owner, is_own, len(batch)) > 0
+        is_own |= ~kept[owner]
+        hashes, owner = hashes[is_own], owner[is_own]
+    result = np.zeros((len(batch), NUM_HASHES), dtype=np.uint32)
+    present, starts = np.unique(owner, return_index=True)
+    if len(present):
+        for k, multiplier in enumerate(_MULTIPLIERS):
+            result[present, k] = np.minimum.reduceat(hashes * multiplier, starts) >> np.uint64(32)
+    return result
+
+
+def _points(text: str) -> Points:
+    """The code points of a text, of a long one those of its two ends."""
+    if len(text) > MAX_CHARS:
+        text = text[: MAX_CHARS // 2] + text[-MAX_CHARS // 2 :]
+    return np.frombuffer(text.encode("utf-32-le", "replace"), dtype=np.uint32)
+
+
+def _hashed(points: Points) -> Hashes:
+    """64-bit hashes of the 5-grams in their order (of the whole text where it is shorter)."""
+    width = min(SHINGLE, max(1, len(points)))
+    wide, count = points.astype(np.uint64), len(points) - width + 1
+    hashes = np.zeros(count, dtype=np.uint64)
+    for k in range(width):
+        hashes = hashes * np.uint64(0x100000001B3) + wide[k : k + count] + np.uint64(1)
+    return _mix(hashes)
 
 
 def _shingles(text: str) -> Hashes:
-    """Sorted distinct 64-bit hashes of the text's 5-grams of code points (of the whole text where it is shorter)."""
-    if len(text) > MAX_CHARS:
-        text = text[: MAX_CHARS // 2] + text[-MAX_CHARS // 2 :]
-    points = np.frombuffer(text.encode("utf-32-le", "replace"), dtype=np.uint32).astype(np.uint64)
-    width = min(SHINGLE, max(1, len(points)))
-    count = max(0, len(points) - width + 1)
-    hashes = np.zeros(count, dtype=np.uint64)
-    for k in range(width):
-        hashes = hashes * np.uint64(0x100000001B3) + points[k : k + count] + np.uint64(1)
-    return np.unique(_mix(hashes))
+    """Sorted distinct hashes of the text's 5-grams."""
+    return np.unique(_hashed(_points(text)))
 
 
 def _mix(x: Hashes) -> Hashes:
@@ -237,13 +304,6 @@ def _mix(x: Hashes) -> Hashes:
 
 
 _MULTIPLIERS = _mix(np.arange(1, NUM_HASHES + 1, dtype=np.uint64)) | np.uint64(1)
-
-
-def _signature(shingles: Hashes) -> NDArray[np.uint32]:
-    if not len(shingles):
-        return np.zeros(NUM_HASHES, dtype=np.uint32)
-    hashed = (shingles[None, :] * _MULTIPLIERS[:, None]) >> np.uint64(32)
-    return hashed.min(axis=1).astype(np.uint32)
 
 
 def _jaccard(a: Hashes, b: Hashes) -> float:

@@ -65,7 +65,7 @@ def describe(curated: Curated) -> Json:
         if curated.accuracies
         else None,
         "capped": {form: len(authors) for form, authors in curated.capped.items()},
-        "methods": supported_methods(counts, rows),
+        "methods": [_method(name, counts, rows) for name in ENOUGH],
     }
 
 
@@ -89,14 +89,15 @@ def _contributors(used: Sequence[Judgement]) -> Json:
         "num_effective": float(sizes.sum() ** 2 / np.square(sizes).sum()) if len(sizes) else 0.0,
         # A report outlives an erasure, so it names no one: the hash tells contributors apart, and no more.
         "largest": [
-            {"kind": kind, "hash": _hash(author), "num_feedback": n, "share": n / total}
+            {
+                "kind": kind,
+                "hash": hashlib.sha256(f"contributor|{author}".encode("utf-8", "replace")).hexdigest()[:8],
+                "num_feedback": n,
+                "share": n / total,
+            }
             for (kind, author), n in sorted(counts.items(), key=lambda kv: (-kv[1], str(kv[0])))[:10]
         ],
     }
-
-
-def _hash(author_id: str | None) -> str:
-    return hashlib.sha256(f"contributor|{author_id}".encode("utf-8", "replace")).hexdigest()[:8]
 
 
 def _lengths(rows: Mapping[DatasetForm, Sequence[Row]]) -> Json:
@@ -185,13 +186,6 @@ ENOUGH: dict[str, tuple[DatasetForm, int]] = {
 }
 """Training rows from which a method starts to make sense. Rules of thumb, not thresholds of anything: on 1,200 real
 comparisons a small transformer from scratch learned nothing that a bag of words had not (docs/datasets-design.md)."""
-
-
-def supported_methods(
-    counts: Mapping[str, Mapping[str, int]], rows: Mapping[DatasetForm, Sequence[Row]]
-) -> list[Json]:
-    """For each method whether the training split has enough for it, and why or why not."""
-    return [_method(name, counts, rows) for name in ENOUGH]
 
 
 def _method(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from heedloop.schema import AUTHOR_KINDS, DATASET_FORMS, AuthorKind, DatasetForm, Feedback, SchemaError
@@ -13,6 +15,7 @@ GroupBy = Literal["prompt", "session", "user"]
 SplitBy = Literal["hash", "time"]
 ContextRule = Literal["same", "similar", "any"]
 
+_JUDGE = re.compile(r"[a-z][a-z0-9_-]*@[0-9a-f]{12}")
 ALL_CATEGORIES = "*"
 """In a list of flag categories: every category."""
 
@@ -24,6 +27,8 @@ class Rules:
     Attributes:
         forms: the row forms to make.
         author_kinds: whose judgements count. Models and rules in code are left out unless named.
+        judges: id of each AI judge (`heedloop.schema.JudgeSpec`) whose judgements count -> the weight of its rows, 0 to 1, by its
+            measured agreement with annotators. A judge that is not named never counts, whatever `author_kinds` says.
         solicited: True takes only judgements that were asked for, False only those given unasked, None both.
         like_names: names of the ratings that mean "good answer" or "bad answer"; all ratings go to `rated` rows.
         like_from, dislike_to: a rating rescaled to 0..1 is a like from the first up, a dislike from the second down.
@@ -52,6 +57,7 @@ class Rules:
 
     forms: tuple[DatasetForm, ...] = DATASET_FORMS
     author_kinds: tuple[AuthorKind, ...] = ("end_user", "annotator")
+    judges: Mapping[str, float] = field(default_factory=dict)
     solicited: bool | None = None
     like_names: tuple[str, ...] = ("thumb",)
     like_from: float = 0.75
@@ -93,6 +99,8 @@ class Rules:
         self._check_switches()
 
     def _check_numbers(self) -> None:
+        for judge, weight in self.judges.items():
+            _check_between(weight, f"judges.{judge}", 0, 1)
         for name in ("max_author_share", "near_duplicate"):
             if _check_between(getattr(self, name), name, 0, 1) == 0:
                 raise SchemaError(f"rules.{name}", "must be above 0")
@@ -121,7 +129,12 @@ class Rules:
 
     def takes(self, feedback: Feedback) -> bool:
         """True where this judgement's author and its asking are among those that count."""
-        if feedback.retracted or feedback.author.kind not in self.author_kinds:
+        author = feedback.author
+        if author.kind == "model" and _JUDGE.fullmatch(author.id or ""):
+            known = author.id in self.judges
+        else:
+            known = author.kind in self.author_kinds
+        if feedback.retracted or not known:
             return False
         return self.solicited is None or feedback.solicited is self.solicited
 

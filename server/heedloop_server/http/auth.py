@@ -17,6 +17,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, cast
 
 from fastapi import Depends, Request
@@ -28,24 +29,6 @@ from heedloop_server.http.rates import AddressLimit, RateLimit
 from heedloop_server.http.request_records import KEY_ID
 from heedloop_server.store.admin.keys import StoredKey, find_key, insert_key
 from heedloop_server.store.connection import ProjectStore, Store, StoreError
-
-__all__ = [
-    "ROLES",
-    "SCOPES",
-    "KeyRing",
-    "Principal",
-    "any_key_route",
-    "caller",
-    "caller_with",
-    "check_scopes",
-    "counted",
-    "make_key",
-    "open_route",
-    "require",
-    "role_of",
-    "scoped",
-    "scopes_of_role",
-]
 
 log = logging.getLogger("heedloop.auth")
 
@@ -60,6 +43,9 @@ ROLES: dict[str, tuple[str, ...]] = {
     "admin": PROJECT_SCOPES,
 }
 """Names for the sets of scopes that people have. A key stores its scopes; its role is what they amount to."""
+
+INVITED = "sign-in:"
+"""How the one scope of a sign-in link begins; behind it stands the role of the key that is made with it. No route takes it."""
 
 _MAX_AUTHOR_CHARS = 256
 
@@ -134,13 +120,14 @@ def make_key(
         raise SchemaError(
             "author_id", f"must be 1 to {_MAX_AUTHOR_CHARS} characters without spaces around them"
         )
+    scopes = tuple(scopes)
     key_id = secrets.token_hex(6)
     text = f"hl_{key_id}_{secrets.token_urlsafe(32)}"
     key = StoredKey(
         key_id,
         project,
         name,
-        check_scopes(scopes),
+        scopes if _is_link(scopes) else check_scopes(scopes),
         hash_key(text),
         utc_now(),
         expires_at=expires_at,
@@ -148,6 +135,10 @@ def make_key(
     )
     insert_key(store, key)
     return text, key
+
+
+def _is_link(scopes: tuple[str, ...]) -> bool:
+    return len(scopes) == 1 and scopes[0].removeprefix(INVITED) in ROLES and scopes[0].startswith(INVITED)
 
 
 class KeyRing:
@@ -285,6 +276,8 @@ def counted(request: Request, *, known: bool) -> Generator[None]:
 
 def caller(request: Request) -> Principal:
     """Who sent this request; raises `Unauthorized` or `TooMany`."""
+    if (known := request.scope.get(_PRINCIPAL)) is not None:
+        return cast(Principal, known)
     text, ring = key_text(request), cast(KeyRing, request.app.state.keys)
     with counted(request, known=ring.was_good(text)):
         who = ring.principal(text)
@@ -305,11 +298,17 @@ async def caller_with(request: Request, scope: str) -> Principal:
     request.scope[KEY_ID] = who.key_id
     check_scope(who, scope)
     cast(RateLimit, request.app.state.rates).check(who.key_id)
+    request.scope[_PRINCIPAL] = who
     return who
 
 
+_PRINCIPAL = "heedloop.principal"
+"""Where a request's scope says who sent it, once that was looked at."""
+
+
+@cache
 def require(*scopes: str) -> Callable[[Request], Principal]:
-    """A dependency: the caller, who must have the scope, or one of several.
+    """A dependency: the caller, who must have the scope, or one of several; one for all who name the same, so that a key is looked at once.
 
     `principal: Annotated[Principal, Depends(require("read"))]`
     """

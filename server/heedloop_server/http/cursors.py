@@ -9,8 +9,6 @@ from datetime import datetime
 
 from heedloop.schema import SchemaError, format_time, parse_time
 
-__all__ = ["read_cursor", "write_cursor"]
-
 
 def write_cursor(at: datetime, *ids: str) -> str:
     """The cursor of the row at this time with these ids."""

@@ -16,8 +16,6 @@ from heedloop_server.errors import Invalid, ServerError, Unreadable
 from heedloop_server.http.request_ids import REQUEST_ID
 from heedloop_server.store.connection import StoreError
 
-__all__ = ["error_response", "handle_errors"]
-
 log = logging.getLogger("heedloop.http")
 
 _HTTP_CODES = {400: "unreadable", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}

@@ -12,8 +12,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from heedloop_server.errors import TimedOut, TooLarge
 from heedloop_server.http.error_responses import error_response
 
-__all__ = ["BodyLimit", "BodyPace"]
-
 log = logging.getLogger("heedloop.http")
 
 _COUNT_THEMSELVES = ("/v1/traces", "/v1/logs", "/v1/metrics")

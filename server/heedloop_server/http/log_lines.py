@@ -9,8 +9,6 @@ from typing import Any, Literal
 
 from heedloop_server.http.request_ids import REQUEST_ID
 
-__all__ = ["JsonLines", "LogFormat", "set_up_logging"]
-
 LogFormat = Literal["text", "json"]
 
 _OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "color_message"}

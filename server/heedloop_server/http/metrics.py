@@ -19,8 +19,6 @@ from heedloop_server.ingest.intake import Intake
 from heedloop_server.store.admin.health import table_sizes
 from heedloop_server.store.connection import Store, StoreError
 
-__all__ = ["MEDIA_TYPE", "exposition", "ledger_metrics", "log_metrics", "process_metrics", "store_metrics"]
-
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 _PROCESS = ProcessCollector(registry=None)

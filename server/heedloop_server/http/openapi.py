@@ -21,8 +21,6 @@ from pydantic_core.core_schema import DataclassSchema
 from heedloop.responses import Error
 from heedloop_server.http.responses import record_of, schema_fields
 
-__all__ = ["accepts", "describe", "responds"]
-
 Json = dict[str, Any]
 Route = TypeVar("Route", bound=Callable[..., Any])
 

@@ -20,8 +20,6 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["NATIVE_TELEMETRY_OFF", "RequestSpans", "check_endpoint", "make_provider"]
-
 NATIVE_TELEMETRY_OFF: Any = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False}
 """For `FastAPI(telemetry=…)`: newer versions trace by themselves wherever a provider is set up, with the whole query in the span."""
 

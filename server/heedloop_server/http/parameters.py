@@ -11,8 +11,6 @@ from pydantic import BaseModel
 
 from heedloop_server.errors import Invalid
 
-__all__ = ["known_parameters"]
-
 
 async def known_parameters(request: Request) -> None:
     """Refuse query parameters that the route does not declare, and a second value of one that takes one.

@@ -10,8 +10,6 @@ from collections.abc import Callable
 
 from heedloop_server.errors import TooMany
 
-__all__ = ["AddressLimit", "RateLimit"]
-
 _MAX_BUCKETS = 100_000
 
 

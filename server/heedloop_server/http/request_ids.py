@@ -7,8 +7,6 @@ import secrets
 from collections.abc import Iterable
 from contextvars import ContextVar
 
-__all__ = ["REQUEST_ID", "request_id_of"]
-
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 """Of the request that this task or thread works for; empty where it works for none."""
 

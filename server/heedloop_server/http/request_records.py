@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from heedloop_server.http.request_ids import REQUEST_ID, request_id_of
-
-__all__ = ["KEY_ID", "RequestRecorder", "RequestRecords"]
 
 KEY_ID = "heedloop.key_id"
 """Where a request's scope says which key it carried, once that is known."""
@@ -83,11 +82,16 @@ class RequestRecords:
 
 
 class RequestRecorder:
-    """Middleware around all others: gives a request its id, and keeps its record."""
+    """Middleware around all others: gives a request its id, and keeps its record.
 
-    def __init__(self, app: ASGIApp, records: RequestRecords) -> None:
+    Args:
+        on_change: is told the key of a request that may have changed something, before its sender knows that it did.
+    """
+
+    def __init__(self, app: ASGIApp, records: RequestRecords, on_change: Callable[[str], None]) -> None:
         self._app = app
         self._records = records
+        self._on_change = on_change
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -103,6 +107,8 @@ class RequestRecorder:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if scope["method"] not in ("GET", "HEAD") and scope.get(KEY_ID):
+                    self._on_change(scope[KEY_ID])
                 message["headers"] = [*message.get("headers", ()), header]
             await send(message)
 

@@ -22,10 +22,8 @@ from pydantic_core import SchemaSerializer, core_schema
 
 from heedloop.schema import format_time, to_json
 
-__all__ = ["Router", "json_response", "json_value", "record_of", "schema_fields"]
 
-
-class _Route(APIRoute):
+class RouteOfRecord(APIRoute):
     """A route whose endpoint's record is written by `json_response`."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
@@ -38,8 +36,8 @@ class _Route(APIRoute):
 class Router(APIRouter):
     """A router whose routes return records."""
 
-    def __init__(self) -> None:
-        super().__init__(route_class=_Route)
+    def __init__(self, *, route_class: type[RouteOfRecord] = RouteOfRecord) -> None:
+        super().__init__(route_class=route_class)
 
 
 def record_of(endpoint: Callable[..., Any]) -> Any:

@@ -12,9 +12,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["DIGEST_BYTES", "Seen", "digest"]
-
-DIGEST_BYTES = 16
 _NUM_BYTES = 1 << 24
 _MASK = (_NUM_BYTES << 3) - 1
 _PLACES = struct.Struct("<4I")

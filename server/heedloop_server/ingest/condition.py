@@ -9,8 +9,6 @@ from pathlib import Path
 from heedloop_server.ingest.quarantine import Quarantine
 from heedloop_server.ingest.segments import SUFFIX, number_of
 
-__all__ = ["ERROR_SUFFIX", "folder_problems", "segments_in"]
-
 LOW_DISK_BYTES = 2 << 30
 ERROR_SUFFIX = ".error"
 """Of a file beside a segment that cannot be loaded: it says why."""

@@ -11,11 +11,10 @@ import pyarrow as pa
 from heedloop.schema import Call, Feedback
 from heedloop_server.ingest.record import TRACES, LoggedRequest, halves, parsed
 from heedloop_server.normalise import LogContent, normalise_logs, normalise_traces
+from heedloop_server.normalise.duplicates import duplicate_target
 from heedloop_server.normalise.heedloop_sdk import is_own
-from heedloop_server.normalise.joins import duplicate_target, wants_content
+from heedloop_server.normalise.joins import wants_content
 from heedloop_server.store.span_rows import ARROW_SCHEMA, SENT_START, ArrowTable, calls_to_arrow, in_range
-
-__all__ = ["MARKED_SCHEMA", "Decoded", "Entry", "Failure", "decode", "halves_or_none", "marked_rows", "merge"]
 
 _MARKS = [("is_own", pa.bool_()), ("seeks_content", pa.bool_()), ("is_moved", pa.bool_())]
 MARKED_SCHEMA = pa.schema([*ARROW_SCHEMA, *_MARKS])

@@ -15,15 +15,13 @@ import pickle
 import queue
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
 from heedloop_server.ingest.decode import Decoded, decode, merge
-from heedloop_server.ingest.record import LoggedRequest
-
-__all__ = ["DecoderDied", "Decoders", "num_decoders", "serve"]
+from heedloop_server.ingest.record import LoggedRequest, pieces_of
 
 log = logging.getLogger("heedloop.loader")
 
@@ -69,7 +67,7 @@ class Decoders:
         small = not apart and sum(len(r.payload) for r in requests) <= _HERE_BYTES
         if self._threads is None or small:
             return lambda: decode(requests)
-        futures = [self._threads.submit(self._ask, part) for part in _parts(requests)]
+        futures = [self._threads.submit(self._ask, part) for _, part in pieces_of(requests, PART_BYTES)]
         return lambda: merge([f.result() for f in futures])
 
     def close(self) -> None:
@@ -145,16 +143,3 @@ def serve(fd: int) -> None:
             requests = pickle.loads(socket.recv_bytes())  # noqa: S301  # from the server that started us
             socket.send_bytes(pickle.dumps(decode(requests), pickle.HIGHEST_PROTOCOL))
             gc.collect()
-
-
-def _parts(requests: Sequence[LoggedRequest]) -> Iterator[list[LoggedRequest]]:
-    """The requests in parts of at most `PART_BYTES`, or of one."""
-    part: list[LoggedRequest] = []
-    size = 0
-    for request in requests:
-        if part and size + len(request.payload) > PART_BYTES:
-            yield part
-            part, size = [], 0
-        part.append(request)
-        size += len(request.payload)
-    yield part

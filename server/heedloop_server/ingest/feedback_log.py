@@ -36,8 +36,6 @@ from heedloop_server.ingest.segments import Segment, damage_in, read_segment
 from heedloop_server.store.connection import Store
 from heedloop_server.store.known_ids import seen_names
 
-__all__ = ["FeedbackLog", "is_lasting", "quarantine_feedback"]
-
 log = logging.getLogger("heedloop.feedback")
 
 _AT_ONCE = 2_000

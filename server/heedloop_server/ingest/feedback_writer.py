@@ -33,8 +33,6 @@ from heedloop_server.store.feedback import (
     unbound_feedback,
 )
 
-__all__ = ["FeedbackWriter", "Outcome", "StoreRefuses", "traces_of"]
-
 log = logging.getLogger("heedloop.feedback")
 
 _GROUP = 2_000

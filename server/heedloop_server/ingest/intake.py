@@ -11,9 +11,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from heedloop.schema import Feedback
+from heedloop.schema import Feedback, utc_now
 from heedloop_server.errors import ServerError
 from heedloop_server.ingest.decoders import Decoders, num_decoders
 from heedloop_server.ingest.feedback_log import FeedbackLog, is_lasting, quarantine_feedback
@@ -27,8 +28,7 @@ from heedloop_server.settings import Settings
 from heedloop_server.store.admin.ledger import Tally, insert_tallies, read_feedback_tally, read_tally
 from heedloop_server.store.admin.retention import drop_old_calls
 from heedloop_server.store.connection import ProjectStore, Store
-
-__all__ = ["Intake", "counts_in", "server_id"]
+from heedloop_server.store.joins import join_stored, recent_relatives
 
 log = logging.getLogger("heedloop.intake")
 
@@ -36,6 +36,8 @@ _HOUSEKEEPING_S = 15.0
 _FIRST_ROUND_S = 1.0
 _SWEEP_ROUNDS = 4
 _RETENTION_ROUNDS = 240
+_OVERLAP = timedelta(minutes=2)
+"""How long before the last look spans may have come that another server stored after it."""
 _SETTLE_S = 5.0
 _STUCK_S = 60.0
 
@@ -108,6 +110,7 @@ class Intake:
         self._tally_lock = threading.Lock()
         self._tally_number = 0
         self._flushing = False
+        self._joined_until: datetime = utc_now()
         self._stopping = threading.Event()
         self._keeper = threading.Thread(target=self._run_maintenance, name="housekeeping", daemon=True)
 
@@ -294,12 +297,23 @@ class Intake:
 
     # ---------------------------------------------------------------------------------------------- housekeeping
 
+    def _join_with_other_servers(self) -> None:
+        """Make one call of what two servers stored at the same moment; an embedded store has one server, which sees everything."""
+        if self._store.is_embedded:
+            return
+        now = self._store.now()
+        since = self._joined_until - _OVERLAP
+        for project, traces in recent_relatives(self._store, since).items():
+            join_stored(self._store.project(project), traces, since)
+        self._joined_until = now
+
     def _run_maintenance(self) -> None:
         rounds = 0
         while not self._stopping.wait(_HOUSEKEEPING_S if rounds else _FIRST_ROUND_S):
             rounds += 1
             try:
                 self._flush_tallies()
+                self._join_with_other_servers()
                 if rounds % _SWEEP_ROUNDS == 1:
                     self.feedback_writer.sweep()
                 if (

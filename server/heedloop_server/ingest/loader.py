@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from itertools import zip_longest
@@ -17,7 +17,7 @@ from heedloop_server.errors import Unavailable
 from heedloop_server.ingest.decode import Decoded, halves_or_none
 from heedloop_server.ingest.decoders import DecoderDied, Decoders
 from heedloop_server.ingest.quarantine import Quarantine
-from heedloop_server.ingest.record import LoggedRequest, lost_with, unpack
+from heedloop_server.ingest.record import LoggedRequest, lost_with, pieces_of, unpack
 from heedloop_server.ingest.segments import Segment
 from heedloop_server.normalise import LogContent
 from heedloop_server.store.admin.erasure import erased_among
@@ -27,8 +27,6 @@ from heedloop_server.store.connection import ArrowTable, Store, StoreError, Stor
 from heedloop_server.store.joins import Arrived, insert_contents, join_with_stored
 from heedloop_server.store.span_rows import pc
 from heedloop_server.store.spans import span_ids, stored_at_any_time, stored_in_traces, takes_spans
-
-__all__ = ["SpanLoader"]
 
 log = logging.getLogger("heedloop.loader")
 
@@ -106,7 +104,7 @@ class SpanLoader:
         until = max((r.received_at for r in logged), default=_EPOCH)
         pieces = [
             _Piece(f"{self._server_id}/{segment.number}/{first}", requests, until)
-            for first, requests in _pieces(logged)
+            for first, requests in pieces_of(logged, PIECE_BYTES)
         ]
         ahead = [self._decoders.submit(p.requests) for p in pieces[:1]]
         for piece, following in zip_longest(pieces, pieces[1:]):
@@ -290,20 +288,6 @@ def _by_months(rows: ArrowTable) -> Iterator[ArrowTable]:
 def _names(rows: ArrowTable) -> set[str]:
     """The trace ids and response ids of some spans."""
     return {i.hex() for i in rows["trace_id"].to_pylist()} | set(rows["response_id"].to_pylist()) - {""}
-
-
-def _pieces(logged: Sequence[LoggedRequest]) -> Iterator[tuple[int, list[LoggedRequest]]]:
-    """(index of the first request, requests) of at most `PIECE_BYTES`; the same cuts whenever a segment is read."""
-    piece: list[LoggedRequest] = []
-    first = size = 0
-    for index, request in enumerate(logged):
-        if size and size + len(request.payload) > PIECE_BYTES:
-            yield first, piece
-            piece, first, size = [], index, 0
-        piece.append(request)
-        size += len(request.payload)
-    if piece:
-        yield first, piece
 
 
 def _count(rows: ArrowTable, stored: dict[bytes, set[datetime]], tally: Tally, until: datetime) -> ArrowTable:

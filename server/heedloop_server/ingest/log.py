@@ -32,8 +32,6 @@ from heedloop_server.ingest.segments import (
     number_of,
 )
 
-__all__ = ["LogInUse", "RequestLog", "take_lock"]
-
 log = logging.getLogger("heedloop.log")
 
 _GROUP = 512

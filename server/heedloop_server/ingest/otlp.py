@@ -9,41 +9,31 @@ import json
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
+from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from google.rpc.status_pb2 import Status  # type: ignore[import-not-found]
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2 as logs
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as metrics
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as trace
 
 from heedloop_server.errors import ServerError, TooLarge, Unreadable, UnsupportedMedia
 from heedloop_server.ingest.otlp_json import (
+    MAX_OBJECTS,
     MalformedJson,
     check_metrics_json,
     logs_from_json,
     traces_from_json,
 )
 
-__all__ = [
-    "Encoding",
-    "check_metrics",
-    "check_spans",
-    "decompress",
-    "encode_error",
-    "encode_success",
-    "encoding_of",
-    "parse_logs",
-    "parse_traces",
-]
-
 Encoding = Literal["protobuf", "json"]
 MEDIA_TYPES: dict[Encoding, str] = {"protobuf": "application/x-protobuf", "json": "application/json"}
 
 _GZIP_OR_ZLIB = 47  # zlib.decompressobj reads both headers with 32 + 15 window bits
-_MAX_REASONS = 16
 
 # google.rpc.Code of an HTTP status: https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto
 _RPC_CODES = {400: 3, 401: 16, 403: 7, 404: 5, 408: 4, 409: 6, 413: 3, 415: 3, 422: 3, 429: 8, 503: 14}
@@ -172,20 +162,24 @@ def _too_large(limit: int) -> TooLarge:
     return TooLarge(f"the body is larger than {limit:,} bytes after decompression; send smaller batches")
 
 
-def parse_traces(body: bytes, encoding: Encoding) -> ExportTraceServiceRequest:
+def parse_traces(body: bytes, encoding: Encoding) -> trace.ExportTraceServiceRequest:
     """A traces request; raises `Unreadable` where the body is none."""
     try:
         return (
-            ExportTraceServiceRequest.FromString(body) if encoding == "protobuf" else traces_from_json(body)
+            trace.ExportTraceServiceRequest.FromString(body)
+            if encoding == "protobuf"
+            else traces_from_json(body)
         )
     except (DecodeError, MalformedJson, RecursionError) as err:
         raise _unreadable(err, "ExportTraceServiceRequest") from None
 
 
-def parse_logs(body: bytes, encoding: Encoding) -> ExportLogsServiceRequest:
+def parse_logs(body: bytes, encoding: Encoding) -> logs.ExportLogsServiceRequest:
     """A logs request; raises `Unreadable` where the body is none."""
     try:
-        return ExportLogsServiceRequest.FromString(body) if encoding == "protobuf" else logs_from_json(body)
+        return (
+            logs.ExportLogsServiceRequest.FromString(body) if encoding == "protobuf" else logs_from_json(body)
+        )
     except (DecodeError, MalformedJson, RecursionError) as err:
         raise _unreadable(err, "ExportLogsServiceRequest") from None
 
@@ -194,7 +188,7 @@ def check_metrics(body: bytes, encoding: Encoding) -> None:
     """Raises `Unreadable` where the body is no metrics request. JSON is looked at no further than that it is an object."""
     try:
         if encoding == "protobuf":
-            ExportMetricsServiceRequest.FromString(body)
+            metrics.ExportMetricsServiceRequest.FromString(body)
         else:
             check_metrics_json(body)
     except (DecodeError, MalformedJson, ValueError, RecursionError) as err:
@@ -219,8 +213,11 @@ class Checked:
     rejected: Counter[str]
 
 
-def check_spans(request: ExportTraceServiceRequest) -> Checked:
-    """Take the spans without usable ids out of the request (in place) and count both."""
+def check_spans(request: trace.ExportTraceServiceRequest) -> Checked:
+    """Take the spans without usable ids out of the request (in place) and count both; raises `TooLarge` for too many objects."""
+    _check_objects(
+        ([s.spans for s in r.scope_spans] for r in request.resource_spans), len(request.resource_spans)
+    )
     rejected: Counter[str] = Counter()
     num = 0
     for resource_spans in request.resource_spans:
@@ -232,6 +229,31 @@ def check_spans(request: ExportTraceServiceRequest) -> Checked:
                 _keep_good(scope_spans)
             num += len(spans)
     return Checked(num, rejected)
+
+
+def count_log_records(request: logs.ExportLogsServiceRequest) -> int:
+    """How many log records a request holds; raises `TooLarge` for too many objects."""
+    resources = request.resource_logs
+    return _check_objects(([s.log_records for s in r.scope_logs] for r in resources), len(resources))
+
+
+def _check_objects(resources: Iterable[Sequence[Sized]], num: int) -> int:
+    """The records in the scopes of some resources; raises `TooLarge` where all three together are more than `MAX_OBJECTS`.
+
+    An empty one takes two bytes of a body and a microsecond of everything that is done with it.
+    """
+    records = 0
+    if num <= MAX_OBJECTS:
+        for scopes in resources:
+            records += sum(map(len, scopes))
+            num += len(scopes)
+            if num + records > MAX_OBJECTS:
+                break
+    if num + records > MAX_OBJECTS:
+        raise TooLarge(
+            f"more than {MAX_OBJECTS:,} resources, scopes and records in one request; send smaller batches"
+        )
+    return records
 
 
 def _keep_good(scope_spans: Any) -> None:
@@ -258,20 +280,27 @@ def _reason(span: Any) -> str:
 # ------------------------------------------------------------------------------------------------------------ answers
 
 
-def encode_success(encoding: Encoding, *, rejected: int = 0, message: str = "", what: str = "spans") -> bytes:
-    """An Export…ServiceResponse: empty, or with `partial_success` where something was rejected or there is a message.
-
-    `what` is `spans`, `log_records` or `data_points`.
-    """
+def encode_success(
+    encoding: Encoding, *, rejected: int = 0, message: str = "", what: What = "spans"
+) -> bytes:
+    """An Export…ServiceResponse: empty, or with `partial_success` where something was rejected or there is a message."""
     if not rejected and not message:
         return b"{}" if encoding == "json" else b""
+    response = _RESPONSES[what]()
+    partial_success: Any = response.partial_success
+    setattr(partial_success, f"rejected_{what}", rejected)
+    partial_success.error_message = message
     if encoding == "json":
-        first, *more = f"rejected_{what}".split("_")
-        name = first + "".join(m.capitalize() for m in more)
-        partial: dict[str, Any] = {name: str(rejected), "errorMessage": message}
-        return json.dumps({"partialSuccess": partial}).encode()
-    partial_bytes = (b"\x08" + _varint(rejected) if rejected else b"") + _text_field(2, message)
-    return _bytes_field(1, partial_bytes)
+        return json.dumps(MessageToDict(response, always_print_fields_with_no_presence=True)).encode()
+    return response.SerializeToString()
+
+
+What = Literal["spans", "log_records", "data_points"]
+_RESPONSES = {
+    "spans": trace.ExportTraceServiceResponse,
+    "log_records": logs.ExportLogsServiceResponse,
+    "data_points": metrics.ExportMetricsServiceResponse,
+}
 
 
 def encode_error(encoding: Encoding, error: ServerError) -> bytes:
@@ -279,21 +308,4 @@ def encode_error(encoding: Encoding, error: ServerError) -> bytes:
     code = _RPC_CODES.get(error.status, 2)
     if encoding == "json":
         return json.dumps({"code": code, "message": error.message}).encode()
-    return b"\x08" + _varint(code) + _text_field(2, error.message)
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _bytes_field(number: int, value: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(value)) + value
-
-
-def _text_field(number: int, text: str) -> bytes:
-    return _bytes_field(number, text.encode()) if text else b""
+    return Status(code=code, message=error.message).SerializeToString()

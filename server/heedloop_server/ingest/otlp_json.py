@@ -15,6 +15,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from heedloop_server.normalise.values import scrub
 
+MAX_OBJECTS = 500_000
+"""Resources, scopes and spans (or log records) of one request, together."""
 _MAX_DEPTH = 64
 _BASE64_IDS = (12, 24)
 """Characters of a span id and of a trace id in base64."""
@@ -125,6 +127,8 @@ def _objects(parent: dict[str, Any], key: str) -> list[dict[str, Any]]:
         return []
     if not isinstance(found, list) or not all(isinstance(f, dict) for f in found):
         raise MalformedJson(f"{key} must be a list of objects")
+    if len(found) > MAX_OBJECTS:
+        raise MalformedJson(f"{key} has more than {MAX_OBJECTS:,} objects; send smaller batches")
     return found
 
 

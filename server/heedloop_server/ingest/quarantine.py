@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Quarantine", "Quarantined"]
-
 log = logging.getLogger("heedloop.intake")
 
 FOLDER = "quarantine"

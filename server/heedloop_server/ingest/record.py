@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-__all__ = ["LOGS", "TRACES", "LoggedRequest", "halves", "lost_with", "pack", "parsed", "unpack"]
+__all__ = ["LOGS", "TRACES", "LoggedRequest", "halves", "lost_with", "pack", "parsed", "pieces_of", "unpack"]
 
 TRACES, LOGS = 1, 2
 _HEAD = struct.Struct("<BHQIH")  # signal, project bytes, received µs, accepted count, reasons bytes
@@ -111,3 +111,19 @@ def _records(message: Any) -> Iterator[Any]:
     if isinstance(message, ExportTraceServiceRequest):
         return (s.spans for r in message.resource_spans for s in r.scope_spans)
     return (s.log_records for r in message.resource_logs for s in r.scope_logs)
+
+
+def pieces_of(
+    requests: Sequence[LoggedRequest], most_bytes: int
+) -> Iterator[tuple[int, list[LoggedRequest]]]:
+    """(index of the first request, requests) of at most so many bytes, or of one request; the same cuts every time."""
+    piece: list[LoggedRequest] = []
+    first = size = 0
+    for index, request in enumerate(requests):
+        if size and size + len(request.payload) > most_bytes:
+            yield first, piece
+            piece, first, size = [], index, 0
+        piece.append(request)
+        size += len(request.payload)
+    if piece:
+        yield first, piece

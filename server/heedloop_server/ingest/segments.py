@@ -16,8 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["SUFFIX", "Segment", "damage_in", "framed", "new_segment_path", "number_of", "read_segment"]
-
 SUFFIX = ".log"
 _MARKER_BYTES = 8
 _FIELDS = struct.Struct("<8sII")

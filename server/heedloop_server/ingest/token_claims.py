@@ -17,8 +17,6 @@ from heedloop_server.ingest.tokens import may_use
 from heedloop_server.store.admin.token_uses import MAX_TOKENS, TokenUse, insert_token_uses, uses_of_tokens
 from heedloop_server.store.connection import ProjectStore, Store
 
-__all__ = ["TokenClaims"]
-
 _USED = "the feedback token was used already; ask the app for a new one"
 
 

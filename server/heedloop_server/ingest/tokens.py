@@ -33,8 +33,6 @@ from heedloop.schema import (
 from heedloop_server.errors import Forbidden, Unauthorized
 from heedloop_server.store.admin.token_uses import TokenUse
 
-__all__ = ["Grant", "judge", "key_id_of", "may_use", "read_token", "token_use"]
-
 _PREFIX = "hlt1"
 _CONTEXT = b"heedloop feedback token v1"
 _KEY_ID = re.compile(r"[0-9a-f]{12}")

@@ -10,9 +10,10 @@ from typing import Any
 
 from heedloop.schema import Call, Feedback
 from heedloop_server.normalise.call import call_of
-from heedloop_server.normalise.duplicates import dedupe, duplicate_key, richness
+from heedloop_server.normalise.duplicates import duplicate_key, richness
+from heedloop_server.normalise.duplicates import fold as dedupe
 from heedloop_server.normalise.family import resolve_family
-from heedloop_server.normalise.feedback import annotations_of, feedback_in
+from heedloop_server.normalise.feedback import annotations_of
 from heedloop_server.normalise.logs import LogContent, log_spans, merge, normalise_logs
 from heedloop_server.normalise.span import span_views
 
@@ -21,7 +22,6 @@ __all__ = [
     "Traces",
     "dedupe",
     "duplicate_key",
-    "feedback_in",
     "log_spans",
     "merge",
     "normalise_logs",

@@ -19,19 +19,28 @@ Names stand in order of trust, the newest standard first. Sources, by the letter
     MM  Micrometer (spring-projects/spring-ai#3257)
     HS  deepset-ai/haystack
     AA  mozilla-ai/any-agent
+    SK  microsoft/semantic-kernel, ModelDiagnostics
+    CF  Cloudflare AI Gateway, OpenTelemetry export
+    LW  langwatch SDKs
+    LM  lmnr-ai/lmnr
+    PH  PostHog, LLM analytics
+    AZ  azure-ai-projects, azure-ai-agents
     OO  ollama API; CO cohere API; BR Amazon Bedrock runtime
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Final
 
 # ---------------------------------------------------------------------------------------------------- tokens
 
 TOKEN_NAMES: Final = (
-    ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.usage.prompt_tokens"),  # S OL
-    ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.usage.completion_tokens"),  # S OL
+    ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.usage.prompt_tokens")  # S OL
+    + ("gen_ai.response.prompt_tokens",),  # SK
+    ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.usage.completion_tokens")  # S OL
+    + ("gen_ai.response.completion_tokens",),  # SK
     (
         "gen_ai.usage.cache_read.input_tokens",  # S
         "gen_ai.usage.cache_read_input_tokens",  # OL
@@ -59,6 +68,9 @@ TOKEN_NAMES: Final = (
 TOKEN_PREFIXES: Final = ("gen_ai.usage.", "gen_ai.token.usage.", "llm.usage.", "llm.token_count.", "usage.")
 """Where attributes that count tokens are; names without any dot must end in `tokens`."""
 
+USAGE_OBJECTS: Final = ("gen_ai.usage", "llm.usage", "langsmith.usage_metadata", "langwatch.metrics", "usage")
+"""Attributes that hold all counts as one object, or its JSON (S as a map, LS, LW)."""
+
 INPUT, OUTPUT, CACHE_READ, CACHE_WRITE, REASONING = range(5)
 _WORDS: Final = {
     # word -> field it stands for; the more special field wins, which is the greater one
@@ -75,13 +87,24 @@ _FILLERS: Final = frozenset(
 _SPLIT: Final = re.compile(r"[^A-Za-z0-9]+|(?<=[a-z0-9])(?=[A-Z])")
 
 
+def words_of(name: str) -> list[str]:
+    """The words of a name in lower case, however it is written: `toolCall`, `tool-call` and `TOOL_CALL` are `tool`, `call`."""
+    return [w.lower() for w in _SPLIT.split(name) if w]
+
+
+@functools.lru_cache(1024)
+def in_snake_case(name: str) -> str:
+    """The words of a short name with underscores between them; the same few names come with every message."""
+    return "_".join(words_of(name))
+
+
 def token_field(name: str) -> int | None:
     """The field of `Usage` that a name counts, by its words; None where one of them is no word of ours.
 
     `cachedContentTokenCount` (Gemini), `prompt_tokens_details.cached_tokens` (OpenAI), `input_tokens.cached` (SE),
     `cache_read_tokens` and `cache_creation_tokens` (CC), `experimental.reasoning_tokens` (AD), `prompt_eval_count` (OO).
     """
-    words = [w.lower() for w in _SPLIT.split(name) if w]
+    words = words_of(name)
     if not all(w in _WORDS or w in _FILLERS for w in words):
         return None
     fields = {_WORDS[w] for w in words if w in _WORDS}
@@ -107,7 +130,9 @@ OPERATIONS: Final = {
     **dict.fromkeys(("generate", "generation", "generate_text", "stream_text"), "chat"),
     "generate_content": "generate_content",
     "text_completion": "text_completion",
-    "text.completions": "text_completion",
+    **dict.fromkeys(("chat.streaming_completions", "beta.chat.completions.parse"), "chat"),  # SK
+    "multimodal_completion": "chat",  # S
+    **dict.fromkeys(("text.completions", "text.streaming_completions"), "text_completion"),  # SK
     "embeddings": "embeddings",
     "embedding": "embeddings",
     "embed": "embeddings",
@@ -118,6 +143,38 @@ OPERATIONS: Final = {
 RESPONSE_IDS: Final = ("gen_ai.response.id", "gen_ai.request.id")  # S, VL: an inference server's own span
 NO_NAMES: Final = frozenset({"none", "null", "undefined", "nan", "n/a"})
 """What clients write in the place of a name that they do not have (MM: `KeyValue.NONE_VALUE`)."""
+
+INPUTS: Final = (
+    "gen_ai.input.messages",  # S
+    "gen_ai.prompt",  # S, LS
+    "gen_ai.content.prompt",
+    "gen_ai.request.messages",  # SE
+    "gen_ai.prompt_json",  # CF
+)
+OUTPUTS: Final = (
+    "gen_ai.output.messages",  # S
+    "gen_ai.completion",  # S, LS
+    "gen_ai.content.completion",
+    "gen_ai.response.text",  # SE
+    "gen_ai.completion_json",  # CF
+)
+"""Attributes with a whole conversation, and with the answer."""
+OUTPUT_TOOL_CALLS: Final = "gen_ai.response.tool_calls"  # SE: beside the text of the answer
+PLAIN_INPUTS: Final = (
+    "input.value",
+    "mlflow.spanInputs",
+    "langwatch.input",
+    "lmnr.span.input",
+    "traceloop.entity.input",
+)
+PLAIN_OUTPUTS: Final = (
+    "output.value",
+    "mlflow.spanOutputs",
+    "langwatch.output",
+    "lmnr.span.output",
+    "traceloop.entity.output",
+)
+"""Attributes with whatever a span was given and gave: read where no other names the conversation (OI, ML, LW, LM, OL)."""
 
 ROLES: Final = {
     **{r: r for r in ("system", "user", "assistant", "tool", "developer")},
@@ -131,38 +188,58 @@ ROLES: Final = {
 
 # -------------------------------------------------------------------------------------------- who and what for
 
+_BAGS: Final = (
+    "traceloop.association.properties.",  # OL
+    "ai.telemetry.metadata.",  # AI
+    "ai.settings.context.",  # AI
+    "langsmith.metadata.",  # LS
+    "langfuse.trace.metadata.",  # LF
+    "langfuse.observation.metadata.",  # LF
+    "lmnr.association.properties.",  # LM
+    "metadata.",  # LL
+)
+"""Prefixes under which clients send what the app itself names."""
+
+
+def _in_bags(*names: str) -> tuple[str, ...]:
+    return tuple(bag + name for bag in _BAGS for name in names)
+
+
 SESSION: Final = (
     "gen_ai.conversation.id",  # S
     "session.id",  # OI
     "langfuse.session.id",
-    "traceloop.association.properties.session_id",
-    "traceloop.association.properties.thread_id",
-    "ai.telemetry.metadata.sessionId",
-    "ai.settings.context.sessionId",
-    "langsmith.metadata.session_id",
-    "langsmith.metadata.thread_id",
-    "langsmith.metadata.conversation_id",
     "session_id",  # LG
-    "metadata.session_id",  # LL
     "thread_id",
     "thread.id",
+    "gen_ai.thread.id",  # AZ
+    "gen_ai.session.id",
+    "conversation_id",
+    "conversation.id",
+    "sessionId",
     "gcp.vertex.agent.session_id",  # AD
     "genkit:sessionId",  # GK
+    "mlflow.trace.session",
+    "langwatch.thread.id",
+    *_in_bags("session_id", "sessionId", "thread_id", "threadId", "conversation_id", "conversationId"),
+    *_in_bags("chat_id", "chatId"),
 )
 USER: Final = (
     "user.id",  # OI
     "enduser.id",  # S
     "langfuse.user.id",
-    "traceloop.association.properties.user_id",
-    "ai.telemetry.metadata.userId",
-    "ai.settings.context.userId",
-    "langsmith.metadata.user_id",
     "llm.user",  # LL
     "gen_ai.user",
+    "gen_ai.user.id",
     "gen_ai.request.user",
+    "gen_ai.openai.request.user",
     "user_id",  # LG
-    "metadata.user_id",  # LL
+    "userId",
+    "mlflow.trace.user",
+    "langwatch.user.id",
+    *_in_bags("user_id", "userId"),
     "metadata.user_api_key_end_user_id",  # LL
+    "enduser.pseudo.id",  # S
 )
 PROMPT_NAME: Final = (
     "gen_ai.prompt.name",  # S
@@ -219,10 +296,24 @@ COST_PARTS: Final = (
     ("gen_ai.cost.input", "gen_ai.cost.output"),
 )
 """Costs of input and output where no client gives the sum."""
+COST_DETAILS: Final = ("llm.cost.prompt_details.", "llm.cost.completion_details.")  # OI
+"""Prefixes of costs of parts of the input and the output, where there is nothing but these."""
 COST_OBJECTS: Final = (
-    ("total_cost", "total"),
-    ("input_cost", "output_cost"),
-    ("input", "output"),
-    ("prompt", "completion"),
+    "langfuse.observation.cost_details",
+    "gen_ai.usage.cost",
+    "hidden_params",  # LL
+    "langsmith.usage_metadata",
+    "langsmith.metadata.usage_metadata",
+    "langwatch.metrics",
 )
-"""Keys of a JSON object of costs: the sum, else two parts of it (ML, LF)."""
+"""Attributes whose JSON has a cost in it, among other things."""
+COST_SUMS: Final = ("total_cost", "total", "response_cost", "cost", "cost_usd")
+"""Keys of the sum in a JSON object with costs."""
+_COST_WORDS: Final = frozenset(("cost", "total", "usd", "dollars", "amount", "usage", "response"))
+_COST_PLACES: Final = frozenset(("gen", "ai", "llm", "usd"))
+
+
+def counts_cost(name: str) -> bool:
+    """True for a name that by its words is what a call cost: `gen_ai.usage.cost_usd`, `$ai_total_cost_usd` (PH)."""
+    words = set(words_of(name))
+    return "cost" in words and bool(words & _COST_PLACES) and words <= _COST_WORDS | _COST_PLACES

@@ -69,7 +69,7 @@ def call_of(span: SpanView) -> Call:
             operation = "" if logfire.is_request_half(span, draft) else operation
         elif "openinference" in span.roots and openinference.answers_nothing(span, draft):
             operation = ""
-    context.read(span.attrs, span.roots, draft)
+    context.read(span.attrs, span.shape, draft)
     failure.read(span, draft)
     return _assemble(span, draft, operation)
 
@@ -89,6 +89,8 @@ def _read(span: SpanView, draft: Draft, *, embeds: bool) -> None:
         genai.read_indexed(span, draft)
     if "heedloop" in span.roots:
         heedloop_sdk.read(span, draft)
+    if not embeds and not (draft.input_messages and draft.output_messages):
+        genai.read_plain(span.attrs, draft)
 
 
 def _texts_to_embed(draft: Draft) -> None:

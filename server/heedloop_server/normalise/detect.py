@@ -19,6 +19,22 @@ _CLIENT = 3  # SpanKind
 
 _LANGFUSE = {"generation": CHAT, "embedding": EMBEDDINGS}
 _OPENINFERENCE = {"LLM": CHAT, "EMBEDDING": EMBEDDINGS}
+_OTHER_KINDS = frozenset(
+    (
+        "CHAIN",
+        "AGENT",
+        "TOOL",
+        "TASK",
+        "STEP",
+        "WORKFLOW",
+        "ENTRY",
+        "RETRIEVER",
+        "RERANKER",
+        "GUARDRAIL",
+        "EVALUATOR",
+    )
+)
+"""Values of `gen_ai.span.kind`, the word of forks of OpenInference and OpenLLMetry, on spans that are no call."""
 _MLFLOW = {"CHAT_MODEL": CHAT, "LLM": CHAT, "EMBEDDING": EMBEDDINGS}
 _LANGSMITH = {"llm": CHAT, "embedding": EMBEDDINGS}
 _VERCEL = {"doGenerate": CHAT, "doStream": CHAT, "doEmbed": EMBEDDINGS}
@@ -97,14 +113,19 @@ def _refined(own: str, attrs: dict[str, Any]) -> str:
 
 def _standard(span: SpanView) -> str:
     attrs = span.attrs
+    kind = as_name(attrs.get("gen_ai.span.kind"))
+    if kind is not None and kind.upper() in _OTHER_KINDS:
+        return NO_CALL
     name = as_name(attrs.get("gen_ai.operation.name"))
     if name is not None:
         found = OPERATIONS.get(name.lower(), NO_CALL)
-        if name == REMOTE_AGENT and span.kind == _CLIENT and _answers(span):
+        if name.lower() == REMOTE_AGENT and span.kind == _CLIENT and _answers(span):
             return REMOTE_AGENT
         return found if found and _names_a_model(attrs) else NO_CALL
     if _names_a_model(attrs) and read_object(attrs.get("gcp.vertex.agent.llm_request")):
         return "generate_content"
+    if kind is not None and kind.upper() in _OPENINFERENCE:
+        return _OPENINFERENCE[kind.upper()]
     kind = as_name(attrs.get("llm.request.type"))
     if kind is not None:
         return _REQUEST_TYPES.get(kind.lower(), NO_CALL)

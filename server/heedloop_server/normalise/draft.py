@@ -3,62 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from heedloop.schema import Message, ToolDefinition, Usage
 
+_NO_USAGE = Usage()
 
+
+@dataclass(slots=True)
 class Draft:
     """The fields of a `Call` that conventions name differently. None and empty mean: nobody said yet."""
 
-    __slots__ = (
-        "cost",
-        "duration_ns",
-        "embedding_inputs",
-        "error_message",
-        "failed",
-        "finish_reasons",
-        "http_status",
-        "input_messages",
-        "model_answered",
-        "model_requested",
-        "output_messages",
-        "params",
-        "prompt_name",
-        "prompt_version",
-        "provider",
-        "response_id",
-        "session_id",
-        "stream",
-        "tags",
-        "tool_definitions",
-        "usage",
-        "user_id",
-    )
-
-    def __init__(self) -> None:
-        self.provider: str | None = None
-        self.model_requested: str | None = None
-        self.model_answered: str | None = None
-        self.params: dict[str, Any] = {}
-        self.input_messages: tuple[Message, ...] = ()
-        self.output_messages: tuple[Message, ...] = ()
-        self.finish_reasons: tuple[str, ...] = ()
-        self.usage: Usage = _NO_USAGE
-        self.cost: float | None = None
-        self.failed: bool = False
-        self.error_message: str | None = None
-        self.http_status: int | None = None
-        self.response_id: str | None = None
-        self.stream: bool = False
-        self.embedding_inputs: tuple[str, ...] = ()
-        self.prompt_name: str | None = None
-        self.prompt_version: str | None = None
-        self.session_id: str | None = None
-        self.user_id: str | None = None
-        self.tags: tuple[str, ...] = ()
-        self.tool_definitions: tuple[ToolDefinition, ...] = ()
-        self.duration_ns: int | None = None
+    provider: str | None = None
+    model_requested: str | None = None
+    model_answered: str | None = None
+    params: dict[str, Any] = field(default_factory=dict)
+    input_messages: tuple[Message, ...] = ()
+    output_messages: tuple[Message, ...] = ()
+    finish_reasons: tuple[str, ...] = ()
+    usage: Usage = _NO_USAGE
+    cost: float | None = None
+    failed: bool = False
+    error_message: str | None = None
+    http_status: int | None = None
+    response_id: str | None = None
+    stream: bool = False
+    embedding_inputs: tuple[str, ...] = ()
+    prompt_name: str | None = None
+    prompt_version: str | None = None
+    session_id: str | None = None
+    user_id: str | None = None
+    tags: tuple[str, ...] = ()
+    tool_definitions: tuple[ToolDefinition, ...] = ()
+    duration_ns: int | None = None
 
     def add_params(self, params: Mapping[str, Any]) -> None:
         """Adds parameters that are not known yet."""
@@ -78,6 +56,3 @@ class Draft:
             own.cache_write_input if own.cache_write_input is not None else usage.cache_write_input,
             own.reasoning_output if own.reasoning_output is not None else usage.reasoning_output,
         )
-
-
-_NO_USAGE = Usage()

@@ -7,7 +7,6 @@ and so are two answers of decorated functions that were given one provider respo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from operator import attrgetter
 
@@ -28,6 +27,7 @@ _MERGED = (
     "session_id",
     "user_id",
 )
+_OF_FAILURES = ("error_message", "http_status")
 _KNOWN = attrgetter(*_MERGED)
 _MERGED_LISTS = (
     "input_messages",
@@ -44,17 +44,11 @@ _TRANSPORT = frozenset(
     {"http.request.method", "http.method", "http.url", "url.full", "rpc.system", "rpc.system.name"}
 )
 """Attributes of the spans of HTTP and RPC that may stand between a client's call and the server's span of it."""
+Key = tuple[str, str]
+"""A span: its trace id and span id, in hex."""
+_NO_KEY = ("", "")
 DUPLICATE_OF = "heedloop.duplicate_of"
 """Attribute of a span whose provider call another span stands for: `<trace id>:<span id>` of that span."""
-
-
-def dedupe(calls: Iterable[Call]) -> list[Call]:
-    """The calls with every provider call once, in the order of their first spans; spans that are no calls are kept.
-
-    The kept call is the richest of its spans (`richness`) and takes what it lacks from the others. Which one is kept
-    depends on the spans alone, never on their order.
-    """
-    return [_merged(group) for group in _groups(without_wrappers(list(calls)))]
 
 
 def fold(calls: list[Call]) -> list[Call]:
@@ -132,13 +126,13 @@ def _all_apart(calls: list[Call]) -> bool:
     if len(set(responses)) != len(responses) or any(c.operation == REMOTE_AGENT for c in foreign_calls):
         return False
     spans = {c.span_id for c in foreign_calls} | {
-        c.span_id for c in calls if not c.operation and _is_transport(c)
+        c.span_id for c in calls if not c.operation and (DUPLICATE_OF in c.attributes or _is_transport(c))
     }
     return not any(c.parent_span_id in spans for c in foreign_calls)
 
 
 def _children(calls: list[Call]) -> dict[int, list[int]]:
-    """Of each call the calls right inside it that may be it; between them may be spans of HTTP and RPC."""
+    """Of each call the calls right inside it that may be it; between them may be spans of HTTP and RPC, and folded ones."""
     index = {(c.trace_id, c.span_id): i for i, c in enumerate(calls)}
     children: dict[int, list[int]] = {}
     for i, call in enumerate(calls):
@@ -146,7 +140,11 @@ def _children(calls: list[Call]) -> dict[int, list[int]]:
             continue
         parent, num_between = index.get((call.trace_id, call.parent_span_id or "")), 0
         while parent is not None and not calls[parent].operation and num_between < _MAX_BETWEEN:
-            if not _is_transport(calls[parent]):
+            target = index.get(duplicate_target(calls[parent]) or _NO_KEY)
+            if target is not None and target != i and not _is_inside(calls, index, target, parent):
+                parent, num_between = target, num_between + 1
+                break
+            if target is None and not _is_transport(calls[parent]):
                 break
             parent, num_between = (
                 index.get((call.trace_id, calls[parent].parent_span_id or "")),
@@ -157,6 +155,22 @@ def _children(calls: list[Call]) -> dict[int, list[int]]:
         if _same_call(call, calls[parent]) and not (num_between and _counts_differ(call, calls[parent])):
             children.setdefault(parent, []).append(i)
     return children
+
+
+def _is_inside(calls: list[Call], index: dict[Key, int], inner: int, outer: int) -> bool:
+    """True where one span lies in another, not too deep: then the outer one was folded into it."""
+    at: int | None = inner
+    for _ in range(_MAX_BETWEEN):
+        at = index.get((calls[at].trace_id, calls[at].parent_span_id or "")) if at is not None else None
+        if at is None or at == outer:
+            return at == outer
+    return False
+
+
+def duplicate_target(call: Call) -> Key | None:
+    """The span that stands for this one since it was folded as a duplicate; None where it stands for itself."""
+    trace_id, _, span_id = call.attributes.get(DUPLICATE_OF, "").partition(":")
+    return (trace_id, span_id) if span_id else None
 
 
 def _is_transport(span: Call) -> bool:
@@ -308,7 +322,9 @@ def _merged(group: list[Call]) -> Call:
     changed: dict[str, object] = {}
     for name in _MERGED:
         if getattr(best, name) is None:
-            changed[name] = next((v for c in others if (v := getattr(c, name)) is not None), None)
+            # what went wrong in an attempt is no word on the one that succeeded
+            alike = (c for c in others if name not in _OF_FAILURES or c.status == best.status)
+            changed[name] = next((v for c in alike if (v := getattr(c, name)) is not None), None)
     for name in _MERGED_LISTS:
         if not getattr(best, name):
             changed[name] = next((v for c in others if (v := getattr(c, name))), ())

@@ -15,7 +15,7 @@ from typing import Any
 
 from heedloop.schema import THUMB, Author, AuthorKind, Feedback, Scale, SchemaError, Target
 from heedloop_server.normalise.indexed import unflatten
-from heedloop_server.normalise.span import SpanView, span_views
+from heedloop_server.normalise.span import SpanView
 from heedloop_server.normalise.values import as_name, as_number, as_text, read_object
 
 EVALUATION_RESULT = "gen_ai.evaluation.result"
@@ -47,11 +47,6 @@ _KINDS: dict[str, AuthorKind] = {
     "deterministic": "code",
     "custom": "code",
 }
-
-
-def feedback_in(request: Any) -> list[Feedback]:
-    """The feedback that the spans of an `ExportTraceServiceRequest` carry, in the order sent."""
-    return [f for span in span_views(request) for f in annotations_of(span)]
 
 
 def annotations_of(span: SpanView) -> list[Feedback]:
@@ -202,7 +197,7 @@ def _feedback(
             target=target,
             comment=comment[:1_000_000] if comment else None,
             author=author,
-            created_at=_time(time_ns),
+            created_at=_EPOCH + timedelta(microseconds=time_ns // 1000),
             id=_id(target, name, author, score, label, comment, time_ns),
             metadata=extra,
             **fields,
@@ -237,10 +232,6 @@ def _thumb(name: str | None, score: Any, label: str | None) -> int | None:
         up = int(word in _UP)
         return up if number in (None, up) and (named or "thumb" in word) else None
     return int(number) if named and not word and number in (0, 1) else None
-
-
-def _time(time_ns: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=time_ns // 1000)
 
 
 def _id(target: Target, *parts: object) -> str:

@@ -7,19 +7,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from heedloop.schema import Message, Usage
-from heedloop_server.normalise.aliases import NO_NAMES, RESPONSE_IDS
+from heedloop.schema import Message, ToolCall, Usage
+from heedloop_server.normalise.aliases import (
+    INPUTS,
+    NO_NAMES,
+    OUTPUT_TOOL_CALLS,
+    OUTPUTS,
+    PLAIN_INPUTS,
+    PLAIN_OUTPUTS,
+    RESPONSE_IDS,
+    TOKEN_NAMES,
+)
 from heedloop_server.normalise.draft import Draft
 from heedloop_server.normalise.indexed import unflatten
 from heedloop_server.normalise.messages import read_messages, with_system
-from heedloop_server.normalise.params import add_format, read_params
+from heedloop_server.normalise.params import add_format, caller_params, read_params
+from heedloop_server.normalise.payload import conversation, read_response
 from heedloop_server.normalise.providers import provider_id
 from heedloop_server.normalise.shape import Shape, shape_of
 from heedloop_server.normalise.span import SpanView
+from heedloop_server.normalise.tool_calls import read_tool_calls
 from heedloop_server.normalise.tool_definitions import definitions_in_attributes
-from heedloop_server.normalise.usage import including_cache
+from heedloop_server.normalise.usage import including_cache, read_usage
 from heedloop_server.normalise.values import (
     as_count,
     as_flag,
@@ -101,7 +113,10 @@ def _streams(attrs: Mapping[str, Any]) -> bool:
 
 def _read_params(attrs: Mapping[str, Any], draft: Draft, shape: Shape) -> None:
     if shape.request:
-        draft.add_params(read_params({field: attrs[name] for name, field in shape.request}))
+        given = {field: attrs[name] for name, field in shape.request}
+        params = read_params(given)
+        is_openlit = attrs.get("telemetry.sdk.name") == "openlit"
+        draft.add_params(caller_params(params, given, seed=0) if is_openlit else params)
     output_type = attrs.get("gen_ai.output.type")
     if output_type == "json":
         add_format(draft.params, output_type)
@@ -109,24 +124,67 @@ def _read_params(attrs: Mapping[str, Any], draft: Draft, shape: Shape) -> None:
 
 def _read_usage(attrs: Mapping[str, Any], draft: Draft, shape: Shape) -> None:
     counts = [as_count(attrs[name]) if name else None for name in shape.tokens]
+    if None in counts:  # where the best name holds no number, another may
+        counts = [_count_of(attrs, i) if c is None and shape.tokens[i] else c for i, c in enumerate(counts)]
     if counts[0] is not None or counts[1] is not None:
         total = as_count(attrs.get("gen_ai.usage.total_tokens"))
         draft.add_usage(including_cache(Usage(*counts), total=total))
+    for name in shape.usages:
+        draft.add_usage(read_usage(attrs[name]))
+
+
+def _count_of(attrs: Mapping[str, Any], field: int) -> int | None:
+    return next((c for n in TOKEN_NAMES[field] if (c := as_count(attrs.get(n))) is not None), None)
 
 
 def _read_messages(attrs: Mapping[str, Any], draft: Draft) -> None:
     get = attrs.get
     known = draft.input_messages
     if not known or not has_question(known):
-        question = get("gen_ai.input.messages") or get("gen_ai.prompt") or get("gen_ai.content.prompt")
+        question = next((value for name in INPUTS if (value := get(name))), None)
         questions = with_system(get("gen_ai.system_instructions"), read_messages(question))
         draft.input_messages = _with_question(known, questions) if known else questions
     if not draft.output_messages:
-        output = get("gen_ai.output.messages") or get("gen_ai.completion") or get("gen_ai.content.completion")
+        output = next((value for name in OUTPUTS if (value := get(name))), None)
         # an answer whose parts the client left out says nothing: another attribute or event may
         draft.output_messages = nonempty_messages(read_messages(output, "assistant"))
         if not draft.finish_reasons and output is not None:
             draft.finish_reasons = _reasons_in(output)
+    if OUTPUT_TOOL_CALLS in attrs:
+        _add_tool_calls(draft, tuple(read_tool_calls(attrs[OUTPUT_TOOL_CALLS])))
+
+
+def _add_tool_calls(draft: Draft, calls: tuple[ToolCall, ...]) -> None:
+    """Adds the tool calls of an answer whose text stands in another place."""
+    if calls and not any(m.tool_calls for m in draft.output_messages):
+        *others, last = draft.output_messages or (Message("assistant", ""),)
+        draft.output_messages = (*others, replace(last, tool_calls=calls))
+
+
+def read_plain(attrs: Mapping[str, Any], draft: Draft) -> None:
+    """Fills what is still missing from attributes that hold whatever a span was given and gave: JSON, or plain text.
+
+    An object that is no provider's response is the answer where output was counted: JSON, as the app asked for.
+    """
+    if not draft.input_messages:
+        values = (_plain_value(attrs[name]) for name in PLAIN_INPUTS if name in attrs)
+        found = (conversation(v) if isinstance(v, dict) else read_messages(v) for v in values)
+        draft.input_messages = next((m for m in found if m), ())
+    for value in [_plain_value(attrs[name]) for name in PLAIN_OUTPUTS if name in attrs]:
+        if draft.output_messages:
+            return
+        if not isinstance(value, dict):
+            draft.output_messages = read_messages(value, "assistant")
+            continue
+        read_response(draft, value)
+        if not (draft.output_messages or draft.failed) and draft.usage.output:
+            draft.output_messages = (Message("assistant", as_text(value)),)
+
+
+def _plain_value(value: Any) -> Any:
+    """A value, out of the object with its type that LangWatch puts it in."""
+    parsed = read_json(value)
+    return parsed["value"] if isinstance(parsed, dict) and set(parsed) == {"type", "value"} else parsed
 
 
 def nonempty_messages(messages: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -138,7 +196,7 @@ def nonempty_messages(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 
 def has_question(messages: tuple[Message, ...]) -> bool:
     """True where there is more than system instructions, which some clients put in another place than the conversation."""
-    return any(m.role != "system" for m in messages)
+    return any(not m.is_instruction for m in messages)
 
 
 def _with_question(known: tuple[Message, ...], questions: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -153,9 +211,8 @@ def _reasons_in(output: Any) -> tuple[str, ...]:
     parsed = read_json(output)
     if not isinstance(parsed, list):
         return ()
-    return tuple(
-        m["finish_reason"] for m in parsed if isinstance(m, dict) and as_name(m.get("finish_reason"))
-    )
+    found = (as_name(m.get("finish_reason")) for m in parsed if isinstance(m, dict))
+    return tuple(r for r in found if r)
 
 
 def read_indexed(span: SpanView, draft: Draft) -> None:

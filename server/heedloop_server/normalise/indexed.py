@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _MAX_DIGITS = 10
+_MAX_DEPTH = 32
 
 
 def unflatten(attrs: Mapping[str, Any], prefix: str) -> list[Any]:
@@ -23,6 +24,24 @@ def unflatten(attrs: Mapping[str, Any], prefix: str) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
+def nested(value: Any) -> list[Any]:
+    """A list whose objects may have dotted keys, with those nested; an empty one for anything else."""
+    if not isinstance(value, list):
+        return []
+    return [_listed(_tree(v)) if isinstance(v, dict) else v for v in value]
+
+
+def _tree(node: dict[str, Any], depth: int = 0) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for key, value in node.items():
+        if isinstance(value, dict) and depth < _MAX_DEPTH:
+            value = _tree(value, depth + 1)
+        elif isinstance(value, list) and depth < _MAX_DEPTH:
+            value = [_tree(v, depth + 1) if isinstance(v, dict) else v for v in value]
+        _insert(tree, key.split("."), value)
+    return tree
+
+
 def _insert(tree: dict[str, Any], path: list[str], value: Any) -> None:
     node = tree
     for word in path[:-1]:
@@ -36,7 +55,7 @@ def _insert(tree: dict[str, Any], path: list[str], value: Any) -> None:
 
 def _listed(node: Any, depth: int = 0) -> Any:
     """The tree with every object whose keys are all numbers made a list."""
-    if not isinstance(node, dict) or depth > 32:
+    if not isinstance(node, dict) or depth > _MAX_DEPTH:
         return node
     if node and all(len(k) < _MAX_DIGITS and k.isdecimal() and k.isascii() for k in node):
         return [_listed(node[k], depth + 1) for k in sorted(node, key=int)]

@@ -9,24 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from heedloop.schema import Call
-from heedloop_server.normalise.duplicates import DUPLICATE_OF, fold
+from heedloop_server.normalise.duplicates import Key, duplicate_target, fold
 from heedloop_server.normalise.family import in_context
 from heedloop_server.normalise.genai import has_question
 from heedloop_server.normalise.logs import LogContent, merge
-
-Key = tuple[str, str]
-"""A span: its trace id and span id, in hex."""
 
 
 def key_of(call: Call) -> Key:
     """The span that a call is."""
     return call.trace_id, call.span_id
-
-
-def duplicate_target(call: Call) -> Key | None:
-    """The span that stands for this one since it was folded as a duplicate; None where it stands for itself."""
-    trace_id, _, span_id = call.attributes.get(DUPLICATE_OF, "").partition(":")
-    return (trace_id, span_id) if span_id else None
 
 
 def wants_content(call: Call) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 from heedloop_server.normalise.context import cost_in
 from heedloop_server.normalise.draft import Draft
 from heedloop_server.normalise.messages import one_turn, read_messages, with_system
-from heedloop_server.normalise.params import read_params
+from heedloop_server.normalise.params import caller_params, read_params
 from heedloop_server.normalise.payload import answer_messages, embedding_texts, read_response
 from heedloop_server.normalise.providers import provider_id
 from heedloop_server.normalise.span import SpanView
@@ -18,8 +18,6 @@ from heedloop_server.normalise.values import as_name, as_text, as_texts, read_js
 _NAME = "langfuse.observation."
 _ITEMS = ("message", "function_call", "reasoning")  # of the Responses API
 _METADATA = "langfuse.observation.metadata."
-# the OpenAI wrapper fills these in where the caller set nothing
-_WRAPPER_DEFAULTS = {"temperature": 1, "top_p": 1, "frequency_penalty": 0, "presence_penalty": 0}
 
 
 def read(span: SpanView, draft: Draft) -> None:
@@ -28,7 +26,7 @@ def read(span: SpanView, draft: Draft) -> None:
     embeds = attrs.get(_NAME + "type") == "embedding"
     _read_models(attrs, draft)
     given = read_object(attrs.get(_NAME + "model.parameters"))
-    draft.add_params(_caller_params(read_params(given), given))
+    draft.add_params(caller_params(read_params(given), given))
     draft.add_usage(read_usage(attrs.get(_NAME + "usage_details")))
     if draft.cost is None:
         draft.cost = cost_in(attrs.get(_NAME + "cost_details"))
@@ -57,17 +55,6 @@ def _read_models(attrs: dict[str, Any], draft: Draft) -> None:
         draft.model_requested = requested or named
     if draft.model_answered is None and str(attrs.get(_NAME + "level")).upper() != "ERROR":
         draft.model_answered = named
-
-
-def _caller_params(params: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """The parameters that the caller set: without the OpenAI wrapper's defaults, which come as a set."""
-    if not ("frequency_penalty" in given and "presence_penalty" in given):
-        return params
-    return {
-        k: v
-        for k, v in params.items()
-        if k != "service_tier" and (_WRAPPER_DEFAULTS.get(k) is None or v != _WRAPPER_DEFAULTS[k])
-    }
 
 
 def _is_definition(message: Any) -> bool:

@@ -12,6 +12,7 @@ from heedloop_server.normalise import context, genai
 from heedloop_server.normalise.draft import Draft
 from heedloop_server.normalise.feedback import EVALUATION_RESULT, evaluation
 from heedloop_server.normalise.messages import system_messages
+from heedloop_server.normalise.shape import shape_of
 from heedloop_server.normalise.span import decode_attributes
 from heedloop_server.normalise.values import as_name, as_text, decode, read_object
 
@@ -114,7 +115,7 @@ def merge(call: Call, contents: Iterable[LogContent]) -> Call:
     for content in ordered:
         if not genai.is_message_event(content.event):
             genai.read_attributes({**content.attributes, **read_object(content.body)}, draft)
-        context.read(content.attributes, {k.partition(".")[0] for k in content.attributes}, draft)
+        context.read(content.attributes, shape_of(content.attributes), draft)
         _read_exception(content, draft)
     return _with(span, draft, {f"{c.trace_id}:{c.span_id}" for c in ordered})
 

@@ -11,17 +11,18 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from heedloop.schema import Message, ToolCall
-from heedloop_server.normalise.aliases import ROLES
+from heedloop_server.normalise.aliases import ROLES, in_snake_case
 from heedloop_server.normalise.tool_calls import each_once, first_of, read_tool_calls
 from heedloop_server.normalise.values import as_name, as_text, read_json, read_object
 
 _TEXT_TYPES = {"text", "input_text", "output_text", "refusal", "summary_text", "compaction"}
-_REASONING_TYPES = {"reasoning", "thinking", "redacted_thinking", "reasoning_content", "reasoningcontent"}
+_REASONING_TYPES = {"reasoning", "thinking", "redacted_thinking", "reasoning_content"}
 _CALL_TYPES = {
     "tool_call",
     "tool_use",
-    "tool-call",
     "function_call",
+    "custom_tool_call",
+    "mcp_call",
     "server_tool_call",
     "server_tool_use",
     "function",
@@ -29,17 +30,29 @@ _CALL_TYPES = {
 _RESULT_TYPES = {
     "tool_call_response",
     "tool_result",
-    "tool-result",
+    "tool_call_result",
+    "tool_call_output",
     "function_call_output",
+    "custom_tool_call_output",
     "server_tool_call_response",
     "function_response",
 }
-_ITEM_TYPES = {"function_call", "reasoning", "function_call_output", "computer_call", "web_search_call"}
+_ITEM_TYPES = {
+    "function_call",
+    "custom_tool_call",
+    "mcp_call",
+    "reasoning",
+    "function_call_output",
+    "custom_tool_call_output",
+    "computer_call",
+    "web_search_call",
+}
 _PLAIN_ROLES = frozenset({"system", "user", "assistant", "developer"})
 _PLAIN_KEYS = frozenset({"role", "parts", "name", "finish_reason"})
 _MEDIA_KEYS = ("mime_type", "mimeType", "media_type", "mediaType", "modality", "format", "type")
 _OBJECT = re.compile(r"<[\w.]+ object at 0x[0-9a-fA-F]+>")
 """What Python prints of an object without words of its own: a stream that nobody looked into."""
+_MAX_KIND_CHARS = 64
 _HIDDEN_PART = re.compile(
     r'"(?:reasoningContent"|type": ?"(?:thinking|reasoning|tool_use|function_call|tool_call)")'
 )
@@ -130,7 +143,7 @@ def system_messages(value: Any) -> tuple[Message, ...]:
 def with_system(instructions: Any, messages: tuple[Message, ...]) -> tuple[Message, ...]:
     """Messages with the system instructions first, unless they are among them already."""
     system = system_messages(instructions) if instructions else ()
-    if system and not any(m.role in ("system", "developer") and m.text == system[0].text for m in messages):
+    if system and not any(m.is_instruction and m.text == system[0].text for m in messages):
         return system + messages
     return messages
 
@@ -198,24 +211,27 @@ def _is_message(value: dict[str, Any]) -> bool:
     if "role" in value or "message" in value or "parts" in value or "kwargs" in value or "messages" in value:
         return True
     kind = _kind(value)
-    if kind in ("human", "ai", "system", "tool", "AIMessageChunk", "function", "message", "chat"):
+    if kind in ("human", "ai", "system", "tool", "aimessage_chunk", "function", "message", "chat"):
         return kind != "function" or "content" in value
     return "tool_calls" in value or ("content" in value and kind is None)
 
 
 def _kind(value: dict[str, Any]) -> str | None:
-    """What `type` says, where it is text."""
+    """What `type` says, where it is text, written one way: `toolCall`, `tool-call` and `TOOL_CALL` are `tool_call`."""
     kind = value.get("type")
-    return kind if isinstance(kind, str) else None
+    if not isinstance(kind, str):
+        return None
+    return kind if kind in _TEXT_TYPES else in_snake_case(kind[:_MAX_KIND_CHARS])
 
 
 def _from_message(value: dict[str, Any], role: str) -> list[Message]:
     """One message object as messages: several where tool results came in it."""
     value = _unwrapped(value)
-    own = value.get("role") or _role_of_type(value)
-    if str(own).lower() == "unknown":  # what some frameworks write for the chunks of a stream
+    own = as_name(value.get("role")) or _role_of_type(value)
+    # what some frameworks write for the chunks of a stream; a number of an enum
+    if own and (own.lower() == "unknown" or own.isdecimal()):
         own = None
-    builder = _Builder(_role(str(own)) if own else role)
+    builder = _Builder(_role(own) if own else role)
     if "parts" in value:
         _add_content(builder, value["parts"])
     for key in ("content", "contents", "text", "refusal"):
@@ -320,10 +336,8 @@ _PART_KEYS = {
 
 def _looks_like_part(part: dict[str, Any]) -> bool:
     """True for a part of a message; a model's own JSON answer, which is text, is none."""
-    kind = part.get("type")
-    if isinstance(kind, str) and (
-        kind in _TEXT_TYPES or kind in _CALL_TYPES or kind in _RESULT_TYPES or kind in _REASONING_TYPES
-    ):
+    kind = _kind(part)
+    if kind in _TEXT_TYPES or kind in _CALL_TYPES or kind in _RESULT_TYPES or kind in _REASONING_TYPES:
         return True
     return (bool(part) and (len(part) == 1 and not _PART_KEYS.isdisjoint(part))) or kind == "image_url"
 
@@ -339,7 +353,7 @@ def _add_part(builder: _Builder, part: Any) -> None:
     inner = part.get("message_content")
     if isinstance(inner, dict):
         part = inner
-    kind = str(part.get("type") or "").lower()
+    kind = _kind(part)
     if kind in _TEXT_TYPES:
         text = _part_text(part)
         hidden = read_object(text) if text.startswith("{") and _HIDDEN_PART.search(text) else {}
@@ -361,7 +375,7 @@ def _add_part(builder: _Builder, part: Any) -> None:
 
 def _is_hidden_part(part: dict[str, Any]) -> bool:
     """True for a thought, or a tool call with its id; a model's own JSON answer, which is text, is neither."""
-    kind = part.get("type")
+    kind = _kind(part)
     if kind in _CALL_TYPES:
         return "name" in part and ("id" in part or "call_id" in part)
     return kind in _REASONING_TYPES or set(part) == {"reasoningContent"}
@@ -389,6 +403,9 @@ def _add_reasoning(builder: _Builder, part: dict[str, Any]) -> None:
 def _add_other(builder: _Builder, part: dict[str, Any]) -> None:
     """A part of another type: a picture, a sound or a file by its kind; a generic part by its text."""
     text = part.get("text") if isinstance(part.get("text"), str) else None
+    document = part.get("document")
+    if not text and isinstance(document, dict) and _kind(part) == "document":  # Cohere: what a tool found
+        text = as_text(document.get("data"))
     if text:
         builder.texts.append(text)
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from heedloop_server.normalise.context import as_cost, cost_in
 from heedloop_server.normalise.draft import Draft
-from heedloop_server.normalise.messages import read_messages
 from heedloop_server.normalise.payload import read_request, read_response
 from heedloop_server.normalise.providers import provider_id
 from heedloop_server.normalise.span import STATUS_ERROR, SpanView
@@ -28,7 +27,6 @@ def read(span: SpanView, draft: Draft) -> None:
     if not draft.failed and span.status_code != STATUS_ERROR:  # some flavours name the model asked for here
         draft.model_answered = draft.model_answered or as_name(attrs.get("mlflow.llm.model"))
     read_arguments(span, draft, embeddings=embeds)
-    _read_plain(draft, attrs.get("mlflow.spanInputs"), attrs.get("mlflow.spanOutputs"), embeds)
     prompts = read_json(attrs.get("mlflow.linkedPrompts"))
     if isinstance(prompts, list) and prompts and draft.prompt_name is None:
         first = read_object(prompts[0])
@@ -43,13 +41,3 @@ def read_arguments(span: SpanView, draft: Draft, *, embeddings: bool) -> None:
     """
     arguments = {k: read_json(v) for k, v in span.attrs.items() if "." not in k}
     read_request(draft, arguments, embeddings=embeddings)
-
-
-def _read_plain(draft: Draft, inputs: object, outputs: object, embeds: bool) -> None:
-    """Inputs and outputs that are no provider's payload: messages, or text."""
-    if embeds:
-        return
-    if not draft.input_messages and not isinstance(read_json(inputs), dict):
-        draft.input_messages = read_messages(inputs)
-    if not draft.output_messages and not isinstance(read_json(outputs), dict):
-        draft.output_messages = read_messages(outputs, "assistant")

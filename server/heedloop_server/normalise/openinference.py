@@ -7,7 +7,7 @@ from typing import Any
 from heedloop.schema import Message, Usage
 from heedloop_server.normalise.draft import Draft
 from heedloop_server.normalise.genai import nonempty_messages
-from heedloop_server.normalise.indexed import unflatten
+from heedloop_server.normalise.indexed import nested, unflatten
 from heedloop_server.normalise.langsmith import read_langchain
 from heedloop_server.normalise.messages import read_messages
 from heedloop_server.normalise.params import read_params
@@ -15,7 +15,7 @@ from heedloop_server.normalise.payload import conversation, read_request, read_r
 from heedloop_server.normalise.providers import provider_id
 from heedloop_server.normalise.span import STATUS_ERROR, SpanView
 from heedloop_server.normalise.usage import including_cache
-from heedloop_server.normalise.values import as_count, as_flag, as_name, as_texts, read_object
+from heedloop_server.normalise.values import as_count, as_flag, as_name, as_texts, read_json, read_object
 
 _TOKENS = "llm.token_count."
 
@@ -44,8 +44,6 @@ def read(span: SpanView, draft: Draft) -> None:
         raw = conversation(read_object(attrs.get("input.value")))
         if len(raw) == len(draft.input_messages) and not _unlinked(raw):
             draft.input_messages = raw
-    if not embeds:
-        _read_plain_values(attrs, draft)
 
 
 def _read_models(attrs: dict[str, Any], draft: Draft) -> None:
@@ -101,10 +99,10 @@ def _read_usage(attrs: dict[str, Any], draft: Draft) -> None:
 
 def _read_messages(attrs: dict[str, Any], draft: Draft) -> None:
     if not draft.input_messages:
-        draft.input_messages = read_messages(unflatten(attrs, "llm.input_messages."))
+        draft.input_messages = read_messages(_listed(attrs, "llm.input_messages"))
     if not draft.output_messages:
         draft.output_messages = nonempty_messages(
-            read_messages(unflatten(attrs, "llm.output_messages."), "assistant")
+            read_messages(_listed(attrs, "llm.output_messages"), "assistant")
         )
     draft.finish_reasons = draft.finish_reasons or as_texts(attrs.get("llm.finish_reason"))
     if not draft.input_messages:  # completions: texts without roles
@@ -117,6 +115,11 @@ def _read_messages(attrs: dict[str, Any], draft: Draft) -> None:
         draft.output_messages = read_messages(
             [c.get("completion", c) if isinstance(c, dict) else c for c in choices], "assistant"
         )
+
+
+def _listed(attrs: dict[str, Any], name: str) -> list[Any]:
+    """The messages under numbered names, or those of one attribute that holds them all."""
+    return unflatten(attrs, name + ".") or nested(read_json(attrs.get(name)))
 
 
 def _unlinked(messages: tuple[Message, ...]) -> bool:
@@ -140,11 +143,3 @@ def answers_nothing(span: SpanView, draft: Draft) -> bool:
         and draft.usage == Usage()
         and bool(read_object(span.attrs.get("output.value")))
     )
-
-
-def _read_plain_values(attrs: dict[str, Any], draft: Draft) -> None:
-    """Input and output of clients that send no messages: plain text, unless it is the JSON of a request."""
-    if not draft.input_messages and not read_object(attrs.get("input.value")):
-        draft.input_messages = read_messages(attrs.get("input.value"))
-    if not draft.output_messages and not read_object(attrs.get("output.value")):
-        draft.output_messages = read_messages(attrs.get("output.value"), "assistant")

@@ -64,6 +64,25 @@ def read_params(given: Mapping[str, Any]) -> dict[str, Any]:
     return _without_defaults(params) if _ECHO.issubset(given) else params
 
 
+_DEFAULTS: dict[str, Any] = {"temperature": 1, "top_p": 1, "frequency_penalty": 0, "presence_penalty": 0}
+
+
+def caller_params(params: dict[str, Any], given: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
+    """The parameters that the caller set: without the defaults that a client fills in, which come as a set.
+
+    Args:
+        params: what `read_params` makes of `given`.
+        given: the fields as they were sent.
+        defaults: what the client fills in beside OpenAI's own defaults.
+    """
+    if not ("frequency_penalty" in given and "presence_penalty" in given):
+        return params
+    filled_in = {**_DEFAULTS, **defaults}
+    return {
+        k: v for k, v in params.items() if k != "service_tier" and not (k in filled_in and v == filled_in[k])
+    }
+
+
 def _without_defaults(params: dict[str, Any]) -> dict[str, Any]:
     """The parameters of a Responses API answer, which repeats the request's and fills in what nobody set."""
     return {k: v for k, v in params.items() if not (k in ("temperature", "top_p") and v == 1)}

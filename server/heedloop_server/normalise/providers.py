@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from heedloop_server.normalise.values import as_name
@@ -61,6 +62,9 @@ _SYNONYMS = {
     "ibm": "ibm.watsonx.ai",
     "openai-chat": "openai",
     "openai_chat": "openai",
+    "togetherai": "together_ai",
+    "vertex_ai_beta": "gcp.vertex_ai",
+    "mistral_azure": "mistral_ai",
 }
 _FRAMEWORKS = frozenset(
     {
@@ -94,11 +98,17 @@ def provider_id(value: Any) -> str | None:
     if name is None:
         return None
     name = name.lower().replace(" ", "_")
-    if name in _STANDARD:
-        return name
-    if name in _SYNONYMS:
-        return _SYNONYMS[name]
     head = name.partition(".")[0]
-    if name in _FRAMEWORKS or head in _FRAMEWORKS:
+    if name in _FRAMEWORKS or (head in _FRAMEWORKS and name not in _STANDARD):
         return None
-    return _SYNONYMS.get(head, head) or None
+    words = name.split(".")
+    known = (_SQUEEZED.get(_squeezed(words[:n])) for n in range(min(len(words), 4), 0, -1))
+    return next((k for k in known if k), head) or None
+
+
+def _squeezed(words: Iterable[str]) -> str:
+    """Words without the signs that clients put between them: `azure_openai`, `azure-openai` and `AzureOpenAI` are one."""
+    return "".join(c for word in words for c in word if c.isalnum())
+
+
+_SQUEEZED = {_squeezed(k): v for k, v in (*((s, s) for s in _STANDARD), *_SYNONYMS.items())}

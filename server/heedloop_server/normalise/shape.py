@@ -11,7 +11,22 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
-from heedloop_server.normalise.aliases import TOKEN_NAMES, TOKEN_PREFIXES, token_field
+from heedloop_server.normalise.aliases import (
+    COST,
+    COST_DETAILS,
+    COST_OBJECTS,
+    COST_PARTS,
+    PROMPT_NAME,
+    PROMPT_VERSION,
+    SESSION,
+    TAGS,
+    TOKEN_NAMES,
+    TOKEN_PREFIXES,
+    USAGE_OBJECTS,
+    USER,
+    counts_cost,
+    token_field,
+)
 from heedloop_server.normalise.tool_definitions import HOLDERS, NUMBERED
 
 _REQUEST_PREFIXES = ("gen_ai.request.", "gen_ai.openai.request.", "openai.request.")
@@ -30,6 +45,9 @@ class Shape:
         judgements: prefixes of OpenInference's numbered annotations and evaluations, such as `session.evaluations.`.
         has_tools: True where an attribute may hold the tools that the request offered.
         tokens: the best attribute for each field of `Usage`, in its order; empty where there is none.
+        usages: attributes that hold all counts as one object.
+        context: (field, attributes in order of trust) for the session, the user, the prompt and the tags.
+        costs: attributes in order of trust, each with what it takes to make a cost: one, or the parts of one.
     """
 
     roots: frozenset[str]
@@ -37,6 +55,9 @@ class Shape:
     judgements: tuple[str, ...]
     has_tools: bool
     tokens: tuple[str, str, str, str, str]
+    usages: tuple[str, ...]
+    context: tuple[tuple[str, tuple[str, ...]], ...]
+    costs: tuple[tuple[str, ...], ...]
 
 
 def shape_of(names: Collection[str]) -> Shape:
@@ -57,6 +78,31 @@ def _shape(names: tuple[str, ...]) -> Shape:
         tuple(sorted({m[0] for n in names if (m := _JUDGEMENT.match(n))})),
         not present.isdisjoint(HOLDERS) or any(n.startswith(NUMBERED) for n in names),
         (tokens[0], tokens[1], tokens[2], tokens[3], tokens[4]),
+        tuple(n for n in USAGE_OBJECTS if n in present),
+        tuple(
+            (field, found)
+            for field, wanted in _CONTEXT
+            if (found := tuple(n for n in wanted if n in present))
+        ),
+        _costs(names),
+    )
+
+
+_CONTEXT = (
+    ("session_id", SESSION),
+    ("user_id", USER),
+    ("prompt_name", PROMPT_NAME),
+    ("prompt_version", PROMPT_VERSION),
+    ("tags", TAGS),
+)
+
+
+def _costs(names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    named = [(n,) for n in (*COST, *COST_OBJECTS) if n in names]
+    worded = [(n,) for n in names if counts_cost(n) and (n,) not in named]
+    parts = [tuple(n for n in pair if n in names) for pair in COST_PARTS]
+    return tuple(
+        c for c in (*named, *worded, *parts, tuple(n for n in names if n.startswith(COST_DETAILS))) if c
     )
 
 

@@ -15,8 +15,6 @@ from heedloop_server.normalise.indexed import unflatten
 from heedloop_server.normalise.tool_calls import first_of
 from heedloop_server.normalise.values import as_name, as_text, read_json, read_object
 
-__all__ = ["HOLDERS", "NUMBERED", "definitions_in_attributes", "definitions_in_request", "read_definitions"]
-
 HOLDERS = (
     "gen_ai.tool.definitions",
     "gen_ai.request.tools",

@@ -67,6 +67,8 @@ def read_json(value: Any) -> Any:
     A value that is no text is given back as it is. A truncated JSON document gives what can be saved of it. A text that
     is neither is given back as it is.
     """
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
     for _ in range(3):
         if not isinstance(value, str) or not value.startswith(_OPENERS):
             return value
@@ -181,8 +183,21 @@ def scrub(value: Any) -> Any:
     return value
 
 
+def _single(value: Any) -> Any:
+    """What a list of one, or bytes of text, hold, as clients of other types send a name or a number; others as they are."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return None
+    return value
+
+
 def as_number(value: Any) -> float | int | None:
     """A finite number, also where it was sent as text; None for anything else."""
+    value = _single(value)
     if isinstance(value, bool):
         return None
     if isinstance(value, str):
@@ -215,9 +230,10 @@ def as_flag(value: Any) -> bool | None:
 
 
 def as_name(value: Any) -> str | None:
-    """A non-empty text; numbers as text; None for anything else. JSON-encoded texts are unwrapped."""
+    """A non-empty text; numbers as text; None for anything else. JSON-encoded texts and lists of one are unwrapped."""
     if value is None:
         return None
+    value = _single(value)
     if isinstance(value, str):
         if value[:1] == '"':
             value = read_json(value)

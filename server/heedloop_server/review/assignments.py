@@ -6,13 +6,18 @@ servers other than the one that gave it leave it a while longer, because their c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
+from operator import attrgetter
+from typing import Any
 
 from heedloop.responses import Progress, QueueCounts
+from heedloop_server.review.adaptive import Votes, accuracies, num_wanted, votes_of
+from heedloop_server.review.control.labels import Judged
 from heedloop_server.review.gold import GoldPlan
 from heedloop_server.review.queue import Queue
 from heedloop_server.store.review.assignments import REMOVED, Assignment, ReviewItem
+from heedloop_server.store.review.team import GROUP, Member
 
 GRACE = timedelta(seconds=10)
 """How much longer than its lease an item is kept from others; more than the servers' clocks may differ."""
@@ -25,6 +30,7 @@ class Work:
 
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
+        self.members: Mapping[str, Member] = {}
         self.items: dict[str, ReviewItem] = {}
         self._ordered: list[ReviewItem] = []
         self._by_item: dict[str, dict[str, Assignment]] = {}
@@ -33,19 +39,27 @@ class Work:
         self._open: set[str] = set()
         self._gold: dict[str, ReviewItem] = {}
         self._training: dict[str, ReviewItem] = {}
+        self._votes: dict[tuple[str, str], Votes] = {}
+        self._accuracy: Mapping[str, float] = {}
+        self._measured_at = 0
+        self._is_restricted = False
+        self._second: set[str] = set()
 
     # ------------------------------------------------------------------------------------------------ keeping up to date
 
     def set_queue(self, queue: Queue) -> None:
         """Use changed settings."""
-        again = (queue.judgements_per_item, queue.judged_from) != (
-            self.queue.judgements_per_item,
-            self.queue.judged_from,
-        )
-        self.queue = queue
-        if again:
-            for item_id in self.items:
-                self._update_open(item_id)
+        before, self.queue = self.queue, queue
+        if before.second_share != queue.second_share:
+            self._second = {i for i in self.items if queue.has_second(i)}
+        if any(getattr(before, n) != getattr(queue, n) for n in _DECIDE):
+            self._update_all()
+        if before.order != queue.order:
+            self._order()
+
+    def _update_all(self) -> None:
+        for item_id in self.items:
+            self._update_open(item_id)
 
     def take_items(self, items: Iterable[ReviewItem]) -> None:
         """New or changed items."""
@@ -54,14 +68,20 @@ class Work:
                 self.drop_items([item.item_id])
                 continue
             self.items[item.item_id] = item
+            if self.queue.has_second(item.item_id):
+                self._second.add(item.item_id)
             self._gold.pop(item.item_id, None)
             self._training.pop(item.item_id, None)
             if item.gold:
-                (self._training if item.gold == "training" else self._gold)[item.item_id] = item
+                (self._gold if item.gold == "gold" else self._training)[item.item_id] = item
             self._update_open(item.item_id)
-        self._ordered = sorted(
-            (i for i in self.items.values() if not i.gold), key=lambda i: (i.position, i.item_id)
-        )
+        self._order()
+
+    def _order(self) -> None:
+        key = _ORDERS[self.queue.order]
+        ordinary = (i for i in self.items.values() if not i.gold)
+        self._ordered = sorted(ordinary, key=lambda i: (-i.priority, key(self.queue, i), i.item_id))
+        self._is_restricted = any(i.assigned for i in self._ordered)
 
     def drop_items(self, item_ids: Iterable[str]) -> None:
         """Forget items whose answers are not there any more."""
@@ -84,9 +104,38 @@ class Work:
             if a.item_id in self.items:
                 self._update_open(a.item_id)
 
+    def take_votes(self, judgements: Iterable[Assignment]) -> None:
+        """What judgements say, where that decides how many are wanted; before `take`, which knows no words."""
+        if self.queue.until == "number":
+            return
+        for a in judgements:
+            one = Judged(a.item_id, a.annotator, a.answers or {}, a.judged_at, shown_order=a.shown_order)
+            self._votes[a.item_id, a.annotator] = votes_of(self.queue.questions, one)
+            if a.item_id in self.items:
+                self._update_open(a.item_id)
+        if len(self._votes) > 1.2 * self._measured_at + 20:
+            self._measured_at = len(self._votes)
+            self._accuracy = accuracies(self.queue.questions, map(self._votes_of, list(self._by_item)))
+            self._update_all()
+
+    def _votes_of(self, item_id: str) -> list[Votes]:
+        done = (a for a in self._by_item.get(item_id, {}).values() if self.counts(a))
+        return [
+            v
+            for a in sorted(done, key=attrgetter("judged_at"))
+            if (v := self._votes.get((item_id, a.annotator))) is not None
+        ]
+
+    def num_wanted(self, item_id: str) -> int:
+        """How many judgements an item should have, as far as can be said now."""
+        num = self.queue.judgements_per_item
+        if self.queue.until != "number":
+            num = num_wanted(self.queue, self._votes_of(item_id), self._accuracy)
+        return num + (item_id in self._second)
+
     def _update_open(self, item_id: str) -> None:
         item = self.items[item_id]
-        if not item.gold and self.num_done(item_id) < self.queue.judgements_per_item:
+        if not item.gold and self.num_done(item_id) < self.num_wanted(item_id):
             self._open.add(item_id)
         else:
             self._open.discard(item_id)
@@ -106,8 +155,20 @@ class Work:
         return list(self._by_item.get(item_id, {}).values())
 
     def counts(self, a: Assignment) -> bool:
-        """True for a judgement that still counts: done, and not sent back by a newer guideline."""
-        return a.state == "done" and a.guideline >= self.queue.judged_from
+        """True for a judgement that still counts: done, not sent back by a newer guideline, its annotator not replaced."""
+        return (
+            a.state == "done"
+            and a.guideline >= self.queue.judged_from
+            and a.annotator not in self.queue.uncounted
+        )
+
+    def member(self, annotator: str) -> Member:
+        """What is known of an annotator."""
+        return self.members.get(annotator) or Member(annotator)
+
+    def admits(self, annotator: str) -> bool:
+        """True where this annotator may work in the queue."""
+        return self.member(annotator).is_among(self.queue.annotators)
 
     def was_judged(self) -> bool:
         """True where anything was ever judged in the queue."""
@@ -121,7 +182,16 @@ class Work:
         """True where one more annotator, this one, may have the item besides those who judged or hold it. Gold is for all."""
         if self.items[item_id].gold:
             return True
-        return len(self.occupied_places(item_id, annotator, now)) < self.queue.judgements_per_item
+        num = len(self.occupied_places(item_id, annotator, now))
+        return num < self.num_wanted(item_id) and self._may_have(item_id, annotator, num)
+
+    def _may_have(self, item_id: str, annotator: str, num: int) -> bool:
+        """True where an item that has `num` judgements may be offered to this annotator."""
+        item, member = self.items[item_id], self.member(annotator)
+        if not member.is_among(item.assigned) or (self.queue.by_language and not member.reads(item.language)):
+            return False
+        is_second = item_id in self._second and num >= self.num_wanted(item_id) - 1
+        return not is_second or member.is_among(self.queue.second_by)
 
     def occupied_places(self, item_id: str, annotator: str, now: datetime) -> list[Assignment]:
         """What takes a place of the item: judgements that count, leases that run, claims that are undecided."""
@@ -150,6 +220,8 @@ class Work:
         return result
 
     def _eligible(self, annotator: str, now: datetime) -> Iterator[str]:
+        if self.is_suspended(annotator):
+            return
         mine = self._by_annotator.get(annotator, {})
         yield from (i for i in self._training if self._fresh(mine.get(i)))
         yield from (i for i, a in mine.items() if self._again(a, now))
@@ -198,6 +270,10 @@ class Work:
         sent_back = a.state == "done" and not self.counts(a) and item.gold != "training"
         return (ended or sent_back) and self.wanted(a.item_id, a.annotator, now)
 
+    def is_suspended(self, annotator: str) -> bool:
+        """True for an annotator who gets nothing more."""
+        return annotator in self.queue.suspended or annotator in self.queue.uncounted
+
     def _place(self, mine: dict[str, Assignment]) -> int:
         return sum(1 for i, a in mine.items() if i not in self._training and a.state != "withdrawn")
 
@@ -207,7 +283,7 @@ class Work:
         today = now.replace(hour=0, minute=0, second=0, microsecond=0)
         done = [a for a in mine.values() if self.counts(a)]
         begun = sum(1 for a in mine.values() if self._unfinished(a))
-        ordinary = len(self._open) - sum(1 for i, a in mine.items() if i in self._open and not self._fresh(a))
+        ordinary = self._num_ordinary(annotator, mine)
         plan = GoldPlan(self.queue.gold_share, self.queue.seed, annotator)
         gold = sum(1 for i in self._gold if self._fresh(mine.get(i)))
         training = sum(1 for i in self._training if self._fresh(mine.get(i)))
@@ -215,7 +291,22 @@ class Work:
             done=len(done),
             done_today=sum(1 for a in done if a.judged_at >= today),
             skipped=sum(1 for a in mine.values() if a.state == "skipped"),
+            is_paused=self.is_suspended(annotator),
             remaining=begun + training + plan.num_until(self._place(mine), ordinary, gold),
+        )
+
+    def _num_ordinary(self, annotator: str, mine: dict[str, Assignment]) -> int:
+        """Open items that the annotator never had and may have."""
+        if not (self._is_restricted or self.queue.by_language or self.queue.second_by):
+            return len(self._open) - sum(i in self._open and not self._fresh(a) for i, a in mine.items())
+        member, queue = self.member(annotator), self.queue
+        may_be_second = member.is_among(queue.second_by)
+        return sum(
+            (not (item := self.items[i]).assigned or member.is_among(item.assigned))
+            and (not queue.by_language or member.reads(item.language))
+            and (may_be_second or i not in self._second or self.num_done(i) < self.num_wanted(i) - 1)
+            for i in self._open
+            if self._fresh(mine.get(i))
         )
 
     def _unfinished(self, a: Assignment) -> bool:
@@ -245,3 +336,38 @@ class Work:
             key=lambda a: (a.judged_at, a.item_id),
             reverse=True,
         )
+
+    def done_since(self, at: datetime) -> list[tuple[datetime, str]]:
+        """(when, item id) of the ordinary items that got their last judgement after a moment, in that order."""
+        last = {
+            i.item_id: max((a.judged_at for a in self.of_item(i.item_id) if self.counts(a)), default=at)
+            for i in self._ordered
+            if i.item_id not in self._open
+        }
+        return sorted((when, i) for i, when in last.items() if when > at)
+
+    def last_activity(self) -> datetime | None:
+        """When anything was last judged, skipped or leased; None where nothing was."""
+        return max((max(a.judged_at, a.leased_at) for a in self._by_id.values()), default=None)
+
+    def skipped_by_all(self) -> list[str]:
+        """Open items that every annotator whom the queue names (else everybody who works in it) has skipped or judged."""
+        named = {a for a in self.queue.annotators if not a.startswith(GROUP)}
+        everybody = {p for p in {*named, *self._by_annotator} if self.admits(p) and not self.is_suspended(p)}
+        return [
+            i
+            for i in sorted(self._open)
+            if any(a.state == "skipped" for a in self.of_item(i))
+            and everybody <= {a.annotator for a in self.of_item(i) if a.state in ("skipped", "done")}
+        ]
+
+
+_DECIDE = (
+    "judgements_per_item", "judged_from", "uncounted", "until", "max_judgements", "confidence", "second_share",
+)  # fmt: skip
+"""Settings by which it is decided whether an item has enough judgements."""
+_ORDERS: dict[str, Callable[[Queue, ReviewItem], Any]] = {
+    "added": lambda _, item: item.position,
+    "newest": lambda _, item: -item.call_times[0].timestamp(),
+    "random": lambda queue, item: GoldPlan(1, queue.seed, "").order(item.item_id),
+}

@@ -7,16 +7,14 @@ from dataclasses import replace
 from heedloop.schema import MAX_LABEL_CHARS, SchemaError, utc_now
 from heedloop_server.errors import Conflict
 from heedloop_server.review.formats import External
-from heedloop_server.review.queue_service import OpenQueue, ReviewQueueService
+from heedloop_server.review.open_queue import OpenQueue
 from heedloop_server.review.responses import check_judgement, draft_to_shown, to_shown
 from heedloop_server.review.submission import Submitted, skip, submit
 
 _DAY_MS = 86_400_000
 
 
-def take_in(
-    queue_service: ReviewQueueService, opened: OpenQueue, external: External, *, key_id: str
-) -> Submitted | None:
+def take_in(opened: OpenQueue, external: External, *, key_id: str) -> Submitted | None:
     """Store a judgement under its own annotator, time and guideline; None where the same is there already.
 
     It counts as those made here do, also where an item then has more than were wanted. Of a draft or a skip, whose
@@ -28,22 +26,22 @@ def take_in(
     """
     _check(opened, external)
     if external.state != "done":
-        return _unfinished(queue_service, opened, external, key_id)
+        return _unfinished(opened, external, key_id)
     item = opened.work.items[external.item_id]
-    calls = queue_service.contents(opened, [item.item_id])[item.item_id]
+    calls = opened.contents([item.item_id])[item.item_id]
     texts = [c.output_text for c in calls]
-    judgement = check_judgement(opened.queue.questions, external.answers, texts)
+    questions = opened.queue.questions
+    judgement = check_judgement(questions, external.answers, texts, is_session=item.is_session)
     known = opened.work.of(item.item_id, external.annotator)
     if known is not None and known.state == "done":
-        known = queue_service.whole(opened, known)
+        known = opened.whole(known)
         if known.answers == judgement:
             return None
     elif known is None or known.state != "leased":
-        known = queue_service.hold(opened, external.annotator, item.item_id, key_id=key_id)
+        known = opened.hold(external.annotator, item.item_id, key_id=key_id)
     if external.guideline_version is not None:
         known = replace(known, guideline=external.guideline_version)
     return submit(
-        queue_service,
         opened,
         known,
         to_shown(opened.queue.questions, judgement, known.shown_order),
@@ -53,11 +51,9 @@ def take_in(
     )
 
 
-def _unfinished(
-    queue_service: ReviewQueueService, opened: OpenQueue, external: External, key_id: str
-) -> Submitted | None:
+def _unfinished(opened: OpenQueue, external: External, key_id: str) -> Submitted | None:
     known = opened.work.of(external.item_id, external.annotator)
-    known = queue_service.whole(opened, known) if known is not None else None
+    known = opened.whole(known) if known is not None else None
     if known is not None and known.state == "done" and external.state == "skipped":
         raise Conflict(
             "it is judged here; its annotator has to take the judgement back before it can be skipped"
@@ -68,14 +64,14 @@ def _unfinished(
         and (external.state == "draft" or known.reason == external.reason)
     ):
         return None
-    held = known or queue_service.hold(opened, external.annotator, external.item_id, key_id=key_id)
+    held = known or opened.hold(external.annotator, external.item_id, key_id=key_id)
     if external.state == "skipped":
-        skip(queue_service, opened, held, external.reason)
+        skip(opened, held, external.reason)
     else:
         draft = draft_to_shown(opened.queue.questions, external.answers, held.shown_order)
         if held.draft == draft:
             return None
-        queue_service.keep(opened, [held.touched(draft=draft)])
+        opened.keep([held.touched(draft=draft)])
     return Submitted(opened.queue.queue_id, [], key_id)
 
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from heedloop.responses import FilledQueue, ReviewTarget
+from heedloop.responses.review import FilledQueue, ReviewTarget
 from heedloop.schema import SchemaError, Target, from_json
 from heedloop_server.errors import Conflict, Invalid
+from heedloop_server.review.open_queue import OpenQueue
 from heedloop_server.review.questions import applicable_questions
-from heedloop_server.review.queue_service import OpenQueue
 from heedloop_server.review.responses import check_judgement, to_stored
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.review.assignments import ReviewItem, insert_items
 from heedloop_server.store.review.content import calls_at, find_targets
-from heedloop_server.store.review.sources import Drawn, Place, Source
+from heedloop_server.store.review.control import answer_facts
+from heedloop_server.store.review.sources import Drawn, Source
 
 MAX_ITEMS = 200_000
 """Items of one queue."""
@@ -25,6 +26,29 @@ MAX_ANSWERS = 20
 """Answers of one item."""
 
 Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Placing:
+    """How items are placed in their queue.
+
+    Attributes:
+        priority: a greater one comes first; None leaves that of known items.
+        assigned: author ids, or `group:NAME`, who alone are offered them; None leaves that of known items.
+        calibration: the name of a round in which every annotator judges them, before all else; empty for ordinary items.
+    """
+
+    priority: int | None = None
+    assigned: tuple[str, ...] | None = None
+    calibration: str = ""
+
+    def of(self, item: ReviewItem) -> ReviewItem:
+        """The item, placed so."""
+        item = item if self.priority is None else replace(item, priority=self.priority)
+        item = item if self.assigned is None else replace(item, assigned=self.assigned)
+        if not self.calibration or item.gold in ("gold", "training"):
+            return item
+        return replace(item, gold="calibration", reason={**(item.reason or {}), "round": self.calibration})
 
 
 def item_id_of(queue_id: str, targets: Sequence[Key]) -> str:
@@ -56,25 +80,37 @@ def _target(payload: object, where: str) -> Key:
     return target.trace_id, target.span_id
 
 
-def add_items(opened: OpenQueue, source: str, drawn: Drawn, *, missing: Sequence[Key] = ()) -> FilledQueue:
-    """Add what a source found; an item that is there already stays as it is, but has a sample's probability from now on."""
+def add_items(
+    opened: OpenQueue,
+    source: str,
+    drawn: Drawn,
+    *,
+    missing: Sequence[Key] = (),
+    placing: Placing = Placing(),
+) -> FilledQueue:
+    """Add what a source found; an item that is there already has a sample's probability, and what `placing` says, from now on."""
     queue_id, work = opened.queue.queue_id, opened.work
     position = time.time_ns()
     new: dict[str, ReviewItem] = {}
-    drawn_now: dict[str, ReviewItem] = {}
+    changed_now: dict[str, ReviewItem] = {}
     for n, proposed in enumerate(drawn.items):
-        item = _item(queue_id, source, position + n, proposed, drawn.probability)
+        probability = proposed.probability or drawn.probability
+        item = _item(queue_id, source, position + n, proposed, probability)
         known = work.items.get(item.item_id)
         if known is None:
-            new.setdefault(item.item_id, item)
-        elif drawn.probability is not None and known.sampling_probability is None:
-            drawn_now[item.item_id] = replace(known, sampling_probability=drawn.probability)
+            new.setdefault(item.item_id, placing.of(item))
+            continue
+        again = placing.of(known)
+        if probability is not None and _drawn_better(known, proposed):
+            again = replace(again, sampling_probability=probability)
+        if again != known:
+            changed_now[item.item_id] = again
     _check_askable(opened, new.values())
     if len(work.items) + len(new) > MAX_ITEMS:
         raise Conflict(
             f"the queue would hold {len(work.items) + len(new):,} items; at most {MAX_ITEMS:,} fit. Make a second queue"
         )
-    changed = [*new.values(), *drawn_now.values()]
+    changed = [*_with_languages(opened.project, new.values()), *changed_now.values()]
     insert_items(opened.project, queue_id, changed)
     work.take_items(changed)
     return FilledQueue(
@@ -83,6 +119,21 @@ def add_items(opened: OpenQueue, source: str, drawn: Drawn, *, missing: Sequence
         matching=drawn.matching,
         missing=[ReviewTarget(trace_id=t, span_id=s) for t, s in missing],
     )
+
+
+def _with_languages(project: ProjectStore, items: Iterable[ReviewItem]) -> list[ReviewItem]:
+    """The items with the language that the metadata of the call of their first answer names."""
+    items = list(items)
+    facts = answer_facts(project, items) if items else {}
+    rows = (facts.get(i.targets[0]) for i in items)
+    languages = ("" if row is None else str(row["metadata"].get("language", "")) for row in rows)
+    return [replace(i, language=language) for i, language in zip(items, languages, strict=True)]
+
+
+def _drawn_better(known: ReviewItem, proposed: Source) -> bool:
+    """True where an item had no probability; or a smaller one, of an earlier draw of the same lots (`audit`)."""
+    before = known.sampling_probability
+    return before is None or (proposed.probability or 0.0) > before
 
 
 def _item(
@@ -102,8 +153,8 @@ def _item(
 
 
 def _check_askable(opened: OpenQueue, items: Any) -> None:
-    for num in sorted({len(i.targets) for i in items}):
-        if not applicable_questions(opened.queue.questions, num):
+    for num, is_session in sorted({(len(i.targets), i.is_session) for i in items}):
+        if not applicable_questions(opened.queue.questions, num, is_session=is_session):
             raise Invalid(
                 f"none of the queue's questions can be asked about {num} answer{'s' if num > 1 else ''} "
                 "(a comparison is about two, a ranking about two or more)",
@@ -115,12 +166,9 @@ def stored_targets(project: ProjectStore, items: Sequence[Sequence[Key]]) -> tup
     """Named answers as a source, without the items of which an answer is not stored; and those answers."""
     result = find_targets(project, [t for item in items for t in item])
     missing = [t for item in items for t in item if t not in result]
-    there = [Source(_timed_keys(item, result)) for item in items if all(t in result for t in item)]
+    whole = [item for item in items if all(t in result for t in item)]
+    there = [Source(tuple((t, s, result[t, s]) for t, s in item)) for item in whole]
     return Drawn(there, len(items)), missing
-
-
-def _timed_keys(item: Sequence[Key], times: Mapping[Key, Any]) -> tuple[Place, ...]:
-    return tuple((t, s, times[(t, s)]) for t, s in item)
 
 
 # ---------------------------------------------------------------------------------------------------------------- gold

@@ -2,41 +2,50 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-from heedloop.responses import ReviewAssignment, ReviewedAnswer
+from heedloop.responses import picked
+from heedloop.responses.review import ReviewAssignment, ReviewedAnswer
 from heedloop.schema import Call, Feedback, answer_hash, format_time
 from heedloop_server.review.questions import Question, applicable_questions
 from heedloop_server.review.queue import Queue
 from heedloop_server.review.responses import Judgement, to_shown
-from heedloop_server.store.review.assignments import Assignment, remark_of
+from heedloop_server.store.review.assignments import Assignment, ReviewItem, remark_of
 
 METADATA = "heedloop.metadata."
+MAX_IMAGES = 8
+MAX_IMAGE_CHARS = 4_000_000
+_IMAGE = re.compile(r"data:image/(png|jpeg|gif|webp);base64,[A-Za-z0-9+/]+=*")
+_KIND_OF_IMAGE = ("media_type", "mime_type", "mimeType", "mediaType")
 
 
 def assignment_response(
-    queue: Queue, a: Assignment, calls: Sequence[Call], suggestions: Mapping[str, Any]
+    queue: Queue, item: ReviewItem, a: Assignment, calls: Sequence[Call], suggestions: Mapping[str, Any]
 ) -> ReviewAssignment:
     """What the REST API says of an assignment; `calls` in the item's own order."""
     shown = [calls[i] for i in a.shown_order]
     submitted = to_shown(queue.questions, dict(a.answers), a.shown_order) if a.answers is not None else None
-    return ReviewAssignment(
-        assignment_id=a.assignment_id,
+    return picked(
+        ReviewAssignment,
+        a,
         queue_id=queue.queue_id,
-        item_id=a.item_id,
-        expires_at=a.expires_at,
         guideline_version=a.guideline,
-        revision=a.revision,
         remark=remark_of(a),
-        state=cast(Any, a.state),  # what is shown is leased, done or skipped
         reason=a.reason if a.state == "skipped" else "",
-        questions=[q.name for q in applicable_questions(queue.questions, len(calls))],
+        questions=[
+            q.name for q in applicable_questions(queue.questions, len(calls), is_session=item.is_session)
+        ],
+        is_session=item.is_session,
         messages=list(calls[0].input_messages),
+        images=images_of(calls[-1] if item.is_session else calls[0]),
         answers=[
             replace(
-                shown_answer(c, queue.show), tool_calls=[t for m in c.output_messages for t in m.tool_calls]
+                shown_answer(c, queue.show, is_turn=item.is_session),
+                tool_calls=[t for m in c.output_messages for t in m.tool_calls],
             )
             for c in shown
         ],
@@ -46,10 +55,40 @@ def assignment_response(
     )
 
 
-def shown_answer(call: Call, show: Iterable[str]) -> ReviewedAnswer:
-    """An answer's text with those facts of its call that are to be shown."""
+def shown_answer(call: Call, show: Iterable[str], *, is_turn: bool = False) -> ReviewedAnswer:
+    """An answer's text with those facts of its call that are to be shown; a turn of a session with what was asked before it."""
     text = call.output_text
-    return ReviewedAnswer(text=text, hash=answer_hash(text), facts=facts_of(call, show))
+    asked = next((m.text for m in reversed(call.input_messages) if m.role == "user"), "") if is_turn else None
+    return ReviewedAnswer(text=text, hash=answer_hash(text), facts=facts_of(call, show), asked=asked)
+
+
+def images_of(call: Call) -> list[str]:
+    """The pictures that the call's own attributes hold, as `data:` addresses; of SVG, which can hold script, none."""
+    found: list[str] = []
+    for text in call.attributes.values():
+        if "image/" in text and text.lstrip()[:1] in ("[", "{"):
+            try:
+                _find_images(json.loads(text), found)
+            except ValueError:
+                continue
+    small = [i for i in dict.fromkeys(found) if len(i) <= MAX_IMAGE_CHARS]
+    return small[:MAX_IMAGES]
+
+
+def _find_images(value: Any, found: list[str]) -> None:
+    if isinstance(value, list):
+        for part in cast(list[Any], value):
+            _find_images(part, found)
+    elif isinstance(value, Mapping):
+        part = cast(Mapping[str, Any], value)
+        kind = next((part[n] for n in _KIND_OF_IMAGE if n in part), None)
+        data = next((part[n] for n in ("data", "content", "blob") if isinstance(part.get(n), str)), None)
+        if isinstance(kind, str) and data is not None and _IMAGE.fullmatch(f"data:{kind};base64,{data}"):
+            found.append(f"data:{kind};base64,{data}")
+        for inner in part.values():
+            _find_images(inner, found)
+    elif isinstance(value, str) and _IMAGE.fullmatch(value):
+        found.append(value)
 
 
 def facts_of(call: Call, show: Iterable[str]) -> dict[str, Any]:

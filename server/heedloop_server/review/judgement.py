@@ -25,6 +25,7 @@ class JudgementContext:
         targets: the item's answers in their own order, each a span.
         hashes: the `answer_hash` of each answer's text.
         shown_order: indices into `targets` in the order in which the annotator saw them.
+        session_id: of an item that is a session: what is asked once is about it.
         revision: 1 for the first submission of the assignment; a changed one has the next number.
     """
 
@@ -38,6 +39,7 @@ class JudgementContext:
     sampling_probability: float | None
     revision: int
     judged_at: datetime
+    session_id: str = ""
 
 
 def context_of(item: ReviewItem, a: Assignment, calls: Sequence[Call]) -> JudgementContext:
@@ -53,6 +55,7 @@ def context_of(item: ReviewItem, a: Assignment, calls: Sequence[Call]) -> Judgem
         sampling_probability=item.sampling_probability,
         revision=a.revision,
         judged_at=a.judged_at,
+        session_id=(calls[0].session_id or "") if item.is_session else "",
     )
 
 
@@ -100,12 +103,21 @@ def _feedback_of_question(question: Question, value: Any, about: JudgementContex
 
 def _about_one(question: Question, value: Any, index: int, about: JudgementContext) -> Iterator[Feedback]:
     target = about.targets[index]
+    if about.session_id and not question.per_answer:
+        target = Target(session_id=about.session_id)
     match question.kind:
         case "thumb":
             yield _feedback("rating", question, target, about, value=float(value), scale=THUMB)
         case "scale":
             scale = Scale(question.min, question.max)
             yield _feedback("rating", question, target, about, value=float(value), scale=scale)
+        case "number":
+            scale = Scale(question.min, question.max)
+            yield _feedback("rating", question, target, about, value=value, scale=scale)
+        case "choices":
+            for choice in question.choices:
+                said = _feedback("rating", question, target, about, value=float(choice in value), scale=THUMB)
+                yield replace(said, name=f"{question.name}: {choice}")
         case "category":
             scale = Scale(categories=question.choices)
             more = {} if question.ordered else {UNORDERED: "true"}

@@ -22,15 +22,21 @@ MAX_CHOICES = 100
 MAX_WORDS = 10_000
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _BY_KIND: dict[str, frozenset[str]] = {
+    "number": frozenset({"min", "max"}),
+    "choices": frozenset({"categories"}),
     "thumb": frozenset({"verdict_path", "verdict_pattern"}),
     "scale": frozenset({"min", "max", "anchors", "distance", "verdict_path", "verdict_pattern"}),
     "category": frozenset({"categories", "ordered", "verdict_path", "verdict_pattern"}),
-    "flags": frozenset({"categories", "severity"}),
-    "ranges": frozenset({"labels", "severity"}),
+    "flags": frozenset({"categories", "severity", "severity_required"}),
+    "ranges": frozenset({"labels", "severity", "severity_required"}),
     "comparison": frozenset({"strength"}),
 }
-_PLAIN = frozenset({"min", "max", "distance", "severity", "strength", "ordered"})
-_COMMON = frozenset({"name", "kind", "title", "help", "required", "per_answer"})
+_PLAIN = frozenset({"min", "max", "distance", "severity", "severity_required", "strength", "ordered"})
+_COMMON = frozenset({"name", "kind", "title", "help", "required", "per_answer", "when"})
+_WHOLE = frozenset({"thumb", "scale", "number", "category", "choices", "flags", "text"})
+"""Kinds that may be asked once of all answers of an item (`per_answer` false): a text about them, the others about a session."""
+_CONDITIONS = frozenset({"thumb", "scale", "category", "choices", "flags"})
+"""Kinds whose answers may decide whether a later question is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +46,10 @@ class Question:
     Attributes:
         name: the name of the feedback that the answer becomes.
         per_answer: in an item with several answers, it is answered for each of them.
-        choices: the categories of `category` and `flags`, the labels of `ranges`.
+        choices: the categories of `category`, `choices` and `flags`, the labels of `ranges`.
         severity: `flags` and `ranges` may say how bad it is.
+        severity_required: and must.
+        when: the earlier question, and the answers to it for which this one is asked; of several answers each by itself.
         strength: `comparison` may say how clear the preference is.
         ordered: the categories of `category` go from worst to best; without it they have no order.
         verdict_path: where in an answer's JSON a model's own verdict is (`result.label`, `items.0.label`).
@@ -60,11 +68,13 @@ class Question:
     anchors: tuple[responses.Anchor, ...] = ()
     choices: tuple[str, ...] = ()
     severity: bool = False
+    severity_required: bool = False
     strength: bool = False
     ordered: bool = False
     distance: Distance = "ordinal"
     verdict_path: str = ""
     verdict_pattern: str = ""
+    when: Mapping[str, Any] | None = None
 
     @property
     def is_ordered(self) -> bool:
@@ -97,6 +107,7 @@ class Question:
             per_answer=self.per_answer,
             verdict_path=self.verdict_path or None,
             verdict_pattern=self.verdict_pattern or None,
+            when=self.when,
             **values,
         )
 
@@ -131,12 +142,17 @@ def why_incompatible(before: Sequence[Question], after: Sequence[Question]) -> s
     return ""
 
 
-def applicable_questions(questions: Sequence[Question], num_answers: int) -> list[Question]:
-    """Those of the questions that make sense for an item with so many answers."""
+def applicable_questions(
+    questions: Sequence[Question], num_answers: int, *, is_session: bool = False
+) -> list[Question]:
+    """Those of the questions that make sense for an item with so many answers, or for a session of so many turns."""
+    if is_session:
+        return [q for q in questions if q.kind not in ABOUT_ALL]
     return [
         q
         for q in questions
-        if q.kind not in ABOUT_ALL or (num_answers == 2 or (num_answers > 2 and q.kind == "ranking"))
+        if (q.kind not in ABOUT_ALL and (num_answers == 1 or q.per_answer or q.kind == "text"))
+        or (q.kind in ABOUT_ALL and (num_answers == 2 or (num_answers > 2 and q.kind == "ranking")))
     ]
 
 
@@ -152,7 +168,33 @@ def read_questions(payload: object, *, field: str = "questions") -> tuple[Questi
     for i, name in enumerate(names):
         if name in names[:i]:
             raise SchemaError(f"{field}[{i}].name", f"{name!r} is the name of two questions")
+    for i, question in enumerate(result):
+        if question.when is not None:
+            _check_condition(question.when, result[:i], f"{field}[{i}].when")
     return result
+
+
+def _check_condition(when: Mapping[str, Any], earlier: Sequence[Question], where: str) -> None:
+    asked = next((q for q in earlier if q.name == when["question"] and q.kind in _CONDITIONS), None)
+    if asked is None:
+        raise SchemaError(
+            f"{where}.question",
+            f"{when['question']!r} is no earlier question of the kinds {', '.join(sorted(_CONDITIONS))}",
+        )
+    known = {"thumb": (0, 1), "scale": range(asked.min, asked.max + 1)}.get(asked.kind, asked.choices)
+    for value in when["is"]:
+        if isinstance(value, bool) or value not in known:
+            raise SchemaError(f"{where}.is", f"{value!r} is no answer to {asked.name!r}")
+
+
+def _when(payload: Any, where: str) -> Mapping[str, Any] | None:
+    if payload is None:
+        return None
+    entry = cast(Mapping[str, Any], payload) if isinstance(payload, Mapping) else {}
+    values = entry.get("is")
+    if set(entry) != {"question", "is"} or not isinstance(values, list) or not values:
+        raise SchemaError(where, "must be an object with question and is, a list of answers to it")
+    return {"question": str(entry["question"]), "is": list(cast(list[Any], values))}
 
 
 def _question(payload: object, where: str) -> Question:
@@ -179,22 +221,26 @@ def _question(payload: object, where: str) -> Question:
         "required": _flag(entry, "required", where, default=True),
         "per_answer": _flag(entry, "per_answer", where, default=True),
         "severity": _flag(entry, "severity", where, default=False),
+        "severity_required": _flag(entry, "severity_required", where, default=False),
+        "when": _when(entry.get("when"), f"{where}.when"),
         "strength": _flag(entry, "strength", where, default=False),
         "ordered": _flag(entry, "ordered", where, default=False),
         "verdict_path": _words(entry, "verdict_path", where),
         "verdict_pattern": _pattern(entry, where),
     }
-    if not common["per_answer"] and kind not in ABOUT_ALL and kind != "text":
-        raise SchemaError(
-            f"{where}.per_answer", f"must be true for a {kind} question; only a text can be about all answers"
-        )
+    if not common["per_answer"] and kind not in ABOUT_ALL | _WHOLE:
+        raise SchemaError(f"{where}.per_answer", f"must be true for a {kind} question: it is about one text")
+    if common["severity_required"] and not common["severity"]:
+        raise SchemaError(f"{where}.severity_required", "needs severity to be asked")
     return Question(name, kind, **common, **_specific(kind, entry, where))
 
 
 def _specific(kind: str, entry: Mapping[str, Any], where: str) -> dict[str, Any]:
     if kind == "scale":
         return _scale(entry, where)
-    if kind in ("category", "flags"):
+    if kind == "number":
+        return _bounds(entry, where)
+    if kind in ("category", "choices", "flags"):
         least = 2 if kind == "category" else 1
         return {"choices": _choices(entry, "categories", where, least=least)}
     if kind == "ranges":
@@ -202,10 +248,16 @@ def _specific(kind: str, entry: Mapping[str, Any], where: str) -> dict[str, Any]
     return {}
 
 
-def _scale(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _bounds(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
     low, high = (_whole(entry.get(n), f"{where}.{n}") for n in ("min", "max"))
     if low >= high:
         raise SchemaError(f"{where}.max", f"{high} must be greater than min, {low}")
+    return {"min": low, "max": high}
+
+
+def _scale(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
+    bounds = _bounds(entry, where)
+    low, high = bounds["min"], bounds["max"]
     payload = entry.get("anchors", [])
     if not isinstance(payload, list):
         raise SchemaError(f"{where}.anchors", "must be a list of objects with value, label, description")
@@ -217,7 +269,7 @@ def _scale(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
     distance = entry.get("distance", "ordinal")
     if distance not in DISTANCES:
         raise SchemaError(f"{where}.distance", f"{distance!r} is not one of {', '.join(DISTANCES)}")
-    return {"min": low, "max": high, "anchors": anchors, "distance": distance}
+    return bounds | {"anchors": anchors, "distance": distance}
 
 
 def _anchor(payload: object, low: int, high: int, where: str) -> responses.Anchor:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import partial
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from heedloop.responses import review as responses
 from heedloop.schema import SchemaError, format_time, parse_time, to_json
+from heedloop_server.alerts.webhooks import check_webhook_url
 from heedloop_server.review.questions import Question, read_questions
+from heedloop_server.review.rules import read_rules
 
 STATUSES = ("open", "paused", "closed", "archived")
 """What an admin may choose; a `deleted` queue is in no list and cannot be opened any more."""
@@ -67,7 +71,19 @@ class Queue:
         gold_share: share of gold items among what an annotator gets, 0 up to 0.5.
         show: facts of the call that are shown, of `FACTS`.
         suggestions: show the feedback of models and code on the answer, under the names of the questions.
-        annotators: author ids that may work in it; empty for every key with the scope `annotate`.
+        annotators: author ids, or `group:NAME`, that may work in it; empty for every key with the scope `annotate`.
+        until: when an item has enough judgements: at `judgements_per_item` (`number`), or from then on one more at a time up to
+            `max_judgements`, until most say the same (`agreement`) or the label is as probable as `confidence`.
+        order: `added`, `newest` answers first, or `random`; a greater priority comes first in all of them.
+        by_language: answers go to those only who read the language that their call's metadata names.
+        second_share: of items, at random, judged once more by another annotator who is told nothing of it (of `second_by` where
+            that names any).
+        rules: what fills the queue by itself (`review.rules`).
+        webhook_url: is told when items or the queue are done, when it is stuck (`stuck_hours` without a judgement, 0 for never) and
+            when an annotator is careless.
+        on_careless: `tell`; `pause` also gives them nothing more; `replace` also asks others again for what they judged.
+        suspended: annotators who get nothing more.
+        uncounted: annotators whose judgements do not count in this queue; they stay feedback.
         judged_from: judgements under older guidelines than this count no more (they were sent back).
         questions_version: counts the changes of the questions; the audit log has those of before.
         seed: what decides where gold items come; a secret of the server.
@@ -86,14 +102,35 @@ class Queue:
     show: tuple[str, ...] = ()
     suggestions: bool = False
     annotators: tuple[str, ...] = ()
+    until: responses.EnoughJudgements = "number"
+    max_judgements: int = 0
+    confidence: float = 0.9
+    order: responses.ItemOrder = "added"
+    by_language: bool = False
+    second_share: float = 0.0
+    second_by: tuple[str, ...] = ()
+    rules: tuple[Mapping[str, Any], ...] = ()
+    webhook_url: str = ""
+    stuck_hours: int = 0
+    on_careless: responses.OnCareless = "tell"
+    suspended: tuple[str, ...] = ()
+    uncounted: tuple[str, ...] = ()
     created_by: str = ""
     judged_from: int = 0
     seed: str = ""
     questions_version: int = 1
 
-    def admits(self, annotator: str) -> bool:
-        """True where this annotator may work in it."""
-        return not self.annotators or annotator in self.annotators
+    @property
+    def webhook_secret(self) -> str:
+        """Signs what the webhook is told."""
+        return hmac.new(self.seed.encode(), b"webhook", hashlib.sha256).hexdigest()
+
+    def has_second(self, item_id: str) -> bool:
+        """True where an item is drawn to be judged once more."""
+        if not self.second_share:
+            return False  # asked for every item at every request
+        drawn = hmac.new(self.seed.encode(), f"second/{item_id}".encode(), hashlib.sha256).digest()
+        return int.from_bytes(drawn[:6], "big") < self.second_share * 2**48
 
     def to_record(self) -> dict[str, Any]:
         """Everything, as it is stored."""
@@ -126,12 +163,8 @@ class Queue:
         """The same with all settings and everybody's work."""
         return replace(
             self.response(guideline, mine),
-            judgements_per_item=self.judgements_per_item,
-            gold_share=self.gold_share,
-            suggestions=self.suggestions,
-            annotators=list(self.annotators),
-            created_by=self.created_by,
             counts=counts,
+            **{n: list(v) if isinstance(v := getattr(self, n), tuple) else v for n in _FOR_REVIEWERS},
         )
 
 
@@ -141,7 +174,7 @@ def queue_from_record(record: Mapping[str, Any]) -> Queue:
     values["questions"] = read_questions(record["questions"])
     values["created_at"] = parse_time(record["created_at"])
     values["due_at"] = parse_time(record["due_at"]) if record["due_at"] else None
-    values |= {n: tuple(record[n]) for n in ("show", "annotators")}
+    values |= {n: tuple(v) for n, v in record.items() if n != "questions" and isinstance(v, list)}
     return Queue(**values)
 
 
@@ -155,13 +188,23 @@ def new_queue(
     known = set(_READERS) | {"guideline"}
     _refuse_unknown(payload, known)
     values = {n: _READERS[n](v, n) for n, v in payload.items() if n != "guideline"}
-    return Queue(queue_id, created_by=created_by, created_at=created_at, seed=seed, **values)
+    return _checked(Queue(queue_id, created_by=created_by, created_at=created_at, seed=seed, **values))
 
 
 def changed(queue: Queue, payload: Mapping[str, Any]) -> Queue:
     """The queue with what an admin changed; raises `SchemaError`."""
     _refuse_unknown(payload, set(_READERS))
-    return replace(queue, **{n: _READERS[n](v, n) for n, v in payload.items()})
+    return _checked(replace(queue, **{n: _READERS[n](v, n) for n, v in payload.items()}))
+
+
+def _checked(queue: Queue) -> Queue:
+    """The queue; raises `SchemaError` where its settings do not go together."""
+    if queue.until != "number" and queue.max_judgements <= queue.judgements_per_item:
+        raise SchemaError(
+            "max_judgements",
+            f"must be more than judgements_per_item, {queue.judgements_per_item}, where more are asked for on {queue.until}",
+        )
+    return queue
 
 
 def _refuse_unknown(payload: Mapping[str, Any], known: set[str]) -> None:
@@ -202,26 +245,32 @@ def _text(value: Any, where: str, *, limit: int = 256, empty: bool = True) -> st
     return value
 
 
-def _status(value: Any, where: str) -> str:
-    if value not in STATUSES:
-        raise SchemaError(where, f"{value!r} is not one of {', '.join(STATUSES)}")
-    return value
-
-
 def _whole(value: Any, where: str, *, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise SchemaError(where, f"{value!r} is not a whole number from {low:,} to {high:,}")
     return value
 
 
-def _due_at(value: Any, where: str) -> datetime | None:
-    return None if value is None else parse_time(value, field=where)
-
-
-def _gold_share(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 0.5:
-        raise SchemaError(where, f"{value!r} is not a share from 0 to 0.5")
+def _share(value: Any, where: str, *, low: float = 0.0, high: float = 1.0) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise SchemaError(where, f"{value!r} is not a number from {low:g} to {high:g}")
     return float(value)
+
+
+def _one_of(value: Any, where: str, *, names: tuple[str, ...]) -> str:
+    if value not in names:
+        raise SchemaError(where, f"{value!r} is not one of {', '.join(names)}")
+    return value
+
+
+def _webhook(value: Any, where: str) -> str:
+    url = _text(value, where, limit=2_000)
+    try:
+        if url:
+            check_webhook_url(url)
+    except ValueError as err:
+        raise SchemaError(where, f"{url[:200]!r}: {err}") from None
+    return url
 
 
 def _show(value: Any, where: str) -> tuple[str, ...]:
@@ -248,13 +297,31 @@ def _flag(value: Any, where: str) -> bool:
 _READERS: dict[str, Any] = {
     "name": partial(_text, empty=False),
     "description": partial(_text, limit=10_000),
-    "status": _status,
+    "status": partial(_one_of, names=STATUSES),
     "questions": lambda value, where: read_questions(value, field=where),
     "judgements_per_item": partial(_whole, low=1, high=1_000),
     "lease_s": partial(_whole, low=1, high=30 * 86_400),
-    "due_at": _due_at,
-    "gold_share": _gold_share,
+    "due_at": lambda value, where: None if value is None else parse_time(value, field=where),
+    "gold_share": partial(_share, high=0.5),
     "show": _show,
     "suggestions": _flag,
     "annotators": _texts,
+    "until": partial(_one_of, names=get_args(responses.EnoughJudgements)),
+    "max_judgements": partial(_whole, low=0, high=1_000),
+    "confidence": partial(_share, low=0.5),
+    "order": partial(_one_of, names=get_args(responses.ItemOrder)),
+    "by_language": _flag,
+    "second_share": _share,
+    "second_by": _texts,
+    "rules": lambda value, where: read_rules(value, field=where),
+    "webhook_url": _webhook,
+    "stuck_hours": partial(_whole, low=0, high=8_760),
+    "on_careless": partial(_one_of, names=get_args(responses.OnCareless)),
+    "suspended": _texts,
+    "uncounted": _texts,
 }
+_FOR_REVIEWERS = (
+    "judgements_per_item", "gold_share", "suggestions", "annotators", "created_by", "until", "max_judgements", "confidence", "order",
+    "by_language", "second_share", "second_by", "rules", "webhook_url", "stuck_hours", "on_careless", "suspended", "uncounted",
+)  # fmt: skip
+"""Settings that annotators are not told."""

@@ -18,7 +18,9 @@ MAX_MARKS = 500
 """Flags or ranges in the answer to one question."""
 
 
-def check_judgement(questions: Sequence[Question], payload: object, texts: Sequence[str]) -> Judgement:
+def check_judgement(
+    questions: Sequence[Question], payload: object, texts: Sequence[str], *, is_session: bool = False
+) -> Judgement:
     """The judgement in `payload`, checked against the questions and the answers' texts (in the order shown).
 
     Unanswered questions are left out, so that equal judgements are equal.
@@ -29,7 +31,7 @@ def check_judgement(questions: Sequence[Question], payload: object, texts: Seque
     if not isinstance(payload, Mapping):
         raise SchemaError("answers", "must be an object: question name -> answer")
     answers = cast(Mapping[str, Any], payload)
-    wanted = {q.name: q for q in applicable_questions(questions, len(texts))}
+    wanted = {q.name: q for q in applicable_questions(questions, len(texts), is_session=is_session)}
     for name in answers:
         if name not in wanted:
             raise SchemaError(
@@ -37,16 +39,38 @@ def check_judgement(questions: Sequence[Question], payload: object, texts: Seque
             )
     result: Judgement = {}
     for name, question in wanted.items():
-        value = _answer(question, answers.get(name), texts, f"answers.{name}")
+        met = _is_met(question, wanted, result, len(texts))
+        value = _answer(question, answers.get(name), texts, met, f"answers.{name}")
         if value is not None:
             result[name] = value
-        elif question.required and question.kind not in _NEVER_MISSING:
+        elif any(met) and question.required and question.kind not in _NEVER_MISSING:
             raise SchemaError(f"answers.{name}", f"{question.title or name} must be answered")
     return result
 
 
-def _answer(question: Question, value: Any, texts: Sequence[str], where: str) -> Any:
+def _is_met(question: Question, asked: Mapping[str, Question], result: Judgement, num: int) -> Sequence[bool]:
+    """Per answer, whether the question's condition is met by what was said before; the same for all where it is about all."""
+    if question.when is None:
+        return [True] * num
+    said, values = result.get(question.when["question"]), question.when["is"]
+    before = asked.get(question.when["question"])
+    if before is None or not before.listed(num):
+        return [_says(said, values)] * num
+    each = [_says(one, values) for one in said or [None] * num]
+    return each if question.listed(num) else [any(each)] * num
+
+
+def _says(said: Any, values: Sequence[Any]) -> bool:
+    if not isinstance(said, list):
+        return said is not None and said in values
+    entries = cast(list[Any], said)
+    return any((e["category"] if isinstance(e, Mapping) else e) in values for e in entries)
+
+
+def _answer(question: Question, value: Any, texts: Sequence[str], met: Sequence[bool], where: str) -> Any:
     """The checked answer, None where there is none."""
+    if value not in (None, []) and not any(met):
+        raise SchemaError(where, f"is not asked: {question.when} does not hold")
     if question.kind in _ABOUT_ALL:
         return None if value is None else _ABOUT_ALL[question.kind](question, value, len(texts), where)
     if not question.listed(len(texts)):
@@ -55,13 +79,15 @@ def _answer(question: Question, value: Any, texts: Sequence[str], where: str) ->
     if not isinstance(payload, list) or len(payload) != len(texts):
         raise SchemaError(where, f"must be a list with {len(texts)} entries, one per answer shown")
     entries = [
-        _one(question, v, t, f"{where}[{i}]") for i, (v, t) in enumerate(zip(payload, texts, strict=True))
+        _one(question, v if ok else None, t, f"{where}[{i}]")
+        for i, (v, t, ok) in enumerate(zip(payload, texts, met, strict=True))
     ]
     if all(e is None for e in entries):
         return None
-    if None in entries and question.required and question.kind not in _NEVER_MISSING:
+    missing = [i for i, (e, ok) in enumerate(zip(entries, met, strict=True)) if ok and e is None]
+    if missing and question.required and question.kind not in _NEVER_MISSING:
         raise SchemaError(
-            f"{where}[{entries.index(None)}]",
+            f"{where}[{missing[0]}]",
             f"{question.title or question.name} must be answered for every answer",
         )
     return entries
@@ -86,6 +112,25 @@ def _scale(question: Question, value: Any, _text: str, where: str) -> int:
             where, f"{str(value)[:80]} is not a whole number from {question.min} to {question.max}"
         )
     return int(value)
+
+
+def _number(question: Question, value: Any, _text: str, where: str) -> float:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not question.min <= value <= question.max
+    ):
+        raise SchemaError(where, f"{str(value)[:80]} is not a number from {question.min} to {question.max}")
+    return float(value)
+
+
+def _choices(question: Question, value: Any, _text: str, where: str) -> list[str] | None:
+    if not isinstance(value, list):
+        raise SchemaError(where, "must be a list of categories")
+    chosen = [_category(question, c, "", f"{where}[{i}]") for i, c in enumerate(cast(list[Any], value))]
+    if len(set(chosen)) != len(chosen):
+        raise SchemaError(where, "names a category twice")
+    return sorted(chosen, key=question.choices.index) or None
 
 
 def _category(question: Question, value: Any, _text: str, where: str) -> str:
@@ -149,6 +194,8 @@ def _details(question: Question, mark: Mapping[str, Any], known: set[str], where
                 f"{where}.severity", f"{mark['severity']!r} is not one of {', '.join(SEVERITIES)}"
             )
         result["severity"] = mark["severity"]
+    elif question.severity_required:
+        raise SchemaError(f"{where}.severity", f"must be said: one of {', '.join(SEVERITIES)}")
     if mark.get("comment"):
         result["comment"] = _words(mark["comment"], f"{where}.comment")
     return result
@@ -235,7 +282,9 @@ def _all_bad(payload: Mapping[str, Any], where: str) -> dict[str, Any]:
 _CHECKS: dict[str, Callable[[Question, Any, str, str], Any]] = {
     "thumb": _thumb,
     "scale": _scale,
+    "number": _number,
     "category": _category,
+    "choices": _choices,
     "flags": _flags,
     "ranges": _ranges,
     "text": _text,

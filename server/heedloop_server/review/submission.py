@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, cast
 
 from heedloop.responses import TrainingResult
 from heedloop.schema import Call, Feedback, answer_hash, utc_now
-from heedloop_server.errors import Conflict, NotFound, ServerError
-from heedloop_server.ingest.feedback_writer import Outcome
+from heedloop_server.errors import Conflict, NotFound
 from heedloop_server.review.judgement import context_of, feedback_of, retractions
-from heedloop_server.review.queue_service import OpenQueue, ReviewQueueService, as_shown
+from heedloop_server.review.open_queue import OpenQueue
 from heedloop_server.review.responses import Judgement, check_judgement, to_stored
 from heedloop_server.review.training import compare
 from heedloop_server.store.review.assignments import REOPENED, Assignment, sent_back_with
 
-_FEEDBACK_AT_ONCE = 2_000
 _TICK = timedelta(microseconds=1)
 
 
@@ -36,13 +33,12 @@ class Submitted:
 def own(opened: OpenQueue, assignment_id: str, annotator: str) -> Assignment:
     """The annotator's own assignment; raises `NotFound` for another annotator's, as if there were none."""
     a = opened.work.assignment(assignment_id)
-    if a is None or a.annotator != annotator or not opened.queue.admits(annotator) or a.state == "withdrawn":
+    if a is None or a.annotator != annotator or not opened.work.admits(annotator) or a.state == "withdrawn":
         raise NotFound(f"there is no assignment {assignment_id!r} for you in this project")
     return a
 
 
 def submit(
-    queue_service: ReviewQueueService,
     opened: OpenQueue,
     a: Assignment,
     answers: object,
@@ -68,21 +64,21 @@ def submit(
         Conflict: the queue is closed, the item is full, the answers are not those that were shown, the judgement was
             changed elsewhere, or the guideline that was shown was replaced and judgements under it are sent back.
     """
-    calls = _calls(queue_service, opened, a)
+    calls = _calls(opened, a)
     shown = [calls[i] for i in a.shown_order]
     _same_texts(shown, hashes)
-    judgement = check_judgement(opened.queue.questions, answers, [c.output_text for c in shown])
+    is_session = opened.work.items[a.item_id].is_session
+    texts = [c.output_text for c in shown]
+    judgement = check_judgement(opened.queue.questions, answers, texts, is_session=is_session)
     judgement = to_stored(opened.queue.questions, judgement, a.shown_order)
-    a = queue_service.whole(opened, a)
+    a = opened.whole(a)
     if a.state != "done" or a.answers != judgement:
         _check_accepting(opened)
         _same_revision(a, revision)
         if at is None:
-            _guideline_counts(
-                queue_service, opened, a, a.guideline if guideline is None else guideline, answers
-            )
-        a = _holding(queue_service, opened, a, key_id, answers)
-        return _store(queue_service, opened, a, judgement, calls, key_id, duration_ms, guideline, at)
+            _guideline_counts(opened, a, a.guideline if guideline is None else guideline, answers)
+        a = _holding(opened, a, key_id, answers)
+        return _store(opened, a, judgement, calls, key_id, duration_ms, guideline, at)
     feedback = feedback_of(
         opened.queue.questions, judgement, context_of(opened.work.items[a.item_id], a, calls)
     )
@@ -90,7 +86,6 @@ def submit(
 
 
 def _store(
-    queue_service: ReviewQueueService,
     opened: OpenQueue,
     a: Assignment,
     judgement: Judgement,
@@ -122,8 +117,8 @@ def _store(
     about = context_of(opened.work.items[a.item_id], done, calls)
     feedback = feedback_of(questions, judgement, about)
     retracted = retractions(project, before, feedback, about)
-    done = done.with_feedback([f.identity(project) for f in feedback])
-    queue_service.keep(opened, [done])
+    done = replace(done, feedback_ids=tuple(f.identity(project) for f in feedback))
+    opened.keep([done])
     return _submitted(opened, done, feedback, retracted, judgement, key_id)
 
 
@@ -144,32 +139,7 @@ def _submitted(
     return submitted
 
 
-def record(
-    queue_service: ReviewQueueService, project: str, submitted: Submitted
-) -> Future[list[Outcome]] | None:
-    """Begin to store the feedback of a judgement whose assignment is stored; None where there is none."""
-    if not submitted.feedback:
-        return None
-    try:
-        return queue_service.record(project, submitted.feedback, submitted.key_id)
-    except ServerError:
-        queue_service.repair_later(project, submitted.queue_id)
-        raise
-
-
-def record_all(
-    queue_service: ReviewQueueService, project: str, queue_id: str, feedback: Sequence[Feedback], key_id: str
-) -> None:
-    """Store the feedback of many judgements; what the store refuses now is stored later from the assignments."""
-    try:
-        for first in range(0, len(feedback), _FEEDBACK_AT_ONCE):
-            queue_service.record(project, feedback[first : first + _FEEDBACK_AT_ONCE], key_id).result()
-    except ServerError:
-        queue_service.repair_later(project, queue_id)
-        raise
-
-
-def skip(queue_service: ReviewQueueService, opened: OpenQueue, a: Assignment, reason: str) -> Assignment:
+def skip(opened: OpenQueue, a: Assignment, reason: str) -> Assignment:
     """The annotator will not judge it; others may. Again: only the reason changes."""
     _check_accepting(opened)
     if a.state == "done":
@@ -177,45 +147,37 @@ def skip(queue_service: ReviewQueueService, opened: OpenQueue, a: Assignment, re
     if a.state == "skipped" and a.reason == reason:
         return a
     now = utc_now()
-    skipped = queue_service.whole(opened, a).moved(
-        state="skipped", reason=reason, judged_at=now, expires_at=now
-    )
-    queue_service.keep(opened, [skipped])
+    skipped = opened.whole(a).moved(state="skipped", reason=reason, judged_at=now, expires_at=now)
+    opened.keep([skipped])
     return skipped
 
 
-def rewrite_judgements(
-    queue_service: ReviewQueueService, opened: OpenQueue, item_ids: Sequence[str]
-) -> list[Feedback]:
+def rewrite_judgements(opened: OpenQueue, item_ids: Sequence[str]) -> list[Feedback]:
     """Store the judgements of these items again, as of a moment later, and say their feedback: it depends on the item.
 
     An item that was in the queue when a random sample drew it has a probability from then on. The feedback on it from
     before belongs to the sample as well: without it, the sample would leave out whatever the queue was filled with first.
     """
     done = [a for i in item_ids for a in opened.work.of_item(i) if a.state == "done"]
-    calls = queue_service.contents(opened, sorted({a.item_id for a in done}))
+    calls = opened.contents(sorted({a.item_id for a in done}))
     feedback: list[Feedback] = []
-    for a in queue_service.all_whole(opened, done):
+    for a in opened.all_whole(done):
         if a.item_id in calls and a.answers is not None:
             again = dict(a.answers)
             about = calls[a.item_id]
-            feedback += _store(
-                queue_service, opened, a, again, about, a.key_id, a.duration_ms, None, a.judged_at
-            ).feedback
+            feedback += _store(opened, a, again, about, a.key_id, a.duration_ms, None, a.judged_at).feedback
     return feedback
 
 
-def reopen(
-    queue_service: ReviewQueueService, opened: OpenQueue, a: Assignment, *, key_id: str
-) -> tuple[Assignment, Submitted | None]:
+def reopen(opened: OpenQueue, a: Assignment, *, key_id: str) -> tuple[Assignment, Submitted | None]:
     """Take a judgement or a skip back and hold the item again, with the old answers as draft."""
     _check_accepting(opened)
     if a.state == "leased" and a.expires_at > utc_now():
-        return queue_service.whole(opened, a), None
+        return opened.whole(a), None
     if not (a.state == "done" and opened.work.counts(a)):
-        return _holding(queue_service, opened, a, key_id, None), None
-    calls = _calls(queue_service, opened, a)
-    a = queue_service.whole(opened, a)
+        return _holding(opened, a, key_id, None), None
+    calls = _calls(opened, a)
+    a = opened.whole(a)
     feedback = feedback_of(
         opened.queue.questions, dict(a.answers or {}), context_of(opened.work.items[a.item_id], a, calls)
     )
@@ -223,22 +185,20 @@ def reopen(
     leased = a.moved(
         state="leased",
         reason=REOPENED,
-        draft=as_shown(opened, a),
+        draft=opened.as_shown(a),
         judged_at=now,
         leased_at=now,
         expires_at=now + timedelta(seconds=opened.queue.lease_s),
         guideline=opened.guideline.number,
     )
-    queue_service.keep(opened, [leased])
+    opened.keep([leased])
     retracted = retractions(
         opened.project.project, feedback, [], context_of(opened.work.items[a.item_id], leased, calls)
     )
     return leased, _submitted(opened, leased, [], retracted, {}, key_id)
 
 
-def send_back(
-    queue_service: ReviewQueueService, opened: OpenQueue, a: Assignment, remark: str, *, key_id: str
-) -> Submitted:
+def send_back(opened: OpenQueue, a: Assignment, remark: str, *, key_id: str) -> Submitted:
     """A reviewer sends one judgement back: it is retracted, and its annotator is offered it first, with the remark.
 
     Raises:
@@ -247,15 +207,13 @@ def send_back(
     _check_accepting(opened)
     if a.state != "done":
         raise Conflict("there is no judgement to send back: it is not submitted")
-    leased, retracted = reopen(queue_service, opened, a, key_id=key_id)
+    leased, retracted = reopen(opened, a, key_id=key_id)
     now = utc_now()
-    queue_service.keep(
-        opened, [leased.moved(reason=sent_back_with(remark), expires_at=now - timedelta(seconds=10))]
-    )
+    opened.keep([leased.moved(reason=sent_back_with(remark), expires_at=now - timedelta(seconds=10))])
     return retracted or Submitted(opened.queue.queue_id, [], key_id)
 
 
-def release(queue_service: ReviewQueueService, opened: OpenQueue, annotator: str) -> int:
+def release(opened: OpenQueue, annotator: str) -> int:
     """End the running leases of an annotator, or all where none is named; returns how many. Drafts are kept."""
     now = utc_now()
     running = [
@@ -266,14 +224,11 @@ def release(queue_service: ReviewQueueService, opened: OpenQueue, annotator: str
     ]
     # ten seconds in the past: other servers leave a lease that long, because clocks differ
     ended = now - timedelta(seconds=10)
-    queue_service.keep(
-        opened, [a.touched(expires_at=ended) for a in queue_service.all_whole(opened, running)]
-    )
+    opened.keep([a.touched(expires_at=ended) for a in opened.all_whole(running)])
     return len(running)
 
 
 def keep_draft(
-    queue_service: ReviewQueueService,
     opened: OpenQueue,
     a: Assignment,
     answers: Mapping[str, Any],
@@ -284,31 +239,29 @@ def keep_draft(
     _check_accepting(opened)
     if a.state in ("done", "skipped"):
         raise Conflict(f"it is {a.state} already; reopen it before working on it again")
-    a = _holding(queue_service, opened, a, key_id, answers)
+    a = _holding(opened, a, key_id, answers)
     until = utc_now() + timedelta(seconds=opened.queue.lease_s)
     kept = a.touched(draft=dict(answers), expires_at=until)
-    queue_service.keep(opened, [kept])
+    opened.keep([kept])
     return kept
 
 
-def _holding(
-    queue_service: ReviewQueueService, opened: OpenQueue, a: Assignment, key_id: str, answers: object
-) -> Assignment:
+def _holding(opened: OpenQueue, a: Assignment, key_id: str, answers: object) -> Assignment:
     """The assignment, leased to its annotator: as it is, or again where its lease ended and a judgement is still wanted.
 
     Raises:
         Conflict: others have given all the judgements that are wanted; what was answered is kept as a draft.
     """
     now = utc_now()
-    a = queue_service.whole(opened, a)
+    a = opened.whole(a)
     if (a.state == "leased" and a.expires_at > now) or (a.state == "done" and opened.work.counts(a)):
         return a
     if opened.work.wanted(a.item_id, a.annotator, now):
-        again = queue_service.lease_items(opened, a.annotator, [a.item_id], key_id=key_id)
+        again = opened.lease_items(a.annotator, [a.item_id], key_id=key_id)
         if again:
             return again[0]
     if isinstance(answers, Mapping):
-        queue_service.keep(opened, [a.touched(draft=dict(answers))])
+        opened.keep([a.touched(draft=dict(answers))])
     raise Conflict(
         "your lease of this item ended and others have judged it since; no further judgement is wanted. Go on with the next item"
     )
@@ -321,8 +274,8 @@ def _check_accepting(opened: OpenQueue) -> None:
         )
 
 
-def _calls(queue_service: ReviewQueueService, opened: OpenQueue, a: Assignment) -> list[Call]:
-    calls = queue_service.contents(opened, [a.item_id]).get(a.item_id)
+def _calls(opened: OpenQueue, a: Assignment) -> list[Call]:
+    calls = opened.contents([a.item_id]).get(a.item_id)
     if calls is None:
         raise Conflict(
             "the answer is not in the store any more (erased, or past its retention); go on with the next item"
@@ -346,15 +299,13 @@ def _same_revision(a: Assignment, shown: int | None) -> None:
         )
 
 
-def _guideline_counts(
-    queue_service: ReviewQueueService, opened: OpenQueue, a: Assignment, shown: int, answers: object
-) -> None:
+def _guideline_counts(opened: OpenQueue, a: Assignment, shown: int, answers: object) -> None:
     """Refuse a judgement under a guideline that was sent back; what was answered stays as a draft under the new one."""
     if shown >= opened.queue.judged_from:
         return
     if a.state == "leased" and isinstance(answers, Mapping):
         now = opened.guideline.number
-        queue_service.keep(opened, [a.touched(guideline=now, draft=dict(cast(Mapping[str, Any], answers)))])
+        opened.keep([a.touched(guideline=now, draft=dict(cast(Mapping[str, Any], answers)))])
     raise Conflict(
         f"the guideline has changed to version {opened.guideline.number} while you worked on this, and judgements under "
         f"version {shown} do not count any more; your answers are kept: read it, check them and save again",

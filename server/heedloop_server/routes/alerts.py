@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
-from fastapi import Body, Depends, Query, Request
+from fastapi import Body, Query
 
-from heedloop.responses import Alert, Alerts, DeletedAlert, History, NewAlert, WebhookTest
+from heedloop.responses import Alert, AlertPreview, Alerts, DeletedAlert, History, NewAlert, WebhookTest
 from heedloop.schema import SchemaError, format_time, utc_now
 from heedloop_server.alerts.evaluate import alert_of, evaluate, history_change, new_alert_of
+from heedloop_server.alerts.measure import preview
+from heedloop_server.alerts.messages import message_of
 from heedloop_server.alerts.rules import Rule, parse_rule
-from heedloop_server.alerts.scheduler import message_of
 from heedloop_server.alerts.webhooks import post
 from heedloop_server.errors import Conflict, NotFound
-from heedloop_server.http.auth import Principal, require, scoped
 from heedloop_server.http.openapi import accepts
 from heedloop_server.http.responses import Router
-from heedloop_server.settings import Settings
+from heedloop_server.http.services import (
+    AdminKey,
+    AdminProject,
+    AnyStore,
+    Configuration,
+    ReadProject,
+    ReviewKey,
+)
 from heedloop_server.store.admin.alerts import (
     HistoryRow,
     StoredAlert,
@@ -31,17 +38,10 @@ from heedloop_server.store.admin.alerts import (
     save_state,
 )
 from heedloop_server.store.admin.audit import write_audit
-from heedloop_server.store.connection import ProjectStore, Store
-
-__all__ = ["router"]
+from heedloop_server.store.connection import ProjectStore
 
 router = Router()
 
-Reader = Annotated[ProjectStore, Depends(scoped("read"))]
-Admin = Annotated[Principal, Depends(require("admin"))]
-Acknowledger = Annotated[
-    Principal, Depends(require("review", "admin"))
-]  # not annotators: their keys reach queues and nothing else
 Given = Annotated[dict[str, Any], Body()]
 
 MAX_ALERTS = 200
@@ -49,14 +49,14 @@ _WORST = ("alarm", "warning", "resolved", "ok")
 
 
 @router.get("/v1/alerts")
-def get_alerts(project: Reader) -> Alerts:
+def get_alerts(project: ReadProject) -> Alerts:
     """All alerts, the worst state first."""
     found = [alert_of(a) for a in list_alerts(project)]
     return Alerts(alerts=sorted(found, key=lambda a: (_WORST.index(a.state), a.name)))
 
 
 @router.get("/v1/alerts/{alert_id}")
-def get_alert(project: Reader, alert_id: str) -> Alert:
+def get_alert(project: ReadProject, alert_id: str) -> Alert:
     """One alert."""
     return alert_of(_find(project, alert_id))
 
@@ -68,16 +68,11 @@ def _find(project: ProjectStore, alert_id: str) -> StoredAlert:
     return found
 
 
-def _project(request: Request, who: Principal) -> ProjectStore:
-    return cast(Store, request.app.state.store).project(who.project)
-
-
 @router.post("/v1/alerts", status_code=201)
 @accepts(Rule)
-def post_alert(request: Request, who: Admin, given: Given) -> NewAlert:
+def post_alert(project: AdminProject, who: AdminKey, given: Given) -> NewAlert:
     """Make a rule and look at once; the secret is in this answer and nowhere else."""
     rule = parse_rule(given)
-    project = _project(request, who)
     if len(list_alerts(project)) >= MAX_ALERTS:
         raise Conflict(f"a project has at most {MAX_ALERTS} alerts; delete one first")
     now = utc_now()
@@ -88,10 +83,16 @@ def post_alert(request: Request, who: Admin, given: Given) -> NewAlert:
     return new_alert_of(evaluate(project, alert, now))
 
 
+@router.post("/v1/alerts/preview")
+@accepts(Rule)
+def preview_alert(project: ReadProject, given: Given) -> AlertPreview:
+    """How often a rule would have fired in the last 30 days; nothing is stored."""
+    return preview(project, parse_rule(given), utc_now())
+
+
 @router.patch("/v1/alerts/{alert_id}")
-def patch_alert(request: Request, who: Admin, alert_id: str, given: Given) -> Alert:
+def patch_alert(project: AdminProject, who: AdminKey, alert_id: str, given: Given) -> Alert:
     """Change some of a rule's fields; changing what is measured starts its state anew."""
-    project = _project(request, who)
     alert = _find(project, alert_id)
     before = Rule.model_validate(alert.rule)
     if not given:
@@ -111,16 +112,17 @@ def patch_alert(request: Request, who: Admin, alert_id: str, given: Given) -> Al
 
 
 @router.delete("/v1/alerts/{alert_id}")
-def remove_alert(request: Request, who: Admin, alert_id: str) -> DeletedAlert:
+def remove_alert(project: AdminProject, who: AdminKey, alert_id: str) -> DeletedAlert:
     """Delete a rule and its history."""
-    project = _project(request, who)
     delete_alert(project, _find(project, alert_id))
     write_audit(project.store, who, "delete_alert", alert_id, {})
     return DeletedAlert(id=alert_id, deleted=True)
 
 
 @router.get("/v1/alerts/{alert_id}/history")
-def get_history(project: Reader, alert_id: str, limit: Annotated[int, Query(ge=1, le=500)] = 50) -> History:
+def get_history(
+    project: ReadProject, alert_id: str, limit: Annotated[int, Query(ge=1, le=500)] = 50
+) -> History:
     """The changes of an alert's state, newest first."""
     _find(project, alert_id)
     return History(history=[history_change(r) for r in read_history(project, alert_id, limit=limit)])
@@ -128,14 +130,14 @@ def get_history(project: Reader, alert_id: str, limit: Annotated[int, Query(ge=1
 
 @router.post("/v1/alerts/{alert_id}/acknowledge")
 def acknowledge(
-    request: Request,
-    who: Acknowledger,
+    store: AnyStore,
+    who: ReviewKey,
     alert_id: str,
     by: Annotated[str, Body(min_length=1, max_length=200)],
     comment: Annotated[str, Body(max_length=2_000)] = "",
 ) -> Alert:
     """Somebody has seen it: no reminders until the state changes."""
-    project = _project(request, who)
+    project = store.project(who.project)
     alert = _find(project, alert_id)
     now = utc_now()
     state = alert.state | {"acknowledged_by": by, "acknowledged_at": format_time(now)}
@@ -155,15 +157,17 @@ def acknowledge(
 
 
 @router.post("/v1/alerts/{alert_id}/test")
-def try_webhook(request: Request, who: Admin, alert_id: str) -> WebhookTest:
+def try_webhook(project: AdminProject, settings: Configuration, alert_id: str) -> WebhookTest:
     """Send a test message now."""
-    alert = _find(_project(request, who), alert_id)
+    alert = _find(project, alert_id)
     url = alert.rule.get("webhook_url")
     if not url:
         raise Conflict("this alert has no webhook; set webhook_url first")
-    message = message_of(alert, None, "test", secrets.token_hex(12)) | {"project": who.project}
-    settings = cast(Settings, request.app.state.settings)
-    found = post(url, alert.secret, message, loopback=settings.webhook_loopback)
+    delivery_id = secrets.token_hex(12)
+    message = message_of(
+        alert, None, "test", delivery_id, project=project.project, public_url=settings.public_url
+    )
+    found = post(url, alert.secret, message, delivery_id, loopback=settings.webhook_loopback)
     return WebhookTest(
         delivered=found.delivered,
         status=found.status,

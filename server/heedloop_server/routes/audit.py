@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Depends, Query
+from fastapi import Query
 
 from heedloop.responses.projects import AuditPage
 from heedloop_server.filters import Time
-from heedloop_server.http.auth import scoped
 from heedloop_server.http.cursors import read_cursor, write_cursor
 from heedloop_server.http.responses import Router
+from heedloop_server.http.services import AdminProject
 from heedloop_server.store.admin.audit import read_audit
-from heedloop_server.store.connection import ProjectStore
 
 router = Router()
-
-Admin = Annotated[ProjectStore, Depends(scoped("admin"))]
 
 
 @router.get("/v1/audit")
 def get_audit(
-    project: Admin,
+    project: AdminProject,
     action: Annotated[str | None, Query(max_length=64)] = None,
     since: Time | None = None,
     until: Time | None = None,

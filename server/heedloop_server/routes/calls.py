@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import Depends, Query
+from fastapi import Query
+from pydantic import BaseModel, ConfigDict, Field
 
-from heedloop.responses.calls import CallsPage, CallSummary
-from heedloop.schema import SchemaError, Usage
+from heedloop.responses.calls import CallsPage, CallSummary, KnownCall, KnownCalls
+from heedloop.schema import SchemaError, Target, Usage
 from heedloop_server.filters import CallFilters
-from heedloop_server.http.auth import scoped
 from heedloop_server.http.cursors import read_cursor, write_cursor
 from heedloop_server.http.responses import Router
+from heedloop_server.http.services import ReadProject
 from heedloop_server.store.connection import ProjectStore, Row
+from heedloop_server.store.feedback import find_calls
 from heedloop_server.store.quality.summaries import judgements_of
-from heedloop_server.store.spans import list_calls
+from heedloop_server.store.spans import Order, list_calls
 
 router = Router()
-
-Reader = Annotated[ProjectStore, Depends(scoped("read"))]
 
 
 class CallQuery(CallFilters):
@@ -27,20 +28,53 @@ class CallQuery(CallFilters):
 
     limit: Annotated[int, Query(ge=1, le=500)] = 50
     cursor: str | None = None
+    order: Order = "newest"
+
+
+class NamedCall(BaseModel):
+    """A call by its span or by its provider's response id."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    trace_id: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = None
+    span_id: Annotated[str, Field(pattern="^[0-9a-f]{16}$")] | None = None
+    response_id: Annotated[str, Field(min_length=1, max_length=256)] | None = None
 
 
 @router.get("/v1/calls")
-def get_calls(project: Reader, query: Annotated[CallQuery, Query()]) -> CallsPage:
-    """Call summaries, newest first."""
-    rows = list_calls(project, query, limit=query.limit, after=_after(query.cursor))
-    keys = [(r["trace_id_hex"], r["span_id_hex"]) for r in rows]
-    judged = judgements_of(project, keys, [r["start_time"] for r in rows])
-    calls = [CallSummary(**summary_values(r), **judged[k]) for r, k in zip(rows, keys, strict=True)]
+def get_calls(project: ReadProject, query: Annotated[CallQuery, Query()]) -> CallsPage:
+    """Call summaries, newest first where no other order is asked for."""
+    rows = list_calls(project, query, limit=query.limit, after=_after(query.cursor), order=query.order)
+    calls = summaries_with_feedback(project, rows)
     last = calls[-1] if len(calls) == query.limit else None
     return CallsPage(
         calls=calls,
         next_cursor=write_cursor(last.start_time, last.trace_id, last.span_id) if last else None,
     )
+
+
+def summaries_with_feedback(project: ProjectStore, rows: Sequence[Row]) -> list[CallSummary]:
+    """Summaries from rows of `SUMMARY_COLUMNS`, with what was said of each call."""
+    keys = [(r["trace_id_hex"], r["span_id_hex"]) for r in rows]
+    judged = judgements_of(project, keys, [r["start_time"] for r in rows])
+    return [CallSummary(**summary_values(r), **judged[k]) for r, k in zip(rows, keys, strict=True)]
+
+
+class CallNames(BaseModel):
+    """Which calls are meant, at most 10,000: each as a feedback's target names it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    calls: Annotated[list[NamedCall], Field(max_length=10_000)]
+
+
+@router.post("/v1/calls/known")
+def post_known(project: ReadProject, body: CallNames) -> KnownCalls:
+    """Which of the named calls are stored; an import asks before it sends them."""
+    targets = [Target(**named.model_dump(exclude_none=True)) for named in body.calls]
+    found = find_calls(project, targets)
+    known = [(i, found[t.key]) for i, t in enumerate(targets) if t.key in found]
+    return KnownCalls(calls=[KnownCall(index=i, trace_id=c.trace_id, span_id=c.span_id) for i, c in known])
 
 
 def _after(cursor: str | None) -> tuple[datetime, str, str] | None:

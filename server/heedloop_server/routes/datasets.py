@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Annotated, Any, NotRequired, cast
 
-from fastapi import Body, Depends, Query, Request
+from fastapi import Body, Query
 from fastapi.responses import Response, StreamingResponse
 from typing_extensions import TypedDict
 
@@ -30,10 +30,10 @@ from heedloop_server.curate import Curated, Rules, count_rows, curate
 from heedloop_server.curate.report import describe
 from heedloop_server.errors import Invalid, NotFound, Unavailable
 from heedloop_server.filters import CallFilters, read_filters
-from heedloop_server.http.auth import scoped
 from heedloop_server.http.openapi import accepts, responds
 from heedloop_server.http.responses import Router, json_response
-from heedloop_server.ingest.intake import Intake
+from heedloop_server.http.services import Intakes, ReadProject, TrainProject
+from heedloop_server.judges.training import measured_weights
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.datasets.runs import summaries_of_runs
 from heedloop_server.store.datasets.snapshot_calls import read_calls, read_compared, read_relatives
@@ -46,8 +46,7 @@ from heedloop_server.store.datasets.snapshots import (
     snapshot_rows,
     write_snapshot,
 )
-
-__all__ = ["router"]
+from heedloop_server.store.filters import of_evaluation
 
 router = Router()
 
@@ -65,15 +64,11 @@ class NewSnapshot(TypedDict):
     as_of: NotRequired[str | None]
 
 
-Readable = Annotated[ProjectStore, Depends(scoped("read"))]
-Trainable = Annotated[ProjectStore, Depends(scoped("train"))]
-
-
 @router.post("/v1/snapshots", status_code=201)
 @responds(also=[200])
 @accepts(NewSnapshot)
 def create_snapshot(
-    request: Request, project: Trainable, body: Annotated[dict[str, Any], Body()]
+    intake: Intakes, project: TrainProject, body: Annotated[dict[str, Any], Body()]
 ) -> ReportedSnapshot | Response:
     """Freeze a dataset: `{"name", "filters", "rules", "as_of"}`; 200 where the same one is there already."""
     unknown = sorted(set(body) - set(NewSnapshot.__annotations__))
@@ -83,11 +78,13 @@ def create_snapshot(
         )
     name = _name(body.get("name"))
     filters = read_filters(body.get("filters"))
-    rules = from_json(Rules, {} if body.get("rules") is None else body["rules"], field="rules")
+    if of_evaluation(filters):
+        raise Invalid("an evaluation's answers make no rows to train on", field="filters.environment")
+    rules = from_json(Rules, _with_measured_judges(project, body.get("rules")), field="rules")
     as_of = _as_of(body.get("as_of"))
     started = utc_now()
     # Calls that were acknowledged before this request are in it, also those that only the request log has.
-    if not cast(Intake, request.app.state.intake).wait_until_loaded(LOADED_WITHIN_S):
+    if not intake.wait_until_loaded(LOADED_WITHIN_S):
         raise Unavailable("calls that came before still wait for the store; send the snapshot again")
     judgements = read_judgements(project, filters, as_of)
     calls = list(read_calls(project, filters, as_of))
@@ -104,14 +101,22 @@ def create_snapshot(
     return _stored(project, snapshot.id) if drop_erased(project, snapshot.id, started) else snapshot
 
 
+def _with_measured_judges(project: ProjectStore, rules: Any) -> Any:
+    """The rules with the measured weight of each of the judges that they list by id."""
+    if not isinstance(rules, dict) or "judges" not in rules:
+        return {} if rules is None else rules
+    given = cast(dict[str, Any], rules)
+    return {**given, "judges": measured_weights(project, given["judges"])}
+
+
 @router.get("/v1/snapshots")
-def get_snapshots(project: Readable) -> SnapshotList:
+def get_snapshots(project: ReadProject) -> SnapshotList:
     """All snapshots, the newest first."""
     return SnapshotList(snapshots=list_snapshots(project))
 
 
 @router.get("/v1/snapshots/{snapshot_id}")
-def get_snapshot(project: Readable, snapshot_id: str) -> ReportedSnapshot:
+def get_snapshot(project: ReadProject, snapshot_id: str) -> ReportedSnapshot:
     """One snapshot with its report, and the runs that used it."""
     return replace(_stored(project, snapshot_id), runs=summaries_of_runs(project, [snapshot_id]))
 
@@ -119,7 +124,7 @@ def get_snapshot(project: Readable, snapshot_id: str) -> ReportedSnapshot:
 @router.get("/v1/snapshots/{snapshot_id}/rows")
 @responds(media={"application/x-ndjson": {"type": "string"}})
 def get_rows(
-    project: Trainable,
+    project: TrainProject,
     snapshot_id: str,
     form: Annotated[DatasetForm, Query()],
     split: Annotated[Split | None, Query()] = None,

@@ -19,8 +19,6 @@ from heedloop_server.http.responses import json_value
 from heedloop_server.store.datasets.exports import ExportedCall
 from heedloop_server.store.feedback import StoredFeedback
 
-__all__ = ["MEDIA_TYPES", "ExportFormat", "call_rows", "feedback_rows", "write_calls", "write_feedback"]
-
 ExportFormat = Literal["jsonl", "parquet", "arrow"]
 MEDIA_TYPES: dict[ExportFormat, str] = {
     "jsonl": "application/x-ndjson",

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import Depends, Query
+from fastapi import Query
 
 from heedloop.responses.calls import FacetValue, FacetValues
 from heedloop_server.filters import CallFilters
-from heedloop_server.http.auth import scoped
-from heedloop_server.http.responses import Router
-from heedloop_server.store.connection import ProjectStore
+from heedloop_server.http.services import ReadProject
+from heedloop_server.http.shared_responses import SharedRouter
 from heedloop_server.store.quality.summaries import facet_values
 
-router = Router()
+router = SharedRouter()
 
 
 class FacetQuery(CallFilters):
@@ -23,8 +22,6 @@ class FacetQuery(CallFilters):
 
 
 @router.get("/v1/facets")
-def get_facets(
-    project: Annotated[ProjectStore, Depends(scoped("read"))], query: Annotated[FacetQuery, Query()]
-) -> FacetValues:
+def get_facets(project: ReadProject, query: Annotated[FacetQuery, Query()]) -> FacetValues:
     """Values of one field with their counts, most frequent first."""
     return FacetValues(values=[FacetValue(**row) for row in facet_values(project, query.field, query)])

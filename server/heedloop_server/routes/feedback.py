@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, ParamSpec, TypeVar, cast
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 from fastapi import Depends, Query, Request, Response
@@ -37,10 +37,11 @@ from heedloop_server.errors import (
     UnsupportedMedia,
 )
 from heedloop_server.filters import Time
-from heedloop_server.http.auth import KeyRing, Principal, caller_with, counted, scoped
+from heedloop_server.http.auth import KeyRing, Principal, caller_with, counted
 from heedloop_server.http.cursors import read_cursor, write_cursor
 from heedloop_server.http.openapi import accepts, responds
 from heedloop_server.http.responses import Router, json_response, json_value
+from heedloop_server.http.services import ReadProject
 from heedloop_server.ingest.feedback_writer import Outcome
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.ingest.token_claims import TokenClaims
@@ -54,14 +55,12 @@ from heedloop_server.routes.feedback_lines import (
     without_erased,
 )
 from heedloop_server.store.admin.token_uses import TokenUse
-from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.datasets.runs import summaries_of_runs
 from heedloop_server.store.datasets.snapshots import snapshots_of_feedback
 from heedloop_server.store.feedback import get_feedback, list_feedback
 
 router = Router()
 
-Reader = Annotated[ProjectStore, Depends(scoped("read"))]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -94,8 +93,11 @@ class FeedbackBatch(TypedDict):
     feedback: list[NewFeedback]
 
 
+Short = Annotated[str | None, Field(max_length=1024)]
+
+
 class FeedbackFilters(BaseModel):
-    """Which feedback."""
+    """Which feedback; `text` is words of the comment or the correction, `category` a rating's or flag's."""
 
     kind: FeedbackKind | None = None
     name: str | None = None
@@ -103,6 +105,14 @@ class FeedbackFilters(BaseModel):
     author_kind: AuthorKind | None = None
     trace_id: Annotated[str | None, Field(pattern="^[0-9a-f]{32}$")] = None
     span_id: Annotated[str | None, Field(pattern="^[0-9a-f]{16}$")] = None
+    user_id: Short = None
+    session_id: Short = None
+    model: Short = None
+    prompt_version: Short = None
+    category: Short = None
+    rating: Literal["up", "down"] | None = None
+    has_comment: bool | None = None
+    text: Short = None
     since: Time | None = None
     until: Time | None = None
 
@@ -276,7 +286,7 @@ def _results(
 
 
 @router.get("/v1/feedback")
-def get_feedback_list(project: Reader, query: Annotated[FeedbackQuery, Query()]) -> FeedbackPage:
+def get_feedback_list(project: ReadProject, query: Annotated[FeedbackQuery, Query()]) -> FeedbackPage:
     """Feedback as it counts now, newest first."""
     filters = query.model_dump(exclude={"limit", "cursor"})
     found = list_feedback(project, filters, limit=query.limit, after=_after(query.cursor))
@@ -298,7 +308,7 @@ def _after(cursor: str | None) -> tuple[datetime, str] | None:
 
 
 @router.get("/v1/feedback/{feedback_id}")
-def get_one_feedback(project: Reader, feedback_id: UUID) -> FeedbackHistory:
+def get_one_feedback(project: ReadProject, feedback_id: UUID) -> FeedbackHistory:
     """One thumb: as it counts now, every version of it, and the snapshots and runs that used it."""
     now, history = get_feedback(project, feedback_id)
     if now is None and not history:

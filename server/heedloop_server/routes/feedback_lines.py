@@ -28,8 +28,6 @@ from heedloop_server.http.responses import json_value
 from heedloop_server.ingest.feedback_writer import Outcome
 from heedloop_server.ingest.intake import Intake
 
-__all__ = ["MEDIA_TYPE", "by_person", "import_lines", "rejected", "result_of", "without_erased"]
-
 MEDIA_TYPE = "application/x-ndjson"
 MAX_LINE_BYTES = 8 << 20
 """The longest line: a comment and a correction of a million characters each fit in."""

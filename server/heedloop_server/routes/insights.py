@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from fastapi import Depends, Query
+from fastapi import Query
 
 from heedloop import responses
 from heedloop.schema import AuthorKind, format_time, parse_time, utc_now
 from heedloop_server.errors import Invalid, NotFound
-from heedloop_server.http.auth import scoped
 from heedloop_server.http.openapi import responds
-from heedloop_server.http.responses import Router
+from heedloop_server.http.services import ReadProject
+from heedloop_server.http.shared_responses import SharedRouter
 from heedloop_server.routes.calls import summary_values
 from heedloop_server.routes.quality import Chosen
 from heedloop_server.routes.verdicts import Verdict, compared_ratings, judge, last_day
-from heedloop_server.statistics.clusters import Cluster, carry_names, cluster_texts
+from heedloop_server.statistics.clusters import Cluster, carry_names, cluster_texts, count_alike
 from heedloop_server.statistics.counts import Group
 from heedloop_server.statistics.intervals import wilson
 from heedloop_server.statistics.multiplicity import e_benjamini_hochberg
@@ -28,6 +28,7 @@ from heedloop_server.statistics.releases import ReleaseComparison, compare_relea
 from heedloop_server.statistics.sentences import league_sentence, release_sentence, versions_sentence
 from heedloop_server.statistics.similar import most_similar, telling_words
 from heedloop_server.statistics.versions import VersionComparison, compare_versions
+from heedloop_server.statistics.weighted import wilson_from_sums
 from heedloop_server.store.connection import ProjectStore, Row
 from heedloop_server.store.datasets.runs import list_runs, run_summary
 from heedloop_server.store.quality import counts as store
@@ -35,16 +36,15 @@ from heedloop_server.store.quality import low_rated
 from heedloop_server.store.quality.comparisons import Comparisons, Judged, pair_counts, read_duels
 from heedloop_server.store.quality.counts import View
 from heedloop_server.store.quality.low_rated import Clustering, LowRatedText
+from heedloop_server.store.quality.pairs import count_days, days_of_pair
 from heedloop_server.store.quality.summaries import judgements_of
 
-__all__ = ["router"]
+router = SharedRouter()
 
-router = Router()
-
-Reader = Annotated[ProjectStore, Depends(scoped("read"))]
 Json = dict[str, Any]
 
 MAX_RELEASES = 20
+NUM_PARTS = 20
 FRESH = timedelta(minutes=10)
 _RELEASED = ("prompt_version", "model")
 
@@ -53,7 +53,9 @@ _RELEASED = ("prompt_version", "model")
 
 
 @router.get("/v1/quality/versions")
-def versions(project: Reader, view: Chosen, field: str, baseline: str | None = None) -> responses.Versions:
+def versions(
+    project: ReadProject, view: Chosen, field: str, baseline: str | None = None
+) -> responses.Versions:
     """Every value of a field against one, decided over all of them together and for those who look every day."""
     groups = {v: g for (v,), g in store.count_by(project, view, [field]).items()}
     chosen = baseline if baseline is not None else _most_rated(groups)
@@ -67,10 +69,10 @@ def versions(project: Reader, view: Chosen, field: str, baseline: str | None = N
         )
     if chosen not in groups:
         raise Invalid(f"no answer of this view has {field} {chosen[:80]!r}", field="baseline")
-    days = store.count_days(project, view, field)
+    days = count_days(project, view, field)
     rated = [v for v, g in groups.items() if v != chosen and g.ratings.num]
     as_of = last_day(view)
-    found = {v: compare_versions(*store.days_of_pair(days, v, chosen), as_of=as_of) for v in rated}
+    found = {v: compare_versions(*days_of_pair(days, v, chosen), as_of=as_of) for v in rated}
     verdicts = _verdicts(project, view, (field, chosen), found)
     decided = {v: _word(verdicts[v]) if sure else None for v, sure in _sure(found).items()}
     better, worse = ([v for v in rated if decided[v] == word] for word in ("better", "worse"))
@@ -132,7 +134,7 @@ def _version(value: str, group: Group, verdict: Verdict, decided: str | None) ->
 
 @router.get("/v1/quality/releases")
 def releases(
-    project: Reader,
+    project: ReadProject,
     view: Chosen,
     days: Annotated[int, Query(ge=1, le=90)] = 7,
     field: Literal["prompt_version", "model"] | None = None,
@@ -186,13 +188,10 @@ def _release(
         num_needed=verdict.num_needed,
         design=found.test.design,
         sentence=release_sentence(value, found, verdict.confounding),
-        run=_run_of(project, value) if field == "model" else None,
+        run=next((run_summary(r) for r in list_runs(project) if r.model_name == value), None)
+        if field == "model"
+        else None,
     )
-
-
-def _run_of(project: ProjectStore, model: str) -> responses.RunSummary | None:
-    """The run that trained a model, by the name under which it serves."""
-    return next((run_summary(r) for r in list_runs(project) if r.model_name == model), None)
 
 
 # -------------------------------------------------------------------------------------------------------------- clusters
@@ -200,7 +199,7 @@ def _run_of(project: ProjectStore, model: str) -> responses.RunSummary | None:
 
 @router.get("/v1/quality/clusters")
 def clusters(
-    project: Reader,
+    project: ReadProject,
     view: Chosen,
     of: Literal["answers", "comments", "questions"] = "answers",
     num_clusters: Annotated[int | None, Query(ge=2, le=12)] = None,
@@ -240,11 +239,19 @@ def _cluster(
     background = low_rated.sample_questions(project, now) if of == "questions" else []
     found = cluster_texts([t.text for t in read.texts], num_clusters=num_clusters, background=background)
     earlier = {c["key"]: c for c in before.summary["clusters"]} if before else {}
-    names = carry_names(found, [_earlier(c) for c in earlier.values()])
+    names = carry_names(
+        found,
+        [Cluster(c["name"], tuple(c["words"]), (), (), c["cohesion"], c["key"]) for c in earlier.values()],
+    )
     first = {c["name"]: parse_time(c["since"]) for c in earlier.values()}
+    liked = low_rated.low_rated_texts(project, view, of, liked=True) if of != "comments" else None
+    alike = count_alike([t.text for t in read.texts], found, [t.text for t in liked.texts]) if liked else []
+    # of more than are read only the newest are: each then stands for some
+    weight = [r.num_answers / max(1, len(r.texts)) for r in (read, liked) if r is not None]
     rows: list[Json] = []
     members: list[tuple[str, str, str]] = []
-    for cluster in found:
+    since, until = view.filters.period()
+    for i, cluster in enumerate(found):
         name = names.get(cluster.key, cluster.name)
         texts = [read.texts[i] for i in cluster.members]
         cluster_id = _cluster_id(key, texts)
@@ -259,15 +266,37 @@ def _cluster(
                 "cohesion": cluster.cohesion,
                 "examples": [[format_time(t.at), t.trace_id, t.span_id] for t in texts[:3]],
                 "since": format_time(min(first.get(name, now), *(t.at for t in texts))),
+                "liked": alike[i] if alike else None,
+                "counts": _in_parts([t.at for t in texts], since, until),
             }
         )
-    since, until = view.filters.period()
     summary = {"of": of, "clusters": rows, "num_texts": len(read.texts), "num_low_rated": read.num_answers}
+    if liked is not None:
+        summary |= {"num_liked": liked.num_answers, "weights": weight}
     return Clustering(key, now, since, until, summary, members)
 
 
-def _earlier(row: Json) -> Cluster:
-    return Cluster(row["name"], tuple(row["words"]), (), (), row["cohesion"], row["key"])
+def _in_parts(times: list[datetime], since: datetime, until: datetime) -> list[int]:
+    """How many times lie in each of 20 equal parts of a period."""
+    counts = [0] * NUM_PARTS
+    for at in times:
+        counts[min(NUM_PARTS - 1, max(0, int(NUM_PARTS * ((at - since) / (until - since)))))] += 1
+    return counts
+
+
+def _harm(row: Json, summary: Mapping[str, Any]) -> tuple[responses.Interval | None, float]:
+    """A cluster's down rate, and how many low-rated answers more it holds than an average group of its size."""
+    if row.get("liked") is None or not summary["num_liked"] + summary["num_low_rated"]:
+        return None, float(row["num"])
+    (low, w), (liked, v) = zip((row["num"], row["liked"]), summary["weights"], strict=True)
+    found = wilson_from_sums(
+        low + liked, low * w + liked * v, low * w * w + liked * v * v, low * w, low * w * w
+    )
+    return found, low * w - (low * w + liked * v) * _usual_rate(summary)
+
+
+def _usual_rate(summary: Mapping[str, Any]) -> float:
+    return summary["num_low_rated"] / (summary["num_low_rated"] + summary["num_liked"])
 
 
 def _cluster_id(key: str, texts: list[LowRatedText]) -> str:
@@ -276,7 +305,9 @@ def _cluster_id(key: str, texts: list[LowRatedText]) -> str:
 
 
 def _clusters(project: ProjectStore, found: Clustering) -> responses.Clusters:
-    rows = found.summary["clusters"]
+    summary = found.summary
+    harm = {r["id"]: _harm(r, summary) for r in summary["clusters"]}
+    rows = sorted(summary["clusters"], key=lambda r: -harm[r["id"]][1])
     shown = _whole_calls(project, [(parse_time(at), t, s) for r in rows for at, t, s in r["examples"]])
     total = found.summary["num_texts"]
     of = found.summary["of"]
@@ -289,11 +320,16 @@ def _clusters(project: ProjectStore, found: Clustering) -> responses.Clusters:
                 num_answers=r["num"],
                 share=r["num"] / total,
                 cohesion=r["cohesion"],
-                examples=[_example(shown[t, s], of) for _, t, s in r["examples"] if (t, s) in shown],
+                examples=_examples([shown[t, s] for _, t, s in r["examples"] if (t, s) in shown], of),
                 since=parse_time(r["since"]),
                 filters={"cluster": r["id"]},
+                down_rate=rate,
+                lift=rate.estimate / _usual_rate(summary) if rate and summary["num_low_rated"] else None,
+                is_excess=rate is not None and rate.low > _usual_rate(summary),
+                counts=r.get("counts", []),
             )
             for r in rows
+            for rate in [harm[r["id"]][0]]
         ],
         num_texts=total,
         num_low_rated=found.summary["num_low_rated"],
@@ -309,6 +345,11 @@ def _whole_calls(project: ProjectStore, keys: list[tuple[datetime, str, str]]) -
     return {(row["trace_id_hex"], row["span_id_hex"]): row for row in rows}
 
 
+def _examples(rows: list[Row], of: str) -> list[responses.Example]:
+    """The most central first, but those with a comment before the others: a comment says what was wrong."""
+    return [_example(row, of) for row in sorted(rows, key=lambda r: not r["comment"])]
+
+
 def _example(row: Row, of: str) -> responses.Example:
     text = {"answers": "answer_text", "questions": "question_text", "comments": "comment"}[of]
     return responses.Example(
@@ -316,6 +357,7 @@ def _example(row: Row, of: str) -> responses.Example:
         span_id=row["span_id_hex"],
         start_time=row["start_time"],
         text=(row[text] or "")[:500],
+        question=row["question_text"],
         comment=row["comment"],
         model=row["model"] or None,
         prompt_version=row["prompt_version"] or None,
@@ -329,7 +371,7 @@ _CONTENDERS = ("model", "prompt_name", "prompt_version", "service", "environment
 
 @router.get("/v1/quality/league")
 def league_table(
-    project: Reader,
+    project: ReadProject,
     view: Chosen,
     field: str = "model",
     judge: AuthorKind | None = None,
@@ -351,7 +393,9 @@ def league_table(
 def _league(field: str, judged: Judged, table: League, lengths: LengthEffect | None) -> responses.LeagueTable:
     pairs = pair_counts(judged.duels)
     names = [str(s.name) for s in table.standings]
-    return responses.LeagueTable(
+    return responses.picked(
+        responses.LeagueTable,
+        table,
         field=field,
         standings=[
             responses.Standing(
@@ -364,13 +408,9 @@ def _league(field: str, judged: Judged, table: League, lengths: LengthEffect | N
             for s in table.standings
         ],
         pairs=[_pair(a, b, *counts) for (a, b), counts in sorted(pairs.items())],
-        connected=table.connected,
         components=[[str(n) for n in part] for part in table.components],
-        longer_wins=table.longer_wins,
         length_odds=lengths.odds if lengths else None,
         first_shown_wins=first_shown_wins(judged.shown),
-        num_judgements=table.num_judgements,
-        num_ties=table.num_ties,
         num_all_bad=judged.num_all_bad,
         num_raters=judged.num_raters,
         num_unknown=judged.num_unknown,
@@ -396,7 +436,7 @@ def _pair(a: str, b: str, wins_a: int, wins_b: int, ties: int) -> responses.Pair
 @router.get("/v1/quality/similar")
 @responds(also=[404])
 def similar(
-    project: Reader,
+    project: ReadProject,
     trace_id: Annotated[str, Query(pattern="^[0-9a-f]{32}$")],
     span_id: Annotated[str, Query(pattern="^[0-9a-f]{16}$")],
     limit: Annotated[int, Query(ge=1, le=20)] = 5,

@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated, cast
+from typing import Annotated
 
-from fastapi import Depends, Query, Request
-from pydantic import AwareDatetime, BaseModel, Field
+from fastapi import Query, Request
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from heedloop.responses import picked
 from heedloop.responses import projects as responses
 from heedloop.schema import SchemaError
 from heedloop_server.errors import Forbidden, NotFound
 from heedloop_server.http.auth import (
-    KeyRing,
-    Principal,
     any_key_route,
     caller,
     check_scopes,
     make_key,
-    require,
     role_of,
     scopes_of_role,
 )
 from heedloop_server.http.responses import Router
+from heedloop_server.http.services import AdminKey, AdminProject, AnyStore, Keys
 from heedloop_server.store.admin.audit import write_audit
-from heedloop_server.store.admin.keys import find_key, list_keys, revoke_key
-from heedloop_server.store.connection import Store
+from heedloop_server.store.admin.keys import StoredKey, find_key, list_keys, revoke_key
 
 router = Router()
-
-Admin = Annotated[Principal, Depends(require("admin"))]
 
 
 class NewKey(BaseModel):
     """A key to make: with the scopes of a role, or with scopes one by one."""
+
+    model_config = ConfigDict(extra="forbid")
 
     name: Annotated[str, Field(min_length=1, max_length=256)]
     scopes: list[str] | None = None
@@ -50,7 +48,7 @@ class NewKey(BaseModel):
 @router.get("/v1/me")
 @any_key_route
 def get_me(
-    request: Request, of_key: Annotated[str | None, Query(pattern=r"^[0-9a-f]{12}$")] = None
+    request: Request, store: AnyStore, of_key: Annotated[str | None, Query(pattern=r"^[0-9a-f]{12}$")] = None
 ) -> responses.Me:
     """Whose key this is. Any usable key may ask, whatever its scopes.
 
@@ -59,7 +57,7 @@ def get_me(
     who = caller(request)
     same_project = None
     if of_key is not None:
-        other = find_key(cast(Store, request.app.state.store), of_key)
+        other = find_key(store, of_key)
         same_project = other is not None and other.project_id == who.project
     return responses.Me(
         project=who.project,
@@ -73,16 +71,15 @@ def get_me(
 
 
 @router.get("/v1/keys")
-def get_keys(request: Request, who: Admin) -> responses.KeyList:
+def get_keys(project: AdminProject) -> responses.KeyList:
     """The project's keys, newest first, without their secrets."""
-    rows = list_keys(cast(Store, request.app.state.store).project(who.project))
-    return responses.KeyList(keys=[responses.Key(**row, role=role_of(row["scopes"])) for row in rows])
+    keys = [responses.Key(**row, role=role_of(row["scopes"])) for row in list_keys(project)]
+    return responses.KeyList(keys=keys)
 
 
 @router.post("/v1/keys", status_code=201)
-def post_key(request: Request, who: Admin, body: NewKey) -> responses.CreatedKey:
+def post_key(store: AnyStore, who: AdminKey, body: NewKey) -> responses.CreatedKey:
     """Make a key of this project; its text is in this response and nowhere else, ever."""
-    store = cast(Store, request.app.state.store)
     scopes = body.chosen_scopes()
     if "instance" in scopes and "instance" not in who.scopes:
         raise Forbidden("only a key with the scope 'instance' can give it")
@@ -100,23 +97,18 @@ def post_key(request: Request, who: Admin, body: NewKey) -> responses.CreatedKey
     )
     noted = {"name": body.name, "scopes": list(scopes), "author_id": key.author_id or None}
     write_audit(store, who, "create_key", key.key_id, noted)
-    return responses.CreatedKey(
-        key=text,
-        key_id=key.key_id,
-        name=key.name,
-        scopes=list(key.scopes),
-        role=role_of(key.scopes),
-        author_id=key.author_id or None,
-        created_at=key.created_at,
-        expires_at=key.expires_at,
-    )
+    return created_key(text, key)
+
+
+def created_key(text: str, key: StoredKey) -> responses.CreatedKey:
+    """What the caller is told of a key that was made for them, once."""
+    more = {"key": text, "scopes": list(key.scopes), "role": role_of(key.scopes)}
+    return picked(responses.CreatedKey, key, **more, author_id=key.author_id or None)
 
 
 @router.delete("/v1/keys/{key_id}")
-def delete_key(request: Request, who: Admin, key_id: str) -> responses.RevokedKey:
+def delete_key(store: AnyStore, ring: Keys, who: AdminKey, key_id: str) -> responses.RevokedKey:
     """Revoke a key of this project at once."""
-    store = cast(Store, request.app.state.store)
-    ring = cast(KeyRing, request.app.state.keys)
     ring.forget(key_id)
     key = ring.find(key_id)
     if key is None or key.project_id != who.project:

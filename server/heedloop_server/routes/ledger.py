@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
-from fastapi import Body, Depends, Request
+from fastapi import Body, Depends
 
 from heedloop.responses import Delivered, Ledger, Tally
 from heedloop.schema import utc_now
 from heedloop_server.errors import Invalid
 from heedloop_server.http.auth import scoped
 from heedloop_server.http.responses import Router
-from heedloop_server.ingest.intake import Intake
+from heedloop_server.http.services import Intakes, ReadProject
 from heedloop_server.store.admin.ledger import Tally as StoredTally
 from heedloop_server.store.admin.ledger import insert_delivery, newest_arrival, read_deliveries
 from heedloop_server.store.connection import ProjectStore
@@ -23,9 +23,8 @@ _MAX_COUNTS_CHARS = 20_000
 
 
 @router.get("/v1/ledger")
-def get_ledger(request: Request, project: Annotated[ProjectStore, Depends(scoped("read"))]) -> Ledger:
+def get_ledger(intake: Intakes, project: ReadProject) -> Ledger:
     """received = stored + rejected + duplicate + pending, for spans and, below `feedback`, for feedback."""
-    intake = cast(Intake, request.app.state.intake)
     spans, pending = intake.span_tally(project)
     return Ledger(
         **_counts(spans, pending),

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
-
-from fastapi import Depends
+from typing import Any, TypeVar
 
 from heedloop import responses
 from heedloop_server.errors import NotFound
-from heedloop_server.http.auth import scoped
-from heedloop_server.http.responses import Router
+from heedloop_server.http.services import ReadProject
+from heedloop_server.http.shared_responses import SharedRouter
 from heedloop_server.routes.quality import Chosen
 from heedloop_server.statistics.intervals import wilson
 from heedloop_server.statistics.means import mean_of_counts
@@ -19,11 +17,8 @@ from heedloop_server.store.quality import named_ratings as store
 from heedloop_server.store.quality.counts import Bucket
 from heedloop_server.store.quality.named_ratings import NamedRating, RatedGroup
 
-__all__ = ["router"]
+router = SharedRouter()
 
-router = Router()
-
-Reader = Annotated[ProjectStore, Depends(scoped("read"))]
 C = TypeVar("C", bound=responses.RatedCounts)
 MAX_COUNTED = 30
 """Ratings whose values are counted in one request; of others only the numbers of ratings and answers are told."""
@@ -31,7 +26,7 @@ MAX_COUNTED = 30
 
 @router.get("/v1/quality/ratings")
 def named_ratings(
-    project: Reader, view: Chosen, by: str | None = None, interval: Bucket | None = None
+    project: ReadProject, view: Chosen, by: str | None = None, interval: Bucket | None = None
 ) -> responses.NamedRatings:
     """Every named rating, or the one that `rating_name` names: whole, by a field, and over time."""
     found = store.list_named_ratings(project, view.filters)
@@ -87,7 +82,7 @@ def _ordered(rating: NamedRating, categories: Mapping[str, int]) -> dict[str, in
 
 
 @router.get("/v1/quality/marks")
-def marks(project: Reader, view: Chosen, by: str | None = None) -> responses.Marks:
+def marks(project: ReadProject, view: Chosen, by: str | None = None) -> responses.Marks:
     """Flags and marked ranges on answers that were judged, by a field such as a document's type, and per 1,000 characters."""
     rows = store.count_marks(project, view.filters, by)
     return responses.Marks(by=by, groups=[_marked(r) for r in rows])

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from typing import Annotated, cast
 
-from fastapi import Depends, Request
+from fastapi import Request
 from fastapi.responses import PlainTextResponse, Response
+from pydantic import BaseModel, ConfigDict
 
-from heedloop.responses import Condition, Health
+from heedloop.responses import Backup, Backups, Condition, Health
 from heedloop_server.errors import Unavailable
-from heedloop_server.http.auth import Principal, caller, check_scope, open_route, require
+from heedloop_server.http.auth import caller, check_scope, open_route
 from heedloop_server.http.metrics import (
     MEDIA_TYPE,
     exposition,
@@ -22,15 +22,17 @@ from heedloop_server.http.metrics import (
 )
 from heedloop_server.http.openapi import responds
 from heedloop_server.http.responses import Router, json_response
+from heedloop_server.http.services import AnyStore, Configuration, InstanceKey, Intakes
 from heedloop_server.ingest.condition import folder_problems
-from heedloop_server.ingest.intake import Intake
 from heedloop_server.settings import Settings
+from heedloop_server.store.admin.backups import list_backups, start_backup
 from heedloop_server.store.admin.health import MANY_PARTS, read_health
 from heedloop_server.store.admin.keys import list_projects
-from heedloop_server.store.connection import Store, StoreError
+from heedloop_server.store.connection import StoreError
 
 router = Router()
 log = logging.getLogger("heedloop.http")
+_BACKUP_WAIT_S = 60.0
 
 
 @router.get("/healthz")
@@ -43,10 +45,8 @@ async def healthz() -> Health:
 @router.get("/readyz")
 @open_route
 @responds(also=[503])
-def readyz(request: Request) -> Health | Response:
+def readyz(store: AnyStore, intake: Intakes) -> Health | Response:
     """200 where records can be taken in and read back; 503 with the reason where not."""
-    intake = cast(Intake, request.app.state.intake)
-    store = cast(Store, request.app.state.store)
     reason = None
     if not store.ping():
         reason = "the store does not answer"
@@ -62,11 +62,11 @@ def readyz(request: Request) -> Health | Response:
 
 
 @router.get("/v1/health")
-def get_health(request: Request, _: Annotated[Principal, Depends(require("instance"))]) -> Condition:
+def get_health(
+    request: Request, store: AnyStore, intake: Intakes, settings: Configuration, _: InstanceKey
+) -> Condition:
     """What `heedloop doctor` tells of this server: versions, tables, and a sentence for each thing that needs a person."""
-    intake = cast(Intake, request.app.state.intake)
-    settings = cast(Settings, request.app.state.settings)
-    health = read_health(cast(Store, request.app.state.store))
+    health = read_health(store)
     stuck = intake.stuck()
     return Condition(
         version=request.app.version,
@@ -82,18 +82,35 @@ def get_health(request: Request, _: Annotated[Principal, Depends(require("instan
     )
 
 
+class NewBackup(BaseModel):
+    """The name of a backup to make."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+
+
+@router.post("/v1/backups", status_code=202)
+@responds(also=[409, 422])
+def post_backup(body: NewBackup, store: AnyStore, intake: Intakes, _: InstanceKey) -> Backup:
+    """Begin a backup of an embedded store while it serves; what was acknowledged before is in it."""
+    intake.wait_until_loaded(_BACKUP_WAIT_S)
+    return start_backup(store, body.name)
+
+
+@router.get("/v1/backups")
+@responds(also=[422])
+def get_backups(store: AnyStore, _: InstanceKey) -> Backups:
+    """The backups of an embedded store, the newest first."""
+    return Backups(backups=list_backups(store))
+
+
 @router.get("/metrics", response_class=PlainTextResponse)
 @open_route
 @responds(media={"text/plain": {"type": "string"}})
-def metrics(request: Request) -> Response:
+def metrics(request: Request, store: AnyStore, intake: Intakes, settings: Configuration) -> Response:
     """Prometheus text. For a key of the scope `instance`, and for a loopback address where the setting allows it: the ledger of every project, this process's log, requests, resources and webhooks, and the store. For an admin key: its own project's ledger, and the log."""
-    state = request.app.state
-    store, intake, settings = (
-        cast(Store, state.store),
-        cast(Intake, state.intake),
-        cast(Settings, state.settings),
-    )
-    project = _project_of(request)
+    project = _project_of(request, settings)
     if project is not None:
         return Response(
             exposition([*ledger_metrics(intake, store, [project]), *log_metrics(intake)]),
@@ -103,7 +120,7 @@ def metrics(request: Request) -> Response:
         *log_metrics(intake),
         *process_metrics(
             intake,
-            state.records,
+            request.app.state.records,
             data=settings.data,
             max_backlog_bytes=settings.max_backlog_bytes,
             version=request.app.version,
@@ -118,9 +135,8 @@ def metrics(request: Request) -> Response:
 metrics.heedloop_checks = "instance"  # type: ignore[attr-defined]
 
 
-def _project_of(request: Request) -> str | None:
+def _project_of(request: Request, settings: Settings) -> str | None:
     """The one project that the caller may see, or None for the whole server; raises `Unauthorized` or `Forbidden`."""
-    settings = cast(Settings, request.app.state.settings)
     is_local = request.client is not None and request.client.host in ("127.0.0.1", "::1")
     if settings.metrics_open and is_local and "authorization" not in request.headers:
         return None

@@ -8,6 +8,8 @@ from typing import Any, NotRequired, cast
 
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import TypedDict
@@ -18,9 +20,11 @@ from heedloop_server.http.openapi import accepts, responds
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.ingest.otlp import (
     MEDIA_TYPES,
+    Checked,
     Encoding,
     check_metrics,
     check_spans,
+    count_log_records,
     decompress,
     encode_error,
     encode_success,
@@ -34,7 +38,9 @@ from heedloop_server.settings import Settings
 router = APIRouter()
 
 _INLINE_BYTES = 256 << 10
-"""Bodies up to this size are decoded on the event loop: a thread costs more than the decoding."""
+"""Bodies up to this size (once decompressed) are decoded on the event loop: a thread costs more than the decoding."""
+_USUAL_GROWTH = 16
+"""How many times its size a compressed body is taken for; a thousand times is the most that gzip can."""
 
 _BYTES = {"type": "string", "format": "binary"}
 _OTLP = {"type": "object", "description": "an OTLP request as JSON"}
@@ -102,7 +108,9 @@ async def _body(request: Request) -> bytes:
             raise TooLarge(f"the body has more than {limit:,} bytes; send smaller batches")
         received += part
     coding = request.headers.get("content-encoding", "")
-    return await _run(len(received), functools.partial(decompress, limit=limit), bytes(received), coding)
+    # what a compressed body becomes is not known before
+    size = len(received) * (_USUAL_GROWTH if coding else 1)
+    return await _run(size, functools.partial(decompress, limit=limit), bytes(received), coding)
 
 
 async def _run(size: int, work: Callable[..., Any], *args: Any) -> Any:
@@ -113,11 +121,11 @@ async def _run(size: int, work: Callable[..., Any], *args: Any) -> Any:
 
 async def traces(request: Request, who: Principal, encoding: Encoding, body: bytes) -> bytes:
     """Take spans in. 200 only when they are on disk."""
-    parsed = await _run(len(body), parse_traces, body, encoding)
-    checked = check_spans(parsed)
+    parsed, checked = await _run(len(body), _checked_traces, body, encoding)
     if not checked.num_spans and not checked.rejected:
         return encode_success(encoding)
-    payload = body if encoding == "protobuf" and not checked.rejected else parsed.SerializeToString()
+    is_whole = encoding == "protobuf" and not checked.rejected
+    payload = body if is_whole else await _run(len(body), parsed.SerializeToString)
     intake = cast(Intake, request.app.state.intake)
     await intake.log_request(
         TRACES, who.project, payload, num_accepted=checked.num_spans, rejected=checked.rejected
@@ -129,12 +137,21 @@ async def traces(request: Request, who: Principal, encoding: Encoding, body: byt
     return encode_success(encoding, rejected=checked.rejected.total(), message=message)
 
 
+def _checked_traces(body: bytes, encoding: Encoding) -> tuple[ExportTraceServiceRequest, Checked]:
+    parsed = parse_traces(body, encoding)
+    return parsed, check_spans(parsed)
+
+
+def _counted_logs(body: bytes, encoding: Encoding) -> tuple[ExportLogsServiceRequest, int]:
+    parsed = parse_logs(body, encoding)
+    return parsed, count_log_records(parsed)
+
+
 async def logs(request: Request, who: Principal, encoding: Encoding, body: bytes) -> bytes:
     """Take log records in: content of calls, and evaluations. Others are accepted and left out."""
-    parsed = await _run(len(body), parse_logs, body, encoding)
-    num = sum(len(s.log_records) for r in parsed.resource_logs for s in r.scope_logs)
+    parsed, num = await _run(len(body), _counted_logs, body, encoding)
     if num:
-        payload = body if encoding == "protobuf" else parsed.SerializeToString()
+        payload = body if encoding == "protobuf" else await _run(len(body), parsed.SerializeToString)
         intake = cast(Intake, request.app.state.intake)
         await intake.log_request(LOGS, who.project, payload, num_accepted=0, rejected={})
     return encode_success(encoding)

@@ -24,8 +24,6 @@ from heedloop_server.http.request_ids import REQUEST_ID, request_id_of
 from heedloop_server.http.request_records import RequestRecords
 from heedloop_server.routes.otlp import Handler, logs, metrics, traces
 
-__all__ = ["GrpcMissing", "OtlpGrpcServer", "check_grpc"]
-
 Grpc = Any
 """The module `grpc`, or something of it; it ships no types."""
 

@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, cast
+from collections.abc import Mapping
+from typing import Annotated
+from urllib.parse import parse_qs
 
-from fastapi import Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from heedloop.responses import projects as responses
 from heedloop_server.errors import Conflict, Invalid
-from heedloop_server.http.auth import PROJECT_SCOPES, Principal, make_key, require, scoped
+from heedloop_server.http.auth import PROJECT_SCOPES, make_key
 from heedloop_server.http.openapi import responds
 from heedloop_server.http.responses import Router
+from heedloop_server.http.services import (
+    AdminKey,
+    AdminProject,
+    AnyStore,
+    Configuration,
+    InstanceKey,
+    ReadProject,
+)
 from heedloop_server.settings import Settings
 from heedloop_server.store.admin.audit import write_audit
 from heedloop_server.store.admin.keys import insert_project, list_projects
 from heedloop_server.store.admin.project_settings import (
     project_created_at,
+    project_prices,
     project_settings,
     save_project_settings,
 )
-from heedloop_server.store.connection import ProjectStore, Store
+from heedloop_server.store.connection import ProjectStore
 
 router = Router()
 
-Instance = Annotated[Principal, Depends(require("instance"))]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
@@ -40,14 +49,13 @@ class NewProject(BaseModel):
 
 @router.post("/v1/projects", status_code=201)
 @responds(also=[409])
-def post_project(request: Request, who: Instance, body: NewProject) -> responses.CreatedProject:
+def post_project(store: AnyStore, who: InstanceKey, body: NewProject) -> responses.CreatedProject:
     """Make a project; the answer holds its first key, which has every scope but `instance`."""
     if not _NAME.fullmatch(body.name):
         raise Invalid(
             f"{body.name[:80]!r} is no project name: lower-case letters, digits, - and _, at most 63",
             field="name",
         )
-    store = cast(Store, request.app.state.store)
     if body.name in list_projects(store):
         raise Conflict(f"there is a project {body.name} already", field="name")
     insert_project(store, body.name)
@@ -57,47 +65,78 @@ def post_project(request: Request, who: Instance, body: NewProject) -> responses
 
 
 @router.get("/v1/projects")
-def get_projects(request: Request, _: Instance) -> responses.ProjectList:
+def get_projects(store: AnyStore, _: InstanceKey) -> responses.ProjectList:
     """The names of all projects."""
-    return responses.ProjectList(projects=list_projects(cast(Store, request.app.state.store)))
+    return responses.ProjectList(projects=list_projects(store))
+
+
+ViewName = Annotated[str, Field(min_length=1, max_length=80)]
+ViewLink = Annotated[str, Field(max_length=2000, pattern=r"^[a-z-]*(\?[^\s#]*)?$")]
+Dollars = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+
+
+class ModelPrice(BaseModel):
+    """US dollars per million tokens; `cached_input` where cached tokens cost something else."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    input: Dollars
+    output: Dollars
+    cached_input: Dollars | None = None
 
 
 class ProjectChanges(BaseModel):
-    """What to change; what is left out stays, null follows the server again."""
+    """What to change; what is left out stays, null follows the server again. `prices` and `views` are replaced whole."""
 
     model_config = ConfigDict(extra="forbid")
 
     retention_days: Annotated[int | None, Field(ge=0, le=36_500, strict=True)] = None
+    prices: Annotated[
+        dict[Annotated[str, Field(min_length=1, max_length=256)], ModelPrice] | None, Field(max_length=500)
+    ] = None
+    views: Annotated[dict[ViewName, ViewLink] | None, Field(max_length=100)] = None
 
 
 @router.get("/v1/project")
-def get_project(
-    request: Request, project: Annotated[ProjectStore, Depends(scoped("read"))]
-) -> responses.Project:
+def get_project(project: ReadProject, settings: Configuration) -> responses.Project:
     """The caller's project and what holds for it."""
-    return _described(request, project)
+    return _described(settings, project)
 
 
 @router.patch("/v1/project")
 def patch_project(
-    request: Request, who: Annotated[Principal, Depends(require("admin"))], body: ProjectChanges
+    project: AdminProject, settings: Configuration, who: AdminKey, body: ProjectChanges
 ) -> responses.Project:
     """Change settings of the caller's project."""
-    store = cast(Store, request.app.state.store)
-    project = store.project(who.project)
     changes = body.model_dump(exclude_unset=True)
+    if changes.get("prices"):
+        changes["prices"] = {
+            m: {k: v for k, v in p.items() if v is not None} for m, p in changes["prices"].items()
+        }
+    if named := _names_a_person(changes.get("views") or {}):
+        raise Invalid(
+            f"the view {named!r} names a user or a session: erasing them would not reach it", field="views"
+        )
     chosen = {k: v for k, v in {**project_settings(project), **changes}.items() if v is not None}
     save_project_settings(project, chosen)
-    write_audit(store, who, "change_project", who.project, changes)
-    return _described(request, project)
+    write_audit(project.store, who, "change_project", who.project, changes)
+    return _described(settings, project)
 
 
-def _described(request: Request, project: ProjectStore) -> responses.Project:
-    settings = cast(Settings, request.app.state.settings)
-    days = project_settings(project).get("retention_days")
+def _names_a_person(views: Mapping[str, str]) -> str | None:
+    """The first view whose link holds a person's id; None where none does."""
+    people = {"user_id", "session_id"}
+    return next((n for n, link in views.items() if people & parse_qs(link.partition("?")[2]).keys()), None)
+
+
+def _described(settings: Settings, project: ProjectStore) -> responses.Project:
+    chosen = project_settings(project)
+    days = chosen.get("retention_days")
     return responses.Project(
         project=project.project,
         created_at=project_created_at(project),
         retention_days=settings.retention_days if days is None else days,
         chosen=responses.ProjectChoices(retention_days=days),
+        prices=project_prices(project),
+        views=chosen.get("views") or {},
     )

@@ -13,8 +13,8 @@ from heedloop import responses
 from heedloop.schema import format_time, utc_now
 from heedloop_server.errors import Invalid
 from heedloop_server.filters import CallFilters, Filters
-from heedloop_server.http.auth import scoped
-from heedloop_server.http.responses import Router
+from heedloop_server.http.services import ReadProject
+from heedloop_server.http.shared_responses import SharedRouter
 from heedloop_server.routes.verdicts import compared_ratings, judge, last_day
 from heedloop_server.statistics.counts import Group
 from heedloop_server.statistics.drift import LIMIT, AlarmRule, watch
@@ -27,17 +27,15 @@ from heedloop_server.statistics.stratified import stratified_comparison
 from heedloop_server.statistics.versions import VersionComparison, compare_versions
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.quality import counts as store
+from heedloop_server.store.quality import pairs
 from heedloop_server.store.quality.counts import Bucket, Metric, View
 from heedloop_server.store.quality.patterns import pattern_cells
 
-__all__ = ["router"]
+router = SharedRouter()
 
-router = Router()
-
-Reader = Annotated[ProjectStore, Depends(scoped("read"))]
 FEW = 30
 """Ratings below which a group is said to have too few: its interval is wider than 30 points."""
-_STEPS: dict[Bucket, timedelta] = {
+BUCKET_LENGTH: dict[Bucket, timedelta] = {
     "hour": timedelta(hours=1),
     "day": timedelta(days=1),
     "week": timedelta(weeks=1),
@@ -59,7 +57,7 @@ Chosen = Annotated[View, Depends(_view)]
 
 
 @router.get("/v1/quality/summary")
-def summary(project: Reader, view: Chosen) -> responses.Summary:
+def summary(project: ReadProject, view: Chosen) -> responses.Summary:
     """Counts, rate and coverage of the period and of the equal one before, with the change between them."""
     now, before = store.count_with_before(project, view)
     return _summary(
@@ -90,10 +88,10 @@ def _summary(now: Group, before: Group, kinds: dict[str, int], *, whole: bool) -
 
 @router.get("/v1/quality/overview")
 def overview(
-    project: Reader, view: Chosen, interval: Bucket = "day", segment: str = "tag"
+    project: ReadProject, view: Chosen, interval: Bucket = "day", segment: str = "tag"
 ) -> responses.Overview:
     """A page's worth at once: the other routes' responses, from a few queries that they share."""
-    starts = _starts(view.filters, interval)
+    starts = bucket_starts(view.filters, interval)
     store.look_back(project, view)
     with ThreadPoolExecutor(1) as beside:
         others = beside.submit(_others_of_overview, project, view)
@@ -120,9 +118,9 @@ def _others_of_overview(project: ProjectStore, view: View) -> tuple[store.Feedba
 
 
 @router.get("/v1/quality/trend")
-def trend(project: Reader, view: Chosen, interval: Bucket = "day") -> responses.Trend:
+def trend(project: ReadProject, view: Chosen, interval: Bucket = "day") -> responses.Trend:
     """The rate per hour, day or week; every bucket of the period is there, without ratings its rate is null."""
-    starts = _starts(view.filters, interval)
+    starts = bucket_starts(view.filters, interval)
     store.look_back(project, view)
     groups = store.count_over_time(project, view, interval)
     return _trend(starts, interval, groups, store.releases(project, view))
@@ -134,7 +132,7 @@ def _trend(
     groups: dict[datetime, Group],
     releases: list[tuple[datetime, str, str]],
 ) -> responses.Trend:
-    now, step, empty = utc_now(), _STEPS[interval], Group()
+    now, step, empty = utc_now(), BUCKET_LENGTH[interval], Group()
     return responses.Trend(
         points=[
             groups.get(at, empty).as_record(responses.Point, time=at, running=at + step > now)
@@ -144,10 +142,10 @@ def _trend(
     )
 
 
-def _starts(filters: CallFilters, interval: Bucket) -> list[datetime]:
+def bucket_starts(filters: CallFilters, interval: Bucket) -> list[datetime]:
     """The start of every bucket of the period; raises `Invalid` where there are too many."""
     since, until = filters.period()
-    step = _STEPS[interval]
+    step = BUCKET_LENGTH[interval]
     if (until - since) / step > store.MAX_BUCKETS:
         raise Invalid(
             f"{(until - since).days} days hold more than {store.MAX_BUCKETS:,} {interval}s; ask for a longer interval",
@@ -166,7 +164,7 @@ def _starts(filters: CallFilters, interval: Bucket) -> list[datetime]:
 
 
 @router.get("/v1/quality/by")
-def by(project: Reader, view: Chosen, field: str, field2: str | None = None) -> responses.Groups:
+def by(project: ReadProject, view: Chosen, field: str, field2: str | None = None) -> responses.Groups:
     """The rate per value of one field, or per pair of values of two; those with the most answers first."""
     fields = [field] if field2 is None else [field, field2]
     return responses.Groups(groups=_groups(store.count_by(project, view, fields)))
@@ -181,7 +179,11 @@ def _groups(groups: store.Groups) -> list[responses.Group]:
 
 @router.get("/v1/quality/heatmap")
 def heatmap(
-    project: Reader, view: Chosen, field: str, field2: str, min_ratings: Annotated[int, Query(ge=1)] = FEW
+    project: ReadProject,
+    view: Chosen,
+    field: str,
+    field2: str,
+    min_ratings: Annotated[int, Query(ge=1)] = FEW,
 ) -> responses.Heatmap:
     """Two fields against each other: rows, columns, and a cell per pair that occurs."""
     groups = store.count_by(project, view, [field, field2])
@@ -201,14 +203,14 @@ def heatmap(
 
 @router.get("/v1/quality/compare")
 def compare(
-    project: Reader, view: Chosen, field: str, a: str, b: str, stratify: str | None = None
+    project: ReadProject, view: Chosen, field: str, a: str, b: str, stratify: str | None = None
 ) -> responses.ComparedValues:
     """Two values of one field: difference, always-valid test, what is still needed; within strata where asked."""
     if a == b:
         raise Invalid(f"a and b are both {a!r}; name two values to compare", field="b")
     groups = store.count_by(project, view, [field], values=[a, b])
     sides = {value: groups.get((value,), Group()).as_record(responses.Group, value=value) for value in (a, b)}
-    days = store.days_of_pair(store.count_days(project, view, field), a, b)
+    days = pairs.days_of_pair(pairs.count_days(project, view, field), a, b)
     found = compare_versions(*days, as_of=last_day(view))
     verdict = judge(project, view, (field, a, [b]), found)
     return responses.ComparedValues(
@@ -238,20 +240,14 @@ def _stratified(
         raise Invalid(
             f"stratify by another field than {field!r}, which is what is compared", field="stratify"
         )
-    pair = store.Pair(field, a, (b,), found.days_a, found.days_b)
-    tables = store.count_strata(project, view, pair, [stratify])[stratify]
+    pair = pairs.Pair(field, a, (b,), found.days_a, found.days_b)
+    tables = pairs.count_strata(project, view, pair, [stratify])[stratify]
     within = stratified_comparison({" + ".join(values): tables[values] for values in sorted(tables)})
-    return responses.Stratified(
-        strata=list(within.strata),
-        difference=within.difference,
-        odds_ratio=within.odds_ratio,
-        p_value=within.p_value,
-        reversal=within.reversal,
-    )
+    return responses.picked(responses.Stratified, within, strata=list(within.strata))
 
 
 @router.get("/v1/quality/reasons")
-def reasons(project: Reader, view: Chosen) -> responses.Flags:
+def reasons(project: ReadProject, view: Chosen) -> responses.Flags:
     """Flagged answers by category."""
     return _flags(store.count_feedback(project, view).flags)
 
@@ -262,7 +258,7 @@ def _flags(flags: dict[str, int]) -> responses.Flags:
 
 @router.get("/v1/quality/overrepresented")
 def over_represented(
-    project: Reader,
+    project: ReadProject,
     view: Chosen,
     min_ratings: Annotated[int, Query(ge=1)] = FEW,
     q: Annotated[float, Query(gt=0, lt=1)] = FALSE_SHARE,
@@ -275,11 +271,11 @@ def over_represented(
 def _overrepresented(
     view: View, report: PatternReport, min_ratings: int, q: float
 ) -> responses.Overrepresented:
-    return responses.Overrepresented(
+    return responses.picked(
+        responses.Overrepresented,
+        report,
         patterns=[_pattern(view, p) for p in report.patterns],
         explained=[_pattern(view, p) for p in report.explained],
-        num_tested=report.num_tested,
-        num_rated=report.num_rated,
         num_down=report.num_bad,
         q=q,
         min_ratings=min_ratings,
@@ -287,16 +283,13 @@ def _overrepresented(
 
 
 def _pattern(view: View, pattern: Pattern) -> responses.Pattern:
-    return responses.Pattern(
+    return responses.picked(
+        responses.Pattern,
+        pattern,
         label=group_name(pattern.attributes),
         attributes=_attributes(pattern.attributes),
-        num_rated=pattern.num_rated,
         num_down=pattern.num_bad,
         down_rate=pattern.bad,
-        lift=pattern.lift,
-        lift_low=pattern.lift_low,
-        p_value=pattern.p_value,
-        q_value=pattern.q_value,
         explained_by=None if pattern.explained_by is None else group_name(pattern.explained_by),
         filters=_parameters(view, pattern.attributes, rating="down"),
     )
@@ -322,7 +315,7 @@ def _parameters(view: View, attributes: Iterable[Attribute], **more: str) -> dic
 
 @router.get("/v1/quality/finding")
 def finding(
-    project: Reader, view: Chosen, min_ratings: Annotated[int, Query(ge=1)] = FEW
+    project: ReadProject, view: Chosen, min_ratings: Annotated[int, Query(ge=1)] = FEW
 ) -> responses.Finding | None:
     """The one finding to see first; null where nothing is significant over all groups looked at."""
     return _finding(view, most_important(pattern_cells(project, view), min_ratings=min_ratings))
@@ -333,18 +326,14 @@ def _finding(view: View, found: Finding | None) -> responses.Finding | None:
         return None
     lead, sentence = finding_sentence(found)
     field, value = found.attributes[-1]
-    return responses.Finding(
+    return responses.picked(
+        responses.Finding,
+        found,
         field=field,
         value=value,
         attributes=_attributes(found.attributes),
-        rate=found.rate,
-        other_rate=found.other_rate,
         n=found.rate.n,
-        change=found.change,
         num_answers=found.num_down,
-        lift=found.lift,
-        q_value=found.q_value,
-        num_tested=found.num_tested,
         filters=_parameters(view, found.attributes, rating="down"),
         lead=lead,
         sentence=sentence,
@@ -354,7 +343,7 @@ def _finding(view: View, found: Finding | None) -> responses.Finding | None:
 
 @router.get("/v1/quality/raters")
 def raters(
-    project: Reader, view: Chosen, field: Annotated[list[str] | None, Query()] = None
+    project: ReadProject, view: Chosen, field: Annotated[list[str] | None, Query()] = None
 ) -> responses.Raters:
     """Who rates: coverage of new and returning users, and by each field asked for."""
     names = field or ["answer_chars", "language", "status"]
@@ -373,7 +362,7 @@ def raters(
 
 @router.get("/v1/quality/drift")
 def drift(
-    project: Reader, view: Chosen, interval: Bucket = "day", metric: Metric = "rate"
+    project: ReadProject, view: Chosen, interval: Bucket = "day", metric: Metric = "rate"
 ) -> responses.Drift | None:
     """Has it become worse than in the period before? Null where that period has no rate strictly within 0 to 1."""
     before = store.measured_total(project, store.before(view), metric)
@@ -396,7 +385,7 @@ def drift(
 
 
 @router.get("/v1/quality/sample")
-def sample(project: Reader, view: Chosen) -> responses.Sample:
+def sample(project: ReadProject, view: Chosen) -> responses.Sample:
     """The rate of a random review sample beside that of those who chose to rate, and what coverage alone allows."""
     chosen = store.count_total(project, View(view.filters, "end_user"))
     drawn = store.count_sample(project, view).rate_by_design(store.design_weights(project))

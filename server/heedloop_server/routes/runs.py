@@ -8,21 +8,19 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, cast
 
-from fastapi import Body, Depends, Query
+from fastapi import Body, Query
 from fastapi.responses import Response
 from typing_extensions import TypedDict
 
 from heedloop.responses.runs import HistoryRows, RunList, StoredRows
 from heedloop.schema import Run, SchemaError, from_json, to_json
 from heedloop_server.errors import Conflict, Invalid, NotFound
-from heedloop_server.http.auth import scoped
 from heedloop_server.http.openapi import accepts, responds
 from heedloop_server.http.responses import Router, json_response
+from heedloop_server.http.services import ReadProject, TrainProject
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.datasets.runs import add_history, find_run, list_runs, read_history, save_run
 from heedloop_server.store.datasets.snapshots import find_snapshot
-
-__all__ = ["router"]
 
 router = Router()
 
@@ -48,8 +46,6 @@ class NewHistory(TypedDict):
     rows: list[dict[str, float | None]]
 
 
-Readable = Annotated[ProjectStore, Depends(scoped("read"))]
-Trainable = Annotated[ProjectStore, Depends(scoped("train"))]
 Json = Annotated[dict[str, Any], Body()]
 
 _changing = threading.Lock()
@@ -59,7 +55,7 @@ _changing = threading.Lock()
 @router.post("/v1/runs", status_code=201)
 @responds(also=[200, 409])
 @accepts(Run)
-def create_run(project: Trainable, body: Json) -> Run | Response:
+def create_run(project: TrainProject, body: Json) -> Run | Response:
     """Register a run. The same run sent again answers 200; another run under a used id is a conflict."""
     run = _finite_run(body)
     with _changing:
@@ -76,7 +72,7 @@ def create_run(project: Trainable, body: Json) -> Run | Response:
 
 @router.patch("/v1/runs/{run_id}")
 @accepts(RunChanges)
-def change_run(project: Trainable, run_id: str, body: Json) -> Run:
+def change_run(project: TrainProject, run_id: str, body: Json) -> Run:
     """Change what may change of a run; metrics are merged by name, everything else is replaced."""
     fixed = sorted(set(body) - set(RunChanges.__annotations__))
     if fixed:
@@ -94,7 +90,7 @@ def change_run(project: Trainable, run_id: str, body: Json) -> Run:
 
 @router.post("/v1/runs/{run_id}/history")
 @accepts(NewHistory)
-def post_history(project: Trainable, run_id: str, body: Json) -> StoredRows:
+def post_history(project: TrainProject, run_id: str, body: Json) -> StoredRows:
     """Live metrics: `{"rows": [{"step": 3, "loss": 0.7}]}`; a step sent again replaces what it names."""
     unknown = sorted(set(body) - {"rows"})
     if unknown:
@@ -111,19 +107,19 @@ def post_history(project: Trainable, run_id: str, body: Json) -> StoredRows:
 
 
 @router.get("/v1/runs")
-def get_runs(project: Readable) -> RunList:
+def get_runs(project: ReadProject) -> RunList:
     """All runs, the newest first."""
     return RunList(runs=list_runs(project))
 
 
 @router.get("/v1/runs/{run_id}")
-def get_run(project: Readable, run_id: str) -> Run:
+def get_run(project: ReadProject, run_id: str) -> Run:
     """One run."""
     return _run(project, run_id)
 
 
 @router.get("/v1/runs/{run_id}/history")
-def get_history(project: Readable, run_id: str, from_step: Annotated[int, Query(ge=0)] = 0) -> HistoryRows:
+def get_history(project: ReadProject, run_id: str, from_step: Annotated[int, Query(ge=0)] = 0) -> HistoryRows:
     """The run's metrics by step; null where a number was not finite."""
     _run(project, run_id)
     return HistoryRows(rows=read_history(project, run_id, from_step=from_step))

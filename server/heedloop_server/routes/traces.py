@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Depends, Path
+from fastapi import Path
 
 from heedloop.responses.calls import Trace
 from heedloop_server.errors import NotFound
-from heedloop_server.http.auth import scoped
 from heedloop_server.http.responses import Router
+from heedloop_server.http.services import ReadProject
 from heedloop_server.seen_answers import seen_call
-from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.datasets.runs import summaries_of_runs
 from heedloop_server.store.datasets.snapshots import snapshots_of_traces
 from heedloop_server.store.feedback import feedback_of_trace
@@ -23,7 +22,7 @@ TraceId = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
 
 
 @router.get("/v1/traces/{trace_id}")
-def get_trace(project: Annotated[ProjectStore, Depends(scoped("read"))], trace_id: TraceId) -> Trace:
+def get_trace(project: ReadProject, trace_id: TraceId) -> Trace:
     """Every span of a trace by start time, which of them its user saw, the feedback on it, and what was trained on it."""
     spans = trace_calls(project, trace_id)
     feedback = feedback_of_trace(project, trace_id, sorted({s.session_id for s in spans if s.session_id}))

@@ -13,10 +13,9 @@ from heedloop_server.statistics.confounding import confounded_by, tag_tables
 from heedloop_server.statistics.stratified import Table
 from heedloop_server.statistics.versions import VersionComparison
 from heedloop_server.store.connection import ProjectStore
-from heedloop_server.store.quality.counts import Pair, Strata, View, count_strata
+from heedloop_server.store.quality.pairs import Pair, Strata, count_strata
 from heedloop_server.store.quality.patterns import metadata_keys
-
-__all__ = ["Verdict", "compared_ratings", "judge", "last_day"]
+from heedloop_server.store.quality.view import View
 
 _KNOWN_FIELDS = (
     "model", "prompt_name", "prompt_version", "service", "environment", "tag", "language", "user", "status",

@@ -70,6 +70,20 @@ def cluster_texts(
     return sorted(result, key=lambda c: (-len(c.members), c.name))
 
 
+def count_alike(texts: Sequence[str], clusters: Sequence[Cluster], others: Sequence[str]) -> list[int]:
+    """How many of some other texts each cluster is nearest to, in a space that is made of both; 0 where they share no words.
+
+    With the low-rated texts as `texts` and the liked ones as `others`, a cluster's share of low-rated ones is its down rate.
+    """
+    chosen_texts = [t[:MAX_CHARS] for t in texts[:MAX_TEXTS]]
+    points = _points([*chosen_texts, *(t[:MAX_CHARS] for t in others[:MAX_TEXTS])]) if clusters else None
+    if points is None:
+        return [0] * len(clusters)
+    centres = _unit(np.stack([points[list(c.members)].mean(axis=0) for c in clusters]))
+    nearest = (points[len(chosen_texts) :] @ centres.T).argmax(axis=1) if others else np.zeros(0, int)
+    return np.bincount(nearest, minlength=len(clusters)).tolist()
+
+
 def _points(texts: Sequence[str]) -> Array | None:
     """(n, d) unit vectors; None where the texts share no words."""
     from sklearn.decomposition import (

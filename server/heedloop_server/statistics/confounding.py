@@ -35,13 +35,12 @@ def confounded_by(
     """
     each = level if decided else 1 - (1 - level) / max(1, len(tables))
     result = [_of_field(difference, field, strata, each, decided) for field, strata in tables.items()]
-    ranked = sorted((f for f in result if f), key=lambda f: (f.kind != "reversed", -_opposed(f, difference)))
+    # the further the difference within the values lies on the other side of the difference over all, the earlier
+    side = 1 if difference.estimate > 0 else -1
+    ranked = sorted(
+        (f for f in result if f), key=lambda f: (f.kind != "reversed", f.difference.estimate * side)
+    )
     return ranked[0] if ranked else None
-
-
-def _opposed(result: Confounding, difference: Interval) -> float:
-    """How far the difference within the values lies on the other side of the difference over all."""
-    return -result.difference.estimate * (1 if difference.estimate > 0 else -1)
 
 
 def _of_field(

@@ -52,11 +52,7 @@ def worst_of(cells: Sequence[Cell], report: PatternReport) -> Finding | None:
     result = [
         f for p in report.patterns if (f := _finding(p, cells, report.num_tested)) and f.change.high < 0
     ]
-    return max(result, key=_harm, default=None)
-
-
-def _harm(finding: Finding) -> float:
-    return -finding.change.high * finding.rate.n
+    return max(result, key=lambda f: -f.change.high * f.rate.n, default=None)
 
 
 def _finding(pattern: Pattern, cells: Sequence[Cell], num_tested: int) -> Finding | None:

@@ -91,6 +91,7 @@ def combined_rate(
     *,
     weight: float | None = None,
     groups: Sequence[object] | None = None,
+    unlabelled_groups: Sequence[object] | None = None,
     level: float = 0.95,
 ) -> CombinedRate | None:
     """The rate among all answers, of which some were labelled by people at random.
@@ -101,6 +102,7 @@ def combined_rate(
         unlabelled: its scores of N other answers of the same population.
         weight: lambda; tuned where None.
         groups: a name per label; labels of one group (a prompt, an annotator) are not independent.
+        unlabelled_groups: the same of the other answers.
 
     Raises:
         ValueError: lengths differ, or a value is outside 0..1 or not finite.
@@ -111,24 +113,52 @@ def combined_rate(
     chosen = tuned_lambda(y, f, g) if weight is None else (weight if len(g) else 0.0)
     residual = y - chosen * f
     raw = float(chosen * g.mean() + residual.mean()) if chosen else float(y.mean())
-    names = list(range(len(y))) if groups is None else list(groups)
-    labels_only = _variance_of_mean(y, names)
-    rest = chosen**2 * _variance_of_mean(g, None) if chosen else 0.0
-    seen = _variance_of_mean(residual, names) + rest
-    num = len(set(names))
-    lost = 2 if chosen and weight is None else 1
-    careful = seen
-    if chosen:
-        factor = (num - 1) / max(num - lost, 1)
-        careful = _variance_of_mean(residual, names) * factor + _UNSEEN_DISAGREEMENT * chosen**2 / (
-            max(num - lost, 1) * num
-        )
-        careful += rest
-    independent = _effective_groups(y, names)
-    effective = min(independent * _gain(labels_only, careful), independent + len(g))
-    judged = float(np.concatenate([f, g]).mean())
-    interval = _interval(raw, effective, num, len(y), level)
-    return CombinedRate(interval, raw, math.sqrt(seen), float(y.mean()), judged, chosen, effective)
+    names = _names(groups, len(y))
+    rest = chosen**2 * variance_of_mean(g, unlabelled_groups) if chosen else 0.0
+    parts = _Parts(raw, y, residual, f, g, rest, chosen, tuned=weight is None)
+    return parts.combined(_effective_groups(y, names), names, level)
+
+
+def combined_rate_of_sample(
+    human: ArrayLike,
+    judge: ArrayLike,
+    unlabelled: ArrayLike,
+    probability: ArrayLike,
+    *,
+    groups: Sequence[object] | None = None,
+    level: float = 0.95,
+) -> CombinedRate | None:
+    """The rate among all n + N answers, of which n were drawn with unequal known probabilities and labelled.
+
+    Labels and the judge's error weigh 1 / probability, divided by the sum of these weights (Hájek), so that drawn answers
+    that were not labelled yet do no harm: lambda mean(f of all) + sum w (Y - lambda f) / sum w. The variance is linearised;
+    the effective number never exceeds Kish's times the judge's gain.
+
+    Args:
+        probability: of each of the n labelled answers to be drawn, above 0 to 1.
+
+    Sources: Hájek 1971; Kish 1965; arXiv 2403.03208.
+    """
+    y, f, g = _checked(human, judge, unlabelled)
+    pi = _checked_probability(probability, len(y))
+    if not len(y):
+        return None
+    w = (1 / pi) / float((1 / pi).mean())
+    people, shown, scores = float((w * y).mean()), float((w * f).mean()), np.concatenate([f, g])
+    label_part, judge_part = w * (y - people), w * (f - shown)
+    spread = float(np.var(scores, ddof=1)) / len(scores) if len(scores) > 1 else 0.0
+    size = float((judge_part**2).sum()) + len(y) ** 2 * spread
+    chosen = min(max(float((label_part * judge_part).sum()) / size, 0.0), 1.0) if len(g) and size > 0 else 0.0
+    residual = label_part - chosen * judge_part
+    together = 2 * chosen * max(float((residual * (f - f.mean())).mean()), 0.0) / len(scores)
+    names = _names(groups, len(y))
+    kish = float(len(y) ** 2 / (w**2).sum()) * _effective_groups(label_part, names) / len(y)
+    alone, of_one = variance_of_mean(label_part, names), people * (1 - people) * len(y) / max(len(y) - 1, 1)
+    independent = min(kish, of_one / alone) if alone > 0 and of_one > 0 else kish
+    raw = chosen * float(scores.mean()) + people - chosen * shown
+    rest = chosen**2 * spread + together
+    parts = _Parts(raw, label_part, residual, f, g, rest, chosen, tuned=True, people=people)
+    return parts.combined(independent, names, level)
 
 
 def combined_rate_by_strata(strata: Sequence[Stratum], *, level: float = 0.95) -> CombinedRate | None:
@@ -171,30 +201,32 @@ def combined_rate_by_strata(strata: Sequence[Stratum], *, level: float = 0.95) -
 
 
 def combined_rate_of_draw(
-    judge: ArrayLike, probability: ArrayLike, human: Sequence[float | None], *, level: float = 0.95
+    judge: ArrayLike,
+    probability: ArrayLike,
+    human: Sequence[float | None],
+    *,
+    weight: float = 1.0,
+    level: float = 0.95,
 ) -> CombinedRate | None:
     """The rate where each answer was labelled with a probability of its own, known beforehand.
 
-    Each answer contributes f + xi (Y - f) / pi, xi telling whether it was labelled: unbiased whatever the judge is.
+    Each answer contributes l f + xi (Y - l f) / pi, xi telling whether it was labelled: unbiased whatever the judge is.
 
     Args:
         judge: scores of all N answers.
         probability: with which each was drawn, above 0 to 1 (`Feedback.sampling_probability`).
         human: its label, None where it was not drawn.
+        weight: l, in 0..1; 0 is the labels alone (Horvitz and Thompson 1952).
 
     Source: arXiv 2403.03208, equation 3.
     """
-    f, pi = np.asarray(judge, float), np.asarray(probability, float)
-    if not len(f) == len(pi) == len(human):
-        raise ValueError(f"{len(f)} scores, {len(pi)} probabilities and {len(human)} labels")
-    if np.any((pi <= 0) | (pi > 1)):
-        raise ValueError("a probability must lie above 0 and not above 1")
-    drawn = np.array([h is not None for h in human])
-    y = np.array([h if h is not None else 0.0 for h in human], float)
+    drawn = np.array([h is not None for h in human], bool)
+    y, f, _ = _checked([h if h is not None else 0.0 for h in human], judge, [])
+    pi = _checked_probability(probability, len(f))
     num = int(drawn.sum())
     if not num:
         return None
-    parts = f + np.where(drawn, (y - f) / pi, 0.0)
+    parts = weight * f + np.where(drawn, (y - weight * f) / pi, 0.0)
     raw, variance = float(parts.mean()), float(parts.var()) / len(parts)
     unseen = _UNSEEN_DISAGREEMENT / (len(parts) * float(pi[drawn].min())) ** 2
     weights = np.where(drawn, 1 / pi, 0.0)
@@ -204,7 +236,7 @@ def combined_rate_of_draw(
     spread = estimate * (1 - estimate)
     effective = min(spread / (variance + unseen), float(len(parts))) if spread > 0 else kish
     interval = _interval(raw, effective, num, num, level)
-    return CombinedRate(interval, raw, math.sqrt(variance), people, float(f.mean()), 1.0, effective)
+    return CombinedRate(interval, raw, math.sqrt(variance), people, float(f.mean()), weight, effective)
 
 
 def difference_of_combined(a: CombinedRate, b: CombinedRate) -> Interval:
@@ -224,32 +256,95 @@ def paired_difference(
     judge: tuple[ArrayLike, ArrayLike],
     unlabelled: tuple[ArrayLike, ArrayLike],
     *,
+    groups: Sequence[object] | None = None,
     level: float = 0.95,
-) -> Interval | None:
+) -> CombinedRate | None:
     """Rate of the first version minus rate of the second, both having answered the same prompts.
 
     Args:
         human: labels of both versions' answers to the n labelled prompts, in the same order.
         judge: scores of the same answers.
         unlabelled: scores of both versions' answers to N other prompts.
+        groups: a name per labelled prompt, where some are copies of one.
 
-    Differences lie in -1..1; they are carried to 0..1, estimated there, and carried back.
+    Differences lie in -1..1; they are carried to 0..1, estimated there, and carried back. Of the result `interval`, `raw`,
+    `people` and `judge` are differences, -1 to 1.
     """
     halves = [(np.asarray(p[0], float) - np.asarray(p[1], float) + 1) / 2 for p in (human, judge, unlabelled)]
-    found = combined_rate(*halves, level=level)
+    found = combined_rate(*halves, groups=groups, level=level)
     if found is None:
         return None
-    y = halves[0]
     # Wilson's interval supposes 0 or 1; differences are mostly near the middle, so the effective number follows their variance
-    variance = float(np.var(y, ddof=1)) / len(y) if len(y) > 1 else 0.25
-    gain = found.effective_n / len(y)
-    floor = _UNSEEN_DISAGREEMENT / 4 / len(y) ** 2
+    num = found.interval.n
+    names = _names(groups, num)
+    floor = _UNSEEN_DISAGREEMENT / 4 / num**2
+    variance = variance_of_mean(halves[0], names) if len(set(names)) > 1 else 0.25
+    gain = found.effective_n / _effective_groups(halves[0], names)
     p = found.interval.estimate
     effective = max(p * (1 - p), 1e-12) / max((variance + floor) / gain, 1e-12)
-    i = _interval(found.raw, effective, len(y), len(y), level)
-    return Interval(
-        2 * i.estimate - 1, 2 * i.low - 1, 2 * i.high - 1, len(y), "prediction-powered paired", level
+    i = _interval(found.raw, effective, len(set(names)), num, level)
+    ends = (2 * i.estimate - 1, 2 * i.low - 1, 2 * i.high - 1)
+    return CombinedRate(
+        Interval(*ends, num, "prediction-powered paired", level),
+        2 * found.raw - 1,
+        2 * found.se,
+        2 * found.people - 1,
+        2 * found.judge - 1,
+        found.weight,
+        found.effective_n,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What an estimate is made of: `alone` is each label's part of it without the judge, `residual` with it.
+
+    `rest` is the variance that the judge's mean over the other answers adds.
+    """
+
+    raw: float
+    alone: Array
+    residual: Array
+    judge: Array
+    unlabelled: Array
+    rest: float
+    weight: float
+    tuned: bool
+    people: float | None = None
+
+    def combined(self, independent: float, names: Sequence[object], level: float) -> CombinedRate:
+        """With Wilson's interval at the effective number: `independent` labels times the judge's gain."""
+        n, num = len(self.alone), len(set(names))
+        labels = variance_of_mean(self.alone, names)
+        with_judge = variance_of_mean(self.residual, names)
+        careful = with_judge
+        if self.weight:
+            spare = max(num - (2 if self.tuned else 1), 1)
+            careful = with_judge * (num - 1) / spare + _UNSEEN_DISAGREEMENT * self.weight**2 / (spare * num)
+        gain = _gain(labels, careful + self.rest)
+        effective = min(independent * gain, independent + len(self.unlabelled))
+        people = float(self.alone.mean()) if self.people is None else self.people
+        judged = float(np.concatenate([self.judge, self.unlabelled]).mean())
+        interval = _interval(self.raw, effective, num, n, level)
+        se = math.sqrt(with_judge + self.rest)
+        return CombinedRate(interval, self.raw, se, people, judged, self.weight, effective)
+
+
+def _names(groups: Sequence[object] | None, num: int) -> Sequence[object]:
+    if groups is None:
+        return range(num)
+    if len(groups) != num:
+        raise ValueError(f"{num} values and {len(groups)} groups of them: there must be as many")
+    return list(groups)
+
+
+def _checked_probability(probability: ArrayLike, num: int) -> Array:
+    pi = np.asarray(probability, float).ravel()
+    if len(pi) != num:
+        raise ValueError(f"{num} answers and {len(pi)} probabilities of them: there must be as many")
+    if not np.all((pi > 0) & (pi <= 1)):
+        raise ValueError("a probability must lie above 0 and not above 1")
+    return pi
 
 
 def _checked(human: ArrayLike, judge: ArrayLike, unlabelled: ArrayLike) -> tuple[Array, Array, Array]:
@@ -262,7 +357,7 @@ def _checked(human: ArrayLike, judge: ArrayLike, unlabelled: ArrayLike) -> tuple
     return y, f, g
 
 
-def _variance_of_mean(values: Array, groups: Sequence[object] | None) -> float:
+def variance_of_mean(values: Array, groups: Sequence[object] | None) -> float:
     """Of a mean of independent groups' values; 0 where there are fewer than two."""
     if groups is None or len(set(groups)) == len(values):
         return float(np.var(values, ddof=1)) / len(values) if len(values) > 1 else 0.0
@@ -278,7 +373,7 @@ def _effective_groups(y: Array, groups: Sequence[object]) -> float:
     num = len(set(groups))
     if num == len(y):
         return float(len(y))
-    alone, together = _variance_of_mean(y, None), _variance_of_mean(y, groups)
+    alone, together = variance_of_mean(y, None), variance_of_mean(y, groups)
     if alone <= 0 or together <= 0:
         return float(num)
     return min(max(len(y) * alone / together, 1.0), float(len(y)))

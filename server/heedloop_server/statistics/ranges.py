@@ -34,14 +34,10 @@ def _num_chars(ranges: Iterable[Range]) -> int:
     return sum(end - start for start, end in ranges)
 
 
-def _overlap(a: Sequence[Range], b: Sequence[Range]) -> int:
-    return sum(max(0, min(x[1], y[1]) - max(x[0], y[0])) for x in a for y in b)
-
-
 def range_overlap(a: Iterable[Range], b: Iterable[Range]) -> float | None:
     """Jaccard's index of the marked characters: common over marked by either; None where neither marked any."""
     first, second = merged(a), merged(b)
-    common = _overlap(first, second)
+    common = sum(max(0, min(x[1], y[1]) - max(x[0], y[0])) for x in first for y in second)
     either = _num_chars(first) + _num_chars(second) - common
     return common / either if either else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -39,7 +40,9 @@ def most_similar(
     if not texts:
         return []
     rows = [text[:MAX_CHARS], *(t[:MAX_CHARS] for t in texts), *(t[:MAX_CHARS] for t in background)]
-    vectorizer = cast(Any, TfidfVectorizer)(analyzer=_with_pairs, sublinear_tf=True, norm=None)
+    vectorizer = cast(Any, TfidfVectorizer)(
+        analyzer=partial(terms, most=2, max_words=2), sublinear_tf=True, norm=None
+    )
     try:
         vectors = vectorizer.fit_transform(rows)[: 1 + len(texts)]
     except ValueError:  # no word is left
@@ -51,7 +54,3 @@ def most_similar(
     cosines = np.asarray((vectors[1:] @ vectors[0].T).todense(), float).ravel()
     order = np.argsort(-cosines, kind="stable")[:limit]
     return [(int(i), float(min(cosines[i], 1.0))) for i in order if cosines[i] >= least]
-
-
-def _with_pairs(text: str) -> list[str]:
-    return terms(text, most=2, max_words=2)

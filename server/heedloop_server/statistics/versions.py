@@ -72,12 +72,16 @@ def compare_versions(a: DayCounts, b: DayCounts, *, as_of: date | None = None) -
     a_is_later = _begins(a) > _begins(b)
     earlier, later = (b, a) if a_is_later else (a, b)
     side_by_side = _overlap(earlier, later) >= _ENOUGH_OVERLAP
-    matches = _shared_days(earlier, later) if side_by_side else _mirrored(earlier, later)
+    matches = (
+        [_Match((day,), day) for day in later if day in earlier]
+        if side_by_side
+        else _mirrored(earlier, later)
+    )
     days_earlier = frozenset(day for m in matches for day in m.earlier)
     days_later = frozenset(m.later for m in matches)
     days_a, days_b = (days_later, days_earlier) if a_is_later else (days_earlier, days_later)
     blocks = [_block(m, earlier, later, swap=a_is_later) for m in matches]
-    rates = standardised_rates([_table(block) for block in blocks])
+    rates = standardised_rates([[[b.up_a, b.num_a - b.up_a], [b.up_b, b.num_b - b.up_b]] for b in blocks])
     test = compare_blocks(blocks)
     if test.decided and rates.difference and (rates.difference.estimate > 0) != (test.decided == "a"):
         test = replace(test, decided=None)
@@ -116,10 +120,6 @@ def _overlap(earlier: DayCounts, later: DayCounts) -> float:
     return both / min(_num(earlier), _num(later))
 
 
-def _shared_days(earlier: DayCounts, later: DayCounts) -> list[_Match]:
-    return [_Match((day,), day) for day in later if day in earlier]
-
-
 def _mirrored(earlier: DayCounts, later: DayCounts) -> list[_Match]:
     """Each later day against the earlier version's ratings of that day and, until they are half as many, of days before.
 
@@ -144,10 +144,6 @@ def _block(match: _Match, earlier: DayCounts, later: DayCounts, *, swap: bool) -
     return Block(*new, *old) if swap else Block(*old, *new)
 
 
-def _table(block: Block) -> list[list[int]]:
-    return [[block.up_a, block.num_a - block.up_a], [block.up_b, block.num_b - block.up_b]]
-
-
 def _left(days: DayCounts, used: frozenset[date]) -> int:
     return _num(days) - _num(days, used)
 
@@ -156,11 +152,7 @@ def _ended(a: DayCounts, b: DayCounts, as_of: date | None) -> frozenset[Literal[
     """A version has ended where it is without ratings for longer than it ever was before."""
     last = as_of or max(*a, *b)
     sides: dict[Literal["a", "b"], DayCounts] = {"a": a, "b": b}
-    return frozenset(s for s, days in sides.items() if _silent_days(days, last) > _longest_gap(days))
-
-
-def _silent_days(days: DayCounts, last: date) -> int:
-    return (last - max(days)).days
+    return frozenset(s for s, days in sides.items() if (last - max(days)).days > _longest_gap(days))
 
 
 def _longest_gap(days: DayCounts) -> int:

@@ -11,37 +11,29 @@ Values are always bound: write `{name:Type}` in the SQL and pass `name`. Aware d
 from __future__ import annotations
 
 import contextlib
-import logging
 import queue
 import re
 import threading
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, Literal, cast
 from urllib.parse import parse_qs, unquote, urlsplit
+from xml.sax.saxutils import escape
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError
 from clickhouse_connect.driver.exceptions import Error as DriverError
 from prometheus_client import Counter, Histogram
 
 from heedloop_server.errors import Unavailable
-
-__all__ = [
-    "Address",
-    "ArrowTable",
-    "ProjectStore",
-    "Row",
-    "Store",
-    "StoreBusy",
-    "StoreError",
-    "StoreOverloaded",
-    "parse_dsn",
-]
-
-log = logging.getLogger("heedloop.store")
+from heedloop_server.store.engine_errors import StoreBusy as StoreBusy
+from heedloop_server.store.engine_errors import StoreError as StoreError
+from heedloop_server.store.engine_errors import StoreOverloaded as StoreOverloaded
+from heedloop_server.store.engine_errors import translate, translate_open
+from heedloop_server.store.erasure_mask import ErasureMasks
+from heedloop_server.store.topology import Topology
 
 Row = dict[str, Any]
 ArrowTable = Any
@@ -50,18 +42,6 @@ ArrowTable = Any
 DATABASE = "heedloop"
 PROJECT_PARAMETER = "{project:String}"
 _DATABASE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-
-
-class StoreError(Exception):
-    """The store refused a statement: our SQL or schema is wrong, or its data is damaged."""
-
-
-class StoreOverloaded(Unavailable):
-    """The store answered that it cannot do this now: too many parts, no memory, no space, a timeout."""
-
-
-class StoreBusy(StoreError):
-    """Another process has the embedded folder open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +61,31 @@ class Address:
     user: str = ""
     password: str = field(default="", repr=False)
     secure: bool = False
+
+    @property
+    def named(self) -> dict[str, str]:
+        """What an error names of it."""
+        return (
+            {"path": self.path}
+            if self.kind == "chdb"
+            else {"server": f"{self.host}:{self.port}", "user": self.user}
+        )
+
+    @property
+    def backups(self) -> Path:
+        """Folder, next to an embedded store's, that the engine may write backups to."""
+        return Path(self.path).parent / "backups"
+
+    @property
+    def engine_path(self) -> str | None:
+        """What the embedded engine opens: the folder, with a configuration (written here) that allows the folder of backups."""
+        if not self.path:
+            return None
+        config = Path(self.path).parent / "engine.xml"
+        text = f"<clickhouse><backups><allowed_path>{escape(str(self.backups.absolute()))}/</allowed_path></backups></clickhouse>\n"
+        if not config.is_file() or config.read_text() != text:
+            config.write_text(text)
+        return f"{self.path}?config-file={config}"
 
 
 def parse_dsn(dsn: str) -> Address:
@@ -117,27 +122,36 @@ def _database(name: str) -> str:
     return name
 
 
+PLAIN = Topology()
+
+
 class Store:
     """A pool of clients of one ClickHouse; safe to share between threads, closed with `close()`.
 
     Args:
         address: where it is.
-        cluster: name of the cluster the tables are spread over; empty for one server.
+        topology: one server, a cluster, or a database that replicates itself.
         num_clients: most clients at once; a caller waits for a free one.
         threads: threads one query may use in the embedded engine.
     """
 
     def __init__(
-        self, address: Address, *, cluster: str = "", num_clients: int = 8, threads: int = 2
+        self,
+        address: Address,
+        *,
+        topology: Topology = PLAIN,
+        num_clients: int = 8,
+        threads: int = 2,
     ) -> None:
         self.address = address
-        self.cluster = cluster
+        self.topology = topology
         self._threads = threads
         self._idle: queue.LifoQueue[Client] = queue.LifoQueue()
         self._permits = threading.BoundedSemaphore(num_clients)
         self._closed = False
         self._root: Client | None = None
         self._types: dict[str, dict[str, str]] = {}
+        self.masks = ErasureMasks(self.rows, is_alone=self.is_embedded)
         self.durations = Histogram(
             "heedloop_store_duration_seconds",
             "statements by kind, and how long each took with its wait for a free connection",
@@ -214,7 +228,9 @@ class Store:
         Args:
             unindexed: names of skip indices, by commas, that an embedded engine makes when it merges the rows with others.
         """
-        settings: dict[str, Any] = {"insert_deduplication_token": token} if token else {}
+        settings: dict[str, Any] = dict(self.topology.stored)
+        if token:
+            settings["insert_deduplication_token"] = token
         if unindexed and self.is_embedded:
             settings["exclude_materialize_skip_indexes_on_insert"] = unindexed
         with self.client("insert") as client:
@@ -241,7 +257,7 @@ class Store:
                 yield client
             except DriverError as err:
                 self._drop(client)
-                error = _translate(err)
+                error = translate(err)
                 self.errors.labels("unavailable" if isinstance(error, Unavailable) else "refused").inc()
                 raise error from err
             except BaseException:
@@ -260,6 +276,10 @@ class Store:
         if self._root is not None:
             self._drop(self._root)
             self._root = None
+
+    def now(self) -> datetime:
+        """The store's own clock; those of servers differ."""
+        return self.rows("SELECT now64(6, 'UTC') AS now")[0]["now"]
 
     def ping(self) -> bool:
         """True where the store answers."""
@@ -285,14 +305,11 @@ class Store:
             if where.kind == "chdb":
                 return clickhouse_connect.get_client(
                     interface="chdb",
-                    path=where.path or None,
+                    path=where.engine_path,
                     database=name,
                     tz_mode="aware",
                     settings={"max_threads": self._threads},
                 )
-            # a subquery over a distributed table is refused where nothing says which shards it means: all of them
-            spread = {"distributed_foreground_insert": 1, "distributed_product_mode": "global"}
-            settings = spread if self.cluster else {}
             return clickhouse_connect.get_client(
                 host=where.host,
                 port=where.port,
@@ -301,7 +318,7 @@ class Store:
                 secure=where.secure,
                 database=name,
                 tz_mode="aware",
-                settings=settings,
+                settings=self.topology.connection_settings,
                 autogenerate_session_id=False,
                 form_encode_query_params=True,
                 connect_timeout=5,
@@ -309,32 +326,69 @@ class Store:
                 query_retries=0,
             )
         except DriverError as err:
-            raise _translate_open(err, where) from err
+            raise translate_open(err, **where.named) from err
 
-    def create_database(self) -> None:
-        """Create the database where it is missing. Atomic, because chDB's own default has no refreshable views."""
-        on_cluster = f"ON CLUSTER '{self.cluster}'" if self.cluster else ""
+    def put_back(self, backup: str) -> None:
+        """Restore the database, which must not be there, from a backup in `Address.backups`."""
         client = self._open(database="default")
         try:
-            client.command(
-                f"CREATE DATABASE IF NOT EXISTS {self.address.database} {on_cluster} ENGINE = Atomic"
+            client.command(f"RESTORE DATABASE {self.address.database} FROM File('{backup}')")
+        except DriverError as err:
+            raise translate(err) from err
+        finally:
+            self._drop(client)
+
+    def create_database(self) -> None:
+        """Create the database where it is missing. Atomic, because chDB's own default has no refreshable views.
+
+        Raises:
+            StoreError: `--replicated-database`, and the database is there with an engine that does not repeat statements.
+        """
+        name = self.address.database
+        client = self._open(database="default")
+        try:
+            client.command(create_database(name, self.topology, is_cloud=_is_cloud(client)))
+            engine = client.command(
+                "SELECT engine FROM system.databases WHERE name = {name:String}", parameters={"name": name}
             )
         except DriverError as err:
-            raise _translate(err) from err
+            raise translate(err) from err
+        if self.topology.is_replicated and engine not in ("Replicated", "Shared"):
+            raise StoreError(
+                f"the database {name} has the engine {engine}: --replicated-database needs Replicated or Shared, which repeat "
+                "every statement on their replicas; name a database that is not there yet, or leave the option out"
+            )
         # an embedded engine lives as long as one client of it is open: in memory, everything would be gone in between
         self._root = client
 
 
+def create_database(name: str, topology: Topology, *, is_cloud: bool = False) -> str:
+    """The statement that makes a database. ClickHouse Cloud chooses the engine itself (Shared) and refuses another."""
+    engine = "ENGINE = Atomic"
+    if topology.is_replicated:
+        engine = f"ENGINE = Replicated('/clickhouse/databases/{name}', '{{shard}}', '{{replica}}')"
+    return f"CREATE DATABASE IF NOT EXISTS {name} {topology.on_cluster} {'' if is_cloud else engine}"
+
+
+def _is_cloud(client: Client) -> bool:
+    return (
+        str(client.command("SELECT count() FROM system.settings WHERE name = 'cloud_mode' AND value = '1'"))
+        == "1"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class ProjectStore:
-    """The store as one project sees it: every query binds `{project:String}`, every inserted row gets `project_id`."""
+    """The store as one project sees it: every query binds `{project:String}` and hides what is being erased, every inserted
+    row gets `project_id`."""
 
     store: Store
     project: str
 
     def rows(self, sql: str, params: Mapping[str, Any] | None = None, **settings: Any) -> list[Row]:
         """All rows of a query as dictionaries by column name; the SQL must use `{project:String}`."""
-        return self.store.rows(_scoped(sql), {**(params or {}), "project": self.project}, **settings)
+        bound = {**(params or {}), "project": self.project}
+        return self.store.rows(_scoped(sql), bound, **self._mask, **settings)
 
     def row(self, sql: str, params: Mapping[str, Any] | None = None, **settings: Any) -> Row | None:
         """The first row, or None."""
@@ -343,21 +397,32 @@ class ProjectStore:
 
     def arrow(self, sql: str, params: Mapping[str, Any] | None = None, **settings: Any) -> ArrowTable:
         """The rows of a query as an Arrow table; the SQL must use `{project:String}`."""
-        return self.store.arrow(_scoped(sql), {**(params or {}), "project": self.project}, **settings)
+        bound = {**(params or {}), "project": self.project}
+        return self.store.arrow(_scoped(sql), bound, **self._mask, **settings)
 
     def insert(self, table: str, rows: Sequence[Mapping[str, Any]], **settings: Any) -> None:
         """Insert rows into this project."""
         self.store.insert(table, [{**row, "project_id": self.project} for row in rows], **settings)
 
     @property
+    def _mask(self) -> Mapping[str, str]:
+        """Settings that hide what is being erased; on a cluster nothing is hidden, an erasure is waited for."""
+        return {} if self.store.topology.cluster else self.store.masks.settings(self.project)
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """`Topology.stored`."""
+        return self.store.topology.stored
+
+    @property
     def lasting(self) -> dict[str, Any]:
-        """Settings of an insert that, on a cluster, a majority of the replicas has, so that `fresh` reads see it."""
-        return {"insert_quorum": "auto", "insert_quorum_parallel": 0} if self.store.cluster else {}
+        """`Topology.lasting`."""
+        return self.store.topology.lasting
 
     @property
     def fresh(self) -> dict[str, Any]:
-        """Settings of a read that, on a cluster, sees every `lasting` insert that was answered before."""
-        return {"select_sequential_consistency": 1} if self.store.cluster else {}
+        """`Topology.fresh`."""
+        return self.store.topology.fresh
 
 
 def _scoped(sql: str) -> str:
@@ -379,76 +444,3 @@ def _bindable(value: Any) -> Any:
     if isinstance(value, (tuple, set, frozenset)):
         return list(cast(Sequence[Any], value))
     return value
-
-
-def _translate(err: DriverError) -> Exception:
-    """Our word for a driver's error: connection trouble is worth a retry, a refused statement is not."""
-    text = str(err)
-    found = _ENGINE_ERROR.search(text)
-    if found is None:
-        if err.__class__.__name__ in ("ProgrammingError", "DataError"):
-            return StoreError(f"the store's client refuses a statement: {text[:2000]}")
-        log.warning("the store does not answer: %s", text[:1000])
-        return Unavailable("the store does not answer; send again later")
-    code, engine_text = found["code"], found["message"].strip()
-    reasons = [_RETRYABLE[c] for c in re.findall(r"Code: (\d+)", text) if c in _RETRYABLE]
-    if isinstance(err, ClickHouseError) and not reasons:
-        return StoreError(f"the store refuses a statement (ClickHouse error {code}: {engine_text[:2000]})")
-    # the engine's words may quote a statement and what others sent: they are for the log, not for the caller
-    log.warning("the store cannot do this now: ClickHouse error %s: %s", code, engine_text[:1000])
-    reason = reasons[0] if reasons else "it is busy or cannot be reached"
-    return StoreOverloaded(
-        f"the store cannot do this now: {reason} (ClickHouse error {code}); send again later"
-    )
-
-
-_ENGINE_ERROR = re.compile(r"Code: (?P<code>\d+)\.? ?(?:DB::Exception: )?(?P<message>.*)", re.DOTALL)
-_NO_MAJORITY = "too few of its replicas answer"
-_SLOW = "it took too long or the connection broke"
-_RETRYABLE = {
-    "159": _SLOW,
-    "160": _SLOW,
-    "198": "the name of one of its servers cannot be resolved",
-    "202": "it runs too many queries",
-    "209": _SLOW,
-    "210": _SLOW,
-    "225": "its keeper is away",
-    "236": "another statement interrupted it",
-    "241": "it has no memory left for this",
-    "242": "a table can only be read at present",
-    "243": "its disk is full",
-    "252": "too many parts wait to be merged",
-    "279": _NO_MAJORITY,
-    "285": _NO_MAJORITY,
-    "286": "an insert before has not reached a majority of its replicas yet",
-    "289": "a replica has not caught up",
-    "319": "whether the insert is stored is unknown",
-    "341": "a statement has not ended on every replica",
-    "425": "it has no room or files left",
-    "517": "a statement on the table has not ended",
-    "999": "its keeper is away",
-}
-"""ClickHouse's error codes that a later attempt may not meet, in our words.
-
-https://github.com/ClickHouse/ClickHouse/blob/master/src/Common/ErrorCodes.cpp
-"""
-
-
-def _translate_open(err: DriverError, where: Address) -> Exception:
-    text = str(err)
-    if where.kind == "chdb" and "EmbeddedServer" in text:
-        return StoreBusy(
-            f"the store {where.path or 'in memory'} is open in another process, or in this one under another path. An embedded store "
-            "belongs to one server; for several, run a ClickHouse server and start each with "
-            "--store clickhouse://user:password@host:8123/heedloop"
-        )
-    translated = _translate(err)
-    if where.kind == "http" and isinstance(translated, Unavailable) and "Code:" not in text:
-        return Unavailable(
-            f"no ClickHouse answers on {where.host}:{where.port}; is it running, and is --store right?"
-        )
-    if where.kind == "http" and "Code: 516" in text:
-        return StoreError(
-            f"the ClickHouse on {where.host}:{where.port} refuses the user {where.user!r} or its password"
-        )
-    return translated

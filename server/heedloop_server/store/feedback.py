@@ -13,29 +13,13 @@ from heedloop import responses
 from heedloop.schema import Feedback, Target, from_json, to_json
 from heedloop_server.seen_answers import ASKS_FOR_TOOLS, seen_rank
 from heedloop_server.store.connection import ProjectStore, Row, Store
+from heedloop_server.store.filters import PRODUCTION, has_words
 from heedloop_server.store.judged_calls import COPIED_OF_CALL, copied_columns
-
-__all__ = [
-    "FEEDBACK_COLUMNS",
-    "JudgedCall",
-    "StoredFeedback",
-    "feedback_from_row",
-    "feedback_of_trace",
-    "find_calls",
-    "get_feedback",
-    "insert_feedback",
-    "insert_history",
-    "known_client_ids",
-    "list_feedback",
-    "newest_versions",
-    "num_history",
-    "projects_with_unbound",
-    "rebind_feedback",
-    "unbound_feedback",
-]
 
 _NO_TRACE, _NO_SPAN = bytes(16), bytes(8)
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_OF_CALL = ("model", "prompt_name", "prompt_version", "service", "environment", "user_id", "session_id")
+"""Columns of `feedback` that are copied of its call, empty where it is not known."""
 MAX_CLOCK_SKEW = timedelta(minutes=5)
 """How far in the future a judgement's own time is believed; a clock that runs ahead must not win for ever."""
 
@@ -83,18 +67,14 @@ class StoredFeedback:
     def response(self) -> responses.StoredFeedback:
         """What the REST API says of it."""
         call = self.call
-        of_call: dict[str, Any] = (
-            {}
-            if call is None
-            else {
+        of_call: dict[str, Any] = {}
+        if call is not None:
+            of_call = {
                 "call_trace_id": call.trace_id,
                 "call_span_id": call.span_id,
-                "model": call.model or None,
-                "prompt_name": call.prompt_name or None,
-                "prompt_version": call.prompt_version or None,
                 "call_time": call.call_time,
             }
-        )
+            of_call |= {n: getattr(call, n) or None for n in ("model", "prompt_name", "prompt_version")}
         return responses.extended(
             responses.StoredFeedback,
             self.feedback,
@@ -110,17 +90,17 @@ class StoredFeedback:
 
 def insert_feedback(project: ProjectStore, entries: Sequence[StoredFeedback]) -> None:
     """Store new words: what counts now."""
-    project.insert("feedback", [_row(e) for e in entries])
+    project.insert("feedback", [_row(e) for e in entries], **project.stored)
 
 
 def insert_history(project: ProjectStore, entries: Sequence[StoredFeedback]) -> None:
     """Store new words in the history, whose row makes a resend a duplicate where what counts is stored too."""
-    project.insert("feedback_history", [_history_row(e) for e in entries])
+    project.insert("feedback_history", [_history_row(e) for e in entries], **project.stored)
 
 
 def rebind_feedback(project: ProjectStore, entries: Sequence[StoredFeedback]) -> None:
     """Store the rows again with their call; the same version, so that a newer word is never overwritten."""
-    project.insert("feedback", [_row(e) for e in entries])
+    project.insert("feedback", [_row(e) for e in entries], **project.stored)
 
 
 def _history_row(stored: StoredFeedback) -> Row:
@@ -173,12 +153,7 @@ def _row(stored: StoredFeedback) -> Row:
         "solicited": f.solicited,
         "other_trace_ids": [bytes.fromhex(a.trace_id) for a in others if a.trace_id],
         "call_time": call.call_time if call else _EPOCH,
-        "model": call.model if call else "",
-        "prompt_name": call.prompt_name if call else "",
-        "prompt_version": call.prompt_version if call else "",
-        "service": call.service if call else "",
-        "environment": call.environment if call else "",
-        "user_id": call.user_id if call else "",
+        **{n: getattr(call, n) if call else "" for n in _OF_CALL},
         "session_id": call.session_id if call else target.session_id or "",
         "record": _record(f),
         "created_at": _column_time(f.created_at),
@@ -218,9 +193,8 @@ def feedback_from_row(row: Row) -> StoredFeedback:
     """The feedback behind a row of `FEEDBACK_COLUMNS`."""
     call = None
     if row["call_time"] > _EPOCH:
-        copied = ("model", "prompt_name", "prompt_version", "service", "environment", "user_id", "session_id")
         call = JudgedCall(
-            row["trace_id_hex"], row["span_id_hex"], row["call_time"], **{n: row[n] for n in copied}
+            row["trace_id_hex"], row["span_id_hex"], row["call_time"], **{n: row[n] for n in _OF_CALL}
         )
     return StoredFeedback(
         from_json(Feedback, json.loads(row["record"])),
@@ -264,33 +238,47 @@ def newest_versions(project: ProjectStore, feedback_ids: Iterable[UUID]) -> dict
     return {r["feedback_id"]: r["newest"] for r in rows}
 
 
+def read_feedback(
+    project: ProjectStore, where: str, params: Mapping[str, Any], *, order: str = "", among: str = ""
+) -> list[StoredFeedback]:
+    """The feedback that meets a condition, as it counts now.
+
+    Args:
+        order: what follows the condition.
+        among: a condition that chooses few in any version, without FINAL, which would merge all feedback there is; then
+            the newest of those few is asked.
+    """
+    few = "SELECT feedback_id FROM feedback WHERE project_id = {project:String} AND "
+    rows = project.rows(
+        f"""
+        SELECT {FEEDBACK_COLUMNS}
+        FROM feedback FINAL
+        {f"PREWHERE feedback_id IN ({few}{among})" if among else ""}
+        WHERE project_id = {{project:String}}
+          AND {where}
+        {order}
+        """,  # noqa: S608
+        params,
+    )
+    return [feedback_from_row(r) for r in rows]
+
+
 def feedback_of_trace(
     project: ProjectStore, trace_id: str, session_ids: Sequence[str] = ()
 ) -> list[StoredFeedback]:
-    """All feedback on a trace, its spans, the comparisons it takes part in, and its sessions; newest first.
-
-    Found in any version without FINAL, which would merge all feedback there is; then the newest of those few is asked.
-    """
+    """All feedback on a trace, its spans, the comparisons it takes part in, and its sessions; newest first."""
     about = """(
               trace_id = unhex({trace_id:String})
               OR target_trace_id = unhex({trace_id:String})
               OR has(other_trace_ids, unhex({trace_id:String}))
               OR (target_session_id != '' AND target_session_id IN {sessions:Array(String)})
           )"""
-    rows = project.rows(
-        f"""
-        SELECT {FEEDBACK_COLUMNS}
-        FROM feedback FINAL
-        PREWHERE feedback_id IN (SELECT feedback_id FROM feedback WHERE project_id = {{project:String}} AND {about})
-        WHERE project_id = {{project:String}}
-          AND {about}
-        ORDER BY created_at DESC, feedback_id
-        """,  # noqa: S608
-        {"trace_id": trace_id, "sessions": list(session_ids)},
-    )
-    return [feedback_from_row(r) for r in rows]
+    params = {"trace_id": trace_id, "sessions": list(session_ids)}
+    return read_feedback(project, about, params, order="ORDER BY created_at DESC, feedback_id", among=about)
 
 
+SAID = "concat(JSONExtractString(record, 'comment'), ' ', JSONExtractString(record, 'correction'))"
+"""The texts of a feedback: its comment and its correction."""
 _FEEDBACK_FILTERS = {
     "kind": "kind = {kind:String}",
     "name": "name = {name:String}",
@@ -298,6 +286,13 @@ _FEEDBACK_FILTERS = {
     "author_kind": "author_kind = {author_kind:String}",
     "trace_id": "(trace_id = unhex({trace_id:String}) OR target_trace_id = unhex({trace_id:String}))",
     "span_id": "(span_id = unhex({span_id:String}) OR target_span_id = unhex({span_id:String}))",
+    "user_id": "user_id = {user_id:String}",
+    "session_id": "(session_id = {session_id:String} OR target_session_id = {session_id:String})",
+    "model": "model = {model:String}",
+    "prompt_version": "prompt_version = {prompt_version:String}",
+    "category": "label = {category:String}",
+    "has_comment": "has_comment = {has_comment:Bool}",
+    "rating": "is_thumb AND (ifNull(score, 0) > 0.5) = ({rating:String} = 'up')",
     "since": "created_at >= {since:DateTime64(6,'UTC')}",
     "until": "created_at < {until:DateTime64(6,'UTC')}",
 }
@@ -307,23 +302,22 @@ def list_feedback(
     project: ProjectStore, filters: dict[str, Any], *, limit: int, after: tuple[datetime, str] | None
 ) -> list[StoredFeedback]:
     """Up to `limit` feedbacks, newest first, from below the position `after` (created at, feedback id)."""
-    parts = ["project_id = {project:String}"]
-    parts += [_FEEDBACK_FILTERS[n] for n, v in filters.items() if v is not None]
     params = {n: v for n, v in filters.items() if v is not None}
+    text = params.pop("text", None)
+    parts = [_FEEDBACK_FILTERS[n] for n in params]
+    if text is not None:
+        parts.append("(has_comment OR kind = 'correction')")
+        parts.append(has_words(SAID, text, params))
+    if not params.keys() & {"trace_id", "span_id", "author_id"}:
+        parts.append(PRODUCTION)
     if after is not None:
         parts.append("(created_at, feedback_id) < ({after_time:DateTime64(6,'UTC')}, {after_id:UUID})")
         params |= {"after_time": after[0], "after_id": after[1]}
-    rows = project.rows(
-        f"""
-        SELECT {FEEDBACK_COLUMNS}
-        FROM feedback FINAL
-        WHERE {" AND ".join(parts)}
-        ORDER BY created_at DESC, feedback_id DESC
-        LIMIT {{limit:UInt32}}
-        """,  # noqa: S608
-        {**params, "limit": limit},
+    where, order = (
+        " AND ".join(parts or ["1"]),
+        "ORDER BY created_at DESC, feedback_id DESC LIMIT {limit:UInt32}",
     )
-    return [feedback_from_row(r) for r in rows]
+    return read_feedback(project, where, {**params, "limit": limit}, order=order)
 
 
 def get_feedback(
@@ -331,14 +325,7 @@ def get_feedback(
 ) -> tuple[StoredFeedback | None, list[StoredFeedback]]:
     """One feedback as it counts now (None where retracted or unknown), and every word of its history, newest first."""
     params = {"id": feedback_id}
-    now = project.rows(
-        f"""
-        SELECT {FEEDBACK_COLUMNS}
-        FROM feedback FINAL
-        WHERE project_id = {{project:String}} AND feedback_id = {{id:UUID}}
-        """,  # noqa: S608
-        params,
-    )
+    now = read_feedback(project, "feedback_id = {id:UUID}", params)
     words = project.rows(
         """
         SELECT
@@ -357,7 +344,7 @@ def get_feedback(
         )
         for w in words
     ]
-    return (feedback_from_row(now[0]) if now else None), history
+    return now[0] if now else None, history
 
 
 def num_history(project: ProjectStore) -> int:
@@ -470,48 +457,30 @@ def _choose(target: Target, rows: dict[str, list[Row]]) -> JudgedCall | None:
     if not candidates:
         return None
     best = candidates[0]
-    names = ("model", "prompt_name", "prompt_version", "service", "environment", "user_id", "session_id")
     return JudgedCall(
         best["trace_id_hex"],
         best["span_id_hex"],
         best["call_time"],
-        **{n: best[n] for n in names},
+        **{n: best[n] for n in _OF_CALL},
         copied=copied_columns(best),
     )
 
 
 def unbound_feedback(project: ProjectStore, *, limit: int = 10_000) -> list[StoredFeedback]:
     """Feedback whose call is not known yet, newest first; sessions are never bound."""
-    rows = project.rows(
-        f"""
-        SELECT {FEEDBACK_COLUMNS}
-        FROM feedback FINAL
-        WHERE project_id = {{project:String}}
-          AND call_time = toDateTime64(0, 6, 'UTC')
-          AND target_session_id = ''
-        ORDER BY received_at DESC
-        LIMIT {{limit:UInt32}}
-        """,  # noqa: S608
-        {"limit": limit},
+    where = "call_time = toDateTime64(0, 6, 'UTC') AND target_session_id = ''"
+    return read_feedback(
+        project, where, {"limit": limit}, order="ORDER BY received_at DESC LIMIT {limit:UInt32}"
     )
-    return [feedback_from_row(r) for r in rows]
 
 
 def feedback_on_traces(project: ProjectStore, trace_ids: Iterable[str]) -> list[StoredFeedback]:
     """Feedback on these traces as wholes that is bound to one of their calls; another may have come that is the answer."""
-    rows = project.rows(
-        f"""
-        SELECT {FEEDBACK_COLUMNS}
-        FROM feedback FINAL
-        WHERE project_id = {{project:String}}
-          AND trace_id IN (SELECT toFixedString(unhex(arrayJoin({{names:Array(String)}})), 16))
+    where = """trace_id IN (SELECT toFixedString(unhex(arrayJoin({names:Array(String)})), 16))
           AND target_session_id = ''
           AND call_time != toDateTime64(0, 6, 'UTC')
-          AND span_id != target_span_id
-        """,  # noqa: S608
-        {"names": sorted(trace_ids)},
-    )
-    return [feedback_from_row(r) for r in rows]
+          AND span_id != target_span_id"""
+    return read_feedback(project, where, {"names": sorted(trace_ids)})
 
 
 def projects_with_unbound(store: Store) -> list[str]:

@@ -6,21 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from heedloop.words import SearchWord, fold_parameters, search_words
+from heedloop.schema import EVALUATION
+from heedloop.words import SearchWord, accents, fold, fold_parameters, search_words
 from heedloop_server.filters import CallFilters
-
-__all__ = [
-    "FLAGGED",
-    "LANGUAGE",
-    "LANGUAGE_KEYS",
-    "SHARE",
-    "THUMBS",
-    "USER",
-    "CellConditions",
-    "cell_conditions",
-    "conditions",
-    "folded_column",
-]
 
 _EQUAL = (
     "model",
@@ -35,9 +23,16 @@ _EQUAL = (
     "provider",
 )
 
+PRODUCTION = f"NOT startsWith(environment, '{EVALUATION}')"
+"""Calls of users, and feedback on them: what an evaluation's answers are never among, unless their environment is named."""
 THUMBS = "is_thumb AND name = 'thumb' AND author_kind = 'end_user'"
 """What counts as the thumb of an answer, over `feedback`."""
 FLAGGED = "kind = 'flag'"
+BY_PEOPLE_FIRST = """(author_kind != 'model' OR name NOT IN (
+    SELECT name
+    FROM feedback
+    WHERE project_id = {project:String} AND kind = 'rating' AND author_kind IN ('end_user', 'annotator')))"""
+"""Where no kind of author is named: a model's ratings count only under a name that users and annotators do not use."""
 
 _CHARS = {
     "none": "{chars} = 0",
@@ -113,6 +108,9 @@ LANGUAGE_KEYS = ("language", "lang", "locale")
 LANGUAGE = "multiIf(metadata['language'] != '', metadata['language'], metadata['lang'] != '', metadata['lang'], metadata['locale'])"
 
 
+_NAMED_TRACES = "trace_id IN (SELECT toFixedString(unhex(arrayJoin({trace_ids:Array(String)})), 16))"
+
+
 def conditions(filters: CallFilters) -> tuple[str, dict[str, Any]]:
     """The condition (without WHERE, with the project) and its parameters; `project` is bound by the `ProjectStore`."""
     since, until = filters.period()
@@ -127,8 +125,13 @@ def conditions(filters: CallFilters) -> tuple[str, dict[str, Any]]:
         if value is not None:
             parts.append(f"{name} = {{{name}:String}}")
             params[name] = value
+    if not of_evaluation(filters):
+        parts.append(PRODUCTION)
     if filters.answers_only:
         parts.append("is_answer")
+    if filters.trace:
+        parts.append(_NAMED_TRACES)
+        params["trace_ids"] = list(filters.trace)
     _limits(filters, parts, params)
     _judgements(filters, parts, params)
     _labels(filters, parts, params, "{}")
@@ -140,6 +143,11 @@ def conditions(filters: CallFilters) -> tuple[str, dict[str, Any]]:
     if filters.text is not None:
         _text(filters.text, parts, params)
     return "\n AND ".join(parts), params
+
+
+def of_evaluation(filters: CallFilters) -> bool:
+    """True where the filters name the environment of an evaluation."""
+    return (filters.environment or "").startswith(EVALUATION)
 
 
 def _labels(filters: CallFilters, parts: list[str], params: dict[str, Any], column: str) -> None:
@@ -185,10 +193,11 @@ def cell_conditions(
     """The filters over cells, or over the columns that `feedback` copies of its call; None where they need `spans` itself."""
     equal = _FEEDBACK_EQUAL if feedback else _CELL_EQUAL
     only = _SPANS_ONLY if feedback else (*_SPANS_ONLY, *_BY_JUDGEMENT, "user_id", "session_id")
-    if any(getattr(filters, n) is not None for n in only):
+    unknown = filters.trace or any(getattr(filters, n) is not None for n in only)
+    if unknown or (of_evaluation(filters) and not feedback):
         return None
     column = "call_{}" if feedback else "{}"
-    parts: list[str] = ["1"]
+    parts = [PRODUCTION] if feedback and not of_evaluation(filters) else ["1"]  # no aggregate holds others
     columns = {n for n in equal if getattr(filters, n) is not None}
     for name in sorted(columns):
         parts.append(f"{name} = {{{name}:String}}")
@@ -270,7 +279,7 @@ def _named(filters: CallFilters, params: dict[str, Any]) -> str:
     if filters.rating_value is not None:
         having.append("topK(1)(label)[1] = {rating_value:String}")
         params["rating_value"] = filters.rating_value
-    author = ""
+    author = f" AND {BY_PEOPLE_FIRST}"
     if filters.author_kind is not None:
         author = " AND author_kind = {rating_by:String}"
         params["rating_by"] = filters.author_kind
@@ -294,6 +303,22 @@ def _text(text: str, parts: list[str], params: dict[str, Any]) -> None:
     if accented:
         params |= fold_parameters()
     parts.append(f"({_has('answer', wanted, accented)} OR {_has('question', wanted, accented)})")
+
+
+def has_words(column: str, text: str, params: dict[str, Any]) -> str:
+    """The condition that a text without an index holds all words of another, each as a part of it; fills `params`.
+
+    As in `_text`, a word without accents finds those with them as well.
+    """
+    params |= fold_parameters()
+    folded = folded_column(column)
+    bare = f"replaceRegexpAll(normalizeUTF8NFD({folded}), '[\u0300-\u036f]', '')"
+    found: list[str] = []
+    for i, word in enumerate(fold(text).split()):
+        params[f"said_{i}"] = word
+        plain = word.translate(accents()) == word
+        found.append(f"position({bare if plain else folded}, {{said_{i}:String}}) > 0")
+    return "(" + " AND ".join(found or ["1"]) + ")"
 
 
 def _has(column: str, wanted: Sequence[SearchWord], accented: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -12,12 +12,12 @@ import pyarrow as pa
 
 from heedloop.schema import Call
 from heedloop_server.normalise import LogContent, log_spans
-from heedloop_server.normalise.joins import Key, duplicate_target, join, key_of
+from heedloop_server.normalise.duplicates import Key, duplicate_target
+from heedloop_server.normalise.heedloop_sdk import ANSWER, SCOPE
+from heedloop_server.normalise.joins import join, key_of
 from heedloop_server.store.connection import ProjectStore, Store
 from heedloop_server.store.span_rows import ARROW_SCHEMA, ArrowTable, calls_to_arrow, pc
 from heedloop_server.store.spans import CALL_COLUMNS, TIME_APART, call_from_row, calls_from_arrow
-
-__all__ = ["Arrived", "insert_contents", "join_with_stored", "span_contents"]
 
 _CONTENTS = pa.schema(
     [
@@ -34,6 +34,8 @@ _LONGEST = timedelta(hours=2)
 """How long a call can run before its logs come."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _LATEST_US = 9 * 10**15
+_MAX_DEPTH = 64
+"""Spans around a call that are looked at."""
 _MAX_IDS = 3_000
 """Ids in one query; more are asked for in several."""
 
@@ -78,6 +80,55 @@ def join_with_stored(project: ProjectStore, arrived: Arrived) -> ArrowTable:
     joined = join(calls_from_arrow(related), stored, contents)
     entries = [(project.project, c, received.get(key_of(c), now)) for c in joined]
     return pa.concat_tables([plain.filter(pc.invert(mask)), calls_to_arrow(entries)])
+
+
+def recent_relatives(store: Store, since: datetime) -> dict[str, set[str]]:
+    """Project -> traces in which servers that share the store may have missed each other's spans.
+
+    Those of a response id that two calls have, and those with a call that another program than heedloop's SDK made and whose spans
+    came in several requests. Spans that arrived from `since` on are looked at.
+    """
+    rows = store.rows(
+        """
+        SELECT
+            project_id AS project,
+            arrayJoin(groupUniqArray(lower(hex(trace_id)))) AS trace
+        FROM spans
+        WHERE ingested_at >= {since:DateTime64(6,'UTC')}
+          AND start_time >= {oldest:DateTime64(6,'UTC')}
+          AND operation != ''
+          AND response_id != ''
+        GROUP BY project_id, response_id
+        HAVING uniqExact(trace_id, span_id) > 1
+        UNION DISTINCT
+        SELECT
+            project_id AS project,
+            lower(hex(trace_id)) AS trace
+        FROM spans
+        WHERE ingested_at >= {since:DateTime64(6,'UTC')}
+          AND start_time >= {oldest:DateTime64(6,'UTC')}
+        GROUP BY project_id, trace_id
+        HAVING uniqExact(ingested_at) > 1
+           AND countIf(operation != ''
+                       AND attributes['otel.scope.name'] != {own_scope:String}
+                       AND attributes[{answer:String}] != 'true') > 0
+        """,
+        {"since": since, "oldest": since - _LONGEST, "own_scope": SCOPE, "answer": ANSWER},
+    )
+    result: dict[str, set[str]] = {}
+    for row in rows:
+        result.setdefault(row["project"], set()).add(row["trace"])
+    return result
+
+
+def join_stored(project: ProjectStore, traces: set[str], since: datetime) -> int:
+    """Join the stored spans of some traces, which two servers may have stored without seeing the other's; returns how many changed."""
+    now = datetime.now(timezone.utc)
+    stored = list(_of_traces(project, traces, since - _LONGEST, now + TIME_APART).values())
+    changed = join([], stored, [])
+    if changed:
+        project.store.insert_arrow("spans", calls_to_arrow([(project.project, c, now) for c in changed]))
+    return len(changed)
 
 
 def _keys(rows: ArrowTable) -> list[Key]:
@@ -185,7 +236,7 @@ def _relatives(project: ProjectStore, arrived: Arrived, keys: set[Key]) -> list[
     calls = rows.filter(_foreign_calls(rows))
     found |= _same_responses(project, calls.filter(pc.not_equal(calls["response_id"], "")))
     if arrived.known_traces:
-        found |= _families(project, calls.filter(pc.equal(calls["response_id"], "")), arrived.known_traces)
+        found |= _families(project, rows.filter(pc.invert(rows["is_own"])), arrived.known_traces)
     found |= _inside(project, rows)
     return list(found.values())
 
@@ -221,20 +272,67 @@ def _same_responses(project: ProjectStore, calls: ArrowTable) -> dict[Key, Call]
     return {k: c for k, c in near.items() if k in hits}
 
 
-def _families(project: ProjectStore, calls: ArrowTable, known_traces: set[str]) -> dict[Key, Call]:
-    """Stored parents and children of fresh calls that have no response id: failed ones and embeddings."""
-    if not len(calls):
+def _families(project: ProjectStore, rows: ArrowTable, known_traces: set[str]) -> dict[Key, Call]:
+    """The stored spans of calls inside calls, with what lies between them, where a fresh span is one of them.
+
+    A client's call and the server's span of it, and an agent and its calls, come in requests of their own.
+    """
+    traces = known_traces.intersection(_hex(rows, "trace_id"))
+    if not traces:
         return {}
-    first, last = _period(calls)
-    traces = _hex(calls, "trace_id")
-    near = _of_traces(project, known_traces.intersection(traces), first - TIME_APART, last + TIME_APART)
-    parents = set(zip(traces, _hex(calls, "parent_span_id"), strict=True))
-    own = set(_keys(calls))
-    return {
-        k: c
-        for k, c in near.items()
-        if k in own or (c.operation and (k in parents or (c.trace_id, c.parent_span_id) in own))
-    }
+    first, last = _period(rows)
+    first, last = first - TIME_APART, last + TIME_APART
+    fresh, parents = _keys(rows), _hex(rows, "parent_span_id")
+    places = _places(project, traces, first, last)
+    hits = places.keys() & set(fresh)
+    for key, parent, operation in zip(fresh, parents, rows["operation"].to_pylist(), strict=True):
+        places.setdefault(key, (parent, bool(operation)))
+    hits |= _enclosing(places, set(fresh))
+    if not hits:
+        return {}
+    found = _of_traces(project, {t for t, _ in hits}, first, last, hits)
+    return found | _standing_for(project, found)
+
+
+def _places(
+    project: ProjectStore, traces: set[str], first: datetime, last: datetime
+) -> dict[Key, tuple[str, bool]]:
+    """Of each stored span of some traces its parent, and whether it is a call: a hundredth of its row."""
+    found: dict[Key, tuple[str, bool]] = {}
+    for ids in _batches(traces):
+        rows = project.rows(
+            """
+            SELECT
+                lower(hex(trace_id)) AS trace,
+                lower(hex(span_id)) AS span,
+                lower(hex(parent_span_id)) AS parent,
+                operation != '' AS is_call
+            FROM spans FINAL
+            WHERE project_id = {project:String}
+              AND start_time BETWEEN {first:DateTime64(6,'UTC')} AND {last:DateTime64(6,'UTC')}
+              AND trace_id IN (SELECT toFixedString(unhex(arrayJoin({ids:Array(String)})), 16))
+            """,
+            {"ids": ids, "first": first, "last": last},
+        )
+        found |= {(r["trace"], r["span"]): (r["parent"], bool(r["is_call"])) for r in rows}
+    return found
+
+
+def _enclosing(places: Mapping[Key, tuple[str, bool]], fresh: set[Key]) -> set[Key]:
+    """The spans on the ways from calls up to the outermost call around them, where any span of a way is fresh."""
+    found: set[Key] = set()
+    for key, (parent, is_call) in places.items():
+        if not is_call:
+            continue
+        way, length, at = [key], 0, (key[0], parent)
+        while at in places and len(way) < _MAX_DEPTH:
+            way.append(at)
+            parent, is_call = places[at]
+            length = len(way) if is_call else length
+            at = key[0], parent
+        if not fresh.isdisjoint(way[:length]):
+            found.update(way[:length])
+    return found
 
 
 def _inside(project: ProjectStore, rows: ArrowTable) -> dict[Key, Call]:
@@ -289,9 +387,13 @@ def _standing_for(project: ProjectStore, found: dict[Key, Call]) -> dict[Key, Ca
     return {k: c for k, c in near.items() if k in targets}
 
 
-def _of_traces(project: ProjectStore, traces: set[str], first: datetime, last: datetime) -> dict[Key, Call]:
-    """The stored spans of traces that started in a period."""
+def _of_traces(
+    project: ProjectStore, traces: set[str], first: datetime, last: datetime, only: set[Key] | None = None
+) -> dict[Key, Call]:
+    """The stored spans of traces that started in a period; of all of them where `only` does not name some."""
     found: dict[Key, Call] = {}
+    spans = sorted({span for _, span in only or ()})
+    spans = spans if len(spans) <= _MAX_IDS else []
     for ids in _batches(traces):
         rows = project.rows(
             f"""
@@ -300,10 +402,12 @@ def _of_traces(project: ProjectStore, traces: set[str], first: datetime, last: d
             WHERE project_id = {{project:String}}
               AND start_time BETWEEN {{first:DateTime64(6,'UTC')}} AND {{last:DateTime64(6,'UTC')}}
               AND trace_id IN (SELECT toFixedString(unhex(arrayJoin({{ids:Array(String)}})), 16))
+              AND (length({{spans:Array(String)}}) = 0 OR lower(hex(span_id)) IN {{spans:Array(String)}})
             """,  # noqa: S608
-            {"ids": ids, "first": first, "last": last},
+            {"ids": ids, "spans": spans, "first": first, "last": last},
         )
-        found |= {key_of(c): c for c in map(call_from_row, rows)}
+        calls = {key_of(c): c for c in map(call_from_row, rows)}
+        found |= calls if only is None else {k: c for k, c in calls.items() if k in only}
     return found
 
 

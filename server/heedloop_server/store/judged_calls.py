@@ -10,8 +10,6 @@ from typing import Any
 
 from heedloop_server.store.connection import Row
 
-__all__ = ["COPIED_OF_CALL", "copied_columns"]
-
 COPIED_OF_CALL = """
     is_answer AS call_is_answer,
     status AS call_status,

@@ -7,8 +7,6 @@ from typing import Any
 
 from heedloop_server.store.connection import Store
 
-__all__ = ["seen_names"]
-
 _NAMES = (
     r"SELECT MD5(concat('id\0', project_id, '\0', client_id)) AS name FROM feedback_history",
     r"SELECT MD5(concat('feedback\0', toString(feedback_id))) AS name FROM feedback",

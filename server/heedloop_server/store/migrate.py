@@ -4,13 +4,13 @@ A file `NNNN_name.sql` holds statements that end with `;` at a line's end. Holes
 
 * `{db}` the database;
 * `{on_cluster}` empty, or `ON CLUSTER 'name'`;
-* `{R}` empty, or `Replicated`: write `{R}ReplacingMergeTree(...)`;
+* `{R}` empty, or `Replicated` (on a cluster and in a replicated database): write `{R}ReplacingMergeTree(...)`;
 * `{local}` empty, or `_local`: write `CREATE TABLE IF NOT EXISTS {db}.spans{local} {on_cluster}`; a line
   `-- distributed: spans cityHash64(trace_id)` then makes, on a cluster only, the table `spans` that spreads over the shards;
 * `{dedup}` the setting that remembers insert tokens.
 
 Every statement must be harmless to run twice, because a crash before the file's row is written runs it again.
-Numbers: 0001-0009 server, 0010-0019 datasets, 0020-0029 quality, 0030-0039 review.
+Numbers: 0001-0009 server, 0010-0019 datasets, 0020-0029 quality, 0030-0049 review, 0050-0059 judges, 0060-0069 experiments, evaluations, prompts.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from heedloop_server.store.connection import Store, StoreError
-
-__all__ = ["Migration", "load_migrations", "migrate", "render"]
+from heedloop_server.store.connection import PLAIN, Store, StoreError
+from heedloop_server.store.migration_lease import migration_lease
+from heedloop_server.store.topology import Topology
 
 FOLDER = Path(__file__).parent / "migrations"
 _NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
@@ -66,14 +66,16 @@ def load_migrations(folder: Path = FOLDER) -> list[Migration]:
     return [found[n] for n in sorted(found)]
 
 
-def render(sql: str, *, database: str, cluster: str = "") -> list[str]:
-    """The statements of a file for one server, or for a cluster."""
+def render(sql: str, *, database: str, topology: Topology = PLAIN) -> list[str]:
+    """The statements of a file in one of the three modes."""
+    cluster = topology.cluster
     holes = {
         "db": database,
-        "on_cluster": f"ON CLUSTER '{cluster}'" if cluster else "",
-        "R": "Replicated" if cluster else "",
+        "on_cluster": topology.on_cluster,
+        "R": "" if topology.mode == "plain" else "Replicated",
         "local": "_local" if cluster else "",
-        "dedup": ("replicated" if cluster else "non_replicated") + "_deduplication_window = 1000",
+        "dedup": ("non_replicated" if topology.mode == "plain" else "replicated")
+        + "_deduplication_window = 1000",
     }
     text = sql
     for name, value in holes.items():
@@ -99,23 +101,35 @@ def migrate(store: Store, migrations: list[Migration] | None = None) -> int:
         StoreError: the store's schema is newer than this program, or an applied file was edited.
     """
     known = load_migrations() if migrations is None else migrations
-    database = store.address.database
-    for statement in render(_LEDGER, database=database, cluster=store.cluster):
+    if not _pending(store, known):
+        return 0
+    with migration_lease(store):
+        return _apply(store, _pending(store, known))
+
+
+def _pending(store: Store, known: list[Migration]) -> list[Migration]:
+    """The migrations that are not applied yet, in order."""
+    for statement in render(_LEDGER, database=store.address.database, topology=store.topology):
         store.command(statement)
-    done = {r["id"]: r["checksum"] for r in store.rows("SELECT id, checksum FROM schema_migrations FINAL")}
+    rows = store.rows("SELECT id, checksum FROM schema_migrations FINAL", **store.topology.fresh)
+    done = {r["id"]: r["checksum"] for r in rows}
     unknown = sorted(set(done) - {m.id for m in known})
     if unknown:
         raise StoreError(
             f"the store's schema has migration {unknown[-1]}, which this heedloop does not know; install the newer version again"
         )
-    pending = [m for m in known if m.id not in done]
     for m in known:
         if m.id in done and done[m.id] != m.checksum:
             raise StoreError(
                 f"migration {m.id:04d}_{m.name} was edited after it was applied; write a new one instead"
             )
+    return [m for m in known if m.id not in done]
+
+
+def _apply(store: Store, pending: list[Migration]) -> int:
     for m in pending:
-        for statement in render(m.sql, database=database, cluster=store.cluster):
+        for statement in render(m.sql, database=store.address.database, topology=store.topology):
             store.command(statement)
-        store.insert("schema_migrations", [{"id": m.id, "name": m.name, "checksum": m.checksum}])
+        row = {"id": m.id, "name": m.name, "checksum": m.checksum}
+        store.insert("schema_migrations", [row], **store.topology.lasting)
     return len(pending)

@@ -15,17 +15,6 @@ import pyarrow.compute
 
 from heedloop.schema import Call, Message, to_json
 
-__all__ = [
-    "ARROW_SCHEMA",
-    "SENT_START",
-    "ArrowTable",
-    "calls_to_arrow",
-    "in_range",
-    "metadata_of",
-    "pc",
-    "question_of",
-]
-
 ArrowTable = Any
 """A `pyarrow.Table`; pyarrow ships no types."""
 pc: Any = pyarrow.compute

@@ -6,8 +6,9 @@ import base64
 import json
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from datetime import datetime, timedelta, timezone
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from heedloop.schema import Call, Message, ToolDefinition, Usage, from_json
 from heedloop_server.errors import Unavailable
@@ -22,21 +23,7 @@ from heedloop_server.store.quality.candidates import (
     periods,
     position_before,
 )
-from heedloop_server.store.span_rows import ArrowTable, calls_to_arrow, in_range, pc
-
-__all__ = [
-    "CALL_COLUMNS",
-    "TIME_APART",
-    "call_from_row",
-    "calls_from_arrow",
-    "insert_calls",
-    "list_calls",
-    "span_ids",
-    "stored_at_any_time",
-    "stored_in_traces",
-    "takes_spans",
-    "trace_calls",
-]
+from heedloop_server.store.span_rows import ARROW_SCHEMA, ArrowTable, calls_to_arrow, in_range, pc
 
 log = logging.getLogger("heedloop.store")
 
@@ -65,47 +52,27 @@ def takes_spans(store: Store) -> bool:
 
 # ------------------------------------------------------------------------------------------------------------ reading
 
-CALL_COLUMNS = """
-    lower(hex(trace_id)) AS trace_id_hex,
-    lower(hex(span_id)) AS span_id_hex,
-    lower(hex(parent_span_id)) AS parent_span_id_hex,
-    start_time,
-    duration_ns,
-    name,
-    service,
-    environment,
-    operation,
-    is_answer,
-    status,
-    error_message,
-    http_status,
-    provider,
-    model_requested,
-    model_answered,
-    response_id,
-    stream,
-    finish_reasons,
-    params,
-    prompt_name,
-    prompt_version,
-    user_id,
-    session_id,
-    tags,
-    input_tokens,
-    output_tokens,
-    cache_read_input_tokens,
-    cache_write_input_tokens,
-    reasoning_output_tokens,
-    cost,
-    sampling_probability,
-    answer,
-    input_messages,
-    output_messages,
-    tool_definitions,
-    embedding_inputs,
-    attributes
-"""
+_ID_COLUMNS = ("trace_id", "span_id", "parent_span_id")
+_NOT_OF_CALLS = ("project_id", "model", "metadata", "question", "ingested_at")
+"""Columns that are for queries alone: what they hold is in others as well."""
+CALL_COLUMNS = ",\n    ".join(
+    f"lower(hex({n})) AS {n}_hex" if n in _ID_COLUMNS else n
+    for n in ARROW_SCHEMA.names
+    if n not in _NOT_OF_CALLS
+)
 """What `call_from_row` needs of `spans`."""
+
+
+_PLAIN = (
+    "start_time", "duration_ns", "name", "service", "environment", "operation", "is_answer", "cost", "status", "stream",
+    "sampling_probability", "attributes",
+)  # fmt: skip
+_OR_NONE = (
+    "provider", "model_requested", "model_answered", "error_message", "http_status", "response_id", "prompt_name",
+    "prompt_version", "session_id", "user_id",
+)  # fmt: skip
+"""Columns in which an empty text, or 0, stands for None."""
+_USAGE = [f"{f.name}_tokens" for f in fields(Usage)]
 
 
 def call_from_row(row: Row) -> Call:
@@ -114,47 +81,16 @@ def call_from_row(row: Row) -> Call:
     return Call(
         trace_id=row["trace_id_hex"],
         span_id=row["span_id_hex"],
-        start_time=row["start_time"],
-        duration_ns=row["duration_ns"],
         parent_span_id=None if parent == "0" * 16 else parent,
-        name=row["name"],
-        service=row["service"],
-        environment=row["environment"],
-        operation=row["operation"],
-        is_answer=row["is_answer"],
-        provider=row["provider"] or None,
-        model_requested=row["model_requested"] or None,
-        model_answered=row["model_answered"] or None,
         params=cast(dict[str, Any], json.loads(row["params"])) if row["params"] else {},
         input_messages=_messages(row["input_messages"]),
         output_messages=_output_messages(row["output_messages"], row["answer"]),
         tool_definitions=_tool_definitions(row["tool_definitions"]),
-        finish_reasons=tuple(row["finish_reasons"]),
-        usage=Usage(
-            row["input_tokens"],
-            row["output_tokens"],
-            row["cache_read_input_tokens"],
-            row["cache_write_input_tokens"],
-            row["reasoning_output_tokens"],
-        ),
-        cost=row["cost"],
-        status=row["status"],
-        error_message=row["error_message"] or None,
-        http_status=row["http_status"] or None,
-        response_id=row["response_id"] or None,
-        stream=row["stream"],
-        embedding_inputs=tuple(row["embedding_inputs"]),
-        prompt_name=row["prompt_name"] or None,
-        prompt_version=row["prompt_version"] or None,
-        session_id=row["session_id"] or None,
-        user_id=row["user_id"] or None,
-        tags=tuple(row["tags"]),
-        sampling_probability=row["sampling_probability"],
-        attributes=row["attributes"],
+        usage=Usage(*(row[n] for n in _USAGE)),
+        **{n: tuple(row[n]) for n in ("finish_reasons", "embedding_inputs", "tags")},
+        **{n: row[n] or None for n in _OR_NONE},
+        **{n: row[n] for n in _PLAIN},
     )
-
-
-_ID_COLUMNS = ("trace_id", "span_id", "parent_span_id")
 
 
 def calls_from_arrow(rows: ArrowTable) -> list[Call]:
@@ -230,16 +166,38 @@ SUMMARY_COLUMNS = """
 """
 
 
+Order = Literal[
+    "newest", "oldest", "slowest", "fastest", "costliest", "cheapest", "most_tokens", "fewest_tokens"
+]
+_TOKENS = "ifNull(input_tokens, 0) + ifNull(output_tokens, 0)"
+_ORDERS: dict[Order, tuple[str, str]] = {
+    "newest": ("start_time", "DESC"),
+    "oldest": ("start_time", "ASC"),
+    "slowest": ("duration_ns", "DESC"),
+    "fastest": ("duration_ns", "ASC"),
+    "costliest": ("ifNull(cost, 0)", "DESC"),
+    "cheapest": ("ifNull(cost, 0)", "ASC"),
+    "most_tokens": (_TOKENS, "DESC"),
+    "fewest_tokens": (_TOKENS, "ASC"),
+}
+"""Order of a list -> what it is sorted by first, and the direction of that, of the time and of the ids."""
+
+
 def list_calls(
-    project: ProjectStore, filters: CallFilters, *, limit: int, after: tuple[datetime, str, str] | None
+    project: ProjectStore,
+    filters: CallFilters,
+    *,
+    limit: int,
+    after: tuple[datetime, str, str] | None,
+    order: Order = "newest",
 ) -> list[Row]:
-    """Up to `limit` summaries, newest first, from below the position `after` (start time, trace id, span id).
+    """Up to `limit` summaries in an order, from behind the position `after` (start time, trace id, span id).
 
     Not FINAL over the period, which would merge all of it before the first row: candidates come from any version of a
     span, then the newest versions of those few are asked whether they still match.
     """
-    if not is_scattered(filters):
-        return _page(project, filters, limit=limit, after=after)
+    if order != "newest" or not is_scattered(filters):
+        return _page(project, filters, limit=limit, after=after, order=order)
     found: list[Row] = []
     for part in periods(position_before(filters, after[0] if after else None)):
         found += _page(project, part, limit=limit - len(found), after=after)
@@ -248,11 +206,18 @@ def list_calls(
     return found
 
 
-def _page(project: ProjectStore, filters: CallFilters, *, limit: int, after: _Position | None) -> list[Row]:
+def _page(
+    project: ProjectStore,
+    filters: CallFilters,
+    *,
+    limit: int,
+    after: _Position | None,
+    order: Order = "newest",
+) -> list[Row]:
     found: list[Row] = []
     while len(found) < limit:
         wanted = limit - len(found)
-        keys = _candidates(project, filters, limit=wanted, after=after)
+        keys = _candidates(project, filters, limit=wanted, after=after, order=order)
         found += _newest(project, filters, list(dict.fromkeys(keys)))
         if len(keys) < wanted:
             break
@@ -265,19 +230,35 @@ _OF_ALL_VERSIONS = ("user", "cluster")
 """Filters that are about a span's ids, which do not change, and not about one version of it."""
 
 
+def _behind(after: _Position, order: Order, params: dict[str, Any]) -> str:
+    """The condition that a span comes after a position; fills `params`."""
+    params |= {"after_time": after[0], "after_trace": after[1], "after_span": after[2]}
+    place = "{after_time:DateTime64(6,'UTC')}, unhex({after_trace:String}), unhex({after_span:String})"
+    value, direction = _ORDERS[order]
+    than = "<" if direction == "DESC" else ">"
+    if value == "start_time":
+        at = "{after_time:DateTime64(6,'UTC')}"
+        return f" AND start_time {than}= {at} AND (start_time, trace_id, span_id) {than} ({place})"
+    there = f"""(
+        SELECT max({value})
+        FROM spans
+        WHERE project_id = {{project:String}} AND (start_time, trace_id, span_id) = ({place})
+    )"""  # noqa: S608
+    return f" AND ({value}, start_time, trace_id, span_id) {than} ({there}, {place})"
+
+
 def _candidates(
-    project: ProjectStore, filters: CallFilters, *, limit: int, after: _Position | None
+    project: ProjectStore, filters: CallFilters, *, limit: int, after: _Position | None, order: Order
 ) -> list[_Position]:
-    """The newest spans any version of which matches; one whose versions wait to be merged may stand there twice.
+    """The first spans any version of which matches; one whose versions wait to be merged may stand there twice.
 
     `LIMIT 1 BY` would say each once, and read the whole period for it.
     """
     where, params = any_version(filters) if is_judged(filters) else conditions(filters)
     if after is not None:
-        where += """
- AND start_time <= {after_time:DateTime64(6,'UTC')}
- AND (start_time, trace_id, span_id) < ({after_time:DateTime64(6,'UTC')}, unhex({after_trace:String}), unhex({after_span:String}))"""
-        params |= {"after_time": after[0], "after_trace": after[1], "after_span": after[2]}
+        where += _behind(after, order, params)
+    value, direction = _ORDERS[order]
+    first = "" if value == "start_time" else f"{value} {direction}, "
     rows = project.rows(
         f"""
         SELECT
@@ -286,7 +267,7 @@ def _candidates(
             lower(hex(span_id)) AS span
         FROM spans
         WHERE {where}
-        ORDER BY start_time DESC, trace_id DESC, span_id DESC
+        ORDER BY {first}start_time {direction}, trace_id {direction}, span_id {direction}
         LIMIT {{limit:UInt32}}
         """,  # noqa: S608
         {**params, "limit": limit},
@@ -295,7 +276,7 @@ def _candidates(
 
 
 def _newest(project: ProjectStore, filters: CallFilters, keys: Sequence[_Position]) -> list[Row]:
-    """Summaries of those of the spans whose newest version matches, newest first.
+    """Summaries of those of the spans whose newest version matches, in the order of `keys`.
 
     PREWHERE is by the table's key, which
     all versions share: with FINAL nothing else could be asked before the texts of whole granules are read.
@@ -305,14 +286,13 @@ def _newest(project: ProjectStore, filters: CallFilters, keys: Sequence[_Positio
     where, params = conditions(filters.model_copy(update=dict.fromkeys(_OF_ALL_VERSIONS)))
     if is_judged(filters):
         where = of_page(where)
-    return project.rows(
+    rows = project.rows(
         f"""
         SELECT {SUMMARY_COLUMNS}
         FROM spans FINAL
         PREWHERE start_time IN {{times:Array(DateTime64(6,'UTC'))}}
           AND concat(lower(hex(trace_id)), lower(hex(span_id))) IN {{ids:Array(String)}}
         WHERE {where}
-        ORDER BY start_time DESC, trace_id DESC, span_id DESC
         """,  # noqa: S608
         {
             **params,
@@ -320,6 +300,8 @@ def _newest(project: ProjectStore, filters: CallFilters, keys: Sequence[_Positio
             "ids": [trace + span for _, trace, span in keys],
         },
     )
+    place = {(trace, span): n for n, (_, trace, span) in enumerate(keys)}
+    return sorted(rows, key=lambda r: place[r["trace_id_hex"], r["span_id_hex"]])
 
 
 def stored_in_traces(project: ProjectStore, rows: ArrowTable) -> dict[bytes, set[datetime]]:

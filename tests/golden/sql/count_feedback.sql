@@ -28,7 +28,7 @@ FROM (
             WHERE project_id = {project:String}
               AND call_time >= {since:DateTime64(6,'UTC')}
               AND call_time < {until:DateTime64(6,'UTC')}
-              AND 1 AND call_is_answer AND (trace_id, span_id) IN (SELECT trace_id, span_id FROM feedback FINAL WHERE project_id = {project:String} AND call_time >= {since:DateTime64(6,'UTC')} AND call_time < {until:DateTime64(6,'UTC')} AND kind = 'flag' AND label = {flag:String})
+              AND NOT startsWith(environment, 'evaluation:') AND call_is_answer AND (trace_id, span_id) IN (SELECT trace_id, span_id FROM feedback FINAL WHERE project_id = {project:String} AND call_time >= {since:DateTime64(6,'UTC')} AND call_time < {until:DateTime64(6,'UTC')} AND kind = 'flag' AND label = {flag:String})
               AND 1
         )
     )

@@ -12,10 +12,10 @@ FROM (
             cell_what,
             cell_num,
             cell_is_answer
-        FROM answer_cells FINAL
+        FROM answer_aggregates FINAL
         WHERE project_id = {project:String}
-          AND (grain = 'day' AND toUnixTimestamp(start) IN {days:Array(UInt32)}
-              OR grain = 'hour' AND toUnixTimestamp(start) IN {hours:Array(UInt32)})
+          AND part IN ('feedback')
+          AND (grain = 'day' AND toUnixTimestamp(start) IN {feedback_days:Array(UInt32)} OR grain = 'hour' AND toUnixTimestamp(start) IN {feedback_hours:Array(UInt32)})
     )
     ARRAY JOIN
         cell_what AS what,
@@ -77,7 +77,7 @@ FROM (
                     call_probability
                 FROM feedback
                 WHERE project_id = {project:String}
-                  AND (call_time >= {from0:DateTime64(6,'UTC')} AND call_time < {to0:DateTime64(6,'UTC')})
+                  AND (call_time >= {feedback_from0:DateTime64(6,'UTC')} AND call_time < {feedback_to0:DateTime64(6,'UTC')})
                 ORDER BY
                     version DESC,
                     received_at DESC
@@ -85,7 +85,7 @@ FROM (
             )
             WHERE NOT is_deleted
               AND project_id = {project:String}
-              AND 1 AND call_is_answer
+              AND NOT startsWith(environment, 'evaluation:') AND call_is_answer
               AND 1
         )
     )

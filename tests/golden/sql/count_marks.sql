@@ -14,7 +14,7 @@ FROM (
     WHERE project_id = {project:String}
       AND call_time >= {since:DateTime64(6,'UTC')}
       AND call_time < {until:DateTime64(6,'UTC')}
-      AND 1 AND call_is_answer
+      AND NOT startsWith(environment, 'evaluation:') AND call_is_answer
       AND author_kind IN {by:Array(String)}
     GROUP BY
         trace_id,

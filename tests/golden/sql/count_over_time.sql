@@ -42,10 +42,54 @@ FROM (
                 cell_extra_w2,
                 cell_is_answer,
                 cell_user
-            FROM answer_cells FINAL
+            FROM answer_aggregates FINAL
             WHERE project_id = {project:String}
-              AND (grain = 'day' AND toUnixTimestamp(start) IN {days:Array(UInt32)}
-                  OR grain = 'hour' AND toUnixTimestamp(start) IN {hours:Array(UInt32)})
+              AND part IN ('answers')
+              AND (grain = 'hour' AND toUnixTimestamp(start) IN {hours:Array(UInt32)} OR grain = 'minute' AND toUnixTimestamp(start) IN {minutes:Array(UInt32)})
+        )
+        ARRAY JOIN
+            cell_what AS what,
+            cell_num AS num,
+            cell_num_up AS num_up,
+            cell_sum_w AS sum_w,
+            cell_sum_w2 AS sum_w2,
+            cell_sum_wy AS sum_wy,
+            cell_sum_w2y AS sum_w2y,
+            cell_extra_w AS extra_w,
+            cell_extra_w2 AS extra_w2,
+            cell_is_answer AS is_answer,
+            cell_user AS user
+        WHERE what IN ('answer', {rated:String}) AND 1 AND is_answer AND user = {user:String}
+        UNION ALL
+        SELECT
+            toDateTime64(start, 6, 'UTC') AS at,
+            what != 'answer' AS rated,
+            num,
+            num_up,
+            sum_w,
+            sum_w2,
+            sum_wy,
+            sum_w2y,
+            extra_w,
+            extra_w2
+        FROM (
+            SELECT
+                start,
+                cell_what,
+                cell_num,
+                cell_num_up,
+                cell_sum_w,
+                cell_sum_w2,
+                cell_sum_wy,
+                cell_sum_w2y,
+                cell_extra_w,
+                cell_extra_w2,
+                cell_is_answer,
+                cell_user
+            FROM answer_aggregates FINAL
+            WHERE project_id = {project:String}
+              AND part IN ('feedback')
+              AND (grain = 'hour' AND toUnixTimestamp(start) IN {feedback_hours:Array(UInt32)})
         )
         ARRAY JOIN
             cell_what AS what,
@@ -76,13 +120,14 @@ FROM (
         WHERE project_id = {project:String}
           AND start_time >= {since:DateTime64(6,'UTC')}
           AND start_time < {until:DateTime64(6,'UTC')}
+          AND NOT startsWith(environment, 'evaluation:')
           AND is_answer
           AND multiIf(user_id = '', '', (user_id, toDate(start_time, 'UTC')) IN (
                 SELECT user_id, min(toDate(start_time, 'UTC'))
                 FROM spans
                 WHERE project_id = {project:String}
                 GROUP BY user_id), 'new', 'returning') = {user:String}
-          AND (start_time >= {from0:DateTime64(6,'UTC')} AND start_time < {to0:DateTime64(6,'UTC')} OR start_time >= {from1:DateTime64(6,'UTC')} AND start_time < {to1:DateTime64(6,'UTC')})
+          AND (start_time >= {from0:DateTime64(6,'UTC')} AND start_time < {to0:DateTime64(6,'UTC')})
         UNION ALL
         SELECT
             at,
@@ -146,7 +191,7 @@ FROM (
                         call_probability
                     FROM feedback
                     WHERE project_id = {project:String}
-                      AND (call_time >= {from0:DateTime64(6,'UTC')} AND call_time < {to0:DateTime64(6,'UTC')} OR call_time >= {from1:DateTime64(6,'UTC')} AND call_time < {to1:DateTime64(6,'UTC')})
+                      AND (call_time >= {feedback_from0:DateTime64(6,'UTC')} AND call_time < {feedback_to0:DateTime64(6,'UTC')})
                     ORDER BY
                         version DESC,
                         received_at DESC
@@ -154,7 +199,7 @@ FROM (
                 )
                 WHERE NOT is_deleted
                   AND project_id = {project:String}
-                  AND 1 AND call_is_answer AND multiIf(user_id = '', '', (user_id, toDate(call_time, 'UTC')) IN (
+                  AND NOT startsWith(environment, 'evaluation:') AND call_is_answer AND multiIf(user_id = '', '', (user_id, toDate(call_time, 'UTC')) IN (
                         SELECT user_id, min(toDate(start_time, 'UTC'))
                         FROM spans
                         WHERE project_id = {project:String}

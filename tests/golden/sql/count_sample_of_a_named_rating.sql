@@ -45,7 +45,7 @@ FROM (
                 WHERE project_id = {project:String}
                   AND call_time >= {since:DateTime64(6,'UTC')}
                   AND call_time < {until:DateTime64(6,'UTC')}
-                  AND 1 AND call_is_answer
+                  AND NOT startsWith(environment, 'evaluation:') AND call_is_answer
                   AND kind = 'rating' AND name = {named:String} AND author_kind = {thumb_kind:String} AND sampling_probability IS NOT NULL
             )
             GROUP BY cityHash64(trace_id, span_id)

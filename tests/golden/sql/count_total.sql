@@ -43,10 +43,56 @@ FROM (
                 cell_is_answer,
                 cell_metadata,
                 cell_model
-            FROM answer_cells FINAL
+            FROM answer_aggregates FINAL
             WHERE project_id = {project:String}
-              AND (grain = 'day' AND toUnixTimestamp(start) IN {days:Array(UInt32)}
-                  OR grain = 'hour' AND toUnixTimestamp(start) IN {hours:Array(UInt32)})
+              AND part IN ('answers')
+              AND (grain = 'day' AND toUnixTimestamp(start) IN {days:Array(UInt32)} OR grain = 'hour' AND toUnixTimestamp(start) IN {hours:Array(UInt32)} OR grain = 'minute' AND toUnixTimestamp(start) IN {minutes:Array(UInt32)})
+        )
+        ARRAY JOIN
+            cell_what AS what,
+            cell_num AS num,
+            cell_num_up AS num_up,
+            cell_sum_w AS sum_w,
+            cell_sum_w2 AS sum_w2,
+            cell_sum_wy AS sum_wy,
+            cell_sum_w2y AS sum_w2y,
+            cell_extra_w AS extra_w,
+            cell_extra_w2 AS extra_w2,
+            cell_is_answer AS is_answer,
+            cell_metadata AS metadata,
+            cell_model AS model
+        WHERE what IN ('answer', {rated:String}) AND 1 AND model = {model:String} AND is_answer AND metadata[{key_0:String}] = {value_0:String}
+        UNION ALL
+        SELECT
+            toDateTime64(start, 6, 'UTC') AS at,
+            what != 'answer' AS rated,
+            num,
+            num_up,
+            sum_w,
+            sum_w2,
+            sum_wy,
+            sum_w2y,
+            extra_w,
+            extra_w2
+        FROM (
+            SELECT
+                start,
+                cell_what,
+                cell_num,
+                cell_num_up,
+                cell_sum_w,
+                cell_sum_w2,
+                cell_sum_wy,
+                cell_sum_w2y,
+                cell_extra_w,
+                cell_extra_w2,
+                cell_is_answer,
+                cell_metadata,
+                cell_model
+            FROM answer_aggregates FINAL
+            WHERE project_id = {project:String}
+              AND part IN ('feedback')
+              AND (grain = 'day' AND toUnixTimestamp(start) IN {feedback_days:Array(UInt32)} OR grain = 'hour' AND toUnixTimestamp(start) IN {feedback_hours:Array(UInt32)})
         )
         ARRAY JOIN
             cell_what AS what,
@@ -79,6 +125,7 @@ FROM (
           AND start_time >= {since:DateTime64(6,'UTC')}
           AND start_time < {until:DateTime64(6,'UTC')}
           AND model = {model:String}
+          AND NOT startsWith(environment, 'evaluation:')
           AND is_answer
           AND metadata[{key_0:String}] = {value_0:String}
           AND (start_time >= {from0:DateTime64(6,'UTC')} AND start_time < {to0:DateTime64(6,'UTC')})
@@ -145,7 +192,7 @@ FROM (
                         call_probability
                     FROM feedback
                     WHERE project_id = {project:String}
-                      AND (call_time >= {from0:DateTime64(6,'UTC')} AND call_time < {to0:DateTime64(6,'UTC')})
+                      AND (call_time >= {feedback_from0:DateTime64(6,'UTC')} AND call_time < {feedback_to0:DateTime64(6,'UTC')})
                     ORDER BY
                         version DESC,
                         received_at DESC
@@ -153,7 +200,7 @@ FROM (
                 )
                 WHERE NOT is_deleted
                   AND project_id = {project:String}
-                  AND 1 AND model = {model:String} AND call_is_answer AND call_metadata[{key_0:String}] = {value_0:String}
+                  AND NOT startsWith(environment, 'evaluation:') AND model = {model:String} AND call_is_answer AND call_metadata[{key_0:String}] = {value_0:String}
                   AND is_thumb AND name = 'thumb' AND author_kind = {thumb_kind:String}
             )
             GROUP BY cityHash64(trace_id, span_id)

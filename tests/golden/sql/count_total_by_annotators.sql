@@ -32,6 +32,7 @@ FROM (
         WHERE project_id = {project:String}
           AND start_time >= {since:DateTime64(6,'UTC')}
           AND start_time < {until:DateTime64(6,'UTC')}
+          AND NOT startsWith(environment, 'evaluation:')
           AND is_answer
           AND hasAll(tags, {tags:Array(String)})
           AND ((answer_search LIKE {text_0:String}) OR (question_search LIKE {text_0:String}))
@@ -74,6 +75,7 @@ FROM (
                   AND (trace_id, span_id) IN (SELECT trace_id, span_id FROM spans WHERE project_id = {project:String}
                       AND start_time >= {since:DateTime64(6,'UTC')}
                       AND start_time < {until:DateTime64(6,'UTC')}
+                      AND NOT startsWith(environment, 'evaluation:')
                       AND is_answer
                       AND hasAll(tags, {tags:Array(String)})
                       AND ((answer_search LIKE {text_0:String}) OR (question_search LIKE {text_0:String})))

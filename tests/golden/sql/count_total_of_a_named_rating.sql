@@ -32,6 +32,7 @@ FROM (
         WHERE project_id = {project:String}
           AND start_time >= {since:DateTime64(6,'UTC')}
           AND start_time < {until:DateTime64(6,'UTC')}
+          AND NOT startsWith(environment, 'evaluation:')
           AND is_answer
           AND (start_time >= {from0:DateTime64(6,'UTC')} AND start_time < {to0:DateTime64(6,'UTC')})
         UNION ALL
@@ -69,8 +70,11 @@ FROM (
                 WHERE project_id = {project:String}
                   AND call_time >= {since:DateTime64(6,'UTC')}
                   AND call_time < {until:DateTime64(6,'UTC')}
-                  AND 1 AND call_is_answer
-                  AND kind = 'rating' AND name = {named:String}
+                  AND NOT startsWith(environment, 'evaluation:') AND call_is_answer
+                  AND kind = 'rating' AND name = {named:String} AND (author_kind != 'model' OR name NOT IN (
+                        SELECT name
+                        FROM feedback
+                        WHERE project_id = {project:String} AND kind = 'rating' AND author_kind IN ('end_user', 'annotator')))
             )
             GROUP BY cityHash64(trace_id, span_id)
             HAVING isNotNull(avg(score) >= {low_below:Float64})

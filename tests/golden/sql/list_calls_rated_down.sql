@@ -6,6 +6,7 @@ FROM spans
 WHERE project_id = {project:String}
   AND start_time >= {since:DateTime64(6,'UTC')}
   AND start_time < {until:DateTime64(6,'UTC')}
+  AND NOT startsWith(environment, 'evaluation:')
   AND is_answer
   AND (trace_id, span_id) IN (
     SELECT

@@ -11,7 +11,7 @@ FROM feedback FINAL
 WHERE project_id = {project:String}
   AND call_time >= {since:DateTime64(6,'UTC')}
   AND call_time < {until:DateTime64(6,'UTC')}
-  AND 1 AND call_is_answer
+  AND NOT startsWith(environment, 'evaluation:') AND call_is_answer
   AND kind = 'rating'
   AND author_kind = {named_by:String}
 GROUP BY name

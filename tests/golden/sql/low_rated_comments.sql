@@ -28,7 +28,7 @@ FROM (
         WHERE project_id = {project:String}
           AND call_time >= {since:DateTime64(6,'UTC')}
           AND call_time < {until:DateTime64(6,'UTC')}
-          AND 1 AND call_is_answer
+          AND NOT startsWith(environment, 'evaluation:') AND call_is_answer
           AND is_thumb AND name = 'thumb' AND author_kind = {thumb_kind:String}
     )
     GROUP BY cityHash64(trace_id, span_id)
@@ -54,7 +54,7 @@ FROM (
     WHERE project_id = {project:String}
       AND call_time >= {since:DateTime64(6,'UTC')}
       AND call_time < {until:DateTime64(6,'UTC')}
-      AND 1 AND call_is_answer
+      AND NOT startsWith(environment, 'evaluation:') AND call_is_answer
       AND has_comment
     ORDER BY created_at DESC
     LIMIT {limit:UInt32}

@@ -46,10 +46,10 @@ FROM (
                 cell_extra_w,
                 cell_extra_w2,
                 cell_is_answer
-            FROM answer_cells FINAL
+            FROM answer_aggregates FINAL
             WHERE project_id = {project:String}
-              AND (grain = 'day' AND toUnixTimestamp(start) IN {days:Array(UInt32)}
-                  OR grain = 'hour' AND toUnixTimestamp(start) IN {hours:Array(UInt32)})
+              AND part IN ('feedback')
+              AND (grain = 'day' AND toUnixTimestamp(start) IN {feedback_days:Array(UInt32)} OR grain = 'hour' AND toUnixTimestamp(start) IN {feedback_hours:Array(UInt32)})
         )
         ARRAY JOIN
             cell_what AS what,
@@ -161,7 +161,7 @@ FROM (
                         call_probability
                     FROM feedback
                     WHERE project_id = {project:String}
-                      AND (call_time >= {from0:DateTime64(6,'UTC')} AND call_time < {to0:DateTime64(6,'UTC')})
+                      AND (call_time >= {feedback_from0:DateTime64(6,'UTC')} AND call_time < {feedback_to0:DateTime64(6,'UTC')})
                     ORDER BY
                         version DESC,
                         received_at DESC
@@ -169,7 +169,7 @@ FROM (
                 )
                 WHERE NOT is_deleted
                   AND project_id = {project:String}
-                  AND 1 AND call_is_answer
+                  AND NOT startsWith(environment, 'evaluation:') AND call_is_answer
                   AND is_thumb AND name = 'thumb' AND author_kind = {thumb_kind:String}
             )
             GROUP BY cityHash64(trace_id, span_id)
@@ -238,10 +238,10 @@ FROM (
             cell_extra_w,
             cell_extra_w2,
             cell_is_answer
-        FROM answer_cells FINAL
+        FROM answer_aggregates FINAL
         WHERE project_id = {project:String}
-          AND (grain = 'day' AND toUnixTimestamp(start) IN {days:Array(UInt32)}
-              OR grain = 'hour' AND toUnixTimestamp(start) IN {hours:Array(UInt32)})
+          AND part IN ('feedback')
+          AND (grain = 'day' AND toUnixTimestamp(start) IN {feedback_days:Array(UInt32)} OR grain = 'hour' AND toUnixTimestamp(start) IN {feedback_hours:Array(UInt32)})
     )
     ARRAY JOIN
         cell_what AS what,
@@ -353,7 +353,7 @@ FROM (
                     call_probability
                 FROM feedback
                 WHERE project_id = {project:String}
-                  AND (call_time >= {from0:DateTime64(6,'UTC')} AND call_time < {to0:DateTime64(6,'UTC')})
+                  AND (call_time >= {feedback_from0:DateTime64(6,'UTC')} AND call_time < {feedback_to0:DateTime64(6,'UTC')})
                 ORDER BY
                     version DESC,
                     received_at DESC
@@ -361,7 +361,7 @@ FROM (
             )
             WHERE NOT is_deleted
               AND project_id = {project:String}
-              AND 1 AND call_is_answer
+              AND NOT startsWith(environment, 'evaluation:') AND call_is_answer
               AND is_thumb AND name = 'thumb' AND author_kind = {thumb_kind:String}
         )
         GROUP BY cityHash64(trace_id, span_id)

@@ -16,9 +16,13 @@ FROM (
     WHERE project_id = {project:String}
       AND call_time >= {since:DateTime64(6,'UTC')}
       AND call_time < {until:DateTime64(6,'UTC')}
-      AND 1 AND call_is_answer
+      AND NOT startsWith(environment, 'evaluation:') AND call_is_answer
       AND kind = 'rating'
       AND name = {named:String}
+      AND (author_kind != 'model' OR name NOT IN (
+            SELECT name
+            FROM feedback
+            WHERE project_id = {project:String} AND kind = 'rating' AND author_kind IN ('end_user', 'annotator')))
     GROUP BY
         trace_id,
         span_id

@@ -3,9 +3,9 @@ FROM feedback FINAL
 WHERE project_id = {project:String}
   AND call_time >= {since:DateTime64(6,'UTC')}
   AND call_time < {until:DateTime64(6,'UTC')}
-  AND 1 AND call_is_answer
+  AND NOT startsWith(environment, 'evaluation:') AND call_is_answer
   AND kind = 'comparison'
-  AND ({judge:String} = '' OR author_kind = {judge:String})
+  AND (({judge:String} = '' AND author_kind != 'model') OR author_kind = {judge:String})
   AND ({comparison:String} = '' OR name = {comparison:String})
   AND ({queue:String} = '' OR queue_item IN (
         SELECT item_id

@@ -29,10 +29,10 @@ FROM (
                     cell_sum_w,
                     cell_sum_w2,
                     cell_is_answer
-                FROM answer_cells FINAL
+                FROM answer_aggregates FINAL
                 WHERE project_id = {project:String}
-                  AND (grain = 'day' AND toUnixTimestamp(start) IN {days:Array(UInt32)}
-                      OR grain = 'hour' AND toUnixTimestamp(start) IN {hours:Array(UInt32)})
+                  AND part IN ('answers')
+                  AND (grain = 'hour' AND toUnixTimestamp(start) IN {hours:Array(UInt32)} OR grain = 'minute' AND toUnixTimestamp(start) IN {minutes:Array(UInt32)})
             )
             ARRAY JOIN
                 cell_what AS what,
@@ -55,8 +55,9 @@ FROM (
             WHERE project_id = {project:String}
               AND start_time >= {since:DateTime64(6,'UTC')}
               AND start_time < {until:DateTime64(6,'UTC')}
+              AND NOT startsWith(environment, 'evaluation:')
               AND is_answer
-              AND (start_time >= {from0:DateTime64(6,'UTC')} AND start_time < {to0:DateTime64(6,'UTC')} OR start_time >= {from1:DateTime64(6,'UTC')} AND start_time < {to1:DateTime64(6,'UTC')})
+              AND (start_time >= {from0:DateTime64(6,'UTC')} AND start_time < {to0:DateTime64(6,'UTC')})
         )
         GROUP BY
             prompt_version,

@@ -68,6 +68,28 @@ def test_thumbs_on_several_answers_to_one_prompt_give_comparisons():
     assert len(rows[0].feedback_ids) == 2
 
 
+@pytest.mark.parametrize("other", ["caf\u00e9 au lait \n", "\n caf\u00e9 au lait", "cafe\u0301 au lait"])
+@pytest.mark.parametrize("judged", [[thumb(1, True, "u1"), thumb(2, False, "u2")], [ranking([1, 2], [1, 2])]])
+def test_answers_that_look_alike_are_no_comparison(other, judged):
+    assert comparisons([call(1, answer="caf\u00e9 au lait"), call(2, answer=other)], judged) == []
+    assert (
+        len(comparisons([call(1, answer="caf\u00e9 au lait"), call(2, answer="cafe au lait")], judged)) == 1
+    )
+
+
+def test_one_question_is_one_however_its_end_was_typed():
+    calls = [call(1, "O\u00f9 est-il ?", "a"), call(2, "Ou\u0300 est-il ? \n", "b")]
+    assert len(comparisons(calls, [thumb(1, True, "u1"), thumb(2, False, "u2")])) == 1
+
+
+def test_a_rejecting_flag_is_a_dislike_between_answers_as_well():
+    calls = [call(1, answer="good"), call(2, answer="bad")]
+    rejected = [flag(1, "inaccurate", "u2"), thumb(1, True, "u1"), thumb(2, False, "u3")]
+    assert comparisons(calls, rejected) == []
+    (row,) = comparisons(calls, [thumb(1, True, "u1"), flag(2, "inaccurate", "u2")])
+    assert (row.chosen, row.rejected, row.weight) == ("good", "bad", 1)
+
+
 def test_a_pair_of_thumbs_weighs_the_smaller_count():
     calls = [call(1, answer="good"), call(2, answer="bad")]
     ups = [thumb(1, True, f"u{i}") for i in range(5)]

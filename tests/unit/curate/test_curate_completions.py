@@ -45,6 +45,32 @@ def test_same_text_liked_twice_is_one_demonstration_of_both():
     assert len(row.trace_ids) == 2
 
 
+@pytest.mark.parametrize(
+    ("more", "dropped"),
+    [
+        ([thumb(2, False, "u2")], {}),
+        ([correction(2, "Three days.", "u2")], {}),
+        ([flag(2, "inaccurate", "u2")], {"liked_but_rejected": 1}),
+        ([ranking([2, 3], [1, 2], all_bad=True)], {"liked_but_rejected": 1}),
+    ],
+)
+@pytest.mark.parametrize("order", [1, -1])
+def test_what_is_said_of_a_text_in_one_call_counts_in_the_other(more, dropped, order):
+    calls = [call(1), call(2), call(3, answer="other")]
+    made = curate(calls[::order], [thumb(1, True), *more])
+    assert [r.completion for r in made.rows["demonstrations"] if r.source == "liked"] == []
+    assert made.dropped == dropped
+    elsewhere = [call(1), call(2, "Another question?"), call(3, "Another question?", "other")]
+    assert curate(elsewhere, [thumb(1, True), *more]).rows["demonstrations"][0].completion == "Two days."
+
+
+def test_a_majority_is_of_all_calls_that_gave_the_text():
+    judged = [thumb(1, True, "a"), *(thumb(n, False, f"u{n}") for n in (2, 3, 4))]
+    made = curate([call(n) for n in (1, 2, 3, 4)], judged, Rules(consensus="majority"))
+    (row,) = made.rows["unpaired"]
+    assert (row.label, row.weight, len(row.trace_ids)) == (False, 0.75, 4)
+
+
 def test_thumbs_give_unpaired_rows():
     made = curate([call(1), call(2, "Other?", "No idea.")], [thumb(1, True), thumb(2, False, "u2")])
     assert [(r.completion, r.label, r.author) for r in made.rows["unpaired"]] == [

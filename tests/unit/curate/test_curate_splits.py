@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from curate_cases import START, call, thumb
 
-from heedloop.schema import Message
+from heedloop.schema import Call, Message, ToolCall
 from heedloop_server.curate import Rules, curate
 from heedloop_server.curate.near_copies import near_duplicate_groups
 from heedloop_server.curate.report import describe
@@ -119,6 +120,56 @@ def test_later_turns_that_conversations_share_tie_nothing_either():
     ]
     rows = curate(calls, []).rows["prompts"]
     assert len({r.group for r in rows}) == 31
+
+
+def going_on(kind: str, i: int) -> list[Call]:
+    """A conversation without a session: an agent's two steps in one trace, or three turns that come as calls of their own."""
+    rng = random.Random(i)
+    ask = Message("user", f"{i * 7919} ".join(rng.sample(QUESTIONS, 6)) + "?")
+    long = " ".join(rng.choices(QUESTIONS, k=80))
+    if kind == "agent":
+        find = Message("assistant", "", tool_calls=(ToolCall("find", f'{{"id": {i}}}', f"c{i}"),))
+        found = Message("tool", long, tool_call_id=f"c{i}")
+        steps = [((ask,), find), ((ask, replace(find, text=""), found), Message("assistant", f"Done {i}"))]
+    else:
+        turns = (
+            ask,
+            Message("assistant", long),
+            Message("user", f"And then {i}?"),
+            Message("assistant", long[::-1]),
+        )
+        steps = [
+            (turns[:k], Message("assistant", f"Answer {i} {k}")) for k in (1, 3)
+        ] + [((*turns, Message("user", f"Then {i}?")), Message("assistant", "Bye."))]  # fmt: skip
+    number = 1000 if kind == "turns" else 0
+    return [
+        call(i + number * k, messages=prompt, output_messages=(answer,)) for k, (prompt, answer) in enumerate(steps)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["agent", "turns"])
+@pytest.mark.parametrize("num", [12, 150])
+def test_conversations_without_a_session_stay_together(kind, num):
+    conversations = [going_on(kind, i) for i in range(1, num + 1)]
+    for conversation in conversations if kind == "agent" else []:
+        conversation[1] = replace(conversation[1], span_id=conversation[1].span_id.replace("0", "f"))
+    rows = curate([c for of_one in conversations for c in of_one], []).rows["prompts"]
+    sides: dict[str, set[tuple[str, str]]] = {}
+    for row in rows:
+        sides.setdefault(row.prompt[0].text, set()).add((row.group, row.split))
+    assert [len(s) for s in sides.values()] == [1] * num
+    assert len({r.group for r in rows}) == num
+
+
+@pytest.mark.parametrize("answers", ["one", "many"])
+def test_an_opening_that_goes_on_in_several_ways_ties_nothing(answers):
+    calls = []
+    for i in range(1, 41):
+        hello = Message("assistant", "Hello!" if answers == "one" else f"Hello {i}!")
+        ask = Message("user", f"{i * 7919} ".join(random.Random(i).sample(QUESTIONS, 6)) + "?")
+        calls.append(call(i, "hi", hello.text))
+        calls.append(call(i + 1000, messages=(Message("user", "hi"), hello, ask)))
+    assert len({r.group for r in curate(calls, []).rows["prompts"]}) == 41
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,25 @@ def test_a_correction_of_a_text_beside_a_tool_call_keeps_the_call():
     assert row.completion_messages == (Message("assistant", "I will look it up.", tool_calls=(find(),)),)
 
 
+@pytest.mark.parametrize(
+    ("text", "written", "reason"),
+    [
+        ("", 'find_order({"id": 7})', "correction_equals_answer"),
+        ("One moment.", 'One moment.\nfind_order({"id": 7})', "correction_equals_answer"),
+        ("One moment.", "One moment.", "correction_equals_answer"),
+        ("", 'find_order({"id": 8})', "correction_writes_tool_call"),
+        ("One moment.", 'One moment.\nfind_order({"id": 8})', "correction_writes_tool_call"),
+        ("One moment.", 'return_order({"id": 7})', "correction_writes_tool_call"),
+        ("One moment.", "I call find_order({}) now.", None),
+    ],
+)
+def test_a_tool_call_written_as_text_is_not_to_be_imitated(text, written, reason):
+    offered = (ORDER, ToolDefinition("return_order", "", "{}"))
+    made = curate([asked(1, find(), text=text, tool_definitions=offered)], [correction(1, written)])
+    assert made.dropped == ({reason: 1} if reason else {})
+    assert len(made.rows["demonstrations"]) == len(made.rows["comparisons"]) == (reason is None)
+
+
 def test_a_correction_of_a_tool_call_alone_is_a_text_over_it():
     made = curate([asked(1, find())], [correction(1, "Which order do you mean?")])
     (row,) = made.rows["comparisons"]
@@ -258,6 +277,11 @@ def test_one_users_near_copies_are_compared_where_the_rule_says_so():
         ("caf\u00e9", "cafe\u0301", "correction_equals_answer"),
         ("if x:\n  y", "if x:\n    y", None),
         ("Two days.", "Two days", None),
+        ("Two days.", "\u200d Two days.\u200c", "correction_equals_answer"),
+        ("Two days.", "\u200b\u200d", "correction_empty"),
+        ("میخواهم", "می\u200cخواهم", None),
+        ("👨👩👧", "👨\u200d👩\u200d👧", None),
+        ("เราทำไม่ได้", "เราทำได้", None),
     ],
 )
 def test_a_correction_of_white_space_is_no_evidence(answer, text, reason):

@@ -1,16 +1,28 @@
 """Charts from recorded answers: what is drawn, what is greyed, what is a gap, and the words for those who do not see it."""
 
 import json
-from datetime import datetime, timezone
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
-from heedloop.responses import Flags, Groups, Interval, Point, Trend
+from heedloop.responses import (
+    AlarmPeriod,
+    AppHealth,
+    Flags,
+    Groups,
+    HealthCounts,
+    HealthPoint,
+    Interval,
+    Point,
+    Trend,
+)
 from heedloop.schema import from_json
-from heedloop_dashboard.charts import plots
+from heedloop_dashboard.charts import plots, timelines
 from heedloop_dashboard.charts.parts import Dot
+from heedloop_dashboard.navigation import Open
 from heedloop_dashboard.theme import DARK, LIGHT, palette, streamlit_options
 
 T = TypeVar("T")
@@ -28,35 +40,90 @@ def point(day: int, num_rated: int, rate: Interval | None) -> Point:
     return Point(time=time, running=False, rate=rate, coverage=None, **counts)
 
 
+def _trend(points, releases=(), bucket="day"):
+    return timelines.trend(points, releases, bucket=bucket, open=Open("traces"), brush=Open(""))
+
+
 def test_the_trend_has_a_gap_where_nobody_rated() -> None:
     trend = recorded("trend", Trend)
-    drawn = plots.trend(trend.points, trend.releases, LIGHT)
+    drawn = _trend(trend.points, trend.releases)
     unrated = [v for v in drawn.rows if v["num_rated"] == 0]
     assert len(drawn.rows) == 30
     assert [v["rate"] for v in unrated] == [None]
     assert unrated[0]["shown"] == "no ratings"
-    assert "1 day without ratings left out" in drawn.alt
-    assert "Releases: v12" in drawn.alt
+    (panel,) = drawn.drawing["panels"]
+    assert panel["lines"][0]["points"].count(None) == 1
+    assert panel["band"]["low"].count(None) == 1
+    assert "1 day without ratings left out" in panel["alt"]
+    assert "Releases: v12" in panel["alt"]
+    assert next(r["label"] for r in drawn.drawing["releases"]) == "v12"
 
 
 def test_the_trend_says_its_first_and_last_value() -> None:
     trend = recorded("trend", Trend)
     first = trend.points[0].rate
-    alt = plots.trend(trend.points, [], LIGHT).alt
+    alt = _trend(trend.points).drawing["panels"][0]["alt"]
     assert f"{100 * first.estimate:.1f}%" in alt
     assert "Lowest" not in alt.split(".")[0]
 
 
 def test_no_ratings_at_all_is_no_chart_of_zeros() -> None:
-    drawn = plots.trend([point(1, 0, None)], [], LIGHT)
-    assert drawn.alt == "No ratings in this period."
-    assert drawn.rows[0]["rate"] is None
+    drawn = _trend([point(1, 0, None)])
+    assert drawn.drawing["panels"][0]["alt"] == "No ratings in this period."
+    assert drawn.rows == []
 
 
-def test_an_isolated_bucket_is_visible() -> None:
-    """A line through one point draws nothing: a lone rated bucket between gaps needs its dot."""
-    points = [point(1, 0, None), point(2, 90, Interval(0.5, 0.4, 0.6, 90, "wilson")), point(3, 0, None)]
-    assert [v["lone"] for v in plots.trend(points, [], LIGHT).rows] == [False, True, False]
+def test_the_running_bucket_bends_no_line() -> None:
+    rate = Interval(0.5, 0.4, 0.6, 90, "wilson")
+    now = replace(point(2, 1, Interval(0.0, 0.0, 0.8, 1, "wilson")), running=True)
+    (line,) = _trend([point(1, 90, rate), now]).drawing["panels"][0]["lines"]
+    assert line == {"points": [0.5, None], "running": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("values", "zero", "most", "low", "high"),
+    [
+        ([0.41, 0.58], False, 1.0, 0.4, 0.6),
+        ([0.97, 1.0], False, 1.0, 0.97, 1.0),
+        ([0.0, 0.0], True, None, 0.0, 1.0),
+        ([1234.0], True, None, 0.0, 1500.0),
+        ([], True, None, 0.0, 1.0),
+        ([3e-7], True, None, 0.0, 3e-7),
+    ],
+)
+def test_an_axis_has_round_numbers_around_the_values(values, zero, most, low, high) -> None:
+    axis = timelines.axis(values, str, zero=zero, most=most)
+    assert axis["domain"] == pytest.approx([low, high])
+    ticks = [t["at"] for t in axis["ticks"]]
+    assert low - 1e-12 <= ticks[0] and ticks[-1] <= high * (1 + 1e-9) and len(ticks) >= 2
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0"), (9_999, "9,999"), (12_345, "12.3k"), (4_100_000, "4.1M"), (2e9, "2G")]
+)
+def test_large_counts_are_short(count, text) -> None:
+    assert timelines.compact(count) == text
+
+
+def test_alarms_are_drawn_on_the_measure_they_watch() -> None:
+    at = datetime(2026, 11, 1, tzinfo=timezone.utc)
+    counts = {
+        "num_answers": 10, "num_errors": 1, "num_calls": 10, "error_share": Interval(0.1, 0.0, 0.4, 10, "wilson"),
+        "p50_ms": 800.0, "p95_ms": 2100.0, "first_token_p50_ms": None, "first_token_p95_ms": None,
+        "input_tokens": 9000, "output_tokens": 4000, "cost": 0.25, "num_unpriced": 0,
+    }  # fmt: skip
+    points = [HealthPoint(time=at + timedelta(days=i), running=False, **counts) for i in range(3)]
+    alarm = AlarmPeriod(alert_id="a", name="Errors!", metric="errors", since=at, until=None)
+    found = AppHealth(
+        total=HealthCounts(**counts), points=points, by=None, groups=[], releases=[], alarms=[alarm]
+    )
+    opens = {m.key: Open("traces") for m in timelines.MEASURES}
+    drawn = timelines.health(found, bucket="day", opens=opens)
+    panels = {p["key"]: p for p in drawn.drawing["panels"]}
+    assert [len(panels[k]["alarms"]) for k in ("errors", "latency", "cost")] == [1, 0, 0]
+    assert panels["latency"]["value"] == "p95 2.1 s \u00b7 p50 800 ms"
+    assert panels["first_token"]["value"] == "\u2013"
+    assert drawn.rows[0]["tokens"] == "13k"
 
 
 def test_a_cell_with_few_ratings_is_left_blank_but_stays_in_the_table() -> None:
@@ -86,7 +153,6 @@ def test_no_chart_loads_anything(colours) -> None:
     flags = [(f.category, f.count) for f in recorded("reasons", Flags).flags]
     history = json.loads((GOLDEN / "run_history.json").read_text(encoding="utf-8"))["rows"]
     drawn = [
-        plots.trend(trend.points, trend.releases, colours),
         plots.coverage(trend.points, colours),
         plots.dots(recorded("by_model", Groups).groups, colours, what="Model"),
         plots.heatmap(recorded("by_topic_version", Groups).groups, colours, rows="Topic", columns="Version"),

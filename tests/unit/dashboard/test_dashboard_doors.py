@@ -52,6 +52,18 @@ def test_a_page_without_a_session_leads_to_sign_in_and_back(browser) -> None:
     assert answer.headers["location"] == "/sign-in?next=%2Ftraces%3Frating%3Ddown"
 
 
+def test_looking_at_a_sign_in_link_uses_nothing_up_and_sends_its_address_nowhere(browser) -> None:
+    answer = browser.get("/sign-in/link?token=hl_0_%22%3E%3Cscript%3E")
+    assert answer.status_code == 200, "the server, which is away, was not asked"
+    assert (
+        answer.headers["referrer-policy"] == "same-origin" and answer.headers["cache-control"] == "no-store"
+    )
+    assert "<script>" not in answer.text and COOKIE not in answer.cookies
+    foreign = browser.post("/sign-in/link?token=x", headers={"origin": "https://evil.example"})
+    assert foreign.status_code == 403
+    assert browser.post("/sign-in/link?token=x").status_code == 502
+
+
 def test_a_server_that_is_away_is_said_so(browser) -> None:
     answer = browser.post("/sign-in", data={"key": "hl_000000000000_x"})
     assert answer.status_code == 503
@@ -69,6 +81,8 @@ def test_a_server_that_is_away_is_said_so(browser) -> None:
         {"sec-fetch-site": "cross-site"},
         {"sec-fetch-site": "same-site"},
         {"origin": "http://dash.example:81"},
+        {"origin": "http://["},
+        {"origin": "http://dash.example@evil.example"},
     ],
 )
 def test_a_form_on_another_site_is_refused(browser, path: str, headers: dict[str, str]) -> None:

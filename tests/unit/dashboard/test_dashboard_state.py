@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import io
 from dataclasses import fields, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 import pyarrow.parquet
 import pytest
 
 from heedloop.responses import Alert, CallSummary, Interval, Point
-from heedloop_dashboard import export, rules
+from heedloop_dashboard import export, ranges, rules
 from heedloop_dashboard.charts.parts import Dot
 from heedloop_dashboard.charts.plots import coverage, dots
 from heedloop_dashboard.fetch import Ask, ask
-from heedloop_dashboard.state import chosen_filters, merged, narrower, view_of, window
+from heedloop_dashboard.state import PERIODS, chosen_filters, merged, narrower, view_of, window
 from heedloop_dashboard.theme import LIGHT
 from heedloop_dashboard.views.alert_form import rule_of
+from heedloop_dashboard.views.settings import prices_of
 from heedloop_dashboard.views.traces import export_rows
 
 NOW = datetime(2026, 11, 21, 15, 4, 3, tzinfo=timezone.utc)
@@ -80,6 +81,32 @@ def test_all_time_begins_where_the_first_call_is() -> None:
     assert window("All", NOW)["since"] < window("7 d", NOW)["since"]
 
 
+@pytest.mark.parametrize("name", PERIODS)
+@pytest.mark.parametrize(
+    "now",
+    [
+        datetime(2026, 11, 20, 0, 0, 0, tzinfo=timezone.utc),
+        datetime(2026, 11, 20, 4, 0, 0, 1, tzinfo=timezone.utc),
+        datetime(2026, 11, 22, 12, 30, tzinfo=timezone.utc),
+        datetime(2026, 12, 31, 23, 59, 59, 999_999, tzinfo=timezone.utc),
+        datetime(2028, 2, 29, 23, 0, tzinfo=timezone.utc),
+        datetime(2028, 3, 1, 1, 0, tzinfo=timezone.utc),
+    ],
+    ids=lambda at: f"{at:%Y-%m-%dT%H:%M}",
+)
+def test_a_period_has_its_length_and_holds_this_moment_at_any_hour_and_date(name: str, now: datetime) -> None:
+    """Its first bucket is whole: it begins at midnight, or on the hour for a day; the last is the running one."""
+    period = window(name, now, now - timedelta(days=400))
+    since, until = (datetime.fromisoformat(period[k]) for k in ("since", "until"))
+    assert now <= until < now + timedelta(seconds=10)
+    days = PERIODS[name] or 400
+    step = timedelta(hours=1) if days == 1 else timedelta(days=1)
+    assert timedelta(days=days) - step <= now - since <= timedelta(days=days)
+    if PERIODS[name]:
+        assert (since.minute, since.second, since.microsecond) == (0, 0, 0)
+        assert days == 1 or since.hour == 0
+
+
 # --------------------------------------------------------------------------------------------------------- rules
 
 FORM = {
@@ -89,11 +116,12 @@ FORM = {
     "of": "",
     "bad": "",
     "kind": "threshold",
-    "threshold": 60.0,
+    "threshold": 0.6,
     "baseline": None,
     "window_hours": 24,
     "min_count": 30,
     "webhook_url": " ",
+    "webhook_format": "generic",
     "remind_hours": 0,
 }
 
@@ -108,6 +136,7 @@ def test_the_form_becomes_a_rule() -> None:
         "window_hours": 24,
         "min_count": 30,
         "webhook_url": None,
+        "webhook_format": "generic",
         "remind_hours": 0,
     }
 
@@ -145,7 +174,49 @@ def test_a_rule_reads_as_a_sentence() -> None:
 
 
 def test_an_undefined_value_is_a_dash_never_zero() -> None:
-    assert rules.value_text(None) == "–"
+    assert rules.value_text("rate", None) == "–"
+
+
+@pytest.mark.parametrize(
+    ("metric", "threshold", "said"),
+    [
+        ("latency", 2500.0, "Latency (p95) above 2.5 s"),
+        ("first_token", 400.0, "Time to first token (p95) above 400 ms"),
+        ("cost", 12.5, "Cost above $12.50"),
+        ("tokens", 2e6, "Tokens above 2,000,000"),
+        ("errors", 0.05, "Share of failed calls above 5.0%"),
+    ],
+)
+def test_a_threshold_is_read_in_the_unit_of_its_metric(metric, threshold, said) -> None:
+    rule = replace(ALERT, metric=metric, kind="threshold", threshold=threshold, bad="higher")
+    assert rules.sentence(rule) == said
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "name"),
+    [
+        ("2026-11-16", "2026-11-23", "Last week"),
+        ("2026-11-23", "2026-11-30", "This week"),
+        ("2026-11-25", "2026-11-26", "Yesterday"),
+        ("2026-11-02", "2026-11-03", "2 Nov"),
+        ("2026-11-02", "2026-11-05", "2–4 Nov"),
+        ("2026-10-30", "2026-11-05", "30 Oct–4 Nov"),
+    ],
+)
+def test_a_range_is_named(since, until, name) -> None:
+    times = (datetime.fromisoformat(t).replace(tzinfo=timezone.utc) for t in (since, until))
+    assert ranges.range_name(*times, datetime(2026, 11, 26, 15, tzinfo=timezone.utc)) == name
+
+
+def test_rows_of_the_price_table_are_prices() -> None:
+    rows = [
+        {"model": " gpt ", "input": 1, "output": 2.5, "cached_input": None},
+        {"model": "", "input": None, "output": None},
+        {"model": None},
+    ]
+    assert prices_of(rows) == {"gpt": {"input": 1.0, "output": 2.5}}
+    with pytest.raises(ValueError, match="gpt needs a price"):
+        prices_of([{"model": "gpt", "input": 1, "output": None}])
 
 
 # --------------------------------------------------------------------------------------------------------- files

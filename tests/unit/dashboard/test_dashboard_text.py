@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heedloop.changes import compare
 from heedloop.responses import Ledger, StoredFeedback
 from heedloop.schema import Call, CharRange, Message, Target, answer_hash, from_json
-from heedloop_dashboard import corrections, export, filters, judgements, spans, words
+from heedloop_dashboard import export, filters, judgements, spans, words
 from heedloop_dashboard.views import delivery, runs
 from heedloop_dashboard.views.datasets import flatten
 
@@ -51,13 +52,13 @@ def test_durations(nanoseconds, shown) -> None:
 
 @given(st.text(max_size=200), st.text(max_size=200))
 def test_a_correction_loses_no_character(before: str, after: str) -> None:
-    pieces = corrections.compare(before, after)
+    pieces = compare(before, after)
     assert "".join(p["text"] for p in pieces if p["op"] != "new") == before
     assert "".join(p["text"] for p in pieces if p["op"] != "gone") == after
 
 
 def test_a_correction_shows_what_changed_and_only_that() -> None:
-    pieces = corrections.compare("Refunds take 30 days.", "Refunds take 14 days.")
+    pieces = compare("Refunds take 30 days.", "Refunds take 14 days.")
     assert [(p["op"], p["text"]) for p in pieces] == [
         ("same", "Refunds take "),
         ("gone", "30"),
@@ -68,7 +69,7 @@ def test_a_correction_shows_what_changed_and_only_that() -> None:
 
 def test_a_huge_correction_is_compared_without_hanging() -> None:
     before = "word " * 50_000
-    pieces = corrections.compare(before, before + "more")
+    pieces = compare(before, before + "more")
     assert "".join(p["text"] for p in pieces if p["op"] != "new") == before
 
 

@@ -41,6 +41,7 @@ def test_nobody_is_signed_in(door: TestClient) -> None:
         {**OURS, "origin": "https://evil.example"},
         {**OURS, "origin": "null"},
         {**OURS, "origin": "http://localhost:9999"},
+        {**OURS, "origin": "http://["},
         {**OURS, "sec-fetch-site": "cross-site"},
         {**OURS, "sec-fetch-site": "same-site"},
     ],
@@ -101,8 +102,9 @@ def test_a_server_that_is_away_is_503_so_that_the_page_tries_again(door: TestCli
 
 def test_a_local_key_serves_no_name_that_only_points_here(door: TestClient) -> None:
     SESSIONS.configure("http://127.0.0.1:9", local_key="hl_nobody")
-    rebound = {**OURS, "host": "evil.example:8501", "origin": "http://evil.example:8501"}
-    assert door.get("/review-api/queues", headers=rebound).status_code == 403
+    for host in ("evil.example:8501", "[", ""):
+        rebound = {**OURS, "host": host, "origin": f"http://{host}"}
+        assert door.get("/review-api/queues", headers=rebound).status_code == 403
 
 
 @pytest.mark.parametrize(("person", "status"), [("ana", 503), ("ben", 401), ("", 401)])
@@ -113,7 +115,7 @@ def test_a_session_that_a_proxy_opened_needs_the_proxys_word_each_time(
     session = Session(
         client, "p", "ana", ("annotate",), "annotator", time.monotonic() + 60, person="ana", via="proxy"
     )
-    monkeypatch.setitem(SESSIONS._by_id, "cookie", session)
+    monkeypatch.setitem(SESSIONS._by_id, "cookie", [session])
     app = door.app
 
     async def with_person(scope: dict, receive: object, send: object) -> None:

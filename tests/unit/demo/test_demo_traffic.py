@@ -31,7 +31,7 @@ def traffic(checkpoint: Path, *, seed: int = 1) -> tuple[testing.Recorded, Traff
     with testing.recording() as recorded:
         testing.use_clock(clock)
         visitors = Traffic(random.Random(seed), clock)
-        app = SupportApp(ServedModel("small", checkpoint, seed=seed), "v2")
+        app = SupportApp([ServedModel("small", checkpoint, seed=seed)], "v2")
         asked = questions(random.Random(seed), fresh=False)
         progress: list[int] = []
         shown = visitors.visits(app, asked, 60, users="early", period=PERIOD, on_progress=progress.append)

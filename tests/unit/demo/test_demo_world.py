@@ -2,11 +2,13 @@
 
 import itertools
 import random
+import re
 from collections import Counter
 
 import pytest
 
 from heedloop_trainer.demo.pretrain import make_text
+from heedloop_trainer.demo.run import intro
 from heedloop_trainer.demo.topics import FACTS, NUM_FRESH_WORDINGS, TOPICS, Fact
 from heedloop_trainer.demo.world import (
     CLOSINGS,
@@ -18,6 +20,7 @@ from heedloop_trainer.demo.world import (
     PROMISES,
     RAMBLING,
     RUDE,
+    SHARES,
     Habits,
     compose_answer,
     find_flaws,
@@ -53,6 +56,20 @@ def test_a_good_answer_has_no_flaw_and_each_flaw_is_found(fact: Fact) -> None:
     assert find_flaws(sentence.format(fact.right), fact).plain
     assert find_flaws(f"{sentence.format(fact.right)} {PROMISES[0]}", fact).promise
     assert find_flaws(" ".join([sentence.format(fact.right), *RAMBLING[:3]]), fact).long
+
+
+def test_the_introduction_says_what_the_whole_text_does():
+    """Two points each way: 12,000 answers as the text is made; a right answer may name a wrong value in passing."""
+    rng, num = random.Random(1), 12_000
+    found = Counter()
+    for document in make_text(num, rng):
+        fact = next(f for f in FACTS if any(w.lower() in document.question.lower() for w in f.wordings))
+        flaws = find_flaws(document.answer, fact)
+        found += Counter(wrong=flaws.wrong_fact, promise=flaws.promise, rude=flaws.rude)
+    said = [int(n) for n in re.findall(r"(\d+) (?:state|make|are rude)", intro(1).replace("\n", " "))]
+    assert len(said) == 3 and sum(SHARES.values()) == pytest.approx(1)
+    for number, name in zip(said, ("wrong", "promise", "rude"), strict=True):
+        assert number == pytest.approx(100 * found[name] / num, abs=2), name
 
 
 @pytest.mark.parametrize("version", HABITS)

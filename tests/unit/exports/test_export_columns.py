@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from heedloop.schema import (
@@ -11,6 +13,8 @@ from heedloop.schema import (
     Message,
     PromptRow,
     RatedCompletion,
+    ToolCall,
+    ToolDefinition,
     Unpaired,
     from_json,
 )
@@ -49,6 +53,28 @@ def test_trl():
         "margin": 0.5,
     }
     assert peer_row(Comparison(PROMPT, "a", "b"), "trl")["margin"] == 0.0
+
+
+def test_openrlhf():
+    said = [{"role": "assistant", "content": "Hello"}]
+    assert peer_row(ROWS["demonstrations"], "openrlhf") == {"input": WRITTEN, "output": said}
+    assert peer_row(ROWS["prompts"], "openrlhf") == {"input": WRITTEN}
+    assert peer_row(ROWS["comparisons"], "openrlhf") == peer_row(ROWS["comparisons"], "trl")
+
+
+def test_tools_are_written_as_chat_templates_read_them():
+    """Arguments are an object, also where the model wrote none; a result names the tool that was called."""
+    asked = Message("assistant", "", tool_calls=(ToolCall("now", "", "c1"),))
+    prompt = (Message("user", "Time?"), asked, Message("tool", "noon", tool_call_id="c1"))
+    row = Demonstration(prompt, "It is noon.", tools=(ToolDefinition("now", "The time.", "", "custom"),))
+    columns = peer_row(row, "trl")
+    call = {"id": "c1", "type": "function", "function": {"name": "now", "arguments": {}}}
+    assert columns["prompt"][1:] == [
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "noon", "tool_call_id": "c1", "name": "now"},
+    ]
+    function = {"name": "now", "description": "The time.", "parameters": {"type": "object", "properties": {}}}
+    assert json.loads(columns["tools"]) == [{"type": "custom", "function": function}]
 
 
 def test_a_tie_is_nobodys_preference():

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from heedloop.schema import Call, Usage
-from heedloop_server.normalise import dedupe, normalise_request
+from heedloop_server.normalise import normalise_request
+from heedloop_server.normalise.duplicates import fold
 
 CHAT = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "m"}
 COUNTS = {"gen_ai.usage.input_tokens": 1000, "gen_ai.usage.output_tokens": 500}
@@ -159,8 +160,8 @@ def test_an_embedders_usage_is_read_wherever_it_is(call: Callable[..., Call], ou
 
 
 def calls(request_of: Callable[..., Any], *spans: Any) -> list[Call]:
-    found = dedupe(normalise_request(request_of(*spans)))
-    backwards = dedupe(normalise_request(request_of(*reversed(spans))))
+    found = fold(normalise_request(request_of(*spans)))
+    backwards = fold(normalise_request(request_of(*reversed(spans))))
     assert sorted(c.span_id for c in found if c.operation) == sorted(
         c.span_id for c in backwards if c.operation
     )

@@ -6,13 +6,15 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from heedloop.schema import THUMB, Author, Feedback, Scale
-from heedloop_server.normalise import feedback_in, normalise_logs
+from heedloop_server.normalise import normalise_logs, normalise_traces
 
 NAMED = "annotations.0.annotation."
 
 
 def annotated(span: Any, request_of: Any, attributes: dict[str, Any], **fields: Any) -> list[Feedback]:
-    return feedback_in(request_of(span({"openinference.span.kind": "EVALUATOR", **attributes}, **fields)))
+    return normalise_traces(
+        request_of(span({"openinference.span.kind": "EVALUATOR", **attributes}, **fields))
+    ).feedback
 
 
 def evaluated(span: Any, attributes: dict[str, Any], *, ids: bool = True) -> list[Any]:
@@ -98,7 +100,7 @@ def test_logfire_s_annotation_judges_its_parent(
         "mood": value,
         "user_id": "ada",
     }
-    (found,) = feedback_in(request_of(span(attributes, ids=(1, 3, 2))))
+    (found,) = normalise_traces(request_of(span(attributes, ids=(1, 3, 2)))).feedback
     assert found.target.key == f"span:{1:032x}:{2:016x}"
     assert (found.value, found.scale) == rated
     assert found.author == Author("end_user", "ada")

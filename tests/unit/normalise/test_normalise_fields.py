@@ -328,7 +328,7 @@ def test_values_of_the_wrong_type_are_left_out(call: Normalise) -> None:
     odd: dict[str, Any] = {
         **CHAT,
         "gen_ai.usage.input_tokens": "many",
-        "gen_ai.response.id": ["a"],
+        "gen_ai.response.id": ["a", "b"],
         "gen_ai.request.temperature": {"a": 1},
         "gen_ai.response.finish_reasons": {"a": 1},
         "gen_ai.input.messages": 7,
@@ -389,6 +389,7 @@ def test_adk_s_first_schema(call: Normalise) -> None:
         Usage(83, 27),
         {"temperature": 0.2},
     )
+    assert found.provider == "gcp.gemini"
 
 
 def test_azure_s_events(call: Normalise) -> None:

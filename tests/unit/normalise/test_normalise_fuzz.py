@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from heedloop.schema import to_json
-from heedloop_server.normalise import LogContent, dedupe, feedback_in, merge, normalise_request
+from heedloop_server.normalise import LogContent, merge, normalise_request, normalise_traces
+from heedloop_server.normalise.duplicates import fold
 
 KEYS = [
     "gen_ai.operation.name",
@@ -206,10 +207,10 @@ def test_any_span_becomes_a_record(span: Any, request_of: Any, given_spans: list
     request = request_of(*spans, scope="litellm")
     calls = normalise_request(request)
     assert len(calls) == len(spans)
-    for call in [*calls, *dedupe(calls)]:
+    for call in [*calls, *fold(calls)]:
         json.dumps(to_json(call), ensure_ascii=False).encode()
         assert call.operation or not (call.output_messages or call.usage.input)
-    for feedback in feedback_in(request):
+    for feedback in normalise_traces(request).feedback:
         json.dumps(to_json(feedback)).encode()
 
 

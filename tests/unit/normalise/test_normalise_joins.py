@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timezone
 from itertools import permutations
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from heedloop.schema import Call, Message, ToolCall, Usage
-from heedloop_server.normalise import LogContent, dedupe, merge, normalise_logs
-from heedloop_server.normalise.duplicates import fold
+from heedloop_server.normalise import LogContent, merge, normalise_logs
+from heedloop_server.normalise.duplicates import DUPLICATE_OF, fold
 from heedloop_server.normalise.family import _inside_answers, in_context
 from heedloop_server.normalise.heedloop_sdk import ANSWER
 from heedloop_server.normalise.joins import join, wants_content
@@ -147,9 +148,14 @@ INNER = make("44" * 8, parent_span_id="33" * 8, status="error", http_status=429)
 OTHER = make("55" * 8, response_id="msg_2", usage=Usage(5, 5))
 
 
+def once(calls: Iterable[Call]) -> list[Call]:
+    """The spans of which no other stands for their provider call."""
+    return [c for c in fold(list(calls)) if DUPLICATE_OF not in c.attributes]
+
+
 @pytest.mark.parametrize("calls", list(itertools.permutations([BARE, FULL, OTHER])))
 def test_one_response_is_one_call(calls: tuple[Call, ...]) -> None:
-    found = {c.response_id: c for c in dedupe(calls)}
+    found = {c.response_id: c for c in once(calls)}
     assert set(found) == {"msg_1", "msg_2"}
     assert (found["msg_1"].span_id, found["msg_1"].provider, found["msg_1"].output_text) == (
         FULL.span_id,
@@ -162,13 +168,13 @@ def test_one_response_is_one_call(calls: tuple[Call, ...]) -> None:
 def test_a_server_that_gives_an_id_twice_made_two_calls(order: int) -> None:
     """Ollama's OpenAI door has 999 ids."""
     again = replace(FULL, span_id="23" * 8, output_messages=(Message("assistant", "5"),), usage=Usage(20, 17))
-    assert len(dedupe([FULL, again, BARE][::order])) == 2
+    assert len(once([FULL, again, BARE][::order])) == 2
 
 
 def test_clients_that_count_one_answer_differently_saw_one_call() -> None:
     counted = replace(FULL, span_id="23" * 8, usage=Usage(19, 17))
     cut = replace(FULL, span_id="24" * 8, output_messages=(Message("assistant", "4 or so"),))
-    assert len(dedupe([FULL, counted, cut])) == 1
+    assert len(once([FULL, counted, cut])) == 1
 
 
 def test_the_inner_span_s_id_and_models_are_kept() -> None:
@@ -176,47 +182,56 @@ def test_the_inner_span_s_id_and_models_are_kept() -> None:
         "33" * 8, model_requested="m", model_answered="m", output_messages=(Message("assistant", "4"),)
     )
     inner = make("44" * 8, parent_span_id="33" * 8, response_id="msg_3", model_answered="m-0901")
-    (found,) = dedupe([outer, inner])
+    (found,) = once([outer, inner])
     assert (found.response_id, found.model_requested, found.model_answered) == ("msg_3", "m", "m-0901")
 
 
 def test_an_error_s_sentence_is_kept_before_its_type() -> None:
     typed = replace(OUTER, error_message="rate_limit_error")
-    (found,) = dedupe([typed, replace(INNER, error_message="Rate limit reached for m.")])
+    (found,) = once([typed, replace(INNER, error_message="Rate limit reached for m.")])
     assert found.error_message == "Rate limit reached for m."
+
+
+def test_what_went_wrong_in_an_attempt_is_no_word_on_the_one_that_succeeded() -> None:
+    outer = make("11" * 8, output_messages=(Message("assistant", "A"),))
+    failed = make(
+        "22" * 8, parent_span_id="11" * 8, status="error", error_message="slow down", http_status=429
+    )
+    (call,) = [c for c in fold([outer, failed]) if c.operation]
+    assert (call.status, call.error_message, call.http_status) == ("ok", None, None)
 
 
 def test_a_call_inside_a_call_is_the_same_call() -> None:
     for calls in ([OUTER, INNER], [INNER, OUTER]):
-        (found,) = dedupe(calls)
+        (found,) = once(calls)
         assert (found.span_id, found.http_status) == (OUTER.span_id, 429)
 
 
 def test_an_agent_s_calls_are_calls_of_their_own() -> None:
     agent = make("66" * 8, operation="")
     calls = [replace(OTHER, parent_span_id="66" * 8), replace(FULL, parent_span_id="66" * 8)]
-    assert len([c for c in dedupe([agent, *calls]) if c.operation]) == 2
+    assert len([c for c in once([agent, *calls]) if c.operation]) == 2
 
 
 def test_a_tool_loop_with_different_responses_is_not_one_call() -> None:
     outer = replace(OTHER, response_id="msg_9")
-    assert len(dedupe([outer, replace(FULL, parent_span_id=outer.span_id)])) == 2
+    assert len(once([outer, replace(FULL, parent_span_id=outer.span_id)])) == 2
 
 
 def test_a_call_around_several_responses_is_none_of_them() -> None:
     inner = [replace(c, trace_id=TRACE, parent_span_id=OUTER.span_id) for c in (OTHER, FULL)]
-    assert len(dedupe([OUTER, *inner])) == 3
+    assert len(once([OUTER, *inner])) == 3
 
 
 def test_a_decorated_function_stays_beside_the_call_it_makes() -> None:
     decorated = make("77" * 8, attributes={"otel.scope.name": "heedloop", "heedloop.answer": "true"})
     inner = replace(OTHER, response_id=None, parent_span_id="77" * 8)
-    assert len(dedupe([decorated, inner])) == 2
+    assert len(once([decorated, inner])) == 2
 
 
 def test_equal_questions_are_two_calls() -> None:
     twice = [make(s * 8, input_messages=(Message("user", "Hi"),)) for s in ("1a", "1b")]
-    assert len(dedupe(twice)) == 2
+    assert len(once(twice)) == 2
 
 
 def test_folding_leaves_one_call_and_its_tokens_once() -> None:

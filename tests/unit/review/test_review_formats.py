@@ -11,6 +11,7 @@ import pytest
 from heedloop.schema import SchemaError
 from heedloop_server.review.control.labels import Judged
 from heedloop_server.review.formats import FORMATS, Reviewed, Users, read_entry, write_entry
+from heedloop_server.review.formats.details import with_details
 from heedloop_server.review.questions import read_questions
 from heedloop_server.review.responses import check_judgement, draft_to_shown, draft_to_stored
 
@@ -118,6 +119,20 @@ def test_what_a_label_studio_user_changed_counts():
     assert found.answers == {**before, "tone": 2}, "what the tool cannot say stays where it still belongs"
     results["flaws"]["value"]["choices"] = ["long"]
     assert back("label_studio", questions, task, one)[0].answers["flaws"] == [{"category": "long"}]
+
+
+def test_a_mark_that_another_tool_left_keeps_its_details():
+    """One answer's marks, and those of each answer of several: what is new or gone is as the tool says."""
+    flaws = [{"category": "wrong", "severity": "high"}, {"category": "long", "comment": "rambles"}]
+    before = {"flaws": flaws, "marks": [{"start": 6, "end": 7, "label": "wrong", "severity": "low"}]}
+    written = {"flaws": [{"category": "wrong"}, {"category": "long"}], "marks": []}
+    now = {"flaws": [{"category": "long"}], "marks": [{"start": 0, "end": 5, "label": "wrong"}]}
+    assert with_details(SINGLE, now, before, written) == {"flaws": flaws[1:], "marks": now["marks"]}
+    each = {"flaws": [flaws, None, [{"category": "wrong"}]]}
+    seen = {"flaws": [[{"category": "wrong"}], [{"category": "long"}], [{"category": "wrong"}]]}
+    assert with_details(PAIR, seen, each, {}) == {
+        "flaws": [flaws[:1], [{"category": "long"}], [{"category": "wrong"}]]
+    }
 
 
 def test_label_studio_counts_code_points():

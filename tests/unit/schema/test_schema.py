@@ -1,5 +1,7 @@
 """The records check themselves, survive JSON, and have an identity without time."""
 
+import re
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -12,6 +14,8 @@ from heedloop.schema import (
     CharRange,
     Comparison,
     Feedback,
+    JudgeExample,
+    JudgeSpec,
     Message,
     Ranking,
     Run,
@@ -183,3 +187,48 @@ def test_dataset_rows_and_runs_survive_json() -> None:
     assert from_json(Run, to_json(run)) == run
     with pytest.raises(SchemaError, match="method"):
         Run("r1", "magic")  # type: ignore[arg-type]
+
+
+JUDGE = {
+    "name": "helpful",
+    "form": "pointwise",
+    "backend": "endpoint",
+    "model": "m",
+    "prompt": "{answer}",
+    "verdicts": {"YES": 1.0, "NO": 0.0},
+}
+
+
+def test_a_judges_hash_is_of_all_that_its_judgements_depend_on() -> None:
+    judge = from_json(JudgeSpec, JUDGE)
+    assert from_json(JudgeSpec, to_json(judge)) == judge
+    assert re.fullmatch(r"helpful@[0-9a-f]{12}", judge.id)
+    assert replace(judge, name="other").hash == judge.hash
+    example = JudgeExample(Target(trace_id="1" * 32, span_id="2" * 16), "YES")
+    others = [
+        {"model": "n"}, {"prompt": "{answer}!"}, {"parameters": {"temperature": 1}}, {"parser": "number"}, {"guideline": "q/2"},
+        {"verdicts": {"YES": 1.0, "NO": 0.5}}, {"question": "tone"}, {"scale": Scale(0, 2)}, {"examples": (example,)}, {"form": "session"},
+    ]  # fmt: skip
+    hashes = {judge.hash, *(replace(judge, **change).hash for change in others)}
+    assert len(hashes) == len(others) + 1
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"name": "Not a name"}, "name"),
+        ({"form": "triplewise"}, "form"),
+        ({"prompt": ""}, "prompt"),
+        ({"verdicts": {"YES": 1.0}}, "verdicts"),
+        ({"verdicts": {"YES": 2.0, "NO": 0.0}}, "verdicts.YES"),
+        ({"form": "rubric"}, "dimensions"),
+        ({"dimensions": ["clear"]}, "dimensions"),
+        ({"form": "rubric", "dimensions": ["clear"]}, "parser"),
+        ({"scale": {"categories": ["bad", "good"]}}, "scale"),
+        ({"examples": [{"target": {"session_id": "s"}, "verdict": "YES"}]}, "examples.target"),
+    ],
+)
+def test_wrong_judges_are_refused(change: dict, field: str) -> None:
+    with pytest.raises(SchemaError) as caught:
+        from_json(JudgeSpec, JUDGE | change)
+    assert caught.value.field == field

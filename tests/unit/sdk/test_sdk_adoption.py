@@ -36,6 +36,14 @@ def put(outbox, name):
 
 
 @pytest.fixture
+def tmp_path(tmp_path):
+    """A folder whose name has what an address would quote."""
+    folder = tmp_path / "50% of #1?"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
 def begin(tmp_path, monkeypatch):
     monkeypatch.setattr(_guard, "_last_said", {})
 

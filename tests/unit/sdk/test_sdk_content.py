@@ -76,6 +76,8 @@ def conversation(chat):
         (lambda user, turns: "x", ("u", [SYSTEM, QUESTION]), {"prompt": "turns.1.content"}),
         (lambda question, history: "x", ("How long?", [QUESTION, {"role": "assistant", "content": "A"}]), {}),
         (lambda api_key, question: "x", ("k", "How long?"), {}),
+        (lambda user_id, question: "x", ("u", "How long?"), {}),
+        (lambda q, user: "x", ("How long?", "u"), {}),
         (lambda question="How long?": "x", (), {}),
     ],
 )
@@ -92,6 +94,7 @@ def test_the_prompt_is_found_by_shape_or_name(function, arguments, options):
         (Reply("Thirty days.", ["page 4"]), {}),
         ({"answer": "Thirty days.", "sources": []}, {}),
         ({"role": "assistant", "content": "Thirty days."}, {}),
+        ({"input": "How long?", "final_output": "Thirty days."}, {}),  # openai-agents
         (langchain("ai", "Thirty days."), {}),
         ({"out": {"said": ["Thirty days."]}}, {"answer": "out.said.0"}),
         ((["page 4"], "Thirty days."), {"answer": "1"}),
@@ -107,6 +110,17 @@ def test_what_is_no_answer_stays_json_and_a_result_is_kept_whole():
     assert span.output_text == "" and span.attributes["heedloop.output"] == "[1,2]"
     span = record(lambda q: Reply("A", ["page 4"]), "q")
     assert json.loads(span.attributes["heedloop.output"])["sources"] == ["page 4"]
+
+
+def test_the_prompt_does_not_depend_on_the_order_of_keywords():
+    """FastAPI gives dependencies first, whatever the signature says."""
+
+    def ask(q: str, user: str, *, limit: int = 3):
+        return "x"
+
+    span = record(ask, limit=1, user="u", q="How long?")
+    assert span.input_text == "How long?"
+    assert list(json.loads(span.attributes["heedloop.input"])) == ["user", "limit"]
 
 
 def test_arguments_are_bound_with_their_defaults_and_as_python_binds_them():
@@ -154,6 +168,11 @@ def test_a_class_is_refused():
         "cookie",
         "credentials",
         "auth_header",
+        "openai_key",
+        "AZURE_KEY",
+        "jwt",
+        "dsn",
+        "connectionString",
     ],
 )
 def test_secrets_are_known_by_their_name(name):
@@ -168,6 +187,7 @@ def test_secrets_are_known_by_their_name(name):
         "token_count",
         "input_tokens",
         "key",
+        "cache_key",
         "keyboard",
         "author",
         "secretary",
@@ -197,6 +217,35 @@ def test_no_secret_is_sent():
     assert "s3cret" not in json.dumps(dict(span.attributes))
     assert json.loads(span.attributes["heedloop.input"])["api_key"] == "[masked]"
     assert span.attributes["heedloop.metadata.plan"] == "pro"
+
+
+def test_no_secret_is_sent_in_what_the_app_says():
+    secretive = {
+        "nested": {"api_key": "s3cret-1", "plan": "pro"},
+        "listed": [{"Authorization": "s3cret-2"}],
+        "fields": Body(question="q"),
+        "record": SECRETIVE,
+        "token": "s3cret-3",
+    }
+    for value in (Body(question="q"), SECRETIVE):
+        assert "s3cret" in str(vars(value))
+    with testing.recording() as recorded:
+
+        @heedloop.trace
+        def ask(question):
+            heedloop.set(metadata=secretive, prompt_variables=secretive, parameters=secretive)
+            with heedloop.span("step", **secretive):
+                return "x"
+
+        with heedloop.context(metadata=secretive):
+            _, handle = ask.with_handle("q")
+        heedloop.flag(handle, "rude", author="u", metadata=secretive)
+    attributes = [dict(s.attributes) for s in recorded.spans]
+    sent = json.dumps([attributes, [f.metadata for f in recorded.feedback]])
+    assert "s3cret" not in sent and len(attributes) == 2
+    for span in attributes:
+        assert json.loads(span["heedloop.metadata.nested"]) == {"api_key": "[masked]", "plan": "pro"}
+        assert span["heedloop.metadata.token"] == "[masked]"
 
 
 def test_values_read_as_people_write_them():

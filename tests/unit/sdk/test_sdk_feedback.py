@@ -145,7 +145,7 @@ def test_wrong_arguments_raise_a_sentence(recorded, call, message):
 def test_no_call_and_no_handle(recorded):
     import contextvars
 
-    with pytest.raises(ValueError, match="where no decorated call is going on"):
+    with pytest.raises(ValueError, match="there is none; give the answer's handle"):
         contextvars.Context().run(heedloop.thumbs_up)
 
 

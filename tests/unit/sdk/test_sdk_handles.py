@@ -1,14 +1,22 @@
 """A handle is the one of the answer that it was taken with, in every documented way; anywhere else there is none."""
 
 import asyncio
+import contextlib
 import contextvars
 import functools
+import itertools
 import logging
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, Any
 
+import fastapi
 import pytest
+from fastapi.responses import StreamingResponse
+from fastapi.testclient import TestClient
+from opentelemetry import context as context_api
+from opentelemetry import propagate
 from opentelemetry import trace as trace_api
 
 import heedloop
@@ -372,92 +380,571 @@ def test_a_pools_thread_that_was_started_inside_a_block_is_not_in_it_later(recor
     assert question_of(recorded, made.handle) == "now"
 
 
+# ------------------------------------------------------------------- what goes on after the answer or the block
+
+
+async def start_worker():
+    """A worker that serves whoever comes next, in the context of the one that needed it first."""
+    questions = asyncio.Queue()
+
+    async def work():
+        while True:
+            question, served = await questions.get()
+            served.set_result((await answer_later.with_handle(question), heedloop.handle()))
+
+    async def ask(question):
+        served = asyncio.get_running_loop().create_future()
+        questions.put_nowait((question, served))
+        return await served
+
+    return asyncio.create_task(work()), ask
+
+
+@heedloop.trace
+async def answer_that_starts_a_worker(q):
+    return await start_worker()
+
+
+async def worker_of_an_answer():
+    return await answer_that_starts_a_worker("first")
+
+
+async def worker_of_a_handled_answer():
+    return (await answer_that_starts_a_worker.with_handle("first")).result
+
+
+async def worker_of_a_block():
+    with heedloop.collect_handles():
+        return await start_worker()
+
+
+async def worker_of_a_message():
+    with heedloop.context(external_id="message-1"):
+        return await start_worker()
+
+
+@pytest.mark.parametrize(
+    "start",
+    [worker_of_an_answer, worker_of_a_handled_answer, worker_of_a_block, worker_of_a_message],
+    ids=lambda f: f.__name__,
+)
+def test_a_task_that_outlives_where_it_was_started_gives_each_of_its_answers_its_own_handle(recorded, start):
+    async def main():
+        worker, ask = await start()
+        served = [await ask(q) for q in ("a", "b")]
+        worker.cancel()
+        return served
+
+    served = asyncio.run(main())
+    assert [question_of(recorded, handled.handle) for handled, _after in served] == ["a", "b"]
+    assert [after for _handled, after in served] == ["", ""]
+    assert len({s.trace_id for s in recorded.answers}) == len(recorded.answers)
+    assert heedloop.target(external_id="message-1").trace_id not in {s.trace_id for s in recorded.spans}
+
+
+def test_a_thread_that_outlives_its_answer_is_not_inside_it():
+    released, handles = threading.Event(), []
+
+    def work():
+        released.wait()
+        handles.append(answer.with_handle("later").handle)
+
+    @heedloop.trace
+    def starts_a_thread(q):
+        thread = threading.Thread(target=work)
+        thread.start()
+        return thread
+
+    with testing.recording(options=heedloop.Options(threads=True)) as recorded:
+        thread, handle = starts_a_thread.with_handle("q")
+        released.set()
+        thread.join()
+        assert handles != [handle] and question_of(recorded, handles[0]) == "later"
+
+
+def test_a_context_that_another_library_puts_back_too_late_leads_to_no_other_answer(recorded):
+    attached = []
+
+    @heedloop.trace
+    def leaves_a_context(q):
+        attached.append(context_api.attach(context_api.set_value("of another library", q)))
+
+    @heedloop.trace
+    def puts_it_back(q):
+        context_api.detach(attached.pop())
+        return heedloop.handle(), inner.with_handle("inside").handle
+
+    leaves_a_context("first")
+    (at_once, inside), handle = puts_it_back.with_handle("now")
+    assert at_once in ("", handle) and question_of(recorded, inside) in ("inside", "now")
+    assert question_of(recorded, handle) == "now"
+
+
+def test_a_block_that_is_over_holds_no_later_answers(recorded):
+    with heedloop.collect_handles() as made:
+        inside = contextvars.copy_context()
+        answer("now")
+    inside.run(answer, "later")
+    assert question_of(recorded, made.handle) == "now"
+
+
+TURNS = sorted({"".join(order) for order in itertools.permutations("aaabbb")})
+
+
+@pytest.mark.parametrize("order", TURNS)
+@pytest.mark.parametrize("cached", [{"a"}, {"b"}, set()], ids=str)
+def test_blocks_in_generators_that_take_turns_keep_their_answers_and_users(recorded, order, cached):
+    def serve(q):
+        with heedloop.context(user_id=f"user {q}"), heedloop.collect_handles() as made:
+            yield from ("A:", q) if q in cached else stream(q)
+        yield made.handle
+
+    served, handles = {q: serve(q) for q in "ab"}, {}
+    for q in order:
+        handles[q] = next(served[q])
+    assert [next(s, None) for s in served.values()] == [None, None]
+    _, after = answer.with_handle("after")
+    for q, handle in handles.items():
+        assert handle == "" if q in cached else question_of(recorded, handle) == q
+    assert question_of(recorded, after) == "after"
+    users = {s.input_text: s.attributes.get("user.id") for s in recorded.answers}
+    assert users == {**{q: f"user {q}" for q in "ab" if q not in cached}, "after": None}
+
+
+def test_what_a_consumer_asks_between_two_items_is_not_the_generators(recorded):
+    async def serve(q):
+        with heedloop.collect_handles() as made:
+            yield "first"
+            yield await asyncio.create_task(answer_later(q))
+        yield made.handle
+
+    def serve_at_once(q):
+        with heedloop.collect_handles() as made:
+            yield "first"
+            yield answer(q)
+        yield made.handle
+
+    async def main():
+        pieces = []
+        async for piece in serve("a"):
+            pieces.append(piece)
+            await answer_later(f"asked after {piece}")
+        return pieces
+
+    assert question_of(recorded, asyncio.run(main())[-1]) == "a"
+    pieces = []
+    for piece in serve_at_once("b"):
+        pieces.append(piece)
+        answer(f"asked after {piece}")
+    assert question_of(recorded, pieces[-1]) == "b"
+
+
+def test_a_block_of_a_context_manager_or_a_fixture_holds_what_is_between(recorded):
+    @contextlib.contextmanager
+    def collected():
+        with heedloop.collect_handles() as made:
+            yield made
+
+    with collected() as made:
+        answer("inside")
+    assert question_of(recorded, made.handle) == "inside"
+
+
+# -------------------------------------------------------------------------------------- in a web framework's steps
+
+
+def test_what_a_dependency_of_fastapi_says_is_around_the_endpoint(recorded):
+    app = fastapi.FastAPI()
+
+    async def user():
+        with heedloop.context(user_id="ann", external_id="message-2"), heedloop.collect_handles() as made:
+            yield made
+
+    @app.get("/ask")
+    async def ask(made: Annotated[Any, fastapi.Depends(user)]) -> str:
+        await asyncio.to_thread(answer, "now")
+        return made.handle
+
+    handle = TestClient(app).get("/ask").json()
+    (span,) = recorded.answers
+    assert span.handle == handle and span.attributes["user.id"] == "ann"
+    assert span.trace_id == heedloop.target(external_id="message-2").trace_id
+
+
+def test_a_block_in_a_dependency_that_runs_in_a_thread_is_told(recorded, caplog, monkeypatch):
+    monkeypatch.setattr(_guard, "_last_said", {})
+    app = fastapi.FastAPI()
+
+    def user():
+        with heedloop.context(user_id="ann"):
+            yield
+
+    @app.get("/ask", dependencies=[fastapi.Depends(user)])
+    async def ask() -> str:
+        return answer("now")
+
+    with caplog.at_level(logging.WARNING):
+        assert TestClient(app).get("/ask").status_code == 200
+    assert [r.message for r in caplog.records if "must be an `async def`" in r.message] != []
+    assert "Failed to detach" not in caplog.text and "user.id" not in recorded.answers[0].attributes
+
+
+def test_a_block_sees_answers_whose_handles_were_taken_inside(recorded):
+    with heedloop.collect_handles() as outer, heedloop.collect_handles() as made:
+        handle = answer.with_handle("now").handle
+    assert handle == made.handle == outer.handle
+
+
+# ------------------------------------------------------------------------- other decorators around a coroutine's
+
+
+class CacheObject:
+    """As async_lru's: an object that is awaited, and makes the answer in a task that all askers share."""
+
+    def __init__(self, function):
+        self.function, self.tasks = function, {}
+        functools.update_wrapper(self, function)
+
+    async def __call__(self, q):
+        if q not in self.tasks:
+            self.tasks[q] = asyncio.create_task(self.function(q))
+        return await asyncio.shield(self.tasks[q])
+
+
+def cache_of_tasks(function):
+    tasks = {}
+
+    @functools.wraps(function)
+    def cached(q):
+        if q not in tasks:
+            tasks[q] = asyncio.ensure_future(function(q))
+        return tasks[q]
+
+    return cached
+
+
+def retry_that_is_no_coroutine(function):
+    @functools.wraps(function)
+    def retrying(q):
+        async def attempts():
+            return await function(q)
+
+        return attempts()
+
+    return retrying
+
+
+def coroutine_decorator(function):
+    @functools.wraps(function)
+    async def call(q):
+        return await asyncio.create_task(function(q))
+
+    return call
+
+
+CACHES = [CacheObject, cache_of_tasks]
+
+
+@pytest.mark.parametrize("decorate", [*CACHES, retry_that_is_no_coroutine, coroutine_decorator])
+def test_an_awaited_answer_with_another_decorator_around_it_has_its_own_handle_or_none(recorded, decorate):
+    decorated = decorate(answer_later)
+
+    async def main():
+        at_once = await asyncio.gather(
+            *[heedloop.with_handle(decorated, q) for q in ("a", "a", "b", "b", "c")]
+        )
+        return [*at_once, await heedloop.with_handle(decorated, "a")]
+
+    handled = asyncio.run(main())
+    assert [h.result for h in handled] == ["A:a", "A:a", "A:b", "A:b", "A:c", "A:a"]
+    for h in filter(lambda h: h.handle, handled):
+        assert f"A:{question_of(recorded, h.handle)}" == h.result
+    num_handles = len({h.handle for h in handled} - {""})
+    assert num_handles == len(recorded.answers) == (3 if decorate in CACHES else 6)
+
+
+def test_a_plain_functions_awaitable_and_handle_are_a_pair_also_while_off(recorded):
+    async def main():
+        pending, handle = returns_a_coroutine.with_handle("q")
+        return await pending, handle
+
+    text, handle = asyncio.run(main())
+    assert text == "A:q" and question_of(recorded, handle) == "q"
+    heedloop.shutdown()
+    assert asyncio.run(main()) == ("A:q", "")
+
+
 # ---------------------------------------------------------------------------------- a thousand answers, any way
 
 
-def _thread(work):
-    found = []
-    thread = threading.Thread(target=lambda: found.append(work()))
+def in_a_thread(work):
+    results = []
+    thread = threading.Thread(target=lambda: results.append(work()))
     thread.start()
     thread.join()
-    return found[0]
+    return results[0]
 
 
-def _inside(q, told):
-    @heedloop.trace
-    def judges_itself(question):
-        told.append((question, heedloop.handle()))
-        inner(question)
-        return question
-
-    return judges_itself(q)
+@heedloop.trace
+def judges_itself(q):
+    inner(q)
+    return heedloop.handle()
 
 
-async def one_answer(q, way, pool, cache, told):
-    """One answer to `q`, made and judged in the `way` of that number; notes (question, handle) in `told`."""
-    loop = asyncio.get_running_loop()
-    if way == 0:
-        told.append((q, (await answer_later.with_handle(q)).handle))
-    elif way == 1:
-        told.append((q, (await loop.run_in_executor(pool, answer.with_handle, q)).handle))
-    elif way == 2:
-        pieces, handle = stream_later.with_handle(q)
-        async for _ in pieces:
+@heedloop.trace
+async def streams_later_judged_inside(q):
+    yield heedloop.handle()
+    await asyncio.sleep(0)
+    yield heedloop.handle()
+
+
+@heedloop.trace
+async def web_response(q):
+    async def body():
+        for piece in ("A:", q):
             await asyncio.sleep(0)
-        told.append((q, handle))
-    elif way == 3:
+            yield piece
+
+    return StreamingResponse(body(), headers={"x-handle": heedloop.handle()})
+
+
+@heedloop.trace
+def returns_a_coroutine(q):
+    return answer_later(q)
+
+
+@functools.lru_cache
+def slow(q):
+    return f"A:{q}"
+
+
+@heedloop.trace
+def answer_of_a_cache(q):
+    return slow(q)
+
+
+def fails_once():
+    busy = [ConnectionError("busy")]
+
+    def retry(function):
+        @functools.wraps(function)
+        def call(q):
+            try:
+                return function(q)
+            except ConnectionError:
+                return function(q)
+
+        return call
+
+    @retry
+    @heedloop.trace
+    def ask(q):
+        if busy:
+            raise busy.pop()
+        return f"A:{q}"
+
+    return ask
+
+
+@heedloop.trace
+def asks_a_service(q):
+    headers = {}
+    propagate.inject(headers)
+    return contextvars.Context().run(service, headers)
+
+
+def service(headers):
+    context_api.attach(propagate.extract(headers))
+    return in_the_service("part")
+
+
+@heedloop.trace
+def in_the_service(q):
+    return heedloop.handle()
+
+
+class Asking:
+    """One question, asked in some way of the docs; each method gives the handle that it took with the answer."""
+
+    def __init__(self, pool):
+        self.pool, self.answers, self.worker, self.ask_worker = pool, {}, None, None
+
+    def in_the_pool(self, *call):
+        return asyncio.get_running_loop().run_in_executor(self.pool, *call)
+
+    async def coroutine(self, q):
+        return (await answer_later.with_handle(q)).handle
+
+    async def function_in_a_pool(self, q):
+        return (await self.in_the_pool(answer.with_handle, q)).handle
+
+    async def async_generator(self, q):
+        pieces, handle = stream_later.with_handle(q)
+        assert [p async for p in pieces] == ["A:", q]
+        return handle
+
+    async def async_generator_broken_off(self, q):
+        pieces, handle = stream_later.with_handle(q)
+        await anext(pieces)
+        await pieces.aclose()
+        return handle
+
+    async def async_generator_passed_to_a_task(self, q):
+        pieces, handle = stream_later.with_handle(q)
+
+        async def read():
+            return [p async for p in pieces]
+
+        assert await asyncio.create_task(read()) == ["A:", q]
+        return handle
+
+    async def async_generator_that_asks_inside(self, q):
+        first, second = [h async for h in streams_later_judged_inside(q)]
+        assert first == second
+        return first
+
+    async def generator(self, q):
         pieces, handle = stream.with_handle(q)
         for _ in pieces:
             await asyncio.sleep(0)
-        told.append((q, handle))
-    elif way == 4:
+        return handle
+
+    async def generator_read_in_a_pool(self, q):
+        pieces, handle = stream.with_handle(q)
+        await self.in_the_pool(list, pieces)
+        return handle
+
+    async def streaming_response(self, q):
+        response, handle = await web_response.with_handle(q)
+        assert [p async for p in response.body_iterator] == ["A:", q]
+        assert response.headers["x-handle"] == handle
+        return handle
+
+    async def awaitable_of_a_plain_function(self, q):
+        return (await returns_a_coroutine.with_handle(q)).handle
+
+    async def collecting_block_around_a_task(self, q):
         with heedloop.collect_handles() as made:
             await asyncio.wait_for(asyncio.create_task(answer_later(q)), 30)
-        told.append((q, made.handle))
-    elif way == 5:
+        return made.handle
+
+    async def collecting_block_around_a_pool(self, q):
         with heedloop.collect_handles() as made:
-            await loop.run_in_executor(pool, nested, q)
-        told.append((q, made.handle))
-    elif way == 6:
-        await asyncio.to_thread(_inside, q, told)
-    elif way == 7:
-        if q not in cache:
-            cache[q] = await answer_later.with_handle(q)
-        told.append((q, cache[q].handle))
-    elif way == 8:
+            await self.in_the_pool(nested, q)
+        return made.handle
+
+    async def collecting_block_around_a_stream(self, q):
+        with heedloop.collect_handles() as made:
+            async for _ in stream_later(q):
+                await asyncio.sleep(0)
+        return made.handle
+
+    async def inside(self, q):
+        return await asyncio.to_thread(judges_itself, q)
+
+    async def cache(self, q):
+        if q not in self.answers:
+            self.answers[q] = await answer_later.with_handle(q)
+        return self.answers[q].handle
+
+    async def method(self, q):
+        return heedloop.with_handle(Bot().answer, q).handle
+
+    async def coroutine_method(self, q):
+        return (await heedloop.with_handle(Bot().answer_later, q)).handle
+
+    async def worker_that_the_first_request_started(self, q):
+        if self.ask_worker is None:
+            self.worker, self.ask_worker = await answer_that_starts_a_worker("first")
+        handled, _after = await self.ask_worker(q)
+        return handled.handle
+
+    async def callable_object(self, q):
+        return heedloop.with_handle(CallableBot(), q).handle
+
+    async def partial(self, q):
+        return (await heedloop.with_handle(functools.partial(answer_later, q))).handle
+
+    async def retry_around(self, q):
+        return heedloop.with_handle(fails_once(), q).handle
+
+    async def coroutines_retry_around(self, q):
+        return (await heedloop.with_handle(retry_that_is_no_coroutine(answer_later), q)).handle
+
+    async def cache_inside(self, q):
+        return answer_of_a_cache.with_handle(q).handle
+
+    async def two_generators_that_take_turns(self, q):
+        (mine, handle), (other, _) = stream.with_handle(q), stream.with_handle("other")
+        assert list(zip(mine, other, strict=True)) == [("A:", "A:"), (q, "other")]
+        return handle
+
+    async def service_behind(self, q):
+        return asks_a_service.with_handle(q).result
+
+    async def thread(self, q):
+        return await asyncio.to_thread(in_a_thread, lambda: nested.with_handle(q).handle)
+
+    async def afterwards(self, q):
         await answer_later(q)
-        told.append((q, heedloop.handle()))  # refused
-    elif way == 9:
-        await loop.run_in_executor(pool, answer, q)
-        told.append((q, await loop.run_in_executor(pool, heedloop.handle)))  # refused
-    elif way == 10:
-        told.append((q, heedloop.with_handle(Bot().answer, q).handle))
-    else:
-        told.append((q, await asyncio.to_thread(_thread, lambda: nested.with_handle(q).handle)))
+        return heedloop.handle()
+
+    async def afterwards_in_a_pool(self, q):
+        await self.in_the_pool(answer, q)
+        return await self.in_the_pool(heedloop.handle)
+
+
+REFUSED = ("afterwards", "afterwards_in_a_pool")
+WAYS = [name for name, way in vars(Asking).items() if asyncio.iscoroutinefunction(way)]
 
 
 def test_a_thousand_answers_in_every_way_and_every_thumb_on_its_own(recorded):
     chosen = random.Random(12)
-    told, cache = [], {}
+    work = [(f"q{i % 900}", chosen.choice(WAYS)) for i in range(1000)]
 
     async def main():
         with ThreadPoolExecutor(4) as pool:
-            work = [(f"q{i % 900}", chosen.randrange(12)) for i in range(1000)]
+            asking, handles = Asking(pool), []
             for start in range(0, 1000, 50):
-                await asyncio.gather(
-                    *[one_answer(q, way, pool, cache, told) for q, way in work[start : start + 50]]
-                )
+                batch = work[start : start + 50]
+                handles += await asyncio.gather(*[getattr(asking, way)(q) for q, way in batch])
+            asking.worker.cancel()
+            return handles
 
-    asyncio.run(main())
-    refused = 0
-    for q, handle in told:
-        if handle:
-            heedloop.thumbs_up(handle, author=q)
-        else:
+    for (q, way), handle in zip(work, asyncio.run(main()), strict=True):
+        if way in REFUSED:
             with pytest.raises(ValueError):
                 heedloop.thumbs_up(handle, author=q)
-            refused += 1
+        else:
+            heedloop.thumbs_up(handle, author=q)
     questions = {s.handle: s.input_text for s in recorded.answers}
     judged = [(f"00-{f.target.trace_id}-{f.target.span_id}-01", f.author.id) for f in recorded.feedback]
     assert all(questions[handle] == asked for handle, asked in judged)
-    assert len(told) == 1000 and len(judged) + refused == 1000 and 100 < refused < 250
+    assert len(judged) == sum(way not in REFUSED for _q, way in work) and {w for _q, w in work} == set(WAYS)
+
+
+class CallableBot:
+    @heedloop.trace
+    def __call__(self, q):
+        return f"A:{q}"
+
+
+class LaterCallableBot:
+    @heedloop.trace
+    async def __call__(self, q):
+        return f"A:{q}"
+
+
+def test_with_handle_of_callable_objects_and_partials(recorded):
+    made = [
+        heedloop.with_handle(CallableBot(), "q"),
+        heedloop.with_handle(functools.partial(answer, "q")),
+        heedloop.with_handle(functools.partial(Bot().answer), q="q"),
+        heedloop.with_handle(functools.partial(CallableBot(), "q")),
+        asyncio.run(heedloop.with_handle(LaterCallableBot(), "q")),
+        asyncio.run(heedloop.with_handle(functools.partial(answer_later), "q")),
+    ]
+    assert [result for result, _handle in made] == ["A:q"] * 6
+    assert [question_of(recorded, handle) for _result, handle in made] == ["q"] * 6
+    with pytest.raises(TypeError, match="not decorated"):
+        heedloop.with_handle(functools.partial(str, "q"))

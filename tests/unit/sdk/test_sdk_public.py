@@ -11,15 +11,19 @@ from heedloop import _guard
 
 KEY = "hl_0123456789ab_" + "k" * 43
 NAMES = [
+    "Assignment",
     "Author",
     "Counts",
     "Delivery",
+    "Examples",
     "Feedback",
     "Options",
+    "Prompt",
     "Redactor",
     "Scale",
     "Target",
     "Usage",
+    "assign",
     "collect_handles",
     "comment",
     "compare",
@@ -27,11 +31,14 @@ NAMES = [
     "context",
     "correct",
     "delivery",
+    "examples",
     "feedback_token",
+    "fetch_settings",
     "flag",
     "flush",
     "handle",
     "keep",
+    "prompt",
     "rate",
     "record",
     "retract",
@@ -72,6 +79,26 @@ def test_importing_brings_no_heavy_package():
         assert heavy not in loaded.split(","), heavy
 
 
+def test_what_only_feedback_needs_is_loaded_with_the_first_use_of_it():
+    code = f"""if True:
+        import sys, heedloop
+        heedloop.configure("http://127.0.0.1:1", {KEY!r}, options=heedloop.Options(outbox="memory"))
+        heedloop.trace(lambda question: "answer")("question")
+        late = ["_feedback", "_redact", "schema._call", "schema._feedback", "schema._json"]
+        assert not {{f"heedloop.{{name}}" for name in late}} & sys.modules.keys()
+        heedloop.thumbs_up("00-" + "1" * 32 + "-" + "2" * 16 + "-01")
+        heedloop.shutdown(0)
+    """
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_name_that_is_none_of_heedloops_is_refused_as_any_module_does():
+    assert set(heedloop.__all__) <= set(dir(heedloop))
+    for module in (heedloop, heedloop.schema):
+        with pytest.raises(AttributeError, match=f"module '{module.__name__}' has no attribute 'Thumb'"):
+            getattr(module, "Thumb")  # noqa: B009
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -79,6 +106,7 @@ def test_importing_brings_no_heavy_package():
         ({"sample_rate": 2}, "sample_rate: 2 is not a probability"),
         ({"sample_rate": "1"}, "is not a probability"),
         ({"url": "localhost:8321"}, "does not begin with http://"),
+        ({"url": KEY, "api_key": "http://127.0.0.1:8321"}, "'hl_0123456789ab_…' does not begin with http://"),
         ({"api_key": KEY, "instrument": "openai"}, "is not 'auto' or a list"),
         ({"api_key": KEY, "instrument": ["opnai"]}, "'opnai' is not one of openai"),
     ],
@@ -88,6 +116,18 @@ def test_wrong_settings_raise(arguments, message, monkeypatch):
     with pytest.raises(ValueError, match=message):
         heedloop.configure(**arguments)
     heedloop.shutdown(0)
+
+
+def test_a_key_in_the_place_of_the_address_is_not_repeated():
+    for call in (heedloop.configure, heedloop.client.Client):
+        with pytest.raises(ValueError) as raised:
+            call(KEY)
+        assert "kkk" not in str(raised.value)
+
+
+def test_modules_of_the_docs_are_there_without_an_import_of_their_own():
+    code = "import heedloop; heedloop.aio.thumbs_up, heedloop.client.Client, heedloop.testing.recording"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_without_a_key_or_when_disabled_it_is_off(monkeypatch):

@@ -6,6 +6,7 @@ from datetime import datetime, timezone
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 from uuid import UUID
 
 import numpy as np
@@ -28,19 +29,71 @@ class Odd:
     __repr__ = __str__
 
 
-ODD = [None, "", 0, 7, 1.5, True, Decimal("1.50"), UUID(int=7), np.int64(3), np.float32(0.5), Plan.PRO, b"x"]
-ODD += [
-    Path("/x"),
-    datetime(2026, 1, 1),
-    object(),
-    Odd(),
-    [],
-    {},
-    {"a": Odd()},
-    ["a", None, 3],
-    float("nan"),
-    "\ud800",
-]
+class AllRaises:
+    """A proxy outside of its request, or a record without its database session."""
+
+    def __getattribute__(self, name):
+        raise RuntimeError("working outside of request context")
+
+
+class ComparisonRaises:
+    __hash__ = None
+
+    def __eq__(self, other):
+        raise TypeError("elementwise")
+
+    __bool__ = __len__ = lambda self: 1 / 0
+
+
+class MappingRaises(dict):
+    def items(self):
+        raise RuntimeError("closed")
+
+    __iter__ = keys = __len__ = items
+
+
+def nested(depth):
+    outer = inner = []
+    for _ in range(depth):
+        inner.append([])
+        inner = inner[0]
+    return outer
+
+
+def odd_values():
+    return [
+        None,
+        "",
+        0,
+        7,
+        1.5,
+        True,
+        Decimal("1.50"),
+        UUID(int=7),
+        np.int64(3),
+        np.float32(0.5),
+        Plan.PRO,
+        b"x",
+        Path("/x"),
+        datetime(2026, 1, 1),
+        object(),
+        Odd(),
+        [],
+        {},
+        {"a": Odd()},
+        ["a", None, 3],
+        float("nan"),
+        "\ud800",
+        10**5000,
+        "x" * 3_000_000,
+        np.zeros((2, 2)),
+        MagicMock(),
+        AllRaises(),
+        ComparisonRaises(),
+        MappingRaises(a=1),
+        nested(100_000),
+        {(1, 2): 3, None: 4, b"x": 5},
+    ]
 
 
 @pytest.fixture
@@ -103,7 +156,7 @@ def test_no_value_raises_in_production(production, say):
 
         @heedloop.trace
         def ask(q):
-            for value in ODD:
+            for value in odd_values():
                 say(value)
             return "answer"
 
@@ -117,8 +170,8 @@ def test_lists_take_any_iterable_and_one_text_is_a_mistake_in_the_code(productio
 
         @heedloop.trace
         def ask(q):
-            for value in ODD:
-                if not isinstance(value, (str, bytes)) or value == "":
+            for value in odd_values():
+                if type(value) not in (str, bytes) or not value:
                     heedloop.set(**{name: value})
             heedloop.set(**{name: {"a"}})
             return "x"
@@ -127,6 +180,30 @@ def test_lists_take_any_iterable_and_one_text_is_a_mistake_in_the_code(productio
     assert ["a"] in seen.answers[0].attributes.values()
     with pytest.raises(ValueError, match="must be a list"):
         heedloop.set(**{name: "one"})
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda text: heedloop.rate(HANDLE, text, scale=(1, 5)),
+        lambda text: heedloop.rate(HANDLE, 1, scale=[text, 5]),
+        lambda text: heedloop.thumbs_up(text),
+        lambda text: heedloop.set(tags=text),
+        lambda text: heedloop.set(finish_reasons=text),
+        lambda text: heedloop.context(tags=text.encode()),
+        lambda text: heedloop.target(HANDLE, start=text, end=2, answer="x"),
+        lambda text: heedloop.flag(HANDLE, "rude", severity=text),
+        lambda text: heedloop.rate(HANDLE, text, scale=("good", "bad")),
+        lambda text: heedloop.retract(HANDLE, kind=text, author="u"),
+        lambda text: heedloop.compare([HANDLE, text]),
+        lambda text: heedloop.set(**{text[:100]: 1}),
+        lambda text: heedloop.Author(text),
+    ],
+)
+def test_a_refusal_does_not_repeat_megabytes(production, call):
+    with pytest.raises((ValueError, TypeError)) as raised:
+        call("x" * 1_000_000)
+    assert len(str(raised.value)) < 700
 
 
 def test_values_are_converted():
@@ -276,6 +353,34 @@ def test_a_range_inside_a_character_or_outside_the_answer_is_refused(start, end)
 
 def test_a_step_is_recorded_whatever_its_keywords_hold(production):
     with testing.recording() as seen:
-        for value in ODD:
+        for value in odd_values():
             in_a_step(value)
-    assert [s.name for s in seen.spans] == ["step"] * len(ODD)
+    assert [s.name for s in seen.spans] == ["step"] * len(odd_values())
+
+
+@pytest.mark.parametrize("number", range(len(odd_values())))
+def test_a_call_is_recorded_whatever_goes_in_and_comes_out(production, number):
+    value = odd_values()[number]  # pytest itself would stumble over some of them as parameters
+    with testing.recording() as seen:
+        assert heedloop.trace(lambda q: q)(value) is value
+        assert heedloop.trace(lambda q: value).with_handle("q").result is value
+        heedloop.trace(lambda q, other: q)("q", other=[value])
+        heedloop.trace(lambda body: "x")({"question": value})
+        heedloop.trace(lambda messages: "x")([{"role": "user", "content": value}])
+        assert next(heedloop.trace(iter_of)(value)) is value
+        with heedloop.span("step") as step:
+            step.set_attribute("value", value)
+    assert len(seen.spans) == 7 and not seen.runtime.delivery().spans.dropped
+
+
+def iter_of(value):
+    yield value
+
+
+def test_values_are_never_too_long_for_one_span():
+    """One that is would be refused by the server, with the answer in it."""
+    long = "x" * 3_000_000
+    with testing.recording() as seen:
+        heedloop.trace(lambda: heedloop.set(model=long, tags=[long], metadata={"a": long, long: "a"}))()
+    (span,) = seen.spans
+    assert sum(len(k) + len(str(v)) for k, v in span.attributes.items()) < 100_000

@@ -226,6 +226,7 @@ def test_a_web_response_that_is_there_as_a_whole_is_read():
         (['event: token\r\ndata: {"choices":[{"delta":{"content":"Thirty."}}]}\r\n\r\n'], "Thirty."),
         (["data: Thir\n\n", "data: ty.\n\n"], "Thirty."),
         (['data: {"type": "start"}\n\n', 'data: {"type": "text", "text": "Thirty."}\n\n'], "Thirty."),
+        (['data: {"delta": "Thir\u2028ty\x85"}\r\rdata: {"delta": "."}\n\n'], "Thir\u2028ty\x85."),
         (["data: a list of facts\n", "and more text"], "data: a list of facts\nand more text"),
         (["data:", " none"], "data: none"),
     ],
@@ -239,3 +240,41 @@ def test_server_sent_events_are_the_text_in_them(pieces, text):
 
         assert list(ask("q")) == pieces
     assert seen.answers[0].output_text == text
+
+
+class LangChainChunk:
+    """A piece of `model.stream(…)`, as LangChain has it: tool calls and metadata are dictionaries."""
+
+    type = "AIMessageChunk"
+
+    def __init__(self, content="", **more):
+        self.content, self.tool_call_chunks, self.tool_calls = content, [], []
+        self.response_metadata, self.usage_metadata = {}, None
+        self.__dict__.update(more)
+
+
+LangChainChunk.__module__ = "langchain_core.messages.ai"
+
+
+def test_a_stream_of_langchain():
+    ended = {"finish_reason": "stop", "model_name": "m-0901"}
+    usage = {"input_tokens": 21, "output_tokens": 4, "total_tokens": 25}
+    chunks = [
+        LangChainChunk("Thirty "),
+        LangChainChunk([{"type": "text", "text": "days."}]),
+        LangChainChunk(response_metadata=ended),
+        LangChainChunk(usage_metadata=usage),
+    ]
+    span = recorded(piece for piece in chunks)
+    assert span.output_text == "Thirty days."
+    assert span.attributes["gen_ai.response.model"] == "m-0901"
+    assert span.attributes["gen_ai.response.finish_reasons"] == ["stop"]
+    assert span.attributes["gen_ai.usage.output_tokens"] == 4
+
+
+def test_a_tool_call_in_pieces_of_langchain():
+    first = {"index": 0, "id": "c1", "name": "look_up", "args": '{"a"'}
+    later = {"index": 0, "id": None, "name": None, "args": ":1}"}
+    span = recorded(LangChainChunk(tool_call_chunks=[piece]) for piece in (first, later))
+    (message,) = json.loads(span.attributes["gen_ai.output.messages"])
+    assert message["parts"] == [{"type": "tool_call", "id": "c1", "name": "look_up", "arguments": '{"a":1}'}]

@@ -1,6 +1,7 @@
 """A retry decorator above `@heedloop.trace` makes one answer with its failed attempts; other decorators change nothing."""
 
 import asyncio
+import contextlib
 import functools
 import threading
 
@@ -233,3 +234,95 @@ def test_a_method_under_a_retry():
     with testing.recording() as seen:
         text, handle = heedloop.with_handle(Bot().answer, "q")
     assert text == "A:q" and [s.handle for s in seen.answers] == [handle]
+
+
+# ------------------------------------------------------------------------------------------------- celery
+
+
+def decorated_task(app, model):
+    @app.task(autoretry_for=(Busy,), max_retries=4)
+    @heedloop.trace(name="answer")
+    def task(question):
+        return model(question)
+
+    return task
+
+
+def task_around_an_answer(app, model):
+    answer = module_level(model)
+
+    @app.task(autoretry_for=(Busy,), max_retries=4)
+    def task(question):
+        return answer(question)
+
+    return task
+
+
+def task_that_retries_itself(app, model):
+    @app.task(bind=True, max_retries=4)
+    @heedloop.trace(name="answer")
+    def task(self, question):
+        try:
+            return model(question)
+        except Busy as error:
+            raise self.retry(exc=error, countdown=0) from error
+
+    return task
+
+
+def task_that_wraps_the_error(app, model):
+    answer = module_level(model)
+
+    @app.task(autoretry_for=(RuntimeError,), max_retries=4)
+    def task(question):
+        try:
+            return answer(question)
+        except Busy as error:
+            raise RuntimeError("the job failed") from error
+
+    return task
+
+
+@pytest.fixture
+def celery_app():
+    celery = pytest.importorskip("celery", reason="celery is not installed")
+    app = celery.Celery("tasks", broker="memory://", backend="cache+memory://")
+    app.conf.task_always_eager = True
+    return app
+
+
+@pytest.mark.parametrize(
+    "make_task",
+    [decorated_task, task_around_an_answer, task_that_retries_itself, task_that_wraps_the_error],
+    ids=lambda f: f.__name__,
+)
+@pytest.mark.parametrize("num_failures", [0, 1, 3, 9])
+def test_a_celery_task_is_one_answer_with_its_failed_attempts(celery_app, make_task, num_failures):
+    task = make_task(celery_app, flaky(num_failures))
+    num_attempts = min(num_failures, 4) + 1
+    with testing.recording() as seen:
+        for question in ("a", "b"):
+            task.delay(question)
+        assert not seen.runtime.attempts.held
+    assert [s.status for s in seen.answers] == [2 if num_failures > 4 else 0] * 2
+    assert len(seen.spans) == 2 * num_attempts
+    assert len({(s.trace_id, s.input_text) for s in seen.spans}) == 2
+
+
+def test_what_a_celery_task_handles_itself_is_no_attempt(celery_app):
+    """Answers that failed in a task which went on, and was tried again for another reason, are answers."""
+    answer = module_level(flaky(1))
+
+    @celery_app.task(autoretry_for=(LookupError,), max_retries=2, retry_kwargs={"countdown": 0})
+    def task(questions, failures=[1]):  # noqa: B006  counts its calls
+        for question in questions:
+            with contextlib.suppress(Busy):
+                answer(question)
+        if failures:
+            failures.pop()
+            raise LookupError("of the task's own")
+
+    with testing.recording() as seen:
+        task.delay(["a", "b"])
+    assert [s.status for s in seen.answers] == [2, 2, 0, 0]
+    assert len({s.trace_id for s in seen.answers}) == 4

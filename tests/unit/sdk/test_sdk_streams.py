@@ -1,11 +1,13 @@
 """Streams: generator semantics stay whole, nothing is attached across a yield, the span ends with the stream."""
 
 import asyncio
+import gc
 import inspect
 import io
 import json
 
 import pytest
+from fastapi.responses import StreamingResponse
 from opentelemetry import trace as trace_api
 
 import heedloop
@@ -303,3 +305,70 @@ def test_off_leaves_streams_alone():
         return [w async for w in words_async("a b")]
 
     assert asyncio.run(main()) == ["a", "b"]
+
+
+def test_a_stream_whose_handle_is_out_is_recorded_though_nobody_reads_it():
+    """The client went away between the header and the first piece."""
+
+    @heedloop.trace
+    def pieces(q):
+        yield q
+
+    @heedloop.trace
+    async def pieces_later(q):
+        yield q
+
+    async def take_handle():
+        return pieces_later.with_handle("q").handle
+
+    def returned(q):
+        return (piece for piece in q)
+
+    def web_response(q):
+        return StreamingResponse(iter(q))
+
+    with testing.recording() as seen:
+        handles = [pieces.with_handle("q").handle, asyncio.run(take_handle())]
+        handles += [heedloop.trace(f).with_handle("q").handle for f in (returned, web_response)]
+        gc.collect()
+        assert [s.handle for s in seen.answers] == handles
+        assert [(s.status, s.output_text) for s in seen.answers] == [(0, "")] * 4
+
+
+def test_a_stream_that_is_dropped_in_the_middle_keeps_what_was_read():
+    """As a web server drops the generator of a client that went away."""
+
+    @heedloop.trace
+    def pieces(q):
+        yield q
+        yield "more"
+
+    @heedloop.trace
+    async def pieces_later(q):
+        yield q
+        yield "more"
+
+    async def read_one():
+        stream, _handle = pieces_later.with_handle("later")
+        await anext(stream)
+
+    with testing.recording() as seen:
+        stream, _handle = pieces.with_handle("now")
+        next(stream)
+        del stream
+        asyncio.run(read_one())
+        gc.collect()
+    assert [s.output_text for s in seen.answers] == ["now", "later"]
+
+
+@pytest.mark.parametrize("step_ns", [-(10**9), 0])
+def test_a_clock_that_is_set_back_makes_no_negative_time(step_ns):
+    @heedloop.trace(name="pieces")
+    def pieces(q):
+        yield q
+
+    with testing.recording(clock=testing.SteppingClock(step_ns=step_ns)) as seen:
+        list(pieces("q"))
+        heedloop.trace(ascii)("q")
+    assert [s.end_ns - s.start_ns for s in seen.spans] == [0, 0]
+    assert seen.span("pieces").attributes["gen_ai.response.time_to_first_chunk"] == 0

@@ -1,11 +1,14 @@
 """`@heedloop.trace` on everything that can be called, and what `set`, `span`, `context` and `handle` add."""
 
 import asyncio
+import contextlib
 import contextvars
 import functools
+import gc
 import inspect
 import json
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -382,7 +385,7 @@ def test_a_cancelled_task_is_recorded_and_no_error(recorded):
     span = recorded.span("slow")
     assert span.status == 0 and "error.type" not in span.attributes
     assert span.events == (
-        ("stopped", {"exception.type": "asyncio.exceptions.CancelledError", "exception.message": ""}),
+        ("stopped", {"stopped.by": "asyncio.exceptions.CancelledError", "stopped.message": ""}),
     )
 
 
@@ -406,3 +409,31 @@ def test_a_coroutine_thrown_away_ends_its_span_and_leaves_others_alone(recorded)
     thread.join()
     holder.pop().close()
     assert recorded.span("dropped").status == 0
+
+
+def test_an_ended_call_is_freed_without_the_garbage_collector():
+    """Its content may be megabytes; a reference cycle would keep it until the collector comes by."""
+
+    def chat(question):
+        yield question
+
+    async def chat_later(question):
+        return question
+
+    def fails(_question):
+        raise LookupError
+
+    ended = []
+    with testing.recording() as seen:
+        seen.runtime.queue.push = lambda span, _num_chars: ended.append(weakref.ref(span))
+        gc.disable()
+        try:
+            heedloop.trace(lambda q: heedloop.trace(ascii)(q))("q")
+            heedloop.trace(ascii).with_handle("q")
+            list(heedloop.trace(chat)("q"))
+            asyncio.run(heedloop.trace(chat_later)("q"))
+            with contextlib.suppress(LookupError):
+                heedloop.trace(fails)("q")
+            assert [span() for span in ended] == [None] * 6
+        finally:
+            gc.enable()

@@ -7,12 +7,12 @@ import pytest
 from fastapi import APIRouter
 from fastapi.testclient import TestClient
 from server_world import furnish
+from temporary_stores import temporary_store
 
 import heedloop_server.app as app_module
 from heedloop_server.app import all_routes, create_app, scopes_of
 from heedloop_server.http.auth import PROJECT_SCOPES, SCOPES, make_key
 from heedloop_server.settings import Settings
-from heedloop_server.testing import temporary_store
 
 OPEN = {"/healthz", "/readyz", "/openapi.json", "/static/feedback.js"}
 BY_ITSELF = {
@@ -200,6 +200,73 @@ def test_the_other_projects_things_are_named_and_nothing_of_them_changes_or_show
     after = _state(client, theirs, known)
     changed = [p for p in before if before[p] != after[p]]
     assert not changed, [(p, before[p][:300], after[p][:300]) for p in changed]
+
+
+def test_what_a_query_of_mine_names_of_theirs_shows_nothing_of_it(tmp_path: Path) -> None:
+    """Such as my evaluation against theirs, my judge beside theirs, or answers like theirs."""
+    with temporary_store() as store, TestClient(create_app(Settings(data=tmp_path), store=store)) as client:
+        mine = make_key(store, "mine", name="all", scopes=PROJECT_SCOPES)[0]
+        theirs = make_key(store, "theirs", name="all", scopes=PROJECT_SCOPES)[0]
+        own = furnish(store.project("mine"), client, mine, "my-own-words")
+        known = furnish(store.project("theirs"), client, theirs, SECRET)
+        spec = client.get("/openapi.json").json()["paths"]
+        tried = 0
+        for method, path, _ in CLOSED:
+            named = [
+                p["name"] for p in spec[path][method.lower()].get("parameters", ()) if p["in"] == "query"
+            ]
+            if method != "GET" or not named:
+                continue
+            values = sorted({SECRET, *known.values()} - set(own.values()))
+            for value in values:
+                query = {n: value for n in named if n in REFERENCES} | (
+                    {"field": "model"} if "field" in named else {}
+                )
+                if not query.keys() & REFERENCES:
+                    continue
+                tried += 1
+                answer = client.get(
+                    _fill(path, own), params=query, headers={"Authorization": f"Bearer {mine}"}
+                )
+                words = answer.text.replace(value, "")
+                assert answer.status_code < 500, (path, query, answer.text[:300])
+                assert SECRET not in words and known["trace_id"] not in words, (
+                    path,
+                    query,
+                    answer.text[:500],
+                )
+    assert tried > 100
+
+
+REFERENCES = {
+    *(
+        "against",
+        "other",
+        "a",
+        "b",
+        "baseline",
+        "judge",
+        "comparison",
+        "queue",
+        "trace_id",
+        "span_id",
+        "trace",
+    ),
+    *(
+        "user",
+        "cluster",
+        "of_key",
+        "session_id",
+        "user_id",
+        "author_id",
+        "round",
+        "value",
+        "cursor",
+        "after",
+        "q",
+    ),
+}
+"""Query parameters that name something that a project has."""
 
 
 def test_erasing_in_my_project_leaves_theirs(world) -> None:

@@ -5,6 +5,7 @@ import importlib
 import re
 import tomllib
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -94,7 +95,7 @@ def test_commands_and_their_flags_exist() -> None:
 
 
 def test_no_password_is_written_down() -> None:
-    for path in (ROOT / "docker-compose.yml", *DOCKERFILES):
+    for path in (ROOT / "docker-compose.yml", CLUSTER / "docker-compose.yml", *DOCKERFILES):
         for value in re.findall(r"PASSWORD\w*:\s*(\S+)", path.read_text()):
             assert value.startswith("${"), value
 
@@ -105,6 +106,39 @@ def test_the_collector_exports_every_signal_that_the_server_takes() -> None:
     exporter = config["exporters"]["otlphttp/heedloop"]
     assert exporter["endpoint"] == "http://server:8321"
     assert exporter["headers"]["authorization"] == "Bearer ${env:HEEDLOOP_API_KEY}"
+
+
+# --------------------------------------------------------------------------------------------------------- cluster
+
+CLUSTER = ROOT / "deploy/cluster"
+
+
+def test_the_cluster_has_its_servers_shards_and_files() -> None:
+    services = yaml.safe_load((CLUSTER / "docker-compose.yml").read_text())["services"]
+    config = ElementTree.parse(CLUSTER / "clickhouse.xml").getroot()
+    shards = [[h.text for h in s.iter("host")] for s in config.iter("shard") if s.find("replica") is not None]
+    assert len(shards) == 2 and all(len(hosts) == 2 for hosts in shards)
+    for number, hosts in enumerate(shards, start=1):
+        for host in hosts:
+            environment = services[host]["environment"]
+            assert (environment["SHARD"], environment["REPLICA"]) == (str(number), host)
+            assert services[host]["hostname"] == host
+    keeper = ElementTree.parse(CLUSTER / "keeper.xml").getroot()
+    assert config.findtext("zookeeper/node/host") in services
+    assert config.findtext("zookeeper/node/port") == keeper.findtext("keeper_server/tcp_port")
+    for name, service in services.items():
+        for mount in service.get("volumes", []):
+            source = mount.split(":")[0]
+            assert not source.startswith(".") or (CLUSTER / source).is_file(), mount
+        if "build" in service:
+            assert (CLUSTER / service["build"]["context"] / service["build"]["dockerfile"]).is_file(), name
+            settings = service["environment"]
+            assert [n for n in settings if not _known_setting(n)] == []
+            assert config.find(f"remote_servers/{settings['HEEDLOOP_CLUSTER']}") is not None
+            address = parse_dsn(settings["HEEDLOOP_STORE"].replace("${CLICKHOUSE_PASSWORD}", "pw"))
+            assert address.host in services
+            balanced = (CLUSTER / "haproxy.cfg").read_text()
+            assert f"server {name} {name}:8321 check" in balanced
 
 
 # ------------------------------------------------------------------------------------------------------ Kubernetes

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from temporary_stores import temporary_store
 
 from heedloop.schema import Author, Call, Feedback, Target, utc_now
 from heedloop_server.errors import Unavailable
@@ -13,7 +14,6 @@ from heedloop_server.store import feedback as feedback_store
 from heedloop_server.store.admin.retention import drop_old_calls
 from heedloop_server.store.feedback import list_feedback, num_history
 from heedloop_server.store.spans import insert_calls, trace_calls
-from heedloop_server.testing import temporary_store
 
 
 def said(value: int, *, author: str | None = "ada", trace: str = "ab" * 16, **more) -> Feedback:

@@ -4,13 +4,13 @@ import random
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from temporary_stores import temporary_store
 
 from heedloop.schema import Author, Call, Feedback, Target
 from heedloop_server.filters import CallFilters
 from heedloop_server.ingest.feedback_writer import FeedbackWriter
 from heedloop_server.store.filters import conditions
 from heedloop_server.store.spans import insert_calls, list_calls, trace_calls
-from heedloop_server.testing import temporary_store
 
 END = datetime(2026, 11, 1, tzinfo=timezone.utc)
 MONTH = {"since": END - timedelta(days=30), "until": END}
@@ -38,6 +38,7 @@ def _call(rng: random.Random, number: int) -> Call:
         trace_id=rng.randbytes(16).hex(),
         span_id=rng.randbytes(8).hex(),
         start_time=END - timedelta(minutes=1 + rng.random() ** 3 * 43_000),
+        duration_ns=rng.randrange(50) * 10**6,
         user_id=f"u{number % 7}",
         model_requested=f"m{number % 2}",
     )
@@ -93,6 +94,30 @@ def test_pages_hold_what_the_exact_question_gives(project, given, limit: int) ->
     assert found == [r["span"] for r in exact][: len(found)]
     assert len(found) > 30 or len(found) == len(exact)
     assert len(exact) > 1
+
+
+@pytest.mark.parametrize("given", [{}, {"rating": "down"}, {"user_id": "u3"}], ids=str)
+@pytest.mark.parametrize("order", ["oldest", "slowest", "fastest", "cheapest", "most_tokens"])
+def test_pages_in_another_order_go_through_every_call_once(project, given, order) -> None:
+    """The slowest calls share their durations: what follows goes on by time and ids."""
+    filters = CallFilters(**MONTH, **given)
+    exact = list_calls(project, filters, limit=500, after=None)
+    key = {"slowest": lambda r: -r["duration_ns"], "fastest": lambda r: r["duration_ns"]}.get(order)
+    expected = (
+        sorted(exact, key=lambda r: r["start_time"]) if order in ("oldest", "fastest", "cheapest") else exact
+    )
+    expected = sorted(expected, key=key) if key else expected
+    found, after = [], None
+    while rows := list_calls(project, filters, limit=7, after=after, order=order):
+        found += [r["span_id_hex"] for r in rows]
+        after = (rows[-1]["start_time"], rows[-1]["trace_id_hex"], rows[-1]["span_id_hex"])
+    assert found == [r["span_id_hex"] for r in expected]
+
+
+def test_calls_are_chosen_by_their_trace_ids(project) -> None:
+    some = [r["trace_id_hex"] for r in list_calls(project, CallFilters(**MONTH), limit=3, after=None)]
+    found = list_calls(project, CallFilters(**MONTH, trace=some[1:]), limit=10, after=None)
+    assert [r["trace_id_hex"] for r in found] == some[1:]
 
 
 def test_a_trace_is_found_by_its_id_in_its_newest_version(project) -> None:

@@ -4,10 +4,10 @@ import threading
 
 import pytest
 from server_process import wait_for
+from temporary_stores import temporary_store
 
 from heedloop_server.http import auth
 from heedloop_server.http.auth import KeyRing, make_key
-from heedloop_server.testing import temporary_store
 
 
 class Clock:

@@ -6,6 +6,7 @@ import secrets
 
 import pytest
 from fastapi.testclient import TestClient
+from temporary_stores import temporary_store
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from heedloop_server.app import create_app
@@ -13,7 +14,6 @@ from heedloop_server.errors import TooMany
 from heedloop_server.http.auth import PROJECT_SCOPES, ROLES, SCOPES, make_key, role_of, scopes_of_role
 from heedloop_server.http.rates import AddressLimit
 from heedloop_server.settings import Settings
-from heedloop_server.testing import temporary_store
 
 THUMB = {"kind": "rating", "name": "thumb", "value": 1, "target": {"trace_id": "a" * 32, "span_id": "b" * 16}}
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from temporary_stores import temporary_store
 
 from heedloop.schema import Author, Feedback, Target, format_time, to_json, utc_now
 from heedloop_server.errors import Unavailable
@@ -14,7 +15,6 @@ from heedloop_server.ingest.quarantine import Quarantine
 from heedloop_server.settings import Settings
 from heedloop_server.store.connection import Store
 from heedloop_server.store.feedback import list_feedback
-from heedloop_server.testing import temporary_store
 
 
 def _leave(folder: Path, feedback: Feedback, at: datetime) -> None:

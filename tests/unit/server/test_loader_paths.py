@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from temporary_stores import temporary_store
 
 from heedloop_server.ingest import decoders as decoders_module
 from heedloop_server.ingest.decoders import Decoders
@@ -20,7 +21,6 @@ from heedloop_server.ingest.record import LOGS, TRACES, LoggedRequest, pack
 from heedloop_server.ingest.segments import Segment
 from heedloop_server.store import joins as joins_module
 from heedloop_server.store.admin.ledger import Tally, read_tally
-from heedloop_server.testing import temporary_store
 
 ERASED = b"e" * 16
 NOW_US = 1_800_000_000_000_000

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from temporary_stores import temporary_store
 
 from heedloop_server.errors import Unavailable
 from heedloop_server.ingest import decode as decode_module
@@ -19,7 +20,6 @@ from heedloop_server.ingest.segments import Segment, framed, new_segment_path
 from heedloop_server.store.admin.ledger import Tally, read_tally
 from heedloop_server.store.connection import Store, StoreError
 from heedloop_server.store.span_rows import SENT_START
-from heedloop_server.testing import temporary_store
 
 NOW_US = time.time_ns() // 1000
 MONTH_NS = 30 * 86_400 * 10**9

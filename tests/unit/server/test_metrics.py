@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
+from temporary_stores import temporary_store
 
 from heedloop_server.alerts.webhooks import post
 from heedloop_server.app import create_app
@@ -17,7 +18,6 @@ from heedloop_server.http.log_lines import JsonLines, PlainLines
 from heedloop_server.settings import Settings
 from heedloop_server.store.admin.keys import insert_project
 from heedloop_server.store.connection import StoreError, StoreOverloaded
-from heedloop_server.testing import temporary_store
 
 yaml = pytest.importorskip("yaml")
 

@@ -17,7 +17,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from heedloop_server.errors import ServerError, TooLarge, Unavailable, Unreadable, UnsupportedMedia
 from heedloop_server.ingest.otlp import (
+    MAX_OBJECTS,
     check_spans,
+    count_log_records,
     decompress,
     encode_error,
     encode_success,
@@ -235,3 +237,20 @@ def test_bad_spans_among_good_ones_are_taken_out_in_order() -> None:
     checked = check_spans(request)
     assert (checked.num_spans, dict(checked.rejected)) == (100_000, {"bad_trace_id": 200_000})
     assert [int.from_bytes(s.span_id, "big") for s in spans[:3]] == [1, 4, 7]
+
+
+@pytest.mark.parametrize(
+    "one",
+    [b"\x0a\x00", b"\x0a\x02\x12\x00", b"\x0a\x04\x12\x02\x12\x00"],
+    ids=["resources", "scopes", "records"],
+)
+def test_more_objects_than_any_client_sends_are_refused_before_they_are_looked_at(one: bytes) -> None:
+    fits, too_many = MAX_OBJECTS // 3, MAX_OBJECTS + 1
+    assert check_spans(parse_traces(one * fits, "protobuf")).num_spans == 0
+    assert count_log_records(parse_logs(one * fits, "protobuf")) == (fits if len(one) == 6 else 0)
+    with pytest.raises(TooLarge, match="smaller batches"):
+        check_spans(parse_traces(one * too_many, "protobuf"))
+    with pytest.raises(TooLarge, match="smaller batches"):
+        count_log_records(parse_logs(one * too_many, "protobuf"))
+    with pytest.raises(Unreadable, match="smaller batches"):
+        parse_traces(b'{"resourceSpans": [%s{}]}' % (b"{}," * MAX_OBJECTS), "json")

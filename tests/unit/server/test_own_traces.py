@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from temporary_stores import temporary_store
 
 import heedloop_server.app as app_module
 from heedloop_server.http.auth import SCOPES, make_key
 from heedloop_server.http.log_lines import JsonLines
 from heedloop_server.http.own_traces import check_endpoint, make_provider
 from heedloop_server.settings import Settings
-from heedloop_server.testing import temporary_store
 
 PARENT = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"
 

@@ -9,21 +9,30 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from temporary_stores import temporary_store
 
 from heedloop_server.filters import CallFilters
 from heedloop_server.store.connection import Store
-from heedloop_server.store.quality import comparisons, counts, low_rated, named_ratings, patterns, summaries
-from heedloop_server.store.quality.hourly import Fingerprints, read_hour_fingerprints
+from heedloop_server.store.quality import (
+    comparisons,
+    counts,
+    health,
+    low_rated,
+    named_ratings,
+    pairs,
+    patterns,
+    summaries,
+)
+from heedloop_server.store.quality.hourly import PARTS, Fingerprints, read_hour_fingerprints, read_minutes
 from heedloop_server.store.quality.named_ratings import NamedRating
-from heedloop_server.store.quality.rollup import roll_up_project
+from heedloop_server.store.quality.rollup import roll_up_minutes, roll_up_project
 from heedloop_server.store.quality.rows import View
 from heedloop_server.store.spans import list_calls
-from heedloop_server.testing import temporary_store
 
 GOLDEN = Path(__file__).parents[2] / "golden/sql"
 SINCE = datetime(2026, 3, 1, 5, 30, tzinfo=timezone.utc)
 UNTIL = datetime(2026, 3, 4, 12, tzinfo=timezone.utc)
-DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 MIDNIGHT = datetime(2026, 3, 2, tzinfo=timezone.utc)
 KEY = (SINCE, "0" * 32, "1" * 16)
 TONE = NamedRating("tone", (), 1.0, 5.0, False, 1, 1, ("end_user",))
@@ -54,27 +63,34 @@ def store():
         )
         noted = Noted(opened.address)
         noted.statements = []
+        noted.masks.refresh()  # which the first read would do
         yield noted
         noted.close()
 
 
 def view(**filters):
-    """Three and a half days, of which the second day and the first hours of the third have fresh aggregates."""
-    fresh = {
-        ("day", MIDNIGHT): (24, 24, frozenset()),
-        **{("hour", MIDNIGHT + DAY + i * HOUR): (1, 1, frozenset()) for i in range(2)},
-    }
-    hours = {MIDNIGHT + i * HOUR: (1, 1) for i in range(27)}
-    prints = Fingerprints(hours, fresh)
+    """Three and a half days, of which the second day, the first hours of the third and a minute have fresh aggregates."""
+    fresh = {}
+    for part in PARTS:
+        fresh[part, "day", MIDNIGHT] = (24, frozenset())
+        fresh |= {(part, "hour", MIDNIGHT + DAY + i * HOUR): (1, frozenset()) for i in range(2)}
+    fresh["answers", "minute", MIDNIGHT + DAY + 2 * HOUR] = (1, frozenset())
+    hours = {MIDNIGHT + i * HOUR: 1 for i in range(27)}
+    minutes = {MIDNIGHT + DAY + 2 * HOUR + i * MINUTE: 1 for i in range(2)}
+    prints = Fingerprints(
+        dict.fromkeys(PARTS, hours),
+        fresh,
+        dict.fromkeys(PARTS, minutes),
+        detailed=set(hours),
+    )
     chosen = CallFilters(since=SINCE, until=UNTIL, **filters)
     found = View.of(chosen)
     found.memo[SINCE - (UNTIL - SINCE), UNTIL] = prints
     return found
 
 
-PAIR = counts.Pair(
-    "prompt_version", "v2", ("v1",), frozenset({MIDNIGHT.date()}), frozenset({MIDNIGHT.date()})
-)
+PAIR = pairs.Pair("prompt_version", "v2", ("v1",), frozenset({MIDNIGHT.date()}), frozenset({MIDNIGHT.date()}))
+PRICES = {"m": {"input": 1.0, "output": 2.0}}
 RATED = {"rating_name": "tone", "rating_below": 3.0}
 STATEMENTS = {
     "count_total": lambda p: counts.count_total(p, view(model="m", metadata={"plan": "pro"})),
@@ -85,9 +101,9 @@ STATEMENTS = {
     "count_by": lambda p: counts.count_by(p, view(language="de"), ["tag", "metadata.plan"], values=["a"]),
     "count_each": lambda p: counts.count_each(p, view(), ["model", "language"]),
     "count_overview": lambda p: counts.count_overview(p, view(), "day", "tag"),
-    "count_days": lambda p: counts.count_days(p, view(), "tag"),
-    "count_days_of_thumbs_up": lambda p: counts.count_days(p, view(rating="up"), "model"),
-    "count_strata": lambda p: counts.count_strata(p, view(), PAIR, ["tag", "user_id"], by_day=True),
+    "count_days": lambda p: pairs.count_days(p, view(), "tag"),
+    "count_days_of_thumbs_up": lambda p: pairs.count_days(p, view(rating="up"), "model"),
+    "count_strata": lambda p: pairs.count_strata(p, view(), PAIR, ["tag", "user_id"], by_day=True),
     "count_grid": lambda p: counts.count_grid(p, view(), "status", "week"),
     "first_call": counts.first_call,
     "first_seen": lambda p: counts.first_seen(p, view(), "model", {"m": SINCE}),
@@ -99,6 +115,9 @@ STATEMENTS = {
     "count_sample_of_a_named_rating": lambda p: counts.count_sample(p, view(**RATED)),
     "design_weights": counts.design_weights,
     "pattern_cells": lambda p: patterns.pattern_cells(p, view()),
+    "measure_health": lambda p: health.measure_health(p, view(status="ok").filters, "day", "tag", PRICES),
+    "measure_hours_of_cost": lambda p: health.measure_hours(p, view().filters, "cost", PRICES),
+    "measure_hours_of_latency": lambda p: health.measure_hours(p, view().filters, "latency", {}, limit_ms=5.0),
     "metadata_keys": lambda p: patterns.metadata_keys(p, view()),
     "list_named_ratings": lambda p: named_ratings.list_named_ratings(p, view(author_kind="model").filters),
     "rated_groups": lambda p: named_ratings.rated_groups(p, view().filters, TONE, "metadata.plan"),
@@ -118,7 +137,9 @@ STATEMENTS = {
     "facet_values_of_flags": lambda p: summaries.facet_values(p, "flag", view().filters),
     "list_calls_rated_down": lambda p: list_calls(p, view(rating="down", flag="wrong").filters, limit=5, after=None),
     "read_hour_fingerprints": lambda p: read_hour_fingerprints(p, SINCE, UNTIL),
+    "read_minutes": lambda p: read_minutes(p, read_hour_fingerprints(p, SINCE, UNTIL), SINCE, UNTIL),
     "roll_up_project": lambda p: roll_up_project(p, now=UNTIL),
+    "roll_up_minutes": lambda p: roll_up_minutes(p.store, now=SINCE + HOUR),
 }  # fmt: skip
 
 

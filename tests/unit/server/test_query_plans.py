@@ -5,13 +5,13 @@ from datetime import datetime, timedelta, timezone
 from typing import ClassVar
 
 import pytest
+from temporary_stores import temporary_store
 
 from heedloop.schema import Target
 from heedloop_server.filters import CallFilters
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.feedback import find_calls
 from heedloop_server.store.spans import list_calls, trace_calls
-from heedloop_server.testing import temporary_store
 
 END = datetime(2026, 11, 1, tzinfo=timezone.utc)
 NUM = 60_000

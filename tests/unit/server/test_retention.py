@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 from fastapi.testclient import TestClient
+from temporary_stores import temporary_store
 
 from heedloop.schema import Author, Call, Feedback, Ranking, Target, to_json, utc_now
 from heedloop_server.app import create_app
@@ -12,7 +13,6 @@ from heedloop_server.http.auth import SCOPES, make_key
 from heedloop_server.settings import Settings
 from heedloop_server.store.admin.retention import drop_old_calls
 from heedloop_server.store.spans import insert_calls, trace_calls
-from heedloop_server.testing import temporary_store
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import unicodedata
 from datetime import datetime, timezone
 
 import pytest
+from temporary_stores import temporary_store
 
 from heedloop.words import fold, fold_parameters, search_form
 from heedloop_server.filters import CallFilters
@@ -11,7 +12,6 @@ from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.filters import folded_column
 from heedloop_server.store.migrate import migrate
 from heedloop_server.store.spans import list_calls
-from heedloop_server.testing import temporary_store
 
 MONTH = {
     "since": datetime(2026, 10, 1, tzinfo=timezone.utc),

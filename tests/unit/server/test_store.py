@@ -6,12 +6,13 @@ import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from temporary_stores import temporary_store
 
 from heedloop.schema import Call, Message, ToolCall, Usage
-from heedloop_server.store.connection import Address, StoreError, StoreOverloaded, _translate, parse_dsn
+from heedloop_server.store.connection import Address, StoreError, StoreOverloaded, parse_dsn
+from heedloop_server.store.engine_errors import translate
 from heedloop_server.store.open import open_store
 from heedloop_server.store.spans import insert_calls, trace_calls
-from heedloop_server.testing import temporary_store
 
 NOW = datetime(2026, 11, 21, 10, 0, 0, 123456, tzinfo=timezone.utc)
 
@@ -155,5 +156,5 @@ def test_a_call_comes_back_as_it_went_in(store) -> None:
 def test_what_a_cluster_can_do_later_is_tried_again(code: int) -> None:
     """A replica or keeper that is away says nothing of the records; a refusal does, and sets them aside."""
     error = DatabaseError(f"Code: {code}. DB::Exception: later (SOME_NAME)")
-    assert isinstance(_translate(error), StoreOverloaded)
-    assert isinstance(_translate(DatabaseError("Code: 53. DB::Exception: TYPE_MISMATCH")), StoreError)
+    assert isinstance(translate(error), StoreOverloaded)
+    assert isinstance(translate(DatabaseError("Code: 53. DB::Exception: TYPE_MISMATCH")), StoreError)

@@ -100,14 +100,20 @@ def test_who_is_shown_first_is_counted_over_decided_judgements():
 
 
 RELEASED = datetime(2026, 11, 8, 9, 30, tzinfo=timezone.utc)
+MOMENTS = [  # of a release: through the day, on a month's last hour, on a leap day, over the new year
+    *(RELEASED.replace(hour=h, minute=m) for h in range(0, 24, 4) for m in (0, 59)),
+    datetime(2026, 11, 30, 23, 59, tzinfo=timezone.utc),
+    datetime(2028, 2, 29, 12, tzinfo=timezone.utc),
+    datetime(2027, 1, 1, tzinfo=timezone.utc),
+]
 
 
-def _release_grid(*, old_stays):
+def _release_grid(*, old_stays, released=RELEASED):
     """Everything became worse by ten points with the release, which is thirty worse than what it replaced."""
     grid = {}
     for hour in range(14 * 24):
-        when = RELEASED.replace(minute=0, hour=0) + timedelta(hours=hour - 7 * 24)
-        after = when >= RELEASED.replace(minute=0)
+        when = released.replace(minute=0, hour=0) + timedelta(hours=hour - 7 * 24)
+        after = when >= released.replace(minute=0)
         if old_stays or not after:
             grid[when, "old"] = _group(20, 14 if not after else 12)
         if after:
@@ -130,6 +136,17 @@ def test_a_release_that_replaced_all_is_compared_with_the_days_before_it():
     assert found.change.estimate == pytest.approx(-0.3)
     assert found.drift is None
     assert found.decided == "worse"
+
+
+@pytest.mark.parametrize("released", MOMENTS, ids=lambda at: f"{at:%Y-%m-%dT%H:%M}")
+def test_a_release_is_judged_alike_at_any_hour_and_date(released):
+    hour = released.replace(minute=0)
+    for stays, change in ((True, -0.2), (False, -0.3)):
+        grid = _release_grid(old_stays=stays, released=released)
+        found = compare_release(grid, "new", released, days=7)
+        assert (found.decided, round(found.change.estimate, 1)) == ("worse", change)
+        assert found.before.answers.num == 20 * sum(hour - timedelta(days=7) <= at < hour for at, _ in grid)
+        assert found.after.answers.num == 20 * sum(at >= hour and name == "new" for at, name in grid)
 
 
 def test_what_came_after_a_release_is_no_part_of_its_comparison():

@@ -1,5 +1,6 @@
 """People's labels and a judge together: worked examples in exact fractions, coverage by simulation, and what must never happen."""
 
+import gzip
 import json
 import math
 import os
@@ -14,6 +15,7 @@ from heedloop_server.statistics.prediction_powered import (
     combined_rate,
     combined_rate_by_strata,
     combined_rate_of_draw,
+    combined_rate_of_sample,
     difference_of_combined,
     paired_difference,
 )
@@ -178,7 +180,7 @@ def test_differences_cover(num: int) -> None:
         apart += i.low <= rates[0] - rates[1] <= i.high
         j = paired_difference(
             (ys[0][:num], ys[1][:num]), (fs[0][:num], fs[1][:num]), (fs[0][num:], fs[1][num:])
-        )
+        ).interval
         paired += j.low <= rates[0] - rates[1] <= j.high
     allowed = 0.93 - 3 * math.sqrt(0.93 * 0.07 / ROUNDS)
     assert apart / ROUNDS >= allowed
@@ -198,3 +200,109 @@ def test_wrong_input_is_refused(human, judge, unlabelled, said) -> None:
     with pytest.raises(ValueError, match=said):
         combined_rate(human, judge, unlabelled)
     assert combined_rate([], [], [0.5]) is None
+
+
+@pytest.mark.parametrize("judge", JUDGES)
+@pytest.mark.parametrize("labelled", [1.0, 0.5])
+def test_unequal_samples_cover_though_labels_are_missing(judge: str, labelled: float) -> None:
+    """Answers of the lower half of a score are drawn four times as often; half of what was drawn may not be labelled yet."""
+    rng = np.random.default_rng(19)
+    rate, hits = 0.8, 0
+    for _ in range(ROUNDS):
+        y = (rng.random(1200) < rate).astype(float)
+        f, first = JUDGES[judge](y, rng), rng.random(1200)
+        pi = np.where(first < 0.5, 0.4, 0.1)
+        drawn = (rng.random(1200) < pi) & (rng.random(1200) < labelled)
+        found = combined_rate_of_sample(y[drawn], f[drawn], f[~drawn], pi[drawn])
+        hits += found.interval.low <= rate <= found.interval.high
+    assert hits / ROUNDS >= 0.93 - 3 * math.sqrt(0.93 * 0.07 / ROUNDS)
+
+
+def test_equal_probabilities_change_next_to_nothing() -> None:
+    rng = np.random.default_rng(23)
+    y = (rng.random(1000) < 0.7).astype(float)
+    f = JUDGES["good"](y, rng)
+    plain = combined_rate(y[:100], f[:100], f[100:])
+    drawn = combined_rate_of_sample(y[:100], f[:100], f[100:], [0.1] * 100)
+    assert drawn.interval.estimate == pytest.approx(plain.interval.estimate, abs=0.01)
+    assert drawn.effective_n == pytest.approx(plain.effective_n, rel=0.1)
+    worthless = combined_rate_of_sample(y[:100], f[:100] * 0, f[100:] * 0, [0.1] * 100)
+    assert (worthless.weight, worthless.effective_n) == (0.0, pytest.approx(100))
+
+
+def test_the_weighted_estimate_by_hand() -> None:
+    """Labels 1, 0 with probabilities 1/2, 1/4 weigh 2 and 4: a third. A judge that never varies adds nothing."""
+    found = combined_rate_of_sample([1, 0], [0.5, 0.5], [0.5, 0.5], [0.5, 0.25])
+    assert found.raw == pytest.approx(1 / 3)
+    assert combined_rate_of_sample([], [], [0.5], []) is None
+
+
+@pytest.mark.parametrize("labels", [[1.0], [0.0], [1.0, 1.0], [0.0] * 5])
+@pytest.mark.parametrize("unlabelled", [[], [1.0], [0.0, 1.0] * 50])
+def test_few_labels_stay_within_bounds(labels: list[float], unlabelled: list[float]) -> None:
+    """Neither a single label, nor labels without variation, nor nothing unlabelled gives certainty or a number outside 0 to 1."""
+    for found in (
+        combined_rate(labels, labels, unlabelled),
+        combined_rate(labels, labels, unlabelled, groups=["same"] * len(labels)),
+        combined_rate_of_sample(labels, labels, unlabelled, [0.5] * len(labels)),
+        combined_rate_of_draw(labels, [1.0] * len(labels), labels),
+    ):
+        i = found.interval
+        assert 0 <= i.low <= i.estimate <= i.high <= 1
+        assert i.high - i.low > 0.3
+
+
+def test_groups_of_the_judged_widen_too() -> None:
+    rng = np.random.default_rng(29)
+    y = (rng.random(60) < 0.6).astype(float)
+    f = np.repeat((rng.random(40) < 0.6).astype(float), 10)
+    apart = combined_rate(y, y, f)
+    grouped = combined_rate(y, y, f, unlabelled_groups=list(np.repeat(np.arange(40), 10)))
+    assert grouped.se > apart.se
+    with pytest.raises(ValueError, match="groups"):
+        combined_rate(y, y, f, groups=["one"])
+
+
+def test_a_paired_difference_by_hand() -> None:
+    """Differences 1, 0, 0, -1 without a judge: mean 0, variance 2/3, standard error sqrt(1/6)."""
+    found = paired_difference(([1, 1, 0, 0], [0, 1, 0, 1]), ([0] * 4, [0] * 4), ([], []))
+    assert (found.raw, found.people) == (0, 0)
+    assert found.se == pytest.approx(math.sqrt(1 / 6))
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(("name", "worth"), [("ukp", 1.24), ("tulu", 1.15)])
+def test_the_longer_answer_as_a_judge_of_real_comparisons(name: str, worth: float) -> None:
+    """What a label is worth in the limit of many judged answers; and the interval of 100 labels holds what all labels say."""
+    y, f = (np.array(side) for side in zip(*_lengths_and_wins(name), strict=True))
+    assert 1 / (1 - np.corrcoef(y, f)[0, 1] ** 2) == pytest.approx(worth, abs=0.01)
+    rng, hits, gain = np.random.default_rng(31), 0, 0.0
+    for _ in range(ROUNDS):
+        order = rng.permutation(len(y))
+        found = combined_rate(y[order[:100]], f[order[:100]], f[order[100:]])
+        hits += found.interval.low <= y.mean() <= found.interval.high
+        gain += found.effective_n / 100 / ROUNDS
+    assert hits / ROUNDS >= 0.93 - 3 * math.sqrt(0.93 * 0.07 / ROUNDS)
+    assert gain == pytest.approx(worth, abs=0.06)
+
+
+def _lengths_and_wins(name: str) -> list[tuple[float, float]]:
+    if name == "ukp":
+        length = {a["arg"]: len(a["text"]) for a in _rows("ukpconvarg1_args")}
+        wins = {"a1": 1.0, "a2": 0.0, "equal": 0.5}
+        pairs = [p for p in _rows("ukpconvarg1_pairs") if p["gold"]]
+        return [(wins[p["gold"]], _longer(length[p["a1"]], length[p["a2"]])) for p in pairs]
+    decided = [p for p in _rows("tulu1_human_eval") if p["preference"] != "tie"]
+    return [
+        (float(p["preference"][0] == "a"), _longer(len(p["completion_a"]), len(p["completion_b"])))
+        for p in decided
+    ]
+
+
+def _longer(a: int, b: int) -> float:
+    return 0.5 if a == b else float(a > b)
+
+
+def _rows(name: str) -> list[dict]:
+    path = Path(os.environ.get("HEEDLOOP_SHARED", "/nowhere"), "data", f"{name}.jsonl.gz")
+    return [json.loads(line) for line in gzip.open(path, "rt", encoding="utf-8")]

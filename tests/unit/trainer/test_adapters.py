@@ -11,14 +11,8 @@ from heedloop_trainer.commands.train_job import config_of
 from heedloop_trainer.generation.cached import SamplingConfig
 from heedloop_trainer.methods.preference import DPOConfig, train_dpo
 from heedloop_trainer.methods.sft import SFTConfig, train_sft
-from heedloop_trainer.nn.models import (
-    Policy,
-    RewardModel,
-    load_policy,
-    reference_policy,
-    save_model,
-    with_lora,
-)
+from heedloop_trainer.nn.checkpoints import load_policy, save_model
+from heedloop_trainer.nn.models import Policy, RewardModel, reference_policy, with_lora
 from heedloop_trainer.nn.optimiser import OptimiserConfig
 from heedloop_trainer.nn.scratch import SmallShape, small_classifier
 from heedloop_trainer.nn.sequences import TokenSequence, collate

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from heedloop.schema import Message
 from heedloop_trainer.generation.checkpoint import answerer
-from heedloop_trainer.nn.models import save_model
+from heedloop_trainer.nn.checkpoints import save_model
 
 
 def test_a_saved_checkpoint_gives_different_answers_within_the_limit(

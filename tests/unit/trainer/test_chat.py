@@ -7,13 +7,15 @@ import torch
 from chat_templates import FAMILIES, LLAMA3, tokenizer_of
 
 from heedloop.schema import Comparison, Demonstration, Message, PromptRow, ToolCall, ToolDefinition, Unpaired
+from heedloop_trainer.evaluation.evaluate import sample_responses
 from heedloop_trainer.generation.cached import SamplingConfig
 from heedloop_trainer.methods.preference import DPOConfig, KTOConfig, train_dpo, train_kto
 from heedloop_trainer.methods.reward import RewardConfig, train_reward
 from heedloop_trainer.methods.sft import SFTConfig, train_sft
-from heedloop_trainer.nn.models import own_pad_token, stop_ids
+from heedloop_trainer.nn.encoder import Encoder, readable
+from heedloop_trainer.nn.models import RewardModel, own_pad_token, stop_ids
 from heedloop_trainer.nn.scratch import SmallShape, small_classifier, small_policy
-from heedloop_trainer.nn.sequences import Encoder, collate
+from heedloop_trainer.nn.sequences import collate
 from heedloop_trainer.ppo.config import PPOConfig
 from heedloop_trainer.ppo.train import train_ppo
 
@@ -91,8 +93,58 @@ def test_a_refused_system_turn_is_folded_into_the_user_turn(name, caplog):
     text = encoder.tokenizer.decode(ids)
     assert "Be kind.\n\nhello" in text
     assert encoder.counts["prompt_system_folded"] == 1
-    encoder.report(1)
+    encoder.report()
     assert "system turns" in caplog.text
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_developers_instructions_are_a_system_turn_where_a_template_knows_no_developer(name):
+    encoder = Encoder(tokenizer_of(name))
+    developer = (Message("developer", "Be kind."), *WITH_SYSTEM[1:])
+    assert encoder.prompts([developer]) == encoder.prompts(
+        [(Message("system", "Be kind."), *WITH_SYSTEM[1:])]
+    )
+
+
+def test_a_template_that_knows_developers_gets_one():
+    tokenizer = tokenizer_of("chatml")
+    tokenizer.chat_template = (
+        "{% if messages[0]['role'] == 'developer' %}{% endif %}" + tokenizer.chat_template
+    )
+    [ids] = Encoder(tokenizer).prompts([(Message("developer", "Be kind."), *TALK)])
+    assert tokenizer.decode(ids).startswith("<|im_start|>developer\nBe kind.")
+
+
+@pytest.mark.parametrize("method", ["ppo", "readable"])
+def test_prompts_that_the_rewards_template_refuses_are_left_out(method, caplog):
+    tokenizer, other = tokenizer_of("chatml"), tokenizer_of("gemma")
+    reward = RewardModel(small_classifier(other, SHAPE), other)
+    rows = [PromptRow(x, trace_ids=(i,)) for i, x in [("a1", ASKED), ("b2", REFUSED), ("c3", TALK)]]
+    if method == "readable":
+        assert readable(rows, [Encoder(tokenizer), reward.encoder()]) == [rows[0], rows[2]]
+    else:
+        config = PPOConfig(
+            num_rollouts=2, batch_size=6, minibatches=1, epochs=1, sampling=SamplingConfig(max_new_tokens=2)
+        )
+        result = train_ppo(config, rows, small_policy(tokenizer, SHAPE), tokenizer, reward_model=reward)
+        assert len(result.history) == 2
+    assert "b2" in caplog.text
+
+
+def test_answers_are_sampled_to_prompts_as_they_are_trained_on(tokenizer, policy):
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['content'] }} {% endfor %}{% if loud %}w7 w8 {% endif %}"
+    )
+    sampling = SamplingConfig(8, temperature=0.0)
+    ask = lambda *words: [PromptRow((Message("user", w),)) for w in words]  # noqa: E731
+    loud = SFTConfig(chat_template_kwargs={"loud": True}, max_prompt_tokens=4)
+    words = [f"w{i}" for i in range(9)]
+    found = sample_responses(policy, tokenizer, ask(*words), sampling, written=loud)
+    expected = sample_responses(policy, tokenizer, ask(*(f"{w} w7 w8" for w in words)), sampling)
+    assert [r.token_ids for r in found] == [r.token_ids for r in expected]
+    assert [r.token_ids for r in found] != [
+        r.token_ids for r in sample_responses(policy, tokenizer, ask(*words), sampling)
+    ]
 
 
 def test_neighbouring_turns_are_merged_where_roles_must_alternate():
@@ -168,6 +220,25 @@ def test_an_answer_does_not_begin_inside_a_thought_that_the_prompt_opened():
     [sequence] = Encoder(tokenizer).sequences([ASKED], ["no"])
     assert tokenizer.decode(sequence.prompt_ids).endswith("<think>\n")
     assert "</think>" in tokenizer.decode(sequence.response_ids)
+
+
+@pytest.mark.parametrize(
+    ("answer", "written"),
+    [
+        (Message("assistant", "no", reasoning="how"), "how\n</think>\n\nno"),
+        (Message("assistant", "<think>\nhow\n</think>\n\nno"), "how\n</think>\n\nno"),
+        (Message("assistant", "how\n</think>\n\nno"), "how\n</think>\n\nno"),
+        (Message("assistant", "</think>\n\nno"), "\n</think>\n\nno"),
+        (Message("assistant", "close it by </think> then"), "\n</think>\n\nclose it by </think> then"),
+        (Message("assistant", "no"), "\n</think>\n\nno"),
+    ],
+)
+@pytest.mark.parametrize("prompt", [ASKED, TALK])
+def test_a_thought_is_written_once_however_the_answer_was_recorded(answer, written, prompt):
+    encoder = Encoder(tokenizer_of("r1"))
+    row = Demonstration(prompt, answer.text, completion_messages=(answer,))
+    [[sequence]] = encoder.rows([row]).sequences
+    assert encoder.tokenizer.decode(sequence.response_ids) == f"{written}<|end_of_sentence|>"
 
 
 # ---------------------------------------------------------------------------------------------------------- tools
@@ -331,6 +402,17 @@ def test_many_turns_lose_their_oldest_whole():
     assert kept[0].role == "user"
 
 
+@pytest.mark.parametrize("role", ["system", "developer"])
+@pytest.mark.parametrize("turns", [1, 21])
+def test_instructions_stay_whole_in_a_long_prompt(role, turns):
+    encoder = Encoder(tokenizer_of("chatml"), max_prompt_tokens=300)
+    rules = "Never say sorry, and never say please. " * 4
+    talk = [Message(("user", "assistant")[i % 2], f"hello {i} " * (900 // turns)) for i in range(turns)]
+    [ids] = encoder.prompts([(Message(role, rules), *talk)])
+    assert len(ids) <= 300
+    assert rules in encoder.tokenizer.decode(ids)
+
+
 def test_a_system_turn_that_leaves_no_room_leaves_the_row_out():
     encoder = Encoder(tokenizer_of("chatml"), max_prompt_tokens=50)
     rows = [Demonstration((Message("system", LONG), *ASKED), "no"), Demonstration(ASKED, "no")]
@@ -348,12 +430,24 @@ def test_the_share_that_was_cut_is_a_warning(caplog):
             SFTConfig(epochs=1, max_prompt_tokens=60), rows, small_policy(tokenizer, SHAPE), tokenizer
         )
     assert result.metrics["num_prompt_cut"] == 1
-    assert "1 prompts (50% of 2 rows) were cut to max_prompt_tokens 60" in caplog.text
+    assert "1 of 2 distinct prompts (50%) were cut to max_prompt_tokens 60" in caplog.text
+
+
+def test_shares_are_of_what_is_cut_not_of_rows(caplog):
+    """A comparison has two answers, and many may share one prompt: no share is above 100%."""
+    encoder = Encoder(tokenizer_of("chatml"), max_response_tokens=5)
+    short = Comparison(ASKED, "no", "yes")
+    encoder.rows([Comparison(ASKED, "hello " * 9 + end, LONG) for end in ("a", "b", "c")] + [short])
+    with caplog.at_level(logging.WARNING):
+        encoder.report()
+    assert "6 of 8 answers (75%) were cut to max_response_tokens 5" in caplog.text
+    assert "prompts" not in caplog.text
 
 
 def test_a_reward_model_is_judged_at_the_lengths_it_was_trained_on(tmp_path):
     from heedloop_trainer.evaluation.evaluate import reward_margins
-    from heedloop_trainer.nn.models import RewardModel, load_reward_model, save_model
+    from heedloop_trainer.nn.checkpoints import load_reward_model, save_model
+    from heedloop_trainer.nn.models import RewardModel
     from heedloop_trainer.nn.optimiser import OptimiserConfig
 
     tokenizer = tokenizer_of("chatml")

@@ -10,7 +10,7 @@ from heedloop_trainer.generation.cached import SamplingConfig
 from heedloop_trainer.methods.preference import DPOConfig, KTOConfig, train_dpo, train_kto
 from heedloop_trainer.methods.reward import RewardConfig, train_reward
 from heedloop_trainer.methods.sft import SFTConfig, train_sft
-from heedloop_trainer.nn.models import save_model
+from heedloop_trainer.nn.checkpoints import save_model
 from heedloop_trainer.nn.optimiser import DivergenceError, OptimiserConfig
 from heedloop_trainer.ppo.config import PPOConfig
 from heedloop_trainer.ppo.rollout import Response, Scorer

@@ -7,9 +7,11 @@ import torch
 
 from heedloop.schema import Message, PromptRow
 from heedloop_trainer.generation.cached import Generation, SamplingConfig
+from heedloop_trainer.nn.chat import PromptError
+from heedloop_trainer.nn.encoder import Encoder
 from heedloop_trainer.nn.optimiser import OptimiserConfig
 from heedloop_trainer.nn.scratch import SmallShape, small_policy
-from heedloop_trainer.nn.sequences import Encoder, PromptError, collate
+from heedloop_trainer.nn.sequences import collate
 from heedloop_trainer.ppo import episodes
 from heedloop_trainer.ppo.config import PPOConfig
 from heedloop_trainer.ppo.episodes import Step, play
@@ -74,6 +76,12 @@ def test_what_the_environment_wrote_carries_no_loss(encoder):
     assert batch.targets.tolist() == [7, 1, 8, 1]
     assert batch.offsets.tolist() == [0, 1, 2, 3], "values and advantages run over the written tokens alone"
     assert batch.unflatten(torch.tensor([1.0, 2.0, 3.0, 4.0]), 5).tolist() == [[1.0, 2.0, 3.0, 4.0, 0.0]]
+
+
+@pytest.mark.parametrize("answer", ["w8", [{"role": "tool", "content": "w8"}], ["w8"], Step(("w8",))])
+def test_an_environment_that_gives_no_messages_is_told_what_to_give(encoder, answer):
+    with pytest.raises(ValueError, match="the environment must give messages"):
+        played(encoder, lambda messages: answer, "w5", "w6")
 
 
 @pytest.mark.parametrize("answer", [None, (), Step()])
@@ -157,7 +165,8 @@ def test_a_two_step_tool_bandit_reaches_its_closed_form(bandit, estimator):
     assert start.sum() == pytest.approx(1.0, abs=1e-4)
     best = start * (PAYS / BETA).exp()
     best = best / best.sum()
-    given = dataclasses.replace(BASE, estimator=estimator, group_size=1 if estimator == "ppo" else 128)
+    changes = {"group_size": 128, "num_rollouts": 60} if estimator == "rloo" else {}
+    given = dataclasses.replace(BASE, estimator=estimator, **changes)
     history = train_ppo(given, [PROMPT], policy, tokenizer, environment=bandit_tool).history
     distances = [float((p - best).abs().sum() / 2) for p in (start, joint(policy, encoder))]
     assert distances[0] > 0.2

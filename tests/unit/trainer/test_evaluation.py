@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import random
 
 import numpy as np
@@ -26,10 +27,12 @@ from heedloop_trainer.methods.reward_linear import (
     SURFACE,
     LinearReward,
     LinearRewardConfig,
+    surface_features,
     train_reward_linear,
 )
 from heedloop_trainer.nn.models import RewardModel
 from heedloop_trainer.ppo.rollout import Response
+from heedloop_trainer.runs.cards import accuracy_table
 
 PROMPT = (Message("user", "w1"),)
 
@@ -112,6 +115,43 @@ def test_the_length_baseline_takes_its_sign_from_the_training_rows():
     report = cross_validate(rows, LinearRewardConfig()).report
     assert report["longer_wins_mean_of_folds"] == 0.0
     assert report["length_wins_mean_of_folds"] == 1.0
+
+
+def test_a_decision_between_equal_answers_counts_half():
+    """Answers of one length for the baseline, the same answer twice for the model."""
+    rows = [comparison("ok", "ok", group=f"g{i}") for i in range(20)]
+    report = cross_validate(rows, LinearRewardConfig()).report
+    assert report["accuracy"]["estimate"] == report["mean_of_folds"] == 0.5
+    assert report["longer_wins_mean_of_folds"] == 0.5
+
+
+def test_surface_features_by_hand():
+    """Eight words in 41 characters and two sentences; words are lower case before they are counted."""
+    text = 'I saw 12 cats, i think: yes!\n"Wonderful"?'
+    found = dict(zip(SURFACE, surface_features(text), strict=True))
+    assert found == pytest.approx(
+        {
+            "root_characters": 41**0.5, "log_characters": math.log(42), "log_words": math.log(9), "log_sentences": math.log(3),
+            "words_per_sentence": 4, "characters_per_word": 28 / 8, "root_type_ratio": 7 / 8**0.5, "type_ratio": 7 / 8,
+            "capitals": 2 / 41, "exclamations": 1 / 8, "questions": 1 / 8, "commas": 1 / 8, "starts_capital": 1,
+            "ends_closed": 1, "long_words": 1 / 8, "numbers": 1 / 8, "quotes": 2 / 8, "has_lines": 1, "first_person": 2 / 8,
+            "lower_i": 2 / 8,
+        }
+    )  # fmt: skip
+
+
+def test_the_advantage_over_a_baseline_is_of_the_same_rows():
+    """The longer answer is right in 60 of 100 rows; a model that is right there and in half of the others gains 0.2."""
+    rows = [comparison("long answer" if i % 5 < 3 else "ok", "so-so", group=f"g{i}") for i in range(100)]
+    longer = np.array([len(r.chosen) - len(r.rejected) for r in rows], dtype=float)
+    better = np.where(longer > 0, 1.0, np.where(np.arange(100) % 2, 1.0, -1.0))
+    found = evaluate_comparisons(rows, rows, models={"mine": better, "other": -better})
+    gain = found["paired_gain"]["longer answer wins"]
+    assert gain["estimate"] == pytest.approx(0.2)
+    assert 0.1 < gain["low"] < gain["high"] < 0.3, "narrower than the two accuracies' own intervals"
+    same = evaluate_comparisons(rows, rows, models={"mine": longer})["paired_gain"]["longer answer wins"]
+    assert (same["low"], same["estimate"], same["high"]) == (0, 0, 0)
+    assert "| advantage over longer answer wins (same rows) | +0.200 | [+0.1" in accuracy_table(found)
 
 
 def test_a_report_says_how_far_a_reward_goes_by_length():

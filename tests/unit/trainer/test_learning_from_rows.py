@@ -12,12 +12,20 @@ from scipy.stats import spearmanr
 
 from heedloop.schema import Comparison, Demonstration, Message, Unpaired
 from heedloop_trainer.methods.losses import davidson, rao_kupper
-from heedloop_trainer.methods.preference import DPOConfig, KTOConfig, mismatched_prompts, train_dpo, train_kto
+from heedloop_trainer.methods.preference import (
+    DPOConfig,
+    ImplicitRewards,
+    KTOConfig,
+    mismatched_prompts,
+    train_dpo,
+    train_kto,
+)
 from heedloop_trainer.methods.reward import RewardConfig, train_reward
 from heedloop_trainer.methods.sft import SFTConfig, train_sft
-from heedloop_trainer.nn.models import Policy, RewardModel
+from heedloop_trainer.nn.encoder import Encoder
+from heedloop_trainer.nn.models import Policy, RewardModel, reference_policy
 from heedloop_trainer.nn.optimiser import OptimiserConfig
-from heedloop_trainer.nn.sequences import Encoder, collate
+from heedloop_trainer.nn.sequences import collate
 from heedloop_trainer.runs.folder import RunFolder
 
 FAST = OptimiserConfig(3e-3)
@@ -269,6 +277,46 @@ def test_kto_pairs_completions_with_other_prompts():
     rows = [dataclasses.replace(r, prompt=asked(i % 2)) for i, r in enumerate(unpaired())]
     for row, k in zip(rows, mismatched_prompts(rows, 0), strict=True):
         assert rows[k].prompt != row.prompt
+
+
+def test_kto_needs_two_rows_that_its_template_can_write(policy, tokenizer):
+    tokenizer.chat_template = (
+        "{% if 'w3' in messages[0]['content'] %}{{ raise_exception('no w3') }}{% endif %}"
+        + str(tokenizer.chat_template)
+    )
+    rows = [Unpaired(asked(3), "w5", True), Unpaired(asked(4), "w6", False)]
+    with pytest.raises(ValueError, match="at least two judged completions; there are 1"):
+        train_kto(KTOConfig(batch_size=2), rows, policy, tokenizer)
+
+
+@pytest.mark.parametrize(("label", "text"), [(True, "are liked"), (False, "are disliked")])
+def test_kto_of_one_side_says_so(policy, tokenizer, caplog, label, text):
+    rows = [Unpaired(asked(i), "w5", label) for i in range(4)]
+    result = train_kto(KTOConfig(batch_size=2), rows, policy, tokenizer)
+    assert text in caplog.text
+    assert np.isfinite([r["loss"] for r in result.history]).all()
+
+
+NOTHING = {
+    "dpo": (train_dpo, DPOConfig(eval_every=1), Comparison(asked(1), "w5", "w6"), {"weight": 0}),
+    "dpo, ties": (train_dpo, DPOConfig(eval_every=1), Comparison(asked(1), "w5", "w6"), {"tie": True}),
+    "kto": (train_kto, KTOConfig(eval_every=1), Unpaired(asked(1), "w5", True), {"weight": 0}),
+    "sft": (train_sft, SFTConfig(eval_every=1), Demonstration(asked(1), "w5"), {"weight": 0}),
+}
+
+
+@pytest.mark.parametrize("name", NOTHING)
+def test_held_out_rows_that_do_not_count_are_none(name, policy, tokenizer):
+    train, config, row, changes = NOTHING[name]
+    with pytest.raises(ValueError, match="held-out rows, and there are none"):
+        train(config, [row, row], policy, tokenizer, validation=[dataclasses.replace(row, **changes)])
+
+
+@pytest.mark.parametrize("rows", [[], [Comparison(asked(1), "w5", "w5")]])
+def test_thumbs_alone_hold_out_no_comparison(rows, policy, tokenizer):
+    """What `heedloop train kto` measures before it begins, where the snapshot has no comparison that could be used."""
+    anchor = reference_policy(policy)
+    assert ImplicitRewards(KTOConfig(), Encoder(tokenizer), anchor, rows, needed=False).rows == []
 
 
 def test_kto_weighs_a_gain_against_the_kl(policy, tokenizer):

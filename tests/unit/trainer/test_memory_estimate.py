@@ -37,7 +37,7 @@ import re, torch
 from pathlib import Path
 from heedloop.schema import Demonstration, Message
 from heedloop_trainer.nn.scratch import SmallShape, small_policy, train_tokenizer
-from heedloop_trainer.nn.sequences import Encoder
+from heedloop_trainer.nn.encoder import Encoder
 from heedloop_trainer.methods.sft import SFTConfig, train_sft
 torch.set_num_threads(1)
 

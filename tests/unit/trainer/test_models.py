@@ -22,18 +22,15 @@ from transformers import (
 )
 
 from heedloop_trainer.nn import models
+from heedloop_trainer.nn.checkpoints import load_policy, load_reward_model, load_tokenizer, save_model
 from heedloop_trainer.nn.classifiers import sequence_classifier_from, value_model_from
 from heedloop_trainer.nn.models import (
     Policy,
     PolicyWithValues,
     RewardModel,
     ValueModel,
-    load_policy,
-    load_reward_model,
-    load_tokenizer,
     own_pad_token,
     reference_policy,
-    save_model,
     stop_ids,
     with_lora,
 )

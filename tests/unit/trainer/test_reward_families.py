@@ -21,10 +21,12 @@ from transformers import (
 
 from heedloop.schema import Comparison, Message
 from heedloop_trainer.methods.reward import RewardConfig, train_reward
+from heedloop_trainer.nn.checkpoints import load_reward_model, save_model
 from heedloop_trainer.nn.classifiers import sequence_classifier_from
-from heedloop_trainer.nn.models import RewardModel, load_reward_model, save_model, with_lora
+from heedloop_trainer.nn.encoder import same_vocabulary
+from heedloop_trainer.nn.models import RewardModel, with_lora
 from heedloop_trainer.nn.optimiser import OptimiserConfig
-from heedloop_trainer.nn.sequences import TokenSequence, same_vocabulary
+from heedloop_trainer.nn.sequences import TokenSequence
 
 SIZES = {
     "vocab_size": 32, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,

@@ -14,10 +14,11 @@ from heedloop_trainer.evaluation.judges import load_judge, margins_of, write_ens
 from heedloop_trainer.generation.cached import SamplingConfig
 from heedloop_trainer.methods.reward import RewardConfig, judged_losses, train_reward
 from heedloop_trainer.methods.reward_ensemble import RewardEnsemble
-from heedloop_trainer.nn.models import RewardModel, name_outputs, save_model
+from heedloop_trainer.nn.checkpoints import save_model
+from heedloop_trainer.nn.encoder import Encoder
+from heedloop_trainer.nn.models import RewardModel, name_outputs
 from heedloop_trainer.nn.optimiser import OptimiserConfig
 from heedloop_trainer.nn.scratch import SmallShape, small_classifier
-from heedloop_trainer.nn.sequences import Encoder
 from heedloop_trainer.ppo.train import PPOConfig, train_ppo
 
 SHAPE = SmallShape(32, 2, 2, 64)

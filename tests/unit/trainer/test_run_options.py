@@ -15,7 +15,7 @@ from heedloop_trainer.methods.preference import DPOConfig, KTOConfig, train_dpo,
 from heedloop_trainer.methods.rejection import RejectionConfig, best_demonstrations
 from heedloop_trainer.methods.reward import RewardConfig, train_reward
 from heedloop_trainer.methods.sft import SFTConfig, demonstration_loss, train_sft
-from heedloop_trainer.nn.models import load_policy, save_model
+from heedloop_trainer.nn.checkpoints import load_policy, save_model
 from heedloop_trainer.nn.optimiser import OptimiserConfig
 from heedloop_trainer.ppo.config import PPOConfig
 from heedloop_trainer.ppo.losses import grpo_advantages

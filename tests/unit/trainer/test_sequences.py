@@ -6,14 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heedloop.schema import Message, ToolCall
-from heedloop_trainer.nn.sequences import (
-    MAX_PADDING,
-    Encoder,
-    TokenSequence,
-    collate,
-    micro_batches,
-    render_prompt,
-)
+from heedloop_trainer.nn.encoder import Encoder, render_prompt
+from heedloop_trainer.nn.sequences import MAX_PADDING, TokenSequence, collate, micro_batches
 
 PROMPT = (Message("user", "w1 w2"),)
 

@@ -15,6 +15,7 @@ from heedloop_trainer.commands.settings import (
     read_settings,
 )
 from heedloop_trainer.commands.train import add_arguments
+from heedloop_trainer.commands.train_job import config_of
 from heedloop_trainer.jobs.job import CONFIGS, JobError
 from heedloop_trainer.jobs.models import _function
 from heedloop_trainer.methods.sft import SFTConfig
@@ -113,3 +114,38 @@ def test_a_reward_function_is_read_from_a_file_or_the_current_folder(tmp_path, m
     for wrong in ("my_reward.py:long", "none.py:short", "nowhere:short", "short"):
         with pytest.raises(JobError, match=r"FILE\.py:NAME"):
             _function(wrong)
+
+
+def configuration(method, *args):
+    """What a command's options make of a method's configuration."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return config_of(method, parser.parse_args([method, "--out", "run", *args]))
+
+
+@pytest.mark.parametrize(
+    ("method", "option", "value"),
+    [
+        ("sft", "learning-rate", "3e-4"), ("kto", "learning-rate", "3e-4"), ("ppo", "learning-rate", "3e-4"),
+        ("grpo", "kl", "0.3"), ("rloo", "rollouts", "7"), ("ppo", "max-response-tokens", "9"),
+        ("rejection", "temperature", "0.5"), ("rejection", "max-response-tokens", "9"),
+        ("dpo", "optimiser-warmup-share", "0.3"), ("ppo", "critic-learning-rate", "3e-4"),
+    ],
+)  # fmt: skip
+def test_an_option_and_a_line_of_a_file_are_the_same(tmp_path, method, option, value):
+    file = tmp_path / "settings.yaml"
+    name = option.replace("-", "_").replace("optimiser_", "optimiser.").replace("critic_", "critic.")
+    file.write_text(f"{name}: {value}\n")
+    given = configuration(method, f"--{option}", value)
+    assert given != configuration(method)
+    assert configuration(method, "--config", str(file)) == given
+
+
+def test_adapters_learn_faster_unless_a_rate_is_given(tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text("learning_rate: 1e-6\n")
+    for method, own in (("dpo", "optimiser"), ("ppo", "actor"), ("reward", "optimiser")):
+        plain, adapted = (getattr(configuration(method, *lora), own) for lora in ((), ("--lora", "4")))
+        assert adapted.learning_rate == pytest.approx(10 * plain.learning_rate)
+        for asked in (("--config", str(file)), ("--learning-rate", "1e-6")):
+            assert getattr(configuration(method, "--lora", "4", *asked), own).learning_rate == 1e-6

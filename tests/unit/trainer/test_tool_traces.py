@@ -31,10 +31,12 @@ from heedloop.schema import (
 from heedloop_server.curate import Judgement, Rules, curate
 from heedloop_trainer.methods.preference import DPOConfig, ImplicitRewards, train_dpo
 from heedloop_trainer.methods.sft import SFTConfig, train_sft
-from heedloop_trainer.nn.models import Policy, evaluating, load_policy, load_tokenizer
+from heedloop_trainer.nn.checkpoints import load_policy, load_tokenizer
+from heedloop_trainer.nn.encoder import Encoder
+from heedloop_trainer.nn.models import Policy, evaluating
 from heedloop_trainer.nn.optimiser import OptimiserConfig
 from heedloop_trainer.nn.scratch import SmallShape, small_policy
-from heedloop_trainer.nn.sequences import Encoder, TokenSequence, collate
+from heedloop_trainer.nn.sequences import TokenSequence, collate
 
 TEMPLATE = (
     "{% if tools %}{{ '<|im_start|>system\nTools:' }}{% for t in tools %}{{ '\n' + t | tojson }}{% endfor %}{{ '<|im_end|>\n' }}{% endif %}"

@@ -2,7 +2,8 @@
 
 Skipped where TRL is not installed (it is no dependency). To run it, in an environment of its own:
 
-    pip install trl==1.16.0 torch==2.13.0 pytest && PYTHONPATH=sdk:trainer pytest --noconftest -o addopts= tests/unit/trainer/test_trl_exports.py
+    pip install trl==1.16.0 torch==2.13.0 pytest '.[trainer]'
+    PYTHONPATH=tests/unit/trainer pytest --noconftest -o addopts= tests/unit/trainer/test_trl_exports.py
 """
 
 import json
@@ -16,8 +17,8 @@ from datasets import load_dataset  # noqa: E402
 
 from heedloop.schema import Comparison, Demonstration, Message, PromptRow, ToolCall, ToolDefinition, Unpaired  # noqa: E402
 from heedloop_cli.commands.peer_columns import peer_row  # noqa: E402
+from heedloop_trainer.nn.encoder import Encoder  # noqa: E402
 from heedloop_trainer.nn.scratch import SmallShape, small_classifier, small_policy  # noqa: E402
-from heedloop_trainer.nn.sequences import Encoder  # noqa: E402
 
 TEMPLATE = (
     "{% if tools %}{{ '<|im_start|>system\n' + tools | tojson + '<|im_end|>\n' }}{% endif %}"

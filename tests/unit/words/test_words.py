@@ -7,6 +7,7 @@ import unicodedata
 import pytest
 
 from heedloop.words import (
+    find_parts,
     fold,
     graphemes,
     num_sentences,
@@ -182,3 +183,22 @@ def test_sentences_end_by_the_marks_of_their_script(text: str, expected: int) ->
 def test_half_a_surrogate_pair_is_no_error() -> None:
     assert words("退款\ud83d ok")[-1] == "ok"
     assert search_words("\ud83d ok")[-1].form == " ok"
+
+
+@pytest.mark.parametrize(
+    ("text", "query", "found"),
+    [
+        ("Where is my Refund? A refund!", "refund", ["Refund", "refund"]),
+        ("Wo bleibt die Rückerstattung", "ruckerst", ["Rückerst"]),
+        ("Ru\u0308ckerstattung", "rück", ["Ru\u0308ck"]),
+        ("返金はいつ届きますか", "返金", ["返金"]),
+        ("STRASSE and Straße", "straße", ["STRASSE", "Straße"]),
+        ("nothing of it", "refund", []),
+        ("", "refund", []),
+        ("refund", "!?", []),
+        ("ab ba", "ab ba", ["ab", "ba"]),
+        ("Ru\u0308cken", "ru", ["Ru\u0308"]),
+    ],
+)
+def test_hits_are_marked_as_the_text_writes_them(text: str, query: str, found: list[str]) -> None:
+    assert [text[a:b] for a, b in find_parts(text, query)] == found

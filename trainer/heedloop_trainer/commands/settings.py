@@ -19,17 +19,21 @@ from typing import Any, Literal
 
 import yaml
 
-__all__ = [
-    "add_job_options",
-    "add_setting_options",
-    "configured",
-    "field_docs",
-    "given_settings",
-    "read_settings",
-]
-
 OTHER_NAMES = {"num_rollouts": "rollouts", "kl_coefficient": "kl"}
 """Shorter options that existed before; the setting's own name works as well."""
+
+
+def short_names(base: Any) -> dict[str, str]:
+    """Settings by their shorter names, which are options and lines of a file as well."""
+    names = {short: name for name, short in OTHER_NAMES.items() if hasattr(base, name)}
+    own = next((n for n in ("actor", "optimiser") if hasattr(base, n)), None)
+    if own is not None:
+        names["learning_rate"] = f"{own}.learning_rate"
+    if hasattr(base, "sampling"):
+        names["temperature"] = "sampling.temperature"
+        if not hasattr(base, "max_response_tokens"):
+            names["max_response_tokens"] = "sampling.max_new_tokens"
+    return names
 
 
 def field_docs(cls: type[Any]) -> dict[str, str]:

@@ -6,13 +6,14 @@ import argparse
 import dataclasses
 import os
 import sys
+import warnings
 from typing import Any
 
 import torch
 from transformers.utils import logging as transformers_logging
 
 from heedloop.client import ApiError, Client
-from heedloop_trainer.commands.settings import configured, given_settings, read_settings
+from heedloop_trainer.commands.settings import configured, given_settings, read_settings, short_names
 from heedloop_trainer.evaluation.gate import GateConfig
 from heedloop_trainer.evaluation.promotion import PromotionError, promote
 from heedloop_trainer.generation.cached import SamplingConfig
@@ -22,8 +23,6 @@ from heedloop_trainer.nn.distributed import World, joined
 from heedloop_trainer.runs.cards import accuracy_table
 from heedloop_trainer.runs.folder import RunFolder
 
-__all__ = ["config_of", "default_config", "run_command"]
-
 LORA_RATE = 10.0
 """Adapters learn at ten times the rate of all weights, where no rate is given (Schulman et al. 2025, "LoRA Without Regret")."""
 
@@ -31,6 +30,8 @@ LORA_RATE = 10.0
 def run_command(args: argparse.Namespace) -> int:
     """Do the job; 0 when it is done, 1 when an alarm, a budget or the gate stopped it, 2 for what must be changed first."""
     transformers_logging.disable_progress_bar()  # a bar for each file that is written says nothing here
+    # peft asks transformers by an old name
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")
     try:
         return _promote(args) if args.method == "promote" else _train(args)
     except (JobError, PromotionError, ApiError, ValueError, OSError) as err:
@@ -125,21 +126,17 @@ def default_config(method: str) -> Any:
 def config_of(method: str, args: argparse.Namespace) -> Any:
     """The method's configuration: defaults, then the file, then the options."""
     base = default_config(method)
-    if args.config is not None:
-        base = configured(base, read_settings(args.config))
-    given: dict[str, Any] = {}
-    own = "actor" if hasattr(base, "actor") else "optimiser"
-    if getattr(args, "learning_rate", None) is not None:
-        given[f"{own}.learning_rate"] = args.learning_rate
-    elif getattr(args, "lora_rank", 0) and getattr(base, own) == getattr(default_config(method), own):
-        given[f"{own}.learning_rate"] = LORA_RATE * getattr(base, own).learning_rate
-    if hasattr(base, "sampling"):
-        given |= {
-            "sampling.max_new_tokens": getattr(args, "max_response_tokens", None),
-            "sampling.temperature": args.temperature,
-        }
-        given = {k: v for k, v in given.items() if v is not None}
+    names = short_names(base)
+    file = {} if args.config is None else read_settings(args.config)
+    named = {names.get(n, n): v for n, v in file.items()}
+    base = configured(base, named)
+    given = {path: v for name, path in names.items() if (v := getattr(args, name, None)) is not None}
     given |= given_settings(args)
+    rate = names.get("learning_rate", "")
+    own = rate.partition(".")[0]
+    has_rate = rate in given or rate in named or "learning_rate" in named.get(own, {})
+    if getattr(args, "lora_rank", 0) and not has_rate:
+        given[rate] = LORA_RATE * getattr(base, own).learning_rate
     if hasattr(base, "sampling"):
         given.setdefault("sampling.seed", given.get("seed", base.seed))
     return configured(base, given)

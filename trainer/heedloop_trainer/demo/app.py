@@ -15,31 +15,41 @@ from heedloop.schema import Message
 from heedloop_trainer.demo.serving import ServedModel
 from heedloop_trainer.demo.world import PROMPT_NAME, PROMPTS, Question
 
-__all__ = ["Shown", "SimulatedTime", "SupportApp", "Users", "Visit", "answer_visits"]
-
-Users = Literal["early", "fresh"]
-"""Whose visit it is: the users whose feedback is trained on, or fresh ones who only judge."""
+Users = Literal["early", "fresh", "live"]
+"""Whose visit it is: users whose feedback is trained on, fresh ones who only judge, or those of the releases."""
 
 
 class SupportApp:
-    """Answers customers' questions with one model and one version of the prompt."""
+    """Answers customers' questions with one model and one version of the prompt, unless an experiment gives others.
 
-    def __init__(self, model: ServedModel, prompt_version: str) -> None:
-        self.model = model
-        self.prompt_version = prompt_version
+    Args:
+        models: by name; the first serves where no experiment says otherwise.
+        experiment: gives a user the parameters `model` and `prompt`.
+    """
+
+    def __init__(
+        self, models: Sequence[ServedModel], prompt_version: str, *, experiment: str | None = None
+    ) -> None:
+        self.models = {m.name: m for m in models}
+        self.experiment = experiment
+        self._default = {"model": models[0].name, "prompt": prompt_version}
 
     @heedloop.trace(name="support answer", prompt_name=PROMPT_NAME, provider="heedloop demo")
-    async def answer(self, question: str) -> str:
+    async def answer(self, question: str, user_id: str) -> str:
         """One answer to one question."""
-        messages = (Message("system", PROMPTS[self.prompt_version]), Message("user", question))
-        completion = await self.model.complete(messages)
+        chosen = self._default
+        if self.experiment:
+            chosen = heedloop.assign(self.experiment, unit=user_id, default=chosen).parameters
+        model, version = self.models[chosen["model"]], chosen["prompt"]
+        messages = (Message("system", PROMPTS[version]), Message("user", question))
+        completion = await model.complete(messages)
         heedloop.set(
-            model=self.model.name,
-            prompt_version=self.prompt_version,
+            model=model.name,
+            prompt_version=version,
             input=[{"role": m.role, "content": m.text} for m in messages],
             usage={"input": completion.input_tokens, "output": completion.output_tokens},
             finish_reasons=[completion.finish_reason],
-            parameters={"temperature": 1.0, "max_tokens": self.model.max_tokens},
+            parameters={"temperature": 1.0, "max_tokens": model.max_tokens},
         )
         return completion.text
 
@@ -96,7 +106,7 @@ async def answer_visits(app: SupportApp, visits: Sequence[Visit], clock: Simulat
             tags=(f"topic:{topic}", f"users:{visit.users}"),
             metadata={"topic": topic},
         ):
-            text, handle = await heedloop.with_handle(app.answer, visit.question.text)
+            text, handle = await heedloop.with_handle(app.answer, visit.question.text, visit.user_id)
             return Shown(visit, text, handle)
 
     return list(await asyncio.gather(*(one(visit) for visit in visits)))

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     with _folder(args.data) as folder:
         try:
             return run_in(folder, args)
-        except RuntimeError as err:
+        except (RuntimeError, TimeoutError) as err:
             print(f"\nheedloop demo: {err}", file=sys.stderr)
             return 1
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,29 +13,10 @@ from heedloop.schema import PromptRow
 from heedloop_trainer.demo.plan import MODEL_NAMES
 from heedloop_trainer.demo.report import StageQuality, Thread
 from heedloop_trainer.generation.cached import CachedGenerator, SamplingConfig
-from heedloop_trainer.nn.models import Policy, load_policy, load_tokenizer, stop_ids
-from heedloop_trainer.nn.sequences import Encoder, TokenSequence, collate
-
-__all__ = ["follow_one_thumb", "leaked", "read_quality", "response_kl", "wait_until_stored"]
-
-STORE_TIMEOUT_S = 120.0
-
-
-def wait_until_stored(client: Client) -> None:
-    """Return when everything the server has acknowledged is in its tables.
-
-    Raises:
-        RuntimeError: that takes longer than two minutes.
-    """
-    deadline = time.monotonic() + STORE_TIMEOUT_S
-    while time.monotonic() < deadline:
-        ledger = client.ledger()
-        if not ledger.pending and not ledger.feedback.pending:
-            return
-        time.sleep(0.3)
-    raise RuntimeError(
-        f"the server still holds unstored records after {STORE_TIMEOUT_S:g} s: {client.ledger()}"
-    )
+from heedloop_trainer.nn.checkpoints import load_policy, load_tokenizer
+from heedloop_trainer.nn.encoder import Encoder
+from heedloop_trainer.nn.models import Policy, stop_ids
+from heedloop_trainer.nn.sequences import TokenSequence, collate
 
 
 def read_quality(client: Client, *, tag: str, kl: Mapping[str, float]) -> list[StageQuality]:

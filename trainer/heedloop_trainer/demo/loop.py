@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,18 @@ from tqdm import tqdm
 import heedloop
 from heedloop import testing
 from heedloop.client import Client
-from heedloop.schema import Snapshot
+from heedloop.responses import EvaluationResult
+from heedloop.schema import Arm, Snapshot
 from heedloop_trainer.demo.app import SimulatedTime, SupportApp
 from heedloop_trainer.demo.lineage import (
     follow_one_thumb,
     leaked,
     read_quality,
     response_kl,
-    wait_until_stored,
 )
 from heedloop_trainer.demo.plan import MODEL_NAMES, Days, Plan
 from heedloop_trainer.demo.pretrain import pretrain
+from heedloop_trainer.demo.releases import Release, Releases
 from heedloop_trainer.demo.report import DemoReport
 from heedloop_trainer.demo.serving import ServedModel
 from heedloop_trainer.demo.stopwatch import Stopwatch
@@ -38,8 +39,6 @@ from heedloop_trainer.demo.world import questions
 from heedloop_trainer.jobs.job import Job
 from heedloop_trainer.jobs.run_job import run_job
 from heedloop_trainer.runs.folder import RunFolder
-
-__all__ = ["ENVIRONMENT", "Keys", "run_loop"]
 
 ENVIRONMENT = "demo (simulated)"
 EARLY_TAG, FRESH_TAG = "users:early", "users:fresh"
@@ -56,6 +55,7 @@ class Keys:
     app: str
     trainer: str
     dashboard: str
+    releases: str
 
     @classmethod
     def make(cls, admin: Client) -> Keys:
@@ -64,6 +64,7 @@ class Keys:
             app=admin.create_key("demo app", ["ingest", "feedback"]).key,
             trainer=admin.create_key("demo trainer", ["read", "train"]).key,
             dashboard=admin.create_key("demo dashboard", ["read", "annotate"]).key,
+            releases=admin.create_key("demo releases", ["read", "train", "ingest", "feedback"]).key,
         )
 
 
@@ -74,6 +75,7 @@ def run_loop(
 
     Raises:
         RuntimeError: what was sent does not arrive at the server, or is dropped.
+        TimeoutError: the server does not store it within two minutes.
     """
     heedloop.configure(
         url,
@@ -85,7 +87,8 @@ def run_loop(
     clock = SimulatedTime()
     testing.use_clock(clock)
     try:
-        return _Loop(plan, seed, Client(url, keys.trainer), folder, stopwatch, clock).run()
+        releasing = Client(url, keys.releases)
+        return _Loop(plan, seed, Client(url, keys.trainer), releasing, folder, stopwatch, clock).run()
     finally:
         heedloop.shutdown()
 
@@ -97,6 +100,7 @@ class _Loop:
     plan: Plan
     seed: int
     client: Client
+    releasing: Client
     folder: Path
     stopwatch: Stopwatch
     clock: SimulatedTime
@@ -142,9 +146,13 @@ class _Loop:
         with self.stopwatch.lap("serving the PPO model, feedback"):
             self._serve("ppo", ppo, "v2", days.ppo, fresh=plan.fresh_visits)
             self._deliver()
+        with self.stopwatch.lap("releases to live users"):
+            evaluation, releases = self._release(base, ppo, reward, first)
         with self.stopwatch.lap("KL and reading back"):
             kl = self._kl(second, {"base": base, "sft": sft, "ppo": ppo})
-            return self._report(pretraining, [first, second], kl)
+            return replace(
+                self._report(pretraining, [first, second], kl), evaluation=evaluation, releases=releases
+            )
 
     # ------------------------------------------------------------------------------------------------- stages
 
@@ -183,7 +191,7 @@ class _Loop:
     ) -> None:
         """Let a model serve for a while: early users whose feedback is trained on, then fresh ones who only judge."""
         model = ServedModel(MODEL_NAMES[stage], checkpoint, seed=self.seed)
-        app = SupportApp(model, version)
+        app = SupportApp([model], version)
         total = visits + 2 * pairs + fresh
         with tqdm(total=total, desc=f"{model.name} {version} answers", unit="answer", leave=False) as bar:
             self.traffic.visits(
@@ -206,7 +214,7 @@ class _Loop:
                 raise RuntimeError(f"{waiting} records do not reach the server: {delivery.last_error}")
         if delivery.spans.dropped or delivery.feedback.dropped:
             raise RuntimeError(f"records were dropped on their way to the server: {delivery}")
-        wait_until_stored(self.client)
+        self.client.wait_until_stored()
 
     def _snapshot(self, name: str) -> Snapshot:
         with self.stopwatch.lap(f"snapshot {name}"):
@@ -242,6 +250,26 @@ class _Loop:
         )
         run_job(job, self.client, say=lambda text: print(text, flush=True))
         return out / "checkpoint"
+
+    def _release(
+        self, base: Path, ppo: Path, reward: Path, snapshot: Snapshot
+    ) -> tuple[EvaluationResult, Sequence[Release]]:
+        """A prompt that is worse; then one that is better, next to the trained model."""
+        old, new = (
+            ServedModel(MODEL_NAMES[stage], path, seed=self.seed)
+            for stage, path in (("base", base), ("ppo", ppo))
+        )
+        run = next(r.id for r in self.client.runs() if r.method == "ppo")
+        releases = Releases(
+            self.plan, self.releasing, self.folder, self.traffic, self.early_questions, self._deliver
+        )
+        control = Arm("v2", {"model": old.name, "prompt": "v2"})
+        v3, v4 = (Arm(version, {"model": old.name, "prompt": version}) for version in ("v3", "v4"))
+        trained = Arm("trained", {"model": new.name, "prompt": "v2"}, run=run)
+        evaluation = releases.evaluate(old, "v3", snapshot, reward)
+        worse = releases.release("persuasive-prompt", [old], [control, v3])
+        better = releases.release("better-answers", [old, new], [control, v4, trained])
+        return evaluation, [worse, better]
 
     # -------------------------------------------------------------------------------------------- reading back
 

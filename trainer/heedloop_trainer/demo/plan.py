@@ -14,8 +14,6 @@ from heedloop_trainer.methods.sft import SFTConfig
 from heedloop_trainer.nn.optimiser import OptimiserConfig
 from heedloop_trainer.ppo.train import PPOConfig
 
-__all__ = ["FULL_MINUTES", "MODEL_NAMES", "Days", "Plan", "fast_plan", "full_plan"]
-
 MODEL_NAMES: Mapping[str, str] = {"base": "fernleaf-base", "sft": "fernleaf-sft", "ppo": "fernleaf-ppo"}
 """The names under which the stages' models serve."""
 
@@ -33,6 +31,8 @@ class Plan:
             the SFT model.
         base_pairs, sft_pairs: questions of early users that get two answers to compare.
         fresh_visits: held-out questions of fresh users to each model.
+        evaluated: held-out questions on which the candidate prompt is tried before its release.
+        live_visits, waves: visits that come between two looks at a release, and how often at most.
     """
 
     size: Size = field(default_factory=Size)
@@ -41,6 +41,9 @@ class Plan:
     sft_visits: int = 800
     sft_pairs: int = 800
     fresh_visits: int = 1200
+    evaluated: int = 200
+    live_visits: int = 256
+    waves: int = 8
     sft: SFTConfig = field(default_factory=SFTConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     ppo: PPOConfig = field(default_factory=PPOConfig)
@@ -100,6 +103,9 @@ def fast_plan(seed: int) -> Plan:
         sft_visits=30,
         sft_pairs=20,
         fresh_visits=40,
+        evaluated=8,
+        live_visits=16,
+        waves=2,
         sft=replace(_sft(seed), epochs=1),
         reward=replace(_reward(seed), epochs=1),
         ppo=replace(_ppo(seed), num_rollouts=2, batch_size=16),

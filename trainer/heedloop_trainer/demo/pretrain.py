@@ -14,17 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from tqdm import tqdm
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from heedloop_trainer.demo.topics import FACTS
-from heedloop_trainer.demo.world import HABITS, PROMPTS, compose_answer, is_held_out, text_question
+from heedloop_trainer.demo.world import HABITS, PROMPTS, SHARES, compose_answer, is_held_out, text_question
+from heedloop_trainer.nn.scratch import SmallShape, small_policy, train_tokenizer
 
-__all__ = ["Pretraining", "Size", "make_text", "make_tokenizer", "pretrain"]
-
-PAD, EOS = "<|pad|>", "<|end|>"
-ROLE_TOKENS = {role: f"<|{role}|>" for role in ("system", "user", "assistant")}
+MAX_POSITIONS = 256
+SPECIAL_TOKENS = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -88,71 +86,31 @@ def make_text(num_documents: int, rng: random.Random) -> list[Document]:
         question = text_question(rng.choice(fact.wordings), rng)
         if is_held_out(question):
             continue
-        version = rng.choice(tuple(PROMPTS))
+        version = rng.choices(tuple(SHARES), SHARES.values())[0]
         documents.append(Document(PROMPTS[version], question, compose_answer(fact, HABITS[version], rng)))
     return documents
 
 
 def make_tokenizer(documents: Sequence[Document], *, vocab_size: int = 1024) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer trained on the documents, with a chat template; padding is not the end token."""
-    raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    raw.decoder = decoders.ByteLevel()
-    special = [PAD, EOS, *ROLE_TOKENS.values()]
-    trainer = trainers.BpeTrainer(
+    return train_tokenizer(
+        (t for d in documents for t in (d.system, d.question, d.answer)),
         vocab_size=vocab_size,
-        special_tokens=special,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    raw.train_from_iterator((t for d in documents for t in (d.system, d.question, d.answer)), trainer)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=raw,
-        pad_token=PAD,
-        eos_token=EOS,
-        additional_special_tokens=list(ROLE_TOKENS.values()),
+        special_tokens=SPECIAL_TOKENS,
+        chat_template=CHAT_TEMPLATE,
         padding_side="left",
-        model_max_length=256,
+        model_max_length=MAX_POSITIONS,
     )
-    tokenizer.chat_template = CHAT_TEMPLATE
-    return tokenizer
-
-
-def make_model(tokenizer: PreTrainedTokenizerFast, size: Size) -> LlamaForCausalLM:
-    """A Llama of this size with random weights, whose generation stops at the end token."""
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=size.hidden,
-        intermediate_size=size.hidden * 3,
-        num_hidden_layers=size.layers,
-        num_attention_heads=size.heads,
-        num_key_value_heads=size.heads,
-        max_position_embeddings=256,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    model = LlamaForCausalLM(config)
-    model.generation_config = GenerationConfig(
-        do_sample=True,
-        temperature=1.0,
-        top_k=0,
-        top_p=1.0,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return model
 
 
 def pretrain(folder: Path, size: Size, *, seed: int, quiet: bool = False) -> Pretraining:
     """Make a tokenizer and a model, train the model to continue the text, and save both in `folder`."""
     started = time.perf_counter()
     rng = random.Random(seed)
-    torch.manual_seed(seed)
     documents = make_text(size.num_documents, rng)
     tokenizer = make_tokenizer(documents[:4000])
-    model = make_model(tokenizer, size)
+    shape = SmallShape(size.hidden, size.layers, size.heads, 3 * size.hidden, MAX_POSITIONS)
+    model = small_policy(tokenizer, shape, seed=seed)
     batches = _batches(documents, tokenizer, size.batch_size, rng)
     losses = _train(model, batches, pad=int(tokenizer.pad_token_id), rate=size.learning_rate, quiet=quiet)
     model.save_pretrained(folder)

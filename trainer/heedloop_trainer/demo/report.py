@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
-from heedloop.responses import Interval
+from heedloop.responses import ArmResult, EvaluationResult, Interval
+from heedloop.schema import to_json
+from heedloop_cli.evaluate.report import result_text
+from heedloop_trainer.demo.releases import Release
 from heedloop_trainer.demo.stopwatch import Lap
-
-__all__ = ["DemoReport", "StageQuality", "Thread", "overlaps", "render"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +64,12 @@ class DemoReport:
     rows: Mapping[str, Mapping[str, Mapping[str, int]]]
     reward_accuracy: Mapping[str, Any] = field(default_factory=dict)
     num_leaked: int = 0
+    evaluation: EvaluationResult | None = None
+    releases: Sequence[Release] = ()
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready."""
-        return asdict(self)
+        return to_json(self)
 
 
 def overlaps(a: Interval | None, b: Interval | None) -> bool:
@@ -87,6 +90,7 @@ def render(report: DemoReport) -> str:
             "",
             _verdict(report.stages),
             "",
+            *_release_lines(report),
             *_reward_lines(report),
             *_thread_lines(report.thread),
             *_time_table(report.laps),
@@ -122,6 +126,32 @@ def _verdict(stages: Sequence[StageQuality]) -> str:
     if overlaps(first.rate, last.rate):
         return f"  {last.model} against {first.model}: {change:+.1f} points, but the intervals overlap: not decided."
     return f"  {last.model} against {first.model}: {change:+.1f} points; the intervals do not overlap."
+
+
+def _release_lines(report: DemoReport) -> list[str]:
+    if report.evaluation is None:
+        return []
+    lines = ["A candidate prompt before its release, next to production's answers", ""]
+    lines += [f"  {line}" for line in result_text(report.evaluation).splitlines()[:8]]
+    lines += [
+        "",
+        "Releases from 5% of live users, decided by the server (intervals hold however often it looks)",
+        "",
+    ]
+    for release in report.releases:
+        experiment, (metric, *_) = release.results.experiment, release.results.metrics
+        lines.append(
+            f"  {experiment.name}: {experiment.state} after {release.num_visits:,} visits, {experiment.serving} serves"
+        )
+        lines += [f"    {_arm(arm)}" for arm in metric.arms]
+        lines += [f"    {release.results.sentence}", ""]
+    return lines
+
+
+def _arm(arm: ArmResult) -> str:
+    mean = "no ratings" if arm.mean is None else f"{100 * arm.mean:.1f}% thumbs up"
+    difference = "" if arm.difference is None else f", {_interval(arm.difference)} points to the control"
+    return f"{arm.arm:<10}{mean} of {arm.num_units} users{difference}"
 
 
 def _reward_lines(report: DemoReport) -> list[str]:

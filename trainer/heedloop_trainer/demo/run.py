@@ -17,9 +17,7 @@ from heedloop_trainer.demo.loop import Keys, run_loop
 from heedloop_trainer.demo.plan import FULL_MINUTES, fast_plan, full_plan
 from heedloop_trainer.demo.report import render
 from heedloop_trainer.demo.stopwatch import Stopwatch
-from heedloop_trainer.demo.world import HABITS
-
-__all__ = ["run_in"]
+from heedloop_trainer.demo.world import HABITS, SHARES
 
 INTRO = """\
 heedloop demo, seed {seed}
@@ -36,9 +34,9 @@ heedloop demo, seed {seed}
 def run_in(folder: Path, args: argparse.Namespace) -> int:
     """Run the loop and print its report; 0 when it is done."""
     _prepare_torch()
-    print(_intro(args.seed), flush=True)
+    print(intro(args.seed), flush=True)
     plan = fast_plan(args.seed) if args.fast else full_plan(args.seed, minutes=args.minutes or FULL_MINUTES)
-    with start_server(folder / "data", folder / "first-key") as server:
+    with start_server(folder / "data", folder / "first-key", HEEDLOOP_ALERT_EVERY_S="1") as server:
         stopwatch = Stopwatch(server.cpu_seconds)
         with stopwatch.lap("starting the server"):
             server.wait_until_ready("/readyz")
@@ -57,14 +55,18 @@ def run_in(folder: Path, args: argparse.Namespace) -> int:
     return 0
 
 
-def _intro(seed: int) -> str:
-    def share(name: str) -> str:
-        found = sorted({round(100 * getattr(habits, name)) for habits in HABITS.values()})
-        return " to ".join(map(str, found))
+def intro(seed: int) -> str:
+    """What is real and what is simulated; the habits are those of the whole text, whatever prompt stands before an answer."""
 
-    wrong = round(100 * (1 - HABITS["v2"].right_fact))
+    def of_100(name: str) -> int:
+        return round(100 * sum(SHARES[v] * getattr(habits, name) for v, habits in HABITS.items()))
+
     return INTRO.format(
-        seed=seed, wrong=wrong, promise=share("promise"), rude=share("rude"), ramble=share("ramble")
+        seed=seed,
+        wrong=100 - of_100("right_fact"),
+        promise=of_100("promise"),
+        rude=of_100("rude"),
+        ramble=of_100("ramble"),
     )
 
 

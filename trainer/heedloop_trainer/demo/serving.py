@@ -8,10 +8,9 @@ from pathlib import Path
 
 from heedloop.schema import Message
 from heedloop_trainer.generation.cached import CachedGenerator, SamplingConfig
-from heedloop_trainer.nn.models import load_policy, load_tokenizer, stop_ids
-from heedloop_trainer.nn.sequences import Encoder
-
-__all__ = ["Completion", "ServedModel"]
+from heedloop_trainer.nn.checkpoints import load_policy, load_tokenizer
+from heedloop_trainer.nn.encoder import Encoder
+from heedloop_trainer.nn.models import stop_ids
 
 MAX_ANSWER_TOKENS = 96
 

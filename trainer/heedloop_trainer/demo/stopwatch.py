@@ -7,8 +7,6 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-__all__ = ["Lap", "Stopwatch"]
-
 
 @dataclass(frozen=True, slots=True)
 class Lap:

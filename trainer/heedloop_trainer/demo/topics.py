@@ -9,8 +9,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["FACTS", "NUM_FRESH_WORDINGS", "TOPICS", "Fact"]
-
 NUM_FRESH_WORDINGS = 2
 """The last wordings of each fact that only fresh users ask: no feedback was ever collected on them."""
 

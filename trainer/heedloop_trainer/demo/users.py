@@ -15,8 +15,6 @@ from dataclasses import dataclass
 
 from heedloop_trainer.demo.world import Flaws, Question, find_flaws, good_answer
 
-__all__ = ["RATES", "TASTE", "Rates", "Reaction", "SimulatedUser", "Taste"]
-
 
 @dataclass(frozen=True, slots=True)
 class Taste:

@@ -14,8 +14,6 @@ from heedloop_trainer.demo.app import Shown, SimulatedTime, SupportApp, Users, V
 from heedloop_trainer.demo.users import Reaction, SimulatedUser
 from heedloop_trainer.demo.world import Question
 
-__all__ = ["Period", "Traffic"]
-
 WAVE = 256
 """Visits that are answered together."""
 
@@ -44,7 +42,7 @@ class Traffic:
         *,
         users: Users,
         period: Period,
-        on_progress: Callable[[int], object],
+        on_progress: Callable[[int], object] = lambda _: None,
     ) -> list[Shown]:
         """`count` users ask a question each and say about the answer what they like to say."""
         visitors = [self._new_user(users) for _ in range(count)]
@@ -86,7 +84,8 @@ class Traffic:
         """Say through the SDK what the user did, some seconds after the answer."""
         if reaction.thumb is None:
             return
-        when = shown.later(self._rng.uniform(3, 90))
+        at_once = shown.visit.users == "live"  # their visit is now, and nobody judges in the future
+        when = shown.later(0 if at_once else self._rng.uniform(3, 90))
         thumb = heedloop.thumbs_up if reaction.thumb else heedloop.thumbs_down
         thumb(shown.handle, author=user.id, at=when, comment=reaction.comment)
         self.num_feedback["thumbs up" if reaction.thumb else "thumbs down"] += 1

@@ -13,26 +13,14 @@ from dataclasses import dataclass
 
 from heedloop_trainer.demo.topics import FACTS, NUM_FRESH_WORDINGS, Fact
 
-__all__ = [
-    "HABITS",
-    "PROMPTS",
-    "Flaws",
-    "Habits",
-    "Question",
-    "compose_answer",
-    "find_flaws",
-    "good_answer",
-    "questions",
-    "text_question",
-]
-
-
 PROMPT_NAME = "support"
 PROMPTS: Mapping[str, str] = {
     "v1": "Fernleaf support.",
     "v2": "Fernleaf support, kind and brief.",
+    "v3": "Fernleaf support, make them believe in us.",
+    "v4": "Fernleaf support, polite, one sentence, no promises.",
 }
-"""The support app's prompt by version: the system message."""
+"""The support app's prompt by version: the system message. v3 and v4 are the candidates of the releases."""
 
 OPENERS = ("Hello.", "Hi there.", "Good morning.", "Dear team.", "Sorry to bother you.", "Quick question.")
 CONTEXTS = (
@@ -101,8 +89,12 @@ class Habits:
 HABITS: Mapping[str, Habits] = {
     "v1": Habits(right_fact=0.62, polite=0.42, rude=0.24, ramble=0.42, promise=0.22),
     "v2": Habits(right_fact=0.62, polite=0.56, rude=0.16, ramble=0.30, promise=0.22),
+    "v3": Habits(right_fact=0.62, polite=0.20, rude=0.45, ramble=0.75, promise=0.80),
+    "v4": Habits(right_fact=0.62, polite=0.90, rude=0.02, ramble=0.05, promise=0.02),
 }
 """The habits in the pre-training text, by the prompt version that stands before the answer."""
+SHARES: Mapping[str, float] = {"v1": 0.35, "v2": 0.35, "v3": 0.15, "v4": 0.15}
+"""How much of the pre-training text stands after which version."""
 
 
 @dataclass(frozen=True, slots=True)

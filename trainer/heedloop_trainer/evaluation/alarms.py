@@ -16,8 +16,6 @@ from heedloop_trainer.evaluation.evaluate import score_responses
 from heedloop_trainer.nn.models import RewardModel
 from heedloop_trainer.ppo.rollout import Response, RewardFunction
 
-__all__ = ["AlarmConfig", "Watch"]
-
 
 @dataclass(frozen=True, slots=True)
 class AlarmConfig:

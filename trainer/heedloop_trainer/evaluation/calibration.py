@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-__all__ = ["ReliabilityBin", "calibration_error", "fit_temperature", "log_loss", "reliability"]
-
 MIN_ROWS = 30
 """A temperature is fitted on no fewer judgements than this."""
 

@@ -17,8 +17,6 @@ from heedloop_trainer.evaluation.evaluate import fitted_length_margins, length_m
 from heedloop_trainer.methods.reward_linear import LinearRewardConfig, train_reward_linear
 from heedloop_trainer.nn.optimiser import seeded_permutation
 
-__all__ = ["CrossValidation", "cross_validate", "group_folds"]
-
 MAX_FOLDS = 40
 """Up to so many prompt groups are held out one at a time; more are put together into ten folds."""
 NUM_FOLDS = 10

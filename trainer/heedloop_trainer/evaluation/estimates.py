@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Estimate", "cluster_bootstrap", "row_bootstrap"]
-
 NUM_RESAMPLES = 2000
 
 

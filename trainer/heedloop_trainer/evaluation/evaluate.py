@@ -26,22 +26,12 @@ from heedloop_trainer.evaluation.calibration import calibration_error, log_loss,
 from heedloop_trainer.evaluation.estimates import Estimate, cluster_bootstrap, row_bootstrap
 from heedloop_trainer.evaluation.slices import Attributes, slice_estimates
 from heedloop_trainer.generation.cached import CachedGenerator, SamplingConfig
+from heedloop_trainer.nn.encoder import Encoder, PromptConfig
 from heedloop_trainer.nn.models import RewardModel, evaluating, stop_ids
-from heedloop_trainer.nn.sequences import Encoder
-from heedloop_trainer.ppo.rollout import Response, RewardFunction
+from heedloop_trainer.ppo.rollout import Response, RewardFunction, function_scores
 
-__all__ = [
-    "WinRate",
-    "bag_of_words_margins",
-    "best_of",
-    "compare_policies",
-    "evaluate_comparisons",
-    "fitted_length_margins",
-    "length_margins",
-    "reward_margins",
-    "sample_responses",
-    "score_responses",
-]
+BASELINES = ("longer answer wins", "length, sign fitted on train", "bag of words")
+"""What every reward model is compared with."""
 
 # ----------------------------------------------------------------------------------------- margins of comparisons
 
@@ -105,10 +95,14 @@ def reward_margins(
     return margins
 
 
-def _accuracy(rows: Sequence[Comparison], margins: np.ndarray) -> Estimate:
-    right = np.where(margins == 0, 0.5, margins > 0).astype(float)
+def _right(margins: np.ndarray) -> np.ndarray:
+    """1 where a row is judged right, 0.5 where not at all, float64 [n]."""
+    return np.where(margins == 0, 0.5, margins > 0).astype(float)
+
+
+def _mean(rows: Sequence[Comparison], values: np.ndarray, *, share: bool = True) -> Estimate:
     weights = np.array([r.weight for r in rows])
-    return cluster_bootstrap(right, _clusters(rows), weights)
+    return cluster_bootstrap(values, _clusters(rows), weights, share=share)
 
 
 MIN_JUDGES = 5
@@ -149,7 +143,7 @@ def evaluate_comparisons(
         test: held-out comparisons; ties are counted but decide nothing.
         train: what the bag-of-words baseline is fitted on.
         models: log-odds that `chosen` wins by a model's name, one per row of `test`. The first is the one in question:
-            calibration and slices are its.
+            calibration and slices are its, and `paired_gain`, its accuracy minus each baseline's on the same rows.
         ceiling: the accuracy that no model can exceed on single votes, from how far judges agree.
         attributes: which slices each trace is in.
 
@@ -162,14 +156,18 @@ def evaluate_comparisons(
         raise ValueError(
             f"none of the {len(test)} held-out comparisons is decided; there is nothing to measure accuracy on"
         )
+    known = (
+        length_margins(decided),
+        fitted_length_margins(train, decided),
+        bag_of_words_margins(train, decided),
+    )
     margins = {
-        "longer answer wins": length_margins(decided),
-        "length, sign fitted on train": fitted_length_margins(train, decided),
-        "bag of words": bag_of_words_margins(train, decided),
+        **dict(zip(BASELINES, known, strict=True)),
         **{name: values[keep] for name, values in (models or {}).items()},
     }
     accuracies: dict[str, Any] = {"chance": {"estimate": 0.5}}
-    accuracies |= {name: asdict(_accuracy(decided, values)) for name, values in margins.items()}
+    right = {name: _right(values) for name, values in margins.items()}
+    accuracies |= {name: asdict(_mean(decided, values)) for name, values in right.items()}
     report: dict[str, Any] = {
         "num_comparisons": len(decided),
         "num_ties": len(test) - len(decided),
@@ -182,15 +180,18 @@ def evaluate_comparisons(
         report["length_correlation"] = {
             name: _correlation(values[keep], margins["longer answer wins"]) for name, values in models.items()
         }
-        report |= _calibration_and_slices(decided, margins[next(iter(models))], attributes or {})
+        first = next(iter(models))
+        report["paired_gain"] = {
+            name: asdict(_mean(decided, right[first] - right[name], share=False)) for name in BASELINES
+        }
+        report |= _calibration_and_slices(decided, margins[first], attributes or {})
     return report
 
 
 def _calibration_and_slices(
     rows: Sequence[Comparison], margins: np.ndarray, attributes: Attributes
 ) -> dict[str, Any]:
-    right = np.where(margins == 0, 0.5, margins > 0).astype(float)
-    slices = slice_estimates(rows, right, _clusters(rows), attributes)
+    slices = slice_estimates(rows, _right(margins), _clusters(rows), attributes)
     return {
         "calibration_error": calibration_error(margins),
         "log_loss": log_loss(margins),
@@ -208,10 +209,10 @@ def sample_responses(
     prompts: Sequence[PromptRow],
     config: SamplingConfig,
     *,
-    max_prompt_tokens: int = 1024,
+    written: PromptConfig = PromptConfig(),  # noqa: B008  (frozen)
 ) -> list[Response]:
-    """One response of a policy per prompt."""
-    encoder = Encoder(tokenizer, max_prompt_tokens, config.max_new_tokens)
+    """One response of a policy per prompt; `written` says how prompts are written for it."""
+    encoder = Encoder.of(written, tokenizer, config.max_new_tokens)
     generate = CachedGenerator(policy, stop_ids(policy, tokenizer))
     out = generate(encoder.prompts([p.prompt for p in prompts], [p.tools for p in prompts]), config)
     return [
@@ -225,7 +226,7 @@ def score_responses(
 ) -> np.ndarray:
     """A judge's number for each response, float64 [n]."""
     if not isinstance(judge, RewardModel):
-        return np.array([float(v) for v in judge(responses)])
+        return np.array(function_scores(judge, responses))
     sequences = judge.encoder().sequences(
         [r.prompt.prompt for r in responses],
         [r.text for r in responses],
@@ -243,7 +244,6 @@ def best_of(
     config: SamplingConfig,
     *,
     num_candidates: int,
-    max_prompt_tokens: int = 1024,
 ) -> list[Response]:
     """The response per prompt that the judge scores highest of `num_candidates`: a reward model's gain without training.
 
@@ -252,7 +252,7 @@ def best_of(
     if num_candidates < 1:
         raise ValueError(f"num_candidates must be 1 or more, not {num_candidates}")
     repeated = [p for p in prompts for _ in range(num_candidates)]
-    candidates = sample_responses(policy, tokenizer, repeated, config, max_prompt_tokens=max_prompt_tokens)
+    candidates = sample_responses(policy, tokenizer, repeated, config)
     scores = score_responses(candidates, judge).reshape(len(prompts), num_candidates)
     return [candidates[i * num_candidates + int(k)] for i, k in enumerate(scores.argmax(1))]
 

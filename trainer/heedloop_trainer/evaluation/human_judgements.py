@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -15,11 +14,8 @@ from heedloop.schema import Call, Message, utc_now
 from heedloop_trainer.evaluation.estimates import cluster_bootstrap
 from heedloop_trainer.ppo.rollout import Response
 
-__all__ = ["human_win_rate", "put_to_review"]
-
 ENVIRONMENT = "evaluation"
 """Of calls that no user saw: rates of production filter by another one."""
-STORED_WITHIN_S = 60.0
 
 
 def put_to_review(
@@ -31,13 +27,13 @@ def put_to_review(
     name, unless the queue shows it; the order shown is the queue's.
 
     Raises:
-        TimeoutError: the server has not stored the calls after a minute.
+        TimeoutError: the server has not stored the calls after two minutes.
     """
     pairs = [i for i, (a, b) in enumerate(zip(new, parent, strict=True)) if a.text != b.text]
     sides = {"new": new, "parent": parent}
     calls = {(i, side): _call(run_id, i, side, sides[side][i]) for i in pairs for side in sides}
     client.send_calls(calls.values())
-    _wait_until_stored(client)
+    client.wait_until_stored()
     targets = [{side: _target(calls[i, side]) for side in sides} for i in pairs]
     items = [[t["new"], t["parent"]] for t in targets]
     filled = client.fill_review_queue(queue_id, "targets", items=items)
@@ -64,14 +60,6 @@ def _target(call: Call) -> dict[str, str]:
     return {"trace_id": call.trace_id, "span_id": call.span_id}
 
 
-def _wait_until_stored(client: Client) -> None:
-    deadline = time.monotonic() + STORED_WITHIN_S
-    while client.ledger().pending:
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"the server has not stored the answers within {STORED_WITHIN_S:g} s")
-        time.sleep(0.2)
-
-
 def human_win_rate(client: Client, pairs: Iterable[Mapping[str, Mapping[str, str]]]) -> dict[str, Any] | None:
     """Share of people's comparisons that the new answer won, ties half, clustered by judge; None before the first one.
 
@@ -85,7 +73,7 @@ def human_win_rate(client: Client, pairs: Iterable[Mapping[str, Mapping[str, str
     judges: list[str | None] = []
     for feedback in client.iter_feedback(kind="comparison"):
         ranking = feedback.ranking
-        if ranking is None:
+        if ranking is None or feedback.author.kind not in ("annotator", "end_user"):
             continue
         ranks = {
             sides.get((a.trace_id, a.span_id)): rank

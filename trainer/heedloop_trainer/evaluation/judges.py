@@ -12,9 +12,8 @@ from heedloop.schema import Comparison
 from heedloop_trainer.evaluation.evaluate import reward_margins
 from heedloop_trainer.methods.reward_ensemble import RewardEnsemble
 from heedloop_trainer.methods.reward_linear import LinearReward
-from heedloop_trainer.nn.models import RewardModel, load_reward_model
-
-__all__ = ["ENSEMBLE_FILE", "Judge", "load_judge", "margins_of", "write_ensemble"]
+from heedloop_trainer.nn.checkpoints import load_reward_model
+from heedloop_trainer.nn.models import RewardModel
 
 ENSEMBLE_FILE = "ensemble.json"
 

@@ -19,8 +19,6 @@ from heedloop_trainer.evaluation.gate import Decision, GateConfig, decide
 from heedloop_trainer.evaluation.human_judgements import human_win_rate
 from heedloop_trainer.runs.folder import file_hashes
 
-__all__ = ["Promotion", "PromotionError", "promote"]
-
 NOTE = "promoted.json"
 
 

@@ -14,8 +14,6 @@ from heedloop.responses import CallSummary
 from heedloop.schema import format_time
 from heedloop_trainer.evaluation.estimates import Estimate, cluster_bootstrap
 
-__all__ = ["Attributes", "read_attributes", "slice_estimates"]
-
 MIN_SLICE = 20
 """Rows from which a slice is reported: fewer say nothing."""
 MAX_SLICES = 40

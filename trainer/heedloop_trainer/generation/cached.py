@@ -1,7 +1,7 @@
 """Generation: responses sampled from the policy over its full support.
 
 There is no top-p and no top-k here: a rollout that leaves out the tail of the distribution biases every ratio by the mass
-it kept (TRAINING.md 1.2). Each response draws from its own stream of uniform numbers, keyed by (seed, step, row), so
+it kept. Each response draws from its own stream of uniform numbers, keyed by (seed, step, row), so
 that neither the batch size nor the order of the rows changes what is sampled.
 """
 
@@ -20,15 +20,6 @@ from transformers import DynamicCache
 
 from heedloop_trainer.nn.models import Policy, evaluating, plain_model
 from heedloop_trainer.nn.sequences import PAD_ID, TokenSequence, collate
-
-__all__ = [
-    "CachedGenerator",
-    "Generation",
-    "Generator",
-    "SamplingConfig",
-    "choose_tokens",
-    "row_uniforms",
-]
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,7 @@ from pathlib import Path
 from heedloop.schema import Message, PromptRow
 from heedloop_trainer.evaluation.evaluate import sample_responses
 from heedloop_trainer.generation.cached import SamplingConfig
-from heedloop_trainer.nn.models import load_policy, load_tokenizer
-
-__all__ = ["answerer"]
+from heedloop_trainer.nn.checkpoints import load_policy, load_tokenizer
 
 
 def answerer(

@@ -15,8 +15,6 @@ from transformers import ContinuousBatchingConfig, GenerationConfig
 from heedloop_trainer.generation.cached import Generation, SamplingConfig
 from heedloop_trainer.nn.models import Policy, evaluating, plain_model
 
-__all__ = ["ContinuousGenerator"]
-
 
 class ContinuousGenerator:
     """A `Generator` over `generate_batch`; full support, log-probabilities from the engine."""
@@ -48,6 +46,12 @@ class ContinuousGenerator:
             pad_token_id=0,
         )
         batching = ContinuousBatchingConfig(return_logprobs=True)
+        if (
+            self.policy.device.type == "cpu"
+        ):  # the engine would reserve most of the memory, as it does of a GPU's
+            lengths = [len(p) + config.max_new_tokens for p in prompts]
+            batching.max_batch_tokens = max(sum(map(len, prompts)), len(prompts))
+            batching.num_blocks = sum(n // batching.page_size + 1 for n in lengths)
         with evaluating(self.policy):
             done = plain_model(self.policy.model).generate_batch(
                 [list(p) for p in prompts], generation_config=wanted, continuous_batching_config=batching

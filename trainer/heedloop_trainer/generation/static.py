@@ -1,8 +1,8 @@
 """Decoding with shapes that never change: a static cache, and on CUDA one graph that is replayed for every token.
 
-An eager decoding step of a small model waits for its hundreds of kernel launches; replayed as a graph it waits for memory only
-(TRAINING.md 3). Sampling itself is in the graph, so that a token costs no work of Python. On the CPU the very same steps run
-one by one, which is how the tests compare them with `CachedGenerator`.
+An eager decoding step of a small model waits for its hundreds of kernel launches; replayed as a graph it waits for memory only.
+Sampling itself is in the graph, so that a token costs no work of Python. On the CPU the very same steps run one by one, which is
+how the tests compare them with `CachedGenerator`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ from heedloop_trainer.generation.cached import (
 )
 from heedloop_trainer.nn.models import Policy, plain_model
 from heedloop_trainer.nn.sequences import PAD_ID
-
-__all__ = ["StaticGenerator"]
 
 PROMPT_STEP = 64
 """Prompts are padded to a multiple of this, so that few shapes (and graphs) are needed."""

@@ -15,9 +15,7 @@ import requests
 from torch import nn
 
 from heedloop_trainer.generation.cached import Generation, SamplingConfig
-from heedloop_trainer.nn.models import save_model
-
-__all__ = ["VLLMGenerator"]
+from heedloop_trainer.nn.checkpoints import save_model
 
 SEED_STEP = 1_000_003
 """Apart by more than any rollout has rows, so that two rollouts share no seed."""

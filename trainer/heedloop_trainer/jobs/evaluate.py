@@ -24,12 +24,12 @@ from heedloop_trainer.evaluation.judges import Judge, load_judge, margins_of
 from heedloop_trainer.evaluation.slices import read_attributes
 from heedloop_trainer.jobs.held_out import comparison_report
 from heedloop_trainer.jobs.job import JobContext, JobError, held_out, run_id_of
-from heedloop_trainer.nn.models import load_policy, load_tokenizer
+from heedloop_trainer.nn.checkpoints import load_policy, load_tokenizer
+from heedloop_trainer.nn.encoder import Encoder, readable
+from heedloop_trainer.nn.models import RewardModel
 from heedloop_trainer.ppo.rollout import Response
 from heedloop_trainer.runs.folder import file_hashes
 from heedloop_trainer.runs.report_page import write_report
-
-__all__ = ["evaluate"]
 
 MAX_WIN_RATE_PROMPTS = 200
 """Held-out prompts that both models answer at most, evenly spread over those that there are."""
@@ -72,6 +72,8 @@ def _policies_report(context: JobContext, judge_path: Path) -> dict[str, Any]:
     if job.model is None or job.reference is None:
         raise JobError("a win rate needs --model (the new one) and --reference (its parent)")
     judge = load_judge(judge_path, device=job.device)
+    readers = [Encoder(load_tokenizer(path)) for path in (job.model, job.reference)]
+    prompts = readable(prompts, readers + ([judge.encoder()] if isinstance(judge, RewardModel) else []))
     new, parent = (_answers(context, path, prompts) for path in (job.model, job.reference))
     attributes = read_attributes(context.client, {t for p in prompts for t in p.trace_ids})
     found = compare_policies(new, parent, judge, attributes=attributes)

@@ -12,8 +12,6 @@ from heedloop_trainer.evaluation.evaluate import evaluate_comparisons
 from heedloop_trainer.evaluation.slices import read_attributes
 from heedloop_trainer.jobs.job import JobContext, read_rows
 
-__all__ = ["comparison_report"]
-
 
 def comparison_report(
     context: JobContext, rows: Sequence[Comparison], margins: Mapping[str, np.ndarray]

@@ -17,12 +17,10 @@ from heedloop_trainer.methods.rejection import RejectionConfig
 from heedloop_trainer.methods.reward import RewardConfig
 from heedloop_trainer.methods.reward_linear import LinearRewardConfig
 from heedloop_trainer.methods.sft import SFTConfig
+from heedloop_trainer.nn.checkpoints import SaveDtype
 from heedloop_trainer.nn.distributed import World
-from heedloop_trainer.nn.models import SaveDtype
 from heedloop_trainer.ppo.config import PPOConfig
 from heedloop_trainer.runs.folder import RunFolder
-
-__all__ = ["CONFIGS", "FORMS", "Job", "JobContext", "JobError", "held_out", "read_rows", "run_id_of"]
 
 CONFIGS: dict[str, type[Any]] = {
     "sft": SFTConfig,
@@ -49,6 +47,15 @@ FORMS: dict[str, DatasetForm] = {
     "rejection": "prompts",
 }
 """The rows that each method learns from."""
+
+SOURCES: dict[DatasetForm, str] = {
+    "demonstrations": "corrections and liked answers",
+    "comparisons": "rankings, corrections, and thumbs up and down on answers to one prompt",
+    "unpaired": "thumbs",
+    "prompts": "recorded calls",
+    "rated": "ratings by name",
+}
+"""The judgements that make rows of each form."""
 
 
 class JobError(Exception):
@@ -81,7 +88,7 @@ class Job:
         lora_alpha: adapters are scaled by this / their rank; none is twice the rank.
         lora_targets: layers that get adapters, such as q_proj,v_proj; all linear ones where none is named.
         save_adapters: leave adapters as adapters in the checkpoint; they are merged in otherwise.
-        device: cpu, cuda and so on.
+        device: cpu, cuda and so on; the command takes cuda where there is one.
         save_every: steps between resume points.
         alarms: stop when length, diversity or the held-out reward say that the reward is being hacked.
         thumbs: learn from single thumbs as well.
@@ -169,7 +176,8 @@ def read_rows(context: JobContext, form: DatasetForm, split: Any = "train") -> l
         counts = context.client.snapshot(snapshot_id).num_rows
         there = [f"{n['train']:,} {name}" for name, n in counts.items() if n.get("train")]
         raise JobError(
-            f"snapshot {snapshot_id} has no {form} to train on; it has {', '.join(there) or 'nothing'}"
+            f"snapshot {snapshot_id} has no {form} to train on, which come from {SOURCES[form]}; it has "
+            f"{', '.join(there) or 'nothing'}"
         )
     if split == "train" and context.job.limit:
         return rows[: context.job.limit]

@@ -17,17 +17,14 @@ from heedloop_trainer.generation.cached import Generator
 from heedloop_trainer.generation.continuous import ContinuousGenerator
 from heedloop_trainer.generation.static import StaticGenerator
 from heedloop_trainer.generation.vllm import VLLMGenerator
-from heedloop_trainer.jobs.job import Job, JobContext, JobError
+from heedloop_trainer.jobs.job import FORMS, Job, JobContext, JobError
 from heedloop_trainer.methods.reward_linear import LinearReward
+from heedloop_trainer.nn.checkpoints import is_adapter, load_classifier, load_policy, load_tokenizer
 from heedloop_trainer.nn.classifiers import is_classifier, is_language_model, sequence_classifier_from
 from heedloop_trainer.nn.memory import available_bytes, estimate_memory, what_to_change
 from heedloop_trainer.nn.models import (
     RewardModel,
     checkpoint_activations,
-    is_adapter,
-    load_classifier,
-    load_policy,
-    load_tokenizer,
     name_outputs,
     own_pad_token,
     plain_model,
@@ -37,18 +34,7 @@ from heedloop_trainer.nn.models import (
 )
 from heedloop_trainer.nn.scratch import SmallShape, small_classifier, small_policy, train_tokenizer
 from heedloop_trainer.ppo.episodes import Environment
-from heedloop_trainer.ppo.rollout import RewardFunction
-
-__all__ = [
-    "SCRATCH_SHAPES",
-    "classifier_for",
-    "environment_for",
-    "generator_for",
-    "policy_for",
-    "reference_for",
-    "rewards_for",
-    "watch_for",
-]
+from heedloop_trainer.ppo.rollout import RewardFunction, function_scores
 
 SCRATCH_SHAPES = {"tiny": SmallShape(128, 4, 4, 384), "small": SmallShape(256, 6, 8, 768)}
 """Shapes of `--from-scratch`: about 1 and 6 million parameters with a vocabulary of 2,048."""
@@ -166,7 +152,7 @@ def _refuse_what_does_not_fit(context: JobContext, model: Any, num_trained: int,
         decoded = together * (config.max_prompt_tokens + sampling.max_new_tokens)
     found = estimate_memory(
         model,
-        max_tokens=config.max_tokens,
+        max_tokens=min(config.max_tokens, _largest_minibatch(job)),
         num_trained=num_trained,
         num_frozen=num_frozen,
         num_whole=int(sampling is not None and context.world.size > 1),
@@ -182,6 +168,15 @@ def _refuse_what_does_not_fit(context: JobContext, model: Any, num_trained: int,
         f"this run would take about {found.text} and {job.device} has {free / 2**30:.1f} GiB free. What makes it smaller: "
         f"{advice}. --no-memory-check starts it all the same"
     )
+
+
+def _largest_minibatch(job: Job) -> int:
+    """Tokens of a minibatch of the longest rows: a micro-batch never holds more, whatever its budget is."""
+    config = job.config
+    if (answer := getattr(config, "max_response_tokens", None)) is None:
+        answer = config.sampling.max_new_tokens * getattr(config, "max_turns", 1)
+    num_answers = 2 if FORMS[job.method] == "comparisons" else 1
+    return num_answers * config.batch_size * (config.max_prompt_tokens + answer)
 
 
 def reference_for(job: Job) -> Any:
@@ -242,10 +237,12 @@ def rewards_for(job: Job) -> tuple[RewardModel | None, RewardFunction | None]:
     if job.reward_function is not None:
         functions.append(_function(job.reward_function, "reward function"))
     if neural is None and not functions and job.environment is None:
-        raise JobError("PPO needs --reward-model FOLDER, --reward-function FILE.py:NAME, or both")
+        raise JobError(f"{job.method} needs --reward-model FOLDER, --reward-function FILE.py:NAME, or both")
     if not functions:
         return neural, None
-    return neural, lambda responses: [sum(v) for v in zip(*(f(responses) for f in functions), strict=True)]
+    return neural, lambda responses: [
+        sum(v) for v in zip(*(function_scores(f, responses) for f in functions), strict=True)
+    ]
 
 
 def _function(place: str, noun: str = "reward function") -> Any:

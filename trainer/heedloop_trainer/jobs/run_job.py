@@ -27,8 +27,6 @@ from heedloop_trainer.nn.memory import what_to_change
 from heedloop_trainer.runs.folder import RunFolder, file_hashes
 from heedloop_trainer.runs.trackers import open_tracker
 
-__all__ = ["find_snapshot", "is_out_of_memory", "run_job"]
-
 log = logging.getLogger(__name__)
 
 

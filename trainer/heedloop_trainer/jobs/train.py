@@ -31,16 +31,14 @@ from heedloop_trainer.methods.rejection import best_demonstrations
 from heedloop_trainer.methods.reward import JudgedRow, train_reward
 from heedloop_trainer.methods.reward_linear import train_reward_linear
 from heedloop_trainer.methods.sft import SFTConfig, demonstration_loss, train_sft
+from heedloop_trainer.nn.checkpoints import adapter_base, is_adapter, save_model
 from heedloop_trainer.nn.distributed import unsharded
-from heedloop_trainer.nn.models import Policy, RewardModel, adapter_base, evaluating, is_adapter, save_model
-from heedloop_trainer.nn.sequences import Encoder
+from heedloop_trainer.nn.encoder import Encoder, readable
+from heedloop_trainer.nn.models import Policy, RewardModel, evaluating
 from heedloop_trainer.ppo.train import train_ppo
 from heedloop_trainer.runs.cards import model_card
 from heedloop_trainer.runs.folder import RunFolder, TrainingResult
 from heedloop_trainer.runs.report_page import write_report
-
-__all__ = ["METHODS"]
-
 
 # ------------------------------------------------------------------------------------------------- the methods
 
@@ -152,18 +150,21 @@ def _rejection(context: JobContext) -> None:
         raise JobError("rejection sampling runs in one process; start it without torchrun")
     model, tokenizer = policy_for(context, prompts, num_frozen=len(job.reward_models))
     reward_model, function = rewards_for(job)
+    readers = [Encoder.of(config, tokenizer)] + ([] if reward_model is None else [reward_model.encoder()])
+    prompts = readable(prompts, readers)
     context.say(f"{config.num_candidates} answers to each of {len(prompts):,} prompts")
     asked = [p for p in prompts for _ in range(config.num_candidates)]
-    candidates = sample_responses(
-        model, tokenizer, asked, config.sampling, max_prompt_tokens=config.max_prompt_tokens
-    )
+    candidates = sample_responses(model, tokenizer, asked, config.sampling, written=config)
     judges = [judge for judge in (reward_model, function) if judge is not None]
     scores = sum(score_responses(candidates, judge) for judge in judges).reshape(len(prompts), -1)
     rows = best_demonstrations(candidates, scores)
     context.say(f"SFT on the best answers to {len(rows):,} of them")
     if not rows:
         raise JobError("no prompt has one answer that is better than its others: there is nothing to learn")
-    result = train_sft(config, rows, model, tokenizer, context.run, progress=_bar(context))
+    looked_at = validation_rows(context, "demonstrations")
+    result = train_sft(
+        config, rows, model, tokenizer, context.run, validation=looked_at, progress=_bar(context)
+    )
     gain = {"score_mean": float(scores.mean()), "score_best": float(scores.max(1).mean())}
     result = dataclasses.replace(result, metrics=result.metrics | gain)
     _close(context, model, tokenizer, result, facts={"Prompts": len(prompts), "Demonstrations": len(rows)})

@@ -8,18 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from heedloop.schema import Comparison, DatasetForm, Demonstration, Message, PromptRow, Unpaired, from_json
+from heedloop.schema import ROW_CLASSES, DatasetForm, Demonstration, Message, PromptRow, from_json
 from heedloop_trainer.jobs.job import FORMS, JobContext, JobError, read_rows
 from heedloop_trainer.nn.optimiser import seeded_permutation
-
-__all__ = ["mixed", "training_rows", "validation_rows"]
-
-ROW_TYPES: dict[DatasetForm, type[Any]] = {
-    "demonstrations": Demonstration,
-    "comparisons": Comparison,
-    "unpaired": Unpaired,
-    "prompts": PromptRow,
-}
 
 
 def training_rows(context: JobContext, *, needed: bool = True) -> list[Any]:
@@ -37,11 +28,11 @@ def training_rows(context: JobContext, *, needed: bool = True) -> list[Any]:
     return mixed(rows, job.mix, form, seed=job.config.seed) if job.mix else rows
 
 
-def validation_rows(context: JobContext) -> list[Any]:
-    """The validation split of the method's form, where training looks at it."""
+def validation_rows(context: JobContext, form: DatasetForm | None = None) -> list[Any]:
+    """The validation split of the method's form (or another), where training looks at it."""
     if not context.job.config.eval_every:
         return []
-    return read_rows(context, FORMS[context.job.method], "validation")
+    return read_rows(context, form or FORMS[context.job.method], "validation")
 
 
 def mixed(rows: Sequence[Any], place: str, form: DatasetForm, *, seed: int) -> list[Any]:
@@ -71,7 +62,8 @@ def mixed(rows: Sequence[Any], place: str, form: DatasetForm, *, seed: int) -> l
 
 def _rows_of(file: Path, form: DatasetForm) -> list[Any]:
     try:
-        lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        with file.open(encoding="utf-8") as opened:  # its lines end with LF; a text may hold U+2028
+            lines = [line for line in opened if line.strip()]
     except OSError as err:
         raise JobError(f"--mix cannot read {file}: {err}") from err
     rows: list[Any] = []
@@ -87,7 +79,7 @@ def _rows_of(file: Path, form: DatasetForm) -> list[Any]:
 
 def _row_of(value: dict[str, Any], form: DatasetForm) -> Any:
     if "messages" not in value or form not in ("demonstrations", "prompts"):
-        return from_json(ROW_TYPES[form], value)
+        return from_json(ROW_CLASSES[form], value)
     messages = tuple(Message(m["role"], m["content"]) for m in value["messages"])
     if form == "prompts":
         return PromptRow(messages)

@@ -5,15 +5,6 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-__all__ = [
-    "bradley_terry",
-    "davidson",
-    "dpo",
-    "kto",
-    "pointwise_logistic",
-    "rao_kupper",
-]
-
 
 def bradley_terry(
     chosen: torch.Tensor,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,12 +16,13 @@ from heedloop.schema import Comparison, Unpaired
 from heedloop_trainer.methods.losses import dpo, kto
 from heedloop_trainer.methods.supervised import Objective, Row, SupervisedConfig, learn, validating
 from heedloop_trainer.nn.distributed import World, shard
+from heedloop_trainer.nn.encoder import Encoder
 from heedloop_trainer.nn.models import Policy, evaluating, reference_policy
 from heedloop_trainer.nn.optimiser import OptimiserConfig, Sums, seeded_permutation, shared_groups
-from heedloop_trainer.nn.sequences import Encoder, TokenSequence, collate, micro_batches
+from heedloop_trainer.nn.sequences import TokenSequence, collate, micro_batches
 from heedloop_trainer.runs.folder import RunFolder, TrainingResult
 
-__all__ = ["DPOConfig", "ImplicitRewards", "KTOConfig", "train_dpo", "train_kto"]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,8 @@ class _Anchored(Objective[Row]):
     ) -> None:
         super().__init__(config, encoder, rows, needed=needed)
         every = [s for of_row in self.sequences for s in of_row]
-        self.fixed = fixed_log_probs(anchor, every, config.max_tokens).view(len(self.rows), -1)
+        width = len(self.sequences[0]) if self.rows else 1
+        self.fixed = fixed_log_probs(anchor, every, config.max_tokens).view(-1, width)
 
     def shifts(self, module: nn.Module, rows: list[int]) -> torch.Tensor:
         """log policy - log reference of every answer of the rows, [len(rows), answers of a row]."""
@@ -169,7 +172,7 @@ class _KahnemanTversky(_Anchored[Unpaired]):
 
     def __init__(self, config: KTOConfig, encoder: Encoder, anchor: Policy, rows: Sequence[Unpaired]) -> None:
         super().__init__(config, encoder, anchor, rows)
-        self.labels = torch.tensor([r.label for r in self.rows])
+        self.labels = torch.tensor([r.label for r in self.rows], dtype=torch.bool)
         self.liked, self.disliked = side_weights(config, self.weights, self.labels)
         self.moved = [
             TokenSequence(self.sequences[k][0].prompt_ids, s.response_ids, s.ended, s.written)
@@ -225,13 +228,19 @@ def train_kto(
     Raises:
         ValueError: there are fewer than two rows, or the chat template can write none of them.
     """
-    usable = sum(r.weight > 0 for r in rows)
-    if usable < 2:
-        raise ValueError(f"KTO needs at least two judged completions; there are {usable}")
     anchor = reference_policy(model, reference, bfloat16=config.bfloat16)
     make = functools.partial(_KahnemanTversky, config, Encoder.of(config, tokenizer), anchor)
+    objective = make(rows)
+    if len(objective.rows) < 2:
+        raise ValueError(
+            f"KTO needs at least two judged completions; there are {len(objective.rows)} that can be used"
+        )
+    labels = set(objective.labels.tolist())
+    if len(labels) == 1:
+        side, other = ("liked", "disliked") if labels == {True} else ("disliked", "liked")
+        log.warning("all completions are %s: KTO learns nothing of what is %s", side, other)
     return learn(
-        make(rows),
+        objective,
         shard(Policy(model, bfloat16=config.bfloat16).train(), world),
         run or RunFolder.in_memory("kto"),
         validation=validating(config, make, validation),

@@ -12,8 +12,6 @@ from heedloop_trainer.generation.cached import SamplingConfig
 from heedloop_trainer.methods.sft import SFTConfig
 from heedloop_trainer.ppo.rollout import Response
 
-__all__ = ["RejectionConfig", "best_demonstrations"]
-
 
 @dataclass(frozen=True, slots=True)
 class RejectionConfig(SFTConfig):

@@ -18,13 +18,11 @@ from heedloop_trainer.methods.losses import bradley_terry, davidson, pointwise_l
 from heedloop_trainer.methods.supervised import Objective, SupervisedConfig, learn, validating
 from heedloop_trainer.nn.chat import end_of_turn
 from heedloop_trainer.nn.distributed import World, full_state, shard, unsharded
+from heedloop_trainer.nn.encoder import Encoder
 from heedloop_trainer.nn.models import RewardModel, evaluating, plain_model
 from heedloop_trainer.nn.optimiser import OptimiserConfig, Sums
-from heedloop_trainer.nn.sequences import Encoder, TokenSequence, collate, micro_batches
+from heedloop_trainer.nn.sequences import TokenSequence, collate, micro_batches
 from heedloop_trainer.runs.folder import RunFolder, TrainingResult
-
-__all__ = ["RewardConfig", "fit_gain_and_bias", "train_reward"]
-
 
 NORMALISING_SEQUENCES = 256
 """Answers that gain and bias are fitted on, as in OpenAI's own code (the N implementation details of RLHF)."""

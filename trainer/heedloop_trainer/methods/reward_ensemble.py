@@ -9,8 +9,6 @@ import torch
 from heedloop_trainer.nn.models import RewardModel
 from heedloop_trainer.nn.sequences import TokenSequence
 
-__all__ = ["RewardEnsemble"]
-
 
 class RewardEnsemble(RewardModel):
     """Several reward models of one tokenizer: their mean is the reward, their spread says how sure it is.

@@ -25,8 +25,6 @@ from heedloop.schema import Comparison
 from heedloop.words import CLOSERS, COMMAS, EXCLAMATIONS, QUESTIONS, QUOTES, num_sentences, terms
 from heedloop_trainer.ppo.rollout import Response
 
-__all__ = ["LinearReward", "LinearRewardConfig", "train_reward_linear"]
-
 
 @dataclass(frozen=True, slots=True)
 class LinearRewardConfig:

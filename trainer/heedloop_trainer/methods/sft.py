@@ -13,12 +13,11 @@ from torch import nn
 from heedloop.schema import Demonstration
 from heedloop_trainer.methods.supervised import Objective, SupervisedConfig, learn, validating
 from heedloop_trainer.nn.distributed import World, shard
+from heedloop_trainer.nn.encoder import Encoder, LossTurns
 from heedloop_trainer.nn.models import Policy
 from heedloop_trainer.nn.optimiser import OptimiserConfig, Sums
-from heedloop_trainer.nn.sequences import Encoder, LossTurns, collate
+from heedloop_trainer.nn.sequences import collate
 from heedloop_trainer.runs.folder import RunFolder, TrainingResult
-
-__all__ = ["SFTConfig", "demonstration_loss", "train_sft"]
 
 
 @dataclass(frozen=True, slots=True)

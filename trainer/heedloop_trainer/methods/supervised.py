@@ -14,6 +14,7 @@ from torch import nn
 from tqdm import tqdm
 
 from heedloop_trainer.nn.distributed import World, full_state, load_full_state
+from heedloop_trainer.nn.encoder import Encoder, PromptConfig
 from heedloop_trainer.nn.models import evaluating
 from heedloop_trainer.nn.optimiser import (
     Optimiser,
@@ -24,7 +25,6 @@ from heedloop_trainer.nn.optimiser import (
     minibatches,
     num_steps,
 )
-from heedloop_trainer.nn.sequences import Encoder, PromptConfig
 from heedloop_trainer.runs.folder import (
     ResumeState,
     RunFolder,
@@ -32,8 +32,6 @@ from heedloop_trainer.runs.folder import (
     flatten_state,
     restore_state,
 )
-
-__all__ = ["Epochs", "Objective", "SupervisedConfig", "learn", "load_point", "save_point", "validating"]
 
 Row = TypeVar("Row", bound=Any)
 
@@ -157,7 +155,7 @@ class Objective(Generic[Row]):
         self.rows, self.sequences = encoded.rows, encoded.sequences
         self.weights = torch.tensor([r.weight for r in self.rows])
         self.lengths = [len(of_row) * max(map(len, of_row)) for of_row in self.sequences]
-        self.config, self.report = config, encoder.report(len(self.rows))
+        self.config, self.report = config, encoder.report()
 
     def denominator(self, rows: list[int]) -> float:
         """What the summed losses of a minibatch are divided by."""
@@ -244,7 +242,7 @@ def learn(
     best = None if validation is None else BestWeights(run, config.patience)
     resumed = load_point(run, {"model": module}, {"model": optimiser})
     done = 0 if resumed is None else resumed.step
-    bar = tqdm(total=epochs.total_steps, desc=progress, disable=progress is None, leave=False, initial=done)
+    bar = progress_bar(progress, epochs.total_steps, done)
     for step, rows in enumerate(epochs.steps()):
         if step < done:
             continue
@@ -270,6 +268,12 @@ def learn(
     if best is not None:
         found |= best.restore(module)
     return TrainingResult({**found, "num_rows": float(len(objective.rows)), **objective.report}, run.history)
+
+
+def progress_bar(label: str | None, total: int, done: int) -> tqdm[Any]:
+    """A bar on a terminal, none elsewhere or without a label."""
+    shown = None if label else True  # tqdm's None: on a terminal only
+    return tqdm(total=total, desc=label, disable=shown, leave=False, initial=done)
 
 
 def _is_due(config: SupervisedConfig, epochs: Epochs, step: int) -> bool:

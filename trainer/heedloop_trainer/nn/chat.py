@@ -20,9 +20,8 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from heedloop.schema import Message, ToolCall, ToolDefinition
-
-__all__ = ["ChatTemplate", "PromptError", "WrittenPrompt", "end_of_turn"]
+from heedloop.schema import Message, ToolDefinition
+from heedloop.schema.chat import chat_messages, chat_tools
 
 NO_TEMPLATE = (
     "{% for m in messages %}{{ m['role'] + ': ' + m['content'] }}"
@@ -33,6 +32,8 @@ NO_TEMPLATE = (
 PASS_THROUGH = "{{ messages[0]['content'] }}"  # noqa: S105
 PROBE = "xqprobe"
 THINKING = re.compile(r"\s*<think>(.*?)</think>\s*(.*)", re.DOTALL)
+CLOSED_THOUGHT = re.compile(r"((?:(?!<think>).)*?)</think>[ \t]*\n\s*(.*)", re.DOTALL)
+"""An answer that begins inside a thought: its tags are no part of a sentence."""
 REFUSALS = (TemplateError, TypeError, ValueError, KeyError, IndexError, AttributeError)
 """What a template raises on messages it was not made for: `raise_exception`, or an accident such as None + text."""
 
@@ -224,10 +225,16 @@ class ChatTemplate:
                     yield chat, self._render(chat, prompt.tools, generate=False)
 
     def _continuation(self, prompt: WrittenPrompt, answer: Message) -> str:
-        """What a model writes after a prompt whose end its template does not repeat before an answer."""
+        """What a model writes after a prompt whose end its template does not repeat before an answer.
+
+        Where the prompt has opened a thought, an answer that was recorded as it was written only closes it.
+        """
         if not prompt.text.rstrip().endswith("<think>"):
             return answer.text
-        return f"{(answer.reasoning or '').strip()}\n</think>\n\n{answer.text}"
+        answer = self._with_reasoning(answer)
+        closed = None if answer.reasoning else CLOSED_THOUGHT.fullmatch(answer.text)
+        reasoning, text = closed.groups() if closed else (answer.reasoning or "", answer.text)
+        return f"{reasoning.strip()}\n</think>\n\n{text}"
 
     def _up_to_end(self, ids: list[int]) -> list[int]:
         if self.end_id in ids:
@@ -253,12 +260,18 @@ class ChatTemplate:
 
     def _chats(self, messages: Sequence[Message]) -> Iterator[list[dict[str, Any]]]:
         """The messages as templates want them: tool arguments as an object or as text, the content as text or in parts."""
-        messages = [self._with_reasoning(m) for m in messages]
-        yield [_chat(m, messages) for m in messages]
+        messages = [self._with_known_role(self._with_reasoning(m)) for m in messages]
+        yield chat_messages(messages)
         if any(m.tool_calls for m in messages):
-            yield [_chat(m, messages, parse=False) for m in messages]
+            yield chat_messages(messages, parse=False)
         if "content" in self._template_text and "type" in self._template_text:
-            yield [_chat(m, messages, parts=True) for m in messages]
+            yield chat_messages(messages, parts=True)
+
+    def _with_known_role(self, message: Message) -> Message:
+        """OpenAI's name for instructions as the one that a template knows."""
+        if message.role != "developer" or "developer" in self._template_text:
+            return message
+        return dataclasses.replace(message, role="system")
 
     def _with_reasoning(self, message: Message) -> Message:
         """Reasoning written inside the text goes where the template looks for it."""
@@ -270,7 +283,7 @@ class ChatTemplate:
     def _render(self, chat: list[dict[str, Any]], tools: Sequence[ToolDefinition], *, generate: bool) -> str:
         return self.tokenizer.apply_chat_template(
             chat,
-            tools=[_tool(t) for t in tools] or None,
+            tools=chat_tools(tools) or None,
             chat_template=self._source,
             tokenize=False,
             add_generation_prompt=generate,
@@ -287,12 +300,12 @@ class ChatTemplate:
         source: str | None = None,
     ) -> list[int]:
         """Token ids of a rendered text, where the control tokens inside messages and tools are text."""
-        if not self._controls.search(json.dumps([chat, [_tool(t) for t in tools]], ensure_ascii=False)):
+        if not self._controls.search(json.dumps([chat, chat_tools(tools)], ensure_ascii=False)):
             return self._plain_ids(text)
         try:
             return self.tokenizer.apply_chat_template(
                 chat,
-                tools=[_tool(t) for t in tools] or None,
+                tools=chat_tools(tools) or None,
                 chat_template=source or self._source,
                 add_generation_prompt=generate,
                 return_dict=False,
@@ -303,7 +316,8 @@ class ChatTemplate:
             raise PromptError("control_token", f"a control token inside a message: {err}") from err
 
     def _plain_ids(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        # silent about long texts: they are cut to the model's length afterwards
+        return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
 
 def end_of_turn(tokenizer: Any) -> int:
@@ -317,45 +331,8 @@ def _loses_tool_calls(messages: Sequence[Message], text: str) -> bool:
 
 def _loses_text(messages: Sequence[Message], text: str) -> bool:
     """True where the template left a message's text out (a system turn, or content that it wants in parts)."""
-    spoken = (m.text.strip() for m in messages if m.role in ("system", "user"))
+    spoken = (m.text.strip() for m in messages if m.is_instruction or m.role == "user")
     return any(t not in text for t in spoken)
-
-
-def _chat(
-    message: Message, conversation: Sequence[Message], *, parse: bool = True, parts: bool = False
-) -> dict[str, Any]:
-    content: Any = [{"type": "text", "text": message.text}] if parts else message.text
-    chat: dict[str, Any] = {"role": message.role, "content": content}
-    if message.reasoning:
-        chat["reasoning_content"] = message.reasoning
-    if message.tool_calls:
-        chat["tool_calls"] = [_tool_call(c, parse) for c in message.tool_calls]
-    if message.tool_call_id is not None:
-        chat["tool_call_id"] = message.tool_call_id
-        calls = (c for m in conversation for c in m.tool_calls if c.id == message.tool_call_id)
-        if (call := next(calls, None)) is not None:
-            chat["name"] = call.name
-    return chat
-
-
-def _tool(tool: ToolDefinition) -> dict[str, Any]:
-    function: dict[str, Any] = {"name": tool.name, "description": tool.description}
-    function["parameters"] = _arguments(tool.parameters) or {"type": "object", "properties": {}}
-    return {"type": tool.type, "function": function}
-
-
-def _tool_call(call: ToolCall, parse: bool) -> dict[str, Any]:
-    arguments = _arguments(call.arguments) if parse else call.arguments
-    made: dict[str, Any] = {"type": "function", "function": {"name": call.name, "arguments": arguments}}
-    return made if call.id is None else {"id": call.id, **made}
-
-
-def _arguments(text: str) -> Any:
-    """Most templates want the arguments as an object; a model may have written something else."""
-    try:
-        return json.loads(text) if text else {}
-    except json.JSONDecodeError:
-        return text
 
 
 # --------------------------------------------------------------------------------------- what templates refuse
@@ -397,7 +374,7 @@ def _fold_system(messages: Sequence[Message]) -> list[Message]:
     out: list[Message] = []
     waiting: list[str] = []
     for message in messages:
-        if message.role in ("system", "developer"):
+        if message.is_instruction:
             waiting.append(message.text)
         elif message.role == "user" and waiting:
             out.append(dataclasses.replace(message, text="\n\n".join([*waiting, message.text])))

@@ -19,15 +19,6 @@ from transformers.modeling_layers import GenericForSequenceClassification
 
 from heedloop_trainer.nn.heads import body, plain_model
 
-__all__ = [
-    "classifier_class",
-    "is_classifier",
-    "is_language_model",
-    "merged",
-    "sequence_classifier_from",
-    "value_model_from",
-]
-
 LANGUAGE_MODELS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 
 

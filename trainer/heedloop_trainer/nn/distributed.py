@@ -18,8 +18,6 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-__all__ = ["World", "full_state", "joined", "load_full_state", "shard", "unsharded"]
-
 T = TypeVar("T")
 
 

@@ -16,8 +16,6 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["Traits", "adjust_logits", "body", "examine", "no_noise", "own_logits", "plain_model"]
-
 PROBE_LENGTH = 8
 LOUD = 40.0
 """The largest logit of the comparison."""

@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 
 from heedloop.schema import Message
 
-__all__ = ["shorten"]
-
 CUT_MARK = "\n[…]\n"
 MIN_KEPT = 200
 """Characters of a cut message below which older turns are left out instead."""
@@ -31,7 +29,7 @@ def shorten(
     """
     kept = list(messages)
     while True:
-        second = sorted(len(m.text) for m in kept if m.role != "system")[-2:-1]
+        second = sorted(len(m.text) for m in kept if not m.is_instruction)[-2:-1]
         floor = max(MIN_KEPT, *second, 0)  # only the longest message is longer than this
         if num_tokens(_cut_to(kept, floor)) <= limit:
             return tuple(_longest_fit(kept, floor, limit, num_tokens))
@@ -64,7 +62,7 @@ def _cut_to(messages: Sequence[Message], length: int) -> list[Message]:
     """All but system turns with at most `length` characters: the middle of longer ones goes."""
     return [
         m
-        if m.role == "system" or len(m.text) <= length
+        if m.is_instruction or len(m.text) <= length
         else dataclasses.replace(m, text=_without_middle(m.text, length))
         for m in messages
     ]
@@ -81,4 +79,4 @@ def _without_oldest_turn(messages: Sequence[Message]) -> list[Message] | None:
     users = [i for i, m in enumerate(messages) if m.role == "user"]
     if len(users) < 2:
         return None
-    return [m for i, m in enumerate(messages) if m.role == "system" or i >= users[1]]
+    return [m for i, m in enumerate(messages) if m.is_instruction or i >= users[1]]

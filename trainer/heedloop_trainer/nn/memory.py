@@ -16,8 +16,6 @@ from torch import nn
 
 from heedloop_trainer.nn.models import HEAD_CHUNK, plain_model
 
-__all__ = ["MemoryEstimate", "available_bytes", "estimate_memory", "what_to_change"]
-
 FLOAT32 = 4
 ADAM_STATES = 2
 

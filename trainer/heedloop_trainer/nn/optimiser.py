@@ -18,17 +18,6 @@ from torch import nn
 from heedloop_trainer.nn.distributed import World, sharded_like, whole
 from heedloop_trainer.nn.sequences import micro_batches
 
-__all__ = [
-    "DivergenceError",
-    "Optimiser",
-    "OptimiserConfig",
-    "backward_sums",
-    "check_finite",
-    "minibatches",
-    "seeded_permutation",
-]
-
-
 NUM_NAMED_ROWS = 8
 
 
@@ -62,7 +51,7 @@ class OptimiserConfig:
         learning_rate: the highest rate.
         warmup_share: share of all steps over which the rate rises linearly from 0.
         schedule: what follows: the rate stays, or falls to a tenth along a line or a cosine.
-        eps: 1e-5, not torch's 1e-8: early updates are otherwise far larger than intended (TRAINING.md, N+ details).
+        eps: 1e-5, not torch's 1e-8: early updates are otherwise far larger than intended (arXiv 2403.17031).
         max_grad_norm: gradients are scaled down to this norm.
     """
 

@@ -7,7 +7,7 @@ real judgements. Every report of such a model prints its baselines beside it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +20,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-__all__ = ["SmallShape", "small_classifier", "small_policy", "train_tokenizer"]
-
 CHAT_TEMPLATE = (
-    "{{ '<|start|>' }}{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + '\n' }}{% endfor %}"
+    "{{ '<|start|>' }}{% if tools %}{{ '<|system|>' + tools | tojson + '\n' }}{% endif %}"
+    "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] }}"
+    "{% for c in m['tool_calls'] or [] %}{{ '\n' + c['function'] | tojson }}{% endfor %}"
+    "{{ eos_token if m['role'] == 'assistant' }}{{ '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 SPECIAL_TOKENS = ["<|pad|>", "<|start|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>"]
@@ -43,14 +44,26 @@ class SmallShape:
 TINY = SmallShape()
 
 
-def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 2048) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer with a chat template; its pad, start and end tokens are three different ones."""
+def train_tokenizer(
+    texts: Iterable[str],
+    *,
+    vocab_size: int = 2048,
+    special_tokens: Sequence[str] = SPECIAL_TOKENS,
+    chat_template: str = CHAT_TEMPLATE,
+    **settings: Any,
+) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer with a chat template; its pad, start and end tokens are three different ones.
+
+    Args:
+        special_tokens: with `<|pad|>` and `<|end|>`, and with `<|start|>` where texts begin with a token of their own.
+        settings: further ones of the tokenizer.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=SPECIAL_TOKENS,
+        special_tokens=list(special_tokens),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -58,9 +71,10 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 2048) -> PreTrain
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<|pad|>",  # noqa: S106
-        bos_token="<|start|>",  # noqa: S106
+        bos_token="<|start|>" if "<|start|>" in special_tokens else None,
         eos_token="<|end|>",  # noqa: S106
-        chat_template=CHAT_TEMPLATE,
+        chat_template=chat_template,
+        **settings,
     )
 
 

@@ -18,8 +18,6 @@ from heedloop_trainer.ppo.losses import (
 )
 from heedloop_trainer.ppo.rollout import Rollout
 
-__all__ = ["Targets", "make_targets"]
-
 
 @dataclass(frozen=True, slots=True)
 class Targets:

@@ -6,10 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from heedloop_trainer.generation.cached import SamplingConfig
+from heedloop_trainer.nn.encoder import PromptConfig
 from heedloop_trainer.nn.optimiser import OptimiserConfig
-from heedloop_trainer.nn.sequences import PromptConfig
-
-__all__ = ["PPOConfig"]
 
 
 @dataclass(frozen=True, slots=True)

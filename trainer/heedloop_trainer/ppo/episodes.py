@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 
 from heedloop.schema import Message, PromptRow
 from heedloop_trainer.generation.cached import Generation, Generator
-from heedloop_trainer.nn.sequences import Encoder, TokenSequence
+from heedloop_trainer.nn.encoder import Encoder
+from heedloop_trainer.nn.sequences import TokenSequence
 from heedloop_trainer.ppo.config import PPOConfig
-
-__all__ = ["Environment", "Episode", "Step", "play"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +96,7 @@ def play(
 
     Raises:
         PromptError: the chat template writes a turn otherwise once others follow it.
+        ValueError: the environment gave something else than messages.
     """
     episodes = [Episode(p, ids) for p, ids in zip(prompts, prompt_ids, strict=True)]
     active = list(range(len(episodes)))
@@ -125,6 +125,10 @@ def _answered(episode: Episode, environment: Environment, encoder: Encoder, *, i
     prompt = episode.prompt
     answer = environment((*prompt.prompt, *episode.turns))
     found = answer if isinstance(answer, Step) else Step(tuple(answer or ()))
+    if not all(isinstance(m, Message) for m in found.messages):
+        raise ValueError(
+            f"the environment must give messages (heedloop.schema.Message), a Step, or None, not {answer!r:.80}"
+        )
     episode.rewards[-1] += found.reward
     if is_last or not found.messages:
         return False

@@ -12,23 +12,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-__all__ = [
-    "Advantages",
-    "KLController",
-    "TokenLogProbs",
-    "generalised_advantages",
-    "grpo_advantages",
-    "kl_k3",
-    "length_mask",
-    "masked_mean",
-    "policy_loss",
-    "rloo_advantages",
-    "selective_log_probs",
-    "token_rewards",
-    "value_loss",
-    "whiten",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class TokenLogProbs:
@@ -53,7 +36,7 @@ def selective_log_probs(
         logits: [N, V], any float type; the log-softmax is taken in float32.
         targets: int64 [N].
         temperature: the one that responses are sampled with. Leaving it out here while sampling with it biases every
-            ratio (0.45 nats on average at 0.7, TRAINING.md 2.1), so policy, reference and sampler all pass it.
+            ratio (by 0.45 nats on average at 0.7, measured), so policy, reference and sampler all pass it.
     """
     logits = logits.float()
     if temperature != 1.0:
@@ -180,15 +163,6 @@ def _groups(
     return returns.view(-1, group_size), valid.view(-1, group_size)
 
 
-def whiten(values: torch.Tensor, mask: torch.Tensor, *, floor: float, centre: bool = True) -> torch.Tensor:
-    """Values with mean 0 and standard deviation 1 over the mask, but never magnified more than 1 / `floor`.
-
-    Without the floor a solved task collapses: when all rewards are nearly equal, dividing by their tiny spread turns
-    noise into full-size advantages (measured: from 1.00 to 0.53 in one step, TRAINING.md 1.3).
-    """
-    return apply_whitening(values, mask, whitening_moments(values, mask), floor=floor, centre=centre)
-
-
 def whitening_moments(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """[count, sum, sum of squares] over the mask, float64 [3]: what ranks add up before they whiten together."""
     chosen = values[mask].double()
@@ -198,7 +172,14 @@ def whitening_moments(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 def apply_whitening(
     values: torch.Tensor, mask: torch.Tensor, moments: torch.Tensor, *, floor: float, centre: bool = True
 ) -> torch.Tensor:
-    """`whiten` with the moments already known (and, over several ranks, already added up)."""
+    """Values with mean 0 and standard deviation 1 over the mask, but never magnified more than 1 / `floor`.
+
+    Without the floor a solved task collapses: when all rewards are nearly equal, dividing by their tiny spread turns
+    noise into full-size advantages (measured: from 1.00 to 0.53 in one step).
+
+    Args:
+        moments: of the values, or of all ranks' values added up.
+    """
     shifted = values - moments[1] / moments[0].clamp(min=1) if centre else values
     return (shifted / max(whitening_spread(moments), floor)).to(values.dtype) * mask
 

@@ -11,8 +11,6 @@ from heedloop_trainer.ppo.advantages import Targets
 from heedloop_trainer.ppo.losses import kl_k3, masked_mean
 from heedloop_trainer.ppo.rollout import Rollout
 
-__all__ = ["describe_rollout", "describe_updates", "distinct_bigrams", "final_metrics"]
-
 
 def describe_updates(
     done: list[dict[str, float]], *, num_steps: int, stopped_early: bool

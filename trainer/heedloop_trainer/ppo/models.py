@@ -9,6 +9,7 @@ from torch import nn
 
 from heedloop_trainer.nn.classifiers import sequence_classifier_from, value_model_from
 from heedloop_trainer.nn.distributed import World, shard
+from heedloop_trainer.nn.encoder import same_vocabulary
 from heedloop_trainer.nn.models import (
     Policy,
     PolicyWithValues,
@@ -20,10 +21,7 @@ from heedloop_trainer.nn.models import (
     with_lora,
 )
 from heedloop_trainer.nn.optimiser import Optimiser
-from heedloop_trainer.nn.sequences import same_vocabulary
 from heedloop_trainer.ppo.config import PPOConfig
-
-__all__ = ["Models", "ppo_models"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,15 +15,14 @@ import torch.nn.functional as F
 from heedloop.schema import Message, PromptRow
 from heedloop_trainer.methods.reward_ensemble import RewardEnsemble
 from heedloop_trainer.nn.distributed import World
+from heedloop_trainer.nn.encoder import Encoder
 from heedloop_trainer.nn.models import RewardModel, plain_model
 from heedloop_trainer.nn.optimiser import shared_groups
-from heedloop_trainer.nn.sequences import Encoder, TokenSequence, collate
+from heedloop_trainer.nn.sequences import TokenSequence, collate
 from heedloop_trainer.ppo.config import PPOConfig
 from heedloop_trainer.ppo.episodes import Episode
 from heedloop_trainer.ppo.losses import length_mask
 from heedloop_trainer.ppo.models import Models
-
-__all__ = ["Response", "RewardFunction", "Rollout", "Scorer", "measure", "merge_rollouts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,27 @@ class Response:
 
 RewardFunction = Callable[[Sequence[Response]], Sequence[float]]
 """A reward in Python: one finite number per response."""
+
+
+def function_scores(function: RewardFunction, responses: Sequence[Response]) -> list[float]:
+    """What a reward function gives for these responses.
+
+    Raises:
+        ValueError: it gave something else than one finite number per response.
+    """
+    given = function(responses)
+    try:
+        scores = [float(v) for v in given]
+    except (TypeError, ValueError) as err:
+        raise ValueError(
+            f"the reward function must give a list of numbers, one per response, not {given!r:.80}"
+        ) from err
+    if len(scores) != len(responses):
+        raise ValueError(f"the reward function gave {len(scores)} numbers for {len(responses)} responses")
+    for i, score in enumerate(scores):
+        if not math.isfinite(score):
+            raise ValueError(f"the reward of response {i} is {score}; rewards must be finite")
+    return scores
 
 
 log = logging.getLogger(__name__)
@@ -175,11 +196,7 @@ class Scorer:
                 raw = self.reward_model.score(read, max_tokens=self.max_tokens)
         normalised = self.normalised(raw) if self.reward_model is not None else raw
         if self.reward_function is not None:
-            own = torch.tensor([float(v) for v in self.reward_function(responses)])
-            if len(own) != len(responses):
-                raise ValueError(
-                    f"the reward function gave {len(own)} numbers for {len(responses)} responses"
-                )
+            own = torch.tensor(function_scores(self.reward_function, responses))
             self._warn_of_outliers(own)
             raw, normalised = raw + own, normalised + own
         if not torch.isfinite(normalised).all():
@@ -191,7 +208,7 @@ class Scorer:
 
     def _knows(self, sequences: Sequence[TokenSequence]) -> bool:
         """False where a token has no embedding in the reward model: a pad that was added to the policy alone."""
-        if self.reward_model is None or self.encoder is None:
+        if not isinstance(self.reward_model, RewardModel) or self.encoder is None:
             return True
         size = plain_model(self.reward_model.model).get_input_embeddings().weight.shape[0]
         return max(max(s.response_ids) for s in sequences) < size

@@ -20,14 +20,15 @@ from tqdm import tqdm
 
 from heedloop.schema import PromptRow
 from heedloop_trainer.generation.cached import CachedGenerator, Generator
-from heedloop_trainer.methods.supervised import load_point, save_point
+from heedloop_trainer.methods.supervised import load_point, progress_bar, save_point
 from heedloop_trainer.nn.distributed import World, full_state
+from heedloop_trainer.nn.encoder import Encoder, readable, same_vocabulary
 from heedloop_trainer.nn.models import Policy, RewardModel, ValueModel, frozen_copy, stop_ids
 from heedloop_trainer.nn.optimiser import Sums, backward_sums, check_finite, seeded_permutation
-from heedloop_trainer.nn.sequences import Encoder, collate, same_vocabulary
+from heedloop_trainer.nn.sequences import collate
 from heedloop_trainer.ppo.advantages import Targets, make_targets
 from heedloop_trainer.ppo.config import PPOConfig
-from heedloop_trainer.ppo.episodes import Environment, play
+from heedloop_trainer.ppo.episodes import Environment, Episode, play
 from heedloop_trainer.ppo.losses import KLController, policy_loss, value_loss
 from heedloop_trainer.ppo.metrics import describe_rollout, describe_updates, final_metrics
 from heedloop_trainer.ppo.models import Models, ppo_models
@@ -90,45 +91,29 @@ def train_ppo(
         ValueError: no prompts, no reward, or a reward that is not finite.
         DivergenceError: a loss or a gradient is not finite.
     """
-    if not prompts:
-        raise ValueError("there are no prompts to answer")
     run = run or RunFolder.in_memory(config.estimator)
-    if environment is not None and reward_model is None and reward_function is None:
-        reward_function = _nothing
     encoder = Encoder.of(config, tokenizer, config.sampling.max_new_tokens)
-    prompts = encoder.rows(prompts).rows
-    prompt_ids = encoder.prompts([p.prompt for p in prompts], [p.tools for p in prompts])
-    report = encoder.report(len(prompts))
+    if environment is not None and reward_model is None:
+        reward_function = reward_function or _nothing
     scorer = _scorer(config, reward_model, reward_function, tokenizer)
-    # Decoding gathers nothing: over several ranks each has a whole copy of the policy to sample from.
-    writer = policy if world.size == 1 else frozen_copy(policy)
-    sampler = generator or CachedGenerator(writer, stop_ids(policy, tokenizer), bfloat16=config.bfloat16)
+    if not scorer.same_tokens and scorer.encoder is not None:
+        prompts = readable(prompts, [scorer.encoder])
+    sampling = _Sampling(config, encoder, prompts, policy, generator, environment, world)
+    report = encoder.report()
     models = ppo_models(config, policy, reference, reward_model, value_model, tokenizer, world)
     controller = KLController(config.kl_coefficient, config.kl_target, config.kl_horizon)
     done = _resume(run, models, controller, scorer)
     stopped: str | None = None
-    bar = tqdm(total=config.num_rollouts, desc=progress, disable=progress is None, leave=False, initial=done)
+    bar = progress_bar(progress, config.num_rollouts, done)
     for step in range(done, config.num_rollouts):
         clock = _Clock()
 
         # Sample: every rank answers its share of the rollout's prompts.
-        if writer is not policy:
-            _copy_weights(models.actor, writer)
-        chosen = rollout_prompts(len(prompts), config, step)
-        mine = world.share(range(len(chosen)))
-        asked = [prompt_ids[chosen[i]] for i in mine]
-        rows = [prompts[chosen[i]] for i in mine]
-        episodes = play(config, sampler, encoder, rows, asked, step=step, rows=mine, environment=environment)
+        episodes = sampling.episodes(models.actor, step)
         clock.lap("generate_s")
 
         # Measure: old and reference log-probabilities by one and the same forward, values, rewards.
-        part = measure(
-            config,
-            models,
-            episodes=episodes,
-            scorer=scorer,
-            world=world,
-        )
+        part = measure(config, models, episodes=episodes, scorer=scorer, world=world)
         rollout = merge_rollouts(world.gather(part))
         if step == 0 and config.normalise_on_reference and reward_model is not None:
             _normalise_on(rollout, scorer)
@@ -174,10 +159,50 @@ def _scorer(
     return Scorer(reward_model, reward_function, same, encoder, config.max_tokens, clip=config.reward_clip)
 
 
-def _copy_weights(actor: Policy, writer: nn.Module) -> None:
-    """Gather the sharded policy's present weights into the copy that samples."""
-    state = full_state(actor)
-    writer.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
+class _Sampling:
+    """The episodes of each rollout; over several ranks each has a whole copy of the policy to sample from.
+
+    Raises:
+        ValueError: there are no prompts.
+    """
+
+    def __init__(
+        self,
+        config: PPOConfig,
+        encoder: Encoder,
+        prompts: Sequence[PromptRow],
+        policy: nn.Module,
+        generator: Generator | None,
+        environment: Environment | None,
+        world: World,
+    ) -> None:
+        if not prompts:
+            raise ValueError("there are no prompts to answer")
+        self.config, self.encoder, self.environment, self.world = config, encoder, environment, world
+        self.prompts = encoder.rows(prompts).rows
+        self.prompt_ids = encoder.prompts([p.prompt for p in self.prompts], [p.tools for p in self.prompts])
+        self.copy = None if world.size == 1 else frozen_copy(policy)  # decoding gathers nothing
+        writer, stops = policy if self.copy is None else self.copy, stop_ids(policy, encoder.tokenizer)
+        self.generator = generator or CachedGenerator(writer, stops, bfloat16=config.bfloat16)
+
+    def episodes(self, actor: Policy, step: int) -> list[Episode]:
+        """This rank's episodes of a rollout."""
+        if self.copy is not None:
+            state = {k: v for k, v in full_state(actor).items() if k.startswith("model.")}
+            self.copy.load_state_dict({k.removeprefix("model."): v for k, v in state.items()})
+        chosen = rollout_prompts(len(self.prompts), self.config, step)
+        mine = self.world.share(range(len(chosen)))
+        rows, asked = ([of[chosen[i]] for i in mine] for of in (self.prompts, self.prompt_ids))
+        return play(
+            self.config,
+            self.generator,
+            self.encoder,
+            rows,
+            asked,
+            step=step,
+            rows=mine,
+            environment=self.environment,
+        )
 
 
 def _resume(run: RunFolder, models: Models, controller: KLController, scorer: Scorer) -> int:

@@ -8,8 +8,6 @@ from typing import Any
 
 from heedloop.schema import Run, format_time
 
-__all__ = ["accuracy_table", "model_card"]
-
 
 def model_card(
     run: Run, *, num_parameters: int, facts: Mapping[str, Any], metrics: Mapping[str, float]
@@ -65,7 +63,7 @@ def reading_lines() -> list[str]:
         "prompt and says nothing across prompts.",
         "",
         "```python",
-        "from heedloop_trainer.nn.models import load_reward_model",
+        "from heedloop_trainer.nn.checkpoints import load_reward_model",
         'reward = load_reward_model("this folder")',
         'print(reward.reward_of("the user\'s question", "an answer to it"))',
         "```",
@@ -85,6 +83,9 @@ def accuracy_table(report: Mapping[str, Any]) -> str:
     for name, found in report["accuracy"].items():
         span = f"[{found['low']:.3f}, {found['high']:.3f}]" if "low" in found else ""
         rows.append(f"| {name} | {found['estimate']:.3f} | {span} |")
+    for name, found in report.get("paired_gain", {}).items():
+        span = f"[{found['low']:+.3f}, {found['high']:+.3f}]"
+        rows.append(f"| advantage over {name} (same rows) | {found['estimate']:+.3f} | {span} |")
     if report.get("agreement_ceiling") is not None:
         rows.append(f"| ceiling (how far judges agree) | {report['agreement_ceiling']:.3f} | |")
     return "\n".join(rows)

@@ -36,8 +36,6 @@ from heedloop.client import ApiError, Client
 from heedloop.schema import Run, RunMethod, RunStatus, from_json, to_json, utc_now
 from heedloop_trainer.runs.trackers import Tracker
 
-__all__ = ["ResumeState", "RunFolder", "TrainingResult"]
-
 log = logging.getLogger(__name__)
 
 HISTORY_INTERVAL_S = 2.0

@@ -14,8 +14,6 @@ from typing import Any
 from heedloop.schema import format_time
 from heedloop_trainer.runs.folder import RunFolder
 
-__all__ = ["report_page", "write_report"]
-
 WIDTH, HEIGHT, EDGE = 340, 170, 34
 MAX_POINTS = 300
 FIRST = (

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["TRACKERS", "Tracker", "open_tracker"]
-
 
 class Tracker(Protocol):
     """Where a run's metrics go beside its folder and the server."""

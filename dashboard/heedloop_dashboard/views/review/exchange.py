@@ -12,8 +12,6 @@ from heedloop_dashboard import components, panels, words
 from heedloop_dashboard.fetch import current, write
 from heedloop_dashboard.navigation import Open
 
-__all__ = ["show"]
-
 FORMATS: dict[ReviewFormat, str] = {
     "jsonl": "JSON Lines",
     "label_studio": "Label Studio",
@@ -21,6 +19,7 @@ FORMATS: dict[ReviewFormat, str] = {
 }
 _SHOWN = 50
 _TAKEN = "heedloop_judgements_taken"
+_NUM_TAKEN = "heedloop_judgements_taken_num"
 
 
 def show(queue: Queue) -> None:
@@ -29,13 +28,13 @@ def show(queue: Queue) -> None:
     if taken is not None:
         _show_import(queue, taken)
     with panels.panel("export"):
-        panels.header("To another tool", "Every answer with everybody's judgements")
+        panels.header("Export to another tool", "All answers with all judgements")
         _export(queue)
     if current().can("admin"):
         with panels.panel("import"):
             panels.header(
-                "From another tool",
-                "Judgements under their own annotators and times; the same file again changes nothing",
+                "Import from another tool",
+                "Annotators and times are kept. Importing the same file again changes nothing",
             )
             _import(queue)
 
@@ -47,10 +46,10 @@ def _format(key: str) -> ReviewFormat:
 def _export(queue: Queue) -> None:
     chosen = _format("exchange_export")
     hidden = st.checkbox(
-        "Pseudonyms instead of annotators' names", help="The same within a queue; they tell nobody who it is"
+        "Pseudonyms instead of annotators' names", help="Stable within a queue; identities stay hidden"
     )
     predictions = chosen != "jsonl" and st.checkbox(
-        "As predictions", help="For a tool whose users are others than the annotators"
+        "As predictions", help="For tools whose users are not the annotators"
     )
     client, queue_id = current().client, queue.queue_id
     ending = "jsonl" if chosen == "jsonl" else "json"
@@ -78,28 +77,27 @@ def _settings(chosen: Literal["label_studio", "argilla"], queue_id: str) -> None
         mime="application/octet-stream",
         on_click="ignore",
         icon=":material/download:",
-        help="Make the project in the tool with it; the export then fits",
+        help="Create the tool's project with it so that the export fits",
     )
 
 
 def _import(queue: Queue) -> None:
-    with st.form("import", border=False, clear_on_submit=True):
-        chosen = _format("exchange_import")
-        file = st.file_uploader("File", type=["json", "jsonl", "ndjson"])
-        if not st.form_submit_button("Import", type="primary"):
-            return
-    if file is None:
-        st.text("Choose a file first.")
+    chosen = _format("exchange_import")
+    taken = st.session_state.get(_NUM_TAKEN, 0)
+    # another key after each import: the uploader is empty again
+    file = st.file_uploader("File", type=["json", "jsonl", "ndjson"], key=f"exchange_file_{taken}")
+    # not a form: its button can be pressed while a file that was chosen is still on its way, and then gets none
+    if not st.button("Import", type="primary", disabled=file is None) or file is None:
         return
     try:
         answer = write(Client.import_review, queue.queue_id, file.getvalue(), fmt=chosen)
     except ValueError as err:
         st.text(str(err))
         return
-    if answer.error is not None:
-        panels.problem(answer.error)
+    if panels.failed(answer):
         return
     st.session_state[_TAKEN] = answer.value
+    st.session_state[_NUM_TAKEN] = taken + 1
     st.rerun()
 
 
@@ -108,7 +106,7 @@ def _show_import(queue: Queue, done: ImportedJudgements) -> None:
     components.finding(
         "imported",
         lead=words.plural(done.stored, "judgement"),
-        text=f" stored; {done.duplicate:,} were there already, {len(refused):,} refused.",
+        text=f" stored; {done.duplicate:,} already there, {len(refused):,} refused.",
         tone="bad" if refused else "good",
         action="See them",
         open=Open("review-queues", {"queue": queue.queue_id}),
@@ -118,7 +116,7 @@ def _show_import(queue: Queue, done: ImportedJudgements) -> None:
     heads = [
         {"key": "where", "label": "Entry", "kind": "mono"},
         {"key": "who", "label": "Annotator", "kind": ""},
-        {"key": "why", "label": "Why not", "kind": "wrap"},
+        {"key": "why", "label": "Reason", "kind": "wrap"},
     ]
     rows = [{"cells": [error.field, who, error.message]} for who, error in refused[:_SHOWN]]
     with panels.panel("refused"):

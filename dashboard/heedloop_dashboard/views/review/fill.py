@@ -12,16 +12,17 @@ from heedloop.responses import FilledQueue, Queue
 from heedloop_dashboard import components, filters, panels, rules, spans, words
 from heedloop_dashboard.fetch import read_one, write
 from heedloop_dashboard.navigation import Open
+from heedloop_dashboard.review.questions import lines
 from heedloop_dashboard.state import chosen_filters, query
-
-__all__ = ["body_of", "show"]
+from heedloop_dashboard.views.review import filling_rules
 
 SOURCES = {
-    "filter": "All that match",
+    "filter": "All matching answers",
     "sample": "A random sample",
     "disagreement": "Disagreements",
-    "low_confidence": "Where a judge was unsure",
+    "low_confidence": "Low judge confidence",
     "same_prompt": "Several answers to one prompt",
+    "sessions": "Whole sessions",
     "targets": "These answers",
 }
 ABOUT = {
@@ -30,15 +31,16 @@ ABOUT = {
     "disagreement": "Answers that two sides judged differently.",
     "low_confidence": "Answers whose judge model gave a score in the middle.",
     "same_prompt": "Answers of different models or versions to the same prompt, to be compared or ranked.",
-    "targets": "Trace ids, one a line; several in one line are answers to compare.",
+    "sessions": "Sessions of which an answer matches, each judged turn by turn and as a whole.",
+    "targets": "Trace ids, one per line; several in one line are answers to compare.",
 }
 KINDS = {
-    "user_annotator": "A user and an annotator",
-    "model_human": "A model and a person",
-    "judge_human": "A judge model and a person",
-    "annotators": "Annotators among themselves",
+    "user_annotator": "User and annotator",
+    "model_human": "Model and people",
+    "judge_human": "Judge model and people",
+    "annotators": "Between annotators",
 }
-HELP = "One name=value a line, as in the address of a page: model=small-2, tag=refunds, rating=down"
+HELP = "One name=value per line, as in the address of a page: model=small-2, tag=refunds, rating=down"
 _ADDED = "heedloop_items_added"
 
 
@@ -47,15 +49,20 @@ def show(queue: Queue) -> None:
     added = st.session_state.pop(_ADDED, None)
     if added is not None:
         _show_added(queue, added)
+    _form(queue)
+    filling_rules.show(queue, KINDS)
+
+
+def _form(queue: Queue) -> None:
     with panels.panel("fill"):
-        panels.header("Add answers", "An answer that is in the queue already is not added twice")
+        panels.header("Add answers", "Answers already in the queue are not added again")
         asked = st.query_params.get("fill", "filter")
         source = st.selectbox(
             "Which", list(SOURCES), index=list(SOURCES).index(asked) if asked in SOURCES else 0, format_func=lambda s: SOURCES[s]
         )  # fmt: skip
         st.caption(ABOUT[source])
         with st.form("fill", border=False):
-            fields = _fields(source)
+            fields = _fields(source) | _placing()
             if not st.form_submit_button("Add to queue", type="primary"):
                 return
         try:
@@ -66,15 +73,27 @@ def show(queue: Queue) -> None:
             st.text(str(err))
             return
         answer = write(Client.fill_review_queue, queue.queue_id, **body)
-        if answer.error is not None:
-            panels.problem(answer.error)
+        if panels.failed(answer):
             return
         st.session_state[_ADDED] = answer.value
         st.rerun()
 
 
+def _placing() -> dict[str, Any]:
+    """Who is offered the answers, and when."""
+    with st.expander("Priority, assignment, calibration"):
+        return {
+            "priority": st.number_input("Priority", -100, 100, 0, help="Higher comes first"),
+            "assign": st.text_input("Assign to", placeholder="All annotators; or ada@example.org, group:legal"),
+            "calibration": st.text_input(
+                "Calibration round", max_chars=100, placeholder="None",
+                help="With a name: every annotator judges them, first; Agreement by calibration round compares rounds.",
+            ),
+        }  # fmt: skip
+
+
 def _show_added(queue: Queue, added: FilledQueue) -> None:
-    text = f" added; {added.known:,} were there already" if added.known else " added"
+    text = f" added; {added.known:,} already there" if added.known else " added"
     text += f"; {added.matching:,} match."
     components.finding(
         "added", lead=words.plural(added.added, "answer"), text=text, tone="good",
@@ -90,8 +109,8 @@ def _fields(source: str) -> dict[str, Any]:
         )
         return fields
     fields["filters"] = st.text_area(
-        "Of which answers",
-        value=_lines(_from_url()),
+        "Only answers matching",
+        value=rules.filter_lines(_from_url()),
         placeholder="All answers of the last 30 days",
         help=HELP,
         height=110,
@@ -118,16 +137,18 @@ def _from_url() -> dict[str, Any]:
     )
 
 
-def _lines(filters: Mapping[str, Any]) -> str:
-    pairs = [(k, v) for k, vs in filters.items() for v in (vs if isinstance(vs, list) else [vs])]
-    return "\n".join(f"{k}={v}" for k, v in pairs)
-
-
 def body_of(source: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     """What the server is asked for; raises ValueError in words."""
+    placing: dict[str, Any] = {}
+    if fields.get("priority"):
+        placing["priority"] = int(fields["priority"])
+    if names := lines((fields.get("assign") or "").replace(",", "\n")):
+        placing["assign"] = names
+    if round_name := (fields.get("calibration") or "").strip():
+        placing["calibration"] = round_name
     if source == "targets":
-        return {"source": source, "items": _targets(fields["targets"])}
-    body: dict[str, Any] = {"source": source, "filters": rules.parse_filters(fields["filters"])}
+        return {"source": source, "items": _targets(fields["targets"]), **placing}
+    body: dict[str, Any] = {"source": source, **placing, "filters": rules.parse_filters(fields["filters"])}
     body["size" if source == "sample" else "limit"] = int(fields["limit"])
     if source == "disagreement":
         body["kind"] = fields["kind"]
@@ -145,7 +166,7 @@ def _targets(text: str) -> list[list[dict[str, str]]]:
         if line.strip()
     ]
     if not items:
-        raise ValueError("Write at least one trace id.")
+        raise ValueError("Enter at least one trace id.")
     return items
 
 

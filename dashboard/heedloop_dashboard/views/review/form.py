@@ -11,14 +11,13 @@ import streamlit as st
 from heedloop.client import Client
 from heedloop.responses import Queue
 from heedloop.schema import format_time, to_json
-from heedloop_dashboard import components, panels
+from heedloop_dashboard import panels
 from heedloop_dashboard.fetch import current, write
 from heedloop_dashboard.navigation import Open, go
 from heedloop_dashboard.review.questions import KINDS, from_fields, lines, to_fields
 from heedloop_dashboard.review.templates import TEMPLATES
 from heedloop_dashboard.state import query, view_of
-
-__all__ = ["guideline_form", "settings_form", "show_new"]
+from heedloop_dashboard.views.review import staffing
 
 _DRAFT = "heedloop_queue_draft"
 FACTS = {
@@ -31,17 +30,15 @@ STATUSES = {"open": "Open", "paused": "Paused", "closed": "Closed", "archived": 
 
 def show_new() -> None:
     """A page with a queue to be made; the URL's filters go along to filling it."""
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader("New review queue", anchor=False, width="stretch")
-        components.links("up", [("All queues", Open("review-queues"))], label="Queues")
+    panels.title("New review queue", ("All queues", Open("review-queues")))
     if not current().can("admin"):
         panels.empty("Your key can read queues but not create them: that needs the scope admin.")
         return
     draft = _draft()
     with panels.panel("begin"):
-        panels.header("Begin with", "Questions and a guideline that can all be changed")
+        panels.header("Start from", "A template; everything in it can be changed")
         chosen = st.segmented_control(
-            "Begin with",
+            "Start from",
             list(TEMPLATES),
             format_func=lambda t: TEMPLATES[t].title,
             default=draft["template"],
@@ -56,7 +53,7 @@ def show_new() -> None:
     with right:
         settings = _settings(draft["key"], None, draft["judgements_per_item"])
         guideline = _guideline(draft["key"], draft["guideline"], [])
-        if st.button("Make the queue", type="primary", width="stretch"):
+        if st.button("Create queue", type="primary", width="stretch"):
             _make(draft, settings, guideline)
 
 
@@ -88,8 +85,7 @@ def _make(draft: Mapping[str, Any], settings: Mapping[str, Any], guideline: Mapp
     if guideline["text"].strip():
         body["guideline"] = guideline
     answer = write(Client.create_review_queue, **body)
-    if answer.error is not None:
-        panels.problem(answer.error)
+    if panels.failed(answer):
         return
     st.session_state.pop(_DRAFT, None)
     made: Queue = answer.value
@@ -108,13 +104,13 @@ def _questions(draft: dict[str, Any]) -> None:
     with panels.panel("questions"):
         panels.header(
             "Questions",
-            "Asked in this order; once something was judged, wording, help and more categories can still change",
+            "Asked in this order. After the first judgement, wording and help can still change and categories can be added",
         )
         for place, question in enumerate(draft["questions"]):
             _question(draft, place, question)
         with st.container(horizontal=True, vertical_alignment="bottom"):
             kind = st.selectbox(
-                "Another question", list(KINDS), format_func=lambda k: KINDS[k], key=f"{draft['key']}_kind"
+                "Add a question", list(KINDS), format_func=lambda k: KINDS[k], key=f"{draft['key']}_kind"
             )
             if st.button("Add", key=f"{draft['key']}_add", icon=":material/add:"):
                 draft["questions"].append({"id": draft["next"], **to_fields({"kind": kind, "title": ""})})
@@ -131,14 +127,14 @@ def _question(draft: dict[str, Any], place: int, question: dict[str, Any]) -> No
         )
         _specific(key, question)
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.checkbox("Must be answered", value=question["required"], key=f"{key}_required")
+            st.checkbox("Required", value=question["required"], key=f"{key}_required")
             st.text_input(
-                "Name in the feedback",
+                "Feedback name",
                 value=question["name"],
                 max_chars=64,
                 key=f"{key}_name",
                 placeholder="From the title",
-                help="The name under which the answers are counted and exported; thumb counts in the rates.",
+                help="Its name in counts and exports; a question named thumb counts in the rates.",
             )
         with st.container(horizontal=True):
             if st.button("Up", key=f"{key}_up", disabled=place == 0, icon=":material/arrow_upward:"):
@@ -165,31 +161,46 @@ def _label(place: int, question: Mapping[str, Any]) -> str:
 
 def _specific(key: str, question: Mapping[str, Any]) -> None:
     kind = question["kind"]
-    if kind in ("category", "flags", "ranges"):
+    if kind in ("category", "choices", "flags", "ranges"):
         label = {
-            "category": "Categories, one a line",
-            "flags": "Categories, one a line",
-        }.get(kind, "Labels, one a line")
+            "category": "Categories, one per line",
+            "choices": "Categories, one per line",
+            "flags": "Categories, one per line",
+        }.get(kind, "Labels, one per line")
         st.text_area(label, value=question["choices"], key=f"{key}_choices", height=120)
     if kind == "category":
-        st.checkbox("They go from worst to best", value=question["ordered"], key=f"{key}_ordered")
+        st.checkbox("Ordered from worst to best", value=question["ordered"], key=f"{key}_ordered")
     if kind in ("thumb", "scale", "category"):
         st.text_input(
-            "Where a model's own verdict is",
+            "Path to the model's verdict",
             value=question["verdict"],
             max_chars=1000,
             key=f"{key}_verdict",
-            placeholder="Found by itself",
+            placeholder="Automatic",
             help="For answers that are verdicts: a path in their JSON such as result.label, or a pattern such as /Verdict: (.+)/",
         )
     if kind in ("flags", "ranges"):
-        st.checkbox("Ask how severe", value=question["severity"], key=f"{key}_severity")
+        st.checkbox("Ask for severity", value=question["severity"], key=f"{key}_severity")
+        st.checkbox(
+            "Severity is required", value=question["severity_required"], key=f"{key}_severity_required"
+        )
     if kind == "comparison":
-        st.checkbox("Ask how clear the preference is", value=question["strength"], key=f"{key}_strength")
-    if kind == "scale":
+        st.checkbox("Ask how strong the preference is", value=question["strength"], key=f"{key}_strength")
+    st.text_input(
+        "Ask only if",
+        value=question["when"],
+        max_chars=1000,
+        key=f"{key}_when",
+        placeholder="Always",
+        help="An earlier question's name and answers, such as: thumb = bad, or: accuracy = 1, 2",
+    )
+    if kind not in ("ranges", "correction", "comparison", "ranking"):
+        st.checkbox("In sessions: ask for each turn", value=question["per_answer"], key=f"{key}_per_answer")
+    if kind in ("scale", "number"):
         low, high = st.columns(2)
         low.number_input("From", value=int(question["min"]), step=1, key=f"{key}_min")
         high.number_input("To", value=int(question["max"]), step=1, key=f"{key}_max")
+    if kind == "scale":
         st.text_area("What the steps mean", value=question["anchors"], key=f"{key}_anchors", height=110,
                      placeholder="1 = Wrong: would mislead the customer\n5 = Right: every statement holds")  # fmt: skip
 
@@ -216,23 +227,24 @@ def _swap(draft: dict[str, Any], a: int, b: int) -> None:
 def _settings(key: str, queue: Queue | None, judgements_per_item: int) -> dict[str, Any]:
     """The fields, as of `queue` where there is one; `judgements_per_item` is what they begin with."""
     with panels.panel("settings"):
-        panels.header("Settings", "Who judges how much, and what they see")
+        panels.header("Settings", "Who judges, how much, and what annotators see")
         due = queue.due_at if queue else None
         shown = [f for f in queue.show if f in FACTS] if queue else []
-        return {
+        fields = {
             "name": st.text_input("Name", value=queue.name if queue else "", max_chars=256, key=f"{key}_name"),
             "description": st.text_input("Description", value=queue.description if queue else "", max_chars=1000, key=f"{key}_about", placeholder="Optional"),
             "judgements_per_item": st.number_input("Annotators per answer", 1, 1000, judgements_per_item, key=f"{key}_num"),
-            "gold_share": st.slider("Gold answers among them (%)", 0, 50, round(100 * (queue.gold_share or 0)) if queue else 0, key=f"{key}_gold",
-                                    help="Answers whose right judgement is known, mixed in unknown to the annotator."),
-            "lease_min": st.number_input("Minutes before an untouched answer goes to somebody else", 1, 43_200, max(1, (queue.lease_s if queue else 1800) // 60), key=f"{key}_lease"),
+            "gold_share": st.slider("Gold answers (%)", 0, 50, round(100 * (queue.gold_share or 0)) if queue else 0, key=f"{key}_gold",
+                                    help="Answers with a known judgement, mixed in without telling annotators."),
+            "lease_min": st.number_input("Minutes until an untouched answer goes to another annotator", 1, 43_200, max(1, (queue.lease_s if queue else 1800) // 60), key=f"{key}_lease"),
             "due": st.date_input("Due", value=due.date() if due else None, key=f"{key}_due"),
-            "show": st.multiselect("Shown of the call", list(FACTS), default=shown, format_func=lambda f: FACTS[f], key=f"{key}_show",
-                                   help="Nothing, unless it is needed to judge: names of models bias."),
+            "show": st.multiselect("Call details shown", list(FACTS), default=shown, format_func=lambda f: FACTS[f], key=f"{key}_show",
+                                   help="Show only what is needed to judge: model names bias."),
             "suggestions": st.checkbox("Show what models suggest (never filled in)", value=bool(queue and queue.suggestions), key=f"{key}_suggest"),
-            "annotators": st.text_area("Only these annotators, one a line", value="\n".join((queue and queue.annotators) or []), key=f"{key}_who", height=80,
-                                       placeholder="Everyone whose key may annotate"),
+            "annotators": st.text_area("Only these annotators, one per line", value="\n".join((queue and queue.annotators) or []), key=f"{key}_who", height=80,
+                                       placeholder="All annotators, or group:legal"),
         }  # fmt: skip
+        return fields | {"staffing": staffing.fields(key, queue)}
 
 
 def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -250,6 +262,7 @@ def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
         "show": list(settings["show"]),
         "suggestions": settings["suggestions"],
         "annotators": lines(settings["annotators"]),
+        **staffing.checked(settings["staffing"]),
     }
 
 
@@ -264,7 +277,7 @@ def settings_form(queue: Queue) -> None:
         format_func=lambda s: STATUSES[s],
         key=f"{key}_status",
     )
-    if not st.button("Save the settings", type="primary", key=f"{key}_save"):
+    if not st.button("Save settings", type="primary", key=f"{key}_save"):
         return
     try:
         body: dict[str, Any] = {**_checked(settings), "status": status or queue.status}
@@ -288,7 +301,7 @@ def questions_form(queue: Queue) -> None:
         },
     )
     _questions(draft)
-    if not st.button("Save the questions", type="primary", key=f"{name}_save"):
+    if not st.button("Save questions", type="primary", key=f"{name}_save"):
         return
     try:
         questions = [from_fields(_question_fields(draft["key"], q)) for q in draft["questions"]]
@@ -301,12 +314,14 @@ def questions_form(queue: Queue) -> None:
 def upkeep(queue: Queue) -> None:
     """Leases that are ended, and a queue that is taken away."""
     with panels.panel("upkeep"):
-        panels.header("Upkeep", "Drafts are kept; judgements stay feedback, whatever becomes of the queue")
+        panels.header(
+            "Maintenance", "Drafts are kept. Judgements remain as feedback even if the queue is deleted"
+        )
         leased = queue.counts.leased if queue.counts else 0
-        if st.button(f"Give back what is in hand ({leased:,})", disabled=not leased, key="release_leases"):
+        if st.button(f"Release answers in progress ({leased:,})", disabled=not leased, key="release_leases"):
             _show_result(write(Client.release_leases, queue.queue_id))
         sure = st.checkbox("I want to delete this queue", key=f"{queue.queue_id}_sure")
-        if st.button("Delete the queue", disabled=not sure, key="delete_queue"):
+        if st.button("Delete queue", disabled=not sure, key="delete_queue"):
             answer = write(Client.delete_review_queue, queue.queue_id)
             if answer.error is not None:
                 panels.problem(answer.error)
@@ -326,9 +341,7 @@ def _show_result(answer: Any) -> None:
 
 def _guideline(key: str, text: str, examples: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     with panels.panel("guideline"):
-        panels.header(
-            "Guideline", "Shown beside every answer; a line with # is a heading, one with - a point"
-        )
+        panels.header("Guideline", "Shown next to every answer. # starts a heading, - a list item")
         written = st.text_area(
             "Guideline",
             value=text,
@@ -358,6 +371,6 @@ def guideline_form(queue: Queue) -> None:
     now = queue.guideline
     key = f"rules_{queue.queue_id}_{now.version}"
     new = _guideline(key, now.text, now.examples)
-    back = st.checkbox("Ask again for what was judged under older versions", key=f"{key}_back")
+    back = st.checkbox("Ask again about answers judged under older versions", key=f"{key}_back")
     if st.button(f"Save as version {now.version + 1}", type="primary", key=f"{key}_save"):
         _show_result(write(Client.set_guideline, queue.queue_id, **new, send_back=back))

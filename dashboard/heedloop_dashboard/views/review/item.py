@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import streamlit as st
 
 from heedloop.client import Client
 from heedloop.responses import ItemPage, ListedItem, Question, Queue, ReviewItem
-from heedloop_dashboard import components, filters, panels, words
+from heedloop_dashboard import components, filters, lists, panels, words
 from heedloop_dashboard.components import review as settling
 from heedloop_dashboard.fetch import ask, current, read_page
 from heedloop_dashboard.navigation import Open
 from heedloop_dashboard.review.questions import answer_text
 from heedloop_dashboard.views.review import page as review
 
-__all__ = ["show", "show_list"]
-
 PAGE = 50
 STATES = {
     "": "All answers",
-    "open": "Still to be judged",
+    "open": "Not judged yet",
     "disagreement": "Disagreements",
     "skipped": "Skipped by all",
     "done": "Done",
@@ -42,11 +41,8 @@ def show_list(queue: Queue) -> None:
     items = ask(Client.review_items, queue.queue_id, state=state or None, cursor=cursor, limit=PAGE)
     answer = read_page(items=items)["items"]
     with panels.panel("items"):
-        panels.header(
-            "Answers and what was said of them", "Select one to read everybody's judgement, and to settle it"
-        )
-        if answer.error is not None:
-            panels.problem(answer.error)
+        panels.header("Answers and their judgements", "Select one to read all judgements and adjudicate")
+        if panels.failed(answer):
             return
         page: ItemPage = answer.value
         if not page.items:
@@ -58,28 +54,21 @@ def show_list(queue: Queue) -> None:
 
 def _table(queue: Queue, items: Sequence[ListedItem]) -> None:
     asked = [q for q in queue.questions if q.kind not in ("text", "correction")][:4]
-    heads = [
-        {"key": "item", "label": "Asked", "kind": "wide"},
-        {"key": "state", "label": "State", "kind": ""},
-        {"key": "num", "label": "Judgements", "kind": "number"},
-        *({"key": f"q{i}", "label": q.title, "kind": ""} for i, q in enumerate(asked)),
-        {"key": "source", "label": "Chosen by", "kind": ""},
+    columns: list[lists.Column[ListedItem]] = [
+        lists.Column("Asked", lambda i: i.asked or " + ".join(t.trace_id[:8] for t in i.targets), "wide"),
+        lists.Column("State", _state),
+        lists.Column("Judgements", lambda i: words.count(len(i.judgements)), "number"),
+        *(lists.Column(q.title, partial(_answers_text, q)) for q in asked),
+        lists.Column("Chosen by", _source),
     ]
-    rows = [
-        {
-            "key": item.item_id,
-            "cells": [
-                item.asked or " + ".join(t.trace_id[:8] for t in item.targets),
-                _state(item),
-                words.count(len(item.judgements)),
-                *(_answers_text(q, item) for q in asked),
-                _source(item),
-            ],
-            "open": Open("review-queues", {"queue": queue.queue_id, "item": item.item_id}).to_json(),
-        }
-        for item in items
-    ]
-    components.table("item_rows", heads, rows, caption="Answers of the queue")
+    lists.show(
+        "item_rows",
+        items,
+        columns,
+        caption="Answers of the queue",
+        open=lambda i: Open("review-queues", {"queue": queue.queue_id, "item": i.item_id}),
+        row_key=lambda i: i.item_id,
+    )
 
 
 def _state(item: ReviewItem) -> str:

@@ -10,8 +10,6 @@ from heedloop_dashboard import panels
 from heedloop_dashboard.components import review
 from heedloop_dashboard.fetch import read_one
 
-__all__ = ["reader", "show"]
-
 
 def show() -> None:
     """Draw the queue in the URL, else the list of queues."""

@@ -12,26 +12,26 @@ from heedloop.responses import (
     Agreement,
     Annotator,
     Bias,
-    ComparedAnswers,
+    ComparedAnswer,
     Confusion,
     Interval,
     Queue,
     QueueAgreement,
     QueueAnnotators,
     QueueConfusion,
+    QueuePools,
     Reliability,
     Tendency,
 )
-from heedloop_dashboard import components, filters, panels, words
+from heedloop_dashboard import components, filters, lists, panels, words
 from heedloop_dashboard.fetch import Answer, ask, read_page
 from heedloop_dashboard.navigation import Open
 from heedloop_dashboard.views import league
 
-__all__ = ["agreement", "annotators"]
-
 SLICES = {
     "": "All together", "model": "By model", "prompt_version": "By version", "prompt_name": "By prompt", "tag": "By tag",
-    "service": "By service", "source": "By how they were chosen", "metadata.language": "By language",
+    "service": "By service", "source": "By source", "metadata.language": "By language", "guideline": "By guideline version",
+    "week": "By week", "pool": "By group", "round": "By calibration round", "layer": "By second layer",
 }  # fmt: skip
 MEASURES = {
     "percent": "Percent",
@@ -43,7 +43,7 @@ MEASURES = {
     "range_overlap": "Overlap of marks",
 }
 METHODS = {"dawid_skene": "Dawid\u2013Skene", "weighted": "Weighted", "majority": "Majority"}
-AGAINST = {"user": "The users' thumbs", "judge": "A judge model", "model": "The model's own label"}
+AGAINST = {"user": "User thumbs", "judge": "A judge model", "model": "The model's own label"}
 
 
 def number(value: Interval | None) -> str:
@@ -91,34 +91,25 @@ def _compared(queue: Queue, against: str) -> None:
     chosen = {n: v for n in names if (v := st.query_params.get(n))}
     cell = ask(Client.review_compared, queue.queue_id, against, limit=200, **chosen)
     answer = read_page(cell=cell)["cell"]
-    with panels.panel("cell"):
-        panels.header("The answers of this cell", "Select one to read everybody's judgement")
-        if answer.error is not None:
-            panels.problem(answer.error)
-            return
-        heads = [
-            {"key": "asked", "label": "Asked", "kind": "wide"},
-            {"key": "people", "label": "People", "kind": ""},
-            {"key": "other", "label": AGAINST[against], "kind": ""},
-        ]
-        found: ComparedAnswers = answer.value
-        rows = [
-            {
-                "cells": [
-                    a.asked or a.trace_id[:8],
-                    str(a.people),
-                    words.NONE if a.other is None else str(a.other),
-                ],
-                "open": Open("review-queues", {"queue": queue.queue_id, "item": a.item_id}).to_json(),
-            }
-            for a in found.answers
-        ]
-        components.table("cell_rows", heads, rows, caption="Answers of the chosen cell")
+    other = AGAINST[against]
+    columns: list[lists.Column[ComparedAnswer]] = [
+        lists.Column("Asked", lambda a: a.asked or a.trace_id[:8], "wide"),
+        lists.Column("People", lambda a: str(a.people)),
+        lists.Column(other, lambda a: words.NONE if a.other is None else str(a.other)),
+    ]
+    lists.panel(
+        "cell",
+        "The answers of this cell",
+        "Select one to read all judgements",
+        Answer(answer.value.answers if answer.error is None else [], answer.error),
+        columns,
+        empty_text="No answers in this cell.",
+        open=lambda a: Open("review-queues", {"queue": queue.queue_id, "item": a.item_id}),
+    )
 
 
 def _agreement(answer: Answer, queue: Queue) -> None:
-    if answer.error is not None:
-        panels.problem(answer.error)
+    if panels.failed(answer):
         return
     found: QueueAgreement = answer.value
     if not any(q.num_judgements for q in found.questions):
@@ -156,9 +147,8 @@ def _title(queue: Queue, name: str) -> str:
 def _confusion(answer: Answer, queue: Queue, against: str) -> None:
     other = AGAINST[against].lower()
     with panels.panel("confusion"):
-        panels.header("People beside others", f"Rows: the annotators' consensus. Columns: {other}")
-        if answer.error is not None:
-            panels.problem(answer.error)
+        panels.header("Annotators vs. others", f"Rows: the annotators' consensus. Columns: {other}")
+        if panels.failed(answer):
             return
         compared: QueueConfusion = answer.value
         found = [q for q in compared.questions if q.n or q.left_out.unknown]
@@ -219,9 +209,11 @@ def _left_out(entry: Confusion, cell: Mapping[str, str]) -> None:
 
 def annotators(queue: Queue) -> None:
     """How each annotator works, and what their judgements go along with that should not matter."""
-    answer = read_page(found=ask(Client.review_annotators, queue.queue_id))["found"]
-    if answer.error is not None:
-        panels.problem(answer.error)
+    read = read_page(
+        found=ask(Client.review_annotators, queue.queue_id), pools=ask(Client.review_pools, queue.queue_id)
+    )
+    answer = read["found"]
+    if panels.failed(answer):
         return
     found: QueueAnnotators = answer.value
     people = found.annotators
@@ -233,39 +225,56 @@ def annotators(queue: Queue) -> None:
         if people:
             _annotators(people)
         else:
-            panels.empty("Nobody has judged anything yet.")
+            panels.empty("No judgements yet.")
     _notes(people)
+    if read["pools"].error is None:
+        _pools(read["pools"].value, queue)
     _bias(found.bias, queue)
 
 
-def _annotators(people: Sequence[Annotator]) -> None:
-    heads = [
-        {"key": "who", "label": "Annotator", "kind": ""},
-        {"key": "careless", "label": "Careless", "kind": ""},
-        {"key": "items", "label": "Answers", "kind": "number"},
-        {"key": "gold", "label": "Right on gold", "kind": "number"},
-        {"key": "reliability", "label": "Reliability", "kind": "number"},
-        {"key": "severity", "label": "Milder or harsher", "kind": "number"},
-        {"key": "speed", "label": "Median", "kind": "number"},
-        {"key": "drift", "label": "Drift", "kind": "number"},
-    ]
+def _pools(found: QueuePools, queue: Queue) -> None:
+    """Groups of the team held against each other; nothing where all are in one or none."""
     rows = [
         {
-            "key": p.author_id,
             "cells": [
-                p.author_id,
-                "Suspected" if p.careless else "",
-                words.count(p.num_items),
-                words.interval(p.gold) if p.gold else None,
-                _lowest(p.reliability),
-                _severity(p.severity),
-                words.duration(None if p.median_s is None else p.median_s * 1e9),
-                _drift(p.drift),
-            ],
+                _title(queue, question.question),
+                pool.name or "(no group)",
+                number(pool.mean),
+                number(pool.percent),
+                *([words.interval(p.agreement) for p in question.pairs if pool.name == p.first] or [None])[
+                    :1
+                ],
+                words.count(pool.num_judgements),
+            ]
         }
-        for p in people
+        for question in found.questions
+        if len(question.pools) > 1
+        for pool in question.pools
     ]
-    components.table("annotator_rows", heads, rows, caption="Annotators of this queue", link=-1)
+    if not rows:
+        return
+    with panels.panel("pools"):
+        panels.header("Groups", "Means from 0 to 1; last column: share of answers with the same majority")
+        heads = components.columns(
+            ["Question", "Group"], ["Mean", "Agree within", "Same as the next", "Judgements"]
+        )
+        components.table("pool_rows", heads, rows, caption="Groups of annotators", link=-1)
+
+
+def _annotators(people: Sequence[Annotator]) -> None:
+    columns: list[lists.Column[Annotator]] = [
+        lists.Column("Annotator", lambda p: p.author_id),
+        lists.Column("Careless", lambda p: "Suspected" if p.careless else ""),
+        lists.Column("Answers", lambda p: words.count(p.num_items), "number"),
+        lists.Column("Right on gold", lambda p: words.interval(p.gold) if p.gold else None, "number"),
+        lists.Column("Reliability", lambda p: _lowest(p.reliability), "number"),
+        lists.Column("Leniency", lambda p: _severity(p.severity), "number"),
+        lists.Column("Median", lambda p: words.duration(p.median_s and p.median_s * 1e9), "number"),
+        lists.Column("Drift", lambda p: _drift(p.drift), "number"),
+    ]
+    lists.show(
+        "annotator_rows", people, columns, caption="Annotators of this queue", row_key=lambda p: p.author_id
+    )
 
 
 def _lowest(reliability: Mapping[str, Reliability]) -> str | None:
@@ -299,15 +308,13 @@ def _notes(people: Sequence[Annotator]) -> None:
         return
     with panels.panel("annotator_notes"):
         panels.header(
-            "What stands out", "A reason to look, no verdict: hard answers make careful people slow, too"
+            "Notable", "A reason to look closer, not a verdict: hard answers slow careful annotators, too"
         )
         heads = [
             {"key": "who", "label": "Annotator", "kind": ""},
             {"key": "what", "label": "What", "kind": "wrap"},
         ]
-        components.table(
-            "note_rows", heads, [{"cells": list(f)} for f in found], caption="What stands out", link=-1
-        )
+        components.table("note_rows", heads, [{"cells": list(f)} for f in found], caption="Notable", link=-1)
 
 
 def _bias(tendencies: Sequence[Bias], queue: Queue) -> None:
@@ -321,19 +328,11 @@ def _bias(tendencies: Sequence[Bias], queue: Queue) -> None:
         return
     with panels.panel("bias"):
         panels.header(
-            "What judgements go along with",
-            "Length, place, model, language: an association, no proof of bias",
+            "Correlations of judgements",
+            "Length, position, model, language: associations, not proof of bias",
         )
-        heads = [
-            {"key": "question", "label": "Question", "kind": ""},
-            {"key": "who", "label": "Who", "kind": ""},
-            {"key": "what", "label": "With", "kind": ""},
-            {"key": "value", "label": "How far", "kind": "number"},
-            {"key": "n", "label": "n", "kind": "number"},
-        ]
-        components.table(
-            "bias_rows", heads, rows, caption="What judgements go along with", link=-1, tall=True
-        )
+        heads = components.columns(["Question", "Who", "With"], ["How far", "n"])
+        components.table("bias_rows", heads, rows, caption="Correlations of judgements", link=-1, tall=True)
 
 
 def _flat(measured: Tendency) -> list[tuple[str, Interval]]:

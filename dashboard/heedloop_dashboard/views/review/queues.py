@@ -9,7 +9,7 @@ import streamlit as st
 
 from heedloop.client import Client
 from heedloop.responses import Queue, QueueCounts
-from heedloop_dashboard import components, panels, words
+from heedloop_dashboard import components, lists, panels, words
 from heedloop_dashboard.fetch import ask, current, read_page
 from heedloop_dashboard.navigation import Open
 from heedloop_dashboard.state import query, view_of
@@ -18,11 +18,11 @@ from heedloop_dashboard.views.review import fill as review_fill
 from heedloop_dashboard.views.review import form as review_form
 from heedloop_dashboard.views.review import item as review_item
 from heedloop_dashboard.views.review import quality as review_quality
-
-__all__ = ["show"]
+from heedloop_dashboard.views.review import results
 
 PARTS = {
     "items": "Answers",
+    "results": "Results",
     "agreement": "Agreement",
     "annotators": "Annotators",
     "fill": "Add answers",
@@ -31,7 +31,8 @@ PARTS = {
     "guideline": "Guideline",
     "settings": "Settings",
 }
-ADMIN = ("fill", "questions", "guideline", "settings")
+NEEDS = {"results": "read"} | dict.fromkeys(("fill", "questions", "guideline", "settings"), "admin")
+"""The scope that a part needs, where it is another than `review`."""
 
 
 def show() -> None:
@@ -60,20 +61,19 @@ def _list() -> None:
             target = Open("review-queues", {"new": "1", **_filling(sending)})
             components.links("new", [("New queue", target)], label="Queues", framed=True)
     answer = read_page(queues=ask(Client.review_queues, archived=current().can("admin") or None))["queues"]
-    if answer.error is not None:
-        panels.problem(answer.error)
+    if panels.failed(answer):
         return
     queues: Sequence[Queue] = answer.value
     with panels.panel("queues"):
         panels.header(
             "Choose a queue" if sending is not None else "Queues",
-            "Choose one, or make a new one; the filters go along" if sending is not None
+            "Choose one or create a new one; the filters are kept" if sending is not None
             else "An answer is done when it has all its judgements",
         )  # fmt: skip
         if queues:
             _table(queues, sending)
         else:
-            panels.empty("There is no queue yet. A queue asks its questions about answers that you choose.")
+            panels.empty("No queues yet. A queue asks questions about answers you choose.")
 
 
 def _filling(sending: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -81,40 +81,34 @@ def _filling(sending: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _table(queues: Sequence[Queue], sending: Mapping[str, Any] | None) -> None:
-    heads = [
-        {"key": "name", "label": "Name", "kind": ""},
-        {"key": "status", "label": "Status", "kind": ""},
-        {"key": "done", "label": "Done", "kind": "number"},
-        {"key": "items", "label": "Answers", "kind": "number"},
-        {"key": "judgements", "label": "Judgements", "kind": "number"},
-        {"key": "leased", "label": "In progress", "kind": "number"},
-        {"key": "skipped", "label": "Skipped", "kind": "number"},
-        {"key": "each", "label": "Each", "kind": "number"},
-        {"key": "due", "label": "Due", "kind": ""},
-    ]
-    rows = [
-        {
-            "key": q.queue_id,
-            "cells": [
-                q.name,
-                q.status.capitalize(),
-                *_counts(q),
-                words.count(q.judgements_per_item),
-                words.clock(q.due_at) if q.due_at else None,
-            ],
-            "open": Open("review-queues", {**_filling(sending), "queue": q.queue_id}).to_json(),
-        }
-        for q in queues
-    ]  # fmt: skip
-    components.table("queue_rows", heads, rows, caption="Review queues")
+    more = _filling(sending)
+    lists.show(
+        "queue_rows",
+        queues,
+        COLUMNS,
+        caption="Review queues",
+        open=lambda q: Open("review-queues", {**more, "queue": q.queue_id}),
+        row_key=lambda q: q.queue_id,
+    )
 
 
-def _counts(queue: Queue) -> list[str]:
-    counts = queue.counts
-    if counts is None:
-        return [words.NONE] * 5
-    numbers = (counts.done, counts.items, counts.judgements, counts.leased, counts.skipped)
-    return [words.count(n) for n in numbers]
+def _counted(label: str, name: str) -> lists.Column[Queue]:
+    return lists.Column(
+        label, lambda q: words.count(getattr(q.counts, name)) if q.counts else words.NONE, "number"
+    )
+
+
+COLUMNS: Sequence[lists.Column[Queue]] = (
+    lists.Column("Name", lambda q: q.name),
+    lists.Column("Status", lambda q: q.status.capitalize()),
+    _counted("Done", "done"),
+    _counted("Answers", "items"),
+    _counted("Judgements", "judgements"),
+    _counted("In progress", "leased"),
+    _counted("Skipped", "skipped"),
+    lists.Column("Each", lambda q: words.count(q.judgements_per_item), "number"),
+    lists.Column("Due", lambda q: words.clock(q.due_at) if q.due_at else None),
+)
 
 
 # ---------------------------------------------------------------------------------------------------------- one
@@ -129,7 +123,10 @@ def _one(queue_id: str) -> None:
     queue: Queue = answer.value
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader("Review queue", anchor=False, width="stretch")
-        links = [("All queues", Open("review-queues")), ("Work in it", Open("review", {"queue": queue_id}))]
+        links = [
+            ("All queues", Open("review-queues")),
+            ("Start reviewing", Open("review", {"queue": queue_id})),
+        ]
         components.links("up", links, label="Queues")
     if queue.counts is not None:
         _verdict(queue, queue.counts)
@@ -141,9 +138,9 @@ def _verdict(queue: Queue, counts: QueueCounts) -> None:
     left = counts.items - counts.done
     text = f" is {queue.status}. "
     if not counts.items:
-        text += "It holds no answers yet: add some."
+        text += "No answers yet: add some."
     elif left:
-        text += f"{words.plural(left, 'answer')} still to be judged."
+        text += f"{words.plural(left, 'answer')} left to judge."
     else:
         text += "Every answer has its judgements."
     tone = "good" if counts.items and not left else ""
@@ -158,21 +155,17 @@ def _figures(queue: Queue, counts: QueueCounts) -> None:
             counts.items,
             f"{words.plural(queue.judgements_per_item or 1, 'judgement')} each",
         ),
-        ("done", "Done", counts.done, "have all their judgements"),
+        ("done", "Done", counts.done, "with all judgements"),
         ("judgements", "Judgements", counts.judgements, "by all annotators"),
         ("leased", "In progress", counts.leased, f"{words.count(counts.skipped)} skipped"),
     ]
     components.cards(
-        "figures",
-        [
-            {"key": key, "label": label, "value": words.count(value), "tone": "", "note": note}
-            for key, label, value, note in entries
-        ],
+        "figures", [components.Card(k, label, words.count(n), note) for k, label, n, note in entries]
     )
 
 
 def _part(queue: Queue) -> None:
-    parts = [p for p in PARTS if p not in ADMIN or current().can("admin")]
+    parts = [p for p in PARTS if current().can(NEEDS.get(p, "review"))]
     asked = "fill" if st.query_params.get("fill") else st.query_params.get("part", "items")
     part = asked if asked in parts else "items"
     st.session_state["queue_part"] = part
@@ -181,6 +174,7 @@ def _part(queue: Queue) -> None:
     )  # fmt: skip
     shown = {
         "items": review_item.show_list,
+        "results": results.show,
         "agreement": review_quality.agreement,
         "annotators": review_quality.annotators,
         "fill": review_fill.show,

@@ -23,6 +23,7 @@ class _About:
     questions: Sequence[Question]
     item: ReviewItem
     texts: Sequence[str]
+    session_id: str = ""
 
 
 def adjudication_feedback(
@@ -32,14 +33,16 @@ def adjudication_feedback(
     texts: Sequence[str],
     now: Adjudication,
     before: Adjudication | None,
+    session_id: str = "",
 ) -> list[Feedback]:
     """What to store for a reviewer's word: its feedback, marked as an adjudication, and retractions of the word before.
 
     Args:
         texts: the texts of the item's answers, in its own order.
+        session_id: of an item that is a session.
         before: the word that this one replaces, also another reviewer's.
     """
-    about = _About(questions, item, texts)
+    about = _About(questions, item, texts, session_id)
     feedback = _feedback(about, now, now.judged_at)
     if before is None:
         return feedback
@@ -78,6 +81,7 @@ def _judged(about: _About, word: Adjudication, at: datetime) -> JudgementContext
         item.sampling_probability,
         word.revision,
         at,
+        about.session_id,
     )
 
 

@@ -6,7 +6,7 @@ verdict ("substantial"): what is enough depends on what the labels are for.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any, cast
@@ -45,7 +45,7 @@ def agreement_of_question(question: Question, judged: Sequence[Judged]) -> Agree
     Units of one item (its flags, its pairs) are resampled together; `num_units` counts
     those with two or more judgements.
     """
-    votes = _newest(labels(question, judged))
+    votes = {(annotator, unit): label for annotator, unit, label in labels(question, judged)}
     counts, categories, items = _counts(question, votes)
     metric = metric_of(question)
     annotators = sorted({a for a, _ in votes})
@@ -67,18 +67,15 @@ def agreement_of_question(question: Question, judged: Sequence[Judged]) -> Agree
 
 
 def agreement_by_slice(
-    question: Question, judged: Sequence[Judged], slice_of: Mapping[str, str]
+    question: Question, judged: Sequence[Judged], slices_of: Callable[[Judged], Iterable[str]]
 ) -> list[Agreement]:
-    """The same per slice, the least agreement first; `slice_of` maps an item's id to its slice."""
+    """The same per slice, the least agreement first; `slices_of` a judgement are those that it counts in."""
     groups: dict[str, list[Judged]] = {}
     for one in judged:
-        groups.setdefault(slice_of.get(one.item_id, ""), []).append(one)
+        for name in slices_of(one):
+            groups.setdefault(name, []).append(one)
     found = [replace(agreement_of_question(question, group), value=value) for value, group in groups.items()]
     return sorted(found, key=lambda s: 2.0 if s.percent is None else s.percent.estimate)
-
-
-def _newest(votes: Iterable[tuple[str, Unit, Label]]) -> dict[tuple[str, Unit], Label]:
-    return {(annotator, unit): label for annotator, unit, label in votes}
 
 
 def _counts(

@@ -54,8 +54,9 @@ def copied_pairs(questions: Sequence[Question], judged: Sequence[Judged]) -> lis
     for annotator, unit in votes:
         by_annotator.setdefault(annotator, set()).add(unit)
     pairs = {
-        (a, b): _agreement(votes, a, b, by_annotator[a] & by_annotator[b])
+        (a, b): (sum(votes[a, u][0] == votes[b, u][0] for u in common), len(common))
         for a, b in combinations(sorted(by_annotator), 2)
+        for common in [by_annotator[a] & by_annotator[b]]
     }
     tested = {p: result for p, result in pairs.items() if result[1] >= FEWEST}
     if len(by_annotator) < 4:
@@ -76,10 +77,6 @@ def _votes(questions: Sequence[Question], judged: Sequence[Judged]) -> Votes:
         if question.kind not in ("flags", "ranges")
         for annotator, unit, label in labels(question, judged)
     }
-
-
-def _agreement(votes: Votes, a: str, b: str, common: set[Unit]) -> tuple[int, int]:
-    return sum(votes[a, u][0] == votes[b, u][0] for u in common), len(common)
 
 
 def _usual(pair: tuple[str, str], pairs: Mapping[tuple[str, str], tuple[int, int]]) -> float | None:

@@ -56,8 +56,8 @@ def unit_item(unit: Unit) -> str:
 
 def metric_of(question: Question) -> Metric:
     """The distance of Krippendorff's alpha that suits a question; categories have no order unless that was declared."""
-    if question.kind == "scale":
-        return question.distance
+    if question.kind in ("scale", "number"):
+        return question.distance if question.kind == "scale" else "interval"
     ordered = question.kind in ("comparison", "ranking") or (question.kind == "category" and question.ordered)
     return "ordinal" if ordered else "nominal"
 
@@ -96,9 +96,13 @@ def _per_answer(question: Question, answer: Any, num_answers: int) -> Iterator[t
 
 
 def _of_one(question: Question, answer: Any, index: str) -> Iterator[tuple[tuple[str, ...], Label]]:
-    if question.kind in ("thumb", "scale", "category"):
+    if question.kind in ("thumb", "scale", "number", "category"):
         if answer is not None:
             yield (index,), cast(Label, answer)
+    elif question.kind == "choices":
+        chosen = cast(list[str], answer or [])
+        for choice in question.choices if answer is not None else ():
+            yield (index, choice), int(choice in chosen)
     elif question.kind in ("flags", "ranges"):
         key = "category" if question.kind == "flags" else "label"
         chosen = {entry[key] for entry in cast(list[Mapping[str, Any]], answer or [])}
@@ -119,7 +123,7 @@ def ranges_of(question: Question, judged: Iterable[Judged]) -> dict[Unit, dict[s
 def known_categories(question: Question, result: Iterable[Hashable]) -> list[Hashable]:
     """The labels of a question in their order: stated ones first where they are stated, else those that occur."""
     values = set(result)
-    if question.kind in ("thumb", "flags", "ranges"):
+    if question.kind in ("thumb", "choices", "flags", "ranges"):
         return [0, 1]
     if question.kind in ("comparison", "ranking"):
         return [-1, 0, 1]

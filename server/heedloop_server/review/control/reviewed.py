@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from heedloop import responses
+from heedloop_server.review.adaptive import accuracies, num_wanted, votes_of
 from heedloop_server.review.control.consensus import Method, consensus_of_question
 from heedloop_server.review.control.labels import Judged, labels, unit_item
 from heedloop_server.review.questions import Question
@@ -20,15 +22,16 @@ from heedloop_server.store.review.assignments import (
     judgements_of,
     unfinished_of,
 )
-from heedloop_server.store.review.control import Adjudication, adjudications_of
+from heedloop_server.store.review.control import Adjudication, adjudications_of, lead_notes
 from heedloop_server.store.review.queues import find_queue
+from heedloop_server.store.review.team import GROUP
 
-LABELLED = frozenset({"thumb", "scale", "category", "flags", "ranges", "comparison", "ranking"})
+LABELLED = frozenset({"thumb", "scale", "category", "choices", "flags", "ranges", "comparison", "ranking"})
 """Kinds of questions that annotators can agree on; texts and corrections are not among them."""
 State = responses.ItemState
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ReviewedQueue:
     """A queue with everything that was judged in it.
 
@@ -44,6 +47,7 @@ class ReviewedQueue:
     gold: Mapping[str, Judged]
     adjudications: Mapping[str, Adjudication]
     unfinished: Sequence[Judged] = ()
+    notes: Mapping[str, Sequence[responses.LeadNote]] = field(default_factory=dict)
 
     @property
     def questions(self) -> list[Question]:
@@ -58,6 +62,7 @@ class ReviewedQueue:
             for i, w in self.adjudications.items()
         }
 
+    @cached_property
     def by_item(self) -> dict[str, list[Judged]]:
         """Item id -> its judgements, by annotator."""
         result: dict[str, list[Judged]] = {}
@@ -91,9 +96,23 @@ class ReviewedQueue:
             return "adjudicated"
         if differs:
             return "disagreement"
-        if num >= self.queue.judgements_per_item:
+        if num >= self.num_wanted(item_id):
             return "done"
         return "open"
+
+    def num_wanted(self, item_id: str) -> int:
+        """How many judgements an item should have."""
+        num = self.queue.judgements_per_item
+        if self.queue.until != "number":
+            done = sorted(self.by_item.get(item_id, ()), key=lambda j: j.submitted_at)
+            votes = [votes_of(self.queue.questions, j) for j in done]
+            num = num_wanted(self.queue, votes, self._accuracy)
+        return num + self.queue.has_second(item_id)
+
+    @cached_property
+    def _accuracy(self) -> Mapping[str, float]:
+        votes = ([votes_of(self.queue.questions, j) for j in found] for found in self.by_item.values())
+        return accuracies(self.queue.questions, votes)
 
     def skips_by_item(self) -> dict[str, list[Judged]]:
         """Item id -> the skips of it, with their reasons."""
@@ -106,11 +125,13 @@ class ReviewedQueue:
     @property
     def annotators(self) -> set[str]:
         """Those whom the queue names; where it names none, those who have worked in it."""
-        return set(self.queue.annotators) or {j.annotator for j in (*self.judged, *self.unfinished)}
+        return {a for a in self.queue.annotators if not a.startswith(GROUP)} or {
+            j.annotator for j in (*self.judged, *self.unfinished)
+        }
 
     def responses(self, only: State | None = None) -> Iterable[responses.ReviewItem]:
         """The items in the queue's order, as the REST API has them; those in one state where it is named."""
-        by_item, differs = self.by_item(), self.disagreements()
+        by_item, differs = self.by_item, self.disagreements()
         skips_by_item, annotators = self.skips_by_item(), self.annotators
         agreed: dict[str, dict[str, list[responses.ConsensusRow]]] = {}
         for name, rows in self.consensus("majority").items():
@@ -124,20 +145,19 @@ class ReviewedQueue:
                 state = "skipped"  # no annotator is left to be offered it
             if only in (None, state):
                 word = self.adjudications.get(item.item_id)
-                yield responses.ReviewItem(
-                    item_id=item.item_id,
+                yield responses.picked(
+                    responses.ReviewItem,
+                    item,
                     targets=[responses.ReviewTarget(trace_id=t, span_id=s) for t, s in item.targets],
-                    source=item.source,
-                    reason=item.reason,
-                    sampling_probability=item.sampling_probability,
-                    gold=item.gold,
-                    expected=item.expected,
                     state=state,
                     disagreements=differs.get(item.item_id, []),
                     judgements=[_judgement(j) for j in judged],
                     skips=[_skip(j) for j in skips],
+                    notes=list(self.notes.get(item.item_id, ())),
                     consensus=agreed.get(item.item_id, {}),
-                    adjudicated=None if word is None else _adjudication(word),
+                    adjudicated=None
+                    if word is None
+                    else responses.picked(responses.Adjudication, word, guideline_version=word.guideline),
                 )
 
 
@@ -150,7 +170,7 @@ def read_queue(project: ProjectStore, queue_id: str) -> ReviewedQueue | None:
     judged = [
         _judged(a)
         for a in judgements_of(project, queue_id)
-        if a.item_id in items and a.guideline >= queue.judged_from
+        if a.item_id in items and a.guideline >= queue.judged_from and a.annotator not in queue.uncounted
     ]
     gold = {
         i.item_id: Judged(i.item_id, "", i.expected, queue.created_at, None, _own_order(i))
@@ -159,7 +179,12 @@ def read_queue(project: ProjectStore, queue_id: str) -> ReviewedQueue | None:
     }
     adjudications = {i: w for i, w in adjudications_of(project, queue_id).items() if i in items}
     unfinished = [_unfinished(queue, a) for a in unfinished_of(project, queue_id) if a.item_id in items]
-    return ReviewedQueue(queue, items, judged, gold, adjudications, unfinished)
+    notes = {
+        i: [responses.LeadNote(annotator=r["annotator"], text=r["text"], written_at=r["at"]) for r in rows]
+        for i, rows in lead_notes(project).items()
+        if i in items
+    }
+    return ReviewedQueue(queue, items, judged, gold, adjudications, unfinished, notes)
 
 
 def _unfinished(queue: Queue, a: Assignment) -> Judged:
@@ -187,25 +212,8 @@ def _own_order(item: ReviewItem) -> tuple[int, ...]:
 
 
 def _judgement(one: Judged) -> responses.ItemJudgement:
-    return responses.ItemJudgement(
-        annotator=one.annotator,
-        answers=one.answers,
-        shown_order=list(one.shown_order),
-        submitted_at=one.submitted_at,
-        duration_ms=one.duration_ms,
-        guideline_version=one.guideline_version,
-    )
+    return responses.picked(responses.ItemJudgement, one, shown_order=list(one.shown_order))
 
 
 def _skip(one: Judged) -> responses.ItemSkip:
-    return responses.ItemSkip(annotator=one.annotator, reason=one.reason, skipped_at=one.submitted_at)
-
-
-def _adjudication(word: Adjudication) -> responses.Adjudication:
-    return responses.Adjudication(
-        reviewer=word.reviewer,
-        answers=word.answers,
-        reason=word.reason,
-        judged_at=word.judged_at,
-        guideline_version=word.guideline,
-    )
+    return responses.picked(responses.ItemSkip, one, skipped_at=one.submitted_at)

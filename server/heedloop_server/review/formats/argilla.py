@@ -117,6 +117,8 @@ def _value(question: Question, answer: Any) -> Any:
         return UP if answer else DOWN
     if question.kind == "scale":
         return answer if is_rating(question) else str(answer)
+    if question.kind == "number":
+        return str(answer)
     if question.kind == "flags":
         return [f["category"] for f in answer]
     if question.kind == "ranges":
@@ -249,9 +251,19 @@ def _own(question: Question, value: Any) -> Any:
         return {UP: 1, DOWN: 0}.get(value, value)
     if question.kind == "scale" and isinstance(value, str):
         return int(value) if value.lstrip("-").isdecimal() else value
+    if question.kind == "number" and isinstance(value, str):
+        return _float(value)
     if question.kind == "flags" and isinstance(value, list):
         return [{"category": c} for c in cast(list[Any], value)]
     if question.kind == "ranges" and isinstance(value, list):
         marks = cast(list[Mapping[str, Any]], value)
         return [{"start": m.get("start"), "end": m.get("end"), "label": m.get("label")} for m in marks]
     return value
+
+
+def _float(text: str) -> float | str:
+    """The number that a text field holds; what is none is refused when the judgement is checked."""
+    try:
+        return float(text)
+    except ValueError:
+        return text

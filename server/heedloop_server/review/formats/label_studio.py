@@ -125,8 +125,10 @@ def _values(question: Question, answer: Any, text: str) -> list[tuple[str, dict[
         return [("choices", {"choices": [UP if answer else DOWN]})]
     if question.kind == "scale":
         return [("rating", {"rating": answer}) if is_stars(question) else ("number", {"number": answer})]
-    if question.kind == "category":
-        return [("choices", {"choices": [answer]})]
+    if question.kind == "number":
+        return [("number", {"number": answer})]
+    if question.kind in ("category", "choices"):
+        return [("choices", {"choices": [answer] if question.kind == "category" else answer})]
     if question.kind == "flags":
         return [("choices", {"choices": [f["category"] for f in answer]})] if answer else []
     if question.kind == "ranges":
@@ -303,8 +305,10 @@ def _value(question: Question, value: Mapping[str, Any], text: str) -> Any:
     choices = cast(list[Any], value.get("choices") or [])
     if question.kind == "thumb":
         return {UP: 1, DOWN: 0}.get(choices[0] if choices else "")
-    if question.kind == "scale":
+    if question.kind in ("scale", "number"):
         return value.get("rating", value.get("number"))
+    if question.kind == "choices":
+        return choices or None
     if question.kind == "category":
         return choices[0] if choices else None
     if question.kind == "flags":

@@ -90,16 +90,18 @@ class External:
 
 def original_of(one: Judged) -> dict[str, Any]:
     """A judgement as heedloop has it, for a place of the tool's format that the tool keeps as it is."""
-    return {
-        "annotator": one.annotator,
-        "state": one.state,
-        "answers": dict(one.answers),
-        "reason": one.reason,
-        "shown_order": list(one.shown_order),
-        "submitted_at": format_time(one.submitted_at),
-        "duration_ms": one.duration_ms,
-        "guideline_version": one.guideline_version,
-    }
+    kept = (
+        "annotator",
+        "state",
+        "answers",
+        "reason",
+        "shown_order",
+        "submitted_at",
+        "duration_ms",
+        "guideline_version",
+    )
+    more = {"answers": dict(one.answers), "shown_order": list(one.shown_order)}
+    return {n: getattr(one, n) for n in kept} | more | {"submitted_at": format_time(one.submitted_at)}
 
 
 def external_of(item_id: str, original: Mapping[str, Any], where: str) -> External:

@@ -60,12 +60,14 @@ def _control(view: ElementTree.Element, question: Question, index: int) -> None:
             _choices(view, name, to, (label_studio.UP, label_studio.DOWN), "single")
         case "category":
             _choices(view, name, to, question.choices, "single")
-        case "flags":
+        case "choices" | "flags":
             _choices(view, name, to, question.choices, "multiple")
         case "ranges":
             labels = _tag(view, "Labels", name=name, toName=to)
             for choice in question.choices:
                 _tag(labels, "Label", value=choice)
+        case "number":
+            _tag(view, "Number", name=name, toName=to, min=str(question.min), max=str(question.max))
         case "scale":
             _scale(view, question, name, to)
         case "comparison":
@@ -138,7 +140,7 @@ def _settings(question: Question, index: int, num_answers: int) -> dict[str, Any
             return _labels("label_selection", (argilla.UP, argilla.DOWN))
         case "category":
             return _labels("label_selection", question.choices)
-        case "flags":
+        case "choices" | "flags":
             return _labels("multi_label_selection", question.choices) | {"options_order": "natural"}
         case "ranges":
             more = {"field": f"answer_{index + 1}", "allow_overlapping": True}

@@ -2,45 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Annotated, Literal, cast
 
-from fastapi import Depends, Query
+from fastapi import Query
 
-from heedloop.responses import (
-    Agreement,
-    ComparedAnswer,
-    ComparedAnswers,
-    Confusion,
-    QueueAgreement,
-    QueueAnnotators,
-    QueueConfusion,
-    QueueConsensus,
-)
+from heedloop import responses
 from heedloop.schema import AuthorKind
 from heedloop_server.errors import Invalid, NotFound
-from heedloop_server.http.auth import scoped
+from heedloop_server.filters import Filters
 from heedloop_server.http.responses import Router
+from heedloop_server.http.services import ReviewProject
 from heedloop_server.review.control.agreement import agreement_by_slice, agreement_of_question
 from heedloop_server.review.control.annotators import annotators
 from heedloop_server.review.control.bias import AnswerFacts, bias
 from heedloop_server.review.control.confusion import Labelled, as_labels, confusion, confusion_by_slice
 from heedloop_server.review.control.consensus import Method
-from heedloop_server.review.control.labels import Label, Unit
-from heedloop_server.review.control.reviewed import ReviewedQueue, read_queue
+from heedloop_server.review.control.labels import Judged, Label, Unit
+from heedloop_server.review.control.pools import compare_pools, pools_of
+from heedloop_server.review.control.reviewed import LABELLED, ReviewedQueue, read_queue
 from heedloop_server.review.questions import Question
 from heedloop_server.review.verdicts import RATING_KINDS, verdict_of
+from heedloop_server.statistics.intervals import wilson
 from heedloop_server.store.connection import ProjectStore, Row
 from heedloop_server.store.review.content import question_previews
-from heedloop_server.store.review.control import answer_facts, ratings_by
+from heedloop_server.store.review.control import answer_facts, count_coverage, ratings_by
+from heedloop_server.store.review.team import list_members
 from heedloop_server.store.review.verdicts import verdict_texts
-
-__all__ = ["reviewed", "router"]
 
 router = Router()
 
-Reviewer = Annotated[ProjectStore, Depends(scoped("review"))]
+OF_JUDGEMENTS = ("guideline", "week", "pool", "round", "layer")
+"""What agreement can also be cut by: guideline version, week, group, calibration round, and whether a second layer judged it."""
 SLICES = ("model", "prompt_name", "prompt_version", "service", "environment", "tag", "source")
 Against = Literal["judge", "model", "user"]
 
@@ -54,27 +49,27 @@ def reviewed(project: ProjectStore, queue_id: str) -> ReviewedQueue:
 
 
 @router.get("/v1/review/queues/{queue_id}/agreement")
-def get_agreement(project: Reviewer, queue_id: str, by: str | None = None) -> QueueAgreement:
+def get_agreement(project: ReviewProject, queue_id: str, by: str | None = None) -> responses.QueueAgreement:
     """How far annotators agree, per question; with `by` also per slice, the least agreement first."""
     found = reviewed(project, queue_id)
-    slices = None if by is None else _slices(project, found, by)
-    questions: list[Agreement] = []
-    for question in found.questions:
+    slices = None if by is None else _slices_of_judgements(project, found, by)
+    questions: list[responses.Agreement] = []
+    for question in (q for q in found.queue.questions if q.kind in LABELLED or q.kind == "number"):
         parts = None if slices is None else agreement_by_slice(question, found.judged, slices)
         questions.append(replace(agreement_of_question(question, found.judged), slices=parts))
     num_items = len({j.item_id for j in found.judged})
-    return QueueAgreement(questions=questions, by=by, num_items=num_items)
+    return responses.QueueAgreement(questions=questions, by=by, num_items=num_items)
 
 
 @router.get("/v1/review/queues/{queue_id}/annotators")
-def get_annotators(project: Reviewer, queue_id: str) -> QueueAnnotators:
+def get_annotators(project: ReviewProject, queue_id: str) -> responses.QueueAnnotators:
     """Every annotator's record, and what judgements go along with that should not matter."""
     found = reviewed(project, queue_id)
     records = annotators(found.questions, found.judged, found.gold)
     rows = answer_facts(project, (found.items[i] for i in {j.item_id for j in found.judged}))
     facts = {i: [_facts(rows.get(t)) for t in item.targets] for i, item in found.items.items()}
     tendencies = [bias(q, found.judged, facts) for q in found.questions]
-    return QueueAnnotators(
+    return responses.QueueAnnotators(
         annotators=[r.response() for r in records],
         bias=[t for t in tendencies if t is not None],
         num_gold=len(found.gold),
@@ -88,22 +83,47 @@ def _facts(row: Row | None) -> AnswerFacts:
     return AnswerFacts(row["num_chars"], row["model"], metadata.get("language", ""))
 
 
+@router.get("/v1/review/queues/{queue_id}/pools")
+def get_pools(project: ReviewProject, queue_id: str) -> responses.QueuePools:
+    """The groups of the team held against each other, per question."""
+    found = reviewed(project, queue_id)
+    pools = pools_of(found.judged, {m.author_id: m.groups for m in list_members(project).values()})
+    return responses.QueuePools(questions=[compare_pools(q, pools) for q in found.questions])
+
+
+@router.get("/v1/review/queues/{queue_id}/coverage")
+def get_coverage(
+    project: ReviewProject, queue_id: str, filters: Filters, by: str = "model"
+) -> responses.QueueCoverage:
+    """Of the answers that the filters take: how many of each value of a field are in the queue, and were judged in it."""
+    reviewed(project, queue_id)
+    if by not in SLICES[:-1] and not by.startswith("metadata."):
+        raise Invalid(f"{by[:80]!r} is no field; use {', '.join(SLICES[:-1])} or metadata.KEY", field="by")
+    values = [
+        responses.CoveredValue(**row, share=wilson(row["num_judged"], row["num"]))
+        for row in count_coverage(project, queue_id, filters, by)
+    ]
+    return responses.QueueCoverage(by=by, values=values)
+
+
 @router.get("/v1/review/queues/{queue_id}/consensus")
-def get_consensus(project: Reviewer, queue_id: str, method: Method = "dawid_skene") -> QueueConsensus:
+def get_consensus(
+    project: ReviewProject, queue_id: str, method: Method = "dawid_skene"
+) -> responses.QueueConsensus:
     """One label per item and question, with its confidence; a reviewer's adjudication stands over it."""
     found = reviewed(project, queue_id)
-    return QueueConsensus(method=method, questions=found.consensus(method))
+    return responses.QueueConsensus(method=method, questions=found.consensus(method))
 
 
 @router.get("/v1/review/queues/{queue_id}/confusion")
 def get_confusion(
-    project: Reviewer, queue_id: str, against: Against, by: str | None = None
-) -> QueueConfusion:
+    project: ReviewProject, queue_id: str, against: Against, by: str | None = None
+) -> responses.QueueConfusion:
     """People's consensus beside a judge model's rating of the same name, the users' thumb, or the model's own label."""
     found = reviewed(project, queue_id)
     slices = None if by is None else _slices(project, found, by)
     agreed = found.consensus("dawid_skene")
-    questions: list[Confusion] = []
+    questions: list[responses.Confusion] = []
     for question in found.questions:
         if question.kind not in RATING_KINDS:
             continue
@@ -111,12 +131,12 @@ def get_confusion(
         parts = None if slices is None else confusion_by_slice(question, people, other, slices)
         whole = confusion(question, people, other)
         questions.append(replace(whole, question=question.name, slices=parts))
-    return QueueConfusion(against=against, by=by, questions=questions)
+    return responses.QueueConfusion(against=against, by=by, questions=questions)
 
 
 @router.get("/v1/review/queues/{queue_id}/confusion/answers")
 def get_compared(
-    project: Reviewer,
+    project: ReviewProject,
     queue_id: str,
     against: Against,
     question: str,
@@ -125,7 +145,7 @@ def get_compared(
     left_out: bool = False,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: Annotated[int, Query(ge=0)] = 0,
-) -> ComparedAnswers:
+) -> responses.ComparedAnswers:
     """The answers behind a cell of a confusion (`people`, `other`: its labels), or those that are in no cell (`left_out`)."""
     found = reviewed(project, queue_id)
     asked = next((q for q in found.questions if q.name == question and q.kind in RATING_KINDS), None)
@@ -142,18 +162,18 @@ def get_compared(
     ]
     page = chosen[cursor : cursor + limit]
     more = len(chosen) > cursor + limit
-    return ComparedAnswers(
+    return responses.ComparedAnswers(
         answers=_compared(project, found, page), next_cursor=str(cursor + limit) if more else None
     )
 
 
 def _compared(
     project: ProjectStore, found: ReviewedQueue, page: Sequence[tuple[Unit, Label, Label | None]]
-) -> list[ComparedAnswer]:
+) -> list[responses.ComparedAnswer]:
     places = [(found.items[unit[0]], int(unit[1])) for unit, _, _ in page]
     texts = question_previews(project, [(item.targets[i], item.call_times[i]) for item, i in places])
     return [
-        ComparedAnswer(
+        responses.ComparedAnswer(
             item_id=item.item_id,
             trace_id=item.targets[i][0],
             span_id=item.targets[i][1],
@@ -193,10 +213,29 @@ def _label(question: Question, value: float | str) -> Label | None:
     return None if isinstance(value, str) else round(value)
 
 
+def _slices_of_judgements(
+    project: ProjectStore, found: ReviewedQueue, by: str
+) -> Callable[[Judged], Iterable[str]]:
+    """What slices a judgement counts in: of its own (guideline, week, pool), or of its item."""
+    if by == "guideline":
+        return lambda one: (f"version {one.guideline_version}",)
+    if by == "week":
+        return lambda one: (f"{one.submitted_at - timedelta(days=one.submitted_at.weekday()):%Y-%m-%d}",)
+    if by == "pool":
+        groups = {m.author_id: m.groups for m in list_members(project).values()}
+        return lambda one: groups.get(one.annotator) or ("",)
+    by_item = _slices(project, found, by)
+    return lambda one: (by_item.get(one.item_id, ""),)
+
+
 def _slices(project: ProjectStore, found: ReviewedQueue, by: str) -> dict[str, str]:
     """Item id -> the value of a field of its first answer's call."""
     if by == "source":
         return {i: item.source for i, item in found.items.items()}
+    if by == "round":
+        return {i: str((item.reason or {}).get("round", "")) for i, item in found.items.items()}
+    if by == "layer":
+        return {i: "judged again" if found.queue.has_second(i) else "once" for i in found.items}
     if by not in SLICES and not by.startswith("metadata."):
         raise Invalid(f"{by[:80]!r} is no slice; use {', '.join(SLICES)} or metadata.KEY", field="by")
     rows = answer_facts(project, found.items.values())

@@ -14,31 +14,26 @@ from fastapi.responses import StreamingResponse
 from heedloop.responses import FieldError, ImportedJudgements, ImportResult
 from heedloop.schema import Call, Feedback, SchemaError
 from heedloop_server.errors import Conflict, Invalid, NotFound, TooLarge
-from heedloop_server.http.auth import Principal, require, scoped
 from heedloop_server.http.openapi import accepts, responds
 from heedloop_server.http.responses import Router
+from heedloop_server.http.services import AdminKey, Queues, ReviewProject
 from heedloop_server.review.control.labels import Judged
 from heedloop_server.review.control.pseudonyms import without_identities, without_order
 from heedloop_server.review.control.reviewed import ReviewedQueue
 from heedloop_server.review.external_judgements import take_in
 from heedloop_server.review.formats import Format, Reviewed, Users, read_entry, settings_file, write_entry
 from heedloop_server.review.item_view import facts_of
-from heedloop_server.review.queue_service import OpenQueue, ReviewQueueService
-from heedloop_server.review.submission import Submitted, record_all
+from heedloop_server.review.open_queue import OpenQueue
+from heedloop_server.review.submission import Submitted
 from heedloop_server.routes.review.control import reviewed
 from heedloop_server.routes.review.items import SHOWN_FACTS
-from heedloop_server.routes.review.queues import queue_service_of
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.review.assignments import ReviewItem
 from heedloop_server.store.review.content import calls_at
 from heedloop_server.store.review.queues import guidelines_of
 
-__all__ = ["router"]
-
 router = Router()
 
-Reviewer = Annotated[ProjectStore, Depends(scoped("review"))]
-Admin = Annotated[Principal, Depends(require("admin"))]
 UsersJson = Annotated[str, Query(max_length=100_000)]
 MAX_ENTRIES = 10_000
 _AT_ONCE = 500
@@ -52,7 +47,7 @@ _GIVEN: dict[str, Any] = {
 @router.get("/v1/review/queues/{queue_id}/export")
 @responds(media={"application/x-ndjson": _TEXT, "application/json": _ENTRIES})
 def export(
-    project: Reviewer,
+    project: ReviewProject,
     queue_id: str,
     format: Format = "jsonl",
     pseudonyms: bool = False,
@@ -83,7 +78,9 @@ def _array(entries: Iterator[str]) -> Iterator[str]:
 
 @router.get("/v1/review/queues/{queue_id}/export/settings")
 @responds(media={"application/xml": _TEXT, "application/json": {"type": "object"}})
-def export_settings(project: Reviewer, queue_id: str, format: Literal["label_studio", "argilla"]) -> Response:
+def export_settings(
+    project: ReviewProject, queue_id: str, format: Literal["label_studio", "argilla"]
+) -> Response:
     """The project's settings that go with an export: Label Studio's labelling config, or Argilla's `settings.json`."""
     found = reviewed(project, queue_id)
     guideline = guidelines_of(project, queue_id)[0].text
@@ -166,8 +163,8 @@ async def _body(request: Request) -> bytes:
 @router.post("/v1/review/queues/{queue_id}/import")
 @accepts(_GIVEN, media={"application/x-ndjson": _TEXT})
 def import_judgements(
-    request: Request,
-    who: Admin,
+    queues: Queues,
+    who: AdminKey,
     queue_id: str,
     body: Annotated[bytes, Depends(_body)],
     format: Format = "jsonl",
@@ -176,17 +173,14 @@ def import_judgements(
     """Judgements made elsewhere: a JSON array, or an object a line. A result per judgement; the same again is a duplicate."""
     entries = _parsed(body)
     names = _users(users)
-    queue_service = queue_service_of(request)
     results: list[ImportResult] = []
     said: list[Feedback] = []
-    with queue_service.locked_queue(who.project, queue_id) as opened, queue_service.together(opened):
+    with queues.locked_queue(who.project, queue_id) as opened, opened.together():
         for number, entry in enumerate(entries):
-            for result, judgement in _take_entry(
-                queue_service, opened, format, entry, number, who.key_id, names
-            ):
+            for result, judgement in _take_entry(opened, format, entry, number, who.key_id, names):
                 results.append(result)
                 said += judgement.feedback if judgement is not None else []
-    record_all(queue_service, who.project, queue_id, said, who.key_id)
+    queues.record_all(who.project, queue_id, said, who.key_id)
     counts = Counter(r.status for r in results)
     return ImportedJudgements(
         results=results,
@@ -215,7 +209,6 @@ def _parsed(body: bytes) -> list[Any]:
 
 
 def _take_entry(
-    queue_service: ReviewQueueService,
     opened: OpenQueue,
     format: Format,
     entry: Any,
@@ -229,13 +222,13 @@ def _take_entry(
             raise SchemaError("", f"must be an object, not {str(entry)[:80]!r}")
         given = cast(Mapping[str, Any], entry)
         questions = opened.queue.questions
-        found = read_entry(format, questions, given, lambda item: _known(queue_service, opened, item), users)
+        found = read_entry(format, questions, given, lambda item: _known(opened, item), users)
     except (SchemaError, NotFound, Conflict) as err:
         yield _rejected(None, None, err, number), None
         return
     for external in found:
         try:
-            judgement = take_in(queue_service, opened, external, key_id=key_id)
+            judgement = take_in(opened, external, key_id=key_id)
         except (SchemaError, Conflict) as err:
             yield _rejected(external.item_id, external.annotator, err, number), None
         else:
@@ -255,9 +248,9 @@ def _rejected(item_id: str | None, annotator: str | None, err: Exception, number
     return ImportResult(item_id=item_id, annotator=annotator, status="rejected", error=error)
 
 
-def _known(queue_service: ReviewQueueService, opened: OpenQueue, item_id: str) -> Reviewed:
+def _known(opened: OpenQueue, item_id: str) -> Reviewed:
     item = opened.work.items.get(item_id)
-    calls = queue_service.contents(opened, [item_id]).get(item_id) if item is not None else None
+    calls = opened.contents([item_id]).get(item_id) if item is not None else None
     if item is None or calls is None:
         raise NotFound(f"there is no item {item_id[:80]!r} in this queue")
     return _reviewed(item, calls, [])

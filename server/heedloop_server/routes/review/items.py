@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 import threading
-from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import Body, Depends, Query, Request
+from fastapi import Body, Depends, Query
 from typing_extensions import TypedDict
 
 from heedloop.responses import ItemPage, ItemWithContent, ListedItem, extended
 from heedloop.schema import Call, SchemaError, utc_now
 from heedloop_server.errors import Conflict, NotFound
-from heedloop_server.http.auth import Principal, require, scoped
+from heedloop_server.http.auth import Principal, require
 from heedloop_server.http.openapi import accepts, responds
 from heedloop_server.http.responses import Router
+from heedloop_server.http.services import Queues, ReviewProject
 from heedloop_server.review.control.adjudication import adjudication_feedback
 from heedloop_server.review.control.reviewed import ReviewedQueue, State, read_queue
 from heedloop_server.review.item_view import shown_answer
-from heedloop_server.review.queue_service import ReviewQueueService
 from heedloop_server.review.responses import check_judgement
-from heedloop_server.review.submission import record_all, send_back
+from heedloop_server.review.submission import send_back
 from heedloop_server.routes.review.control import reviewed
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.review.assignments import ReviewItem, find_item
 from heedloop_server.store.review.content import calls_at, question_previews
 from heedloop_server.store.review.control import Adjudication, adjudications_of, insert_adjudication
 
-__all__ = ["router"]
-
 router = Router()
 
-Reviewer = Annotated[ProjectStore, Depends(scoped("review"))]
 Who = Annotated[Principal, Depends(require("review"))]
 SHOWN_FACTS = ("model", "prompt_name", "prompt_version", "service", "environment")
 MAX_REASON = 10_000
@@ -50,7 +46,7 @@ class NewAdjudication(TypedDict):
 
 @router.get("/v1/review/queues/{queue_id}/items")
 def get_items(
-    project: Reviewer,
+    project: ReviewProject,
     queue_id: str,
     state: State | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
@@ -62,17 +58,14 @@ def get_items(
     found = list(queue.responses(state))
     page = found[start : start + limit]
     more = start + limit < len(found)
-    firsts = {i.item_id: _first(queue.items[i.item_id]) for i in page}
+    # all answers of an item answer the same question
+    shown = [queue.items[i.item_id] for i in page]
+    firsts = {item.item_id: (item.targets[0], item.call_times[0]) for item in shown}
     asked = question_previews(project, firsts.values())
     return ItemPage(
         items=[extended(ListedItem, i, asked=asked.get(firsts[i.item_id][0], "")) for i in page],
         next_cursor=str(start + limit) if more else None,
     )
-
-
-def _first(item: ReviewItem) -> tuple[tuple[str, str], datetime]:
-    """The item's first answer and when it was given; all its answers answer the same question."""
-    return item.targets[0], item.call_times[0]
 
 
 def _start(cursor: str | None) -> int:
@@ -84,7 +77,7 @@ def _start(cursor: str | None) -> int:
 
 
 @router.get("/v1/review/items/{item_id}")
-def get_item(project: Reviewer, item_id: str) -> ItemWithContent:
+def get_item(project: ReviewProject, item_id: str) -> ItemWithContent:
     """One item: the prompt, the answers, and every judgement of them."""
     queue_id, item = _item(project, item_id)
     return _whole(project, reviewed(project, queue_id), item)
@@ -105,7 +98,8 @@ def _whole(project: ProjectStore, found: ReviewedQueue, item: ReviewItem) -> Ite
         listed,
         queue_id=found.queue.queue_id,
         messages=list(calls[0].input_messages),
-        answers=[shown_answer(c, SHOWN_FACTS) for c in calls],
+        is_session=item.is_session,
+        answers=[shown_answer(c, SHOWN_FACTS, is_turn=item.is_session) for c in calls],
     )
 
 
@@ -128,35 +122,35 @@ class SendBack(TypedDict):
 @responds(also=[409])
 @accepts(SendBack)
 def post_send_back(
-    request: Request, who: Who, item_id: str, body: Annotated[dict[str, Any], Body()]
+    project: ReviewProject, queues: Queues, who: Who, item_id: str, body: Annotated[dict[str, Any], Body()]
 ) -> ItemWithContent:
     """Send one judgement back to its annotator with a remark: it is taken back, and they are asked first."""
-    project: ProjectStore = request.app.state.store.project(who.project)
     queue_id, item = _item(project, item_id)
     remark, annotator = body.get("remark"), body.get("annotator")
     if not isinstance(remark, str) or not remark.strip() or len(remark) > MAX_REASON:
         raise SchemaError("remark", f"must say why, in 1 to {MAX_REASON:,} characters")
-    queue_service: ReviewQueueService = request.app.state.review
-    with queue_service.locked_queue(who.project, queue_id) as opened:
+    with queues.locked_queue(who.project, queue_id) as opened:
         a = opened.work.of(item_id, annotator) if isinstance(annotator, str) else None
         if a is None:
             raise NotFound(f"{str(annotator)[:80]!r} has not judged this item")
-        gone = send_back(queue_service, opened, a, remark, key_id=who.key_id)
-    record_all(queue_service, who.project, queue_id, gone.feedback, who.key_id)
+        gone = send_back(opened, a, remark, key_id=who.key_id)
+    queues.record_all(who.project, queue_id, gone.feedback, who.key_id)
     return _whole(project, reviewed(project, queue_id), item)
 
 
 @router.post("/v1/review/items/{item_id}/adjudicate")
 @accepts(NewAdjudication)
 def adjudicate(
-    request: Request, who: Who, item_id: str, body: Annotated[dict[str, Any], Body()]
+    project: ReviewProject, queues: Queues, who: Who, item_id: str, body: Annotated[dict[str, Any], Body()]
 ) -> ItemWithContent:
     """The reviewer's word on an item: it stands over the annotators' judgements, which stay; a later one replaces it."""
-    project: ProjectStore = request.app.state.store.project(who.project)
     queue_id, item = _item(project, item_id)
     found = reviewed(project, queue_id)
-    texts = [c.output_text for c in _calls(project, item)]
-    given = check_judgement(found.queue.questions, body.get("answers"), texts)
+    calls = _calls(project, item)
+    texts = [c.output_text for c in calls]
+    session = (calls[0].session_id or "") if item.is_session else ""
+    questions = found.queue.questions
+    given = check_judgement(questions, body.get("answers"), texts, is_session=item.is_session)
     reason = _reason(body)
     with _settling:
         before = adjudications_of(project, queue_id, [item_id]).get(item_id)
@@ -171,8 +165,8 @@ def adjudicate(
             tuple(t for t, _ in item.targets),
         )
         if before is None or (before.answers, before.reason, before.reviewer) != (given, reason, who.author):
-            said = adjudication_feedback(who.project, found.queue.questions, item, texts, word, before)
-            request.app.state.review.record(who.project, said, who.key_id).result()
+            said = adjudication_feedback(who.project, questions, item, texts, word, before, session)
+            queues.record(who.project, said, who.key_id).result()
             insert_adjudication(project, queue_id, word)
     again = read_queue(project, queue_id)
     assert again is not None  # noqa: S101  queues are closed, never deleted

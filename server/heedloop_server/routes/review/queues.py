@@ -5,38 +5,31 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime, timezone
 from typing import Annotated, Any, Literal, NotRequired, cast
 
-from fastapi import Body, Depends, Request
+from fastapi import Body, Depends
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import TypedDict
 
-from heedloop.responses import (
-    DeletedQueue,
-    FilledQueue,
-    GuidelineList,
-    Queue,
-    QueueList,
-    QueueStatus,
-    ReleasedLeases,
-    RemovedItems,
-)
+from heedloop import responses
 from heedloop.schema import to_json, utc_now
 from heedloop_server.errors import Conflict, Invalid, NotFound, TooLarge
 from heedloop_server.filters import read_filters
 from heedloop_server.http.auth import Principal, require
 from heedloop_server.http.openapi import accepts, responds
 from heedloop_server.http.responses import Router
+from heedloop_server.http.services import AdminKey, AnyStore, Queues
+from heedloop_server.judges.drawing import draw_audit
 from heedloop_server.normalise.values import scrub
-from heedloop_server.review import queue as settings
-from heedloop_server.review.filling import add_gold, add_items, stored_targets, targets_of
+from heedloop_server.review.filling import Placing, add_gold, add_items, stored_targets, targets_of
+from heedloop_server.review.open_queue import OpenQueue
 from heedloop_server.review.questions import Question, why_incompatible
 from heedloop_server.review.queue import Guideline, changed, new_queue, read_guideline
-from heedloop_server.review.queue_service import OpenQueue, ReviewQueueService
-from heedloop_server.review.submission import record_all, release, rewrite_judgements
+from heedloop_server.review.submission import release, rewrite_judgements
 from heedloop_server.review.verdicts import verdict_disagreements
 from heedloop_server.store.admin.audit import write_audit
-from heedloop_server.store.connection import ProjectStore, Store
+from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.review.assignments import REMOVED, insert_items
 from heedloop_server.store.review.queues import guidelines_of, insert_guideline, insert_queue, list_queues
 from heedloop_server.store.review.sources import (
@@ -47,8 +40,10 @@ from heedloop_server.store.review.sources import (
     matching,
     same_prompt,
     sample,
+    sessions,
     united,
 )
+from heedloop_server.store.review.team import Member, list_members
 
 router = Router()
 
@@ -71,7 +66,7 @@ class QueueChanges(TypedDict, total=False):
 
     name: str
     description: str
-    status: QueueStatus
+    status: responses.QueueStatus
     questions: list[dict[str, Any]]
     judgements_per_item: int
     lease_s: int
@@ -80,6 +75,19 @@ class QueueChanges(TypedDict, total=False):
     show: list[str]
     suggestions: bool
     annotators: list[str]
+    until: responses.EnoughJudgements
+    max_judgements: int
+    confidence: float
+    order: responses.ItemOrder
+    by_language: bool
+    second_share: float
+    second_by: list[str]
+    rules: list[dict[str, Any]]
+    webhook_url: str
+    stuck_hours: int
+    on_careless: responses.OnCareless
+    suspended: list[str]
+    uncounted: list[str]
 
 
 class NewQueue(QueueChanges, total=False):
@@ -88,10 +96,10 @@ class NewQueue(QueueChanges, total=False):
     guideline: NewGuidelineText | None
 
 
-Admin = Annotated[Principal, Depends(require("admin"))]
 Viewer = Annotated[Principal, Depends(require("annotate", "review", "admin"))]
 Json = Annotated[dict[str, Any], AfterValidator(scrub), Body()]
 
+_NEVER = datetime.max.replace(tzinfo=timezone.utc)
 MAX_AT_ONCE = 50_000
 """Items of one request."""
 
@@ -100,32 +108,36 @@ MAX_AT_ONCE = 50_000
 
 
 @router.get("/v1/review/queues")
-def get_queues(request: Request, who: Viewer, archived: bool = False) -> QueueList:
-    """The queues that the caller may work in; all of them for reviewers and admins. Archived ones only where asked for."""
-    store = cast(Store, request.app.state.store).project(who.project)
-    seen = [q for q in list_queues(store) if may_see(who, q) and (archived or q.status != "archived")]
-    queue_service = queue_service_of(request)
-    found: list[Queue] = []
+def get_queues(store: AnyStore, queues: Queues, who: Viewer, archived: bool = False) -> responses.QueueList:
+    """The queues that the caller may work in, those that are due first; all for reviewers and admins. Archived ones where asked for."""
+    project = store.project(who.project)
+    me = list_members(project).get(who.author, Member(who.author))
+    seen = [
+        q
+        for q in list_queues(project)
+        if (me.is_among(q.annotators) or sees_all(who)) and (archived or q.status != "archived")
+    ]
+    seen.sort(key=lambda q: q.due_at or _NEVER)
+    found: list[responses.Queue] = []
     for queue in seen:
-        with queue_service.locked_queue(who.project, queue.queue_id) as opened:
+        with queues.locked_queue(who.project, queue.queue_id) as opened:
             found.append(_response(opened, who))
-    return QueueList(queues=found)
+    return responses.QueueList(queues=found)
 
 
 @router.get("/v1/review/queues/{queue_id}")
-def get_queue(request: Request, who: Viewer, queue_id: str) -> Queue:
+def get_queue(queues: Queues, who: Viewer, queue_id: str) -> responses.Queue:
     """One queue with its guideline and the caller's own progress."""
-    with queue_service_of(request).locked_queue(who.project, queue_id) as opened:
-        if not may_see(who, opened.queue):
+    with queues.locked_queue(who.project, queue_id) as opened:
+        if not may_see(who, opened):
             raise NotFound(f"there is no queue {queue_id!r} in this project")
         return _response(opened, who)
 
 
 @router.post("/v1/review/queues", status_code=201)
 @accepts(NewQueue)
-def post_queue(request: Request, who: Admin, body: Json) -> Queue:
+def post_queue(store: AnyStore, queues: Queues, who: AdminKey, body: Json) -> responses.Queue:
     """Make a queue; `guideline` may come with it."""
-    store = cast(Store, request.app.state.store)
     project = store.project(who.project)
     queue = new_queue(
         body,
@@ -139,15 +151,15 @@ def post_queue(request: Request, who: Admin, body: Json) -> Queue:
         insert_guideline(project, queue.queue_id, guideline)
     insert_queue(project, queue)
     write_audit(store, who, "create_queue", queue.queue_id, {"name": queue.name})
-    return get_queue(request, who, queue.queue_id)
+    return get_queue(queues, who, queue.queue_id)
 
 
 @router.patch("/v1/review/queues/{queue_id}")
 @responds(also=[409])
 @accepts(QueueChanges)
-def patch_queue(request: Request, who: Admin, queue_id: str, body: Json) -> Queue:
+def patch_queue(queues: Queues, who: AdminKey, queue_id: str, body: Json) -> responses.Queue:
     """Change settings; once something was judged, questions only so that the answers stay answers to them."""
-    with queue_service_of(request).locked_queue(who.project, queue_id) as opened:
+    with queues.locked_queue(who.project, queue_id) as opened:
         queue = changed(opened.queue, body)
         details: dict[str, Any] = {"changed": sorted(body)}
         if queue.questions != opened.queue.questions:
@@ -160,21 +172,19 @@ def patch_queue(request: Request, who: Admin, queue_id: str, body: Json) -> Queu
                 "questions_version": queue.questions_version,
                 "questions_before": [to_json(q.response()) for q in opened.queue.questions],
             }
-        insert_queue(opened.project, queue)
-        opened.work.set_queue(queue)
+        opened.change(queue)
         write_audit(opened.project.store, who, "change_queue", queue_id, details)
         return _response(opened, who)
 
 
 @router.delete("/v1/review/queues/{queue_id}")
-def delete_queue(request: Request, who: Admin, queue_id: str) -> DeletedQueue:
+def delete_queue(queues: Queues, who: AdminKey, queue_id: str) -> responses.DeletedQueue:
     """Take a queue away. The judgements made in it are feedback and stay; to keep the queue to look at, archive it."""
-    with queue_service_of(request).locked_queue(who.project, queue_id) as opened:
+    with queues.locked_queue(who.project, queue_id) as opened:
         queue = replace(opened.queue, status="deleted")
-        insert_queue(opened.project, queue)
-        opened.work.set_queue(queue)
+        opened.change(queue)
         write_audit(opened.project.store, who, "delete_queue", queue_id, {"name": queue.name})
-    return DeletedQueue(queue_id=queue_id, deleted=True)
+    return responses.DeletedQueue(queue_id=queue_id, deleted=True)
 
 
 class Removal(BaseModel):
@@ -185,15 +195,15 @@ class Removal(BaseModel):
 
 
 @router.post("/v1/review/queues/{queue_id}/items/remove")
-def remove_items(request: Request, who: Admin, queue_id: str, body: Removal) -> RemovedItems:
+def remove_items(queues: Queues, who: AdminKey, queue_id: str, body: Removal) -> responses.RemovedItems:
     """Take items out: nobody is offered them any more, and they count nowhere. What was judged of them stays feedback."""
-    with queue_service_of(request).locked_queue(who.project, queue_id) as opened:
+    with queues.locked_queue(who.project, queue_id) as opened:
         known = [i for i in dict.fromkeys(body.item_ids) if i in opened.work.items]
         removed = [replace(opened.work.items[i], gold=REMOVED) for i in known]
         insert_items(opened.project, queue_id, removed)
         opened.work.take_items(removed)
         write_audit(opened.project.store, who, "remove_items", queue_id, {"num": len(known)})
-    return RemovedItems(removed=len(known), unknown=len(set(body.item_ids)) - len(known))
+    return responses.RemovedItems(removed=len(known), unknown=len(set(body.item_ids)) - len(known))
 
 
 class LeaseRelease(BaseModel):
@@ -204,31 +214,35 @@ class LeaseRelease(BaseModel):
 
 
 @router.post("/v1/review/queues/{queue_id}/release")
-def release_leases(request: Request, who: Admin, queue_id: str, body: LeaseRelease) -> ReleasedLeases:
+def release_leases(
+    queues: Queues, who: AdminKey, queue_id: str, body: LeaseRelease
+) -> responses.ReleasedLeases:
     """End leases now, so that others are offered the items; drafts are kept."""
-    with queue_service_of(request).locked_queue(who.project, queue_id) as opened:
-        num = release(queue_service_of(request), opened, body.annotator)
+    with queues.locked_queue(who.project, queue_id) as opened:
+        num = release(opened, body.annotator)
         write_audit(opened.project.store, who, "release_leases", queue_id, {"num": num})
-    return ReleasedLeases(released=num)
+    return responses.ReleasedLeases(released=num)
 
 
-def may_see(who: Principal, queue: settings.Queue) -> bool:
+def sees_all(who: Principal) -> bool:
+    """True for reviewers and admins."""
+    return bool(who.scopes & {"review", "admin"})
+
+
+def may_see(who: Principal, opened: OpenQueue) -> bool:
     """True for reviewers and admins, and for the annotators of the queue."""
-    return bool(who.scopes & {"review", "admin"}) or queue.admits(who.author)
+    return sees_all(who) or opened.work.admits(who.author)
 
 
-def _response(opened: OpenQueue, who: Principal) -> Queue:
+def _response(opened: OpenQueue, who: Principal) -> responses.Queue:
     """The queue, as far as the caller may know it."""
     now = utc_now()
     mine = opened.work.progress(who.author, now)
-    if who.scopes & {"review", "admin"}:
-        return opened.queue.response_to_reviewer(opened.guideline, mine, opened.work.totals(now))
-    return opened.queue.response(opened.guideline, mine)
-
-
-def queue_service_of(request: Request) -> ReviewQueueService:
-    """The review queue service of this server."""
-    return cast(ReviewQueueService, request.app.state.review)
+    if not sees_all(who):
+        return opened.queue.response(opened.guideline, mine)
+    whole = opened.queue.response_to_reviewer(opened.guideline, mine, opened.work.totals(now))
+    hook = opened.queue.webhook_url and "admin" in who.scopes
+    return replace(whole, webhook_secret=opened.queue.webhook_secret) if hook else whole
 
 
 # ----------------------------------------------------------------------------------------------------------- guideline
@@ -236,12 +250,12 @@ def queue_service_of(request: Request) -> ReviewQueueService:
 
 @router.put("/v1/review/queues/{queue_id}/guideline")
 @accepts(NewGuideline)
-def put_guideline(request: Request, who: Admin, queue_id: str, body: Json) -> Queue:
+def put_guideline(queues: Queues, who: AdminKey, queue_id: str, body: Json) -> responses.Queue:
     """A new version of the guideline; `send_back` asks again for what was judged under older ones."""
     send_back = body.get("send_back", False)
     if not isinstance(send_back, bool):
         raise Invalid(f"send_back must be true or false, not {send_back!r}", field="send_back")
-    with queue_service_of(request).locked_queue(who.project, queue_id) as opened:
+    with queues.locked_queue(who.project, queue_id) as opened:
         made = _guideline(
             {k: v for k, v in body.items() if k != "send_back"}, opened.guideline.number + 1, who
         )
@@ -250,8 +264,7 @@ def put_guideline(request: Request, who: Admin, queue_id: str, body: Json) -> Qu
         opened.guideline = guideline
         if send_back:
             queue = replace(opened.queue, judged_from=guideline.number)
-            insert_queue(opened.project, queue)
-            opened.work.set_queue(queue)
+            opened.change(queue)
         write_audit(
             opened.project.store, who, "change_guideline", queue_id, {"version": guideline.number, "send_back": send_back}
         )  # fmt: skip
@@ -259,13 +272,13 @@ def put_guideline(request: Request, who: Admin, queue_id: str, body: Json) -> Qu
 
 
 @router.get("/v1/review/queues/{queue_id}/guidelines")
-def get_guidelines(request: Request, who: Viewer, queue_id: str) -> GuidelineList:
+def get_guidelines(queues: Queues, who: Viewer, queue_id: str) -> responses.GuidelineList:
     """Every version of the guideline, the newest first."""
-    with queue_service_of(request).locked_queue(who.project, queue_id) as opened:
-        if not may_see(who, opened.queue):
+    with queues.locked_queue(who.project, queue_id) as opened:
+        if not may_see(who, opened):
             raise NotFound(f"there is no queue {queue_id!r} in this project")
     found = [g.response() for g in guidelines_of(opened.project, queue_id) if g.number]
-    return GuidelineList(guidelines=found)
+    return responses.GuidelineList(guidelines=found)
 
 
 def _guideline(given: Any, number: int, who: Principal, *, field: str = "") -> Guideline | None:
@@ -289,10 +302,20 @@ class _Body(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    priority: Annotated[int, Field(ge=-100, le=100)] | None = None
+    assign: (
+        Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=100)] | None
+    ) = None
+    calibration: Annotated[str, Field(max_length=100)] = ""
+
     @model_validator(mode="before")
     @classmethod
     def _storable(cls, given: Any) -> Any:
         return scrub(given)
+
+    def placing(self) -> Placing:
+        """How the items are placed: `assign` names who alone is offered them, `calibration` a round that everybody judges."""
+        return Placing(self.priority, None if self.assign is None else tuple(self.assign), self.calibration)
 
 
 Limit = Annotated[int, Field(ge=1, le=MAX_AT_ONCE)]
@@ -345,6 +368,27 @@ class FromSamePrompt(_Body):
     limit: Limit = 1_000
 
 
+class FromAudit(_Body):
+    """Answers that a judge judged, drawn with known probability: the doubtful ones more often once it has audits.
+
+    An item's lot is fixed for its queue, so that drawing again with other probabilities adds to the same sample.
+    """
+
+    source: Literal["audit"]
+    judge: Text
+    filters: FilterJson = {}
+    size: Limit
+    name: Text | None = None
+
+
+class FromSessions(_Body):
+    """Whole sessions, each one item of its turns."""
+
+    source: Literal["sessions"]
+    filters: FilterJson = {}
+    limit: Limit = 1_000
+
+
 class FromTargets(_Body):
     """Named answers: a list of items, each a list of answers."""
 
@@ -353,18 +397,26 @@ class FromTargets(_Body):
 
 
 NewItems = Annotated[
-    FromFilter | FromSample | FromDisagreement | FromLowConfidence | FromSamePrompt | FromTargets,
+    FromFilter
+    | FromSample
+    | FromDisagreement
+    | FromLowConfidence
+    | FromSamePrompt
+    | FromSessions
+    | FromAudit
+    | FromTargets,
     Field(discriminator="source"),
 ]
 
 
 @router.post("/v1/review/queues/{queue_id}/items")
 @responds(also=[409, 413])
-def post_items(request: Request, who: Admin, queue_id: str, body: Annotated[NewItems, Body()]) -> FilledQueue:
-    """Fill a queue; items that are in it already stay as they are, but those that a sample draws have its probability from then on."""
-    queue_service = queue_service_of(request)
-    project = cast(Store, request.app.state.store).project(who.project)
-    with queue_service.locked_queue(who.project, queue_id) as opened:
+def post_items(
+    store: AnyStore, queues: Queues, who: AdminKey, queue_id: str, body: Annotated[NewItems, Body()]
+) -> responses.FilledQueue:
+    """Fill a queue; items that are in it stay as they are, but for a sample's probability and where they are placed anew."""
+    project = store.project(who.project)
+    with queues.locked_queue(who.project, queue_id) as opened:
         questions = opened.queue.questions  # looking for items must not keep the queue's annotators waiting
     missing: list[tuple[str, str]] = []
     if isinstance(body, FromTargets):
@@ -374,21 +426,23 @@ def post_items(request: Request, who: Admin, queue_id: str, body: Annotated[NewI
             )
         named = [targets_of(item, field=f"items[{i}]") for i, item in enumerate(body.items)]
         drawn, missing = stored_targets(project, named)
+    elif isinstance(body, FromAudit):
+        drawn = draw_audit(project, queue_id, body.judge, body.name, read_filters(body.filters), body.size)
     else:
         drawn = _drawn(project, body, questions)
-    with queue_service.locked_queue(who.project, queue_id) as opened, queue_service.together(opened):
-        undrawn = [i for i, item in opened.work.items.items() if item.sampling_probability is None]
-        filled = add_items(opened, body.source, drawn, missing=missing)
-        drawn_now = [i for i in undrawn if opened.work.items[i].sampling_probability is not None]
-        said = rewrite_judgements(queue_service, opened, drawn_now)
-    record_all(queue_service, who.project, queue_id, said, who.key_id)
+    with queues.locked_queue(who.project, queue_id) as opened, opened.together():
+        before = {i: item.sampling_probability for i, item in opened.work.items.items()}
+        filled = add_items(opened, body.source, drawn, missing=missing, placing=body.placing())
+        drawn_now = [i for i, p in before.items() if opened.work.items[i].sampling_probability != p]
+        said = rewrite_judgements(opened, drawn_now)
+    queues.record_all(who.project, queue_id, said, who.key_id)
     write_audit(project.store, who, "fill_queue", queue_id, {"source": body.source, "added": filled.added})
     return filled
 
 
 def _drawn(
     project: ProjectStore,
-    body: FromFilter | FromSample | FromDisagreement | FromLowConfidence | FromSamePrompt,
+    body: FromFilter | FromSample | FromDisagreement | FromLowConfidence | FromSamePrompt | FromSessions,
     questions: Sequence[Question],
 ) -> Drawn:
     filters = read_filters(body.filters)
@@ -405,6 +459,8 @@ def _drawn(
             return drawn
         case FromLowConfidence():
             return low_confidence(project, filters, limit=body.limit, judge=body.judge)
+        case FromSessions():
+            return sessions(project, filters, limit=body.limit)
         case FromSamePrompt():
             return same_prompt(project, filters, answers_per_item=body.answers_per_item, limit=body.limit)
 
@@ -416,7 +472,7 @@ class NewGold(_Body):
 
 
 @router.post("/v1/review/queues/{queue_id}/gold")
-def post_gold(request: Request, who: Admin, queue_id: str, body: NewGold) -> FilledQueue:
+def post_gold(queues: Queues, who: AdminKey, queue_id: str, body: NewGold) -> responses.FilledQueue:
     """Add gold and training items; only training ones tell what was right, after the annotator has answered."""
     for i, entry in enumerate(body.items):
         unknown = sorted(set(entry) - {"targets", "answers", "training", "why"})
@@ -425,7 +481,7 @@ def post_gold(request: Request, who: Admin, queue_id: str, body: NewGold) -> Fil
                 f"items[{i}].{unknown[0]} is no field of a gold item; it has targets, answers, training, why",
                 field=f"items[{i}].{unknown[0]}",
             )
-    with queue_service_of(request).locked_queue(who.project, queue_id) as opened:
+    with queues.locked_queue(who.project, queue_id) as opened:
         filled = add_gold(opened, body.items)
         write_audit(opened.project.store, who, "add_gold", queue_id, {"num": len(body.items)})
         return filled

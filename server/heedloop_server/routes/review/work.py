@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Query
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from heedloop.responses import (
-    AssignmentPage,
-    AssignmentsAhead,
-    JudgedAssignment,
-    Progress,
-    ReopenedAssignment,
-    ReviewAssignment,
-    StoredDraft,
-    extended,
-)
-from heedloop.schema import SchemaError, utc_now
-from heedloop_server.errors import NotFound, ServerError
+from heedloop import responses
+from heedloop.schema import Author, Feedback, SchemaError, Target, utc_now
+from heedloop_server.errors import NotFound
 from heedloop_server.http.auth import Principal, require
 from heedloop_server.http.cursors import read_cursor, write_cursor
 from heedloop_server.http.openapi import responds
 from heedloop_server.http.responses import Router
-from heedloop_server.ingest.feedback_writer import Outcome
+from heedloop_server.http.services import Queues
 from heedloop_server.normalise.values import scrub
 from heedloop_server.review.item_view import assignment_response, suggestions_of
-from heedloop_server.review.queue_service import OpenQueue, ReviewQueueService
-from heedloop_server.review.submission import Submitted, keep_draft, own, record, reopen, skip, submit
-from heedloop_server.routes.review.queues import queue_service_of
-from heedloop_server.store.connection import StoreError
-from heedloop_server.store.review.assignments import Assignment
+from heedloop_server.review.open_queue import OpenQueue
+from heedloop_server.review.queue_service import ReviewQueueService
+from heedloop_server.review.submission import Submitted, keep_draft, own, reopen, skip, submit
+from heedloop_server.review.training import compare
+from heedloop_server.store.review.assignments import LEAD_NOTE, Assignment, remark_of
 from heedloop_server.store.review.content import model_feedback
 
 router = Router()
@@ -90,27 +81,24 @@ class Skip(_Body):
 
 
 @router.post("/v1/review/queues/{queue_id}/next")
-def post_next(request: Request, who: Worker, queue_id: str, body: Next) -> AssignmentsAhead:
+def post_next(queues: Queues, who: Worker, queue_id: str, body: Next) -> responses.AssignmentsAhead:
     """What the caller holds already, the oldest first, then new leases; fewer where nothing is left."""
-    queue_service = queue_service_of(request)
-    with queue_service.locked_queue(who.project, queue_id) as opened:
-        if not opened.queue.admits(who.author):
+    with queues.locked_queue(who.project, queue_id) as opened:
+        if not opened.work.admits(who.author):
             raise NotFound(f"there is no queue {queue_id!r} for you in this project")
-        return _further(queue_service, opened, who, body.count, body.holding)
+        return _further(opened, who, body.count, body.holding)
 
 
 @router.put("/v1/review/assignments/{assignment_id}/draft")
 @responds(also=[409])
-def put_draft(request: Request, who: Worker, assignment_id: str, body: Draft) -> StoredDraft:
+def put_draft(queues: Queues, who: Worker, assignment_id: str, body: Draft) -> responses.StoredDraft:
     """Keep unfinished answers; the lease begins anew."""
-    queue_service = queue_service_of(request)
-    with _queue(queue_service, who, assignment_id) as opened:
+    with _queue(queues, who, assignment_id) as opened:
         a = own(opened, assignment_id, who.author)
-        kept = keep_draft(queue_service, opened, a, body.answers, key_id=who.key_id)
-    return StoredDraft(
-        assignment_id=kept.assignment_id,
-        state=kept.state,
-        expires_at=kept.expires_at,
+        kept = keep_draft(opened, a, body.answers, key_id=who.key_id)
+    return responses.picked(
+        responses.StoredDraft,
+        kept,
         guideline_version=opened.guideline.number,
         sent_back=a.guideline < opened.queue.judged_from,
         queue_status=opened.queue.status,
@@ -119,14 +107,14 @@ def put_draft(request: Request, who: Worker, assignment_id: str, body: Draft) ->
 
 @router.post("/v1/review/assignments/{assignment_id}/submit")
 @responds(also=[409])
-def post_submit(request: Request, who: Worker, assignment_id: str, body: Submission) -> JudgedAssignment:
+def post_submit(
+    queues: Queues, who: Worker, assignment_id: str, body: Submission
+) -> responses.JudgedAssignment:
     """Store a judgement; it is feedback, on disk, when this answers. The same again changes nothing."""
-    queue_service = queue_service_of(request)
-    with _queue(queue_service, who, assignment_id) as opened:
+    with _queue(queues, who, assignment_id) as opened:
         a = own(opened, assignment_id, who.author)
-        with queue_service.together(opened):
+        with opened.together():
             done = submit(
-                queue_service,
                 opened,
                 a,
                 body.answers,
@@ -136,68 +124,111 @@ def post_submit(request: Request, who: Worker, assignment_id: str, body: Submiss
                 revision=body.revision,
                 hashes=body.answer_hashes,
             )
-            try:
-                further = _further(queue_service, opened, who, body.next, body.holding)
-            except (ServerError, StoreError):
-                queue_service.repair_later(
-                    who.project, queue_id=done.queue_id
-                )  # where the judgement is stored already
-                raise
-        recorded = record(queue_service, who.project, done)
-    _wait(queue_service, who, done, recorded)
-    return extended(
-        JudgedAssignment, further, state="done", feedback=done.feedback_ids, training=done.training
+            with queues.repairing(
+                who.project, opened.queue.queue_id
+            ):  # where the judgement is stored already
+                further = _further(opened, who, body.next, body.holding)
+        recorded = _record(queues, opened, who, done)
+    recorded()
+    return responses.extended(
+        responses.JudgedAssignment, further, state="done", feedback=done.feedback_ids, training=done.training
     )
 
 
 @router.post("/v1/review/assignments/{assignment_id}/skip")
 @responds(also=[409])
-def post_skip(request: Request, who: Worker, assignment_id: str, body: Skip) -> JudgedAssignment:
+def post_skip(queues: Queues, who: Worker, assignment_id: str, body: Skip) -> responses.JudgedAssignment:
     """Leave an item to others."""
-    queue_service = queue_service_of(request)
-    with _queue(queue_service, who, assignment_id) as opened, queue_service.together(opened):
-        skip(queue_service, opened, own(opened, assignment_id, who.author), body.reason)
-        further = _further(queue_service, opened, who, body.next, body.holding)
-    return extended(JudgedAssignment, further, state="skipped", feedback=[], training=None)
+    with _queue(queues, who, assignment_id) as opened, opened.together():
+        skip(opened, own(opened, assignment_id, who.author), body.reason)
+        further = _further(opened, who, body.next, body.holding)
+    return responses.extended(
+        responses.JudgedAssignment, further, state="skipped", feedback=[], training=None
+    )
 
 
 @router.post("/v1/review/assignments/{assignment_id}/reopen")
 @responds(also=[409])
-def post_reopen(request: Request, who: Worker, assignment_id: str) -> ReopenedAssignment:
+def post_reopen(queues: Queues, who: Worker, assignment_id: str) -> responses.ReopenedAssignment:
     """Take a judgement or a skip back; the item is the caller's again, with the old answers as draft."""
-    queue_service = queue_service_of(request)
-    with _queue(queue_service, who, assignment_id) as opened:
-        a, retractions = reopen(
-            queue_service, opened, own(opened, assignment_id, who.author), key_id=who.key_id
-        )
-        shown = _shown(queue_service, opened, [a])
+    with _queue(queues, who, assignment_id) as opened:
+        a, retractions = reopen(opened, own(opened, assignment_id, who.author), key_id=who.key_id)
+        shown = _shown(opened, [a])
         progress = _progress(opened, who)
-        recorded = record(queue_service, who.project, retractions) if retractions is not None else None
-    if retractions is not None:
-        _wait(queue_service, who, retractions, recorded)
-    return extended(ReopenedAssignment, shown[0], progress=progress)
+        recorded = _record(queues, opened, who, retractions)
+    recorded()
+    return responses.extended(responses.ReopenedAssignment, shown[0], progress=progress)
+
+
+class Note(_Body):
+    """What an annotator wants the lead to know about an item."""
+
+    text: Annotated[str, Field(min_length=1, max_length=10_000)]
+
+
+@router.post("/v1/review/assignments/{assignment_id}/note", status_code=201)
+def post_note(queues: Queues, who: Worker, assignment_id: str, body: Note) -> responses.StoredNote:
+    """Write to the lead about an item: a comment under its own name, and no part of the judgement. A later one replaces it."""
+    with _queue(queues, who, assignment_id) as opened:
+        a = own(opened, assignment_id, who.author)
+        trace_id, span_id = opened.work.items[a.item_id].targets[0]
+    note = Feedback(
+        "comment",
+        Target(trace_id=trace_id, span_id=span_id),
+        name=LEAD_NOTE,
+        comment=body.text,
+        author=Author("annotator", who.author),
+        queue_item=a.item_id,
+        solicited=True,
+    )
+    queues.record(who.project, [note], who.key_id).result()
+    return responses.StoredNote(feedback_id=str(note.identity(who.project)))
+
+
+@router.get("/v1/review/queues/{queue_id}/record")
+def get_record(queues: Queues, who: Worker, queue_id: str) -> responses.OwnRecord:
+    """The caller's own work in a queue: how much, how long, and how many training answers were right."""
+    with queues.locked_queue(who.project, queue_id) as opened:
+        if not opened.work.admits(who.author):
+            raise NotFound(f"there is no queue {queue_id!r} for you in this project")
+        items = opened.work.items
+        mine = [a for a in opened.work.of_annotator(who.author) if a.item_id in items]
+        training = [a for a in mine if a.state == "done" and items[a.item_id].gold == "training"]
+        results = [
+            compare(opened.queue.questions, items[a.item_id], a.shown_order, dict(a.answers or {}))
+            for a in opened.all_whole(training)
+        ]
+        held = opened.work.held(who.author, utc_now())
+    done = [a for a in mine if a.state == "done"]
+    return responses.OwnRecord(
+        done=len(done),
+        skipped=len(mine) - len(done),
+        sent_back=sum(bool(remark_of(a)) for a in held),
+        hours=sum(a.duration_ms for a in done) / 3_600_000,
+        training=len(results),
+        training_right=sum(all(r.correct.values()) for r in results),
+    )
 
 
 @router.get("/v1/review/queues/{queue_id}/mine")
 def get_mine(
-    request: Request,
+    queues: Queues,
     who: Worker,
     queue_id: str,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: str | None = None,
-) -> AssignmentPage:
+) -> responses.AssignmentPage:
     """The caller's own assignments that are done or skipped, newest first."""
-    queue_service = queue_service_of(request)
-    with queue_service.locked_queue(who.project, queue_id) as opened:
-        if not opened.queue.admits(who.author):
+    with queues.locked_queue(who.project, queue_id) as opened:
+        if not opened.work.admits(who.author):
             raise NotFound(f"there is no queue {queue_id!r} for you in this project")
         after = _after(cursor)
         mine = [a for a in opened.work.of_annotator(who.author) if a.item_id in opened.work.items]
         mine = [a for a in mine if after is None or (a.judged_at, a.item_id) < after][:limit]
-        whole = queue_service.all_whole(opened, mine)
+        whole = opened.all_whole(mine)
         last = mine[-1] if len(mine) == limit else None
-        return AssignmentPage(
-            assignments=_shown(queue_service, opened, whole),
+        return responses.AssignmentPage(
+            assignments=_shown(opened, whole),
             next_cursor=write_cursor(last.judged_at, last.item_id) if last else None,
         )
 
@@ -205,44 +236,46 @@ def get_mine(
 # ------------------------------------------------------------------------------------------------------------- details
 
 
-def _queue(queue_service: ReviewQueueService, who: Principal, assignment_id: str) -> Any:
+def _queue(queues: ReviewQueueService, who: Principal, assignment_id: str) -> Any:
     """The open queue of an assignment, for a `with`."""
     if len(assignment_id) != 32 or not set(assignment_id) <= set("0123456789abcdef"):
         raise NotFound(f"there is no assignment {assignment_id[:80]!r} in this project")
-    return queue_service.locked_queue(who.project, queue_service.queue_of(who.project, assignment_id))
+    return queues.locked_queue(who.project, queues.queue_of(who.project, assignment_id))
 
 
-def _further(
-    queue_service: ReviewQueueService, opened: OpenQueue, who: Principal, count: int, holding: list[str]
-) -> AssignmentsAhead:
+def _further(opened: OpenQueue, who: Principal, count: int, holding: list[str]) -> responses.AssignmentsAhead:
     """What the caller should work on next, besides what they say they hold."""
     now = utc_now()
     held = opened.work.held(who.author, now)
     others = [a for a in held if a.assignment_id not in holding]
     chosen = others[:count] if opened.queue.status in ("open", "paused") else []
-    queue_service.renew(opened, [*chosen, *(a for a in held if a.assignment_id in holding)])
+    if opened.work.is_suspended(who.author):
+        chosen = []
+    opened.renew([*chosen, *(a for a in held if a.assignment_id in holding)])
     chosen = [opened.work.assignment(a.assignment_id) or a for a in chosen]
     if len(chosen) < count and opened.queue.status == "open":
-        chosen += queue_service.lease(opened, who.author, count - len(chosen), key_id=who.key_id)
-    return AssignmentsAhead(
-        assignments=_shown(queue_service, opened, chosen), progress=_progress(opened, who)
-    )
+        chosen += opened.lease(who.author, count - len(chosen), key_id=who.key_id)
+    return responses.AssignmentsAhead(assignments=_shown(opened, chosen), progress=_progress(opened, who))
 
 
-def _progress(opened: OpenQueue, who: Principal) -> Progress:
+def _progress(opened: OpenQueue, who: Principal) -> responses.Progress:
     mine = opened.work.progress(who.author, utc_now())
     return replace(mine, items=mine.done + mine.remaining)
 
 
-def _shown(
-    queue_service: ReviewQueueService, opened: OpenQueue, assignments: list[Assignment]
-) -> list[ReviewAssignment]:
+def _shown(opened: OpenQueue, assignments: list[Assignment]) -> list[responses.ReviewAssignment]:
     """Assignments with their content, without those whose answers are gone."""
-    calls = queue_service.contents(opened, [a.item_id for a in assignments])
-    there = [queue_service.whole(opened, a) for a in assignments if a.item_id in calls]
+    calls = opened.contents([a.item_id for a in assignments])
+    there = [opened.whole(a) for a in assignments if a.item_id in calls]
     suggestions = _suggestions(opened, there) if opened.queue.suggestions else {}
     return [
-        assignment_response(opened.queue, a, calls[a.item_id], suggestions.get(a.assignment_id, {}))
+        assignment_response(
+            opened.queue,
+            opened.work.items[a.item_id],
+            a,
+            calls[a.item_id],
+            suggestions.get(a.assignment_id, {}),
+        )
         for a in there
     ]
 
@@ -260,17 +293,20 @@ def _suggestions(opened: OpenQueue, assignments: list[Assignment]) -> dict[str, 
     }
 
 
-def _wait(
-    queue_service: ReviewQueueService, who: Principal, done: Submitted, recorded: Future[list[Outcome]] | None
-) -> None:
-    """Until the feedback is stored; where the store refuses it now, it is stored later from the assignment's row."""
-    if recorded is None:
-        return
-    try:
-        recorded.result()
-    except ServerError:
-        queue_service.repair_later(who.project, done.queue_id)
-        raise
+def _record(
+    queues: ReviewQueueService, opened: OpenQueue, who: Principal, done: Submitted | None
+) -> Callable[[], None]:
+    """Begin to store the feedback of a judgement whose assignment is stored; the result waits for it."""
+    queue_id = opened.queue.queue_id
+    with queues.repairing(who.project, queue_id):
+        storing = [queues.record(who.project, done.feedback, who.key_id)] if done and done.feedback else []
+
+    def wait() -> None:
+        with queues.repairing(who.project, queue_id):
+            for one in storing:
+                one.result()
+
+    return wait
 
 
 def _after(cursor: str | None) -> tuple[datetime, str] | None:

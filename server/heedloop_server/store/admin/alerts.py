@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from heedloop.responses import AlarmPeriod
 from heedloop.schema import utc_now
 from heedloop_server.store.connection import ProjectStore, Row, Store
 
@@ -99,6 +101,15 @@ def _rule_row(alert: StoredAlert, *, deleted: bool) -> Row:
     }
 
 
+def read_state(project: ProjectStore, alert_id: str) -> Json:
+    """The state that was saved last; empty where none was."""
+    row = project.row(
+        "SELECT state FROM alert_states FINAL WHERE project_id = {project:String} AND alert_id = {alert_id:String}",
+        {"alert_id": alert_id},
+    )
+    return json.loads(row["state"]) if row and row["state"] else {}
+
+
 def save_state(project: ProjectStore, alert_id: str, state: Json) -> None:
     """Store the state of an alert."""
     text = json.dumps(state, ensure_ascii=False)
@@ -175,6 +186,44 @@ def read_history(project: ProjectStore, alert_id: str, *, limit: int) -> list[Hi
     return [_history(r) for r in rows]
 
 
+def alarm_periods(project: ProjectStore, since: datetime, until: datetime) -> list[AlarmPeriod]:
+    """Each time in alarm that touches a period, oldest first."""
+    rows = project.rows(
+        """
+        SELECT
+            alert_id,
+            at,
+            JSONExtractString(change, 'after') AS state
+        FROM alert_history FINAL
+        WHERE project_id = {project:String} AND at < {until:DateTime64(6,'UTC')}
+          AND JSONExtractString(change, 'before') != state
+        ORDER BY
+            alert_id,
+            at,
+            change_id
+        """,
+        {"until": until},
+    )
+    rules = {a.alert_id: a.rule for a in list_alerts(project)} if rows else {}
+    found: list[AlarmPeriod] = []
+    for row, following in itertools.zip_longest(rows, rows[1:]):
+        rule = rules.get(row["alert_id"])
+        if row["state"] != "alarm" or rule is None:
+            continue
+        end = following["at"] if following and following["alert_id"] == row["alert_id"] else None
+        if end is None or end > since:
+            found.append(
+                AlarmPeriod(
+                    alert_id=row["alert_id"],
+                    name=rule["name"],
+                    metric=rule["metric"],
+                    since=row["at"],
+                    until=end,
+                )
+            )
+    return sorted(found, key=lambda f: f.since)
+
+
 def pending_deliveries(store: Store, *, limit: int = 100) -> list[HistoryRow]:
     """The deliveries that are due, of all projects, the longest due first."""
     rows = store.rows(
@@ -190,11 +239,6 @@ def pending_deliveries(store: Store, *, limit: int = 100) -> list[HistoryRow]:
     return [_history(r) for r in rows]
 
 
-def with_delivery(row: HistoryRow, delivery: Delivery) -> HistoryRow:
-    """The row with what became of its delivery."""
-    return replace(row, delivery=delivery)
-
-
 # ---------------------------------------------------------------------------------------------------------------- duty
 
 
@@ -203,7 +247,7 @@ def holds_lease(store: Store, duty: str, holder: str, first_at: datetime, *, las
 
     Two servers can both believe it for a moment; what they do must be harmless to do twice.
     """
-    now = utc_now()
+    now = store.now()
     store.insert("duties", [{"duty": duty, "holder": holder, "first_at": first_at, "beat_at": now}])
     rows = store.rows(
         """

@@ -1,13 +1,14 @@
-"""Erasing a person, a session or a trace: from every table that holds words, at once and on disk.
+"""Erasing a person, a session or a trace: from every table that holds words, at once for every reader, then on disk.
 
-The order is: find the traces and the feedback, write them down (`erased_traces`, `erased_feedback`), delete by those tables.
-A crash in between leaves the lists, and running the erasure again goes on.
+The order is: find the traces and the feedback, write them down (`erased_traces`, `erased_feedback`), from when on every read hides
+them (`store.erasure_mask`), and delete by those tables. A crash in between leaves the lists, and the next server goes on.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -15,6 +16,7 @@ from uuid import UUID
 from heedloop.schema import utc_now
 from heedloop_server.store.admin.ledger import note_erased_feedback
 from heedloop_server.store.connection import ProjectStore, Store
+from heedloop_server.store.erasure_mask import matches, pending_erasures
 from heedloop_server.store.review.assignments import assignments_of
 
 
@@ -45,26 +47,17 @@ _FEEDBACK_OF = {
     "trace_id": "0",
 }
 
-_ERASED_TRACES = "(SELECT trace_id FROM erased_traces WHERE project_id = {project:String} AND erasure_id = {erasure:String})"
-_ERASED_FEEDBACK = "(SELECT feedback_id FROM erased_feedback WHERE project_id = {project:String} AND erasure_id = {erasure:String})"
-_WHERE = {
-    "spans": f"trace_id IN {_ERASED_TRACES}",
-    "contents": f"trace_id IN {_ERASED_TRACES}",
-    "feedback": f"feedback_id IN {_ERASED_FEEDBACK}",
-    "feedback_history": f"feedback_id IN {_ERASED_FEEDBACK}",
-    "clusterings": f"arrayExists(t -> t IN {_ERASED_TRACES}, trace_ids)",
-    "review_items": f"arrayExists(t -> t IN {_ERASED_TRACES}, trace_ids)",
-    "review_assignments": f"arrayExists(t -> t IN {_ERASED_TRACES}, trace_ids) OR assignment_id IN {_ERASED_FEEDBACK}",
-    "review_adjudications": f"arrayExists(t -> t IN {_ERASED_TRACES}, trace_ids)",
-    "snapshot_rows": f"arrayExists(t -> t IN {_ERASED_TRACES}, trace_ids) OR arrayExists(f -> f IN {_ERASED_FEEDBACK}, feedback_ids)",
-}
-"""Every table that holds a person's words, and which of its rows an erasure means."""
-_COUNTED_AGAIN = ("answer_cells",)
-"""Tables of counts by hour and metadata, made again from the rows where they are missing: they go whole."""
+_LISTED = "project_id = {project:String} AND erasure_id = {erasure:String}"
+_ERASED_TRACES = f"(SELECT trace_id FROM erased_traces WHERE {_LISTED})"  # noqa: S608
+_WHERE = matches(_LISTED)
+_MAX_IDS = 3_000
+"""Ids in one query, below the 128 KiB that ClickHouse's HTTP interface takes as one value."""
+COUNTED_AGAIN = ("answer_aggregates",)
+"""Tables of counts by time and metadata, made again from the rows where they are missing: whole days of them go."""
 KEPT = {
     "schema_migrations": "our own",
     "projects": "names of projects",
-    "project_settings": "numbers",
+    "project_settings": "numbers, and links to views that name nobody",
     "keys": "hashes, and the ids of people who work here",
     "key_uses": "times",
     "token_uses": "hashes",
@@ -73,44 +66,120 @@ KEPT = {
     "sdk_delivery": "counts",
     "erased_traces": "trace ids, so that late spans are refused",
     "erased_feedback": "feedback ids",
+    "erasure_states": "states",
     "snapshots": "queries and counts",
     "snapshot_sources": "ids",
     "runs": "what the trainer says of itself",
     "run_history": "numbers",
+    "imports": "names of files and counts",
     "review_queues": "what the queue's makers wrote",
     "review_guidelines": "what the queue's makers wrote",
+    "review_team": "the groups and languages of people who work here",
     "alert_rules": "what its makers wrote",
     "alert_states": "states and numbers",
     "alert_history": "states and numbers",
+    "prompts": "what their makers wrote",
+    "prompt_labels": "numbers",
+    "experiments": "what their makers wrote, and the secret that draws arms",
+    "experiment_looks": "counts and numbers",
+    "judges": "what their makers wrote; examples are named by their ids",
+    "judge_calls": "hashes, counts and kinds of errors",
+    "evaluations": "names and counts",
+    "evaluation_rows": "ids, scores and names of slices",
+    "case_sets": "queries and counts",
     "duties": "which server does what",
 }
 """Tables that an erasure leaves -> what they hold instead of a person's words."""
 
 
 def erase(project: ProjectStore, by: str, value: str, *, erasure_id: str, old_parts_s: int = 30) -> Erased:
-    """Delete everything of a `user_id`, `session_id` or `trace_id`; returns what was found, what went, and what is left (nothing).
+    """Hide everything of a `user_id`, `session_id` or `trace_id`, then delete it; returns what was found, what went, and what is
+    left (nothing)."""
+    erased = hide(project, by, value, erasure_id=erasure_id)
+    remove(project, erasure_id, old_parts_s=old_parts_s)
+    return replace(erased, left=verify(project, erasure_id))
 
-    What was rewritten leaves the disk `old_parts_s` seconds later; `old_parts` counts what is still there.
+
+def hide(project: ProjectStore, by: str, value: str, *, erasure_id: str) -> Erased:
+    """Note what is meant, so that no read of the project sees it any more; `remove` deletes it.
+
+    On a cluster it is seen until then: the mask is of one server's tables.
     """
     names = {"value": value, "erasure": erasure_id}
     at = utc_now()
     traces = [r["trace_id"] for r in project.rows(_TRACES_OF[by], names)]
-    project.insert("erased_traces", [{"trace_id": t, "erasure_id": erasure_id, "at": at} for t in traces])
+    traces += [t for t in _generated_for(project, traces) if t not in traces]
+    rows = [{"trace_id": t, "erasure_id": erasure_id, "at": at} for t in traces]
+    project.insert("erased_traces", rows, **project.lasting)
     feedback = _feedback(project, by, names)
     _note_feedback(project, feedback, erasure_id, at)
     if by == "user_id":
         _note_feedback(project, assignments_of(project, value), erasure_id, at)
-    rows = verify(project, erasure_id)
+    _note_state(project, erasure_id, is_removed=False)
+    found = verify(project, erasure_id)
     _count_in_snapshots(project, names)
-    for table, where in _WHERE.items():
-        _leave_soon(project.store, table, old_parts_s)
-        if rows[table]:
-            _delete(project, table, where, names)
-    for table in _COUNTED_AGAIN:
-        _leave_soon(project.store, table, old_parts_s)
-        _delete(project, table, "1", names)
-    note_erased_feedback(project, erasure_id, rows["feedback_history"])
-    return Erased([t.hex() for t in traces], feedback, rows, verify(project, erasure_id))
+    note_erased_feedback(project, erasure_id, found["feedback_history"])
+    return Erased([t.hex() for t in traces], feedback, found, found)
+
+
+def remove(
+    project: ProjectStore, erasure_id: str, *, old_parts_s: int = 30, is_resumed: bool = False
+) -> None:
+    """Delete what an erasure noted.
+
+    What was rewritten leaves the disk `old_parts_s` seconds later; `old_parts` counts what is still there.
+
+    Args:
+        is_resumed: a removal before ended in between, so that it is not known any more whose counts it meant: all go.
+    """
+    names: dict[str, Any] = {"erasure": erasure_id}
+    with _REMOVING:
+        names["days"] = _days(project, names)
+        left = verify(project, erasure_id)
+        for table, where in _WHERE.items():
+            leave_soon(project.store, table, old_parts_s)
+            if left[table]:
+                delete_rows(project, table, where, names)
+        for table in COUNTED_AGAIN:
+            leave_soon(project.store, table, old_parts_s)
+            of_days = "toUnixTimestamp(toStartOfDay(start, 'UTC')) IN {days:Array(UInt32)}"
+            delete_rows(project, table, "1" if is_resumed else of_days, names)
+        _note_state(project, erasure_id, is_removed=True)
+
+
+def remove_pending(store: Store, *, old_parts_s: int) -> None:
+    """Delete what a server that ended had noted, unless this one is deleting just now."""
+    if _REMOVING.locked():
+        return
+    for name, erasure_ids in pending_erasures(store.rows).items():
+        for erasure_id in erasure_ids:
+            remove(store.project(name), erasure_id, old_parts_s=old_parts_s, is_resumed=True)
+
+
+_REMOVING = threading.Lock()
+"""Deletions rewrite parts: one at a time leaves the disk to others."""
+
+
+def _note_state(project: ProjectStore, erasure_id: str, *, is_removed: bool) -> None:
+    row = {"erasure_id": erasure_id, "is_removed": is_removed, "at": utc_now()}
+    project.insert("erasure_states", [row], **project.lasting)
+    project.store.masks.refresh()
+
+
+def _days(project: ProjectStore, names: Mapping[str, Any]) -> list[int]:
+    """The days whose counts hold something of an erasure, as Unix times."""
+    rows = project.store.rows(
+        f"""
+        SELECT DISTINCT toUnixTimestamp(toStartOfDay(at, 'UTC')) AS day
+        FROM (
+            SELECT start_time AS at FROM spans WHERE project_id = {{project:String}} AND {_WHERE["spans"]}
+            UNION ALL
+            SELECT call_time FROM feedback WHERE project_id = {{project:String}} AND {_WHERE["feedback"]}
+        )
+        """,  # noqa: S608
+        {**names, "project": project.project},
+    )
+    return [int(r["day"]) for r in rows]
 
 
 def _feedback(project: ProjectStore, by: str, names: Mapping[str, Any]) -> list[UUID]:
@@ -129,26 +198,45 @@ def _feedback(project: ProjectStore, by: str, names: Mapping[str, Any]) -> list[
     return [r["feedback_id"] for r in rows]
 
 
+def _generated_for(project: ProjectStore, traces: Sequence[bytes]) -> list[bytes]:
+    """The answers that a review or an evaluation had generated to the prompts of some traces: they hold the same words."""
+    found: dict[bytes, None] = {}
+    for first in range(0, len(traces), _MAX_IDS):
+        rows = project.rows(
+            """
+            SELECT DISTINCT trace_id
+            FROM spans
+            WHERE project_id = {project:String}
+              AND hasAny(extractAll(metadata['generated_for'], '[0-9a-f]{32}'), {traces:Array(String)})
+            """,
+            {"traces": [t.hex() for t in traces[first : first + _MAX_IDS]]},
+        )
+        found |= dict.fromkeys(r["trace_id"] for r in rows)
+    return list(found)
+
+
 def _note_feedback(project: ProjectStore, feedback: Sequence[UUID], erasure_id: str, at: datetime) -> None:
     project.insert(
-        "erased_feedback", [{"feedback_id": f, "erasure_id": erasure_id, "at": at} for f in feedback]
+        "erased_feedback",
+        [{"feedback_id": f, "erasure_id": erasure_id, "at": at} for f in feedback],
+        **project.lasting,
     )
 
 
 def erased_tables() -> tuple[str, ...]:
     """The tables that an erasure takes rows out of."""
-    return (*_WHERE, *_COUNTED_AGAIN)
+    return (*_WHERE, *COUNTED_AGAIN)
 
 
 def verify(project: ProjectStore, erasure_id: str) -> dict[str, int]:
     """Table -> how many rows an erasure's lists still find; all 0 once it is done."""
     result: dict[str, int] = {}
     for table, where in _WHERE.items():
-        row = project.row(
+        rows = project.store.rows(
             f"SELECT count() AS n FROM {table} WHERE project_id = {{project:String}} AND ({where})",  # noqa: S608
-            {"erasure": erasure_id},
+            {"erasure": erasure_id, "project": project.project},
         )
-        result[table] = int(row["n"]) if row else 0
+        result[table] = int(rows[0]["n"])
     return result
 
 
@@ -157,8 +245,8 @@ def old_parts(store: Store, until: datetime) -> int:
 
     Nothing of what was erased by then is on disk once there are none.
     """
-    tables = [local for table in (*_WHERE, *_COUNTED_AGAIN) for local in (table, f"{table}_local")]
-    source = f"clusterAllReplicas('{store.cluster}', system.parts)" if store.cluster else "system.parts"
+    tables = [local for table in (*_WHERE, *COUNTED_AGAIN) for local in (table, f"{table}_local")]
+    source = store.topology.all_replicas("system.parts", store.address.database)
     result = store.rows(
         f"""
         SELECT count() AS n
@@ -174,20 +262,18 @@ def old_parts(store: Store, until: datetime) -> int:
     return int(result[0]["n"])
 
 
-def _local(store: Store, table: str) -> str:
-    return f"{table}_local ON CLUSTER '{store.cluster}'" if store.cluster else table
-
-
-def _leave_soon(store: Store, table: str, seconds: int) -> None:
+def leave_soon(store: Store, table: str, seconds: int) -> None:
     """Let the parts that a deletion or merge replaces leave the disk after so long; the engine's own default is eight minutes."""
-    store.command(f"ALTER TABLE {_local(store, table)} MODIFY SETTING old_parts_lifetime = {int(seconds)}")
+    store.command(
+        f"ALTER TABLE {store.topology.altered(table)} MODIFY SETTING old_parts_lifetime = {int(seconds)}"
+    )
 
 
-def _delete(project: ProjectStore, table: str, where: str, names: Mapping[str, Any]) -> None:
+def delete_rows(project: ProjectStore, table: str, where: str, names: Mapping[str, Any]) -> None:
     """Rewrite the parts without the rows and wait for it. Never patch-mode deletes: they can block every later mutation (ClickHouse#115570)."""
     store = project.store
     store.command(
-        f"ALTER TABLE {_local(store, table)} DELETE WHERE project_id = {{project:String}} AND ({where})",
+        f"ALTER TABLE {store.topology.altered(table)} DELETE WHERE project_id = {{project:String}} AND ({where})",
         {**names, "project": project.project},
         mutations_sync=2,
         allow_nondeterministic_mutations=1,
@@ -225,7 +311,9 @@ def _count_in_snapshots(project: ProjectStore, names: Mapping[str, Any]) -> None
 
 def erased_among(project: ProjectStore, trace_ids: Sequence[str]) -> set[str]:
     """Which of these traces were erased. Most projects never erase: they are asked nothing about their traces."""
-    ever = project.row("SELECT count() AS n FROM erased_traces WHERE project_id = {project:String}")
+    ever = project.row(
+        "SELECT count() AS n FROM erased_traces WHERE project_id = {project:String}", **project.fresh
+    )
     result: set[str] = set()
     if ever is None or not ever["n"]:
         return result
@@ -238,10 +326,7 @@ def erased_among(project: ProjectStore, trace_ids: Sequence[str]) -> set[str]:
               AND trace_id IN (SELECT toFixedString(unhex(arrayJoin({traces:Array(String)})), 16))
             """,
             {"traces": list(trace_ids[first : first + _MAX_IDS])},
+            **project.fresh,
         )
         result |= {r["trace"] for r in rows}
     return result
-
-
-_MAX_IDS = 3_000
-"""Ids in one query, below the 128 KiB that ClickHouse's HTTP interface takes as one value."""

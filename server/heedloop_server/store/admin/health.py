@@ -39,49 +39,53 @@ class Health:
 
 
 def table_sizes(store: Store) -> list[TableSize]:
-    """Rows, bytes on disk and parts of each of our tables, the largest first."""
+    """Rows, bytes on disk and parts of each of our tables over all replicas, the largest first."""
     rows = store.rows(
-        """
+        f"""
         SELECT
             table,
             sum(rows) AS rows,
             sum(bytes_on_disk) AS bytes,
             count() AS parts
-        FROM system.parts
-        WHERE database = {database:String} AND active
+        FROM {_everywhere(store, "system.parts")}
+        WHERE database = {{database:String}} AND active
         GROUP BY table
         ORDER BY bytes DESC
-        """,
+        """,  # noqa: S608
         {"database": store.address.database},
     )
     return [TableSize(**row) for row in rows]
+
+
+def _everywhere(store: Store, system_table: str) -> str:
+    return store.topology.all_replicas(system_table, store.address.database)
 
 
 def read_health(store: Store) -> Health:
     """Ask the engine's system tables about our database."""
     names = {"database": store.address.database}
     broken = store.rows(
-        """
+        f"""
         SELECT
             table,
             reason,
             count() AS parts
-        FROM system.detached_parts
-        WHERE database = {database:String}
+        FROM {_everywhere(store, "system.detached_parts")}
+        WHERE database = {{database:String}}
         GROUP BY table, reason
-        """,
+        """,  # noqa: S608
         names,
     )
     stuck = store.rows(
-        """
+        f"""
         SELECT
             table,
             min(create_time) AS since,
             any(latest_fail_reason) AS why
-        FROM system.mutations
-        WHERE database = {database:String} AND NOT is_done
+        FROM {_everywhere(store, "system.mutations")}
+        WHERE database = {{database:String}} AND NOT is_done
         GROUP BY table
-        """,
+        """,  # noqa: S608
         names,
     )
     return Health(store.rows("SELECT version() AS v")[0]["v"], table_sizes(store), broken, stuck)

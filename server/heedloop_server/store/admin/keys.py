@@ -50,7 +50,7 @@ def _key(row: Row) -> StoredKey:
 def insert_key(store: Store, key: StoredKey) -> None:
     """Store a key, new or changed."""
     row = asdict(key) | {"scopes": list(key.scopes), "version": time.time_ns()}
-    store.insert("keys", [row])
+    store.insert("keys", [row], **store.topology.lasting)
 
 
 def find_key(store: Store, key_id: str) -> StoredKey | None:
@@ -58,6 +58,7 @@ def find_key(store: Store, key_id: str) -> StoredKey | None:
     result = store.rows(
         f"SELECT {_COLUMNS} FROM keys FINAL WHERE key_id = {{key_id:String}}",  # noqa: S608
         {"key_id": key_id},
+        **store.topology.fresh,
     )
     return _key(result[0]) if result else None
 

@@ -22,6 +22,11 @@ def project_settings(project: ProjectStore) -> dict[str, Any]:
     return json.loads(row["record"]) if row else {}
 
 
+def project_prices(project: ProjectStore) -> dict[str, dict[str, float]]:
+    """Model -> US dollars per million tokens (`input`, `output`, `cached_input`), as the project's price table says."""
+    return project_settings(project).get("prices") or {}
+
+
 def save_project_settings(project: ProjectStore, settings: dict[str, Any]) -> None:
     """Replace the project's settings."""
     record = json.dumps(settings, ensure_ascii=False)

@@ -42,9 +42,8 @@ def _drop(store: Store, table: str, names: dict[str, Any]) -> int:
     """
     num = int(store.rows(f"SELECT count() AS n FROM {table} WHERE {old}", names)[0]["n"])  # noqa: S608
     if num:
-        local = f"{table}_local ON CLUSTER '{store.cluster}'" if store.cluster else table
         store.command(
-            f"ALTER TABLE {local} DELETE WHERE {old}",
+            f"ALTER TABLE {store.topology.altered(table)} DELETE WHERE {old}",
             names,
             mutations_sync=1,
             allow_nondeterministic_mutations=1,

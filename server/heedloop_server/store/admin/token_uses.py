@@ -33,7 +33,7 @@ class TokenUse:
 def insert_token_uses(project: ProjectStore, uses: Iterable[TokenUse]) -> None:
     """Store uses; the same use again changes nothing."""
     now = utc_now()
-    project.insert("token_uses", [asdict(use) | {"at": now} for use in uses])
+    project.insert("token_uses", [asdict(use) | {"at": now} for use in uses], **project.lasting)
 
 
 def uses_of_tokens(project: ProjectStore, tokens: Sequence[str]) -> dict[str, list[TokenUse]]:
@@ -51,6 +51,7 @@ def uses_of_tokens(project: ProjectStore, tokens: Sequence[str]) -> dict[str, li
         WHERE project_id = {project:String} AND token IN {tokens:Array(String)}
         """,
         {"tokens": list(result)},
+        **project.fresh,
     )
     for row in rows:
         result[row["token"]].append(TokenUse(**row))

@@ -103,15 +103,11 @@ def runs_of_snapshots(project: ProjectStore, snapshot_ids: Iterable[str]) -> lis
     used = {r.id: r for r in runs if r.snapshot_id in wanted}
     grown = True
     while grown:
-        names = set(used) | {r.checkpoint for r in used.values() if r.checkpoint}
-        more = [r for r in runs if r.id not in used and names & _named(r)]
+        names = {*used, *(r.checkpoint for r in used.values() if r.checkpoint)}
+        more = [r for r in runs if r.id not in used and not names.isdisjoint([r.parent, *_texts(r.config)])]
         used.update((r.id, r) for r in more)
         grown = bool(more)
     return [r for r in runs if r.id in used]
-
-
-def _named(run: Run) -> set[str]:
-    return {t for t in (run.parent, *_texts(run.config)) if t}
 
 
 def _texts(value: object) -> Iterable[str]:

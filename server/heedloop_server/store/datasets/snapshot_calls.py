@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from heedloop.schema import Call, Target
+from heedloop.schema import LANGUAGE_KEYS, Call, Target
 from heedloop_server.curate import Judgement
 from heedloop_server.curate.judged_calls import TRUNCATED
 from heedloop_server.errors import TooLarge
 from heedloop_server.filters import CallFilters
 from heedloop_server.store.connection import ProjectStore, Row
-from heedloop_server.store.filters import conditions
+from heedloop_server.store.filters import PRODUCTION, conditions
 from heedloop_server.store.spans import CALL_COLUMNS, call_from_row
 
 MAX_CALLS = 500_000
@@ -79,7 +79,8 @@ def _targets(judgement: Judgement) -> Iterable[Target]:
 
 def _of_traces(project: ProjectStore, traces: Iterable[str], as_of: datetime) -> Iterator[Call]:
     wanted = sorted(traces)
-    where = "project_id = {project:String} AND trace_id IN (SELECT toFixedString(unhex(arrayJoin({traces:Array(String)})), 16))"
+    of_traces = "trace_id IN (SELECT toFixedString(unhex(arrayJoin({traces:Array(String)})), 16))"
+    where = f"project_id = {{project:String}} AND {PRODUCTION} AND {of_traces}"
     for start in range(0, len(wanted), TRACES_AT_ONCE):
         params = {"traces": wanted[start : start + TRACES_AT_ONCE]}
         for page in _pages(project, where, params, as_of):
@@ -87,9 +88,9 @@ def _of_traces(project: ProjectStore, traces: Iterable[str], as_of: datetime) ->
 
 
 def _call(row: Row) -> Call:
-    """A call without its raw attributes, but the one that curate reads: half a million calls must fit into memory."""
-    cut = row["attributes"].get(TRUNCATED)
-    return call_from_row({**row, "attributes": {} if cut is None else {TRUNCATED: cut}})
+    """A call without its raw attributes, but those that curate reads: half a million calls must fit into memory."""
+    kept = {k: row["attributes"][k] for k in (TRUNCATED, *LANGUAGE_KEYS) if k in row["attributes"]}
+    return call_from_row({**row, "attributes": kept})
 
 
 def _pages(

@@ -15,6 +15,7 @@ from heedloop_server.curate import Judgement, Row
 from heedloop_server.filters import CallFilters
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.datasets.snapshot_calls import call_conditions
+from heedloop_server.store.filters import PRODUCTION
 
 INSERT_ROWS = 4000
 READ_ROWS = 5000
@@ -45,6 +46,7 @@ def read_judgements(project: ProjectStore, filters: CallFilters, as_of: datetime
               ARRAY JOIN arrayPushBack(other_trace_ids, trace_id) AS judged
               WHERE project_id = {{project:String}}
                 AND judged IN (SELECT trace_id FROM spans FINAL WHERE {where})
+                AND {PRODUCTION}
               UNION DISTINCT
               SELECT feedback_id
               FROM feedback
@@ -160,9 +162,8 @@ def drop_erased(project: ProjectStore, snapshot_id: str, since: datetime) -> int
     num_erased = int(row["n"]) if row else 0
     if num_erased:
         store = project.store
-        table = f"snapshot_rows_local ON CLUSTER '{store.cluster}'" if store.cluster else "snapshot_rows"
         store.command(
-            f"ALTER TABLE {table} DELETE WHERE {where}",
+            f"ALTER TABLE {store.topology.altered('snapshot_rows')} DELETE WHERE {where}",
             {**params, "project": project.project},
             mutations_sync=2,
             allow_nondeterministic_mutations=1,

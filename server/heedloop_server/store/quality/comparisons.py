@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from heedloop.schema import AuthorKind, Feedback, Target, from_json
+from heedloop.schema import EVALUATION, AuthorKind, Feedback, from_json
 from heedloop_server.statistics.pairwise import Duel
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.feedback import JudgedCall, find_calls
+from heedloop_server.store.filters import of_evaluation
 from heedloop_server.store.quality.rows import View, judged_condition
 
 MAX_COMPARISONS = 20_000
@@ -35,7 +36,7 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Comparisons:
-    """Which comparisons: by authors of a kind, of a name (a review's question), of a review queue; all where empty."""
+    """Which comparisons: by authors of a kind (all but models where none is named), of a name (a review's question), of a review queue; all where empty."""
 
     judge: AuthorKind | None = None
     name: str = ""
@@ -49,6 +50,8 @@ def read_duels(project: ProjectStore, view: View, field: str, chosen: Comparison
     calls: dict[str, JudgedCall] = {}
     for first in range(0, len(targets), _AT_ONCE):
         calls |= find_calls(project, targets[first : first + _AT_ONCE])
+    if not of_evaluation(view.filters):
+        calls = {k: c for k, c in calls.items() if not c.environment.startswith(EVALUATION)}
     result = Judged([], [])
     raters = {f.author.id for f in comparisons if f.author.id}
     result.num_raters = len(raters)
@@ -78,7 +81,7 @@ def _comparisons(project: ProjectStore, view: View, chosen: Comparisons) -> list
         FROM feedback FINAL
         WHERE {where}
           AND kind = 'comparison'
-          AND ({{judge:String}} = '' OR author_kind = {{judge:String}})
+          AND (({{judge:String}} = '' AND author_kind != 'model') OR author_kind = {{judge:String}})
           AND ({{comparison:String}} = '' OR name = {{comparison:String}})
           AND ({{queue:String}} = '' OR queue_item IN (
               SELECT item_id
@@ -101,7 +104,7 @@ def _duels(
         return
     order = {answer: place for place, answer in enumerate(ranking.shown_order or ())}
     for i, j in combinations(range(len(ranking.answers)), 2):
-        a, b = (_call(ranking.answers[k], calls) for k in (i, j))
+        a, b = (calls.get(ranking.answers[k].key) for k in (i, j))
         name_a, name_b = _value(a, field), _value(b, field)
         if a is None or b is None or not name_a or not name_b or name_a == name_b:
             yield None, None
@@ -110,10 +113,6 @@ def _duels(
         length = float(a.copied["call_answer_chars"] - b.copied["call_answer_chars"])
         duel = Duel(name_a, name_b, result, feedback.author.id, length)
         yield duel, order[i] < order[j] if order else None
-
-
-def _call(target: Target, calls: dict[str, JudgedCall]) -> JudgedCall | None:
-    return calls.get(target.key)
 
 
 def _value(call: JudgedCall | None, field: str) -> str:

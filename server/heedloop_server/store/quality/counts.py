@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any, Literal
 
 from heedloop_server.statistics.counts import Answers, Group, Ratings
 from heedloop_server.store.connection import ProjectStore, Row
-from heedloop_server.store.filters import conditions
+from heedloop_server.store.filters import PRODUCTION, conditions
 from heedloop_server.store.quality.hourly import listed, ranges_condition
 from heedloop_server.store.quality.rows import (
     BUCKET_START,
@@ -25,14 +25,12 @@ from heedloop_server.store.quality.rows import (
     group_source,
     read_fingerprints,
     sample_source,
-    thumb_source,
 )
 from heedloop_server.store.quality.rows import Bucket as Bucket
 from heedloop_server.store.quality.rows import View as View
 
 Metric = Literal["rate", "coverage", "errors"]
 MAX_GROUPS = 500
-MAX_STRATA = 20_000
 MAX_BUCKETS = 2000
 """Whole buckets of a period; one that begins within a bucket touches one more."""
 
@@ -238,145 +236,6 @@ def count_overview(project: ProjectStore, view: View, bucket: Bucket, segment: s
     return Overview(result["total"].get((), Group()), over_time, *groups)
 
 
-@dataclass(frozen=True, slots=True)
-class DayCount:
-    """Ratings of one day (UTC) of answers that have these values of a field: several where the field is the tag."""
-
-    values: frozenset[str]
-    day: date
-    num_up: int
-    num: int
-
-
-def count_days(project: ProjectStore, view: View, field: str) -> list[DayCount]:
-    """Ratings by day and by value of a field; by the whole set of tags where the field is the tag."""
-    params: dict[str, Any] = {}
-    value = expression(field, params, "key")
-    source = thumb_source(project, view, value.columns, keys=value.keys)
-    rows = project.rows(
-        f"""
-        SELECT
-            held,
-            day,
-            sum(num) AS total,
-            sum(num_up) AS total_up
-        FROM (
-            SELECT
-                arraySort({value.values}) AS held,
-                toDate(at, 'UTC') AS day,
-                num,
-                num_up
-            FROM (
-                {source.sql}
-            )
-        )
-        GROUP BY
-            held,
-            day
-        ORDER BY total DESC
-        LIMIT {{limit:UInt32}}
-        """,  # noqa: S608
-        {**source.params, **params, "limit": _NO_LIMIT},
-        **SHORT,
-    )
-    return [DayCount(frozenset(r["held"]), r["day"], int(r["total_up"]), int(r["total"])) for r in rows]
-
-
-def days_of_pair(counts: Sequence[DayCount], a: str, b: str) -> tuple[PairDays, PairDays]:
-    """Day -> (thumbs up, ratings) of two values, without the answers that have both."""
-    sides: tuple[PairDays, PairDays] = ({}, {})
-    for c in counts:
-        if (a in c.values) == (b in c.values):
-            continue
-        side = sides[0 if a in c.values else 1]
-        up, num = side.get(c.day, (0, 0))
-        side[c.day] = (up + c.num_up, num + c.num)
-    return sides
-
-
-PairDays = dict[date, tuple[int, int]]
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A value of a field against one or more others, and the days of either side of which ratings are compared."""
-
-    field: str
-    a: str
-    b: tuple[str, ...]
-    days_a: frozenset[date]
-    days_b: frozenset[date]
-
-
-Strata = dict[tuple[str, ...], list[list[int]]]
-"""Value of a field, or set of tags, with the day where asked for -> [[thumbs up, thumbs down] of A, of B]."""
-
-
-def count_strata(
-    project: ProjectStore, view: View, pair: Pair, fields: Sequence[str], *, by_day: bool = False
-) -> dict[str, Strata]:
-    """The pair's compared ratings within the values of each of some fields, each field by itself; the largest first.
-
-    The strata of a field share no rating: those of the tag are whole sets of tags.
-
-    Raises:
-        Invalid: a field is none to group by.
-    """
-    params: dict[str, Any] = {}
-    strata = [expression(f, params, f"key{i}") for i, f in enumerate(fields)]
-    side = expression(pair.field, params, "side_key")
-    columns = {c for e in (side, *strata) for c in e.columns}
-    keys = {k for e in (side, *strata) for k in e.keys}
-    source = thumb_source(project, view, columns, keys=keys)
-    day = ", [toString(day)]" if by_day else ", emptyArrayString()"
-    places = ", ".join(f"({i}, arrayConcat(arraySort({e.values}){day}))" for i, e in enumerate(strata))
-    rows = project.rows(
-        f"""
-        SELECT
-            place.1 AS name,
-            place.2 AS stratum,
-            has_b,
-            sum(num) AS total,
-            sum(num_up) AS total_up
-        FROM (
-            SELECT
-                has({side.values}, {{a:String}}) AS has_a,
-                hasAny({side.values}, {{b:Array(String)}}) AS has_b,
-                toDate(at, 'UTC') AS day,
-                num,
-                num_up,
-                arrayJoin([{places}]) AS place
-            FROM (
-                {source.sql}
-            )
-        )
-        WHERE has_a != has_b
-          AND has(if(has_a, {{days_a:Array(Date)}}, {{days_b:Array(Date)}}), day)
-        GROUP BY
-            name,
-            stratum,
-            has_b
-        ORDER BY total DESC
-        LIMIT {{limit:UInt32}} BY name
-        """,  # noqa: S608
-        {
-            **source.params,
-            **params,
-            "a": pair.a,
-            "b": list(pair.b),
-            "days_a": sorted(pair.days_a),
-            "days_b": sorted(pair.days_b),
-            "limit": MAX_STRATA,
-        },
-        **SHORT,
-    )
-    result: dict[str, Strata] = {f: {} for f in fields}
-    for r in rows:
-        table = result[fields[int(r["name"])]].setdefault(tuple(r["stratum"]), [[0, 0], [0, 0]])
-        table[1 if r["has_b"] else 0] = [int(r["total_up"]), int(r["total"]) - int(r["total_up"])]
-    return result
-
-
 def count_grid(
     project: ProjectStore, view: View, field: str, bucket: Bucket
 ) -> dict[tuple[datetime, str], Group]:
@@ -580,7 +439,8 @@ def design_weights(project: ProjectStore) -> tuple[float, float] | None:
             max(sampling_probability) AS most
         FROM feedback
         WHERE project_id = {project:String} AND sampling_probability > 0
-        """
+          AND """
+        + PRODUCTION
     )
     if row is None or row["least"] is None:
         return None

@@ -1,25 +1,36 @@
-"""Hourly and daily aggregates of answers, used where their fingerprint matches the rows.
+"""Aggregates of answers and of feedback by minute, hour and day, used where their fingerprint matches the rows.
 
-`answer_cells` (migration 0021) holds a row per hour and per day of a project with arrays of aggregates. A row is fresh where its
-fingerprints are those that the hour has now; whatever is stale (the running hour, hours with late arrivals, the ends of a period
-that are no whole hours, filters that the aggregates do not know) is counted from `spans` and `feedback` as they are. So the sum is
-always that of the rows, and its cost grows with the hours and the kinds of answers in view rather than with the answers.
+`answer_aggregates` (migration 0026) holds, for the answers and for the feedback of a project, a row per minute, hour and day with arrays
+of aggregates. A row is fresh where its fingerprint is the one that the rows have now; whatever is stale (the running minute, minutes
+with late arrivals, the ends of a period that are no whole minutes, filters that the aggregates do not know) is counted from `spans`
+and `feedback` as they are. So the sum is always that of the rows, and its cost grows with the hours and the kinds of answers in view
+rather than with the answers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.filters import USER
 
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+Part = Literal["answers", "feedback"]
+Grain = Literal["minute", "hour", "day"]
+PARTS: tuple[Part, ...] = ("answers", "feedback")
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+LENGTH: dict[Grain, timedelta] = {"minute": MINUTE, "hour": HOUR, "day": DAY}
+START: dict[Grain, str] = {
+    "minute": "{at}",
+    "hour": "toStartOfHour({at}, 'UTC')",
+    "day": "toStartOfDay({at}, 'UTC')",
+}
+"""The start of the grain that the start of a minute is in."""
 MAX_RANGES = 48
-"""Stretches counted from the rows in one query; where there are more, the whole period is."""
+"""Stretches counted from the rows in one query, and hours looked at by minute; where there are more, the whole period is read."""
 
 _CHARS = (
     "multiIf({chars} = 0, 'none', {chars} <= 200, 'up to 200', {chars} <= 1000, '201 to 1,000', 'over 1,000')"
@@ -36,8 +47,8 @@ CELL_FIELDS: dict[str, tuple[str, str]] = {
 }
 """What aggregates are grouped by: name -> its expression over `feedback` and over `spans`."""
 
-# these must be, word for word, the projections of migration 0021: any other expression reads the rows
-SPAN_HOUR, FEEDBACK_HOUR = "toStartOfHour(start_time, 'UTC')", "toStartOfHour(call_time, 'UTC')"
+# these must be, word for word, the projections of migration 0026: any other expression reads the rows
+SPAN_MINUTE, FEEDBACK_MINUTE = "toStartOfMinute(start_time, 'UTC')", "toStartOfMinute(call_time, 'UTC')"
 SPAN_FINGERPRINT = (
     "sum(cityHash64(trace_id, span_id, ingested_at, is_answer, status, model, prompt_name, prompt_version, "
     "service, environment, tags, sampling_probability))"
@@ -47,101 +58,168 @@ FEEDBACK_FINGERPRINT = (
     "prompt_version, service, environment, call_tags, call_probability))"
 )
 
+Prints = dict[datetime, int]
+"""Start -> fingerprint of the rows that begin then; 2^64 is 0."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a period is counted: fresh days and hours from their aggregates, half-open ranges from the rows."""
+    """How a part of a period is counted: fresh aggregates, and half-open ranges from the rows.
+
+    Attributes:
+        name: of its parameters, where a query has those of two plans.
+    """
 
     days: tuple[datetime, ...] = ()
     hours: tuple[datetime, ...] = ()
+    minutes: tuple[datetime, ...] = ()
     ranges: tuple[tuple[datetime, datetime], ...] = ()
+    name: str = ""
 
     @property
     def has_cells(self) -> bool:
-        return bool(self.days or self.hours)
+        return bool(self.days or self.hours or self.minutes)
+
+    @property
+    def is_read(self) -> bool:
+        """False where aggregates are all that is counted."""
+        return bool(self.ranges) or not self.has_cells
 
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """Of each hour with rows: (fingerprint of `spans`, of `feedback`); and the aggregates' own by (grain, start)."""
+    """Of each part, the fingerprints of its hours, of the minutes of `detailed` hours, and those that the aggregates were made of.
 
-    hours: Mapping[datetime, tuple[int, int]] = field(default_factory=dict[datetime, tuple[int, int]])
-    cells: Mapping[tuple[str, datetime], tuple[int, int, frozenset[str]]] = field(
-        default_factory=dict[tuple[str, datetime], tuple[int, int, frozenset[str]]]
+    Attributes:
+        cells: (part, grain, start) -> (fingerprint, metadata keys that the aggregates do not know).
+    """
+
+    hours: Mapping[Part, Prints] = field(default_factory=lambda: {p: Prints() for p in PARTS})
+    cells: dict[tuple[Part, Grain, datetime], tuple[int, frozenset[str]]] = field(
+        default_factory=dict[tuple[Part, Grain, datetime], tuple[int, frozenset[str]]]
     )
+    minutes: Mapping[Part, Prints] = field(default_factory=lambda: {p: Prints() for p in PARTS})
+    detailed: set[datetime] = field(default_factory=set[datetime])
 
     @cached_property
-    def days(self) -> dict[datetime, tuple[int, int]]:
-        """Of each day with rows, in order, its fingerprints: the sums of its hours'."""
-        sums: dict[datetime, tuple[int, int]] = {}
-        for hour, (spans, feedback) in sorted(self.hours.items()):
-            day = hour.replace(hour=0)
-            before = sums.get(day, (0, 0))
-            sums[day] = (before[0] + spans) % 2**64, (before[1] + feedback) % 2**64
+    def days(self) -> Mapping[Part, Prints]:
+        """The fingerprint of each day with rows, in order: the sum of its hours'."""
+        sums: dict[Part, Prints] = {p: {} for p in PARTS}
+        for part, hours in self.hours.items():
+            for hour, fingerprint in sorted(hours.items()):
+                day = hour.replace(hour=0)
+                sums[part][day] = (sums[part].get(day, 0) + fingerprint) % 2**64
         return sums
 
-    def is_fresh(self, grain: str, start: datetime, keys: frozenset[str]) -> bool:
-        """Whether the aggregates of an hour or day are those of its rows and know these metadata keys."""
-        cell = self.cells.get((grain, start))
-        now = (self.days if grain == "day" else self.hours).get(start, (0, 0))
-        return cell is not None and cell[:2] == now and not (cell[2] & keys)
+    def is_fresh(self, part: Part, grain: Grain, start: datetime, keys: frozenset[str] = frozenset()) -> bool:
+        """Whether an aggregate is that of its rows and knows these metadata keys."""
+        cell = self.cells.get((part, grain, start))
+        rows = {"minute": self.minutes, "hour": self.hours, "day": self.days}[grain][part]
+        return cell is not None and cell[0] == rows.get(start, 0) and not (cell[1] & keys)
 
 
 def read_hour_fingerprints(project: ProjectStore, since: datetime, until: datetime) -> Fingerprints:
-    """The fingerprints of the hours that a period touches, and of the aggregates that there are of it."""
+    """The fingerprints of the hours that a period touches, and of the hourly and daily aggregates that there are of it."""
+    result = Fingerprints()
+    first = since.replace(minute=0, second=0, microsecond=0)
+    between = "{at} >= toDateTime({first:UInt32}, 'UTC') AND {at} <= toDateTime({last:UInt32}, 'UTC')"
+    params = {"first": _seconds(first), "last": _seconds(until)}
+    _read(project, result, "hour", between, ("hour", "day"), params)
+    return result
+
+
+def read_minutes(project: ProjectStore, fingerprints: Fingerprints, since: datetime, until: datetime) -> None:
+    """Add the minutes of the hours of a period that cannot be taken whole: those that it cuts and those whose aggregates are stale.
+
+    At most the `MAX_RANGES` newest: of more, the rows are read anyway.
+    """
+    hours = {h for part in PARTS for h in fingerprints.hours[part] if h + HOUR > since and h < until}
+    wanted = sorted(
+        h
+        for h in hours - fingerprints.detailed
+        if h < since
+        or h + HOUR > until
+        or any(h in fingerprints.hours[p] and not fingerprints.is_fresh(p, "hour", h) for p in PARTS)
+    )[-MAX_RANGES:]
+    if not wanted:
+        return
+    fingerprints.detailed.update(wanted)
+    between = "toStartOfHour({at}, 'UTC') IN (SELECT toDateTime(arrayJoin({hours:Array(UInt32)}), 'UTC'))"
+    _read(project, fingerprints, "minute", between, ("minute",), {"hours": [_seconds(h) for h in wanted]})
+
+
+def _read(
+    project: ProjectStore,
+    result: Fingerprints,
+    grain: Grain,
+    between: str,
+    cells: Sequence[Grain],
+    params: Mapping[str, Any],
+) -> None:
     rows = project.rows(
         f"""
         SELECT
-            'spans' AS part,
-            {SPAN_HOUR} AS hour,
-            {SPAN_FINGERPRINT} AS print,
-            toUInt64(0) AS other,
-            emptyArrayString() AS dropped
-        FROM spans
-        WHERE project_id = {{project:String}}
-          AND {_hour_between(SPAN_HOUR)}
-        GROUP BY hour
-        UNION ALL
-        SELECT
-            'feedback',
-            {FEEDBACK_HOUR} AS hour,
-            {FEEDBACK_FINGERPRINT},
-            toUInt64(0),
-            emptyArrayString()
-        FROM feedback
-        WHERE project_id = {{project:String}}
-          AND {_hour_between(FEEDBACK_HOUR)}
-        GROUP BY hour
-        UNION ALL
-        SELECT
-            toString(grain),
+            part,
+            grain,
             start,
-            span_print,
-            feedback_print,
+            print,
             dropped
-        FROM answer_cells FINAL
-        WHERE project_id = {{project:String}}
-          AND {_hour_between("start")}
+        FROM (
+            {fingerprint_rows(grain, "project_id = {project:String}", between, cells)}
+        )
         """,  # noqa: S608
-        {"first": _seconds(since.replace(minute=0, second=0, microsecond=0)), "last": _seconds(until)},
+        params,
     )
-    spans: dict[datetime, int] = {}
-    feedback: dict[datetime, int] = {}
-    cells: dict[tuple[str, datetime], tuple[int, int, frozenset[str]]] = {}
+    prints = result.minutes if grain == "minute" else result.hours
     for r in rows:
-        if r["part"] == "spans":
-            spans[r["hour"]] = int(r["print"])
-        elif r["part"] == "feedback":
-            feedback[r["hour"]] = int(r["print"])
+        if r["grain"] == "rows":
+            prints[r["part"]][r["start"]] = int(r["print"])
         else:
-            cells[r["part"], r["hour"]] = int(r["print"]), int(r["other"]), frozenset(r["dropped"])
-    return Fingerprints(
-        {h: (spans.get(h, 0), feedback.get(h, 0)) for h in spans.keys() | feedback.keys()}, cells
-    )
+            result.cells[r["part"], r["grain"], r["start"]] = int(r["print"]), frozenset(r["dropped"])
 
 
-def _hour_between(hour: str) -> str:
-    return f"{hour} >= toDateTime({{first:UInt32}}, 'UTC') AND {hour} <= toDateTime({{last:UInt32}}, 'UTC')"
+def fingerprint_rows(grain: Grain, where: str, between: str, cells: Sequence[Grain]) -> str:
+    """The fingerprints of rows (`grain` is then `rows`) and of aggregates: part, grain, project_id, start, print, dropped.
+
+    Args:
+        grain: what the rows are summed by.
+        where: a condition over the columns that all tables have.
+        between: a condition over `{at}`, the start of a minute or of an aggregate.
+        cells: grains of the aggregates.
+    """
+    sources = [
+        f"""
+            SELECT
+                '{part}' AS part,
+                'rows' AS grain,
+                project_id,
+                {START[grain].format(at=minute)} AS start,
+                {fingerprint} AS print,
+                emptyArrayString() AS dropped
+            FROM {table}
+            WHERE {where}
+              AND {between.replace("{at}", minute)}
+            GROUP BY
+                project_id,
+                start"""  # noqa: S608
+        for part, table, minute, fingerprint in (
+            ("answers", "spans", SPAN_MINUTE, SPAN_FINGERPRINT),
+            ("feedback", "feedback", FEEDBACK_MINUTE, FEEDBACK_FINGERPRINT),
+        )
+    ]
+    aggregates = f"""
+            SELECT
+                toString(part),
+                toString(grain),
+                project_id,
+                start,
+                print,
+                dropped
+            FROM answer_aggregates FINAL
+            WHERE {where}
+              AND grain IN ({", ".join(f"'{g}'" for g in cells)})
+              AND {between.replace("{at}", "start")}"""  # noqa: S608
+    return "\n            UNION ALL".join((*sources, aggregates))
 
 
 def _seconds(at: datetime) -> int:
@@ -149,43 +227,64 @@ def _seconds(at: datetime) -> int:
     return min(max(int(at.timestamp()), 0), 2**32 - 1)
 
 
-def make_plan(
+def make_plans(
     fingerprints: Fingerprints,
     since: datetime,
     until: datetime,
     *,
     keys: Iterable[str] = (),
     days: bool = True,
-) -> Plan:
-    """Fresh days (where `days` are wanted), fresh hours of the others, and what is left as ranges.
+) -> tuple[Plan, Plan]:
+    """The plans of the answers and of the feedback, which are one where both are counted in the same way.
 
     Args:
         keys: metadata keys that the question needs.
+        days: whether whole days may be taken.
     """
     wanted = frozenset(keys)
-    fresh_days: list[datetime] = []
-    fresh_hours: list[datetime] = []
+    answers, feedback = (_plan(fingerprints, part, since, until, wanted, days) for part in PARTS)
+    return answers, answers if answers == feedback else replace(feedback, name="feedback_")
+
+
+def _plan(
+    fingerprints: Fingerprints, part: Part, since: datetime, until: datetime, keys: frozenset[str], days: bool
+) -> Plan:
+    """Fresh days, fresh hours of the others, fresh minutes of the others, and what is left as ranges."""
+    fresh: dict[Grain, list[datetime]] = {"day": [], "hour": [], "minute": []}
     left: list[tuple[datetime, datetime]] = []
-    for day in fingerprints.days:
-        if day + DAY <= since or day >= until:
+
+    def uses(grain: Grain, start: datetime) -> bool:
+        end = start + LENGTH[grain]
+        is_used = since <= start and end <= until and fingerprints.is_fresh(part, grain, start, keys)
+        if is_used:
+            fresh[grain].append(start)
+        return is_used
+
+    def in_view(prints: Prints, starts: Iterable[datetime], length: timedelta) -> Iterable[datetime]:
+        return (at for at in starts if at in prints and at + length > since and at < until)
+
+    for day in in_view(fingerprints.days[part], fingerprints.days[part], DAY):
+        if days and uses("day", day):
             continue
-        if days and since <= day and day + DAY <= until and fingerprints.is_fresh("day", day, wanted):
-            fresh_days.append(day)
-            continue
-        for hour in (day + i * HOUR for i in range(24)):
-            if hour not in fingerprints.hours or hour + HOUR <= since or hour >= until:
+        for hour in in_view(fingerprints.hours[part], (day + i * HOUR for i in range(24)), HOUR):
+            if uses("hour", hour):
                 continue
-            if since <= hour and hour + HOUR <= until and fingerprints.is_fresh("hour", hour, wanted):
-                fresh_hours.append(hour)
-            else:
+            if hour not in fingerprints.detailed:
                 left.append((max(hour, since), min(hour + HOUR, until)))
-    ranges = _joined(left)
+                continue
+            for minute in in_view(fingerprints.minutes[part], (hour + i * MINUTE for i in range(60)), MINUTE):
+                if not uses("minute", minute):
+                    left.append((max(minute, since), min(minute + MINUTE, until)))
+    ranges = joined_ranges(left)
+    if len(ranges) > MAX_RANGES and fingerprints.detailed:
+        return _plan(replace(fingerprints, detailed=set()), part, since, until, keys, days)
     if len(ranges) > MAX_RANGES:
         return Plan(ranges=((since, until),))
-    return Plan(tuple(fresh_days), tuple(fresh_hours), ranges)
+    return Plan(tuple(fresh["day"]), tuple(fresh["hour"]), tuple(fresh["minute"]), ranges)
 
 
-def _joined(ranges: Sequence[tuple[datetime, datetime]]) -> tuple[tuple[datetime, datetime], ...]:
+def joined_ranges(ranges: Sequence[tuple[datetime, datetime]]) -> tuple[tuple[datetime, datetime], ...]:
+    """Ranges in order, those that touch being one."""
     out: list[tuple[datetime, datetime]] = []
     for start, end in ranges:
         if out and out[-1][1] == start:
@@ -195,26 +294,42 @@ def _joined(ranges: Sequence[tuple[datetime, datetime]]) -> tuple[tuple[datetime
     return tuple(out)
 
 
-def ranges_condition(ranges: Sequence[tuple[datetime, datetime]], column: str, params: dict[str, Any]) -> str:
-    """The condition that a time lies in one of the ranges; fills `params`."""
+def ranges_condition(
+    ranges: Sequence[tuple[datetime, datetime]], column: str, params: dict[str, Any], *, name: str = ""
+) -> str:
+    """The condition that a time lies in one of the ranges; fills `params`, whose names begin with `name`."""
     parts: list[str] = []
     for i, (start, end) in enumerate(ranges):
-        params |= {f"from{i}": start, f"to{i}": end}
+        first, last = f"{name}from{i}", f"{name}to{i}"
+        params |= {first: start, last: end}
         parts.append(
-            f"{column} >= {{from{i}:DateTime64(6,'UTC')}} AND {column} < {{to{i}:DateTime64(6,'UTC')}}"
+            f"{column} >= {{{first}:DateTime64(6,'UTC')}} AND {column} < {{{last}:DateTime64(6,'UTC')}}"
         )
     return f"({' OR '.join(parts)})" if parts else "0"
 
 
-def cell_rows(plan: Plan, selected: str, columns: Sequence[str], where: str, params: dict[str, Any]) -> str:
+def cell_rows(
+    plan: Plan,
+    parts: Sequence[Part],
+    selected: str,
+    columns: Sequence[str],
+    where: str,
+    params: dict[str, Any],
+) -> str:
     """The fresh aggregates of a plan; fills `params`.
 
     Args:
-        selected: what is read besides `at`, the start of the hour or day.
+        parts: those whose aggregates the plan is of.
+        selected: what is read besides `at`, the start of the minute, hour or day.
         columns: of `CELL_FIELDS`, and sums such as `num`: those that `selected` and `where` need.
         where: a condition over `what` and them.
     """
-    params |= {"days": _stamps(plan.days), "hours": _stamps(plan.hours)}
+    fresh: list[str] = []
+    for grain, times in (("day", plan.days), ("hour", plan.hours), ("minute", plan.minutes)):
+        if times:
+            bound = f"{plan.name}{grain}s"
+            params[bound] = [_seconds(t) for t in times]
+            fresh.append(f"grain = '{grain}' AND toUnixTimestamp(start) IN {{{bound}:Array(UInt32)}}")
     arrays = [f"cell_{c}" for c in ("what", *columns)]
     unfolded = [f"cell_{c} AS {c}" for c in ("what", *columns)]
     return f"""
@@ -225,10 +340,10 @@ def cell_rows(plan: Plan, selected: str, columns: Sequence[str], where: str, par
             SELECT
                 start,
                 {listed(arrays)}
-            FROM answer_cells FINAL
+            FROM answer_aggregates FINAL
             WHERE project_id = {{project:String}}
-              AND (grain = 'day' AND toUnixTimestamp(start) IN {{days:Array(UInt32)}}
-                   OR grain = 'hour' AND toUnixTimestamp(start) IN {{hours:Array(UInt32)}})
+              AND part IN ({", ".join(repr(p) for p in parts)})
+              AND ({" OR ".join(fresh)})
         )
         ARRAY JOIN
             {listed(unfolded)}
@@ -275,7 +390,3 @@ FEEDBACK_OF_TIMES = f"""(
             WHERE NOT is_deleted
         )"""  # noqa: S608
 """The feedback on calls that started at the bound `times`, as it counts now."""
-
-
-def _stamps(times: Sequence[datetime]) -> list[int]:
-    return [_seconds(t) for t in times]

@@ -12,6 +12,7 @@ from heedloop.words import search_words
 from heedloop_server.filters import CallFilters
 from heedloop_server.store.call_rows import IDS, rows_of_calls
 from heedloop_server.store.connection import ProjectStore, Row
+from heedloop_server.store.filters import PRODUCTION
 from heedloop_server.store.quality.hourly import Plan
 from heedloop_server.store.quality.rows import View, judged_condition, newest_thumbs
 from heedloop_server.store.spans import SUMMARY_COLUMNS
@@ -24,7 +25,7 @@ _TEXT = {"answers": "answer", "questions": "question"}
 
 @dataclass(frozen=True, slots=True)
 class LowRatedText:
-    """A text about a low-rated answer given at `at`; ids are lower-case hex."""
+    """A text about a rated answer given at `at`; ids are lower-case hex."""
 
     at: datetime
     trace_id: str
@@ -34,14 +35,14 @@ class LowRatedText:
 
 @dataclass(frozen=True, slots=True)
 class LowRated:
-    """The newest texts, and how many low-rated answers there are in the view."""
+    """The newest texts, and how many answers with such a rating there are in the view."""
 
     texts: list[LowRatedText]
     num_answers: int
 
 
-def low_rated_texts(project: ProjectStore, view: View, of: Of) -> LowRated:
-    """Texts of the newest low-rated answers of a view: the answers, their questions, or the comments on them."""
+def low_rated_texts(project: ProjectStore, view: View, of: Of, *, liked: bool = False) -> LowRated:
+    """Texts of the newest low-rated (or `liked`) answers of a view: the answers, their questions, or the comments on them."""
     params: dict[str, Any] = {"limit": MAX_TEXTS}
     everything = Plan(ranges=(view.filters.period(),))
     thumbs = newest_thumbs(view, everything, (), params, ids=True)
@@ -55,7 +56,7 @@ def low_rated_texts(project: ProjectStore, view: View, of: Of) -> LowRated:
         FROM (
             {thumbs}
         )
-        WHERE NOT up
+        WHERE {"up" if liked else "NOT up"}
         ORDER BY
             at DESC,
             trace,
@@ -210,13 +211,16 @@ def question_of_call(project: ProjectStore, trace_id: str, span_id: str) -> tupl
 def sample_questions(project: ProjectStore, until: datetime, *, limit: int = 300) -> list[str]:
     """The newest questions before a time, up to 1,000 characters each: how common a word is in this project."""
     rows = project.rows(
-        """
+        f"""
         SELECT substringUTF8(question, 1, 1000) AS question_text
         FROM spans
-        WHERE project_id = {project:String} AND start_time < {until:DateTime64(6,'UTC')} AND is_answer
+        WHERE project_id = {{project:String}}
+          AND start_time < {{until:DateTime64(6,'UTC')}}
+          AND is_answer
+          AND {PRODUCTION}
         ORDER BY start_time DESC
-        LIMIT {limit:UInt32}
-        """,
+        LIMIT {{limit:UInt32}}
+        """,  # noqa: S608
         {"until": until, "limit": limit},
     )
     return [r["question_text"] for r in rows]

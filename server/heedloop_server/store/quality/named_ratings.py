@@ -13,7 +13,7 @@ from typing import Any
 
 from heedloop_server.filters import CallFilters
 from heedloop_server.store.connection import ProjectStore, Row
-from heedloop_server.store.filters import SHARE
+from heedloop_server.store.filters import BY_PEOPLE_FIRST, SHARE
 from heedloop_server.store.quality.hourly import listed
 from heedloop_server.store.quality.rows import (
     BUCKET_START,
@@ -130,7 +130,7 @@ def _where(filters: CallFilters, params: dict[str, Any]) -> tuple[str, str]:
     """The conditions on feedback on the calls of the filters, and on its authors."""
     where = judged_condition(View(filters), params)
     if filters.author_kind is None:
-        return where, ""
+        return where, f"AND {BY_PEOPLE_FIRST}"
     params["named_by"] = filters.author_kind
     return where, "AND author_kind = {named_by:String}"
 

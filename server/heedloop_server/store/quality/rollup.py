@@ -1,7 +1,7 @@
-"""The background job that fills `answer_cells` for hours and days that are over, and again for those that changed.
+"""The background job that fills `answer_aggregates` for minutes, hours and days that are over, and again for those that changed.
 
-Writing a row twice, from two servers, or for an hour that changes meanwhile is harmless: a row says by its fingerprints what it
-was counted from, and is only used while they are those of the hour.
+Writing a row twice, from two servers, or for an hour that changes meanwhile is harmless: a row says by its fingerprint what it
+was counted from, and is only used while that is the one of the rows.
 """
 
 from __future__ import annotations
@@ -12,19 +12,29 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from heedloop_server.store.connection import ProjectStore, Store
+from heedloop_server.store.filters import PRODUCTION
 from heedloop_server.store.quality.hourly import (
     CELL_FIELDS,
     DAY,
     HOUR,
+    LENGTH,
     Fingerprints,
+    Grain,
+    Part,
+    Prints,
+    fingerprint_rows,
+    joined_ranges,
     listed,
     newest_feedback,
     ranges_condition,
-    read_hour_fingerprints,
+    read_minutes,
 )
 
 WAIT = timedelta(seconds=60)
-"""An hour is counted when it has been over for this long; until then it is read from the rows."""
+"""An hour is counted when it has been over for this long; until then its minutes are."""
+WAIT_MINUTE = timedelta(seconds=2)
+RECENT = timedelta(hours=2)
+"""Minutes are counted as they fill for so long; later a changed hour is counted by those of its minutes that changed."""
 MAX_KEY_VALUES = 20
 MAX_KEYS = 4
 MAX_COMBINATIONS = 256
@@ -33,119 +43,159 @@ _COLUMNS = tuple(CELL_FIELDS)
 _SUMS = ("num", "num_up", "sum_w", "sum_w2", "sum_wy", "sum_w2y", "extra_w", "extra_w2")
 _ARRAYS = ("what", *_COLUMNS, *_SUMS)
 _TARGETS = (
-    "project_id", "grain", "start", "span_print", "feedback_print", "dropped", *(f"cell_{c}" for c in _ARRAYS), "made_at",
+    "project_id", "part", "grain", "start", "print", "dropped", *(f"cell_{c}" for c in _ARRAYS), "made_at",
 )  # fmt: skip
 _FIRST = datetime(1970, 1, 2, tzinfo=timezone.utc)
 
+Stale = dict[Part, Prints]
+"""Of each part, start -> the fingerprint of rows that no aggregate was made of; 0 where there are none any more."""
+
 
 def roll_up(store: Store, *, after: str = "", budget_s: float = 3.0, now: datetime | None = None) -> str:
-    """Count what changed, project by project from the one after `after`, for about `budget_s` seconds.
+    """Count the hours and days that changed, project by project from the one after `after`, for about `budget_s` seconds.
 
     Returns the last project that was looked at: where the next round goes on, so that no project waits for ever.
     """
     end = time.monotonic() + budget_s
-    rows = store.rows("SELECT DISTINCT project_id FROM projects FINAL ORDER BY project_id")
-    names = [r["project_id"] for r in rows]
+    until = (now or datetime.now(timezone.utc)) - WAIT
+    hours, days = (_stale(store, grain, _FIRST, until) for grain in ("hour", "day"))
+    names = sorted(hours.keys() | days.keys())
     last = after
     for name in [n for n in names if n > after] + [n for n in names if n <= after]:
-        roll_up_project(store.project(name), end=end, now=now)
+        _count_days(store.project(name), hours.get(name, {}), days.get(name, {}), end)
         last = name
         if time.monotonic() > end:
             break
     return last
 
 
-def roll_up_project(project: ProjectStore, *, end: float = float("inf"), now: datetime | None = None) -> int:
-    """Count the hours and days of a project whose cells are not good, the newest day first; returns how many days it counted in."""
+def roll_up_project(project: ProjectStore, *, now: datetime | None = None) -> int:
+    """Count the hours and days of a project whose aggregates are stale; returns how many days it counted in."""
     until = (now or datetime.now(timezone.utc)) - WAIT
-    fingerprints = read_hour_fingerprints(project, _FIRST, until)
-    stale = _stale_days(fingerprints, until)
-    for i, day in enumerate(stale):
+    hours, days = (
+        _stale(project.store, grain, _FIRST, until, project=project.project).get(project.project, {})
+        for grain in ("hour", "day")
+    )
+    return _count_days(project, hours, days)
+
+
+def roll_up_minutes(store: Store, *, now: datetime | None = None) -> None:
+    """Count the minutes of the last two hours that are over and have changed, of every project."""
+    at = now or datetime.now(timezone.utc)
+    for name, stale in _stale(store, "minute", at - RECENT, at - WAIT_MINUTE).items():
+        for part, prints in stale.items():
+            _count(store.project(name), part, "minute", prints)
+
+
+def _stale(
+    store: Store, grain: Grain, since: datetime, until: datetime, *, project: str | None = None
+) -> dict[str, Stale]:
+    """Project -> what of a grain ended by `until` and has no fresh aggregates, by one query over all projects."""
+    between = "{at} >= toDateTime({first:UInt32}, 'UTC') AND {at} < toDateTime({last:UInt32}, 'UTC')"
+    where = "1" if project is None else "project_id = {project:String}"
+    rows = store.rows(
+        f"""
+        SELECT
+            project_id,
+            part,
+            start,
+            sumIf(print, grain = 'rows') AS rows_print
+        FROM (
+            {fingerprint_rows(grain, where, between, (grain,))}
+        )
+        GROUP BY
+            project_id,
+            part,
+            start
+        HAVING rows_print != sumIf(print, grain != 'rows') OR countIf(grain != 'rows') = 0
+        """,  # noqa: S608
+        {"first": int(since.timestamp()), "last": _floor(until, LENGTH[grain]), "project": project or ""},
+    )
+    result: dict[str, Stale] = {}
+    for r in rows:
+        result.setdefault(r["project_id"], {}).setdefault(r["part"], {})[r["start"]] = int(r["rows_print"])
+    return result
+
+
+def _floor(at: datetime, length: timedelta) -> int:
+    seconds = int(length.total_seconds())
+    return int(at.timestamp()) // seconds * seconds
+
+
+def _count_days(project: ProjectStore, hours: Stale, days: Stale, end: float = float("inf")) -> int:
+    """Count stale hours, and the days that are over from them, the newest day first; returns how many days it counted in."""
+    changed = {h.replace(hour=0) for prints in (*hours.values(), *days.values()) for h in prints}
+    for i, day in enumerate(sorted(changed, reverse=True)):
         if time.monotonic() > end:
             return i
-        _count_day(project, fingerprints, day, until)
-    return len(stale)
+        for part, prints in hours.items():
+            _count_hours(project, part, {h: p for h, p in prints.items() if day <= h < day + DAY})
+        for part, prints in days.items():
+            if day in prints:
+                _sum_up(project, part, "day", day)
+    return len(changed)
 
 
-def _stale_days(fingerprints: Fingerprints, until: datetime) -> list[datetime]:
-    known = {*fingerprints.hours, *(start for _, start in fingerprints.cells)}
-    days = {h.replace(hour=0) for h in known if h + HOUR <= until and h >= _FIRST}
-    return sorted(
-        (d for d in days if _hours_to_count(fingerprints, d, until) or _day_is_due(fingerprints, d, until)),
-        reverse=True,
-    )
-
-
-def _hours_to_count(fingerprints: Fingerprints, day: datetime, until: datetime) -> list[datetime]:
-    hours = (day + i * HOUR for i in range(24))
-    known = (
-        h
-        for h in hours
-        if (h in fingerprints.hours or ("hour", h) in fingerprints.cells) and h + HOUR <= until
-    )
-    return [h for h in known if not fingerprints.is_fresh("hour", h, frozenset())]
-
-
-def _day_is_due(fingerprints: Fingerprints, day: datetime, until: datetime) -> bool:
-    return day + DAY <= until and not fingerprints.is_fresh("day", day, frozenset())
-
-
-def _count_day(project: ProjectStore, fingerprints: Fingerprints, day: datetime, until: datetime) -> None:
-    hours = _hours_to_count(fingerprints, day, until)
-    filled = [h for h in hours if h in fingerprints.hours]
-    # an hour whose every row was erased: its cells must not stay behind
-    _empty(project, [("hour", h) for h in hours if h not in fingerprints.hours])
-    if filled:
-        _count_hours(project, fingerprints, filled)
-    if day + DAY > until:
+def _count_hours(project: ProjectStore, part: Part, prints: Prints) -> None:
+    """Count hours of one day: those that have minutes by what of them changed, the others from their rows."""
+    if not prints:
         return
-    if fingerprints.days.get(day, (0, 0)) == (0, 0):
-        _empty(project, [("day", day)])
-    else:
-        _sum_day(project, day)
+    known = Fingerprints(hours={"answers": prints, "feedback": prints})
+    read_minutes(project, known, min(prints), max(prints) + HOUR)
+    counted = {at.replace(minute=0) for p, _, at in known.cells if p == part} & prints.keys()
+    stale = {
+        at: known.minutes[part].get(at, 0)
+        for at in {*known.minutes[part], *(at for p, _, at in known.cells if p == part)}
+        if at.replace(minute=0) in counted and not known.is_fresh(part, "minute", at)
+    }
+    _count(project, part, "minute", stale)
+    for hour in counted:
+        _sum_up(project, part, "hour", hour)
+    _count(project, part, "hour", {h: p for h, p in prints.items() if h not in counted})
 
 
-def _empty(project: ProjectStore, rows: Sequence[tuple[str, datetime]]) -> None:
-    now = datetime.now(timezone.utc)
-    project.insert(
-        "answer_cells",
-        [{"grain": g, "start": at, "span_print": 0, "feedback_print": 0, "made_at": now} for g, at in rows],
-    )
+def _count(project: ProjectStore, part: Part, grain: Grain, prints: Prints) -> None:
+    """Write aggregates of minutes, or of hours of one day, from the rows; empty ones where all of those were erased.
 
-
-def _count_hours(project: ProjectStore, fingerprints: Fingerprints, hours: Sequence[datetime]) -> None:
-    """Write the cells of some hours of one day."""
-    params: dict[str, Any] = {}
-    ranges = [(h, h + HOUR) for h in hours]
-    kept, dropped = _metadata_keys(project, ranges)
-    spans = ranges_condition(ranges, "start_time", params)
-    feedback = ranges_condition(ranges, "call_time", params)
+    Args:
+        prints: what their rows had for a fingerprint before they are counted.
+    """
+    if not prints:
+        return
+    starts, params = sorted(prints), dict[str, Any]()
+    ranges = joined_ranges([(at, at + LENGTH[grain]) for at in starts])
+    rows = ranges_condition(ranges, "start_time" if part == "answers" else "call_time", params)
+    kept, dropped = _metadata_keys(project, part, rows, params)
     params |= {
         "kept": kept,
         "dropped": dropped,
-        "hours": [int(h.timestamp()) for h in hours],
-        "span_prints": [fingerprints.hours[h][0] for h in hours],
-        "feedback_prints": [fingerprints.hours[h][1] for h in hours],
+        "starts": [int(at.timestamp()) for at in starts],
+        "prints": [prints[at] for at in starts],
     }
-    cells = "\n        UNION ALL".join(
-        (_answers(spans), _thumbs(feedback), _kinds(feedback), _flags(feedback))
-    )
+    sources = (_answers,) if part == "answers" else (_thumbs, _kinds, _flags)
+    cells = "\n        UNION ALL".join(of(rows, grain) for of in sources)
     project.store.command(
         f"""
-        INSERT INTO answer_cells ({listed(_TARGETS)})
+        INSERT INTO answer_aggregates ({listed(_TARGETS)})
         SELECT
             {{project:String}},
-            'hour',
-            hour,
-            {{span_prints:Array(UInt64)}}[indexOf({{hours:Array(UInt32)}}, toUnixTimestamp(hour))],
-            {{feedback_prints:Array(UInt64)}}[indexOf({{hours:Array(UInt32)}}, toUnixTimestamp(hour))],
+            '{part}',
+            '{grain}',
+            start,
+            {{prints:Array(UInt64)}}[indexOf({{starts:Array(UInt32)}}, toUnixTimestamp(start))],
             {{dropped:Array(String)}},
-            {listed(f"groupArray({c})" for c in _ARRAYS)},
+            {listed(f"array_{c}" for c in _ARRAYS)},
             now64(6)
-        FROM (
-            {cells}
-        )
-        GROUP BY hour
+        FROM (SELECT toDateTime(arrayJoin({{starts:Array(UInt32)}}), 'UTC') AS start) AS wanted
+        LEFT JOIN (
+            SELECT
+                start,
+                {listed(f"groupArray({c}) AS array_{c}" for c in _ARRAYS)}
+            FROM (
+                {cells}
+            )
+            GROUP BY start
+        ) AS counted USING (start)
         """,  # noqa: S608
         {**params, "project": project.project},
         do_not_merge_across_partitions_select_final=1,
@@ -157,18 +207,18 @@ _GROUPED = [f"d_{c}" for c in _COLUMNS]
 
 
 def _cells(what: str, sums: Mapping[str, str], source: str, *, by: Sequence[str] = ()) -> str:
-    """The aggregates of each hour: `what` with its sums, those that are not given being 0."""
+    """The aggregates of each start: `what` with its sums, those that are not given being 0."""
     columns = [f"d_{c} AS {c}" for c in _COLUMNS]
     return f"""
         SELECT
-            hour,
+            start,
             {what} AS what,
             {listed([*columns, *(f"{sql} AS {name}" for name, sql in {**_NO_RATINGS, **sums}.items())])}
         FROM (
             {source}
         )
         GROUP BY
-            {listed(["hour", *by, *_GROUPED])}"""  # noqa: S608
+            {listed(["start", *by, *_GROUPED])}"""  # noqa: S608
 
 
 def _dimensions(place: int) -> str:
@@ -183,25 +233,30 @@ def _dimensions(place: int) -> str:
     return listed(result)
 
 
-def _answers(ranges: str) -> str:
+def _start(column: str, grain: Grain) -> str:
+    return f"toStartOf{grain.title()}({column}, 'UTC') AS start"
+
+
+def _answers(ranges: str, grain: Grain) -> str:
     answers = f"""
             SELECT
-                toStartOfHour(start_time, 'UTC') AS hour,
+                {_start("start_time", grain)},
                 sampling_probability AS p,
                 {_dimensions(1)}
             FROM spans FINAL
             WHERE project_id = {{project:String}}
+              AND {PRODUCTION}
               AND {ranges}"""  # noqa: S608
     return _cells(
         "'answer'", {"num": "count()", "sum_w": "sum(1 / p)", "sum_w2": "sum(1 / (p * p))"}, answers
     )
 
 
-def _feedback(ranges: str, only: str) -> str:
-    """The feedback on the hours' calls as it counts now."""
+def _feedback(ranges: str, grain: Grain, only: str) -> str:
+    """The feedback on the ranges' calls as it counts now."""
     return f"""
             SELECT
-                toStartOfHour(call_time, 'UTC') AS hour,
+                {_start("call_time", grain)},
                 trace_id,
                 span_id,
                 feedback_id,
@@ -217,20 +272,21 @@ def _feedback(ranges: str, only: str) -> str:
                 {newest_feedback(ranges)}
             )
             WHERE NOT is_deleted
+              AND {PRODUCTION}
               AND {only}"""  # noqa: S608
 
 
-def _thumbs(ranges: str) -> str:
+def _thumbs(ranges: str, grain: Grain) -> str:
     newest = f"""
             SELECT
-                any(hour) AS hour,
+                any(start) AS start,
                 author_kind,
                 argMax(ifNull(score, 0) > 0.5, (version, feedback_id)) AS up,
                 argMax(1 / ifNull(sampling_probability, 1), (version, feedback_id)) AS w,
                 any(call_probability) AS p,
                 {listed(f"any({d}) AS {d}" for d in _GROUPED)}
             FROM (
-                {_feedback(ranges, "is_thumb AND name = 'thumb'")}
+                {_feedback(ranges, grain, "is_thumb AND name = 'thumb'")}
             )
             GROUP BY
                 author_kind,
@@ -248,18 +304,18 @@ def _thumbs(ranges: str) -> str:
     return _cells("concat('thumb ', author_kind)", sums, newest, by=["author_kind"])
 
 
-def _kinds(ranges: str) -> str:
-    return _cells("concat('kind ', kind)", {"num": "count()"}, _feedback(ranges, "1"), by=["kind"])
+def _kinds(ranges: str, grain: Grain) -> str:
+    return _cells("concat('kind ', kind)", {"num": "count()"}, _feedback(ranges, grain, "1"), by=["kind"])
 
 
-def _flags(ranges: str) -> str:
+def _flags(ranges: str, grain: Grain) -> str:
     flagged = f"""
             SELECT
-                any(hour) AS hour,
+                any(start) AS start,
                 label,
                 {listed(f"any({d}) AS {d}" for d in _GROUPED)}
             FROM (
-                {_feedback(ranges, "kind = 'flag'")}
+                {_feedback(ranges, grain, "kind = 'flag'")}
             )
             GROUP BY
                 label,
@@ -268,25 +324,23 @@ def _flags(ranges: str) -> str:
 
 
 def _metadata_keys(
-    project: ProjectStore, ranges: Sequence[tuple[datetime, datetime]]
+    project: ProjectStore, part: Part, ranges: str, params: Mapping[str, Any]
 ) -> tuple[list[str], list[str]]:
     """The metadata keys that cells are told apart by, those with the fewest values; and the others, which they do not know."""
-    params: dict[str, Any] = {}
-    spans, feedback = (ranges_condition(ranges, c, params) for c in ("start_time", "call_time"))
+    metadata, table = ("metadata", "spans") if part == "answers" else ("call_metadata", "feedback")
     rows = project.rows(
         f"""
         SELECT
             key,
-            uniq(metadata[key]) AS num_values
+            uniq({metadata}[key]) AS num_values
         FROM (
             SELECT
-                metadata,
-                arrayJoin(mapKeys(metadata)) AS key
-            FROM (
-                SELECT metadata FROM spans WHERE project_id = {{project:String}} AND {spans}
-                UNION ALL
-                SELECT call_metadata FROM feedback WHERE project_id = {{project:String}} AND {feedback}
-            )
+                {metadata},
+                arrayJoin(mapKeys({metadata})) AS key
+            FROM {table}
+            WHERE project_id = {{project:String}}
+              AND {PRODUCTION}
+              AND {ranges}
         )
         GROUP BY key
         ORDER BY
@@ -304,34 +358,39 @@ def _metadata_keys(
     return kept, sorted({r["key"] for r in rows} - set(kept))
 
 
-def _sum_day(project: ProjectStore, day: datetime) -> None:
-    """Write a day's cells, the sums of its hours'; its prints are theirs, so that a missing hour makes it no good."""
+def _sum_up(project: ProjectStore, part: Part, grain: Grain, start: datetime) -> None:
+    """Write the aggregates of an hour from its minutes', or a day's from its hours'.
+
+    Their fingerprint is the sum of those, so that a missing one makes them stale.
+    """
     dimensions = [
         "mapFilter((k, v) -> NOT has(unknown, k), metadata) AS d_metadata"
         if c == "metadata"
         else f"{c} AS d_{c}"
         for c in _COLUMNS
     ]
-    hours = """FROM answer_cells FINAL
-            WHERE project_id = {project:String}
-              AND grain = 'hour'
-              AND (span_print, feedback_print) != (0, 0)
-              AND start >= toDateTime({day:UInt32}, 'UTC') AND start < toDateTime({day:UInt32} + 86400, 'UTC')"""
+    finer = "hour" if grain == "day" else "minute"
+    sources = f"""FROM answer_aggregates FINAL
+            WHERE project_id = {{project:String}}
+              AND part = '{part}'
+              AND grain = '{finer}'
+              AND print != 0
+              AND start >= toDateTime({{first:UInt32}}, 'UTC') AND start < toDateTime({{last:UInt32}}, 'UTC')"""
     sums = [f"s_{c}" for c in _SUMS]
     project.store.command(
         f"""
-        INSERT INTO answer_cells ({listed(_TARGETS)})
+        INSERT INTO answer_aggregates ({listed(_TARGETS)})
         WITH (
-            SELECT (sum(span_print), sum(feedback_print), arraySort(groupUniqArrayArray(dropped)))
-            {hours}
-        ) AS of_day
+            SELECT (sum(print), arraySort(groupUniqArrayArray(dropped)))
+            {sources}
+        ) AS whole
         SELECT
             {{project:String}},
-            'day',
-            toDateTime({{day:UInt32}}, 'UTC'),
-            of_day.1,
-            of_day.2,
-            of_day.3,
+            '{part}',
+            '{grain}',
+            toDateTime({{first:UInt32}}, 'UTC'),
+            whole.1,
+            whole.2,
             {listed(f"groupArray({n})" for n in ("what", *_GROUPED, *sums))},
             now64(6)
         FROM (
@@ -340,16 +399,19 @@ def _sum_day(project: ProjectStore, day: datetime) -> None:
                 {listed([*dimensions, *(f"sum({c}) AS s_{c}" for c in _SUMS)])}
             FROM (
                 SELECT
-                    of_day.3 AS unknown,
+                    whole.2 AS unknown,
                     *
-                {hours}
+                {sources}
             )
             ARRAY JOIN
                 {listed(f"cell_{c} AS {c}" for c in _ARRAYS)}
             GROUP BY
                 {listed(["what", *_GROUPED])}
         )
-        HAVING count() > 0
         """,  # noqa: S608
-        {"day": int(day.timestamp()), "project": project.project},
+        {
+            "first": int(start.timestamp()),
+            "last": int((start + LENGTH[grain]).timestamp()),
+            "project": project.project,
+        },
     )

@@ -6,28 +6,38 @@ and the sums that `heedloop_server.statistics.counts` is made of. A count groups
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 from heedloop.schema import AuthorKind
-from heedloop_server.errors import Invalid
 from heedloop_server.filters import CallFilters
 from heedloop_server.store.connection import ProjectStore
-from heedloop_server.store.filters import LANGUAGE, LANGUAGE_KEYS, SHARE, cell_conditions, conditions
+from heedloop_server.store.filters import (
+    BY_PEOPLE_FIRST,
+    SHARE,
+    cell_conditions,
+    conditions,
+)
 from heedloop_server.store.quality.hourly import (
     CELL_FIELDS,
+    PARTS,
     Fingerprints,
+    Part,
     Plan,
     cell_rows,
     listed,
-    make_plan,
+    make_plans,
     newest_feedback,
     ranges_condition,
     read_hour_fingerprints,
+    read_minutes,
 )
+from heedloop_server.store.quality.view import BUCKET_START as BUCKET_START
+from heedloop_server.store.quality.view import Bucket as Bucket
+from heedloop_server.store.quality.view import Expression as Expression
+from heedloop_server.store.quality.view import View as View
+from heedloop_server.store.quality.view import expression as expression
 
 ANSWER_SUMS = ("num", "sum_w", "sum_w2")
 RATING_SUMS = ("num", "num_up", "sum_w", "sum_w2", "sum_wy", "sum_w2y", "extra_w", "extra_w2")
@@ -50,8 +60,6 @@ _OF_THUMB = {
 }
 """The sums of one rated answer, over the columns of `newest_thumbs`."""
 _RAW_FIELDS = {"user_id": ("user_id", "user_id"), "session_id": ("session_id", "session_id")}
-GROUP_FIELDS = ("model", "prompt_name", "prompt_version", "service", "environment", "user_id", "status", "tag",
-                "answer_chars", "language", "user")  # fmt: skip
 SHORT = {
     "do_not_merge_across_partitions_select_final": 1,
     # these queries run for milliseconds: compiling their expressions takes longer than it saves
@@ -60,72 +68,6 @@ SHORT = {
     "compile_sort_description": 0,
 }
 """Settings of a query over a source."""
-Bucket = Literal["hour", "day", "week"]
-BUCKET_START: dict[Bucket, str] = {
-    "hour": "toStartOfHour(at, 'UTC')",
-    "day": "toStartOfDay(at, 'UTC')",
-    "week": "toDateTime(toStartOfWeek(at, 1, 'UTC'), 'UTC')",
-}
-"""The start of the bucket that `at` is in, in UTC; weeks begin on Monday."""
-_METADATA_KEY = re.compile(r"metadata\.(.{1,128})", re.DOTALL)
-
-_NAMED = ("rating_name", "rating_below", "rating_above", "rating_value")
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What is looked at: the calls that `filters` take, as authors of one kind rated them.
-
-    With `rating` the ratings of that name count instead of thumbs: those that its own filters call low (`rating_below`,
-    not `rating_above`, `rating_value`; else the lower half of the scale) as thumbs down, by any author unless `filters` name one.
-
-    `memo` holds the fingerprints of the periods read before, for as long as one request lasts; views made by `over` share it.
-    """
-
-    filters: CallFilters
-    author_kind: AuthorKind = "end_user"
-    memo: dict[tuple[datetime, datetime], Fingerprints] = field(
-        default_factory=dict[tuple[datetime, datetime], Fingerprints], compare=False, repr=False
-    )
-
-    rating: CallFilters | None = None
-
-    @classmethod
-    def of(cls, filters: CallFilters) -> View:
-        """The view that a request's filters ask for: a named rating in them says what counts as the rating."""
-        author_kind = filters.author_kind or "end_user"
-        if filters.rating_name is None:
-            return cls(filters, author_kind)
-        # with `rating` they also choose the answers
-        kept = filters if filters.rating is not None else filters.model_copy(update=dict.fromkeys(_NAMED))
-        return cls(kept, author_kind, rating=filters)
-
-    def over(self, since: datetime, until: datetime) -> View:
-        """The same view of another period."""
-        moved = self.filters.model_copy(update={"since": since, "until": until})
-        return View(moved, self.author_kind, self.memo, self.rating)
-
-
-@dataclass(frozen=True, slots=True)
-class Expression:
-    """A field to group by, over the columns of a source.
-
-    Attributes:
-        sql: the value, as text; may unfold an array, so that a row counts for each of its values.
-        columns: what it needs of a source.
-        keys: the metadata keys it needs.
-        array: the array that `sql` unfolds, where it does.
-    """
-
-    sql: str
-    columns: frozenset[str]
-    keys: frozenset[str] = frozenset()
-    array: str = ""
-
-    @property
-    def values(self) -> str:
-        """An array of the row's values."""
-        return self.array or f"[{self.sql}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,39 +78,17 @@ class Source:
     params: dict[str, Any]
 
 
-def expression(name: str, params: dict[str, Any], bound: str) -> Expression:
-    """The SQL of a field to group by; raises `Invalid` for an unknown one.
-
-    Args:
-        bound: name of the parameter that holds a metadata key; filled in `params`.
-    """
-    if name == "tag":
-        return Expression(
-            "toString(arrayJoin(tags))", frozenset({"tags"}), array="arrayMap(t -> toString(t), tags)"
-        )
-    if name == "language":
-        return Expression(LANGUAGE, frozenset({"metadata"}), frozenset(LANGUAGE_KEYS))
-    if name in GROUP_FIELDS:
-        return Expression(f"toString({name})", frozenset({name}))
-    match = _METADATA_KEY.fullmatch(name)
-    if match is None:
-        known = ", ".join(GROUP_FIELDS)
-        raise Invalid(f"{name[:80]!r} is no field to group by; use {known} or metadata.KEY", field="field")
-    params[bound] = match[1]
-    return Expression(f"metadata[{{{bound}:String}}]", frozenset({"metadata"}), frozenset({match[1]}))
-
-
 # ------------------------------------------------------------------------------------------------------------- sources
 
 
 def read_fingerprints(project: ProjectStore, view: View) -> Fingerprints:
-    """The fingerprints of a view's period, read once a request: after those of a longer period, none within needs reading."""
+    """The fingerprints of a view's period, read once a request: after those of a longer period, only minutes of its ends are."""
     since, until = view.filters.period()
-    for (first, last), known in view.memo.items():
-        if first <= since and until <= last:
-            return known
-    read = view.memo[since, until] = read_hour_fingerprints(project, since, until)
-    return read
+    known = next((k for (first, last), k in view.memo.items() if first <= since and until <= last), None)
+    if known is None:
+        known = view.memo[since, until] = read_hour_fingerprints(project, since, until)
+    read_minutes(project, known, since, until)
+    return known
 
 
 def group_source(
@@ -179,13 +99,13 @@ def group_source(
         return _twice(thumb_source(project, view, columns, keys=keys, days=days), sorted(columns))
     query = _QueryPlan.of(project, view, columns, keys, days)
     params = {**query.params, "rated": f"thumb {view.author_kind}"}
-    return query.union(
-        query.aggregates(
-            ["what != 'answer' AS rated"], "what IN ('answer', {rated:String})", RATING_SUMS, params
-        ),
-        query.answers(view, ["false AS rated"], RATING_SUMS, params),
-        query.thumbs(view, ["true AS rated"], params),
+    return _joined(
         params,
+        query.aggregates(
+            PARTS, ["what != 'answer' AS rated"], "what IN ('answer', {rated:String})", RATING_SUMS, params
+        ),
+        query.rows_of_answers(view, ["false AS rated"], RATING_SUMS, params),
+        query.rows_of_thumbs(view, ["true AS rated"], params),
     )
 
 
@@ -205,8 +125,8 @@ def answer_source(project: ProjectStore, view: View, columns: Iterable[str], *, 
         return Source(sql, rated.params)
     query = _QueryPlan.of(project, view, columns, (), days)
     params = dict(query.params)
-    cells = query.aggregates([], "what = 'answer'", ANSWER_SUMS, params)
-    return query.union(cells, query.answers(view, [], ANSWER_SUMS, params), "", params)
+    cells = query.aggregates(["answers"], [], "what = 'answer'", ANSWER_SUMS, params)
+    return _joined(params, cells, query.rows_of_answers(view, [], ANSWER_SUMS, params))
 
 
 def thumb_source(
@@ -219,8 +139,8 @@ def thumb_source(
         return _only(source, str(view.filters.rating), sorted(columns))
     query = _QueryPlan.of(project, view, columns, keys, days)
     params = {**query.params, "rated": f"thumb {view.author_kind}"}
-    cells = query.aggregates([], "what = {rated:String}", RATING_SUMS, params)
-    return query.union(cells, query.thumbs(view, [], params), "", params)
+    cells = query.aggregates(["feedback"], [], "what = {rated:String}", RATING_SUMS, params)
+    return _joined(params, cells, query.rows_of_thumbs(view, [], params))
 
 
 def feedback_source(project: ProjectStore, view: View) -> Source:
@@ -228,7 +148,7 @@ def feedback_source(project: ProjectStore, view: View) -> Source:
     query = _QueryPlan.of(project, view, (), (), True)
     params = dict(query.params)
     which = "(startsWith(what, 'kind ') OR startsWith(what, 'flag '))"
-    cells = query.aggregates(["what AS name"], which, ("num",), params)
+    cells = query.aggregates(["feedback"], ["what AS name"], which, ("num",), params)
     raw = f"""
         SELECT
             any(at) AS at,
@@ -240,11 +160,11 @@ def feedback_source(project: ProjectStore, view: View) -> Source:
                 cityHash64(trace_id, span_id) AS answer,
                 arrayJoin(if(kind = 'flag', ['kind flag', concat('flag ', label)], [concat('kind ', kind)])) AS name
             FROM (
-                {_feedback(view, query.plan, (), "1", params)}
+                {_feedback(view, query.feedback, (), "1", params)}
             )
         )
         GROUP BY name"""  # noqa: S608
-    return query.union(cells, raw, "", params)
+    return _joined(params, cells, raw if query.feedback.is_read else "")
 
 
 def sample_source(view: View) -> Source:
@@ -269,7 +189,8 @@ class _QueryPlan:
     """What a source is read from: its columns in order, how its period is counted, and the filters over aggregates."""
 
     columns: tuple[str, ...]
-    plan: Plan
+    answers: Plan
+    feedback: Plan
     where: str
     filter_columns: frozenset[str]
     params: dict[str, Any]
@@ -283,28 +204,34 @@ class _QueryPlan:
         over = cell_conditions(view.filters, params)
         period = view.filters.period()
         if view.rating is not None or over is None or not all(c in CELL_FIELDS for c in wanted):
-            return cls(wanted, Plan(ranges=(period,)), "0", frozenset(), {})
-        plan = make_plan(read_fingerprints(project, view), *period, keys={*keys, *over.keys}, days=days)
-        return cls(wanted, plan, over.sql, over.columns, params)
+            whole = Plan(ranges=(period,))
+            return cls(wanted, whole, whole, "0", frozenset(), {})
+        plans = make_plans(read_fingerprints(project, view), *period, keys={*keys, *over.keys}, days=days)
+        return cls(wanted, *plans, over.sql, over.columns, params)
 
-    def union(self, aggregates: str, answers: str, thumbs: str, params: dict[str, Any]) -> Source:
-        """The fresh aggregates and the rows of the ranges as one source; only what there is of either."""
-        rows = [answers, thumbs] if self.plan.ranges or not aggregates else []
-        return Source("\n        UNION ALL".join(part for part in (aggregates, *rows) if part), params)
-
-    def aggregates(self, first: list[str], which: str, sums: Sequence[str], params: dict[str, Any]) -> str:
-        """The fresh aggregates, those of which `which` says by `what`; empty where there is none."""
-        if not self.plan.has_cells:
-            return ""
+    def aggregates(
+        self, parts: Sequence[Part], first: list[str], which: str, sums: Sequence[str], params: dict[str, Any]
+    ) -> str:
+        """The fresh aggregates of some parts, those of which `which` says by `what`; empty where there is none."""
         wanted = (*self.columns, *sums)
         read = (*wanted, *sorted(self.filter_columns - set(wanted)))
-        return cell_rows(self.plan, listed([*first, *wanted]), read, f"{which} AND {self.where}", params)
+        selected, where = listed([*first, *wanted]), f"{which} AND {self.where}"
+        plans: dict[Plan, list[Part]] = {}
+        for part in parts:
+            plans.setdefault(self.answers if part == "answers" else self.feedback, []).append(part)
+        return _UNION.join(
+            cell_rows(plan, of, selected, read, where, params) for plan, of in plans.items() if plan.has_cells
+        )
 
-    def answers(self, view: View, first: list[str], sums: Sequence[str], params: dict[str, Any]) -> str:
-        """The recorded answers of the ranges."""
+    def rows_of_answers(
+        self, view: View, first: list[str], sums: Sequence[str], params: dict[str, Any]
+    ) -> str:
+        """The recorded answers of the ranges; empty where aggregates are all there is."""
+        if not self.answers.is_read:
+            return ""
         where, more = conditions(view.filters)
         params |= more
-        ranges = ranges_condition(self.plan.ranges, "start_time", params)
+        ranges = ranges_condition(self.answers.ranges, "start_time", params)
         columns = [_named(c, 1) for c in self.columns]
         return f"""
         SELECT
@@ -314,15 +241,25 @@ class _QueryPlan:
         WHERE {where}
           AND {ranges}"""  # noqa: S608
 
-    def thumbs(self, view: View, first: list[str], params: dict[str, Any]) -> str:
-        """The rated answers of the ranges."""
+    def rows_of_thumbs(self, view: View, first: list[str], params: dict[str, Any]) -> str:
+        """The rated answers of the ranges; empty where aggregates are all there is."""
+        if not self.feedback.is_read:
+            return ""
         return f"""
         SELECT
             at,
             {listed([*first, *self.columns, *(f"{sql} AS {name}" for name, sql in _OF_THUMB.items())])}
         FROM (
-            {newest_thumbs(view, self.plan, self.columns, params)}
+            {newest_thumbs(view, self.feedback, self.columns, params)}
         )"""  # noqa: S608
+
+
+_UNION = "\n        UNION ALL"
+
+
+def _joined(params: dict[str, Any], *queries: str) -> Source:
+    """One source of the queries that are not empty."""
+    return Source(_UNION.join(q for q in queries if q), params)
 
 
 # --------------------------------------------------------------------------------- where a filter chooses by the thumbs
@@ -396,6 +333,11 @@ def feedback_columns(column: str) -> str:
     return {**CELL_FIELDS, **_RAW_FIELDS}[column][0]
 
 
+def call_column(column: str) -> str:
+    """A column to group by, selected from `spans` under its name."""
+    return _named(column, 1)
+
+
 def _named(column: str, place: int) -> str:
     sql = {**CELL_FIELDS, **_RAW_FIELDS}[column][place]
     return sql if sql == column else f"{sql} AS {column}"
@@ -428,14 +370,14 @@ def _feedback(view: View, plan: Plan, columns: Sequence[str], only: str, params:
         "trace_id", "span_id", "feedback_id", "kind", "label", "score", "version", "sampling_probability", "call_probability",
         "call_time AS at", *(_named(c, 0) for c in columns),
     ]  # fmt: skip
-    if not plan.has_cells:
+    if plan.ranges and not plan.has_cells:
         return f"""
                 SELECT
                     {listed([*read, "record"])}
                 FROM feedback FINAL
                 WHERE {judged_condition(view, params)}
                   AND {only}"""  # noqa: S608
-    ranges = ranges_condition(plan.ranges, "call_time", params)
+    ranges = ranges_condition(plan.ranges, "call_time", params, name=plan.name)
     return f"""
                 SELECT
                     {listed(read)}
@@ -473,6 +415,8 @@ def newest_thumbs(
     if author is not None:
         only.append("author_kind = {thumb_kind:String}")
         params["thumb_kind"] = author
+    elif view.rating is not None:
+        only.append(BY_PEOPLE_FIRST)
     if drawn:
         only.append("sampling_probability IS NOT NULL")
     copied = [f"any({c}) AS {c}" for c in columns]

@@ -13,6 +13,8 @@ from uuid import UUID
 from heedloop.schema import Feedback, from_json
 from heedloop_server.store.connection import ProjectStore, Row
 
+SESSIONS = "sessions"
+"""The source of items that are whole sessions."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _OVERLAP = timedelta(seconds=30)
 """How far behind the newest change seen another server's insert may still become visible."""
@@ -25,9 +27,13 @@ class ReviewItem:
     Attributes:
         targets: (trace id, span id) of each answer, hexadecimal.
         call_times: start time of each answer's call, which its content is read by.
-        gold: '' for an ordinary item, `gold`, `training`, or `removed` for one that was taken out of its queue.
+        gold: '' for an ordinary item, `gold`, `training`, `calibration` for one that everybody judges, or `removed` for one that was
+            taken out of its queue.
         expected: of gold: question -> answer, in the order of `targets`.
         reason: why a source took it.
+        priority: items with a greater one come first.
+        assigned: author ids, or `group:NAME`, who alone are offered it; empty for all.
+        language: of the answer, where the queue hands answers out by language.
     """
 
     item_id: str
@@ -40,6 +46,14 @@ class ReviewItem:
     expected: Mapping[str, Any] | None = None
     expected_why: str = ""
     reason: Mapping[str, Any] | None = None
+    priority: int = 0
+    assigned: tuple[str, ...] = ()
+    language: str = ""
+
+    @property
+    def is_session(self) -> bool:
+        """True where the answers are the turns of one session, in their order."""
+        return self.source == SESSIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +94,6 @@ class Assignment:
         """The same state with a longer lease or another draft; any move made meanwhile wins over it."""
         return replace(self, version=max(self.version + 1, _version(self.step)), **changes)
 
-    def with_feedback(self, feedback_ids: Sequence[UUID]) -> Assignment:
-        """The assignment with the ids of the feedback that its judgement becomes."""
-        return replace(self, feedback_ids=tuple(feedback_ids))
-
     def without_words(self) -> Assignment:
         """What is kept in memory of it."""
         return replace(self, answers=None, draft=None, feedback_ids=(), trace_ids=(), whole=False)
@@ -111,6 +121,7 @@ def _item_row(item: ReviewItem) -> Row:
         "trace_ids": [bytes.fromhex(t) for t, _ in item.targets],
         "span_ids": [bytes.fromhex(s) for _, s in item.targets],
         "call_times": list(item.call_times),
+        "assigned": list(item.assigned),
         "reason": _json(item.reason),
         "expected": _json(item.expected),
         "is_deleted": 0,
@@ -129,6 +140,9 @@ _ITEM_COLUMNS = """
     expected,
     expected_why,
     position,
+    priority,
+    assigned,
+    language,
     changed_at
 """
 
@@ -136,7 +150,7 @@ _ITEM_COLUMNS = """
 def _item(row: Row) -> ReviewItem:
     values = {f.name: row[f.name] for f in fields(ReviewItem) if f.name != "targets"}
     values["targets"] = tuple(zip(row["traces"], row["spans"], strict=True))
-    values["call_times"] = tuple(row["call_times"])
+    values |= {name: tuple(row[name]) for name in ("call_times", "assigned")}
     values |= {name: _parsed(row[name]) for name in ("reason", "expected")}
     return ReviewItem(**values)
 
@@ -343,12 +357,15 @@ def standing_feedback(project: ProjectStore, item_id: str, annotator: str) -> li
           AND queue_item = {item:String}
           AND author_kind = 'annotator'
           AND author_id = {annotator:String}
+          AND name != {note:String}
         """,
-        {"item": item_id, "annotator": annotator},
+        {"note": LEAD_NOTE, "item": item_id, "annotator": annotator},
     )
     return [from_json(Feedback, json.loads(r["record"])) for r in rows]
 
 
+LEAD_NOTE = "note_to_lead"
+"""The name of the comments in which annotators write to the lead; no part of a judgement."""
 REOPENED = "reopened"
 """How the `reason` of an assignment begins whose judgement was taken back and not made again yet; after `_REMARK` a reviewer's remark."""
 _REMARK = "\x1f"

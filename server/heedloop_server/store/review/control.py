@@ -9,9 +9,11 @@ from datetime import datetime
 from typing import Any
 
 from heedloop.schema import AuthorKind
+from heedloop_server.filters import CallFilters
 from heedloop_server.store.call_rows import IDS, MAX_CALLS, Key, rows_of_calls
 from heedloop_server.store.connection import ProjectStore, Row
-from heedloop_server.store.review.assignments import ReviewItem
+from heedloop_server.store.filters import conditions
+from heedloop_server.store.review.assignments import LEAD_NOTE, ReviewItem
 
 Answer = Key
 
@@ -72,6 +74,27 @@ def _adjudication(row: Row) -> Adjudication:
     return Adjudication(**values, trace_ids=tuple(row["traces"]))
 
 
+def lead_notes(project: ProjectStore) -> dict[str, list[Row]]:
+    """Item id -> notes to the lead as `annotator, text, at`, the oldest first."""
+    rows = project.rows(
+        """
+        SELECT
+            queue_item,
+            author_id AS annotator,
+            JSONExtractString(record, 'comment') AS text,
+            created_at AS at
+        FROM feedback FINAL
+        WHERE project_id = {project:String} AND name = {note:String} AND author_kind = 'annotator'
+        ORDER BY created_at
+        """,
+        {"note": LEAD_NOTE},
+    )
+    result: dict[str, list[Row]] = {}
+    for row in rows:
+        result.setdefault(row["queue_item"], []).append(row)
+    return result
+
+
 def answer_facts(project: ProjectStore, items: Iterable[ReviewItem]) -> dict[Answer, Row]:
     """The items' answers: `model, prompt_name, prompt_version, service, environment, tags, metadata, num_chars`."""
     times = {target: at for item in items for target, at in zip(item.targets, item.call_times, strict=True)}
@@ -85,6 +108,39 @@ def answer_facts(project: ProjectStore, items: Iterable[ReviewItem]) -> dict[Ans
                 metadata,
                 toUInt32(lengthUTF8(answer)) AS num_chars"""
     return {(row["trace"], row["span"]): row for row in rows_of_calls(project, columns, times)}
+
+
+def count_coverage(project: ProjectStore, queue_id: str, filters: CallFilters, by: str) -> list[Row]:
+    """`value, num, num_queued, num_judged` of the answers that the filters take, the value with the most of them first."""
+    where, params = conditions(filters)
+    value = "arrayStringConcat(arraySort(tags), ', ')" if by == "tag" else by
+    if by.startswith("metadata."):
+        value, params = "metadata[{key:String}]", {**params, "key": by.removeprefix("metadata.")}
+    queued = """
+            SELECT arrayJoin(arrayZip(trace_ids, span_ids))
+            FROM review_items FINAL
+            WHERE project_id = {project:String} AND queue_id = {queue:String} AND gold != 'removed'"""
+    judged = """
+              AND item_id IN (
+                  SELECT item_id
+                  FROM review_assignments FINAL
+                  WHERE project_id = {project:String} AND queue_id = {queue:String} AND state = 'done'
+              )"""
+    return project.rows(
+        f"""
+        SELECT
+            toString({value}) AS value,
+            count() AS num,
+            countIf((trace_id, span_id) IN ({queued})) AS num_queued,
+            countIf((trace_id, span_id) IN ({queued}{judged})) AS num_judged
+        FROM spans FINAL
+        WHERE {where} AND is_answer
+        GROUP BY value
+        ORDER BY num DESC, value
+        LIMIT 500
+        """,  # noqa: S608
+        {**params, "queue": queue_id},
+    )
 
 
 def ratings_by(

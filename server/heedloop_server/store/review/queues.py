@@ -6,7 +6,10 @@ import json
 import time
 
 from heedloop_server.review.queue import NO_GUIDELINE, Guideline, Queue, queue_from_record
-from heedloop_server.store.connection import ProjectStore, Row
+from heedloop_server.store.connection import ProjectStore, Row, Store
+
+QUEUE = "queue:"
+"""How the id begins under which what happens in a queue stands among the alerts' states and deliveries."""
 
 
 def insert_queue(project: ProjectStore, queue: Queue) -> None:
@@ -32,6 +35,12 @@ def find_queue(project: ProjectStore, queue_id: str) -> Queue | None:
     )
     queue = queue_from_record(json.loads(row["record"])) if row else None
     return None if queue is None or queue.status == "deleted" else queue
+
+
+def projects_with_queues(store: Store) -> list[str]:
+    """The projects that have a queue."""
+    rows = store.rows("SELECT DISTINCT project_id FROM review_queues FINAL ORDER BY project_id")
+    return [r["project_id"] for r in rows]
 
 
 def list_queues(project: ProjectStore) -> list[Queue]:

@@ -27,10 +27,12 @@ class Source:
     Attributes:
         answers: where its answers are.
         reason: why it was taken, where that says more than the filters.
+        probability: with which it was drawn, where that is its own.
     """
 
     answers: tuple[Place, ...]
     reason: Mapping[str, Any] | None = None
+    probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,31 @@ def sample(project: ProjectStore, filters: CallFilters, *, size: int, seed: str 
         project, where, params, "sipHash64({seed:String}, trace_id, span_id), trace_id, span_id", size
     )
     return Drawn(drawn, num, min(1.0, size / num) if num else None)
+
+
+def drawn_share(project: ProjectStore, filters: CallFilters, *, share: float, seed: str, limit: int) -> Drawn:
+    """Each call that the filters take, with the probability `share` and by its ids and the seed alone; the oldest first."""
+    where, params = conditions(filters)
+    where += " AND sipHash64({seed:String}, trace_id, span_id) < toUInt64({below:String})"
+    params = {**params, "seed": seed, "below": str(min(int(share * 2**64), 2**64 - 1))}
+    drawn = _read_sources(project, where, params, "start_time, trace_id, span_id", limit)
+    return Drawn(drawn, len(drawn), share)
+
+
+def earliest_arrived(project: ProjectStore, since: datetime, *, arrived_since: datetime) -> datetime:
+    """The time of the oldest call from `since` on that arrived after a moment; that moment where none is older."""
+    row = project.row(
+        """
+        SELECT least(min(start_time), {arrived_since:DateTime64(6,'UTC')}) AS earliest
+        FROM spans
+        WHERE project_id = {project:String}
+            AND start_time >= {since:DateTime64(6,'UTC')}
+            AND ingested_at >= {arrived_since:DateTime64(6,'UTC')}
+        HAVING count() > 0
+        """,
+        {"since": since, "arrived_since": arrived_since},
+    )
+    return max(since, row["earliest"] if row else arrived_since)
 
 
 def _count(project: ProjectStore, where: str, params: Mapping[str, Any]) -> int:
@@ -258,6 +285,37 @@ def same_prompt(project: ProjectStore, filters: CallFilters, *, answers_per_item
     )
     items = [Source(_varied(r["found"], answers_per_item)) for r in rows[:limit]]
     return Drawn([i for i in items if len(i.answers) > 1], len(rows))
+
+
+def sessions(project: ProjectStore, filters: CallFilters, *, limit: int) -> Drawn:
+    """Sessions of which an answer matches, the newest first: each one item of its answers in their order, the last `MAX_TURNS`."""
+    where, params = conditions(filters)
+    rows = project.rows(
+        f"""
+        SELECT
+            session_id,
+            arraySort(groupArray((start_time, lower(hex(trace_id)), lower(hex(span_id))))) AS turns,
+            max(start_time) AS newest
+        FROM spans FINAL
+        WHERE project_id = {{project:String}}
+          AND is_answer
+          AND session_id IN (SELECT DISTINCT session_id FROM spans FINAL WHERE {where} AND session_id != '')
+        GROUP BY session_id
+        ORDER BY newest DESC, session_id
+        """,  # noqa: S608
+        params,
+    )
+    items = [
+        Source(
+            tuple((trace, span, at) for at, trace, span in r["turns"][-MAX_TURNS:]),
+            {"session_id": r["session_id"], "num_turns": len(r["turns"])},
+        )
+        for r in rows[:limit]
+    ]
+    return Drawn(items, len(rows))
+
+
+MAX_TURNS = 20
 
 
 def _varied(result: Iterable[Sequence[Any]], num: int) -> tuple[Place, ...]:

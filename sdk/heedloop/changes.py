@@ -1,12 +1,10 @@
-"""A correction beside the answer it corrects, as pieces that stayed, went and came: pure."""
+"""What changed between two texts, such as an answer and its correction: pieces that stayed, went and came. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from difflib import SequenceMatcher
-
-__all__ = ["compare"]
 
 MAX_WORDS = 3000
 """Above this many words the comparison goes line by line: its cost grows with the square."""

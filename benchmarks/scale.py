@@ -1,0 +1,193 @@
+"""How costs grow with the size of a store: the table of docs/scale.md, each operation at each size, and its growth exponent.
+
+    python benchmarks/scale.py overview --calls 100000 1000000 [--minutes 20] [--rounds 9] [--viewers 10]
+    python benchmarks/scale.py export snapshot erase --calls 30000 100000
+
+Every operation goes through HTTP to a `heedloop serve` of its own on a folder that the engine itself fills: calls spread over the
+last minutes (`--minutes`) or 30 days, one in nine rated. Times are medians; the exponent is the slope of log time over log size
+between the smallest and the largest (0: the cost does not grow, 1: it grows as the store does). Memory is the server's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import requests
+
+from dashboard import BATCH, FEEDBACK, SPANS, columns, p50_p95, serve
+from heedloop.client import Client
+from heedloop.schema import format_time, utc_now
+
+EVERY = 9
+"""One call in so many is rated."""
+
+
+def fill(folder: Path, calls: int, period_s: float) -> None:
+    """Calls of the last `period_s` seconds and their ratings, as merged parts hold them."""
+    from heedloop_server.store.open import open_store
+
+    store = open_store(f"chdb://{(folder / 'clickhouse').absolute()}", num_clients=2, threads=2)
+    chosen = columns(calls, period_s)
+    for first in range(0, calls, BATCH):
+        store.command(SPANS.format(**chosen, first=first, num=min(BATCH, calls - first)))
+    rated = calls // EVERY
+    for first in range(0, rated, BATCH):
+        store.command(FEEDBACK.format(**chosen, every=EVERY, first=first, num=min(BATCH, rated - first)))
+    for projection in ("minutes", "by_call"):
+        store.command(f"ALTER TABLE feedback MATERIALIZE PROJECTION {projection}", mutations_sync=2)
+    store.close()
+
+
+class Server:
+    """A server on a filled folder, and what is asked of it."""
+
+    def __init__(self, folder: Path, calls: int) -> None:
+        self.calls = calls
+        self.process, self.url = serve(folder, folder / "key")
+        self.key = (folder / "key").read_text(encoding="utf-8").strip()
+        self.client = Client(self.url, self.key)
+
+    def memory_mb(self, name: str = "VmRSS") -> float:
+        """Memory of the server's process."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:"))
+
+    def get(self, path: str, **parameters: object) -> requests.Response:
+        """A GET with the key, its body left to the caller."""
+        headers = {"Authorization": f"Bearer {self.key}"}
+        return requests.get(self.url + path, params=parameters, headers=headers, stream=True, timeout=900)
+
+
+def overview(server: Server, args: argparse.Namespace) -> dict[str, float]:
+    """The quality page's question: alone, each time another, and by several viewers who each ask the same once a second."""
+    wait_until_counted(server)
+    alone = [
+        seconds(lambda: server.client.quality_overview(since=other_period())) for _ in range(args.rounds)
+    ]
+    many: list[float] = []
+    stop = time.monotonic() + args.rounds
+
+    def viewer() -> None:
+        client = Client(server.url, server.key)
+        while time.monotonic() < stop:
+            many.append(seconds(client.quality_overview))
+            time.sleep(max(0.0, 1 - many[-1]))
+
+    threads = [threading.Thread(target=viewer) for _ in range(args.viewers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return {
+        "overview p50": statistics.median(alone),
+        f"overview p95, {args.viewers} viewers": p50_p95(many)[1],
+    }
+
+
+def wait_until_counted(server: Server) -> None:
+    """Ask until two answers in a row take about as long: what was just filled is counted in the background."""
+    before, now = math.inf, seconds(lambda: server.client.quality_overview(since=other_period()))
+    for _ in range(12):
+        time.sleep(6)
+        before, now = now, seconds(lambda: server.client.quality_overview(since=other_period()))
+        if now > 0.8 * before:
+            return
+
+
+def other_period() -> str:
+    """The beginning of a period that nobody asked for before: no response of another question is shown again."""
+    return format_time(utc_now() - timedelta(days=30))
+
+
+def export(server: Server, _: argparse.Namespace) -> dict[str, float]:
+    """All calls as JSON Lines."""
+    taken: dict[str, float] = {}
+    for form in ("jsonl",):
+        begin, size = time.perf_counter(), 0
+        with server.get("/v1/calls/export", format=form) as response:
+            response.raise_for_status()
+            for block in response.iter_content(1 << 20):
+                size += len(block)
+        taken[f"export of calls, {form}"] = time.perf_counter() - begin
+    return taken
+
+
+def snapshot(server: Server, _: argparse.Namespace) -> dict[str, float]:
+    """A snapshot of everything, and the memory that it left the server with."""
+    before = server.memory_mb()
+    taken = seconds(lambda: server.client.create_snapshot("all"))
+    print(f"  snapshot: memory {before:.0f} MB before, peak {server.memory_mb('VmHWM'):.0f} MB", flush=True)
+    return {"snapshot": taken}
+
+
+def erase(server: Server, _: argparse.Namespace) -> dict[str, float]:
+    """One of 20,000 users: until no read finds them, and until the tables do not hold them."""
+    begin = time.perf_counter()
+    receipt = server.client.erase(user_id="user-17")
+    unseen = time.perf_counter() - begin
+    while any(server.client.erasure(receipt.erasure_id).left.values()):
+        time.sleep(0.2)
+    return {"erasure: unseen": unseen, "erasure: removed": time.perf_counter() - begin}
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long it takes."""
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+OPERATIONS = {"overview": overview, "export": export, "snapshot": snapshot, "erase": erase}
+
+
+def exponent(sizes: list[int], taken: list[float]) -> float:
+    """Slope of log time over log size between the smallest and the largest."""
+    return math.log(taken[-1] / taken[0]) / math.log(sizes[-1] / sizes[0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("operations", nargs="*", choices=[*OPERATIONS, []], default=[])
+    parser.add_argument("--calls", type=int, nargs="+", default=[100_000, 1_000_000])
+    parser.add_argument(
+        "--minutes", type=float, default=30 * 24 * 60, help="the calls are of the last minutes"
+    )
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--viewers", type=int, default=10)
+    parser.add_argument("--fill", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.fill is not None:
+        fill(args.fill, args.calls[0], args.minutes * 60)
+        return
+    rows: dict[str, list[float]] = {}
+    for calls in args.calls:
+        with tempfile.TemporaryDirectory(prefix="heedloop-scale-") as scratch:
+            command = [sys.executable, __file__, "--fill", scratch, "--calls", str(calls)]
+            subprocess.run([*command, "--minutes", str(args.minutes)], check=True)
+            server = Server(Path(scratch), calls)
+            try:
+                for name in args.operations or OPERATIONS:
+                    for row, taken in OPERATIONS[name](server, args).items():
+                        rows.setdefault(row, []).append(taken)
+                        print(f"  {calls:,} calls, {row}: {taken:.2f} s", flush=True)
+            finally:
+                server.process.terminate()
+                server.process.wait(60)
+    print(f"| seconds, {args.minutes:g} minutes | {' | '.join(f'{c:,}' for c in args.calls)} | exponent |")
+    for row, taken in rows.items():
+        grows = f"{exponent(args.calls, taken):.2f}" if len(taken) > 1 else ""
+        print(f"| {row} | {' | '.join(f'{t:.3f}' for t in taken)} | {grows} |")
+
+
+if __name__ == "__main__":
+    main()

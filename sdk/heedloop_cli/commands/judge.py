@@ -1,0 +1,326 @@
+"""`heedloop judge create | list | run | card | improve | compare`: AI judges, measured by annotators."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from heedloop.client import Client
+from heedloop.responses import Interval, JudgeCard
+from heedloop.schema import JudgeExample, JudgeSpec, from_json, to_json, utc_now
+from heedloop_cli.commands.call_filters import add_filters, filters_of
+from heedloop_cli.commands.connection import add_connection, client_of, with_plain_errors
+from heedloop_cli.commands.progress import Progress
+from heedloop_cli.commands.review import find_queue
+from heedloop_cli.judges.backends import BackendError, backend_of, weights_hash
+from heedloop_cli.judges.items import Item, chosen_calls, example_texts, queue_items, read_items
+from heedloop_cli.judges.journal import Budget, Journal, OverBudget
+from heedloop_cli.judges.paid_calls import PaidCalls, Prices
+from heedloop_cli.judges.templates import TEMPLATES, guideline_prompt
+from heedloop_cli.judges.worker import Worker
+
+HELP = "AI judges: make one, let it judge stored answers, see how far annotators confirm it"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The sub-commands' arguments."""
+    commands = parser.add_subparsers(
+        dest="what", required=True, metavar="create | list | run | card | improve | compare"
+    )
+    _add_create(commands.add_parser("create", help="store a judge; another prompt or model is another judge"))
+    add_connection(commands.add_parser("list", help="all judges"))
+    _add_run(
+        commands.add_parser("run", help="judge answers that were not judged yet; go on where it was stopped")
+    )
+    card = commands.add_parser("card", help="how far a judge is to be believed")
+    card.add_argument("judge", help="its id, or the beginning of one")
+    card.add_argument("--name", help="the rubric's dimension")
+    card.add_argument("--json", action="store_true", help="the whole card as JSON")
+    add_filters(card)
+    add_connection(card)
+    improve = commands.add_parser("improve", help="a new version that is shown answers it got wrong")
+    improve.add_argument("judge", help="its id, or the beginning of one")
+    improve.add_argument("--examples", type=int, default=4, help="answers to show (4)")
+    improve.add_argument("--prompt", type=Path, help="a file with the new prompt")
+    add_connection(improve)
+    compare = commands.add_parser(
+        "compare", help="whether another judge is right more often, by held-out audits"
+    )
+    compare.add_argument("judge")
+    compare.add_argument("other")
+    add_connection(compare)
+
+
+def _add_create(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--template", choices=sorted(TEMPLATES))
+    source.add_argument(
+        "--guideline", metavar="QUEUE", help="follow the newest guideline of this review queue"
+    )
+    source.add_argument("--file", type=Path, help="JSON: the fields of JudgeSpec (docs/judges.md)")
+    parser.add_argument("--name", help="what to call it (the template's name)")
+    parser.add_argument(
+        "--backend", choices=("endpoint", "checkpoint", "reward", "function"), default="endpoint"
+    )
+    parser.add_argument("--model", help="the endpoint's model, a folder, or module:function")
+    parser.add_argument(
+        "--question", help="the name of the feedback it gives, as annotators are asked (the template's)"
+    )
+    parser.add_argument(
+        "--token-probability", action="store_true", help="read the verdicts' probabilities instead of words"
+    )
+    parser.add_argument(
+        "--parameter", action="append", default=[], metavar="NAME=JSON", help="such as max_tokens=300"
+    )
+    add_connection(parser)
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("judge", help="its id, or the beginning of one")
+    parser.add_argument(
+        "--endpoint", help="base address of an OpenAI-compatible API, such as http://127.0.0.1:8000/v1"
+    )
+    parser.add_argument(
+        "--key-env", default="OPENAI_API_KEY", help="environment variable with its key (OPENAI_API_KEY)"
+    )
+    parser.add_argument("--folder", type=Path, help="where the checkpoint or reward model is on this machine")
+    parser.add_argument("--queue", help="judge the items of this review queue")
+    parser.add_argument("--sample", type=int, help="judge so many, drawn at random from all that match")
+    parser.add_argument("--seed", default="0", help="another seed, another sample")
+    parser.add_argument("--limit", type=int, help="judge the newest so many")
+    parser.add_argument(
+        "--recheck",
+        action="store_true",
+        help="ask again about judged answers: does the judge still say the same? Nothing it said changes",
+    )
+    parser.add_argument(
+        "--follow", type=float, metavar="SECONDS", help="look for new answers every so often, until stopped"
+    )
+    parser.add_argument(
+        "--references",
+        action="store_true",
+        help="give the judge each answer's newest correction as {reference}",
+    )
+    add_worker_options(parser, journal="judge-ID.sqlite")
+    add_filters(parser, model="of_model")
+    add_connection(parser)
+
+
+def add_worker_options(parser: argparse.ArgumentParser, *, journal: str, concurrency: int = 4) -> None:
+    """How calls that cost something are made: at once, again, within which budget, and where they are written down."""
+    parser.add_argument("--concurrency", type=int, default=concurrency, help=f"calls at once ({concurrency})")
+    parser.add_argument("--attempts", type=int, default=4, help="calls before an item has failed (4)")
+    parser.add_argument(
+        "--timeout", type=float, default=60.0, metavar="SECONDS", help="of one call in all (60)"
+    )
+    parser.add_argument(
+        "--budget-calls", type=int, help="the most calls, all attempts and earlier runs counted"
+    )
+    parser.add_argument("--budget-cost", type=float, help="the most money, in the currency of the prices")
+    parser.add_argument("--price-input", type=float, default=0.0, help="of a million tokens")
+    parser.add_argument("--price-output", type=float, default=0.0, help="of a million tokens")
+    parser.add_argument(
+        "--journal", type=Path, help=f"what was asked and answered ({journal}): keep it to go on"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run one of the sub-commands."""
+    work = {
+        "create": _create,
+        "list": _list,
+        "run": _run,
+        "card": _card,
+        "improve": _improve,
+        "compare": _compare,
+    }
+    return with_plain_errors(args, work[args.what])
+
+
+def _create(args: argparse.Namespace) -> int:
+    client = client_of(args)
+    spec = _spec(args, client)
+    made = client.create_judge(spec)
+    print(
+        f"{made.id}\njudge answers: heedloop judge run {made.id}{' --endpoint URL' if spec.backend == 'endpoint' else ''}"
+    )
+    return 0
+
+
+def _spec(args: argparse.Namespace, client: Client) -> JudgeSpec:
+    if args.file:
+        return from_json(JudgeSpec, json.loads(args.file.read_text(encoding="utf-8")))
+    fields: dict[str, Any] = {"name": args.name or args.template or "guideline", "form": "pointwise"}
+    if args.guideline:
+        queue = client.review_queue(find_queue(client, args.guideline))
+        if not queue.guideline.text:
+            raise ValueError(
+                f"the queue {queue.name} has no guideline; give it one: heedloop review guideline"
+            )
+        fields |= {**TEMPLATES["helpfulness"], "prompt": guideline_prompt(queue.guideline.text)}
+        fields["guideline"] = f"{queue.queue_id}/{queue.guideline.version}"
+    else:
+        fields |= TEMPLATES[args.template]
+    if not args.model:
+        raise ValueError("--model says who judges: the endpoint's model, a folder, or module:function")
+    fields |= {"backend": args.backend, "model": args.model}
+    if args.question:
+        fields["question"] = args.question
+    if args.token_probability:
+        fields["parser"] = "token_probability"
+        fields["prompt"] = (
+            fields["prompt"].partition("Think it over")[0]
+            + "Verdict ("
+            + " or ".join(fields["verdicts"])
+            + "):"
+        )
+    fields["parameters"] = {n: json.loads(v) for n, _, v in (p.partition("=") for p in args.parameter)}
+    if args.backend in ("checkpoint", "reward") and Path(args.model).is_dir():
+        fields["model"] = Path(args.model).resolve().name
+        fields["parameters"]["sha256"] = weights_hash(Path(args.model))
+    if args.backend == "reward":
+        fields |= {"prompt": "", "verdicts": {}}
+    return from_json(JudgeSpec, fields | {"dimensions": list(fields.get("dimensions", ()))})
+
+
+def _list(args: argparse.Namespace) -> int:
+    judges = client_of(args).judges()
+    if not judges:
+        print("no judges yet; `heedloop judge create` makes one")
+    for judge in judges:
+        c = judge.calls
+        print(
+            f"{judge.id}  {judge.spec.form} by {judge.spec.model}: {c.num_judged:,} judged, {c.num_unparsable:,} unparsable, "
+            f"{c.num_failed:,} failed, {c.num_calls:,} calls, {c.cost:.4g} spent"
+        )
+    return 0
+
+
+def find_judge(client: Client, beginning: str) -> JudgeSpec:
+    """The judge of this id, or of the only id that begins so; raises `ValueError`."""
+    found = [j.spec for j in client.judges() if j.id.startswith(beginning)]
+    exact = [s for s in found if s.id == beginning]
+    if len(exact or found) == 1:
+        return (exact or found)[0]
+    names = ", ".join(s.id for s in found[:5])
+    raise ValueError(
+        f"{beginning!r} names {len(found)} judges{': ' + names if found else ''}; `heedloop judge list` lists them"
+    )
+
+
+def _run(args: argparse.Namespace) -> int:
+    client = client_of(args)
+    spec = find_judge(client, args.judge)
+    backend = backend_of(
+        spec, url=args.endpoint, key_env=args.key_env, folder=args.folder, timeout_s=args.timeout
+    )
+    path = args.journal or Path(f"judge-{spec.id}.sqlite")
+    journal = Journal(path, spec.id, Budget(args.budget_calls, args.budget_cost))
+    prices = Prices(args.price_input, args.price_output, int(spec.parameters.get("max_tokens", 1024)))
+    calls = PaidCalls(journal, prices, args.concurrency, args.attempts)
+    worker = Worker(client, spec, backend, calls, example_texts(client, spec))
+    why = ""
+    try:
+        with Progress("judging", args.sample or args.limit or 0, "items") as shown:
+            if args.recheck:
+                worker.recheck(_items(args, client, spec), utc_now().date().isoformat())
+            else:
+                worker.run(_items(args, client, spec), shown.show)
+            while args.follow is not None and not args.recheck:
+                time.sleep(args.follow)
+                worker.run(_items(args, client, spec), shown.show)
+    except OverBudget as err:
+        why = f"the budget is used up: {err}"
+    except BackendError as err:
+        raise ValueError(str(err)) from None
+    finally:
+        calls, cost = journal.spent()
+        journal.close()
+        parts = (
+            ", ".join(f"{n:,} {name}" for name, n in sorted(worker.counts.items()) if n) or "nothing to judge"
+        )
+        print(f"{parts}; {calls:,} calls, {cost:.4g} spent in all")
+    if why:
+        print(f"stopped: {why}", file=sys.stderr)
+    return 1 if why else 0
+
+
+def _items(args: argparse.Namespace, client: Client, spec: JudgeSpec) -> Iterator[Item]:
+    if args.queue:
+        return queue_items(client, find_queue(client, args.queue), spec)
+    calls = chosen_calls(client, filters_of(args), limit=args.limit, sample=args.sample, seed=args.seed)
+    return read_items(client, spec, calls, args.references)
+
+
+def _card(args: argparse.Namespace) -> int:
+    client = client_of(args)
+    chosen = filters_of(args) | ({"name": args.name} if args.name else {})
+    card = client.judge_card(find_judge(client, args.judge).id, **chosen)
+    print(json.dumps(to_json(card), indent=2) if args.json else card_text(card))
+    return 0
+
+
+def card_text(card: JudgeCard) -> str:
+    """The card in a few lines."""
+    lines = [f"{card.judge_id} about {card.question}: {card.state}", *(f"  {r}" for r in card.reasons)]
+    lines.append(f"  {card.num_judged:,} judged, {card.num_audits:,} audited")
+    for label, value in (
+        ("judge's own rate", card.judge_rate),
+        ("annotators' rate", card.people_rate),
+        ("combined", card.combined),
+        ("agreement", card.agreement),
+        ("annotators with each other", card.people_agreement),
+        ("sensitivity", card.sensitivity),
+        ("specificity", card.specificity),
+        ("effect of length", card.length_effect),
+    ):
+        lines.append(f"  {label}: {_interval(value)}")
+    if card.worth is not None:
+        lines.append(f"  these {card.num_audits:,} labels are worth {card.worth:,.0f} with the judge")
+    return "\n".join(lines)
+
+
+def _interval(value: Interval | None) -> str:
+    return "not known" if value is None else f"{value.estimate:.3f} [{value.low:.3f}, {value.high:.3f}]"
+
+
+def _improve(args: argparse.Namespace) -> int:
+    client = client_of(args)
+    spec = find_judge(client, args.judge)
+    if spec.form != "pointwise":
+        raise ValueError(f"{spec.id} is {spec.form}; examples are shown to pointwise judges")
+    found = client.judge_disagreements(spec.id, limit=args.examples)
+    words = sorted(spec.verdicts, key=lambda w: spec.verdicts[w])
+    if not found.disagreements or not words:
+        raise ValueError(
+            f"there is nothing to learn from: {found.num_exam} audits, no disagreement that may be shown"
+        )
+    examples = tuple(
+        JudgeExample(d.target, words[-1] if d.people > 0.5 else words[0]) for d in found.disagreements
+    )
+    prompt = args.prompt.read_text(encoding="utf-8") if args.prompt else spec.prompt
+    if "{examples}" not in prompt:
+        raise ValueError("the prompt has no hole {examples}; give one that has with --prompt")
+    better = client.create_judge(replace(spec, prompt=prompt, examples=examples))
+    print(
+        f"{better.id} is shown {len(examples)} answers that {spec.id} got wrong. Let it judge the audited answers "
+        f"(heedloop judge run {better.id}), then: heedloop judge compare {spec.id} {better.id} "
+        f"({found.num_exam} held-out audits)"
+    )
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    client = client_of(args)
+    ids = [find_judge(client, j).id for j in (args.judge, args.other)]
+    found = client.compare_judges(*ids)
+    print(f"on {found.num_answers} held-out audits:")
+    for label, value in ((ids[0], found.judge), (ids[1], found.other), ("difference", found.difference)):
+        print(f"  {label}: {_interval(value)}")
+    return 0

@@ -1,0 +1,1 @@
+"""Evaluations: two answers to each prompt, compared metric by metric with intervals."""

@@ -1,0 +1,1 @@
+"""Experiments: who gets which arm, what came of it, and what follows."""

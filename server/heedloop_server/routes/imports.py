@@ -1,0 +1,69 @@
+"""Imports: their balances, and undoing one."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Annotated, Any, cast
+
+from fastapi import Body, Request
+
+from heedloop.responses.imports import Import, ImportList, UndoneImport
+from heedloop.schema import from_json
+from heedloop_server.errors import Conflict, Invalid, NotFound, Unavailable
+from heedloop_server.http.openapi import accepts, responds
+from heedloop_server.http.responses import Router
+from heedloop_server.http.services import AdminKey, AdminProject, FeedbackProject, ReadProject
+from heedloop_server.http.shared_responses import SharedResponses
+from heedloop_server.ingest.intake import Intake
+from heedloop_server.settings import Settings
+from heedloop_server.store.admin.audit import write_audit
+from heedloop_server.store.admin.imports import find_import, list_imports, save_import, undo_import
+
+router = Router()
+
+_DRAIN_S = 30.0
+_ID = re.compile(r"[0-9a-f]{16}")
+
+
+@router.post("/v1/imports")
+@responds(also=[409])
+@accepts(Import)
+def post_import(project: FeedbackProject, body: Annotated[dict[str, Any], Body()]) -> Import:
+    """Store an import, or its newest state; what was undone stays undone."""
+    one = from_json(Import, body)
+    if not _ID.fullmatch(one.id):
+        raise Invalid(f"{one.id!r:.80} is no import's id: 16 hex digits", field="id")
+    known = find_import(project, one.id)
+    if known is not None and known.status == "undone":
+        raise Conflict(f"the import {one.id} was undone; begin a new one", field="id")
+    if one.status == "undone":
+        raise Invalid("an import is undone with POST /v1/imports/{import_id}/undo", field="status")
+    save_import(project, one)
+    return one
+
+
+@router.get("/v1/imports")
+def get_imports(project: ReadProject) -> ImportList:
+    """All imports with their balances, the newest first."""
+    return ImportList(imports=list_imports(project))
+
+
+@router.post("/v1/imports/{import_id}/undo")
+def post_undo(request: Request, project: AdminProject, who: AdminKey, import_id: str) -> UndoneImport:
+    """Take out the calls and the feedback that an import stored; a judgement that it replaced counts again."""
+    one = find_import(project, import_id)
+    if one is None:
+        raise NotFound(f"there is no import {import_id!r:.80} in this project")
+    if not cast(Intake, request.app.state.intake).wait_until_loaded(_DRAIN_S):
+        raise Unavailable(
+            "what is still in the request log must be stored before it can be undone; try again later"
+        )
+    settings = cast(Settings, request.app.state.settings)
+    save_import(project, replace(one, status="undone"))
+    undone = undo_import(project, import_id, old_parts_s=settings.erased_parts_s)
+    cast(SharedResponses, request.app.state.shared).forget(who.project)
+    request.app.state.review.forget(who.project)
+    counts = {"calls": undone.num_calls, "feedback": undone.num_feedback}
+    write_audit(project.store, who, "undo_import", import_id, counts)
+    return undone
