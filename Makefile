@@ -2,6 +2,7 @@
 #   make demo     run the whole loop on this machine (ARGS="--no-serve" ends instead of serving the dashboard)
 #   make test     install everything and run the tests
 #   make test-shared  the tests that read real judgements and captures (HEEDLOOP_SHARED names their folder)
+#   make test-failed  what failed last time again, one at a time
 #   make coverage  the tests again, with the share of lines that they reach
 #   make mutants   change 50 expressions at random, one at a time; lists those that no test notices
 #   make docs     the documentation as a site in dist/site
@@ -20,7 +21,7 @@ JOBS   ?= 2
 # One torch thread per test process: the processes share the cores.
 TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
-.PHONY: demo test test-shared mutants coverage lint types docs bench cluster serve dashboard clean browser
+.PHONY: demo test test-failed test-shared mutants coverage lint types docs bench cluster serve dashboard clean browser
 .DEFAULT_GOAL := test
 
 $(BIN)/python:
@@ -50,6 +51,10 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev browser
 	$(TEST_ENV) $(BIN)/pytest $(TESTS) -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=15 $(ARGS)
+
+# What failed in the last run, in one process: tells a fault from a machine that was too busy.
+test-failed: $(VENV)/.dev
+	$(TEST_ENV) $(BIN)/pytest $(TESTS) -n 1 --dist loadfile --no-loadscope-reorder --last-failed --last-failed-no-failures none $(ARGS)
 
 # Apart from `test`: measuring takes half as long again as testing.
 coverage: $(VENV)/.dev browser

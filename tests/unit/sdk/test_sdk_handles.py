@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
 import fastapi
+import httpx
 import pytest
 from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
@@ -763,11 +764,49 @@ def in_the_service(q):
     return heedloop.handle()
 
 
+chat = fastapi.FastAPI()
+
+
+async def collected_around_the_route(q: str):
+    with heedloop.context(user_id=q), heedloop.collect_handles() as made:
+        yield made
+
+
+@chat.get("/route")
+async def route(q: str) -> str:
+    return (await answer_later.with_handle(q)).handle
+
+
+@chat.get("/route-in-a-thread")
+def route_in_a_thread(q: str) -> str:
+    return nested.with_handle(q).handle
+
+
+@chat.get("/stream")
+async def streaming_route(q: str) -> StreamingResponse:
+    pieces, handle = stream_later.with_handle(q)
+    return StreamingResponse(pieces, headers={"x-handle": handle})
+
+
+@chat.get("/dependency")
+async def route_with_a_dependency(
+    q: str, made: Annotated[Any, fastapi.Depends(collected_around_the_route)]
+) -> str:
+    await asyncio.to_thread(nested, q)
+    return made.handle
+
+
+async def get(path, q):
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(chat), base_url="http://chat") as client:
+        return await client.get(path, params={"q": q})
+
+
 class Asking:
     """One question, asked in some way of the docs; each method gives the handle that it took with the answer."""
 
     def __init__(self, pool):
         self.pool, self.answers, self.worker, self.ask_worker = pool, {}, None, None
+        self.messages = itertools.count()
 
     def in_the_pool(self, *call):
         return asyncio.get_running_loop().run_in_executor(self.pool, *call)
@@ -885,6 +924,24 @@ class Asking:
     async def thread(self, q):
         return await asyncio.to_thread(in_a_thread, lambda: nested.with_handle(q).handle)
 
+    async def fastapi_route(self, q):
+        return (await get("/route", q)).json()
+
+    async def fastapi_route_in_a_thread(self, q):
+        return (await get("/route-in-a-thread", q)).json()
+
+    async def fastapi_stream(self, q):
+        return (await get("/stream", q)).headers["x-handle"]
+
+    async def fastapi_dependency(self, q):
+        return (await get("/dependency", q)).json()
+
+    async def id_of_the_app(self, q):
+        message = f"message-{next(self.messages)}"
+        with heedloop.context(external_id=message):
+            await asyncio.create_task(answer_later(q))
+        return heedloop.target(external_id=message)
+
     async def afterwards(self, q):
         await answer_later(q)
         return heedloop.handle()
@@ -917,9 +974,12 @@ def test_a_thousand_answers_in_every_way_and_every_thumb_on_its_own(recorded):
                 heedloop.thumbs_up(handle, author=q)
         else:
             heedloop.thumbs_up(handle, author=q)
-    questions = {s.handle: s.input_text for s in recorded.answers}
-    judged = [(f"00-{f.target.trace_id}-{f.target.span_id}-01", f.author.id) for f in recorded.feedback]
-    assert all(questions[handle] == asked for handle, asked in judged)
+    by_span = {(s.trace_id, s.span_id): s.input_text for s in recorded.answers}
+    by_trace = {s.trace_id: s.input_text for s in recorded.answers}
+    judged = [(f.target, f.author.id) for f in recorded.feedback]
+    for target, asked in judged:
+        said_of = by_span[target.trace_id, target.span_id] if target.span_id else by_trace[target.trace_id]
+        assert said_of == asked
     assert len(judged) == sum(way not in REFUSED for _q, way in work) and {w for _q, w in work} == set(WAYS)
 
 
