@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
@@ -14,38 +13,18 @@ from fastapi.responses import Response, StreamingResponse
 from typing_extensions import TypedDict
 
 from heedloop.responses.datasets import ReportedSnapshot, SnapshotList
-from heedloop.schema import (
-    DATASET_FORMS,
-    DatasetForm,
-    SchemaError,
-    Split,
-    canonical_json,
-    format_time,
-    from_json,
-    parse_time,
-    to_json,
-    utc_now,
-)
-from heedloop_server.curate import Curated, Rules, count_rows, curate
-from heedloop_server.curate.report import describe
+from heedloop.schema import DatasetForm, SchemaError, Split, from_json, parse_time, utc_now
+from heedloop_server.curate import Rules
 from heedloop_server.errors import Invalid, NotFound, Unavailable
-from heedloop_server.filters import CallFilters, read_filters
+from heedloop_server.filters import read_filters
 from heedloop_server.http.openapi import accepts, responds
 from heedloop_server.http.responses import Router, json_response
 from heedloop_server.http.services import Intakes, ReadProject, TrainProject
 from heedloop_server.judges.training import measured_weights
+from heedloop_server.snapshots import SnapshotRequest, freeze
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.datasets.runs import summaries_of_runs
-from heedloop_server.store.datasets.snapshot_calls import read_calls, read_compared, read_relatives
-from heedloop_server.store.datasets.snapshots import (
-    drop_erased,
-    find_snapshot,
-    list_snapshots,
-    read_judgements,
-    row_texts,
-    snapshot_rows,
-    write_snapshot,
-)
+from heedloop_server.store.datasets.snapshots import find_snapshot, list_snapshots, snapshot_rows
 from heedloop_server.store.filters import of_evaluation
 
 router = Router()
@@ -86,19 +65,8 @@ def create_snapshot(
     # Calls that were acknowledged before this request are in it, also those that only the request log has.
     if not intake.wait_until_loaded(LOADED_WITHIN_S):
         raise Unavailable("calls that came before still wait for the store; send the snapshot again")
-    judgements = read_judgements(project, filters, as_of)
-    calls = list(read_calls(project, filters, as_of))
-    calls += read_compared(project, calls, judgements, as_of)
-    relatives = read_relatives(project, calls, judgements, as_of)
-    made = curate(calls, judgements, rules, relatives=relatives)
-    query = {"filters": _written(filters), "rules": to_json(rules)}
-    texts: dict[DatasetForm, list[str]] = {form: row_texts(r) for form, r in made.rows.items()}
-    snapshot = _snapshot(project, made, texts, name=name, as_of=as_of, query=query)
-    known = find_snapshot(project, snapshot.id)
-    if known is not None:
-        return json_response(ReportedSnapshot, known, 200)
-    write_snapshot(project, snapshot, rows=made.rows, texts=texts)
-    return _stored(project, snapshot.id) if drop_erased(project, snapshot.id, started) else snapshot
+    snapshot, is_new = freeze(project, SnapshotRequest(name, filters, rules, as_of, started))
+    return snapshot if is_new else json_response(ReportedSnapshot, snapshot, 200)
 
 
 def _with_measured_judges(project: ProjectStore, rules: Any) -> Any:
@@ -154,12 +122,6 @@ def _name(value: object) -> str:
     return value.strip()
 
 
-def _written(filters: CallFilters) -> dict[str, Any]:
-    """The filters as JSON in one form: what differs from the default, times in UTC."""
-    given = filters.model_dump(exclude_defaults=True)
-    return {k: format_time(v) if isinstance(v, datetime) else v for k, v in sorted(given.items())}
-
-
 def _as_of(value: object) -> datetime:
     now = utc_now()
     if value is None:
@@ -168,35 +130,3 @@ def _as_of(value: object) -> datetime:
     if as_of > now:
         raise SchemaError("as_of", f"{value} is in the future; what has not arrived cannot be frozen")
     return as_of
-
-
-def _snapshot(
-    project: ProjectStore,
-    made: Curated,
-    texts: Mapping[DatasetForm, Sequence[str]],
-    *,
-    name: str,
-    as_of: datetime,
-    query: Mapping[str, Any],
-) -> ReportedSnapshot:
-    """The snapshot; its id is a hash of the project, the query, the feedback and the rows themselves."""
-    feedback = hashlib.sha256()
-    for judgement in sorted(made.used, key=lambda j: j.feedback_id):
-        feedback.update(f"{judgement.feedback_id}:{judgement.version}\n".encode())
-    rows = hashlib.sha256()
-    for form in DATASET_FORMS:
-        for text in texts.get(form, ()):
-            rows.update(f"{form}\n{text}\n".encode("utf-8", "replace"))
-    parts = [project.project, canonical_json(query), feedback.hexdigest(), rows.hexdigest()]
-    return ReportedSnapshot(
-        id=hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32],
-        name=name,
-        created_at=utc_now(),
-        as_of=as_of,
-        query=query,
-        feedback_hash=feedback.hexdigest(),
-        num_feedback=len(made.used),
-        num_rows=count_rows(made.rows),
-        report=describe(made),
-        num_erased=0,
-    )

@@ -193,6 +193,11 @@ class Store:
                 ArrowTable, client.query_arrow(sql, parameters=_bind(params), settings=settings or None)
             )
 
+    def native(self, sql: str, params: Mapping[str, Any] | None = None, **settings: Any) -> bytes:
+        """The rows of a query as the engine's Native format: for another process (`worker_process`)."""
+        with self.client("read") as client:
+            return client.raw_query(sql, parameters=_bind(params), settings=settings or None, fmt="Native")
+
     def command(self, sql: str, params: Mapping[str, Any] | None = None, **settings: Any) -> None:
         """Run a statement that gives no rows."""
         with self.client("command") as client:
