@@ -71,6 +71,11 @@ class Settings(BaseSettings):
     requests_per_minute: int = Field(
         0, ge=0, description="requests that one key may send a minute; 0 for no limit"
     )
+    spans_per_second: int = Field(
+        0,
+        ge=0,
+        description="spans that one project may send a second, with bursts of ten seconds, then 429; 0 for no limit",
+    )
     requests_per_minute_per_address: int = Field(
         0, ge=0, description="requests that one address (of IPv6 a /64) may send a minute; 0 for no limit"
     )

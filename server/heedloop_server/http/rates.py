@@ -1,4 +1,4 @@
-"""How often one key or one address may ask: token buckets, in this process."""
+"""How often one key or one address may ask, and how much one project may send: token buckets, in this process."""
 
 from __future__ import annotations
 
@@ -17,8 +17,14 @@ class RateLimit:
     """Lets each name pass `per_minute` times a minute, with bursts of a tenth of that (at least 10); 0 lets all pass."""
 
     def __init__(
-        self, per_minute: int, clock: Callable[[], float] = time.monotonic, *, burst: float | None = None
+        self,
+        per_minute: int,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        burst: float | None = None,
+        what: str = "requests",
     ) -> None:
+        self._what = what
         self._rate = per_minute / 60
         self._burst = max(10.0, per_minute / 10) if burst is None else burst
         self._clock = clock
@@ -30,6 +36,12 @@ class RateLimit:
         with self._lock:
             self._refuse_spent(name)
             self._take(name)
+
+    def spend(self, name: str, amount: int) -> None:
+        """Take `amount`; raises `TooMany` where not even one is left. What is more than is left is owed and waited for."""
+        with self._lock:
+            self._refuse_spent(name)
+            self._take(name, amount, least=-float(amount))
 
     def check_only(self, name: str) -> None:
         """Raises `TooMany` where none is left, and takes none."""
@@ -46,15 +58,16 @@ class RateLimit:
         if self._rate and left < 1:
             wait = (1 - left) / self._rate
             raise TooMany(
-                f"more than {self._rate * 60:.0f} requests a minute; wait {wait:.1f} s", retry_after_s=wait
+                f"more than {self._rate * 60:.0f} {self._what} a minute; wait {wait:.1f} s",
+                retry_after_s=wait,
             )
 
-    def _take(self, name: str) -> None:
+    def _take(self, name: str, amount: int = 1, *, least: float = 0.0) -> None:
         if not self._rate:
             return
         if len(self._buckets) > _MAX_BUCKETS:
             self._buckets.clear()
-        self._buckets[name] = (max(0.0, self._left(name) - 1), self._clock())
+        self._buckets[name] = (max(least, self._left(name) - amount), self._clock())
 
     def _left(self, name: str) -> float:
         now = self._clock()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from heedloop.schema import Feedback, utc_now
 from heedloop_server.errors import ServerError
+from heedloop_server.http.rates import RateLimit
 from heedloop_server.ingest.decoders import Decoders, num_decoders
 from heedloop_server.ingest.feedback_log import FeedbackLog, is_lasting, quarantine_feedback
 from heedloop_server.ingest.feedback_writer import FeedbackWriter, Outcome
@@ -102,6 +103,8 @@ class Intake:
             seal_after_s=settings.seal_after_s,
             max_backlog_bytes=settings.max_backlog_bytes,
         )
+        limit = settings.spans_per_second
+        self._limit = RateLimit(60 * limit, burst=10.0 * limit, what="spans of this project")
         self._pending = _Pending()
         self._last_us = 0
         self._num_loaded = 0
@@ -148,7 +151,13 @@ class Intake:
     async def log_request(
         self, signal: int, project: str, payload: bytes, *, num_accepted: int, rejected: Mapping[str, int]
     ) -> None:
-        """Return when the request is on disk; raises `Unavailable` where it cannot be."""
+        """Return when the request is on disk.
+
+        Raises:
+            TooMany: the project has sent more spans than one may.
+            Unavailable: it cannot be kept now.
+        """
+        self._limit.spend(project, num_accepted)
         self._last_us = max(self._last_us + 1, time.time_ns() // 1000)
         request = LoggedRequest(signal, project, self._last_us, num_accepted, payload, rejected)
         await self.log.append(pack(request))

@@ -12,7 +12,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from heedloop_server.app import create_app
 from heedloop_server.errors import TooMany
 from heedloop_server.http.auth import PROJECT_SCOPES, ROLES, SCOPES, make_key, role_of, scopes_of_role
-from heedloop_server.http.rates import AddressLimit
+from heedloop_server.http.rates import AddressLimit, RateLimit
 from heedloop_server.settings import Settings
 
 THUMB = {"kind": "rating", "name": "thumb", "value": 1, "target": {"trace_id": "a" * 32, "span_id": "b" * 16}}
@@ -239,3 +239,35 @@ def test_an_addresss_requests_are_limited_whatever_its_keys(tmp_path):
         answers = [ask(client, keys[i % 2], "GET", "/v1/me").status_code for i in range(14)]
         assert answers[:10] == [200] * 10 and 429 in answers[10:]
         assert client.get("/healthz").status_code == 200
+
+
+def test_a_projects_spans_are_limited_and_the_others_and_its_feedback_are_not(tmp_path):
+    settings = Settings(data=tmp_path, spans_per_second=1)
+    with temporary_store() as store, TestClient(create_app(settings, store=store)) as client:
+        loud, quiet = (
+            make_key(store, name, name=name, scopes=["ingest", "feedback"])[0] for name in ("loud", "quiet")
+        )
+
+        def send(key: str, num: int):
+            spans = [{"traceId": secrets.token_hex(16), "spanId": secrets.token_hex(8)} for _ in range(num)]
+            body = {"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}
+            return ask(client, key, "POST", "/v1/traces", json=body)
+
+        assert send(loud, 60).status_code == 200  # more than a burst: taken whole, and owed
+        refused = send(loud, 1)
+        assert refused.status_code == 429 and int(refused.headers["retry-after"]) >= 1
+        assert "spans of this project" in refused.text
+        assert [send(quiet, 3).status_code for _ in range(3)] == [200] * 3
+        assert ask(client, loud, "POST", "/v1/feedback", json=THUMB).status_code == 200
+
+
+def test_what_is_owed_is_paid_by_waiting():
+    now = [0.0]
+    limit = RateLimit(60, lambda: now[0], burst=10)
+    limit.spend("p", 25)
+    with pytest.raises(TooMany) as refused:
+        limit.spend("p", 1)
+    assert refused.value.retry_after_s == 16
+    now[0] = 16
+    limit.spend("p", 100)
+    RateLimit(0).spend("p", 10**9)
