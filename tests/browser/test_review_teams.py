@@ -147,6 +147,8 @@ def test_support_agents_rate_helpfulness_accuracy_and_tone(
         admin.page.wait_for_url(re.compile(r"queue=\w+"))
         settled(admin.page)
         open_part(admin.page, "Results")
+        rows = admin.page.locator(".st-key-panel_result_ratings tbody tr")
+        expect(rows.filter(has_text="Tone").filter(has_text="v13")).to_be_visible()
         found = {(r[0], r[1]): (r[2], r[3]) for r in rows_of(admin.page, "result_ratings")}
     for name, good, bad in (
         ("Helpfulness", "5.00", "2.00"),
