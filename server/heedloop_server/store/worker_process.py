@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from clickhouse_connect.driver import ctypes
-from clickhouse_connect.driver.query import QueryContext
+from clickhouse_connect.driver.query import QueryContext, QueryResult
 from clickhouse_connect.driver.transform import NativeTransform
 
 from heedloop_server.errors import Unavailable
@@ -181,5 +181,5 @@ class _Bytes:
 def rows_from_native(data: bytes) -> list[Row]:
     """Rows by column name from an answer in the engine's Native format, as `Store.rows` gives them."""
     reader = ctypes.RespBuffCls(_Bytes(data))
-    found = NativeTransform.parse_response(reader, QueryContext(tz_mode="aware"))
+    found = cast(QueryResult, NativeTransform.parse_response(reader, QueryContext(tz_mode="aware")))
     return [dict(zip(found.column_names, r, strict=True)) for r in found.result_rows]
