@@ -16,6 +16,8 @@ GOOD = {
     "new": {"ended_share": 0.99},
 }
 
+CONFIG = {"chat_template_kwargs": {"enable_thinking": False}, "learning_rate": 1e-6}
+
 
 @pytest.fixture
 def evaluated(tmp_path):
@@ -25,7 +27,7 @@ def evaluated(tmp_path):
         model = tmp_path / "runs" / "ppo" / "checkpoint"
         model.mkdir(parents=True, exist_ok=True)
         (model / "model.safetensors").write_bytes(text)
-        (model.parent / "run.json").write_text(json.dumps({"id": f"run-{name}"}))
+        (model.parent / "run.json").write_text(json.dumps({"id": f"run-{name}", "config": CONFIG}))
         files = file_hashes(sorted(model.glob("*.safetensors")))
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
@@ -44,6 +46,7 @@ def test_what_passes_is_there_whole_and_what_was_there_is_kept(evaluated, tmp_pa
     assert (tmp_path / "production.previous" / "model.safetensors").read_bytes() == b"weights"
     note = json.loads((target / "promoted.json").read_text())
     assert (note["run"], note["replaced"]) == ("run-second", "run-first")
+    assert note["config"] == {"chat_template_kwargs": {"enable_thinking": False}}
     assert not (tmp_path / "production.new").exists()
 
 

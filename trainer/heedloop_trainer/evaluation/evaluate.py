@@ -244,6 +244,7 @@ def best_of(
     config: SamplingConfig,
     *,
     num_candidates: int,
+    written: PromptConfig = PromptConfig(),  # noqa: B008  (frozen)
 ) -> list[Response]:
     """The response per prompt that the judge scores highest of `num_candidates`: a reward model's gain without training.
 
@@ -252,7 +253,7 @@ def best_of(
     if num_candidates < 1:
         raise ValueError(f"num_candidates must be 1 or more, not {num_candidates}")
     repeated = [p for p in prompts for _ in range(num_candidates)]
-    candidates = sample_responses(policy, tokenizer, repeated, config)
+    candidates = sample_responses(policy, tokenizer, repeated, config, written=written)
     scores = score_responses(candidates, judge).reshape(len(prompts), num_candidates)
     return [candidates[i * num_candidates + int(k)] for i, k in enumerate(scores.argmax(1))]
 

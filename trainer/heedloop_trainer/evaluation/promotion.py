@@ -1,7 +1,7 @@
 """Promotion: a model goes to where production loads it from, if its evaluation lets it through the gate.
 
 promoted/              what production loads: the checkpoint's files, replaced in one step
-promoted/promoted.json which run it is, which evaluation let it through, and what it replaced
+promoted/promoted.json which run it is, which evaluation let it through, what it replaced, and the chat template's variables
 """
 
 from __future__ import annotations
@@ -64,9 +64,12 @@ def promote(
         raise PromotionError(
             f"the weights in {model} are not the ones that were evaluated; evaluate it again"
         )
+    manifest = model.parent / "run.json"
+    run = _read(manifest) if manifest.exists() else {}
     note = {
         "model": str(model),
-        "run": _run_id(model),
+        "run": run.get("id"),
+        "config": {n: v for n, v in run.get("config", {}).items() if n == "chat_template_kwargs"},
         "evaluation": str(evaluation_run.resolve()),
         "win_rate": found["win_rate"]["win_rate"],
         "promoted_at": format_time(utc_now()),
@@ -93,11 +96,6 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _weights(model: Path) -> dict[str, str]:
     return file_hashes(sorted(model.glob("*.safetensors")))
-
-
-def _run_id(model: Path) -> str | None:
-    manifest = model.parent / "run.json"
-    return _read(manifest).get("id") if manifest.exists() else None
 
 
 def _replace(model: Path, target: Path, note: Mapping[str, Any]) -> None:

@@ -24,7 +24,7 @@ from heedloop_trainer.evaluation.judges import Judge, load_judge, margins_of
 from heedloop_trainer.evaluation.slices import read_attributes
 from heedloop_trainer.jobs.held_out import comparison_report
 from heedloop_trainer.jobs.job import JobContext, JobError, held_out, run_id_of
-from heedloop_trainer.nn.checkpoints import load_policy, load_tokenizer
+from heedloop_trainer.nn.checkpoints import load_policy, load_tokenizer, prompts_as_trained
 from heedloop_trainer.nn.encoder import Encoder, readable
 from heedloop_trainer.nn.models import RewardModel
 from heedloop_trainer.ppo.rollout import Response
@@ -72,7 +72,9 @@ def _policies_report(context: JobContext, judge_path: Path) -> dict[str, Any]:
     if job.model is None or job.reference is None:
         raise JobError("a win rate needs --model (the new one) and --reference (its parent)")
     judge = load_judge(judge_path, device=job.device)
-    readers = [Encoder(load_tokenizer(path)) for path in (job.model, job.reference)]
+    readers = [
+        Encoder.of(prompts_as_trained(path), load_tokenizer(path)) for path in (job.model, job.reference)
+    ]
     prompts = readable(prompts, readers + ([judge.encoder()] if isinstance(judge, RewardModel) else []))
     new, parent = (_answers(context, path, prompts) for path in (job.model, job.reference))
     attributes = read_attributes(context.client, {t for p in prompts for t in p.trace_ids})
@@ -111,7 +113,8 @@ def _was_its_reward(model: Path, judge: Path) -> bool:
 
 def _answers(context: JobContext, path: Path, prompts: Sequence[PromptRow]) -> list[Response]:
     model = load_policy(path, device=context.job.device)
-    responses = sample_responses(model, load_tokenizer(path), prompts, context.job.sampling)
+    written = prompts_as_trained(path)
+    responses = sample_responses(model, load_tokenizer(path), prompts, context.job.sampling, written=written)
     del model
     gc.collect()
     return responses
@@ -128,7 +131,8 @@ def _best_of_report(
     tokenizer = load_tokenizer(job.reference)
     # Other draws than the ones it is compared with.
     sampling = dataclasses.replace(job.sampling, seed=job.sampling.seed + 1)
-    picked = best_of(model, tokenizer, prompts, judge, sampling, num_candidates=job.best_of)
+    written = prompts_as_trained(job.reference)
+    picked = best_of(model, tokenizer, prompts, judge, sampling, num_candidates=job.best_of, written=written)
     found = compare_policies(picked, parent, judge)
     n = job.best_of
     return {"n": n, "kl_bound": math.log(n) - (n - 1) / n, **dataclasses.asdict(found)}

@@ -14,6 +14,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from heedloop_trainer.nn.classifiers import classifier_class, is_classifier, merged
+from heedloop_trainer.nn.encoder import PromptConfig
 from heedloop_trainer.nn.models import RewardModel, trains_adapters
 from heedloop_trainer.nn.optimiser import DivergenceError
 
@@ -32,6 +33,20 @@ def adapter_base(path: str | Path) -> Path:
 def load_tokenizer(path: str | Path) -> Any:
     """The tokenizer of a model folder; code inside the folder is never run."""
     return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+
+
+def prompts_as_trained(path: str | Path) -> PromptConfig:
+    """How prompts are written for a model: with the variables of the chat template that its run had, else with none.
+
+    They are read from the run's manifest beside the checkpoint, or from the note in a folder that it was promoted to.
+    """
+    model = Path(path).resolve()
+    manifest = model.parent / "run.json" if model.name == "checkpoint" else model
+    for file in (model / "promoted.json", manifest):
+        if file.is_file():
+            config = json.loads(file.read_text(encoding="utf-8")).get("config", {})
+            return PromptConfig(chat_template_kwargs=config.get("chat_template_kwargs", {}))
+    return PromptConfig()
 
 
 def load_policy(path: str | Path, *, device: str = "cpu", adapters: bool = False) -> Any:
