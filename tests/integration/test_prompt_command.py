@@ -12,7 +12,7 @@ from forked_server import ForkedServer
 from review_people import call
 from server_process import ServerProcess, wait_for
 
-from heedloop.schema import Author, Feedback, Prompt, Target
+from heedloop.schema import Author, Feedback, JudgeSpec, Prompt, Target
 from heedloop_cli.commands import prompt
 
 NUM = 90
@@ -98,3 +98,26 @@ def test_only_words_that_held_out_corrections_confirm_are_stored(server, tmp_pat
     else:
         assert code == 1, capsys.readouterr()
         assert [v.prompt.text for v in versions] == ["Be kind."]
+
+
+def test_the_search_reads_a_judge_as_judge_run_does(server) -> None:
+    """A verdict that holds another one: what the proposing model sees is the mean of 0 for the words and the judge's 1."""
+    pytest.importorskip("gepa")
+    spec = JudgeSpec(
+        "strict", "pointwise", "endpoint", "judge", prompt="{examples}{question}\n{answer}",
+        verdicts={"BAD": 0.0, "NOT BAD": 1.0},
+    )  # fmt: skip
+    judge = server.client().create_judge(spec).id
+    server.client().create_prompt(Prompt("judged", "Be kind."))
+    says = {"thinker": "```\nBe very kind.\n```", "judge": "BAD would be worse.\nVERDICT: NOT BAD"}
+    with Stub() as stub:
+        stub.says = lambda n, body: says.get(body["model"], f"Wrong {n}.")
+        code = command(
+            server, "optimise", "judged", "--label", "latest", "--cases", "corrected", "--endpoint", stub.url,
+            "--model", "answerer", "--reflection-model", "thinker", "--judge", "strict", "--calls", "60",
+        )  # fmt: skip
+    asked = {n: [b["messages"][-1]["content"] for b in stub.models if b["model"] == n] for n in says}
+    assert code == 1
+    assert asked["thinker"] and all("Score 0.50 of 1." in text for text in asked["thinker"])
+    assert all("{" not in text for text in asked["judge"])
+    assert judge.startswith("strict@")

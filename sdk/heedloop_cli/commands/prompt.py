@@ -67,7 +67,8 @@ def _push(args: argparse.Namespace) -> int:
 
 
 def _optimise(args: argparse.Namespace) -> int:
-    return prompt_optimise.run_with(client_of(args), args)
+    client = client_of(args)
+    return prompt_optimise.run_with(client, args, find_version(client, args.name, args.label).prompt)
 
 
 def read_prompt(name: str, file: Path) -> Prompt:

@@ -23,10 +23,12 @@ from heedloop.client import Client
 from heedloop.schema import Case, Message, Prompt
 from heedloop.schema._prompt import HOLE
 from heedloop.scores import failed_checks, reference_scores
+from heedloop_cli.commands.judge import find_judge
 from heedloop_cli.evaluate.sources import case_set_source, snapshot_source
 from heedloop_cli.evaluate.targets import Target, target_of
-from heedloop_cli.judges.backends import Backend, BackendError, backend_of
-from heedloop_cli.judges.parsers import Reply
+from heedloop_cli.judges.backends import BackendError, backend_of
+from heedloop_cli.judges.items import example_texts, item_of
+from heedloop_cli.judges.parsers import parse, prompt_of
 
 HELP = "better words from corrections and failures, kept only if held-out people's judgements confirm them"
 MIN_HELD_OUT = 10
@@ -54,10 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="another seed, another search")
 
 
-def run_with(client: Client, args: argparse.Namespace) -> int:
-    """0 where a better version was stored as `candidate`, 1 where none was."""
+def run_with(client: Client, args: argparse.Namespace, before: Prompt) -> int:
+    """0 where a version better than `before` was stored as `candidate`, 1 where none was."""
     gepa: Any = import_module("gepa")  # of an extra; its absence is told by the command
-    before = _version(client, args.name, args.label)
     cases = _parts(client, args)
     if len({c.group or c.id for c in cases["test"]}) < MIN_HELD_OUT:
         raise ValueError(
@@ -87,13 +88,6 @@ def run_with(client: Client, args: argparse.Namespace) -> int:
     client.label_prompt(args.name, "candidate", made.prompt.version)
     print(f"{args.name} {made.prompt.version} candidate; `heedloop prompt diff {args.name} {before.version}`")
     return 0
-
-
-def _version(client: Client, name: str, label: str) -> Prompt:
-    for one in client.prompt(name).versions:
-        if label in ("latest", str(one.prompt.version), *one.labels):
-            return one.prompt
-    raise ValueError(f"no version of {name} is called {label!r}")
 
 
 # ------------------------------------------------------------------------------------------------------------- cases
@@ -263,25 +257,21 @@ def _reflection(target: Target) -> Callable[[Any], str]:
 
 
 def _judge(client: Client, args: argparse.Namespace) -> Callable[[Case, str], float | None] | None:
-    """A pointwise judge's rating of an answer, 0 to 1."""
+    """A pointwise judge's rating of an answer, 0 to 1; None where it cannot be read, as of `heedloop judge run`."""
     if not args.judge:
         return None
-    specs = [j.spec for j in client.judges() if j.id.startswith(args.judge)]
-    if not specs or specs[0].form != "pointwise":
-        raise ValueError(f"--judge {args.judge!r} is no pointwise judge of this project")
-    spec = specs[0]
-    backend: Backend = backend_of(
-        spec, url=args.endpoint, key_env=args.key_env, folder=None, timeout_s=args.timeout
-    )
+    spec = find_judge(client, args.judge)
+    if spec.form != "pointwise":
+        raise ValueError(f"--judge {args.judge!r} is no pointwise judge")
+    backend = backend_of(spec, url=args.endpoint, key_env=args.key_env, folder=None, timeout_s=args.timeout)
+    examples = example_texts(client, spec)
 
     def rate(case: Case, answer: str) -> float | None:
-        asked = spec.prompt.replace("{question}", case.question).replace("{answer}", answer)
+        item = item_of(case, answer)
         try:
-            reply: Reply = backend.ask(None, asked, swapped=False)  # type: ignore[arg-type]
+            found = parse(spec, backend.ask(item, prompt_of(spec, item, examples), swapped=False))
         except BackendError:
             return None
-        last = reply.text.strip().splitlines()[-1:] or [""]
-        found = [v for word, v in spec.verdicts.items() if word.casefold() in last[0].casefold()]
-        return spec.share(found[0]) if len(found) == 1 else None
+        return None if found is None else spec.share(found[spec.question])
 
     return rate

@@ -12,7 +12,7 @@ from typing import Any
 
 from heedloop.client import Client
 from heedloop.responses import CallSummary
-from heedloop.schema import Call, JudgeSpec, Message, Target
+from heedloop.schema import Call, Case, JudgeSpec, Message, Target, utc_now
 
 _AHEAD = 8
 _GIVEN = ("system", "developer", "tool")
@@ -135,6 +135,19 @@ def calls_of(client: Client, trace_id: str | None, span_id: str | None) -> list[
 
 def target_of_call(call: Call) -> Target:
     return Target(trace_id=call.trace_id, span_id=call.span_id)
+
+
+def item_of(case: Case, answer: str) -> Item:
+    """An answer to a case that is stored nowhere."""
+    ids = hashlib.sha256("\x1f".join((case.id, answer)).encode("utf-8", "replace")).hexdigest()
+    call = Call(
+        ids[:32],
+        ids[32:48],
+        utc_now(),
+        input_messages=case.prompt,
+        output_messages=(Message("assistant", answer),),
+    )
+    return Item((target_of_call(call),), (call,), case.reference)
 
 
 def _reference(client: Client, call: Call) -> str:
