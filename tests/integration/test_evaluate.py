@@ -189,6 +189,50 @@ def test_a_budget_stops_it_and_a_second_run_goes_on(server, stub, tmp_path) -> N
     assert server.client().evaluation("thrifty").evaluation.status == "finished"
 
 
+@pytest.mark.parametrize("shots", [0, 1])
+def test_a_checkpoint_goes_on_where_it_stopped(server, tmp_path, capsys, shots) -> None:
+    """A tiny model of random weights gives its most likely answers, behind an example where it is shown one, each once."""
+    pytest.importorskip("torch")
+    from heedloop_trainer.generation.checkpoint import answerer
+    from heedloop_trainer.nn.checkpoints import save_model
+    from heedloop_trainer.nn.scratch import SmallShape, small_policy, train_tokenizer
+
+    client, folder = server.client(), tmp_path / "tiny"
+    old = client.calls(text="price list").calls[0]
+    like = Feedback("rating", Target(old.trace_id, old.span_id), value=1, author=Author("end_user", "user-2"))
+    client.send_feedback([like])
+    wait_for(lambda: client.examples("An old price list?", 1).examples, what="the example")
+    asked = [f"Is there an old price list of {year}?" for year in range(1990, 2000)]
+    tokenizer = train_tokenizer(asked, vocab_size=300)
+    save_model(small_policy(tokenizer, SmallShape(32, 2, 2, 64)), tokenizer, folder)
+    (tmp_path / "asked.jsonl").write_text("".join(json.dumps({"prompt": q}) + "\n" for q in asked))
+    name = f"tiny-{shots}"
+    argv = [
+        str(folder),
+        "--name",
+        name,
+        "--journal",
+        str(tmp_path / "j.sqlite"),
+        "--parameter",
+        "max_tokens=6",
+    ]
+    argv += ["--file", str(tmp_path / "asked.jsonl"), "--few-shot", str(shots)]
+    assert command(evaluate, server, *argv, "--budget-calls", "4") == evaluate.NOT_RUN
+    assert client.evaluation(name).evaluation.status == "stopped"
+    before = {r.case_id: r.trace_id for r in client.evaluation_rows(name)}
+    assert command(evaluate, server, *argv) == 0
+    assert f"{name}: 6 answered, 4 answered before; 10 calls" in capsys.readouterr().out
+    rows = {r.case_id: r.trace_id for r in client.evaluation_rows(name)}
+    assert len(before) == 4 and before.items() <= rows.items()
+    wait_for(lambda: len(client.calls(environment=f"evaluation:{name}").calls) == 10, what="the answers")
+    stored = [client.trace(t).spans[0] for t in rows.values()]
+    shown = [("user", "An old price list?"), ("assistant", "The old price list.")][: 2 * shots]
+    assert [[(m.role, m.text) for m in c.input_messages[:-1]] for c in stored] == [shown] * 10
+    assert sorted(c.input_messages[-1].text for c in stored) == asked
+    alone = answerer(folder, temperature=0.0, max_tokens=6)
+    assert [c.output_text for c in stored] == [alone(c.input_messages, 1)[0] for c in stored]
+
+
 def test_a_killed_evaluation_asks_nothing_twice(server, stub, tmp_path) -> None:
     """kill -9 while four calls are under way: what was answered is not asked again, and each answer is stored once."""
     argv = evaluation(server, stub, tmp_path, "killed", "--dataset", "held out", "--concurrency", "4")

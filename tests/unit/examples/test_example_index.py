@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from heedloop.schema import AnswerExample
 from heedloop_server.examples.candidates import Candidate, Opinion, Supported, as_example
 from heedloop_server.examples.choosing import choose
-from heedloop_server.examples.index import FEW, ExampleIndex, Wanted
+from heedloop_server.examples.index import FEW, ExampleIndex, Wanted, term_counts
 from heedloop_server.statistics.similar import most_similar
 
 
@@ -44,6 +46,49 @@ def test_it_ranks_as_the_reference_does() -> None:
         reference = [made[i].question for i, _ in most_similar(asked, [c.question for c in made], limit=5)]
         agreed += len(set(own) & set(reference))
     assert agreed >= 80
+
+
+def plain_scores(asked: str, questions: list[str], counted: list[str]) -> list[float]:
+    """Cosines of TF-IDF by the words' own sums; the documents' frequencies are those of `counted`."""
+    frequency = Counter(t for text in counted for t in term_counts(text))
+
+    def vector(text: str) -> dict[int, float]:
+        idf = {t: math.log((1 + len(counted)) / (1 + frequency[t])) + 0.5 for t in term_counts(text)}
+        made = {t: (1 + math.log(n)) * idf[t] for t, n in term_counts(text).items()}
+        length = math.sqrt(sum(w * w for w in made.values()))
+        return {t: w / length for t, w in made.items()}
+
+    own = vector(asked)
+    return [sum(own[t] * w for t, w in vector(text).items() if t in own) for text in questions]
+
+
+@pytest.mark.parametrize("language", [None, "de"])
+def test_it_finds_what_the_plain_computation_finds(language: str | None) -> None:
+    """The same candidates with the same scores, in both segments; every question has words of most texts and of few."""
+    rng = random.Random(2)
+    frequent = ("how", "do", "i", "return", "my")
+
+    def made(i: int) -> Candidate:
+        asked = " ".join(w for w in frequent if rng.random() < 0.8)
+        return candidate(i, f"{asked} {words(rng)}", language=rng.choice(("de", "en")))
+
+    first = [made(i) for i in range(FEW + 200)]
+    late = [made(i) for i in range(FEW + 150, FEW + 250)]
+    index = ExampleIndex()
+    index.change({c.key: c for c in first})
+    index.change({c.key: c for c in late} | {first[0].key: None})
+    left = [*first[1 : FEW + 150], *late]
+    for _ in range(12):
+        asked = f"{' '.join(frequent)} {words(rng)}"
+        scores = plain_scores(asked, [c.question for c in left], [c.question for c in first])
+        allowed = [
+            (s, c) for s, c in zip(scores, left, strict=True) if s >= 0.1 and language in (None, c.language)
+        ]
+        expected = sorted(allowed, key=lambda found: -found[0])[:40]
+        found = index.similar(Wanted(asked, 0.1, language=language), limit=40)
+        assert [s for _, s in found] == pytest.approx([s for s, _ in expected], abs=1e-5)
+        own = {c.key: s for s, c in allowed}
+        assert [s for _, s in found] == pytest.approx([own[c.key] for c, _ in found], abs=1e-5)
 
 
 @pytest.mark.parametrize("num", [50, FEW + 500])
