@@ -14,8 +14,11 @@ from heedloop._around import Around, around, begin
 from heedloop._current import current_call
 from heedloop._guard import dropped, report
 from heedloop._prompts import PATH as PROMPTS
+from heedloop._prompts import note_prompt
 from heedloop._runtime import state
 from heedloop._values import as_text
+from heedloop.schema import from_json
+from heedloop.schema._prompt import Prompt
 
 PLANS = "/v1/assignments"
 """The document that holds every plan."""
@@ -28,12 +31,15 @@ class Assignment(NamedTuple):
         arm: name of the variant; empty where the experiment is not known (yet), so that `parameters` are the defaults.
         parameters: the defaults, and over them the arm's own.
         probability: with which such a unit gets this arm; None where the unit is not in the experiment, and not counted.
+        prompt: the version of the registry that the arm names; None where it names none. Its words are also the parameter
+            `prompt`, its settings are parameters.
     """
 
     experiment: str
     arm: str
     parameters: dict[str, Any]
     probability: float | None
+    prompt: Prompt | None = None
 
 
 class _Segment(NamedTuple):
@@ -41,8 +47,17 @@ class _Segment(NamedTuple):
 
     arm: str
     parameters: dict[str, Any]
-    probability: float
-    suffix: str
+    prompt: Prompt | None
+    probability: float | None = None
+    suffix: str = ""
+
+    def given(self, experiment: str, fallback: dict[str, Any]) -> Assignment:
+        """What a unit gets here; the prompt is noted on its call, as `heedloop.prompt` does."""
+        if self.prompt is not None:
+            note_prompt(self.prompt)
+        return Assignment(
+            experiment, self.arm, {**fallback, **self.parameters}, self.probability, self.prompt
+        )
 
 
 class _Plan:
@@ -51,21 +66,27 @@ class _Plan:
     __slots__ = ("arm_key", "ends", "salt", "segments", "serving", "unit_key")
 
     def __init__(self, sent: Mapping[str, Any]) -> None:
-        name, arms, parameters = str(sent["name"]), sent["arms"], sent["parameters"]
+        name, parameters = str(sent["name"]), sent["parameters"]
+        served = [
+            _Segment(str(arm), {**parameters[i]}, _prompt_of(sent, i)) for i, arm in enumerate(sent["arms"])
+        ]
         self.salt = blake2b(f"{sent['salt']}\0".encode(), digest_size=8)
         self.ends: list[int] = [int(end) for end in sent["ends"]]
         self.segments = [
-            _Segment(str(arms[arm]), {**parameters[arm]}, float(p), f" {p!r} {sent['round']}")
+            served[arm]._replace(probability=float(p), suffix=f" {p!r} {sent['round']}")
             for arm, p in zip(sent["segments"], sent["probabilities"], strict=True)
         ]
-        self.serving: tuple[str, dict[str, Any]] = (
-            str(arms[sent["serving"]]),
-            {**parameters[sent["serving"]]},
-        )
+        self.serving = served[sent["serving"]]
         if len(self.ends) != len(self.segments):
             raise ValueError(f"{len(self.ends)} places for {len(self.segments)} segments")
         self.arm_key = names.EXPERIMENT_ARM_PREFIX + name
         self.unit_key = names.EXPERIMENT_UNIT_PREFIX + name
+
+
+def _prompt_of(sent: Mapping[str, Any], arm: int) -> Prompt | None:
+    """The prompt of one arm of a plan; a server before this version sends none."""
+    prompts = sent.get("prompts") or [None] * (arm + 1)
+    return None if prompts[arm] is None else from_json(Prompt, prompts[arm], strict=False)
 
 
 _read: tuple[Any, dict[str, _Plan]] = (None, {})
@@ -119,17 +140,17 @@ def fetch_settings(timeout_s: float = 10.0) -> bool:
 def _assigned(experiment: str, plan: _Plan, unit: str, fallback: dict[str, Any]) -> Assignment:
     if not unit:
         dropped("unit", "is empty: it is in no experiment, and gets what those outside get")
-        return Assignment(experiment, plan.serving[0], {**fallback, **plan.serving[1]}, None)
+        return plan.serving.given(experiment, fallback)
     hashed = plan.salt.copy()
     hashed.update(unit.encode("utf-8", "replace"))
     digest = hashed.digest()
     index = bisect_right(plan.ends, int.from_bytes(digest[:4], "big"))
     if index == len(plan.ends):
         _forget(plan)
-        return Assignment(experiment, plan.serving[0], {**fallback, **plan.serving[1]}, None)
+        return plan.serving.given(experiment, fallback)
     segment = plan.segments[index]
     _note({plan.arm_key: segment.arm, plan.unit_key: digest.hex() + segment.suffix}, plan.unit_key)
-    return Assignment(experiment, segment.arm, {**fallback, **segment.parameters}, segment.probability)
+    return segment.given(experiment, fallback)
 
 
 def _plans_of(document: Any) -> dict[str, _Plan]:

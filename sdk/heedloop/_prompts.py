@@ -41,7 +41,7 @@ def prompt(name: str, *, label: str = "production", fallback: str | Prompt | Non
                 "let the key have the scope ingest or read, or give a fallback"
             )
         found = fallback if isinstance(fallback, Prompt) else Prompt(name, fallback)
-    _note(found)
+    note_prompt(found)
     return found
 
 
@@ -75,7 +75,8 @@ def _read(document: Any) -> _Known:
 
 
 @guarded("noting a prompt", None)
-def _note(used: Prompt) -> None:
+def note_prompt(used: Prompt) -> None:
+    """Write a prompt's name and version on the call that is going on, where there is one."""
     call = current_call()
     if call is not None:
         call.set_attribute(names.PROMPT_NAME, used.name)

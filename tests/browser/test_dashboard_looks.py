@@ -6,6 +6,7 @@ With HEEDLOOP_SCREENSHOTS=<folder> the pages are also saved there, to be looked 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -123,6 +124,8 @@ def ids(demo_api: Client, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         ExperimentSpec("prompt", (Arm("old", {"prompt": "a"}), Arm("new", {"prompt": "b"})))
     )
     demo_api.change_experiment("prompt", "start")
+    asked = [{"name": "preference", "kind": "comparison"}]
+    queues = [demo_api.create_review_queue(name, asked) for name in ("other pairs", "doubtful pairs")]
     wait_until(lambda: all(a.evaluated_at for a in demo_api.alerts()), "every alert is evaluated")
     return {
         "trace_id": trace,
@@ -132,6 +135,7 @@ def ids(demo_api: Client, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         "snapshot_id": demo_api.snapshots()[0].id,
         "run_id": demo_api.runs()[0].id,
         "alert_id": alerts[0].id,
+        "queue_id": queues[-1].queue_id,
         "judge_id": demo_api.create_judge(JUDGE).id,
         "case_id": _evaluate(demo_api, tmp_path_factory.mktemp("evaluation")),
     }
@@ -231,6 +235,48 @@ def _save(page: Page, name: str, width: int) -> None:
     expect(page.get_by_test_id("stSkeleton")).to_have_count(0)
     page.screenshot(path=Path(folder, f"{name}.png"))
     page.set_viewport_size({"width": width, "height": LOOKS["phone" if width < 500 else "light"][1]})
+
+
+def test_doubtful_pairs_are_sent_to_review(
+    demo_page: Page, demo_dashboard: str, demo_api: Client, ids: dict[str, str]
+) -> None:
+    """The least decided pairs of different answers are in the queue that was chosen, the evaluation's answer first."""
+    demo_page.goto(f"{demo_dashboard}/evaluations?name=candidate-1&metric=token_f1")
+    settled(demo_page)
+    panel = demo_page.locator(".st-key-panel_evaluation_review")
+    panel.get_by_role("combobox", name=re.compile("Review queue")).click()
+    demo_page.get_by_role("option", name="doubtful pairs").click()
+    panel.get_by_label("How many").fill("3")
+    panel.get_by_role("button", name="Send doubtful pairs to review").click()
+    expect(panel.get_by_text("3 pairs added to doubtful pairs.")).to_be_visible()
+    pairs = demo_api.evaluated_pairs("candidate-1", metric="token_f1", order="doubtful", limit=500).pairs
+    rows = [p.row for p in pairs if p.answer != p.baseline_answer and p.row.baseline_trace_id][:3]
+    sent = demo_api.review_items(ids["queue_id"]).items
+    assert {tuple(t.trace_id for t in i.targets) for i in sent} == {
+        (r.trace_id, r.baseline_trace_id) for r in rows
+    }
+
+
+def test_an_experiment_of_two_prompts_of_the_registry_is_made_on_the_page(
+    demo_page: Page, demo_dashboard: str, demo_api: Client, ids: dict[str, str]
+) -> None:
+    assert ids
+    demo_page.goto(f"{demo_dashboard}/experiments")
+    settled(demo_page)
+    panel = demo_page.locator(".st-key-panel_new_experiment")
+    panel.get_by_label("Name, as the app calls it").fill("words")
+    for label, version in (("Prompt that is served now", "support@production"), ("Candidate", "support@2")):
+        panel.get_by_role("combobox", name=re.compile(f"{label}, of the registry")).click()
+        demo_page.get_by_role("option", name=version).click()
+    panel.get_by_role("button", name="Save the draft").click()
+    expect(demo_page.locator(".st-key-panel_experiment_arms")).to_contain_text("The prompt support@2")
+    spec = demo_api.experiment_results("words").experiment.spec
+    assert [(a.prompt, dict(a.parameters)) for a in spec.arms] == [
+        ("support@production", {}),
+        ("support@2", {}),
+    ]
+    demo_page.get_by_role("link", name="The prompt support@2").click()
+    expect(demo_page.locator(".st-key-panel_prompt_versions")).to_be_visible()
 
 
 def test_the_keyboard_reaches_an_answer(page: Page, dashboard: str, world) -> None:

@@ -292,6 +292,58 @@ def test_the_plans_have_a_version(projects):
     assert newer.status_code == 200 and newer.headers["etag"] != first.headers["etag"]
 
 
+def test_an_arm_names_a_prompt_of_the_registry(projects):
+    """A label is its version at the start; apps get the words, the prompt's settings under the arm's own parameters."""
+    world = projects()
+    arms = (Arm("old", prompt="support@1"), Arm("new", {"temperature": 0.2}, prompt="support@candidate"))
+    spec = replace(SPEC, arms=arms, ramp=(1.0,))
+
+    def refused(part: dict, path: str = "/experiments") -> str:
+        error = world.admin.ask("POST", path, part, status=422)["error"]
+        assert error["field"] == "arms.prompt"
+        return error["message"]
+
+    assert "no version or label '1' of a prompt 'support'" in refused(to_json(spec))
+    for arm in (
+        {"prompt": "support"},
+        {"prompt": "support@0"},
+        {"parameters": {"prompt": "a"}, "prompt": "a@1"},
+    ):
+        refused({**to_json(spec), "arms": [{"name": "old"}, {"name": "new", **arm}]})
+    settings = {"model": "small", "temperature": 1}
+    for text in ("Answer {{question}}.", "Answer {{question}} kindly."):
+        world.admin.ask(
+            "POST", "/prompts", {"name": "support", "text": text, "settings": settings}, status=201
+        )
+
+    def label(version: int | None) -> None:
+        world.admin.ask("PUT", "/prompts/support/labels/candidate", {"version": version})
+
+    assert "label 'candidate'" in refused(to_json(spec))
+    label(2)
+    lab = Lab(world, spec)
+    label(None)
+    assert "label 'candidate'" in refused({"action": "start"}, "/experiments/prompt")
+    label(2)
+    lab.start()
+    label(1)
+    assert [a.prompt for a in lab.experiment().spec.arms] == ["support@1", "support@2"]
+    (plan,) = world.person("app", ("ingest", "feedback")).ask("GET", "/assignments")["plans"]
+    assert plan["parameters"] == [
+        {**settings, "prompt": "Answer {{question}}."},
+        {"model": "small", "temperature": 0.2, "prompt": "Answer {{question}} kindly."},
+    ]
+    with testing.recording() as seen:
+        seen.transport.documents[_assignment.PLANS] = {"plans": [plan]}
+        seen.runtime.settings.wait(_assignment.PLANS, 10)
+        given = [heedloop.assign("prompt", unit=u) for u in people(40)]
+    assert {(a.arm, a.prompt.version, a.prompt.as_text(question="it")) for a in given} == {
+        ("old", 1, "Answer it."),
+        ("new", 2, "Answer it kindly."),
+    }
+    assert {a.parameters["prompt"] for a in given} == {p["prompt"] for p in plan["parameters"]}
+
+
 def test_an_arm_may_be_what_a_run_trained(projects):
     world = projects()
     arms = (Arm("base", {"model": "tiny"}), Arm("trained", {"model": "tiny-ppo-1"}, run="run-1"))
@@ -327,7 +379,9 @@ def test_the_whole_path_by_command_and_sdk(tmp_path, capsys, monkeypatch):
         key = (tmp_path / "server/key").read_text().strip()
         monkeypatch.setenv("HEEDLOOP_URL", server.url)
         monkeypatch.setenv("HEEDLOOP_API_KEY", key)
-        arms = ["--arm", 'old={"prompt": "Answer."}', "--arm", 'new={"prompt": "Answer kindly."}']
+        (tmp_path / "prompt.txt").write_text("Answer kindly.")
+        assert main(["prompt", "push", "kind", str(tmp_path / "prompt.txt"), "--label", "candidate"]) == 0
+        arms = ["--arm", 'old={"prompt": "Answer."}', "--arm", "new", "--prompt", "new=kind@candidate"]
         define = ["experiment", "define", "prompt", *arms, "--guardrail", "error:0.01", "--ramp", "1"]
         assert main([*define, "--min-units", "30"]) == main(["experiment", "start", "prompt"]) == 0
         assert "prompt runs with 100% of units" in capsys.readouterr().out

@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from heedloop.client import Client
-from heedloop.responses import ArmResult, Experiment, ExperimentResults, MetricResult
+from heedloop.responses import ArmResult, Experiment, ExperimentResults, MetricResult, PromptSummary
 from heedloop.schema import Arm, ExperimentMetric, ExperimentSpec, Guardrail, SchemaError
 from heedloop_dashboard import components, panels, words
 from heedloop_dashboard.charts import plots
@@ -73,7 +73,29 @@ def _list(experiments: Sequence[Experiment]) -> None:
     components.table("experiment_rows", heads, rows, caption="Experiments, newest first")
 
 
+def _versions() -> list[str]:
+    """What an arm can name of the registry: the labels of each prompt and its newest version."""
+    found: Answer[list[PromptSummary]] = read(prompts=ask(Client.prompts))["prompts"]
+    if found.error is not None:
+        return []
+    return [f"{p.name}@{chosen}" for p in found.value for chosen in (*sorted(p.labels), p.newest)]
+
+
+def _prompt(place: Any, label: str, versions: Sequence[str]) -> dict[str, Any]:
+    """What an arm serves: a version of the registry where one is chosen, else the text that is written."""
+    text = place.text_area(label, height=110)
+    chosen = (
+        place.selectbox(
+            f"{label}, of the registry", ["", *versions], format_func=lambda v: v or "the text above"
+        )
+        if versions
+        else ""
+    )
+    return {"prompt": chosen} if chosen else {"parameters": {"prompt": text}}
+
+
 def _new() -> None:
+    versions = _versions()
     with panels.panel("new_experiment"), st.form("new_experiment", border=False):
         panels.header(
             "New experiment",
@@ -82,8 +104,8 @@ def _new() -> None:
         left, right = st.columns(2)
         name = left.text_input("Name, as the app calls it", max_chars=64, placeholder="support-prompt")
         metric = right.selectbox("What decides", list(METRICS))
-        control = left.text_area("Prompt that is served now", height=110)
-        candidate = right.text_area("Candidate", height=110)
+        control = _prompt(left, "Prompt that is served now", versions)
+        candidate = _prompt(right, "Candidate", versions)
         error = left.number_input("Errors may rise by at most, in points", 0.0, 50.0, 1.0, step=0.5)
         slower = right.number_input("Latency may rise by at most, in %", 0.0, 500.0, 20.0, step=5.0)
         promote = left.selectbox("Serve a winner to everybody", ["when someone says so", "by itself"])
@@ -93,7 +115,7 @@ def _new() -> None:
     try:
         spec = ExperimentSpec(
             name.strip(),
-            (Arm("control", {"prompt": control}), Arm("candidate", {"prompt": candidate})),
+            (Arm("control", **control), Arm("candidate", **candidate)),
             ExperimentMetric(METRICS[str(metric)]),  # pyright: ignore[reportArgumentType]
             guardrails=(
                 Guardrail(ExperimentMetric("error"), error / 100),
@@ -300,18 +322,21 @@ def _arms(e: Experiment) -> None:
         panels.header("What each arm serves", f"{e.serving} is served to everybody outside of the experiment")
         for place, arm in enumerate(e.spec.arms):
             st.html(f'<h3 class="hl-title">{arm.name}</h3>')  # a checked name: a to z, digits, _ and -
-            st.code(
-                json.dumps(dict(arm.parameters), indent=2, ensure_ascii=False),
-                language="json",
-                wrap_lines=True,
-            )
-            if arm.run:
-                components.links(
-                    f"arm_run_{place}",
-                    [(f"The run {arm.run} that trained it", Open("runs", {"run_id": arm.run}))],
-                    label=f"Lineage of {arm.name}",
-                    left=True,
+            if arm.parameters or not arm.prompt:
+                st.code(
+                    json.dumps(dict(arm.parameters), indent=2, ensure_ascii=False),
+                    language="json",
+                    wrap_lines=True,
                 )
+            links: list[tuple[str, Open]] = []
+            if arm.prompt:
+                links.append(
+                    (f"The prompt {arm.prompt}", Open("prompts", {"name": arm.prompt.partition("@")[0]}))
+                )
+            if arm.run:
+                links.append((f"The run {arm.run} that trained it", Open("runs", {"run_id": arm.run})))
+            if links:
+                components.links(f"arm_links_{place}", links, label=f"Lineage of {arm.name}", left=True)
 
 
 def _actions(e: Experiment) -> None:

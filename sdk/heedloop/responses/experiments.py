@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
 from heedloop.responses.intervals import Interval
-from heedloop.schema import ExperimentMetric, ExperimentSpec
+from heedloop.schema import ExperimentMetric, ExperimentSpec, Prompt
 
 ExperimentState = Literal["draft", "running", "paused", "decided"]
 
@@ -21,7 +21,8 @@ class AssignmentPlan:
             UTF-8 text of salt, a zero byte and the unit.
         ends: the first place behind each segment of the hash line, rising; a unit behind the last is not in the experiment.
         segments: the arm of each segment, an index into `arms`; `probabilities` with which units of its step get that arm.
-        parameters: of each arm.
+        parameters: of each arm, a registered prompt's words and settings among them.
+        prompts: of each arm, the version of the registry that it serves; null where there is none.
         serving: the arm whose parameters all units outside of the experiment get.
     """
 
@@ -34,6 +35,7 @@ class AssignmentPlan:
     arms: list[str]
     parameters: list[dict[str, Any]]
     serving: int
+    prompts: list[Prompt | None] = field(default_factory=list[Prompt | None])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

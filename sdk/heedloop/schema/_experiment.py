@@ -27,9 +27,11 @@ from heedloop.schema._kinds import (
     Decider,
     ExperimentMetricKind,
 )
+from heedloop.schema._prompt import PROMPT_NAME
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _IS_NAME = "a name: a to z, then a to z, 0 to 9, _ and -, at most 64"
+_PROMPT = re.compile(rf"{PROMPT_NAME.pattern}@([1-9][0-9]{{0,8}}|[a-z][a-z0-9_.-]{{0,63}})")
 MAX_ARMS = 8
 MAX_STEPS = 50
 
@@ -83,19 +85,29 @@ class Arm:
     """One variant.
 
     Attributes:
-        parameters: what `heedloop.assign` gives the app: a prompt's text, or its name and version, a model, settings.
+        parameters: what `heedloop.assign` gives the app: a prompt's text, a model, settings.
         weight: its part of the units, relative to the other arms'.
         run: id of the training run whose checkpoint it serves; empty where there is none.
+        prompt: the version of a prompt of the registry that it serves, `NAME@VERSION` or `NAME@LABEL`, where the start of the
+            experiment puts the label's version; empty where there is none. Its words are the parameter `prompt`, its
+            settings are parameters too, under the arm's own.
     """
 
     name: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
     weight: float = 1.0
     run: str = ""
+    prompt: str = ""
 
     def __post_init__(self) -> None:
         check_pattern(self.name, _NAME, "arms.name", _IS_NAME)
         check_object(self.parameters, "arms.parameters")
+        if self.prompt:
+            check_pattern(self.prompt, _PROMPT, "arms.prompt", "NAME@VERSION or NAME@LABEL of a prompt")
+        if self.prompt and "prompt" in self.parameters:
+            raise SchemaError(
+                "arms.prompt", f"{self.name} has a prompt among its parameters as well; give one"
+            )
         check_text(self.run, "arms.run", empty=True)
         if not 0 < check_number(self.weight, "arms.weight") <= 1e6:
             raise SchemaError("arms.weight", f"{self.weight:g} is not above 0 and up to 1,000,000")

@@ -50,11 +50,15 @@ def _add_define(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="needed without --file")
     parser.add_argument("--file", type=Path, help="the whole experiment as JSON; other options change it")
     parser.add_argument(
-        "--arm", action="append", default=[], metavar="NAME=JSON", help="the first is the control"
+        "--arm", action="append", default=[], metavar="NAME[=JSON]", help="the first is the control"
     )
     parser.add_argument(
         "--run", action="append", default=[], metavar="ARM=RUN", help="the run that an arm serves"
     )
+    parser.add_argument(
+        "--prompt", action="append", default=[], metavar="ARM=NAME@VERSION",
+        help="the registered prompt that an arm serves; a label instead of a version means its version at the start",
+    )  # fmt: skip
     parser.add_argument("--weight", action="append", default=[], metavar="ARM=NUMBER")
     parser.add_argument(
         "--metric", metavar="KIND[:NAME]", help="thumb, rating:NAME, judge:ID, error, latency or cost"
@@ -101,7 +105,7 @@ def spec_of(args: argparse.Namespace) -> ExperimentSpec:
             fields[field] = getattr(args, field)
     if args.arm:
         fields["arms"] = [{"name": n, "parameters": json.loads(p or "{}")} for n, p in map(_pair, args.arm)]
-    for option, kind in (("run", str), ("weight", float)):
+    for option, kind in (("run", str), ("prompt", str), ("weight", float)):
         for name, value in map(_pair, getattr(args, option)):
             _arm(fields, name)[option] = kind(value)
     if args.metric:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from heedloop.responses.experiments import AssignmentPlan, Experiment, ExperimentState, RampStep
-from heedloop.schema import ExperimentSpec, SchemaError
+from heedloop.schema import Arm, ExperimentSpec, Prompt, SchemaError
 from heedloop_server.errors import Conflict
 from heedloop_server.experiments.hash_line import segments
 from heedloop_server.experiments.rules import next_share
@@ -94,7 +95,16 @@ def _check_state(experiment: Experiment, *states: ExperimentState) -> None:
         raise Conflict(f"{experiment.name} is {experiment.state}, not {' or '.join(states)}")
 
 
-def plan_of(experiment: Experiment) -> AssignmentPlan:
+def with_prompts(experiment: Experiment, prompts: Mapping[str, Prompt]) -> Experiment:
+    """With the versions of the prompts that its arms name by their labels: what a label names later changes nothing."""
+    arms = [
+        replace(a, prompt=f"{prompts[a.prompt].name}@{prompts[a.prompt].version}") if a.prompt else a
+        for a in experiment.spec.arms
+    ]
+    return replace(experiment, spec=replace(experiment.spec, arms=tuple(arms)))
+
+
+def plan_of(experiment: Experiment, prompts: Mapping[str, Prompt]) -> AssignmentPlan:
     """What the SDK needs to assign units; a paused or decided experiment has no segments."""
     running = experiment.state == "running"
     ends, arms, probabilities = segments(experiment.steps if running else [])
@@ -107,16 +117,25 @@ def plan_of(experiment: Experiment) -> AssignmentPlan:
         segments=arms,
         probabilities=probabilities,
         arms=names,
-        parameters=[dict(a.parameters) for a in experiment.spec.arms],
+        parameters=[_parameters(a, prompts.get(a.prompt)) for a in experiment.spec.arms],
         serving=names.index(experiment.serving),
+        prompts=[prompts.get(a.prompt) for a in experiment.spec.arms],
     )
 
 
-def served_plans(rounds: Sequence[Experiment]) -> list[AssignmentPlan]:
-    """The plan of the newest round of each name that was ever started, by name."""
+def _parameters(arm: Arm, prompt: Prompt | None) -> dict[str, Any]:
+    """An arm's own over its prompt's settings, and the prompt's words: its text, or messages as chat APIs take them."""
+    if prompt is None:
+        return dict(arm.parameters)
+    messages = [{"role": m.role, "content": m.text} for m in prompt.messages]
+    return {**prompt.settings, **arm.parameters, "prompt": prompt.text or messages}
+
+
+def served_rounds(rounds: Sequence[Experiment]) -> list[Experiment]:
+    """The newest round of each name that was ever started, by name."""
     newest: dict[str, Experiment] = {}
     for experiment in rounds:
         known = newest.get(experiment.name)
         if experiment.state != "draft" and (known is None or experiment.round > known.round):
             newest[experiment.name] = experiment
-    return [plan_of(newest[name]) for name in sorted(newest)]
+    return [newest[name] for name in sorted(newest)]

@@ -17,16 +17,18 @@ from heedloop.responses.experiments import (
     ExperimentResults,
     NewExperiment,
 )
-from heedloop.schema import ExperimentSpec, SchemaError, from_json, utc_now
+from heedloop.schema import ExperimentSpec, Prompt, SchemaError, from_json, utc_now
 from heedloop_server.alerts.webhooks import check_webhook_url
 from heedloop_server.errors import NotFound
 from heedloop_server.experiments.lifecycle import (
     decided,
     new_experiment,
     paused,
+    plan_of,
     ramped,
-    served_plans,
+    served_rounds,
     started,
+    with_prompts,
 )
 from heedloop_server.experiments.results import experiment_results, step_probabilities
 from heedloop_server.http.auth import Principal, require
@@ -42,6 +44,7 @@ from heedloop_server.store.experiments import (
     newest_rounds,
     save_experiment,
 )
+from heedloop_server.store.prompts import named_prompts
 
 router = Router()
 
@@ -68,7 +71,10 @@ class ExperimentChange(BaseModel):
 def get_assignments(store: AnyStore, request: Request, who: Sender) -> AssignmentPlans | Response:
     """The plans of all experiments, for the SDK; with the `ETag` of the last response in `If-None-Match` 304 where nothing changed."""
     project = store.project(who.project)
-    response = json_response(AssignmentPlans, AssignmentPlans(plans=served_plans(list_rounds(project))))
+    served = served_rounds(list_rounds(project))
+    prompts = named_prompts(project, (a.prompt for e in served for a in e.spec.arms))
+    plans = AssignmentPlans(plans=[plan_of(e, prompts) for e in served])
+    response = json_response(AssignmentPlans, plans)
     etag = f'"{hashlib.sha256(response.body).hexdigest()[:32]}"'
     known = request.headers.get("if-none-match", "")
     if etag in (tag.strip().removeprefix("W/") for tag in known.split(",")):
@@ -124,7 +130,8 @@ def change_experiment(store: AnyStore, who: Changer, experiment: str, body: Expe
 def _changed(project: ProjectStore, experiment: Experiment, body: ExperimentChange) -> Experiment:
     now = utc_now()
     if body.action == "start":
-        return started(experiment, experiment.spec.weights, now)
+        named = with_prompts(experiment, _prompts(project, experiment.spec))
+        return started(named, experiment.spec.weights, now)
     if body.action == "pause":
         return paused(experiment, body.reason)
     if body.action == "ramp":
@@ -144,7 +151,7 @@ def _experiment(project: ProjectStore, name: str, round: int | None) -> Experime
 
 
 def _check(project: ProjectStore, spec: ExperimentSpec) -> None:
-    """Raise `SchemaError` where the webhook is no address or an arm's run is not known."""
+    """Raise `SchemaError` where the webhook is no address or an arm's run or prompt is not known."""
     if spec.webhook_url:
         try:
             check_webhook_url(spec.webhook_url)
@@ -153,3 +160,18 @@ def _check(project: ProjectStore, spec: ExperimentSpec) -> None:
     for arm in spec.arms:
         if arm.run and find_run(project, arm.run) is None:
             raise SchemaError("arms.run", f"there is no run {arm.run!r:.80} in this project")
+    _prompts(project, spec)
+
+
+def _prompts(project: ProjectStore, spec: ExperimentSpec) -> dict[str, Prompt]:
+    """The versions that the arms name; raises `SchemaError` where one names none."""
+    found = named_prompts(project, (a.prompt for a in spec.arms))
+    for arm in spec.arms:
+        if arm.prompt and arm.prompt not in found:
+            name, _, chosen = arm.prompt.partition("@")
+            raise SchemaError(
+                "arms.prompt",
+                f"{arm.prompt!r:.80}: there is no version or label {chosen!r:.70} of a prompt {name!r:.80} in this project; "
+                "`heedloop prompt list` shows what there is",
+            )
+    return found

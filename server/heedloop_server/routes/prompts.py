@@ -23,12 +23,9 @@ from heedloop_server.http.responses import Router, json_response
 from heedloop_server.http.services import AnyStore, ReadProject
 from heedloop_server.store.admin.audit import write_audit
 from heedloop_server.store.connection import ProjectStore
-from heedloop_server.store.prompts import history, set_label, store_version, summaries, versions
+from heedloop_server.store.prompts import LATEST, history, set_label, store_version, summaries, versions
 
 router = Router()
-
-LATEST = "latest"
-"""The label that the newest version of each prompt has by itself."""
 
 App = Annotated[Principal, Depends(require("ingest", "read"))]
 Maker = Annotated[Principal, Depends(require("train", "admin"))]

@@ -12,6 +12,8 @@ from heedloop.responses.prompts import PromptHistory, PromptLabel, PromptSummary
 from heedloop.schema import Prompt, from_json, to_json, utc_now
 from heedloop_server.store.connection import ProjectStore
 
+LATEST = "latest"
+"""The label that the newest version of each prompt has by itself."""
 _EARLIER_STAYS = 2**64 - 1
 
 
@@ -88,6 +90,18 @@ def versions(project: ProjectStore, name: str = "") -> list[PromptVersion]:
         )
         for p, r in zip(prompts, rows, strict=True)
     ]
+
+
+def named_prompts(project: ProjectStore, references: Iterable[str]) -> dict[str, Prompt]:
+    """The versions that `NAME@VERSION` or `NAME@LABEL` mean now, by these; those that mean none are left out."""
+    found: dict[str, Prompt] = {}
+    for reference in sorted(set(references)):
+        name, _, chosen = reference.partition("@")
+        for one in versions(project, name) if name else ():  # the newest first
+            if chosen in (str(one.prompt.version), LATEST, *one.labels):
+                found[reference] = one.prompt
+                break
+    return found
 
 
 def history(project: ProjectStore, name: str) -> PromptHistory:

@@ -60,7 +60,7 @@ def answer(question: str) -> str:
 
 def test_defaults_until_something_is_known(recorded):
     default = {"prompt": "Mine.", "model": "m"}
-    assert heedloop.assign("prompt", unit="u", default=default) == ("prompt", "", default, None)
+    assert heedloop.assign("prompt", unit="u", default=default)[:4] == ("prompt", "", default, None)
     serve(recorded, plan())
     given = heedloop.assign("prompt", unit="user-1", default=default)
     assert (given.arm, given.probability) == ("old", 0.5)
@@ -205,7 +205,31 @@ def test_a_document_of_another_shape_is_nothing_known(recorded, document):
     recorded.transport.documents[_assignment.PLANS] = document
     recorded.runtime.settings.refresh()
     recorded.runtime.settings.wait(_assignment.PLANS, 10)
-    assert heedloop.assign("prompt", unit="user-1", default={"a": 1})[1:] == ("", {"a": 1}, None)
+    assert heedloop.assign("prompt", unit="user-1", default={"a": 1})[1:] == ("", {"a": 1}, None, None)
+
+
+def test_an_arm_gives_its_prompt_of_the_registry(recorded):
+    """Its words can be filled in, and the call says which version it was, inside of the experiment and outside."""
+    text = {"name": "support", "text": "Answer {{question}}.", "version": 1}
+    chat = {"name": "support", "messages": [{"role": "system", "text": "Be kind to {{name}}."}], "version": 2}
+    serve(recorded, plan(prompts=[text, chat]), plan(name="plain", prompts=[None, None]))
+
+    @heedloop.trace
+    def kindly(user: str) -> Any:
+        arm = heedloop.assign("prompt", unit=user)
+        assert arm.prompt is not None
+        return arm.prompt.as_text(question="why") if arm.arm == "old" else arm.prompt.as_messages(name="Ada")
+
+    assert [kindly("user-1"), kindly("zoë"), kindly("user-2")] == [
+        "Answer why.",
+        [{"role": "system", "content": "Be kind to Ada."}],
+        "Answer why.",
+    ]
+    versions = [
+        (a.attributes[names.PROMPT_NAME], a.attributes[names.PROMPT_VERSION]) for a in recorded.answers
+    ]
+    assert versions == [("support", "1"), ("support", "2"), ("support", "1")]
+    assert heedloop.assign("plain", unit="user-1").prompt is None
 
 
 def test_a_redactor_does_not_change_an_assignment():
