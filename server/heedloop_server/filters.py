@@ -145,7 +145,9 @@ class CallFilters(BaseModel):
     def parse(cls, given: dict[str, Any]) -> CallFilters:
         """Filters from a JSON object, such as a snapshot's; unknown names are refused by pydantic's `ValidationError`."""
         strict = type("StrictFilters", (cls,), {"model_config": ConfigDict(extra="forbid", frozen=True)})
-        return strict.model_validate(given)
+        checked = strict.model_validate(given)
+        # of this class itself: another process cannot find one that was made here
+        return cls(**checked.model_dump(exclude_unset=True))
 
 
 def read_filters(value: object) -> CallFilters:

@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from temporary_stores import temporary_store
 
 from heedloop.schema import THUMB, Author, Call, Feedback, Message, Ranking, Target
+from heedloop_server import snapshots
 from heedloop_server.app import create_app
 from heedloop_server.http.auth import SCOPES, make_key
 from heedloop_server.settings import Settings
@@ -95,6 +96,18 @@ def test_the_same_query_over_the_same_feedback_is_the_same_snapshot(shop):
     assert other["id"] != first["id"]
     listed = client.get("/v1/snapshots").json()["snapshots"]
     assert {s["id"] for s in listed} == {first["id"], other["id"]}
+
+
+def test_a_process_of_its_own_makes_the_same_snapshot(shop, monkeypatch):
+    client, project = shop
+    insert_calls(project, [call(n, f"Answer {n}.", model_requested=f"m{n % 2}") for n in range(1, 7)])
+    say(project, *(thumb(n, n % 3 == 0, f"u{n}") for n in range(1, 7)))
+    asked = {"filters": {"model": ["m0"], "since": "2026-03-01T00:00:00Z"}, "rules": {"forms": ["unpaired"]}}
+    monkeypatch.setattr(snapshots, "IN_PROCESS_FROM", 0)
+    made = freeze(client, **asked)
+    assert len(rows(client, made["id"], "unpaired")) == 3
+    monkeypatch.setattr(snapshots, "IN_PROCESS_FROM", 1000)
+    assert freeze(client, 200, **asked) == made
 
 
 def test_a_snapshot_stays_what_it_was(shop):
