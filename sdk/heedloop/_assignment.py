@@ -139,6 +139,7 @@ def fetch_settings(timeout_s: float = 10.0) -> bool:
 
 def _assigned(experiment: str, plan: _Plan, unit: str, fallback: dict[str, Any]) -> Assignment:
     if not unit:
+        _forget(plan)
         dropped("unit", "is empty: it is in no experiment, and gets what those outside get")
         return plan.serving.given(experiment, fallback)
     hashed = plan.salt.copy()

@@ -23,8 +23,8 @@ def prompt(name: str, *, label: str = "production", fallback: str | Prompt | Non
     """The version of a prompt that a label names now: `heedloop.prompt("support").as_messages(question=question)`.
 
     It comes from memory, which is fresh within seconds, or from the copy on disk where the server was away since the start; nothing
-    is fetched on the caller's thread. Only where nothing was ever fetched, and there is no `fallback`, the first call waits up to
-    two seconds. Inside of a decorated call its name and version are set on the call, a fallback's version as `fallback`.
+    is fetched on the caller's thread. Only where neither has it, and there is no `fallback`, a call waits for the process's first
+    fetch, up to two seconds. Inside of a decorated call its name and version are set on the call, a fallback's version as `fallback`.
 
     Args:
         label: `production`, `candidate`, or one of your own; `latest` is the newest version.
@@ -33,7 +33,9 @@ def prompt(name: str, *, label: str = "production", fallback: str | Prompt | Non
     Raises:
         LookupError: no such version is known and there is no fallback: an app cannot answer without its prompt.
     """
-    found = _known(fallback is None).get((name, label))
+    found = _known(False).get((name, label))
+    if found is None and fallback is None:
+        found = _known(True).get((name, label))  # the copy on disk may be older than the prompt
     if found is None:
         if fallback is None:
             raise LookupError(
@@ -46,14 +48,14 @@ def prompt(name: str, *, label: str = "production", fallback: str | Prompt | Non
 
 
 @guarded("reading prompts", {})
-def _known(may_wait: bool) -> _Known:
+def _known(fetched: bool) -> _Known:
+    """What is known now, or with `fetched` once the server was asked in this process."""
     global _parsed
     runtime = state.runtime
     if runtime is None:
         return {}
-    document = runtime.settings.document(PATH)
-    if document is None and may_wait:
-        document = runtime.settings.wait(PATH, FIRST_FETCH_S)
+    settings = runtime.settings
+    document = settings.wait(PATH, FIRST_FETCH_S) if fetched else settings.document(PATH)
     before, known = _parsed
     if before is not document:
         known = _read(document)

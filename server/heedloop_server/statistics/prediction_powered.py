@@ -281,7 +281,9 @@ def paired_difference(
     variance = variance_of_mean(halves[0], names) if len(set(names)) > 1 else 0.25
     gain = found.effective_n / _effective_groups(halves[0], names)
     p = found.interval.estimate
-    effective = max(p * (1 - p), 1e-12) / max((variance + floor) / gain, 1e-12)
+    # where every difference is 1 or every one is -1, p (1 - p) is 0 and would leave no label: it is what `floor` allows for each
+    spread = max(p * (1 - p), floor * len(set(names)))
+    effective = spread / max((variance + floor) / gain, 1e-12)
     i = _interval(found.raw, effective, len(set(names)), num, level)
     ends = (2 * i.estimate - 1, 2 * i.low - 1, 2 * i.high - 1)
     return CombinedRate(

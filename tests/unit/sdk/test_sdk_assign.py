@@ -175,8 +175,13 @@ def test_the_next_unit_of_a_thread_replaces_the_last_ones(recorded):
 def test_no_unit_is_in_no_experiment(recorded, monkeypatch):
     serve(recorded, plan())
     monkeypatch.delenv("PYTEST_VERSION")
-    given = heedloop.assign("prompt", unit=None)
-    assert (given.arm, given.probability) == ("old", None)
+    for unit in (None, "", True):
+        with heedloop.context(user_id="user-1"):
+            assert heedloop.assign("prompt", unit="user-1").probability == 0.5
+            given = heedloop.assign("prompt", unit=unit)
+            assert (given.arm, given.probability) == ("old", None)
+            answer("whose?")
+    assert [a.attributes.get(ARM) for a in recorded.answers] == [None] * 3, "the unit before is another one"
 
 
 @pytest.mark.parametrize(

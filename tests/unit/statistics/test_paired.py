@@ -25,6 +25,21 @@ def test_equal_differences_do_not_make_it_certain() -> None:
     assert slower.low < 100 < slower.high
 
 
+@pytest.mark.parametrize("num", [10, 39, 200])
+@pytest.mark.parametrize("copies", [1, 3])
+def test_where_every_prompt_differs_the_side_is_known(num: int, copies: int) -> None:
+    """All answers became right, or all became wrong: as certain as Clopper and Pearson are of as many successes of as many."""
+    one, none = [1.0] * num * copies, [0.0] * num * copies
+    groups = [n // copies for n in range(num * copies)]
+    gain, loss = mean_difference(one, none, groups), mean_difference(none, one, groups)
+    assert gain is not None
+    assert loss is not None
+    assert (gain.estimate, gain.high, loss.estimate, loss.low) == (1, 1, -1, -1)
+    assert gain.low == pytest.approx(-loss.high)
+    assert gain.low == pytest.approx(2 * 0.025 ** (1 / num) - 1, abs=1 / num)
+    assert gain.low > 0
+
+
 @pytest.mark.parametrize("is_binary", [True, False])
 def test_it_covers_the_truth_where_prompts_come_in_groups(is_binary: bool) -> None:
     """60 groups of 1 to 4 near-copies that are answered alike; a group has its own gain."""
