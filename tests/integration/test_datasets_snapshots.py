@@ -102,7 +102,7 @@ def test_a_process_of_its_own_makes_the_same_snapshot(shop, monkeypatch):
     client, project = shop
     insert_calls(project, [call(n, f"Answer {n}.", model_requested=f"m{n % 2}") for n in range(1, 7)])
     say(project, *(thumb(n, n % 3 == 0, f"u{n}") for n in range(1, 7)))
-    asked = {"filters": {"model": ["m0"], "since": "2026-03-01T00:00:00Z"}, "rules": {"forms": ["unpaired"]}}
+    asked = {"filters": {"model": "m0", "since": "2026-03-01T00:00:00Z"}, "rules": {"forms": ["unpaired"]}}
     monkeypatch.setattr(snapshots, "IN_PROCESS_FROM", 0)
     made = freeze(client, **asked)
     assert len(rows(client, made["id"], "unpaired")) == 3
