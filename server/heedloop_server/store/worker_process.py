@@ -1,6 +1,6 @@
 """Work on the store in a process of its own, so that the server's threads stay free for ingestion and feedback.
 
-`run_in_process(project, function, *args)` is `function(project, *args)`, executed by another Python of the lowest priority; its memory
+`run_in_process(project, function, *args)` is `function(project, *args)`, executed by another Python of a lower priority; its memory
 goes back when it ends. A ClickHouse server is asked by that process itself. An embedded engine lives in the server alone: there the
 process sends its statements back, and gets what the engine answered as bytes, which only the process makes into objects.
 """
@@ -115,7 +115,7 @@ def _serve_statements(store: Store, process: Connection) -> _Outcome:
 
 def serve(fd: int) -> None:
     """The life of the process: one piece of work, its outcome sent back."""
-    os.nice(19)
+    os.nice(5)  # under full load it still gets a quarter of a core
     with Connection(fd) as server:
         work = cast(_Work, server.recv())
         embedded = work.address.kind == "chdb"
