@@ -383,6 +383,14 @@ class Client(QualityClient, ReviewClient):
         """Whether the other judge is right more often, by held-out audits; `chosen`: name, filters."""
         return self._read(responses.JudgeComparison, f"/v1/judges/{judge_id}/compare", other=other, **chosen)
 
+    def examine_judge(
+        self, judge_id: str, verdicts: Mapping[Target, float | None]
+    ) -> responses.JudgeComparison:
+        """The judge next to a version that is not stored, by what that says of the exam: None where it is not to be read."""
+        rows = [{"target": to_json(t), "value": v} for t, v in verdicts.items()]
+        path = f"/v1/judges/{judge_id}/exam"
+        return self._write(responses.JudgeComparison, "POST", path, {"verdicts": rows})
+
     def unjudged(self, judge_id: str, items: Sequence[str]) -> list[str]:
         """Those of up to 1,000 items that the judge has not judged yet; failed ones are among them."""
         body = {"items": list(items)}

@@ -280,6 +280,30 @@ def test_examples_are_never_the_exam(judged: Judged) -> None:
     assert compared["difference"]["estimate"] == pytest.approx(1 - compared["judge"]["estimate"], abs=0.15)
 
 
+def test_a_version_that_is_not_stored_takes_the_exam(judged: Judged) -> None:
+    """It is compared on held-out audits alone; what could not be read is wrong, and what is off the scale is refused."""
+    path = f"/judges/{judged.judge_id}"
+    wrong = judged.admin.ask("GET", f"{path}/disagreements", limit=500)
+    assert len(wrong["exam"]) == wrong["num_exam"] > 20
+    held_out = {t["trace_id"] for t in wrong["exam"]}
+    assert held_out.isdisjoint(d["target"]["trace_id"] for d in wrong["disagreements"])
+
+    def examined(value, *, status: int = 200):
+        targets = [{"trace_id": c.trace_id, "span_id": c.span_id} for c in judged.calls]
+        rows = [{"target": t, "value": value(t["trace_id"])} for t in targets]
+        return judged.admin.ask("POST", f"{path}/exam", {"verdicts": rows}, status=status)
+
+    right = examined(lambda t: float(judged.good[t]))
+    assert (right["num_answers"], right["other"]["estimate"]) == (wrong["num_exam"], 1)
+    assert right["difference"]["estimate"] == pytest.approx(1 - right["judge"]["estimate"], abs=0.15)
+    same = examined(lambda t: float(judged.said[t]))
+    assert (same["difference"]["estimate"], same["other"]) == (0, same["judge"])
+    assert examined(lambda _: None)["other"]["estimate"] == 0
+    assert examined(lambda _: 2.0, status=422)["error"]["field"] == "verdicts"
+    none = judged.admin.ask("POST", f"{path}/exam", {"verdicts": []})
+    assert (none["num_answers"], none["difference"]) == (0, None)
+
+
 def test_a_judge_that_is_no_better_than_a_coin_is_weak_and_adds_nothing(projects) -> None:
     judged = Judged(projects(), right=0.3)  # a coin itself is found better than one in 2.5% of samples
     queue = judged.world.queue(fill=False)
@@ -389,3 +413,18 @@ def test_pairs_are_judged_and_audited(projects) -> None:
     assert card["num_audits"] == 40
     assert card["agreement"]["n"] == 40
     assert card["length_effect"] is not None
+    doubts = {"source": "low_confidence", "judge": spec.id}
+    assert world.admin.ask("POST", f"/review/queues/{queue}/items", doubts)["matching"] == 0
+    tied = sides[:3]
+    ties = [
+        Feedback("comparison", a, ranking=Ranking((a, b), (1, 1)), author=Author("model", spec.id))
+        for a, b in tied
+    ]
+    world.admin.ask("POST", "/feedback", {"feedback": [to_json(f) for f in ties]})
+    other = world.queue([{"name": "preference", "kind": "comparison"}], fill=False)
+    filled = world.admin.ask("POST", f"/review/queues/{other}/items", {**doubts, "limit": 2})
+    assert (filled["added"], filled["matching"]) == (2, 3)
+    items = world.admin.ask("GET", f"/review/queues/{other}/items")["items"]
+    assert {frozenset(t["span_id"] for t in i["targets"]) for i in items} < {
+        frozenset(t.span_id for t in pair) for pair in tied
+    }

@@ -178,10 +178,16 @@ class Disagreement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disagreements:
-    """Examples for a better version of a judge, the worst first, and how many audits are left to test it by."""
+    """Examples for a better version of a judge, the worst first, and what is left to test it by.
+
+    Attributes:
+        num_exam: audits of prompts that no version may be shown; `exam` names their answers, of a pair the first, newest first
+            and 10,000 at most.
+    """
 
     disagreements: list[Disagreement]
     num_exam: int
+    exam: list[Target]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

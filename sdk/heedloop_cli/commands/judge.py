@@ -7,15 +7,16 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from heedloop.client import Client
-from heedloop.responses import Interval, JudgeCard
-from heedloop.schema import JudgeExample, JudgeSpec, from_json, to_json, utc_now
+from heedloop.responses import JudgeCard
+from heedloop.schema import JudgeSpec, from_json, to_json, utc_now
+from heedloop_cli.commands import judge_improve
 from heedloop_cli.commands.call_filters import add_filters, filters_of
 from heedloop_cli.commands.connection import add_connection, client_of, with_plain_errors
+from heedloop_cli.commands.judge_improve import comparison_text, interval_text
 from heedloop_cli.commands.progress import Progress
 from heedloop_cli.commands.review import find_queue
 from heedloop_cli.judges.backends import BackendError, backend_of, weights_hash
@@ -44,10 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     card.add_argument("--json", action="store_true", help="the whole card as JSON")
     add_filters(card)
     add_connection(card)
-    improve = commands.add_parser("improve", help="a new version that is shown answers it got wrong")
+    improve = commands.add_parser("improve", help="a new version, from audited answers that it got wrong")
     improve.add_argument("judge", help="its id, or the beginning of one")
-    improve.add_argument("--examples", type=int, default=4, help="answers to show (4)")
-    improve.add_argument("--prompt", type=Path, help="a file with the new prompt")
+    judge_improve.add_arguments(improve)
+    add_worker_options(improve, journal="improve-ID.sqlite")
     add_connection(improve)
     compare = commands.add_parser(
         "compare", help="whether another judge is right more often, by held-out audits"
@@ -280,47 +281,19 @@ def card_text(card: JudgeCard) -> str:
         ("specificity", card.specificity),
         ("effect of length", card.length_effect),
     ):
-        lines.append(f"  {label}: {_interval(value)}")
+        lines.append(f"  {label}: {interval_text(value)}")
     if card.worth is not None:
         lines.append(f"  these {card.num_audits:,} labels are worth {card.worth:,.0f} with the judge")
     return "\n".join(lines)
 
 
-def _interval(value: Interval | None) -> str:
-    return "not known" if value is None else f"{value.estimate:.3f} [{value.low:.3f}, {value.high:.3f}]"
-
-
 def _improve(args: argparse.Namespace) -> int:
     client = client_of(args)
-    spec = find_judge(client, args.judge)
-    if spec.form != "pointwise":
-        raise ValueError(f"{spec.id} is {spec.form}; examples are shown to pointwise judges")
-    found = client.judge_disagreements(spec.id, limit=args.examples)
-    words = sorted(spec.verdicts, key=lambda w: spec.verdicts[w])
-    if not found.disagreements or not words:
-        raise ValueError(
-            f"there is nothing to learn from: {found.num_exam} audits, no disagreement that may be shown"
-        )
-    examples = tuple(
-        JudgeExample(d.target, words[-1] if d.people > 0.5 else words[0]) for d in found.disagreements
-    )
-    prompt = args.prompt.read_text(encoding="utf-8") if args.prompt else spec.prompt
-    if "{examples}" not in prompt:
-        raise ValueError("the prompt has no hole {examples}; give one that has with --prompt")
-    better = client.create_judge(replace(spec, prompt=prompt, examples=examples))
-    print(
-        f"{better.id} is shown {len(examples)} answers that {spec.id} got wrong. Let it judge the audited answers "
-        f"(heedloop judge run {better.id}), then: heedloop judge compare {spec.id} {better.id} "
-        f"({found.num_exam} held-out audits)"
-    )
-    return 0
+    return judge_improve.run_with(client, find_judge(client, args.judge), args)
 
 
 def _compare(args: argparse.Namespace) -> int:
     client = client_of(args)
-    ids = [find_judge(client, j).id for j in (args.judge, args.other)]
-    found = client.compare_judges(*ids)
-    print(f"on {found.num_answers} held-out audits:")
-    for label, value in ((ids[0], found.judge), (ids[1], found.other), ("difference", found.difference)):
-        print(f"  {label}: {_interval(value)}")
+    ours, theirs = (find_judge(client, j).id for j in (args.judge, args.other))
+    print(comparison_text(ours, theirs, client.compare_judges(ours, theirs)))
     return 0

@@ -103,6 +103,13 @@ def queue_items(client: Client, queue_id: str, spec: JudgeSpec) -> Iterator[Item
             return
 
 
+def answer_items(client: Client, targets: Iterable[Target], corrections: bool) -> Iterator[Item]:
+    """The answers of these targets, in their order; what is not stored any more is left out."""
+    for calls in fetched(client, ([(str(t.trace_id), str(t.span_id))] for t in targets)):
+        for call in calls:
+            yield Item((target_of_call(call),), (call,), _reference(client, call) if corrections else "")
+
+
 def chosen_calls(
     client: Client, filters: Mapping[str, Any], *, limit: int | None, sample: int | None, seed: str
 ) -> Iterator[CallSummary]:

@@ -12,7 +12,7 @@ from typing import Any, cast
 from heedloop.schema import JudgeSpec
 from heedloop_cli.judges.items import Item
 
-_HOLE = re.compile(
+HOLE = re.compile(
     r"\{(question|answer|answer_a|answer_b|context|conversation|reference|examples|dimensions)\}"
 )
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
@@ -34,7 +34,7 @@ class Reply:
 def prompt_of(spec: JudgeSpec, item: Item, examples: str, *, swapped: bool = False) -> str:
     """The judge's prompt about an item. What users wrote is put in once and never read for holes again."""
     holes = item.holes(swapped=swapped) | {"examples": examples, "dimensions": ", ".join(spec.dimensions)}
-    return _HOLE.sub(lambda m: holes[m[1]], spec.prompt)
+    return HOLE.sub(lambda m: holes[m[1]], spec.prompt)
 
 
 def parse(spec: JudgeSpec, reply: Reply) -> dict[str, float] | None:

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 from heedloop.client import Client
-from heedloop.schema import Author, Feedback, JudgeSpec, Ranking, feedback_from_json, to_json
+from heedloop.schema import Author, Feedback, JudgeSpec, Ranking, Target, feedback_from_json, to_json
 from heedloop_cli.judges.backends import Backend, BackendError
 from heedloop_cli.judges.items import Item
 from heedloop_cli.judges.paid_calls import PaidCalls
@@ -18,6 +18,8 @@ from heedloop_cli.judges.parsers import Reply, parse, prompt_of
 
 _AT_ONCE = 200
 _SEND_AT_ONCE = 50
+_TOO_MUCH = ("too long", "http 400", "http 413", "http 422")
+"""Kinds of errors of prompts that the model does not take, however often it is asked."""
 
 
 @dataclass(slots=True)
@@ -53,6 +55,26 @@ class Worker:
             self.counts["judged before"] += len(part) - len(left)
             yield from (part[i] for i in left if i not in seen)
             seen |= set(left)
+
+    def verdicts(self, items: Iterable[Item], shown: Callable[[int], None]) -> dict[Target, float | None]:
+        """What a pointwise judge says of answers, without sending it: None where it takes no such prompt or a reply cannot be read.
+
+        Raises:
+            OverBudget, BackendError: one has no reply; those that were paid for are kept for the next time.
+        """
+        found: dict[Target, float | None] = {}
+
+        def ask(item: Item) -> None:
+            try:
+                values = parse(self.spec, self._reply(item, swapped=False))
+            except BackendError as err:
+                if err.kind not in _TOO_MUCH:
+                    raise
+                values = None
+            found[item.targets[0]] = None if values is None else values[self.spec.question]
+
+        self.calls.run(items, ask, lambda: shown(len(found)), lambda: None)
+        return found
 
     def recheck(self, items: Iterable[Item], day: str) -> Counter[str]:
         """Ask about items again that were judged: is the judge still the one it was? Its feedback stays as it is.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from heedloop.schema import JudgeSpec
+from heedloop.schema import JudgeSpec, Target
 from heedloop_server.curate.near_copies import near_duplicate_groups
 from heedloop_server.filters import CallFilters
 from heedloop_server.store.connection import ProjectStore
@@ -33,7 +34,8 @@ class Audit:
     """One answer (or pair) that was drawn and judged by both.
 
     Attributes:
-        judge, people: shares from 0 to 1; people's is the mean of the annotators, or the reviewer's who adjudicated.
+        judge, people: shares from 0 to 1; people's is the mean of the annotators, or the reviewer's who adjudicated. A judge's
+            that is not a number, since its reply could not be read, agrees with no annotator.
         labels: each annotator's; `words`: those that count, the reviewer's alone where there is one.
         group: name of its prompt's group; near-copies of a prompt are one.
         facts: of its answers, in the order of the key.
@@ -54,7 +56,14 @@ class Audit:
     @property
     def agreement(self) -> float:
         """The share of annotators whose verdict is the judge's: above the middle, below it, or on it."""
+        if math.isnan(self.judge):
+            return 0.0
         return sum(side(w) == side(self.judge) for w in self.words) / len(self.words)
+
+    @property
+    def target(self) -> Target:
+        """The answer, of a pair the first."""
+        return Target(trace_id=self.key[:32], span_id=self.key[32:48])
 
     @property
     def agrees(self) -> bool:

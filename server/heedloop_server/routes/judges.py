@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import Body, Depends, Query
@@ -21,7 +23,7 @@ from heedloop.responses.judges import (
 )
 from heedloop.schema import JudgeSpec, Target, from_json
 from heedloop_server.errors import Invalid, NotFound
-from heedloop_server.filters import Filters
+from heedloop_server.filters import CallFilters, Filters
 from heedloop_server.http.auth import Principal, require
 from heedloop_server.http.openapi import accepts, responds
 from heedloop_server.http.responses import Router, json_response
@@ -43,6 +45,7 @@ router = Router()
 Maker = Annotated[Principal, Depends(require("review", "train", "admin"))]
 Share = Annotated[float, Query(gt=0, lt=1)]
 Question = Annotated[str | None, Query(max_length=256)]
+MAX_EXAM = 10_000
 Item = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 
 
@@ -53,11 +56,11 @@ class NewCall(BaseModel):
     item: Item
     status: JudgeCallStatus
     error: Annotated[str, Field(max_length=64)] = ""
-    num_calls: Annotated[int, Field(ge=0, lt=2**31)] = 1
-    input_tokens: Annotated[int, Field(ge=0, lt=2**53)] = 0
-    output_tokens: Annotated[int, Field(ge=0, lt=2**53)] = 0
-    cost: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    latency_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    num_calls: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = 1
+    input_tokens: Annotated[int, Field(ge=0, lt=2**53, strict=True)] = 0
+    output_tokens: Annotated[int, Field(ge=0, lt=2**53, strict=True)] = 0
+    cost: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)] = 0.0
+    latency_ms: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)] = 0.0
 
 
 class NewCalls(BaseModel):
@@ -65,6 +68,21 @@ class NewCalls(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     calls: Annotated[list[NewCall], Field(max_length=1_000)]
+
+
+class Verdict(BaseModel):
+    """What a version says of one answer, on the judge's scale; null where its reply could not be read."""
+
+    model_config = ConfigDict(extra="forbid")
+    target: dict[str, Any]
+    value: Annotated[float, Field(allow_inf_nan=False, strict=True)] | None = None
+
+
+class Verdicts(BaseModel):
+    """A version's verdicts on the exam."""
+
+    model_config = ConfigDict(extra="forbid")
+    verdicts: Annotated[list[Verdict], Field(max_length=MAX_EXAM)]
 
 
 class Items(BaseModel):
@@ -146,19 +164,29 @@ def get_disagreements(
     found = read_audits(project, spec, _question(spec, name), filters.of_all_times())
     wrong = [a for a in [*found.audits, *found.shown] if not a.agrees and may_be_example(a)]
     wrong.sort(key=lambda a: (-abs(a.people - a.judge), a.key))
+    held_out = exam(found.audits)
     return Disagreements(
         disagreements=[
-            Disagreement(
-                target=Target(trace_id=a.key[:32], span_id=a.key[32:48]),
-                people=a.people,
-                judge=a.judge,
-                guideline=a.guideline,
-            )
+            Disagreement(target=a.target, people=a.people, judge=a.judge, guideline=a.guideline)
             for a in wrong[:limit]
             if side(a.people)
         ],
-        num_exam=len(exam(found.audits)),
+        num_exam=len(held_out),
+        exam=[a.target for a in held_out[::-1][:MAX_EXAM]],
     )
+
+
+@router.post("/v1/judges/{judge_id}/exam")
+def post_exam(project: ReadProject, judge_id: str, body: Verdicts) -> JudgeComparison:
+    """A judge next to a version of it that is not stored, by that one's verdicts on the exam of `disagreements`.
+
+    A verdict that could not be read is wrong; those on other answers do not count.
+    """
+    spec = _judge(project, judge_id).spec
+    found = exam(read_audits(project, spec, spec.names[0], CallFilters().of_all_times()).audits)
+    shares = {from_json(Target, v.target): _share(spec, v.value) for v in body.verdicts}
+    theirs = [replace(a, judge=shares[a.target]) for a in found if a.target in shares]
+    return compare_judges(found, theirs)
 
 
 @router.get("/v1/judges/{judge_id}/compare")
@@ -182,6 +210,13 @@ def _judge(project: ProjectStore, judge_id: str) -> Judge:
     if not found:
         raise NotFound(f"there is no judge {judge_id!r} in this project")
     return found[0]
+
+
+def _share(spec: JudgeSpec, value: float | None) -> float:
+    share = math.nan if value is None else spec.share(value)
+    if share < 0 or share > 1:
+        raise Invalid(f"{value:g} is outside the judge's scale", field="verdicts")
+    return share
 
 
 def _question(spec: JudgeSpec, name: str | None) -> str:
