@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,20 +10,22 @@ import streamlit as st
 
 from heedloop.client import Client
 from heedloop.responses import Interval, Judge, JudgeCard, Queue
-from heedloop.schema import JudgeSpec, SchemaError
+from heedloop.schema import JudgeBackend, JudgeSpec, Run
 from heedloop_dashboard import components, lists, panels, words
 from heedloop_dashboard.charts import plots
 from heedloop_dashboard.charts.parts import Dot
 from heedloop_dashboard.fetch import Answer, ask, ask_seldom, current, read, write
-from heedloop_dashboard.navigation import Open, go
+from heedloop_dashboard.navigation import Open
+from heedloop_dashboard.views import judge_form
 
 MAX_COMBINED = 5
 SENT = "heedloop_judge_sent"
-ASKED = "Does the answer do what its user asked for, correctly and completely?"
-FRAME = (
-    "{asked}\n\n{{examples}}# Question\n{{question}}\n\n# Answer\n{{answer}}\n\nThink it over in one or two sentences. "
-    "Then write one last line: VERDICT: YES or VERDICT: NO."
-)
+WHERE: Mapping[JudgeBackend, str] = {
+    "endpoint": "Run the worker where the model can be reached",
+    "checkpoint": "Run the worker where the checkpoint is, with the extra trainer",
+    "reward": "Run the worker where the run's files are, with the extra trainer",
+    "function": "Run the worker in the folder of the function's module",
+}
 STATES = {
     "unmeasured": "There is no evidence about this judge yet",
     "weak": "It is no better than chance at telling good answers from bad",
@@ -51,7 +54,7 @@ def show() -> None:
         else:
             _list(answer.value)
     if _can_make():
-        _new()
+        judge_form.show()
 
 
 def _can_make() -> bool:
@@ -87,31 +90,6 @@ def _list(judges: Sequence[Judge]) -> None:
         open=lambda j: Open("judges", {"judge_id": j.id}),
         row_key=lambda j: j.id,
     )
-
-
-def _new() -> None:
-    with panels.panel("new_judge"), st.form("new_judge", border=False):
-        panels.header("New judge", "A judge never changes: another model or prompt is another judge")
-        left, right = st.columns(2)
-        name = left.text_input("Name", value="helpfulness", max_chars=64)
-        question = right.text_input("Question that annotators are asked", value="thumb", max_chars=256)
-        model = left.text_input("Model, as its endpoint knows it", max_chars=256)
-        asked = st.text_area("What is a good answer?", value=ASKED, height=110)
-        if not st.form_submit_button("Create judge", type="primary"):
-            return
-    try:
-        spec = JudgeSpec(
-            name.strip(), "pointwise", "endpoint", model.strip(), question.strip(),
-            FRAME.format(asked=asked.replace("{", "(").replace("}", ")")), verdicts={"YES": 1.0, "NO": 0.0},
-        )  # fmt: skip
-    except SchemaError as err:
-        st.text(str(err))
-        return
-    made = write(Client.create_judge, spec)
-    if made.error is not None:
-        panels.problem(made.error)
-    else:
-        go(Open("judges", {"judge_id": made.value.id}))
 
 
 def show_combined(chosen: Mapping[str, Any]) -> None:
@@ -309,14 +287,9 @@ def _work(judge: Judge, card: JudgeCard, queues: Answer[list[Queue]]) -> None:
     with panels.panel("judge_work"):
         panels.header(
             "Run this judge",
-            "Run the worker where the model can be reached. Restarted, it continues where it stopped",
+            f"{WHERE[judge.spec.backend]}. Restarted, it continues where it stopped",
         )
-        endpoint = " --endpoint http://127.0.0.1:8000/v1" if judge.spec.backend == "endpoint" else ""
-        st.code(
-            f"heedloop judge run {judge.id}{endpoint} --sample 500 --budget-calls 1000",
-            language=None,
-            wrap_lines=True,
-        )
+        st.code(worker_command(judge.spec, _run(judge.spec)), language=None, wrap_lines=True)
         if not current().can("admin") or queues.error is not None or not card.num_judged:
             return
         sent = st.session_state.pop(SENT, None)
@@ -333,6 +306,26 @@ def _work(judge: Judge, card: JudgeCard, queues: Answer[list[Queue]]) -> None:
             size = right.number_input("How many", 1, 5000, 50)
             if st.form_submit_button("Send to the queue", type="primary"):
                 _send(judge, queue, str(what), int(size))
+
+
+def _run(spec: JudgeSpec) -> Run | None:
+    """The training run of a reward model; None where the judge is none of a run's."""
+    if spec.backend != "reward":
+        return None
+    answer = read(run=ask(Client.run, spec.model))["run"]
+    return None if answer.error is not None else answer.value
+
+
+def worker_command(spec: JudgeSpec, run: Run | None) -> str:
+    """The command that lets the judge judge, as it runs on the machine that has what it needs."""
+    place = {
+        "endpoint": " --endpoint http://127.0.0.1:8000/v1",
+        "checkpoint": f" --folder {shlex.quote(spec.model)}",
+        "reward": f" --folder {shlex.quote(run.checkpoint if run and run.checkpoint else spec.model)}",
+        "function": "",
+    }[spec.backend]
+    budget = " --budget-calls 1000" if spec.backend == "endpoint" else ""
+    return f"heedloop judge run {spec.id}{place} --sample 500{budget}"
 
 
 def _send(judge: Judge, queue: Queue, what: str, size: int) -> None:

@@ -11,8 +11,8 @@ from heedloop_server.judges.audits import read_audits
 from heedloop_server.review.filling import stored_targets
 from heedloop_server.statistics.deferral import error_model, label_probabilities
 from heedloop_server.store.connection import ProjectStore
-from heedloop_server.store.judges import list_judges
-from heedloop_server.store.review.sources import Drawn
+from heedloop_server.store.judges import judged_answers, list_judges
+from heedloop_server.store.review.sources import Drawn, low_confidence
 
 
 def draw_audit(
@@ -43,12 +43,26 @@ def draw_audit(
     model = error_model([a.judge for a in known.audits], [a.people for a in known.audits])
     chances = label_probabilities([j.share for j in known.judged], model, size)
     drawn = {j.key: float(p) for j, p in zip(known.judged, chances, strict=True) if _lot(queue_id, j.key) < p}
-    items = [[(k[:32], k[32:48]) for k in key.split("|")] for key in drawn]
-    stored, _ = stored_targets(project, items)
+    stored, _ = stored_targets(project, [_places(key) for key in drawn])
     sources = [
         replace(s, probability=drawn["|".join(sorted(t + p for t, p, _ in s.answers))]) for s in stored.items
     ]
     return Drawn(sources, len(known.judged))
+
+
+def draw_doubtful(project: ProjectStore, judge: str, filters: CallFilters, limit: int) -> Drawn:
+    """What a judge could not decide on: of a pairwise one its ties, newest first, else ratings by their distance from the middle."""
+    known = list_judges(project, judge) if judge else []
+    if not known or known[0].spec.form != "pairwise":
+        return low_confidence(project, filters, limit=limit, judge=judge)
+    spec = known[0].spec
+    ties = [j.key for j in judged_answers(project, spec, spec.question, filters) if j.share == 0.5]
+    stored, _ = stored_targets(project, [_places(key) for key in ties[:limit]])
+    return replace(stored, matching=len(ties))
+
+
+def _places(key: str) -> list[tuple[str, str]]:
+    return [(k[:32], k[32:48]) for k in key.split("|")]
 
 
 def _lot(queue_id: str, key: str) -> float:

@@ -20,7 +20,7 @@ from heedloop_server.http.auth import Principal, require
 from heedloop_server.http.openapi import accepts, responds
 from heedloop_server.http.responses import Router
 from heedloop_server.http.services import AdminKey, AnyStore, Queues
-from heedloop_server.judges.drawing import draw_audit
+from heedloop_server.judges.drawing import draw_audit, draw_doubtful
 from heedloop_server.normalise.values import scrub
 from heedloop_server.review.filling import Placing, add_gold, add_items, stored_targets, targets_of
 from heedloop_server.review.open_queue import OpenQueue
@@ -36,7 +36,6 @@ from heedloop_server.store.review.sources import (
     Disagreement,
     Drawn,
     disagreements,
-    low_confidence,
     matching,
     same_prompt,
     sample,
@@ -458,7 +457,7 @@ def _drawn(
                 drawn = united(drawn, verdicts, limit=body.limit)
             return drawn
         case FromLowConfidence():
-            return low_confidence(project, filters, limit=body.limit, judge=body.judge)
+            return draw_doubtful(project, body.judge, filters, body.limit)
         case FromSessions():
             return sessions(project, filters, limit=body.limit)
         case FromSamePrompt():
