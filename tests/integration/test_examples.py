@@ -11,6 +11,8 @@ from server_process import wait_for
 
 from heedloop._call_spans import otlp_request
 from heedloop.schema import Author, AuthorKind, Call, Feedback, Target, to_json
+from heedloop_server.examples.candidates import Candidate
+from heedloop_server.examples.service import ProjectExamples
 from heedloop_server.store.spans import insert_calls
 
 Projects = Callable[[], World]
@@ -78,6 +80,30 @@ def test_new_judgements_count_within_seconds_and_retracted_ones_do_not(projects:
     await_found(lambda: [e["answer"] for e in found(world)], lambda e: e == ["In a blue box."])
     judge(world, late, "eve", kind="flag", category="injected", value=None)
     await_found(lambda: found(world), lambda e: e == [])
+
+
+def test_what_was_read_is_read_again_only_where_it_changed(projects: Projects) -> None:
+    """The last seconds are looked at again and again; a burst of judgements is not taken in anew each time."""
+    world = projects()
+    one, other = (answered(world, f"{RETURN} {n}", f"By post {n}.") for n in (1, 2))
+    for each in (one, other):
+        judge(world, each)
+    world.app.state.intake.wait_until_stored()
+    own = ProjectExamples.read(world.project, None)
+
+    def kept() -> dict[tuple[str, str], Candidate]:
+        own.refresh()
+        return {c.key: c for c in own.index.candidates()}
+
+    first = {c.key: c for c in own.index.candidates()}
+    again = kept()
+    assert all(again[key] is first[key] for key in first) and len(first) == 2
+    judge(world, one, "bob")
+    judge(world, other, value=0)
+    world.app.state.intake.wait_until_stored()
+    later = kept()
+    assert [len(c.likes) for c in later.values()] == [2]
+    assert kept().items() == later.items()
 
 
 def test_nobody_fills_them_alone(projects: Projects) -> None:

@@ -141,8 +141,10 @@ class Segment:
         """The candidates that are wanted with their scores, at most `limit`, in no order."""
         if not self.candidates:
             return []
-        scores = np.where(self._mask(wanted), self.scorer.scores(wanted.question), -1)
+        scores = self.scorer.scores(wanted.question)
         rows = np.flatnonzero(scores >= wanted.min_score)
+        if wanted.prompt_name is not None or wanted.language is not None:
+            rows = rows[self._mask(wanted)[rows]]
         if len(rows) > limit:
             rows = rows[np.argpartition(-scores[rows], limit)[:limit]]
         return [(self.candidates[row], min(float(scores[row]), 1.0)) for row in rows.tolist()]
@@ -200,7 +202,8 @@ class ExampleIndex:
     def similar(self, wanted: Wanted, *, limit: int) -> list[tuple[Candidate, float]]:
         """The candidates that are wanted, the most alike first."""
         changed = self._changed
-        found = [f for f in self._main.similar(wanted, 2 * limit) if f[0].key not in changed]
+        more = limit + min(limit, len(changed))  # as many as may be left out here
+        found = [f for f in self._main.similar(wanted, more) if f[0].key not in changed]
         found += self._recent.similar(wanted, limit)
         return sorted(found, key=lambda f: -f[1])[:limit]
 

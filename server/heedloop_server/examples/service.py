@@ -127,6 +127,7 @@ class ProjectExamples:
     _held_out_questions: set[str] = field(default_factory=set[str])
     _since: datetime = field(default_factory=utc_now)
     _waiting: list[str] = field(default_factory=list[str])
+    _seen: dict[str, int] = field(default_factory=dict[str, int])
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -134,7 +135,8 @@ class ProjectExamples:
         """The examples that there are now."""
         own = cls(project, ExampleIndex(embed), used_at=time.monotonic())
         own._read_held_out(stored.present(project, (), ()).num_snapshots)
-        own._take(stored.all_candidates(project), ())
+        before = stored.changes(project, own._since - OVERLAP, ())
+        own._remember(before, own._take(stored.all_candidates(project), ()))
         own.refreshed_at = time.monotonic()
         return own
 
@@ -143,9 +145,20 @@ class ProjectExamples:
         with self._lock:
             now = utc_now()
             found = stored.changes(self.project, self._since - OVERLAP, self._waiting)
-            self._take(stored.candidates_of(self.project, found.keys), found.keys)
+            keys = {key for i, (key, version) in found.judgements.items() if self._seen.get(i) != version}
+            self._remember(found, self._take(stored.candidates_of(self.project, keys), keys))
             self._since, self._waiting = now, found.waiting
             self.refreshed_at = time.monotonic()
+
+    def _remember(self, found: stored.Changes, read: Collection[Key]) -> None:
+        """What need not be read again within `OVERLAP`: versions of judgements whose calls were read. Of several servers' store
+        everything is, since the replica that showed a judgement may not be the one that was read."""
+        if self.project.store.is_embedded:
+            self._seen = {
+                i: version
+                for i, (key, version) in found.judgements.items()
+                if key in read or self._seen.get(i) == version
+            }
 
     def similar(self, wanted: Wanted) -> list[tuple[Candidate, float]]:
         """The most similar candidates; no near-copies of a question that is held out for evaluations."""
@@ -177,13 +190,16 @@ class ProjectExamples:
             self._held_out_questions = {question_key(q) for q in self.held_out.values()}
             self.index.change({c.key: None for c in self.index.candidates() if not self._is_free(c)})
 
-    def _take(self, candidates: Iterable[Candidate], keys: Collection[Key]) -> None:
-        """Put in what may be an example of the candidates; of the keys the others are taken out."""
+    def _take(self, candidates: Iterable[Candidate], keys: Collection[Key]) -> set[Key]:
+        """Put in what may be an example of the candidates, whose keys it returns; of the keys the others are taken out."""
         changed: dict[Key, Candidate | None] = dict.fromkeys(keys)
+        read: set[Key] = set()
         for candidate in candidates:
+            read.add(candidate.key)
             if self._is_free(candidate):
                 changed[candidate.key] = cleaned(candidate)
         self.index.change(changed)
+        return read
 
     def _is_free(self, candidate: Candidate) -> bool:
         """False for what is held out, or asks what a held-out prompt asks."""

@@ -99,9 +99,9 @@ def _candidate(row: Row) -> Candidate:
 
 
 class Changes(NamedTuple):
-    """The calls whose judgements changed, and feedback that waits for its call."""
+    """Feedback with its call and its newest version, and feedback that waits for its call."""
 
-    keys: set[Key]
+    judgements: dict[str, tuple[Key, int]]
     waiting: list[str]
 
 
@@ -113,6 +113,7 @@ def changes(project: ProjectStore, since: datetime, waiting: Iterable[str]) -> C
             toString(feedback_id) AS feedback,
             lower(hex(trace_id)) AS trace,
             lower(hex(span_id)) AS span,
+            max(version) AS newest,
             max(call_time) > toDateTime64(0, 6, 'UTC') AS is_known
         FROM feedback
         WHERE project_id = {project:String}
@@ -121,11 +122,8 @@ def changes(project: ProjectStore, since: datetime, waiting: Iterable[str]) -> C
         """,
         {"since": since, "waiting": list(waiting)},
     )
-    known = {r["feedback"] for r in rows if r["is_known"]}
-    return Changes(
-        {(r["trace"], r["span"]) for r in rows if r["is_known"]},
-        sorted({r["feedback"] for r in rows} - known)[:KEYS_AT_ONCE],
-    )
+    known = {r["feedback"]: ((r["trace"], r["span"]), int(r["newest"])) for r in rows if r["is_known"]}
+    return Changes(known, sorted({r["feedback"] for r in rows} - known.keys())[:KEYS_AT_ONCE])
 
 
 def held_out(project: ProjectStore) -> dict[Key, str]:
@@ -156,25 +154,32 @@ class Present(NamedTuple):
 
 def present(project: ProjectStore, traces: Sequence[str], feedback_ids: Sequence[str]) -> Present:
     """What must be known at every request, in one query of small tables: a list of what was erased is written before an erasure is
-    answered, by whichever server."""
-    row = project.row(
+    answered, by whichever server. Parts of a union take half the time of subqueries."""
+    rows = project.rows(
         """
         SELECT
-            (SELECT count() FROM snapshots FINAL WHERE project_id = {project:String}) AS num_snapshots,
-            (
-                SELECT groupArray(lower(hex(trace_id)))
-                FROM erased_traces
-                WHERE project_id = {project:String}
-                  AND trace_id IN (SELECT toFixedString(unhex(arrayJoin({traces:Array(String)})), 16))
-            ) AS traces,
-            (
-                SELECT groupArray(toString(feedback_id))
-                FROM erased_feedback
-                WHERE project_id = {project:String} AND feedback_id IN {ids:Array(UUID)}
-            ) AS feedback
+            'snapshots' AS kind,
+            toString(count()) AS found
+        FROM snapshots FINAL
+        WHERE project_id = {project:String}
+        UNION ALL
+        SELECT
+            'trace',
+            lower(hex(trace_id))
+        FROM erased_traces
+        WHERE project_id = {project:String}
+          AND trace_id IN arrayMap(t -> toFixedString(unhex(t), 16), {traces:Array(String)})
+        UNION ALL
+        SELECT
+            'feedback',
+            toString(feedback_id)
+        FROM erased_feedback
+        WHERE project_id = {project:String} AND feedback_id IN {ids:Array(UUID)}
         """,
         {"traces": list(traces), "ids": list(feedback_ids)},
         **project.fresh,
     )
-    assert row is not None  # noqa: S101
-    return Present(int(row["num_snapshots"]), set(row["traces"]), set(row["feedback"]))
+    found: dict[str, set[str]] = {"trace": set(), "feedback": set(), "snapshots": set()}
+    for row in rows:
+        found[row["kind"]].add(row["found"])
+    return Present(int(next(iter(found["snapshots"]))), found["trace"], found["feedback"])
