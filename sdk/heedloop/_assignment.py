@@ -51,14 +51,6 @@ class _Segment(NamedTuple):
     probability: float | None = None
     suffix: str = ""
 
-    def given(self, experiment: str, fallback: dict[str, Any]) -> Assignment:
-        """What a unit gets here; the prompt is noted on its call, as `heedloop.prompt` does."""
-        if self.prompt is not None:
-            note_prompt(self.prompt)
-        return Assignment(
-            experiment, self.arm, {**fallback, **self.parameters}, self.probability, self.prompt
-        )
-
 
 class _Plan:
     """One experiment, read for speed; its fields are those of `heedloop.responses.AssignmentPlan`."""
@@ -138,20 +130,24 @@ def fetch_settings(timeout_s: float = 10.0) -> bool:
 
 
 def _assigned(experiment: str, plan: _Plan, unit: str, fallback: dict[str, Any]) -> Assignment:
-    if not unit:
-        _forget(plan)
+    segment = plan.serving
+    if unit:
+        hashed = plan.salt.copy()
+        hashed.update(unit.encode("utf-8", "replace"))
+        digest = hashed.digest()
+        index = bisect_right(plan.ends, int.from_bytes(digest[:4], "big"))
+        if index == len(plan.ends):
+            _forget(plan)
+        else:
+            segment = plan.segments[index]
+            _note({plan.arm_key: segment.arm, plan.unit_key: digest.hex() + segment.suffix}, plan.unit_key)
+    else:
         dropped("unit", "is empty: it is in no experiment, and gets what those outside get")
-        return plan.serving.given(experiment, fallback)
-    hashed = plan.salt.copy()
-    hashed.update(unit.encode("utf-8", "replace"))
-    digest = hashed.digest()
-    index = bisect_right(plan.ends, int.from_bytes(digest[:4], "big"))
-    if index == len(plan.ends):
         _forget(plan)
-        return plan.serving.given(experiment, fallback)
-    segment = plan.segments[index]
-    _note({plan.arm_key: segment.arm, plan.unit_key: digest.hex() + segment.suffix}, plan.unit_key)
-    return segment.given(experiment, fallback)
+    if segment.prompt is not None:
+        note_prompt(segment.prompt)
+    parameters = {**fallback, **segment.parameters}
+    return Assignment(experiment, segment.arm, parameters, segment.probability, segment.prompt)
 
 
 def _plans_of(document: Any) -> dict[str, _Plan]:
