@@ -48,7 +48,7 @@ def test_the_tuned_weight_and_the_estimate_are_the_same(num: int, others: int) -
         assert found.raw == pytest.approx(float(theirs[0]), abs=1e-12)
         assert found.raw == pytest.approx(float(ppi_py.ppi_mean_pointestimate(y, f, g)[0]), abs=1e-9)
         assert found.weight == tuned_lambda(y, f, g)
-    assert min(weights) == 0 and max(weights) > 0.8  # judges opposed to people and good ones were among them
+    assert min(weights) == 0 and max(weights) > 0.7  # judges opposed to people and good ones were among them
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
