@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import secrets
 import statistics
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,7 +28,7 @@ import requests
 
 from dashboard import BATCH, FEEDBACK, SPANS, columns, p50_p95, serve
 from heedloop.client import Client
-from heedloop.schema import format_time, utc_now
+from heedloop.schema import THUMB, Author, Feedback, Target, format_time, utc_now
 
 EVERY = 9
 """One call in so many is rated."""
@@ -123,11 +125,34 @@ def export(server: Server, _: argparse.Namespace) -> dict[str, float]:
 
 
 def snapshot(server: Server, _: argparse.Namespace) -> dict[str, float]:
-    """A snapshot of everything, and the memory that it left the server with."""
+    """A snapshot of everything, the memory that it left the server with, and what a thumb takes before and beside it."""
+    quiet = feedback_p99(server, time.monotonic() + 5)
     before = server.memory_mb()
-    taken = seconds(lambda: server.client.create_snapshot("all"))
-    print(f"  snapshot: memory {before:.0f} MB before, peak {server.memory_mb('VmHWM'):.0f} MB", flush=True)
-    return {"snapshot": taken}
+    with ThreadPoolExecutor(1) as pool:
+        made = pool.submit(seconds, lambda: server.client.create_snapshot("all"))
+        beside = feedback_p99(server, math.inf, made)
+    print(f"  memory {before:.0f} MB before, peak {server.memory_mb('VmHWM'):.0f} MB", flush=True)
+    return {
+        "snapshot": made.result(),
+        "feedback p99, quiet": quiet,
+        "feedback p99, beside the snapshot": beside,
+    }
+
+
+def feedback_p99(server: Server, until: float, work: Future[float] | None = None) -> float:
+    """The 99th percentile of ten thumbs a second until a time, or until the work is done."""
+    client, taken = Client(server.url, server.key), list[float]()
+    while time.monotonic() < until and not (work and work.done()):
+        thumb = Feedback(
+            "rating",
+            Target(trace_id=secrets.token_hex(16)),
+            value=1.0,
+            scale=THUMB,
+            author=Author("end_user", "u"),
+        )
+        taken.append(seconds(lambda: client.send_feedback([thumb])))  # noqa: B023  # it is called at once
+        time.sleep(max(0.0, 0.1 - taken[-1]))
+    return sorted(taken)[math.ceil(0.99 * len(taken)) - 1]
 
 
 def erase(server: Server, _: argparse.Namespace) -> dict[str, float]:
