@@ -22,6 +22,10 @@ AWAY_S = 10.0
 """After a failed request no other is tried for so long, so that answers do not wait for a server that is away."""
 
 
+WRONG_REQUEST = (400, 413, 422)
+"""The server does not want this question or these arguments; others are asked as before."""
+
+
 class Examples(tuple[AnswerExample, ...]):
     """Examples, the most alike first."""
 
@@ -64,10 +68,11 @@ class ExampleCache:
         response = transport.post(PATH, body, content_type="application/json", timeout_s=timeout_s)
         if response.verdict != "accepted":
             warn("examples", f"no examples, answers are made without: {response.reason}")
+        if response.verdict != "accepted" and response.status not in WRONG_REQUEST:
             with self._lock:
                 self._away_until = time.monotonic() + AWAY_S
             return Examples()
-        found = _read(response.body)
+        found = _read(response.body) if response.verdict == "accepted" else Examples()
         with self._lock:
             self._known[body] = (now, found)
             while len(self._known) > MAX_KEPT:

@@ -43,7 +43,7 @@ def examples(
     Raises:
         ValueError: an argument is wrong.
     """
-    if not 1 <= k <= 20:
+    if k not in range(1, 21):
         raise ValueError(f"k: {k!r} is not 1 to 20")
     wanted = {
         "question": question,

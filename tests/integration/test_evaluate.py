@@ -111,6 +111,8 @@ def test_gains_losses_and_slices_are_found(server, stub, tmp_path, monkeypatch, 
     slices = {(s.name, s.value): {m.name: m for m in s.metrics} for s in found.slices}
     assert slices["language", "en"][judge].verdict == "better"
     assert slices["language", "de"][judge].difference.estimate == pytest.approx(-4 / 12)
+    better = [m.better == "higher" for m in found.metrics]
+    assert better == sorted(better, reverse=True), "regressions are listed by the first"
     pairs = server.client().evaluated_pairs("good", metric=judge, limit=4)
     lost = {int(re.search(r"\d+", p.baseline_answer)[0]) for p in pairs.pairs}
     assert lost == {12, 15, 18, 21}
@@ -143,6 +145,30 @@ def test_faults_are_retried_and_failures_counted(server, stub, tmp_path, capsys)
     assert command(evaluate, server, *argv) == 0
     assert sum(stub.asked.values()) == NUM + NUM // 2 + 2, "only the failed one is asked again"
     assert server.client().evaluation("faulty").evaluation.num_failed == 0
+
+
+def test_a_gate_that_compared_nothing_is_not_open(server, stub, tmp_path, monkeypatch, capsys) -> None:
+    """Prompts without references or checks; a judge of whose replies none can be read; and what failed is said."""
+    (tmp_path / "silent.py").write_text("def rate(question, answer, **_):\n    return None\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "own.jsonl").write_text('{"prompt": "Question 1: when?"}\n')
+    own = evaluation(server, stub, tmp_path, "bare", "--file", "own.jsonl", "--gate")
+    assert command(evaluate, server, *own) == evaluate.NOT_RUN
+    shown = capsys.readouterr()
+    assert "it could not be told" in shown.err
+    assert "  characters: 18 (1), compared with nothing" in shown.out
+    assert command(evaluate, server, *own, "--allow", "latency_ms=5") == evaluate.GATE_CLOSED
+    judge = server.client().create_judge(JudgeSpec("silent", "pointwise", "function", "silent:rate")).id
+    held_out = evaluation(
+        server, stub, tmp_path, "silent", "--dataset", "held out", "--gate", "--judge", judge
+    )
+    assert command(evaluate, server, *held_out) == evaluate.NOT_RUN
+    assert f"{judge} gave no verdict: {2 * NUM} unparsable" in capsys.readouterr().err
+    stub.faults = lambda n, attempt: "500"
+    failing = evaluation(server, stub, tmp_path, "failing", "--dataset", "held out", "--attempts", "1")
+    assert command(evaluate, server, *failing) == 0
+    assert f"  {NUM} failed: " in capsys.readouterr().err
 
 
 def test_examples_stand_behind_the_system_message(server, stub, tmp_path, capsys) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -206,7 +205,7 @@ def _points(metric: ExperimentMetric, effect: float) -> str:
 
 
 def _change(metric: ExperimentMetric, value: float) -> str:
-    return f"{100 * math.expm1(value):+.1f}%" if metric.is_amount else words.points(value)
+    return metric.change_words(value) if metric.is_amount else words.points(value)
 
 
 def _estimate(metric: ExperimentMetric, arm: ArmResult) -> str:
@@ -223,8 +222,7 @@ def _mean(metric: ExperimentMetric, value: float | None) -> str:
 
 def _look_rows(found: ExperimentResults) -> list[dict[str, Any]]:
     """What the chart draws: a row per look and arm that was compared; a ratio as its part of the control."""
-    metric = found.experiment.spec.metric
-    shown = math.expm1 if metric.is_amount else float
+    shown = found.experiment.spec.metric.change
     return [
         {
             "at": look.at,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -65,6 +66,20 @@ class ExperimentMetric:
     def is_amount(self) -> bool:
         """True where arms are compared by the ratio of their means; shares are compared by their difference."""
         return self.kind in ("latency", "cost")
+
+    def change(self, difference: float) -> float:
+        """A difference as it is read: of shares itself; of amounts, where it is a logarithm of a ratio, a part of the control.
+
+        An amount's is at most 10: the interval of a few units may end at any power of ten.
+        """
+        return math.expm1(min(difference, math.log(11))) if self.is_amount else difference
+
+    def change_words(self, difference: float) -> str:
+        """A difference as `+3.1 points`, or that of an amount as `-12.0%`."""
+        change = self.change(difference)
+        if not self.is_amount:
+            return f"{100 * change:+.1f} points"
+        return "over +1,000%" if change >= 10 else f"{change:+.1%}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from heedloop.client import Client
 from heedloop.responses import Evaluation, EvaluationResult, EvaluationRow
 from heedloop.schema import Case, JudgeSpec, Message, to_json, utc_now
 from heedloop_cli.commands.connection import add_connection, client_of, with_plain_errors
+from heedloop_cli.commands.json_text import json_value, number
 from heedloop_cli.commands.judge import add_worker_options, find_judge
 from heedloop_cli.commands.progress import Progress
 from heedloop_cli.evaluate import report
@@ -28,7 +29,8 @@ from heedloop_cli.judges.worker import Worker
 
 HELP = "answer held-out prompts or cases again, and compare with production or an earlier evaluation"
 GATE_CLOSED, NOT_RUN = 1, 2
-"""Exit codes: the gate stays closed; it could not be told, as something broke or a budget was used up."""
+"""Exit codes: the gate stays closed; it could not be told, as something broke, a budget was used up, or nothing was compared."""
+_MOST_REASONS = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,11 +82,15 @@ def run(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     if args.local and not args.file:
         raise ValueError("--local answers the prompts of a --file; those of a server need the server")
-    allowed = {n: float(v) for n, _, v in (a.rpartition("=") for a in args.allow)}
+    if args.limit is not None and args.limit < 1:
+        raise ValueError(f"--limit: {args.limit} is not 1 or more")
+    allowed = {n: number(f"--allow {n}", v) for n, _, v in (a.rpartition("=") for a in args.allow)}
     client = None if args.local else client_of(args)
     source = _source(args, client)
     judges = [find_judge(client, j) for j in args.judge] if client else []
-    parameters = {n: json.loads(v) for n, _, v in (p.partition("=") for p in args.parameter)}
+    parameters = {
+        n: json_value(f"--parameter {n}", v) for n, _, v in (p.partition("=") for p in args.parameter)
+    }
     target = target_of(
         args.target, model=args.model, key_env=args.key_env, parameters=parameters, timeout_s=args.timeout
     )
@@ -187,6 +193,8 @@ def _answer(worker: Evaluator, source: Source) -> tuple[list[EvaluationRow], str
             worker.client.save_evaluation(finished(worker.evaluation, rows, cost, at))
         parts = ", ".join(f"{n:,} {name}" for name, n in sorted(worker.counts.items()) if n)
         print(f"{worker.evaluation.name}: {parts}; {calls:,} calls, {cost:.4g} spent in all")
+        for reason, num in worker.reasons.most_common(_MOST_REASONS):
+            print(f"  {num:,} failed: {reason:.300}", file=sys.stderr)
     return rows, why
 
 
@@ -222,6 +230,11 @@ def _judge(
             raise ValueError(str(err)) from None
         finally:
             journal.close()
+        unusable = ", ".join(f"{n:,} {how}" for how in ("unparsable", "failed") if (n := worker.counts[how]))
+        if unusable and not worker.counts["judged"] + worker.counts["judged before"]:
+            return rows, f"{spec.id} gave no verdict: {unusable}"
+        if unusable:
+            print(f"{spec.id}: {unusable}", file=sys.stderr)
         if spec.form == "pointwise":
             rows = check_by_judge(client, one.name, spec, rows, cases)
     return rows, ""
@@ -243,6 +256,8 @@ def _print(
         if result.metrics:
             pairs = client.evaluated_pairs(one.name, against=args.against or "", limit=20)
             print(report.regressions_text(pairs) or f"no case is worse by {pairs.metric}")
+    if not (result and result.metrics) and any(r.scores for r in rows):
+        print(report.scores_text(rows))
     for row in [r for r in rows if r.failed_checks][:20]:
         print(f"case {row.case_id} {'; '.join(row.failed_checks)}")
 
@@ -256,5 +271,8 @@ def _gate(
     found = report.failures(rows, result.metrics if result else [], tolerance=args.tolerance, allowed=allowed)
     for sentence in found:
         print(f"gate: {sentence}", file=sys.stderr)
+    if not found and not report.is_decidable(rows, result.metrics if result else [], allowed):
+        print("gate: it could not be told: no case has a check, and no answer was compared", file=sys.stderr)
+        return NOT_RUN
     print("gate: closed" if found else "gate: open", file=sys.stderr)
     return GATE_CLOSED if found else 0

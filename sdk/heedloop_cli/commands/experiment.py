@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +11,7 @@ from typing import Any, cast
 from heedloop.responses import ArmResult, Experiment, ExperimentResults, MetricResult
 from heedloop.schema import ExperimentMetric, ExperimentSpec, from_json, to_json
 from heedloop_cli.commands.connection import add_connection, client_of, with_plain_errors
+from heedloop_cli.commands.json_text import json_object, json_value, number
 
 HELP = "experiments: give variants of a prompt or model to users, and see which is better"
 CHANGES = {
@@ -98,23 +98,27 @@ def _define(args: argparse.Namespace) -> int:
 
 def spec_of(args: argparse.Namespace) -> ExperimentSpec:
     """The experiment that the arguments describe; raises `ValueError`."""
-    fields: dict[str, Any] = json.loads(args.file.read_text(encoding="utf-8")) if args.file else {}
+    fields = json_object(args.file) if args.file else {}
     plain = ("name", "unit", "effect", "ramp_hours", "promote", "max_days", "assignment", "floor")
     for field in (*plain, "min_units", "webhook_url"):
         if getattr(args, field) is not None:
             fields[field] = getattr(args, field)
     if args.arm:
-        fields["arms"] = [{"name": n, "parameters": json.loads(p or "{}")} for n, p in map(_pair, args.arm)]
-    for option, kind in (("run", str), ("prompt", str), ("weight", float)):
+        fields["arms"] = [
+            {"name": n, "parameters": json_value(f"--arm {n}", p or "{}")} for n, p in map(_pair, args.arm)
+        ]
+    for option in ("run", "prompt", "weight"):
         for name, value in map(_pair, getattr(args, option)):
-            _arm(fields, name)[option] = kind(value)
+            _arm(fields, name)[option] = number(f"--weight {name}", value) if option == "weight" else value
     if args.metric:
         fields["metric"] = _metric(args.metric)
     if args.guardrail:
         parts = [g.rpartition(":") for g in args.guardrail]
-        fields["guardrails"] = [{"metric": _metric(m), "margin": float(margin)} for m, _, margin in parts]
+        fields["guardrails"] = [
+            {"metric": _metric(m), "margin": number("--guardrail", margin)} for m, _, margin in parts
+        ]
     if args.ramp:
-        fields["ramp"] = [float(s) for s in args.ramp.split(",")]
+        fields["ramp"] = [number("--ramp", s) for s in args.ramp.split(",")]
     return from_json(ExperimentSpec, fields)
 
 
@@ -170,20 +174,15 @@ def _arm_text(result: MetricResult, arm: ArmResult) -> str:
     mean = "nothing yet" if arm.mean is None else f"{_mean(result.metric, arm.mean)}, {arm.num_units:,} units"
     if arm.difference is None:
         return f"{arm.arm}: {mean}"
-    change = [
-        _change(result.metric, v) for v in (arm.difference.estimate, arm.difference.low, arm.difference.high)
-    ]
+    d = arm.difference
+    change = [result.metric.change_words(v) for v in (d.estimate, d.low, d.high)]
     return f"{arm.arm}: {mean}; {change[0]} ({change[1]} to {change[2]}), e-value {arm.e_value or 0:,.3g}"
 
 
 def _mean(metric: ExperimentMetric, value: float) -> str:
     if metric.kind == "latency":
-        return f"{value / 1e6:,.0f} ms"
+        return f"{value / 1e6:,.0f} ms" if value >= 1e7 else f"{value / 1e6:.2g} ms"
     return f"{value:.4g}" if metric.kind == "cost" else f"{value:.1%}"
-
-
-def _change(metric: ExperimentMetric, value: float) -> str:
-    return f"{math.expm1(value):+.1%}" if metric.is_amount else f"{100 * value:+.1f} points"
 
 
 def _do(args: argparse.Namespace) -> int:

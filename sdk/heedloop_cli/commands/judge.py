@@ -16,6 +16,7 @@ from heedloop.schema import JudgeSpec, from_json, to_json, utc_now
 from heedloop_cli.commands import judge_improve
 from heedloop_cli.commands.call_filters import add_filters, filters_of
 from heedloop_cli.commands.connection import add_connection, client_of, with_plain_errors
+from heedloop_cli.commands.json_text import json_object, json_value
 from heedloop_cli.commands.judge_improve import comparison_text, interval_text
 from heedloop_cli.commands.progress import Progress
 from heedloop_cli.commands.review import find_queue
@@ -156,7 +157,7 @@ def _create(args: argparse.Namespace) -> int:
 
 def _spec(args: argparse.Namespace, client: Client) -> JudgeSpec:
     if args.file:
-        return from_json(JudgeSpec, json.loads(args.file.read_text(encoding="utf-8")))
+        return from_json(JudgeSpec, json_object(args.file))
     fields: dict[str, Any] = {"name": args.name or args.template or "guideline", "form": "pointwise"}
     if args.guideline:
         queue = client.review_queue(find_queue(client, args.guideline))
@@ -181,7 +182,9 @@ def _spec(args: argparse.Namespace, client: Client) -> JudgeSpec:
             + " or ".join(fields["verdicts"])
             + "):"
         )
-    fields["parameters"] = {n: json.loads(v) for n, _, v in (p.partition("=") for p in args.parameter)}
+    fields["parameters"] = {
+        n: json_value(f"--parameter {n}", v) for n, _, v in (p.partition("=") for p in args.parameter)
+    }
     if args.backend in ("checkpoint", "reward") and Path(args.model).is_dir():
         fields["model"] = Path(args.model).resolve().name
         fields["parameters"]["sha256"] = weights_hash(Path(args.model))

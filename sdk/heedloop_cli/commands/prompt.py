@@ -13,6 +13,7 @@ from heedloop.responses import PromptVersion
 from heedloop.schema import Prompt, format_time, from_json, to_json
 from heedloop_cli.commands import prompt_optimise
 from heedloop_cli.commands.connection import add_connection, client_of, with_plain_errors
+from heedloop_cli.commands.json_text import json_object
 
 HELP = "prompts: store versions, compare and label them, optimise one"
 
@@ -73,10 +74,9 @@ def _optimise(args: argparse.Namespace) -> int:
 
 def read_prompt(name: str, file: Path) -> Prompt:
     """The prompt that a file holds."""
-    text = file.read_text("utf-8")
     if file.suffix != ".json":
-        return Prompt(name, text.removesuffix("\n"))
-    return from_json(Prompt, {**json.loads(text), "name": name})
+        return Prompt(name, file.read_text("utf-8").removesuffix("\n"))
+    return from_json(Prompt, {**json_object(file), "name": name})
 
 
 def find_version(client: Client, name: str, chosen: str) -> PromptVersion:

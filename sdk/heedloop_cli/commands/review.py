@@ -13,7 +13,7 @@ from heedloop.responses import Queue
 from heedloop_cli.commands import review_exchange, review_generate, review_settings
 from heedloop_cli.commands.call_filters import add_filters, filters_of
 from heedloop_cli.commands.connection import add_connection, client_of, with_plain_errors
-from heedloop_cli.commands.review_settings import json_file
+from heedloop_cli.commands.json_text import json_file
 
 HELP = (
     "make, fill and follow review queues; generate answers to compare; exchange judgements with other tools"

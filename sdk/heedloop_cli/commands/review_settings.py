@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-
-def json_file(path: Path) -> Any:
-    """What a JSON file holds; raises `ValueError` with its name."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as err:
-        raise ValueError(f"{path} is no JSON: {err}") from None
+from heedloop_cli.commands.json_text import json_file
 
 
 def _rules(text: str) -> Any:

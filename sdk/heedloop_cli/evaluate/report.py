@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from statistics import fmean
 
 from heedloop.responses import EvaluatedPairs, EvaluationResult, EvaluationRow, MetricDifference
 
@@ -32,6 +33,15 @@ def _metric(m: MetricDifference) -> str:
     return f"{m.name}: {m.new:.4g}, was {m.baseline:.4g}: {shown}{verdict} ({m.num_cases}{people})"
 
 
+def scores_text(rows: Sequence[EvaluationRow]) -> str:
+    """The mean of every score of the answers by themselves, for want of others to compare them with."""
+    by_name: dict[str, list[float]] = {}
+    for row in rows:
+        for name, score in row.scores.items():
+            by_name.setdefault(name, []).append(score)
+    return "\n".join(f"  {n}: {fmean(s):.4g} ({len(s):,}), compared with nothing" for n, s in by_name.items())
+
+
 def regressions_text(pairs: EvaluatedPairs, limit: int = 5) -> str:
     """The cases that lost most, with their traces."""
     lost = [p for p in pairs.pairs if p.new is not None and p.baseline is not None and p.new < p.baseline]
@@ -41,6 +51,14 @@ def regressions_text(pairs: EvaluatedPairs, limit: int = 5) -> str:
         for p in lost[:limit]
     ]
     return "\n".join([f"regressions by {pairs.metric}:", *lines]) if lines else ""
+
+
+def is_decidable(
+    rows: Sequence[EvaluationRow], metrics: Sequence[MetricDifference], allowed: Collection[str]
+) -> bool:
+    """False where nothing speaks for or against a release: no case has a check, and no metric that the gate heeds was compared."""
+    heeded = [m for m in metrics if m.better == "higher" or m.name in allowed]
+    return bool(heeded) or any(r.failed_checks or "checks" in r.scores for r in rows)
 
 
 def failures(

@@ -170,4 +170,6 @@ def target_of(
         )
     if Path(name).is_dir():
         return Checkpoint(Path(name), int(parameters.get("max_tokens", 512)))
+    if not all(name.partition(":")[::2]):
+        raise ValueError(f"{name!r} is no address (http://…), no folder that is here, and no module:function")
     return AppFunction(name)

@@ -42,6 +42,7 @@ class Evaluator:
     Attributes:
         before: turns such as examples, put behind a case's system messages and before the rest.
         counts: cases by how they ended, in this run.
+        reasons: what went wrong with those that failed.
     """
 
     client: Client | None
@@ -50,6 +51,7 @@ class Evaluator:
     calls: PaidCalls
     before: Callable[[Case], Sequence[Message]] = lambda _: ()
     counts: Counter[str] = field(default_factory=Counter[str])
+    reasons: Counter[str] = field(default_factory=Counter[str])
 
     def run(
         self, cases: Iterable[Case], shown: Callable[[int], None] = lambda _: None
@@ -84,6 +86,7 @@ class Evaluator:
             row = EvaluationRow(case_id=case.id, group=case.group, error=err.kind)
             self.calls.journal.keep(case.id, {"row": to_json(row), "call": None})
             self.counts["failed"] += 1
+            self.reasons[str(err)] += 1
             return
         call = self._call(case, prompt, reply, stored)
         row = evaluation_row(case, call, stored)

@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -163,8 +164,13 @@ def load_function(name: str) -> Callable[..., Any]:
     sys.path.insert(0, str(Path.cwd()))
     try:
         return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as err:
+    except (ImportError, AttributeError, ValueError, TypeError) as err:
         raise ValueError(f"{name!r} is no module:function that can be imported: {err}") from None
+    except Exception as err:  # noqa: BLE001  another's code
+        place = traceback.extract_tb(err.__traceback__)[-1]
+        raise ValueError(
+            f"{module} cannot be imported: {err.__class__.__name__}: {err} ({place.filename}, line {place.lineno})"
+        ) from None
 
 
 class Function:

@@ -63,7 +63,9 @@ def read_sides(project: ProjectStore, name: str, against: str, judges: Iterable[
         rows = [_against(r, before.get(r.case_id)) for r in rows]
     answered = [r for r in rows if r.trace_id]
     metrics = [m for j in judges for m in _judged(project, answered, j)]
-    names = dict.fromkeys(n for r in answered for n in r.scores)
+    names = sorted(
+        dict.fromkeys(n for r in answered for n in r.scores), key=(*UNJUDGED, *LOWER_IS_BETTER).__contains__
+    )  # regressions are listed by the first
     metrics += [_scored(answered, n) for n in names]
     return Sides(rows, [m for m in metrics if m.values])
 

@@ -149,6 +149,9 @@ def _needed(experiment: Experiment, metric: ExperimentMetric, means: Sequence[Me
         if found is None or found.variance <= 0:
             return None
         units = mean.units + means[0].units
+        if not metric.is_amount:  # where next to nothing differed yet, an arm with the effect would
+            least = spec.effect * (1 - spec.effect) / mean.units
+            found = found._replace(variance=max(found.variance, least))
         alpha = 1 / (DECISION * (len(means) - 1))
         needed = max(needed, units_needed(found, units, spec.effect, alpha))
     return needed * len(means) // 2

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 from heedloop.responses.experiments import ArmResult, Experiment, MetricResult, SampleRatio
 from heedloop.schema import ExperimentMetric
 
+_UNITS_WITH = {"thumb": "a thumb", "error": "a call", "latency": "a call", "cost": "a cost"}
 _WORDS = {"thumb": "thumbs up", "error": "errors", "latency": "latency", "cost": "cost"}
 
 
 def metric_words(metric: ExperimentMetric) -> str:
     """A metric in words."""
     return _WORDS.get(metric.kind) or f"{metric.kind} {metric.name}"
-
-
-def change_words(metric: ExperimentMetric, value: float) -> str:
-    """A difference as `+3.1 points`, or that of an amount as `-12%`."""
-    return f"{math.expm1(value):+.1%}" if metric.is_amount else f"{100 * value:+.1f} points"
 
 
 def evidence_words(e_value: float) -> str:
@@ -46,8 +40,12 @@ def sentence_of(experiment: Experiment, result: MetricResult, ratio: SampleRatio
 def _compared(experiment: Experiment, result: MetricResult) -> str:
     arms = [a for a in result.arms[1:] if a.difference is not None]
     if not arms:
-        seen = sum(a.num_units for a in result.arms)
-        return f"Too little is known yet: {seen:,} units have {metric_words(result.metric)}, each arm needs {experiment.spec.min_units:,}."
+        least, words = (
+            experiment.spec.min_units,
+            _UNITS_WITH.get(result.metric.kind) or metric_words(result.metric),
+        )
+        seen = ", ".join(f"{a.arm} has {a.num_units:,}" for a in result.arms)
+        return f"Too little is known yet: each arm needs {least:,} units with {words}; {seen}."
     best = max(arms, key=lambda a: (a.decided, a.is_better or False, a.e_value or 0.0))
     return verdict_words(result.metric, best, experiment.spec.control, result.units_needed)
 
@@ -56,9 +54,9 @@ def verdict_words(metric: ExperimentMetric, arm: ArmResult, control: str, needed
     """One arm against the control."""
     if arm.difference is None:
         return f"{arm.arm} has too few units."
-    low, high = (change_words(metric, v) for v in (arm.difference.low, arm.difference.high))
+    low, high = (metric.change_words(v) for v in (arm.difference.low, arm.difference.high))
     numbers = (
-        f"{metric_words(metric)} {change_words(metric, arm.difference.estimate)} ({low} to {high}), "
+        f"{metric_words(metric)} {metric.change_words(arm.difference.estimate)} ({low} to {high}), "
         f"e-value {evidence_words(arm.e_value or 0.0)}"
     )
     if arm.decided:

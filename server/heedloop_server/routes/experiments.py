@@ -44,6 +44,7 @@ from heedloop_server.store.experiments import (
     newest_rounds,
     save_experiment,
 )
+from heedloop_server.store.judges import list_judges
 from heedloop_server.store.prompts import named_prompts
 
 router = Router()
@@ -151,12 +152,15 @@ def _experiment(project: ProjectStore, name: str, round: int | None) -> Experime
 
 
 def _check(project: ProjectStore, spec: ExperimentSpec) -> None:
-    """Raise `SchemaError` where the webhook is no address or an arm's run or prompt is not known."""
+    """Raise `SchemaError` where the webhook is no address, or a judge, an arm's run or its prompt is not known."""
     if spec.webhook_url:
         try:
             check_webhook_url(spec.webhook_url)
         except ValueError as err:
             raise SchemaError("webhook_url", str(err)) from None
+    for metric in (spec.metric, *(g.metric for g in spec.guardrails)):
+        if metric.kind == "judge" and not list_judges(project, metric.name):
+            raise SchemaError("metric.name", f"there is no judge {metric.name!r:.80} in this project")
     for arm in spec.arms:
         if arm.run and find_run(project, arm.run) is None:
             raise SchemaError("arms.run", f"there is no run {arm.run!r:.80} in this project")

@@ -53,8 +53,27 @@ def test_a_server_that_is_away_is_asked_once_and_nothing_raises(caplog) -> None:
         assert len(asked) == 1
         assert len([r for r in caplog.records if "no examples" in r.message]) == 1
     assert heedloop.examples("q?") == ()  # heedloop is off
-    with pytest.raises(ValueError, match="k: 0"):
-        heedloop.examples("q?", 0)
+    for k in (0, 21, "3", 2.5, None):
+        with pytest.raises(ValueError, match="k: "):
+            heedloop.examples("q?", k)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_question_that_is_refused_takes_no_other_its_examples(status: int) -> None:
+    """One user's text that the server does not want, or one call's wrong argument."""
+    asked: list[bytes] = []
+    _guard._last_said.clear()
+    with testing.recording() as seen:
+
+        def post(path: str, body: bytes, **more: object) -> Response:
+            asked.append(body)
+            return (
+                Response("refused", status, "no") if b"odd" in body else Response("accepted", 200, body=FOUND)
+            )
+
+        seen.transport.post = post  # type: ignore[method-assign]
+        assert [len(heedloop.examples(q)) for q in ("odd?", "even?", "odd?")] == [0, 2, 0]
+        assert len(asked) == 2, "nor is it asked again at once"
 
 
 def test_what_is_kept_is_bounded_and_what_leaves_is_redacted() -> None:
