@@ -45,7 +45,7 @@ class Handler(BaseHTTPRequestHandler):
             attempt = self.server.asked[question]
         self.server.held.wait(60)
         fault = self.server.faults(question, attempt)
-        if fault in ("401", "429", "500"):
+        if fault in ("400", "401", "429", "500"):
             self._send(int(fault), b'{"error": {"message": "no"}}')
         elif fault == "garbage":
             self._send(200, b"<html>a proxy's page</html>")

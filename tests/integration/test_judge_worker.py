@@ -237,6 +237,85 @@ def test_pairs_in_both_orders_and_sessions(server, stub, tmp_path) -> None:
     assert {f.target.session_id for f in admin.iter_feedback(author_id=session)} == {"s0", "s1", "s2"}
 
 
+def test_a_sample_is_of_pairs_and_of_whole_sessions_however_old(server, stub, tmp_path, capsys) -> None:
+    """Ten prompts with two answers each, whose sessions are older than what a list has by default."""
+    admin, month_s = server.client(), 31 * 86400
+    pairs = [
+        call(
+            f"Question {1000 + n // 2}?",
+            f"Old {n}.",
+            at_s=month_s + n,
+            tags=("old",),
+            session_id=f"o{n // 2}",
+        )
+        for n in range(20)
+    ]
+    admin.send_otlp(otlp_request(pairs))
+    since = "2020-01-01T00:00:00Z"
+    wait_for(lambda: len(admin.calls(tag="old", since=since).calls) == 20, what="the pairs")
+    prompt, verdicts = "{question} [{answer_a}] [{answer_b}]", {"A": 1.0, "B": 0.0}
+    pair = new_judge(
+        server, "drawn-pair", form="pairwise", question="preference", prompt=prompt, verdicts=verdicts
+    )
+    session = new_judge(server, "drawn-session", form="session", question="resolved", prompt="{conversation}")
+    stub.says = lambda question, body: (
+        "VERDICT: A" if "[" in body["messages"][0]["content"] else "VERDICT: YES"
+    )
+    for judge_id in (pair, session):
+        argv = arguments(server, judge_id, stub, tmp_path, "--tag", "old")
+        argv[argv.index("--journal") + 1] = str(tmp_path / f"{judge_id}.sqlite")
+        assert command([*argv, "--sample", "4"]) == 0
+        assert "nothing to judge among the answers of the last 30 days (--since)" in capsys.readouterr().out
+        assert command([*argv, "--sample", "4", "--since", since]) == 0
+        assert "4 judged;" in capsys.readouterr().out
+    conversations = [
+        m["messages"][0]["content"] for m in stub.models if "Assistant:" in m["messages"][0]["content"]
+    ]
+    assert [c.count("Old ") for c in conversations] == [2] * 4
+
+
+def test_what_is_refused_as_it_is_fails_at_once_and_says_why(server, stub, tmp_path, capsys) -> None:
+    stub.faults = lambda question, attempt: "400" if question % 2 else "Well, well."
+    judge_id = new_judge(server, "refused")
+    assert command(arguments(server, judge_id, stub, tmp_path, "--text", "Stored")) == 0
+    assert stub.asked.total() == NUM
+    said = capsys.readouterr().out
+    assert f"{NUM // 2} failed, {NUM // 2} unparsable" in said
+    assert 'answered 400: {"error": {"message": "no"}}' in said
+    assert "such as 'Well, well.'" in said
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--budget-cost", "1"],
+        ["--attempts", "0"],
+        ["--concurrency", "0"],
+        ["--timeout", "0"],
+        ["--sample", "0"],
+        ["--limit", "-1"],
+    ],
+)
+def test_options_that_can_do_nothing_are_refused(server, stub, tmp_path, wrong: list[str]) -> None:
+    judge_id = new_judge(server, "options")
+    try:
+        status = command([*arguments(server, judge_id, stub, tmp_path), *wrong])
+    except SystemExit as end:
+        status = end.code
+    assert (status, stub.asked.total()) == (2, 0)
+
+
+def test_a_judge_is_found_by_its_name(server) -> None:
+    """Also where the name is the beginning of another's."""
+    admin, judge_id = server.client(), new_judge(server, "kind")
+    new_judge(server, "kinder")
+    assert judge.find_judge(admin, "kind").id == judge_id
+    with pytest.raises(ValueError, match="'kin' names 2 judges: "):
+        judge.find_judge(admin, "kin")
+    with pytest.raises(ValueError, match="'nobody' names no judge"):
+        judge.find_judge(admin, "nobody")
+
+
 def test_a_rubric_is_all_dimensions_or_nothing(server, stub, tmp_path) -> None:
     texts = {
         0: '{"clear": 4, "true": 5}',
@@ -287,15 +366,20 @@ def test_judges_are_made_from_templates_and_guidelines_and_shown(server, tmp_pat
     assert "--model" in capsys.readouterr().err
 
 
-def test_a_function_judges(server, tmp_path, monkeypatch) -> None:
+def test_a_function_judges(server, tmp_path, monkeypatch, capsys) -> None:
     (tmp_path / "own_judge.py").write_text(
         "def even(question, **_):\n    return int(question.split()[1][:-1]) % 2 == 0\n"
+        "def odd(answer):\n    return int(answer.split()[1][:-1]) % 2 if '13' not in answer else 'no number'\n"
     )
     monkeypatch.chdir(tmp_path)
     judge_id = new_judge(server, "coded", backend="function", model="own_judge:even", prompt="", verdicts={})
     argv = ["run", judge_id, "--url", server.url, "--api-key", server.key, "--text", "Stored"]
     assert command(argv) == 0
     assert sorted(ratings(server, judge_id).values()) == [0.0] * (NUM // 2) + [1.0] * (NUM // 2)
+    named = new_judge(server, "named", backend="function", model="own_judge:odd", prompt="", verdicts={})
+    assert command(["run", named, *argv[2:], "--attempts", "1"]) == 0
+    assert sorted(ratings(server, named).values()) == [0.0] * (NUM // 2) + [1.0] * (NUM // 2 - 1)
+    assert "could not convert string to float: 'no number'" in capsys.readouterr().out
     with pytest.raises(ValueError, match="no module:function"):
         judge.backend_of(
             JudgeSpec(name="n", form="pointwise", backend="function", model="nowhere:f"),
@@ -318,11 +402,52 @@ def test_a_function_judges(server, tmp_path, monkeypatch) -> None:
         ("KNOWN YESTERDAY", None),
         ("VERDICT: YES/NO", None),
         ("0", None),
+        ("<think>Some say YES.</think>NO", 0.0),
+        ("Some say YES. Hm.\n</think>\n\nVERDICT: NO", 0.0),
+        ("<thinking>It is a clear YES", None),
     ],
 )
 def test_words_are_read_or_refused(text: str, value: float | None) -> None:
     found = parse(JudgeSpec(name="n", **SPEC), Reply(text))
     assert (None if found is None else found["thumb"]) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("9", 9.0),
+        ("8.5", 8.5),
+        ("8,5", 8.5),
+        ("Three flaws, so:\nScore: 8/10", 8.0),
+        ("8 / 10.", 8.0),
+        ("**2 out of 10**", 2.0),
+        ("8 von 10", 8.0),
+        ("评分：8／10", 8.0),
+        ("8 (of 10)", 8.0),
+        ("٩", 9.0),
+        ("4/5", None),
+        ("90%", None),
+        ("7-8", None),
+        ("7–8", None),
+        ("7 to 8", None),
+        ("11", None),
+        ("-3", None),
+        ("NaN", None),
+        ("<think>10, I would say", None),
+        ("10? No.</think>2", 2.0),
+    ],
+)
+def test_numbers_are_read_on_the_scale_or_refused(text: str, value: float | None) -> None:
+    spec = JudgeSpec(name="n", **{**SPEC, "parser": "number", "verdicts": {}, "scale": Scale(1, 10)})
+    found = parse(spec, Reply(text))
+    assert (None if found is None else found["thumb"]) == value
+
+
+def test_a_rubric_may_write_shares_of_its_scale() -> None:
+    spec = {"form": "rubric", "dimensions": ("clear", "true"), "parser": "json", "verdicts": {}}
+    spec = JudgeSpec(name="n", scale=Scale(1, 5), **{**SPEC, **spec})
+    assert parse(spec, Reply('{"clear": "4/5", "true": "2"}')) == {"clear": 4.0, "true": 2.0}
+    assert parse(spec, Reply('{"clear": "8/10", "true": 2}')) is None
 
 
 def test_probabilities_of_the_next_token() -> None:

@@ -14,7 +14,7 @@ from heedloop.responses import Evaluation, EvaluationResult, EvaluationRow
 from heedloop.schema import Case, JudgeSpec, Message, to_json, utc_now
 from heedloop_cli.commands.connection import add_connection, client_of, with_plain_errors
 from heedloop_cli.commands.json_text import json_value, number
-from heedloop_cli.commands.judge import add_worker_options, find_judge
+from heedloop_cli.commands.judge import add_worker_options, find_judge, prices_of
 from heedloop_cli.commands.progress import Progress
 from heedloop_cli.evaluate import report
 from heedloop_cli.evaluate.judging import against_rows, check_by_judge, judged_items
@@ -101,7 +101,7 @@ def _run(args: argparse.Namespace) -> int:
     one = _evaluation(args, client, source, judges)
     path = args.journal or Path(f"evaluation-{one.name}.sqlite")
     journal = Journal(path, f"evaluation:{one.name}", _budget(args))
-    prices = Prices(args.price_input, args.price_output, int(parameters.get("max_tokens", 1024)))
+    prices = prices_of(args, parameters)
     calls = PaidCalls(journal, prices, args.concurrency, args.attempts)
     worker = Evaluator(client, one, target, calls, _examples(client, args.few_shot))
     try:

@@ -6,12 +6,13 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from heedloop.client import Client
-from heedloop.responses import JudgeCard
+from heedloop.responses import Deferral, JudgeCard
 from heedloop.schema import JudgeSpec, from_json, to_json, utc_now
 from heedloop_cli.commands import judge_improve
 from heedloop_cli.commands.call_filters import add_filters, filters_of
@@ -93,16 +94,21 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--folder", type=Path, help="where the checkpoint or reward model is on this machine")
     parser.add_argument("--queue", help="judge the items of this review queue")
-    parser.add_argument("--sample", type=int, help="judge so many, drawn at random from all that match")
+    parser.add_argument(
+        "--sample", type=_at_least_one, help="judge so many, drawn at random from all that match"
+    )
     parser.add_argument("--seed", default="0", help="another seed, another sample")
-    parser.add_argument("--limit", type=int, help="judge the newest so many")
+    parser.add_argument("--limit", type=_at_least_one, help="judge the newest so many")
     parser.add_argument(
         "--recheck",
         action="store_true",
         help="ask again about judged answers: does the judge still say the same? Nothing it said changes",
     )
     parser.add_argument(
-        "--follow", type=float, metavar="SECONDS", help="look for new answers every so often, until stopped"
+        "--follow",
+        type=_seconds,
+        metavar="SECONDS",
+        help="look for new answers every so often, until stopped",
     )
     parser.add_argument(
         "--references",
@@ -116,10 +122,14 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 def add_worker_options(parser: argparse.ArgumentParser, *, journal: str, concurrency: int = 4) -> None:
     """How calls that cost something are made: at once, again, within which budget, and where they are written down."""
-    parser.add_argument("--concurrency", type=int, default=concurrency, help=f"calls at once ({concurrency})")
-    parser.add_argument("--attempts", type=int, default=4, help="calls before an item has failed (4)")
     parser.add_argument(
-        "--timeout", type=float, default=60.0, metavar="SECONDS", help="of one call in all (60)"
+        "--concurrency", type=_at_least_one, default=concurrency, help=f"calls at once ({concurrency})"
+    )
+    parser.add_argument(
+        "--attempts", type=_at_least_one, default=4, help="calls before an item has failed (4)"
+    )
+    parser.add_argument(
+        "--timeout", type=_seconds, default=60.0, metavar="SECONDS", help="of one call in all (60)"
     )
     parser.add_argument(
         "--budget-calls", type=int, help="the most calls, all attempts and earlier runs counted"
@@ -130,6 +140,25 @@ def add_worker_options(parser: argparse.ArgumentParser, *, journal: str, concurr
     parser.add_argument(
         "--journal", type=Path, help=f"what was asked and answered ({journal}): keep it to go on"
     )
+
+
+def prices_of(args: argparse.Namespace, parameters: Mapping[str, Any]) -> Prices:
+    """The prices of calls with these parameters; raises `ValueError` where there are none to keep a budget by."""
+    if args.budget_cost is not None and not (args.price_input or args.price_output):
+        raise ValueError("--budget-cost limits nothing without --price-input and --price-output")
+    return Prices(args.price_input, args.price_output, int(parameters.get("max_tokens", 1024)))
+
+
+def _at_least_one(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return number
+
+
+def _seconds(text: str) -> float:
+    if not (number := float(text)) > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not more than 0")
+    return number
 
 
 def run(args: argparse.Namespace) -> int:
@@ -207,14 +236,14 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def find_judge(client: Client, beginning: str) -> JudgeSpec:
-    """The judge of this id, or of the only id that begins so; raises `ValueError`."""
+    """The judge of this id or only one of this name, else of the only id that begins so; raises `ValueError`."""
     found = [j.spec for j in client.judges() if j.id.startswith(beginning)]
-    exact = [s for s in found if s.id == beginning]
+    exact = [s for s in found if beginning in (s.id, s.name)]
     if len(exact or found) == 1:
         return (exact or found)[0]
     names = ", ".join(s.id for s in found[:5])
     raise ValueError(
-        f"{beginning!r} names {len(found)} judges{': ' + names if found else ''}; `heedloop judge list` lists them"
+        f"{beginning!r} names {f'{len(found)} judges: {names}' if found else 'no judge'}; `heedloop judge list` lists them"
     )
 
 
@@ -226,19 +255,20 @@ def _run(args: argparse.Namespace) -> int:
     )
     path = args.journal or Path(f"judge-{spec.id}.sqlite")
     journal = Journal(path, spec.id, Budget(args.budget_calls, args.budget_cost))
-    prices = Prices(args.price_input, args.price_output, int(spec.parameters.get("max_tokens", 1024)))
+    prices = prices_of(args, spec.parameters)
     calls = PaidCalls(journal, prices, args.concurrency, args.attempts)
     worker = Worker(client, spec, backend, calls, example_texts(client, spec))
-    why = ""
+    why, ended = "", False
     try:
         with Progress("judging", args.sample or args.limit or 0, "items") as shown:
             if args.recheck:
                 worker.recheck(_items(args, client, spec), utc_now().date().isoformat())
             else:
-                worker.run(_items(args, client, spec), shown.show)
+                worker.run(_items(args, client, spec, worker), shown.show)
             while args.follow is not None and not args.recheck:
                 time.sleep(args.follow)
-                worker.run(_items(args, client, spec), shown.show)
+                worker.run(_items(args, client, spec, worker), shown.show)
+        ended = True
     except OverBudget as err:
         why = f"the budget is used up: {err}"
     except BackendError as err:
@@ -246,20 +276,35 @@ def _run(args: argparse.Namespace) -> int:
     finally:
         calls, cost = journal.spent()
         journal.close()
-        parts = (
-            ", ".join(f"{n:,} {name}" for name, n in sorted(worker.counts.items()) if n) or "nothing to judge"
-        )
-        print(f"{parts}; {calls:,} calls, {cost:.4g} spent in all")
+        parts = ", ".join(f"{n:,} {name}" for name, n in sorted(worker.counts.items()) if n)
+        print(f"{parts or _nothing(args, ended)}; {calls:,} calls, {cost:.4g} spent in all")
+        for kind, reason in sorted(worker.reasons.items()):
+            print(f"  {kind}: {reason}")
     if why:
         print(f"stopped: {why}", file=sys.stderr)
     return 1 if why else 0
 
 
-def _items(args: argparse.Namespace, client: Client, spec: JudgeSpec) -> Iterator[Item]:
+def _nothing(args: argparse.Namespace, ended: bool) -> str:
+    """Why nothing is counted: the run broke off, or nothing matches, which by default means of the last 30 days."""
+    if not ended:
+        return "nothing was judged"
+    everything = args.queue or args.filter_since
+    return "nothing to judge" + ("" if everything else " among the answers of the last 30 days (--since)")
+
+
+def _items(
+    args: argparse.Namespace, client: Client, spec: JudgeSpec, worker: Worker | None = None
+) -> Iterator[Item]:
+    """The items that were chosen; a worker leaves those out that it judged before, where a call alone is an item."""
     if args.queue:
         return queue_items(client, find_queue(client, args.queue), spec)
-    calls = chosen_calls(client, filters_of(args), limit=args.limit, sample=args.sample, seed=args.seed)
-    return read_items(client, spec, calls, args.references)
+    calls = chosen_calls(client, spec.form, filters_of(args), sample=args.sample, seed=args.seed)
+    num = args.sample if args.limit is None else min(args.limit, args.sample or args.limit)
+    if spec.form in ("session", "pairwise"):
+        return islice(read_items(client, spec, calls, args.references), num)
+    calls = islice(calls, num)
+    return read_items(client, spec, calls if worker is None else worker.not_judged(calls), args.references)
 
 
 def _card(args: argparse.Namespace) -> int:
@@ -283,11 +328,30 @@ def card_text(card: JudgeCard) -> str:
         ("sensitivity", card.sensitivity),
         ("specificity", card.specificity),
         ("effect of length", card.length_effect),
+        ("effect of its own family", card.own_family),
     ):
         lines.append(f"  {label}: {interval_text(value)}")
     if card.worth is not None:
         lines.append(f"  these {card.num_audits:,} labels are worth {card.worth:,.0f} with the judge")
+    if card.labels_left is not None:
+        lines.append(f"  labels left to ±{card.half_width:.0%}: {card.labels_left:,}")
+    if card.drift is not None:
+        since = f" since {card.drift.since:%Y-%m-%d}" if card.drift.since else ""
+        lines.append(f"  drift: {card.drift.state}{since}")
+    if card.deferral is not None:
+        lines.append(f"  {_deferral(card.deferral)}")
+    if len(card.guidelines) > 1:
+        lines += [
+            f"  agreement under {g.guideline}: {interval_text(g.agreement)} ({g.num_audits:,} audits)"
+            for g in card.guidelines
+        ]
     return "\n".join(lines)
+
+
+def _deferral(found: Deferral) -> str:
+    if found.threshold is None:
+        return f"no threshold at which it may decide alone (error at most {found.max_error:.0%})"
+    return f"may decide alone from a confidence of {found.threshold:.2f}: {found.share:.0%} of what it judged"
 
 
 def _improve(args: argparse.Namespace) -> int:

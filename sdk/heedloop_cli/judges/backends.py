@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import inspect
 import json
 import math
 import os
@@ -26,6 +27,7 @@ from heedloop_cli.judges.parsers import Reply
 GROUP = "heedloop.judges"
 """Entry points that load a model from a spec and a folder: the trainer contributes `checkpoint` and `reward`."""
 _MAX_BODY = 4 << 20
+_PASSING = ("http 408", "http 409", "http 425", "http 429")
 
 
 class BackendError(Exception):
@@ -42,6 +44,12 @@ class BackendError(Exception):
     ) -> None:
         super().__init__(message)
         self.kind, self.fatal, self.retry_after_s = kind, fatal, retry_after_s
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same question may be answered later: not one that is too long, nor one that is refused as it is."""
+        refused = self.kind.startswith("http 4") and self.kind not in _PASSING
+        return not (self.fatal or refused or self.kind == "too long")
 
 
 class Backend(Protocol):
@@ -174,22 +182,28 @@ def load_function(name: str) -> Callable[..., Any]:
 
 
 class Function:
-    """`module:function` with the item's texts by name; it returns a number, or a number per name, or None for "cannot say"."""
+    """`module:function` with those of the item's texts that it has arguments for; it returns a number, or a number per name, or
+    None for "cannot say"."""
 
     def __init__(self, spec: JudgeSpec) -> None:
         self._judge = load_function(spec.model)
         self._names, self._lock = spec.names, threading.Lock()
+        taken = inspect.signature(self._judge).parameters.values()
+        self._takes = None if any(p.kind is p.VAR_KEYWORD for p in taken) else {p.name for p in taken}
 
     def ask(self, item: Item, prompt: str, *, swapped: bool = False) -> Reply:  # noqa: ARG002
         """What the function says; one call at a time, since it need not be made for threads."""
         try:
+            holes = item.holes(swapped=swapped)
             with self._lock:
-                found = self._judge(**item.holes(swapped=swapped))
+                found = self._judge(
+                    **{n: t for n, t in holes.items() if self._takes is None or n in self._takes}
+                )
+            if found is None:
+                return Reply()
+            values = found if isinstance(found, Mapping) else {self._names[0]: float(found)}
         except Exception as err:  # noqa: BLE001  another's code: an item it fails on is a failed item
             raise BackendError("function", f"the function raised {err.__class__.__name__}: {err}") from None
-        if found is None:
-            return Reply()
-        values = found if isinstance(found, Mapping) else {self._names[0]: float(found)}
         return Reply(values=cast(Mapping[str, float], values))
 
 

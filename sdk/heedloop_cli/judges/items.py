@@ -12,9 +12,10 @@ from typing import Any
 
 from heedloop.client import Client
 from heedloop.responses import CallSummary
-from heedloop.schema import Call, Case, JudgeSpec, Message, Target, utc_now
+from heedloop.schema import Call, Case, JudgeForm, JudgeSpec, Message, Target, utc_now
 
 _AHEAD = 8
+_EVER = "1970-01-02T00:00:00Z"
 _GIVEN = ("system", "developer", "tool")
 
 
@@ -29,7 +30,7 @@ class Item:
     @property
     def id(self) -> str:
         """32 hex digits: the same targets are the same item, in whatever order."""
-        return hashlib.sha256("|".join(sorted(t.key for t in self.targets)).encode()).hexdigest()[:32]
+        return item_id(*self.targets)
 
     def holes(self, *, swapped: bool = False) -> dict[str, str]:
         """What goes into a prompt's holes; `swapped` shows the second answer of a pair first."""
@@ -49,6 +50,11 @@ class Item:
         }
 
 
+def item_id(*targets: Target) -> str:
+    """The id of the item of these targets."""
+    return hashlib.sha256("|".join(sorted(t.key for t in targets)).encode()).hexdigest()[:32]
+
+
 def _question(messages: Sequence[Message]) -> str:
     """What was asked: a single message as it is, a conversation with its roles."""
     shown = [m for m in messages if m.role not in _GIVEN and m.text]
@@ -64,7 +70,7 @@ def read_items(
         for session in sessions:
             calls = [
                 c
-                for s in client.iter_calls(session_id=session)
+                for s in client.iter_calls(session_id=session, since=_EVER)
                 for c in calls_of(client, s.trace_id, s.span_id)
             ]
             if calls:
@@ -111,20 +117,22 @@ def answer_items(client: Client, targets: Iterable[Target], corrections: bool) -
 
 
 def chosen_calls(
-    client: Client, filters: Mapping[str, Any], *, limit: int | None, sample: int | None, seed: str
+    client: Client, form: JudgeForm, filters: Mapping[str, Any], *, sample: int | None, seed: str
 ) -> Iterator[CallSummary]:
-    """The newest calls of the filters, or a random sample of all of them: the same seed draws the same ones."""
+    """The calls of the filters, the newest first; for a sample in an order drawn by the seed, in which what makes up one item of
+    the form (answers to one prompt, a session) is together."""
     found = client.iter_calls(**filters)
-    if sample is not None:
-        found = iter(nsmallest(sample, found, key=lambda c: _lot(seed, c)))
-    for num, summary in enumerate(found):
-        if limit is not None and num >= limit:
-            return
-        yield summary
+    if sample is None:
+        return found
+    if form == "session":
+        return iter(sorted(found, key=lambda c: _lot(seed, c.session_id)))
+    if form == "pairwise":
+        return iter(sorted(found, key=lambda c: _lot(seed, c.input_preview)))
+    return iter(nsmallest(sample, found, key=lambda c: _lot(seed, f"{c.trace_id}|{c.span_id}")))
 
 
-def _lot(seed: str, call: CallSummary) -> str:
-    return hashlib.sha256(f"{seed}|{call.trace_id}|{call.span_id}".encode()).hexdigest()
+def _lot(seed: str, key: str | None) -> str:
+    return hashlib.sha256(f"{seed}|{key}".encode("utf-8", "replace")).hexdigest()
 
 
 def fetched(client: Client, named: Iterable[list[tuple[str, str]]]) -> Iterator[list[Call]]:

@@ -88,7 +88,7 @@ class PaidCalls:
             try:
                 return self._ask(key, part, prompt, ask)
             except BackendError as err:
-                if err.fatal or attempt == self.attempts:
+                if not err.passing or attempt == self.attempts:
                     raise
                 pause = (
                     err.retry_after_s if err.retry_after_s is not None else self.wait_s * 2 ** (attempt - 1)

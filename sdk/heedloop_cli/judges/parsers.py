@@ -15,7 +15,12 @@ from heedloop_cli.judges.items import Item
 HOLE = re.compile(
     r"\{(question|answer|answer_a|answer_b|context|conversation|reference|examples|dimensions)\}"
 )
-_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_NUMBER = re.compile(
+    r"(-?\d+(?:[.,]\d+)?)(?:\s*[（(]?\s*(?:/|／|out of|of|von|sur|de|su|из|满分)\s*(\d+(?:\.\d+)?)|\s*(%))?",
+    re.I,
+)
+_RANGE = re.compile(r"\d\s*(?:[-–—~]|or|to|and|oder|bis|ou)\s*\d", re.I)
+_THOUGHTS_BEGIN, _THOUGHTS_END = re.compile(r"<think(?:ing)?>", re.I), re.compile(r"</think(?:ing)?>", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +44,17 @@ def prompt_of(spec: JudgeSpec, item: Item, examples: str, *, swapped: bool = Fal
 
 def parse(spec: JudgeSpec, reply: Reply) -> dict[str, float] | None:
     """Name of the feedback -> value on the judge's scale; None where the reply says nothing, two things, or what is off the scale."""
+    text = _without_thoughts(reply.text)
     if reply.values is not None:
         found: Any = dict(reply.values)
     elif spec.parser == "token_probability":
         found = {spec.question: _expected(spec, reply.probabilities or {})}
     elif spec.parser == "json":
-        found = _from_object(reply.text, spec.dimensions)
+        found = _from_object(text, spec)
     elif spec.parser == "number":
-        numbers = _NUMBER.findall(_last_line(reply.text))
-        found = {spec.question: float(numbers[-1]) if numbers else None}
+        found = {spec.question: _number(spec, _last_line(text))}
     else:
-        found = {spec.question: _verdict(spec, reply.text)}
+        found = {spec.question: _verdict(spec, text)}
     return cast(dict[str, float], found) if _on_scale(spec, found) else None
 
 
@@ -78,20 +83,37 @@ def _verdict(spec: JudgeSpec, text: str) -> float | None:
     return None
 
 
+def _without_thoughts(text: str) -> str:
+    """What is said after the thoughts of a reasoning model, whose first tag is often part of its prompt; thoughts that were cut off
+    say nothing."""
+    return _THOUGHTS_BEGIN.split(_THOUGHTS_END.split(text)[-1])[0]
+
+
+def _number(spec: JudgeSpec, line: str) -> float | None:
+    """The last number, `8/10` on a scale to 10 as 8; None for a range, and for a share of another whole."""
+    numbers = list(_NUMBER.finditer(line))
+    if not numbers or _RANGE.search(line):
+        return None
+    value, whole, percent = numbers[-1].groups()
+    whole = "100" if percent else whole
+    return float(value.replace(",", ".")) if whole is None or float(whole) == spec.scale.max else None
+
+
 def _last_line(text: str) -> str:
     lines = [line for line in text.strip().splitlines() if line.strip()]
     return lines[-1] if lines else ""
 
 
-def _from_object(text: str, dimensions: tuple[str, ...]) -> dict[str, Any] | None:
+def _from_object(text: str, spec: JudgeSpec) -> dict[str, Any] | None:
     """The last JSON object of the text with exactly one value per dimension."""
     for start in reversed([m.start() for m in re.finditer(r"\{", text)]):
         try:
             found, _ = json.JSONDecoder().raw_decode(text, start)
         except ValueError:
             continue
-        if isinstance(found, dict) and set(dimensions) <= set(cast(dict[str, Any], found)):
-            return {d: cast(dict[str, Any], found)[d] for d in dimensions}
+        if isinstance(found, dict) and set(spec.dimensions) <= set(cast(dict[str, Any], found)):
+            values = {d: cast(dict[str, Any], found)[d] for d in spec.dimensions}
+            return {d: _number(spec, v) if isinstance(v, str) else v for d, v in values.items()}
     return None
 
 

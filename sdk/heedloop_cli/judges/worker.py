@@ -10,9 +10,10 @@ from itertools import islice
 from typing import Any
 
 from heedloop.client import Client
+from heedloop.responses import CallSummary
 from heedloop.schema import Author, Feedback, JudgeSpec, Ranking, Target, feedback_from_json, to_json
 from heedloop_cli.judges.backends import Backend, BackendError
-from heedloop_cli.judges.items import Item
+from heedloop_cli.judges.items import Item, item_id
 from heedloop_cli.judges.paid_calls import PaidCalls
 from heedloop_cli.judges.parsers import Reply, parse, prompt_of
 
@@ -28,6 +29,7 @@ class Worker:
 
     Attributes:
         counts: items by how they ended, in this run.
+        reasons: why items failed or could not be read, the newest of each kind.
     """
 
     client: Client
@@ -36,6 +38,7 @@ class Worker:
     calls: PaidCalls
     examples: str = ""
     counts: Counter[str] = field(default_factory=Counter[str])
+    reasons: dict[str, str] = field(default_factory=dict[str, str])
 
     def run(self, items: Iterable[Item], shown: Callable[[int], None] = lambda _: None) -> Counter[str]:
         """Judge what is not judged yet. Raises `OverBudget` or a fatal `BackendError` after what was learned is sent."""
@@ -75,6 +78,16 @@ class Worker:
 
         self.calls.run(items, ask, lambda: shown(len(found)), lambda: None)
         return found
+
+    def not_judged(self, calls: Iterable[CallSummary]) -> Iterator[CallSummary]:
+        """The calls that are not judged yet, before their contents are read."""
+        rest = iter(calls)
+        while part := {
+            item_id(Target(trace_id=c.trace_id, span_id=c.span_id)): c for c in islice(rest, _AT_ONCE)
+        }:
+            left = self.client.unjudged(self.spec.id, list(part))
+            self.counts["judged before"] += len(part) - len(left)
+            yield from (part[i] for i in left)
 
     def recheck(self, items: Iterable[Item], day: str) -> Counter[str]:
         """Ask about items again that were judged: is the judge still the one it was? Its feedback stays as it is.
@@ -128,12 +141,16 @@ class Worker:
             if err.fatal:
                 raise
             status, error = "failed", err.kind
+            self.reasons[f"failed ({err.kind})"] = str(err)
         else:
             tokens = (sum(r.input_tokens for r in replies), sum(r.output_tokens for r in replies))
             found = [parse(self.spec, r) for r in replies]
             values = [v for v in found if v is not None]
             if len(values) < len(found):
                 status = "unparsable"
+                self.reasons["unparsable"] = next(
+                    f"such as {r.text[-200:]!r}" for r, f in zip(replies, found, strict=True) if f is None
+                )
             else:
                 feedback = feedback_of(self.spec, item, values)
         num_calls, cost, latency_ms = self.calls.journal.totals(item.id)

@@ -37,7 +37,8 @@ def draw_audit(
     known = read_audits(project, spec, name, filters)
     if not known.judged:
         raise Invalid(
-            f"{judge_id} has judged none of these answers; start `heedloop judge run {judge_id}`",
+            f"{judge_id} has judged none of these answers (of the last 30 days, where `since` is not given); "
+            f"start `heedloop judge run {judge_id}`, or say `since`",
             field="judge",
         )
     model = error_model([a.judge for a in known.audits], [a.people for a in known.audits])
