@@ -55,7 +55,9 @@ def _with_examples(spec: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]
             ):  # one way to show a key: with a good one, what stands in the other header counts for nothing
                 operation["security"] = [{"key": []}]
             if template not in FILTERED and "parameters" in operation:
-                operation["parameters"] = [p for p in operation["parameters"] if p["name"] not in SHARED]
+                operation["parameters"] = [
+                    p for p in operation["parameters"] if p["in"] == "path" or p["name"] not in SHARED
+                ]
             for parameter in operation.get("parameters", []):
                 if parameter["in"] == "path":
                     parameter["example"] = _placeholder(parameter)

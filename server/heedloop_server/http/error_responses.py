@@ -85,6 +85,8 @@ def _with_request_id(error: dict[str, Any]) -> dict[str, Any]:
 
 
 def _methods(request: Request) -> set[str]:
-    """What may be asked of a path: each route knows its own method only."""
+    """What may be asked of a path: each route knows its own method only; `/alerts/preview` is no alert's id."""
     routes: Iterable[Any] = request.app.state.routes
-    return {m for r in routes if r.path_regex.match(request.url.path) for m in r.methods}
+    matching = [r for r in routes if r.path_regex.match(request.url.path)]
+    least = min((r.path.count("{") for r in matching), default=0)
+    return {m for r in matching if r.path.count("{") == least for m in r.methods}

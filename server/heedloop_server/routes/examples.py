@@ -25,12 +25,12 @@ class ExampleQuestion(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     question: Annotated[str, Field(min_length=1, max_length=1_000_000)]
-    k: Annotated[int, Field(ge=1, le=20)] = 3
+    k: Annotated[int, Field(ge=1, le=20, strict=True)] = 3
     prompt_name: Name | None = None
     language: Name | None = None
     authors: Annotated[list[AuthorKind], Field(min_length=1, max_length=4)] = ["end_user", "annotator"]
-    min_score: Annotated[float, Field(gt=0, le=1)] = 0.2
-    min_likes: Annotated[int, Field(ge=1, le=1_000)] = 1
+    min_score: Annotated[float, Field(gt=0, le=1, strict=True)] = 0.2
+    min_likes: Annotated[int, Field(ge=1, le=1_000, strict=True)] = 1
 
 
 @router.post("/v1/examples")

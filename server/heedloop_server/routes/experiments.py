@@ -62,7 +62,7 @@ class ExperimentChange(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     action: Literal["start", "pause", "ramp", "promote", "roll_back"]
-    share: Annotated[float, Field(gt=0, le=1)] | None = None
+    share: Annotated[float, Field(gt=0, le=1, strict=True)] | None = None
     arm: Annotated[str, Field(max_length=64)] = ""
     reason: Annotated[str, Field(max_length=1000)] = ""
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from typing import Annotated, Any, cast
 
 from fastapi import Body, Request
+from pydantic import TypeAdapter, ValidationError
 
 from heedloop.responses.imports import Import, ImportList, UndoneImport
 from heedloop.schema import from_json
@@ -24,6 +26,7 @@ router = Router()
 
 _DRAIN_S = 30.0
 _ID = re.compile(r"[0-9a-f]{16}")
+_TYPES = TypeAdapter(Import)
 
 
 @router.post("/v1/imports")
@@ -32,6 +35,12 @@ _ID = re.compile(r"[0-9a-f]{16}")
 def post_import(project: FeedbackProject, body: Annotated[dict[str, Any], Body()]) -> Import:
     """Store an import, or its newest state; what was undone stays undone."""
     one = from_json(Import, body)
+    try:
+        _TYPES.validate_json(json.dumps(body), strict=True)
+    except ValidationError as err:
+        first = err.errors()[0]
+        where = ".".join(str(p) for p in first["loc"])
+        raise Invalid(f"{where}: {first['msg']}", field=where) from None
     if not _ID.fullmatch(one.id):
         raise Invalid(f"{one.id!r:.80} is no import's id: 16 hex digits", field="id")
     known = find_import(project, one.id)

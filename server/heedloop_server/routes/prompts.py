@@ -47,7 +47,7 @@ class LabelledVersion(BaseModel):
     """The version that a label shall name; null takes the label off."""
 
     model_config = ConfigDict(extra="forbid")
-    version: Annotated[int, Field(ge=1)] | None
+    version: Annotated[int, Field(ge=1, strict=True)] | None
 
 
 @router.post("/v1/prompts", status_code=201)

@@ -34,7 +34,8 @@ from heedloop_server.store.review.queues import guidelines_of
 
 router = Router()
 
-UsersJson = Annotated[str, Query(max_length=100_000)]
+UsersJson = Annotated[str, Query(max_length=20_000)]
+"""Of an address, which a server takes up to 64 KiB of, with three bytes for most signs."""
 MAX_ENTRIES = 10_000
 _AT_ONCE = 500
 _TEXT = {"type": "string"}

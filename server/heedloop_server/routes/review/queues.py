@@ -301,7 +301,7 @@ class _Body(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    priority: Annotated[int, Field(ge=-100, le=100)] | None = None
+    priority: Annotated[int, Field(ge=-100, le=100, strict=True)] | None = None
     assign: (
         Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=100)] | None
     ) = None
@@ -317,7 +317,7 @@ class _Body(BaseModel):
         return Placing(self.priority, None if self.assign is None else tuple(self.assign), self.calibration)
 
 
-Limit = Annotated[int, Field(ge=1, le=MAX_AT_ONCE)]
+Limit = Annotated[int, Field(ge=1, le=MAX_AT_ONCE, strict=True)]
 Text = Annotated[str, Field(max_length=1024)]
 FilterJson = dict[str, Any]
 
@@ -363,7 +363,7 @@ class FromSamePrompt(_Body):
 
     source: Literal["same_prompt"]
     filters: FilterJson = {}
-    answers_per_item: Annotated[int, Field(ge=2, le=8)] = 2
+    answers_per_item: Annotated[int, Field(ge=2, le=8, strict=True)] = 2
     limit: Limit = 1_000
 
 

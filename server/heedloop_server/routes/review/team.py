@@ -69,7 +69,7 @@ class NewLink(BaseModel):
     model_config = ConfigDict(extra="forbid")
     author_id: Name
     role: str = "annotator"
-    hours: Annotated[int, Field(ge=1, le=MAX_LINK_HOURS)] = 7 * 24
+    hours: Annotated[int, Field(ge=1, le=MAX_LINK_HOURS, strict=True)] = 7 * 24
 
 
 @router.post("/v1/keys/links", status_code=201)
