@@ -213,6 +213,12 @@ def test_the_budget_holds_for_writer_and_judge(server, stub, shared, tmp_path, c
     assert names_of(server, "shared") == [shared]
 
 
+def test_a_budget_without_prices_is_refused(server, stub, shared, tmp_path, capsys) -> None:
+    assert improve(server, shared, stub, tmp_path, "--budget-cost", "0.1") == 2
+    assert "limits nothing without --price-input" in capsys.readouterr().err
+    assert stub.asked.total() == 0
+
+
 def test_judges_that_follow_no_words_are_refused(server, stub, tmp_path, capsys) -> None:
     for backend in ("function", "reward"):
         judge_id = new_judge(

@@ -117,6 +117,9 @@ def _propose(
     backend = backend_of(
         spec, url=args.endpoint, key_env=args.key_env, folder=args.folder, timeout_s=args.timeout
     )
+    prices = (args.price_input, args.price_output, args.writer_price_input, args.writer_price_output)
+    if args.budget_cost is not None and not any(prices):
+        raise ValueError("--budget-cost limits nothing without --price-input and --price-output")
     proposal = _proposal(client, spec, found, num, args)
     budget = Budget(args.budget_calls, args.budget_cost)
     journal = Journal(args.journal or Path(f"improve-{spec.id}.sqlite"), proposal.key, budget)
