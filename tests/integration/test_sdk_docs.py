@@ -14,13 +14,16 @@ import pytest
 from sdk_sink import Sink
 
 import heedloop
+from heedloop.schema import Case, Check, Message, to_json
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = [DOCS / "sdk.md", *sorted((DOCS / "recipes").glob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.S | re.M)
 WITH_PEERS = re.compile(r"^```python needs=(\S+)\n(.*?)^```", re.S | re.M)
 """Examples that need other packages; they run where these are installed, against a provider that this file plays."""
-PEERS = [(p, *m.groups()) for p in PAGES for m in WITH_PEERS.finditer(p.read_text())]
+OF_THE_APP = "app"
+"""What an example needs that tests the reader's own app."""
+PEERS = [(p, *m.groups()) for p in PAGES for m in WITH_PEERS.finditer(p.read_text()) if m[1] != OF_THE_APP]
 
 CHAT = {
     "id": "chatcmpl-17",
@@ -125,6 +128,23 @@ def test_the_examples_with_other_packages_run(page, needs, code, sink, provider,
     answers = [s for s in sink.spans.values() if s.is_answer]
     assert [s.output_text for s in answers] == ["Thirty days."]
     assert answers[0].attributes["gen_ai.response.model"] == "gpt-x-0901"
+
+
+@pytest.mark.parametrize(("said", "outcome"), [("Within 14 days.", 0), ("Within 30 days.", 1)])
+def test_the_gate_of_the_recipe_is_closed_to_what_users_corrected(tmp_path, said, outcome):
+    page = (DOCS / "recipes" / "gate-in-ci.md").read_text()
+    (code,) = [code for needs, code in WITH_PEERS.findall(page) if needs == OF_THE_APP]
+    check = Check("token_f1", least=0.9)
+    case = Case("a1", (Message("user", "How long?"),), reference="Within 14 days.", checks=(check,))
+    (tmp_path / "cases").mkdir()
+    (tmp_path / "cases" / "support.jsonl").write_text(json.dumps(to_json(case)) + "\n")
+    (tmp_path / "app.py").write_text(f"def answer(question):\n    return {said!r}\n")
+    (tmp_path / "test_support.py").write_text(code)
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "HEEDLOOP"))}
+    own = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_support.py"]
+    done = subprocess.run(own, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == outcome, done.stdout
+    assert f"1 {('passed', 'failed')[outcome]}" in done.stdout
 
 
 def installed(package):
