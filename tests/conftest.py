@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +44,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if label and "[" not in item.nodeid:
             # with pytest 9.2 schemathesis gives all operations the id of their test, of which a parallel run keeps one
             item._id = type(item.id).parse(f"{item.nodeid}[{label}]")
+    if twice := [n for n, num in Counter(item.nodeid for item in items).items() if num > 1]:
+        raise pytest.UsageError(f"of the tests that are called {twice[0]} a parallel run would keep one")
     reasons: dict[str, str | None] = {}
     for item in items:
         for mark in ("shared", "browser", "gpu"):
