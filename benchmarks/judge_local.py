@@ -33,8 +33,12 @@ Pair = tuple[Call, Call, tuple[int, int]]
 
 
 def read_pairs(shared: Path, num: int) -> tuple[list[Pair], list[Pair]]:
-    """The `num` shortest pairs, and the pairs of all other prompts; the order of two answers is a coin's."""
-    rows = lines(shared / "data/hh_harmless_pairs.jsonl.gz")
+    """The `num` shortest pairs of two answers with text, and the pairs of all other prompts; the order of two answers is a coin's."""
+    rows = [
+        r
+        for r in lines(shared / "data/hh_harmless_pairs.jsonl.gz")
+        if r["chosen"].strip() and r["rejected"].strip()
+    ]
     rows.sort(key=lambda r: (len(r["prompt"]) + len(r["chosen"]) + len(r["rejected"]), r["id"]))
     prompts = {r["prompt"] for r in rows[:num]}
     rest = [r for r in rows[num:] if r["prompt"] not in prompts]

@@ -16,6 +16,7 @@ from typing import Any
 
 import requests
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 START_S = 240
 DESK = {"width": 1440, "height": 1100}
@@ -124,7 +125,7 @@ def signed_in_context(browser: Browser, dashboard: str, key: str, **options: Any
 
 def enter(context: BrowserContext, dashboard: str, key: str) -> None:
     """Send the form of the sign-in page."""
-    answer = context.request.post(f"{dashboard}/sign-in", form={"key": key}, max_redirects=0)
+    answer = context.request.post(f"{dashboard}/sign-in", form={"key": key}, max_redirects=0, max_retries=3)
     assert answer.status == 303, answer.text()
 
 
@@ -132,6 +133,21 @@ def settled(page: Page) -> None:
     """Wait until the page's script has ended and everything it drew is there."""
     page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=240_000)
     expect(page.get_by_test_id("stSkeleton")).to_have_count(0, timeout=240_000)
+
+
+def choose_option(page: Page, box: Locator, name: str | re.Pattern[str]) -> None:
+    """Choose an entry of a drop-down list. A list that was opened closes when the page scrolls or draws itself again: it is opened again."""
+    box.scroll_into_view_if_needed()
+    option = page.get_by_role("option", name=name)
+    for _ in range(10):
+        box.click()
+        try:
+            option.click(timeout=5_000)
+        except PlaywrightTimeout:
+            page.keyboard.press("Escape")
+        else:
+            return
+    option.click()
 
 
 def fill_demo(url: str, key: str) -> None:

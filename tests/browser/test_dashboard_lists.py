@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import dashboard_world as worlds
 import pytest
-from dashboard_browser import expect_count, settled, sign_in
+from dashboard_browser import choose_option, expect_count, settled, sign_in
 from playwright.sync_api import Browser, Page, expect
 
 from heedloop.client import Client
@@ -166,8 +166,7 @@ def test_two_projects_in_one_browser(browser: Browser, dashboard: str, api: Clie
     settled(page)
     chooser = page.get_by_role("combobox", name="Project")
     expect(chooser).to_have_value("second-shop")
-    chooser.click()
-    page.get_by_role("option", name="first-shop").click()
+    choose_option(page, chooser, "first-shop")
     settled(page)
     expect(chooser).to_have_value("first-shop")
     page.goto(f"{dashboard}/settings")

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from dashboard_browser import process, settled, signed_in_context
+from dashboard_browser import choose_option, process, settled, signed_in_context
 from dashboard_world import wait_until
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
@@ -244,8 +244,7 @@ def test_doubtful_pairs_are_sent_to_review(
     demo_page.goto(f"{demo_dashboard}/evaluations?name=candidate-1&metric=token_f1")
     settled(demo_page)
     panel = demo_page.locator(".st-key-panel_evaluation_review")
-    panel.get_by_role("combobox", name=re.compile("Review queue")).click()
-    demo_page.get_by_role("option", name="doubtful pairs").click()
+    choose_option(demo_page, panel.get_by_role("combobox", name=re.compile("Review queue")), "doubtful pairs")
     panel.get_by_label("How many").fill("3")
     panel.get_by_role("button", name="Send doubtful pairs to review").click()
     expect(panel.get_by_text("3 pairs added to doubtful pairs.")).to_be_visible()
@@ -266,8 +265,8 @@ def test_an_experiment_of_two_prompts_of_the_registry_is_made_on_the_page(
     panel = demo_page.locator(".st-key-panel_new_experiment")
     panel.get_by_label("Name, as the app calls it").fill("words")
     for label, version in (("Prompt that is served now", "support@production"), ("Candidate", "support@2")):
-        panel.get_by_role("combobox", name=re.compile(f"{label}, of the registry")).click()
-        demo_page.get_by_role("option", name=version).click()
+        box = panel.get_by_role("combobox", name=re.compile(f"{label}, of the registry"))
+        choose_option(demo_page, box, version)
     panel.get_by_role("button", name="Save the draft").click()
     expect(demo_page.locator(".st-key-panel_experiment_arms")).to_contain_text("The prompt support@2")
     spec = demo_api.experiment_results("words").experiment.spec

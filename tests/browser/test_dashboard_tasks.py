@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
-from dashboard_browser import DESK, expect_count, settled, sign_in, signed_in_page
+from dashboard_browser import DESK, choose_option, expect_count, settled, sign_in, signed_in_page
 from dashboard_world import answer_span, hexid, post, span, wait_until
 from playwright.sync_api import Browser, Page, expect
 
@@ -188,8 +188,7 @@ def test_an_alert_arrives_as_a_message_for_slack(
     visit(demo_page, demo_dashboard, "/")
     demo_page.locator(".st-key-panel_health").get_by_role("link", name="New alert").click()
     demo_page.get_by_label("Name", exact=True).fill("Slow & <sluggish>")
-    demo_page.get_by_label("Metric", exact=True).click()
-    demo_page.get_by_role("option", name="Model calls").click()
+    choose_option(demo_page, demo_page.get_by_label("Metric", exact=True), "Model calls")
     threshold = demo_page.get_by_label("Threshold (calls)")
     threshold.fill("5")
     threshold.press("Enter")
@@ -201,8 +200,7 @@ def test_an_alert_arrives_as_a_message_for_slack(
     expect(demo_page.get_by_text(re.compile("Would have fired (once|twice|\\d+ times)"))).to_be_visible()
     demo_page.get_by_label("Webhook", exact=True).fill(url)
     demo_page.get_by_label("Webhook", exact=True).press("Enter")
-    demo_page.get_by_label("Message for").click()
-    demo_page.get_by_role("option", name="Slack").click()
+    choose_option(demo_page, demo_page.get_by_label("Message for"), "Slack")
     settled(demo_page)
     demo_page.get_by_role("button", name="Create alert").click()
     expect(demo_page.locator(".st-key-panel_secret")).to_be_visible()
@@ -327,8 +325,7 @@ def test_keys_are_created_and_revoked_on_their_page(
     demo_page.reload()
     settled(demo_page)
     expect(demo_page.locator(".st-key-panel_created_key")).to_have_count(0)
-    demo_page.get_by_label("Key", exact=True).click()
-    demo_page.get_by_role("option", name=re.compile(key_id)).click()
+    choose_option(demo_page, demo_page.get_by_label("Key", exact=True), re.compile(key_id))
     demo_page.get_by_role("button", name="Revoke", exact=True).click()
 
     def is_revoked() -> bool:

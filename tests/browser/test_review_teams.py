@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import review_world as worlds
-from dashboard_browser import settled
+from dashboard_browser import choose_option, settled
 from playwright.sync_api import Browser, Locator, Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -114,10 +114,12 @@ def rows_of(page: Page, panel: str) -> list[list[str]]:
 
 def choose(page: Page, now: str, then: str) -> None:
     """Another entry of a chooser."""
-    page.get_by_role("combobox").filter(has_text=now).or_(
-        page.locator("[data-baseweb=select]").filter(has_text=now)
-    ).first.click()
-    page.get_by_role("option", name=then).click()
+    box = (
+        page.get_by_role("combobox")
+        .filter(has_text=now)
+        .or_(page.locator("[data-baseweb=select]").filter(has_text=now))
+    )
+    choose_option(page, box.first, then)
     settled(page)
 
 
