@@ -22,6 +22,13 @@ class ForkedServer(ServerProcess):
         self._num_starts = 0
 
     def start(self) -> "ForkedServer":
+        said = self.begin()
+        self.port = wait_for(lambda: self._port(said), what="the server to say its port", timeout_s=120)
+        wait_for(self._ready, what="the server to be ready", timeout_s=60)
+        return self
+
+    def begin(self) -> Path:
+        """Start it without waiting for it; returns the file of its output."""
         self._num_starts += 1
         said = self.folder / f"stdout-{self._num_starts}"
         arguments = ["serve", "--data", str(self.folder / "data"), "--port", str(self.port)]
@@ -31,9 +38,7 @@ class ForkedServer(ServerProcess):
             target=serve, args=(arguments, changed, said, self.folder / "stderr"), daemon=True
         )
         self.process.start()
-        self.port = wait_for(lambda: self._port(said), what="the server to say its port", timeout_s=120)
-        wait_for(self._ready, what="the server to be ready", timeout_s=60)
-        return self
+        return said
 
     def _port(self, said: Path) -> int:
         assert self.process.is_alive(), (self.folder / "stderr").read_text()

@@ -112,6 +112,12 @@ class ShimProcess:
         """Let every query fail with a ClickHouse error code; 0 ends it."""
         requests.post(f"http://127.0.0.1:{self.port}/shim/failing", params={"code": str(code)}, timeout=10)
 
+    def command(self, sql: str) -> None:
+        """A statement in the server's database."""
+        where = {"database": "heedloop"}
+        answer = requests.post(f"http://127.0.0.1:{self.port}/", params=where, data=sql, timeout=30)
+        assert answer.status_code == 200, answer.text
+
     def stop(self) -> None:
         self.process.kill()
         self.process.wait()

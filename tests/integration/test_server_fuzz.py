@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fastapi.testclient import TestClient
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -360,6 +361,7 @@ def logs_of(rng: random.Random, ids: Ids) -> bytes:
     return request.SerializeToString()
 
 
+@pytest.mark.timeout(900 + NUM_RECORDS / 20)
 def test_no_record_of_known_names_stops_the_others(tmp_path: Path) -> None:
     rng = random.Random(SEED)
     ids = Ids(rng)
