@@ -86,8 +86,10 @@ class Exporter(threading.Thread):
 
 def _answer_log(of: Span) -> bytes:
     request = ExportLogsServiceRequest()
-    record = request.resource_logs.add().scope_logs.add().log_records.add(
-        trace_id=of.trace_id, span_id=of.span_id, time_unix_nano=of.start_time_unix_nano
+    record = (
+        request.resource_logs.add()
+        .scope_logs.add()
+        .log_records.add(trace_id=of.trace_id, span_id=of.span_id, time_unix_nano=of.start_time_unix_nano)
     )
     record.event_name = "gen_ai.client.inference.operation.details"
     said = '[{"role": "assistant", "parts": [{"type": "text", "content": "Told by a log."}]}]'

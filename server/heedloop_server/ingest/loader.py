@@ -25,7 +25,7 @@ from heedloop_server.store.admin.keys import list_projects
 from heedloop_server.store.admin.ledger import Tally, insert_tallies
 from heedloop_server.store.connection import ArrowTable, Store, StoreError, StoreOverloaded
 from heedloop_server.store.joins import Arrived, insert_contents, join_with_stored
-from heedloop_server.store.span_rows import pc
+from heedloop_server.store.span_rows import ids_of, pc
 from heedloop_server.store.spans import span_ids, stored_at_any_time, stored_in_traces, takes_spans
 
 log = logging.getLogger("heedloop.loader")
@@ -220,7 +220,7 @@ class SpanLoader:
 
     def _without_erased(self, project: str, arrived: Arrived, tally: Tally) -> Arrived:
         """Spans of erased traces that come late stay out: a queue somewhere must not undo an erasure."""
-        traces = [i.hex() for i in arrived.rows["trace_id"].to_pylist()]
+        traces = [i.hex() for i in ids_of(arrived.rows, "trace_id")]
         traces_here = {*traces, *(c.trace_id for c in arrived.contents)}
         erased = (
             erased_among(self._store.project(project), sorted(traces_here)) if traces_here else set[str]()
@@ -287,7 +287,7 @@ def _by_months(rows: ArrowTable) -> Iterator[ArrowTable]:
 
 def _names(rows: ArrowTable) -> set[str]:
     """The trace ids and response ids of some spans."""
-    return {i.hex() for i in rows["trace_id"].to_pylist()} | set(rows["response_id"].to_pylist()) - {""}
+    return {i.hex() for i in ids_of(rows, "trace_id")} | set(rows["response_id"].to_pylist()) - {""}
 
 
 def _count(rows: ArrowTable, stored: dict[bytes, set[datetime]], tally: Tally, until: datetime) -> ArrowTable:

@@ -16,7 +16,7 @@ from heedloop_server.normalise.duplicates import Key, duplicate_target
 from heedloop_server.normalise.heedloop_sdk import ANSWER, SCOPE
 from heedloop_server.normalise.joins import join, key_of
 from heedloop_server.store.connection import ProjectStore, Store
-from heedloop_server.store.span_rows import ARROW_SCHEMA, ArrowTable, calls_to_arrow, pc
+from heedloop_server.store.span_rows import ARROW_SCHEMA, ArrowTable, calls_to_arrow, ids_of, pc
 from heedloop_server.store.spans import CALL_COLUMNS, TIME_APART, call_from_row, calls_from_arrow
 
 _CONTENTS = pa.schema(
@@ -136,7 +136,7 @@ def _keys(rows: ArrowTable) -> list[Key]:
 
 
 def _hex(rows: ArrowTable, name: str) -> list[str]:
-    return [i.hex() for i in rows[name].to_pylist()]
+    return [i.hex() for i in ids_of(rows, name)]
 
 
 def _related(rows: ArrowTable, traces: set[str], responses: set[str]) -> list[bool]:

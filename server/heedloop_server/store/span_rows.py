@@ -71,6 +71,12 @@ ARROW_SCHEMA = pa.schema(
 )
 """The columns of `spans` as the loader inserts them, in the order of `_values`."""
 
+
+def ids_of(rows: ArrowTable, name: str) -> list[bytes]:
+    """A column of ids; `to_pylist` takes twenty times as long for these."""
+    return rows[name].to_numpy().tolist()
+
+
 METADATA_PREFIX = "heedloop.metadata."
 _NO_SPAN = bytes(8)
 _MAX_TOKENS = 2**32 - 1

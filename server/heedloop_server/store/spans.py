@@ -23,7 +23,7 @@ from heedloop_server.store.quality.candidates import (
     periods,
     position_before,
 )
-from heedloop_server.store.span_rows import ARROW_SCHEMA, ArrowTable, calls_to_arrow, in_range, pc
+from heedloop_server.store.span_rows import ARROW_SCHEMA, ArrowTable, calls_to_arrow, ids_of, in_range, pc
 
 log = logging.getLogger("heedloop.store")
 
@@ -317,7 +317,7 @@ def stored_at_any_time(project: ProjectStore, rows: ArrowTable) -> dict[bytes, s
 
 def span_ids(rows: ArrowTable) -> list[bytes]:
     """Trace id and span id of every row, in one."""
-    return list(map(bytes.__add__, rows["trace_id"].to_pylist(), rows["span_id"].to_pylist()))
+    return list(map(bytes.__add__, ids_of(rows, "trace_id"), ids_of(rows, "span_id")))
 
 
 def _stored(project: ProjectStore, rows: ArrowTable, sql: str, **settings: int) -> dict[bytes, set[datetime]]:
@@ -326,10 +326,10 @@ def _stored(project: ProjectStore, rows: ArrowTable, sql: str, **settings: int) 
         return arrivals
     period = pc.min_max(rows["start_time"]).as_py()
     times = {"first": period["min"] - TIME_APART, "last": period["max"] + TIME_APART}
-    traces = rows["trace_id"].unique().to_pylist()
+    traces = list(set(ids_of(rows, "trace_id")))
     for first in range(0, len(traces), _MAX_IDS):
         ids = base64.b64encode(b"".join(traces[first : first + _MAX_IDS])).decode()
-        for row in project.rows(sql, {**times, "ids": ids}, **settings):
+        for row in project.rows(sql.replace("$ids", ids), times, **settings):
             arrivals.setdefault(row["trace_id"] + row["span_id"], set()).add(row["ingested_at"])
     return arrivals
 
@@ -337,11 +337,12 @@ def _stored(project: ProjectStore, rows: ArrowTable, sql: str, **settings: int) 
 TIME_APART = timedelta(minutes=1)
 """How far apart in time the spans of one provider call can start: two clients' spans of one request, one inside the other."""
 _MAX_IDS = 5_000
-"""Ids in one query: 107 KB, below the 128 KiB that ClickHouse's HTTP interface takes as one value."""
+"""Ids in one query: 107 KB, below the 128 KiB that ClickHouse's HTTP interface takes as one value, and the 256 KiB of a statement."""
 
 _IN_PERIOD = "AND start_time BETWEEN {first:DateTime64(6,'UTC')} AND {last:DateTime64(6,'UTC')}"
-# the ids travel as one text: binding thousands of values one by one costs more than the query
+# the ids travel as one text within the statement: binding them, one by one or as one, costs more than the query
 _STORED = f"""
+    WITH base64Decode('$ids') AS ids
     SELECT
         trace_id,
         span_id,
@@ -350,6 +351,6 @@ _STORED = f"""
     WHERE project_id = {{project:String}}
       {_IN_PERIOD}
       AND trace_id IN (
-          SELECT arrayJoin(arrayMap(i -> toFixedString(substring(base64Decode({{ids:String}}), i * 16 + 1, 16), 16), range(intDiv(length(base64Decode({{ids:String}})), 16))))
+          SELECT arrayJoin(arrayMap(i -> toFixedString(substring(ids, i * 16 + 1, 16), 16), range(intDiv(length(ids), 16))))
       )
 """  # noqa: S608
