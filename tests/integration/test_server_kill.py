@@ -1,6 +1,7 @@
 """kill -9 at random moments during load, and a store that fails: what was acknowledged is there exactly once, and the ledger balances.
 
-A few kills run in the suite; `HEEDLOOP_KILLS=100 pytest tests/integration/test_server_kill.py -k kill_9` runs the long form, 100 of each kind.
+A few kills run in the suite; `HEEDLOOP_KILLS=100 pytest tests/integration/test_server_kill.py -k kill_9` runs the long form:
+100 under load twice, and 200 at the start, in quarantine or before a store that answers errors.
 """
 
 import itertools
