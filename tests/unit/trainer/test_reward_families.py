@@ -87,6 +87,22 @@ def test_any_family_learns_what_is_preferred_and_loads_again(make, tokenizer, tm
     assert torch.allclose(again.score(SEQUENCES), reward.score(SEQUENCES), atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ENCODERS)
+@pytest.mark.parametrize("lora", [False, True])
+def test_a_head_learns_at_its_own_rate_and_the_body_at_its(kind, lora, tokenizer):
+    moved = {}
+    for head_rate in (1.0, 10.0):
+        model = with_lora(encoder(kind), rank=2) if lora else encoder(kind)
+        before = {n: p.detach().clone() for n, p in model.named_parameters()}
+        config = RewardConfig(max_steps=1, optimiser=OptimiserConfig(1e-4, eps=1e-12), head_rate=head_rate)
+        train_reward(config, ROWS, model, tokenizer)
+        gaps = {n: float((p - before[n]).abs().max()) for n, p in model.named_parameters() if p.requires_grad}
+        heads = {n: gap for n, gap in gaps.items() if {"classifier", "pooler", "head"} & {*n.split(".")}}
+        moved[head_rate] = max(heads.values()), max(gap for n, gap in gaps.items() if n not in heads)
+    assert moved[10.0][0] == pytest.approx(10 * moved[1.0][0], rel=0.05)
+    assert moved[10.0][1] == pytest.approx(moved[1.0][1], rel=0.05)
+
+
 def test_long_answers_fit_an_encoders_positions(tokenizer):
     long = Comparison((Message("user", "w2 " * 90),), "w10 " * 90, "w12 " * 90)
     result = train_reward(

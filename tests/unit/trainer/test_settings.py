@@ -1,6 +1,7 @@
 """Options, files and Python arguments of a method are the fields of one dataclass."""
 
 import argparse
+import json
 import subprocess
 import sys
 from dataclasses import fields
@@ -149,3 +150,26 @@ def test_adapters_learn_faster_unless_a_rate_is_given(tmp_path):
         assert adapted.learning_rate == pytest.approx(10 * plain.learning_rate)
         for asked in (("--config", str(file)), ("--learning-rate", "1e-6")):
             assert getattr(configuration(method, "--lora", "4", *asked), own).learning_rate == 1e-6
+
+
+@pytest.mark.parametrize(
+    ("architecture", "times"),
+    [
+        ("BertModel", 10),
+        ("BertForMaskedLM", 10),
+        ("BertForSequenceClassification", 1),
+        ("LlamaForCausalLM", 1),
+    ],
+)
+def test_an_encoder_without_a_head_learns_faster_and_its_head_faster_still(tmp_path, architecture, times):
+    kind = "llama" if architecture.startswith("Llama") else "bert"
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind, "architectures": [architecture]}))
+    plain, found = configuration("reward"), configuration("reward", "--model", str(tmp_path))
+    assert found.optimiser.learning_rate == pytest.approx(times * plain.optimiser.learning_rate)
+    assert found.head_rate == times
+    asked = configuration("reward", "--model", str(tmp_path), "--learning-rate", "1e-6", "--head-rate", "2")
+    assert (asked.optimiser.learning_rate, asked.head_rate) == (1e-6, 2)
+    file = tmp_path / "settings.yaml"
+    file.write_text("learning_rate: 1e-6\nhead_rate: 3\n")
+    asked = configuration("reward", "--model", str(tmp_path), "--config", str(file))
+    assert (asked.optimiser.learning_rate, asked.head_rate) == (1e-6, 3)

@@ -19,12 +19,17 @@ from heedloop_trainer.evaluation.promotion import PromotionError, promote
 from heedloop_trainer.generation.cached import SamplingConfig
 from heedloop_trainer.jobs.job import CONFIGS, Job, JobError
 from heedloop_trainer.jobs.run_job import find_snapshot, run_job
+from heedloop_trainer.nn.classifiers import is_headless
 from heedloop_trainer.nn.distributed import World, joined
 from heedloop_trainer.runs.cards import accuracy_table
 from heedloop_trainer.runs.folder import RunFolder
 
-LORA_RATE = 10.0
-"""Adapters learn at ten times the rate of all weights, where no rate is given (Schulman et al. 2025, "LoRA Without Regret")."""
+SMALL_RATE = 10.0
+"""Adapters and encoders learn at ten times the rate of a language model's weights, where no rate is given (Schulman et al. 2025,
+"LoRA Without Regret"; for MiniLM, BENCHMARKS.md)."""
+
+HEAD_RATE = 10.0
+"""An encoder's fresh head learns at so many times the rate of its body."""
 
 
 def run_command(args: argparse.Namespace) -> int:
@@ -135,8 +140,11 @@ def config_of(method: str, args: argparse.Namespace) -> Any:
     rate = names.get("learning_rate", "")
     own = rate.partition(".")[0]
     has_rate = rate in given or rate in named or "learning_rate" in named.get(own, {})
-    if getattr(args, "lora_rank", 0) and not has_rate:
-        given[rate] = LORA_RATE * getattr(base, own).learning_rate
+    encoder = method == "reward" and is_headless(getattr(args, "model", None) or "")
+    if encoder and "head_rate" not in named:
+        given.setdefault("head_rate", HEAD_RATE)
+    if (encoder or getattr(args, "lora_rank", 0)) and not has_rate:
+        given[rate] = SMALL_RATE * getattr(base, own).learning_rate
     if hasattr(base, "sampling"):
         given.setdefault("sampling.seed", given.get("seed", base.seed))
     return configured(base, given)

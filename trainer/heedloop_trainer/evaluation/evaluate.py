@@ -87,9 +87,13 @@ def reward_margins(
     if not encoded.rows:
         return margins
     sequences = [pair[side] for side in (0, 1) for pair in encoded.sequences]
+    distinct = {
+        (*s.prompt_ids, -1, *s.response_ids): s for s in sequences
+    }  # many judgements are of the same few answers
     with evaluating(reward_model):
-        raw = reward_model.outputs(sequences, max_tokens=max_tokens)[:, 0].double().numpy()
-    chosen, rejected = np.split(raw, 2)
+        found = reward_model.outputs([*distinct.values()], max_tokens=max_tokens)[:, 0].tolist()
+    raw = dict(zip(distinct, found, strict=True))
+    chosen, rejected = np.split(np.array([raw[(*s.prompt_ids, -1, *s.response_ids)] for s in sequences]), 2)
     read = {id(r) for r in encoded.rows}
     margins[[id(r) in read for r in rows]] = (chosen - rejected) / reward_model.temperature
     return margins

@@ -19,7 +19,7 @@ from heedloop_trainer.methods.supervised import Objective, SupervisedConfig, lea
 from heedloop_trainer.nn.chat import end_of_turn
 from heedloop_trainer.nn.distributed import World, full_state, shard, unsharded
 from heedloop_trainer.nn.encoder import Encoder
-from heedloop_trainer.nn.models import RewardModel, evaluating, plain_model
+from heedloop_trainer.nn.models import CLASSIFIER_HEADS, RewardModel, evaluating, plain_model
 from heedloop_trainer.nn.optimiser import OptimiserConfig, Sums
 from heedloop_trainer.nn.sequences import TokenSequence, collate, micro_batches
 from heedloop_trainer.runs.folder import RunFolder, TrainingResult
@@ -38,6 +38,8 @@ class RewardConfig(SupervisedConfig):
         ties: what a tie says: `davidson` or `rao_kupper` fit it with a likelihood of its own; `drop` leaves ties out.
         tie_learning_rate: of the two numbers that say how readily people call a tie and put thumbs up; the model's own rate
             would be far too slow for them.
+        head_rate: the head's learning rate in learning rates of the body. `heedloop train reward` takes 10 for the fresh head of
+            an encoder, which learns next to nothing in one epoch otherwise.
         label_smoothing: share of judgements expected to be the wrong way round, 0 up to 0.5. Decided pairs only.
         margin_scale: factor on the rows' margins; 0 ignores them.
         centring: weight of (chosen + rejected)^2, which keeps rewards near 0 (arXiv 2312.09244).
@@ -49,6 +51,7 @@ class RewardConfig(SupervisedConfig):
     )
     ties: Literal["davidson", "rao_kupper", "drop"] = "davidson"
     tie_learning_rate: float = 0.02
+    head_rate: float = 1.0
     label_smoothing: float = 0.0
     margin_scale: float = 1.0
     centring: float = 0.01
@@ -170,12 +173,16 @@ def train_reward(
     budget = config.max_tokens if world.size == 1 else None
     first = first_tie_parameter([r for r in objective.rows if isinstance(r, Comparison)], config.ties)
     judge = shard(_Judge(reward, first, max_tokens=budget).train(), world)
+    own_rates = dict.fromkeys(("tie_parameter", "thumb_intercept"), config.tie_learning_rate)
+    if config.head_rate != 1:
+        heads = [n for n, _ in judge.named_parameters() if not {*n.split(".")}.isdisjoint(CLASSIFIER_HEADS)]
+        own_rates |= dict.fromkeys(heads, config.head_rate * config.optimiser.learning_rate)
     result = learn(
         objective,
         judge,
         run or RunFolder.in_memory("reward"),
         validation=validating(config, make, [r for r in validation if _usable(r, config, reward.dimensions)]),
-        own_rates=dict.fromkeys(("tie_parameter", "thumb_intercept"), config.tie_learning_rate),
+        own_rates=own_rates,
         progress=progress,
         world=world,
     )

@@ -33,6 +33,11 @@ def is_classifier(path: str | Path) -> bool:
     return any(name.endswith("ForSequenceClassification") for name in architectures(path))
 
 
+def is_headless(path: str | Path) -> bool:
+    """True where a folder holds a body (an encoder's) that neither writes nor judges: a reward model's head will be fresh."""
+    return (Path(path) / "config.json").exists() and not (is_language_model(path) or is_classifier(path))
+
+
 def architectures(path: str | Path) -> list[str]:
     """Names of the classes that the model in a folder was saved from."""
     return list(AutoConfig.from_pretrained(path, trust_remote_code=False).architectures or ())

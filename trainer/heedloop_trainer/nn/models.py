@@ -32,7 +32,7 @@ from heedloop_trainer.nn.sequences import Batch, TokenSequence, collate, micro_b
 from heedloop_trainer.ppo.losses import TokenLogProbs, length_mask, selective_log_probs
 
 CLASSIFIER_HEADS = ("score", "classifier", "classification_head", "pooler", "head")
-"""Names of what is trained whole beside adapters."""
+"""Names of what is trained whole beside adapters, and at a rate of its own where it is fresh."""
 
 HEAD_CHUNK = 1 << 26
 """Logits held at once, in numbers: 2^26 float32 are 256 MiB. Above this the head works in chunks that are recomputed."""
