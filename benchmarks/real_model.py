@@ -148,7 +148,8 @@ def tokens_per_second(
             whole.numel(),
         ),
     ):
-        own(), plain()
+        own()
+        plain()
         best = [float("inf")] * 2
         for _ in range(rounds):
             for k, act in enumerate((own, plain)):
@@ -178,8 +179,10 @@ def reward_row(
     accuracy = linear.get("accuracy") or {}
     cells = [cell(accuracy[b]) if b in accuracy else "-" for b in (*BASELINES, "linear reward model")]
     for body, path in bodies.items():
-        lengths = ("--max-prompt-tokens", str(args.prompt_tokens), "--max-response-tokens", str(args.tokens))
-        rows = args.rows if body == "minilm" else args.policy_rows
+        tokens, rows = (
+            (args.tokens, args.rows) if body == "minilm" else (args.policy_tokens, args.policy_rows)
+        )
+        lengths = ("--max-prompt-tokens", str(args.prompt_tokens), "--max-response-tokens", str(tokens))
         found, seconds = train(
             url, key, "reward", out / body, snapshot, "--model", str(path), *lengths, "--limit", str(rows),
             "--batch-size", "16", "--max-tokens", "4096",
@@ -187,7 +190,7 @@ def reward_row(
         used = json.loads((out / body / "run.json").read_text())["metrics"]
         cells.append(with_gain(found) if found.get("accuracy") else "-")
         say(
-            f"  {name}: {body}, {used['num_rows']:.0f} rows, {used.get('num_cut', 0):.0f} texts cut, {seconds:.0f} s"
+            f"  {name}: {body}, {used['num_rows']:.0f} rows, {used.get('num_cut', 0):.0f} texts cut, {seconds:.0f} s: {cells[-1]}"
         )
     counts = f"{linear.get('num_train', 0):,} / {linear.get('num_comparisons', 0):,}"
     say(f"| {name} | {counts} | " + " | ".join(cells) + " |")
@@ -220,7 +223,7 @@ def policies(url: str, key: str, snapshot: str, out: Path, smollm2: Path, args: 
         "--limit",
         str(args.policy_rows),
     )
-    answers = ("--max-response-tokens", str(args.tokens))
+    answers = ("--max-response-tokens", str(args.policy_tokens))
     for method in ("sft", "dpo"):
         train(
             url, key, method, out / method, snapshot, *common, *answers, "--batch-size", "8", "--epochs", "1"
@@ -254,6 +257,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1000, help="comparisons the encoder learns from (1,000)")
     parser.add_argument("--policy-rows", type=int, default=32, help="rows SmolLM2 learns from (32)")
     parser.add_argument("--tokens", type=int, default=128, help="longest answer (128)")
+    parser.add_argument("--policy-tokens", type=int, default=48, help="longest answer for SmolLM2 (48)")
     parser.add_argument("--prompt-tokens", type=int, default=64, help="longest prompt (64)")
     parser.add_argument("--rollouts", type=int, default=4, help="of RLOO (4)")
     parser.add_argument(
@@ -292,9 +296,10 @@ def main() -> None:
             ).id
             out = Path(name) / set_name
             chosen = dict(list(bodies.items())[: 2 if k < args.smollm2_rewards else 1])
-            reward_row(url, key, set_name, snapshot, out, chosen, args)
             if k == args.policy_set:
                 beside_transformers(client, snapshot, smollm2)
+            reward_row(url, key, set_name, snapshot, out, chosen, args)
+            if k == args.policy_set:
                 policies(url, key, snapshot, out, smollm2, args)
 
 
