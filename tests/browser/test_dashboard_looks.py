@@ -1,4 +1,4 @@
-"""Every page in light, in dark and at phone width: whole, reachable by keyboard, named for those who do not see it.
+"""Every page in light, in dark, 1024 pixels wide and at phone width: whole, reachable by keyboard, named for those who do not see it.
 
 With HEEDLOOP_SCREENSHOTS=<folder> the pages are also saved there, to be looked at.
 """
@@ -80,7 +80,7 @@ IMPORT = Import(
     started_at=datetime(2026, 3, 1, 12, tzinfo=timezone.utc), num_rows=12, num_read=12, num_stored=9, num_known=1,
     num_calls=4, left_out={"experiment score": 2},
 )  # fmt: skip
-LOOKS = {"light": (1440, 1100), "phone": (390, 844), "dark": (1440, 1100)}
+LOOKS = {"light": (1440, 1100), "narrow": (1024, 900), "phone": (390, 844), "dark": (1440, 1100)}
 DARK = "rgb({}, {}, {})".format(*bytes.fromhex(theme.DARK.background.removeprefix("#")))
 
 # every control and picture needs a name; a component's shadow tree is looked through too

@@ -72,9 +72,10 @@ def annotators(
     for question in questions:
         _question(question, judged, gold, result)
     _overall(result)
-    _drift(result, questions, judged, gold)
-    _speed(result)
     _copying(result, copied_pairs(questions, judged))
+    # a copy or a guess is no evidence of the truth: it makes a steady annotator look as if they had changed
+    _drift(result, questions, [j for j in judged if not result[j.annotator].careless], gold)
+    _speed(result)
     return list(result.values())
 
 
