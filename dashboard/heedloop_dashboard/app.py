@@ -27,7 +27,8 @@ STYLE = """<style>
 a.hl-out { color: var(--hl-muted) !important; text-decoration: none; font-size: .93rem; }
 a.hl-out:hover { text-decoration: underline; }
 button[data-selected="true"] p { color: var(--hl-primary); }
-.st-key-project { padding: 7px 12px; border-radius: 8px; }
+.st-key-project { max-width: 180px; font-weight: 600; }
+.st-key-project [data-testid="stText"] { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .hl-muted { color: var(--hl-muted); }
 .hl-account { display: flex; gap: 16px; }
 .st-key-head { margin-top: -.9rem; margin-bottom: .2rem; padding-right: 2rem; }
@@ -35,6 +36,8 @@ button[data-selected="true"] p { color: var(--hl-primary); }
 @media (max-width: 1100px) {
   [data-testid="stHorizontalBlock"]:has(> [data-testid="stColumn"] [data-testid="stVegaLiteChart"]) { flex-wrap: wrap; }
   [data-testid="stColumn"]:has([data-testid="stVegaLiteChart"]) { min-width: min(100%, 280px); }
+  [data-testid="stHorizontalBlock"]:has(> [data-testid="stColumn"]:nth-child(3) [data-testid="stSelectbox"]) { flex-wrap: wrap; }
+  [data-testid="stHorizontalBlock"]:has(> [data-testid="stColumn"]:nth-child(3) [data-testid="stSelectbox"]) > [data-testid="stColumn"] { min-width: 40%; }
 }
 @media (max-width: 640px) { .stMainBlockContainer { padding: 3.4rem 14px 3rem; } }
 </style>"""
@@ -53,14 +56,17 @@ def main() -> None:
         st.stop()
     navigation.register(shown)
     page = st.navigation(list(shown.values()), expanded=True)
-    with st.sidebar:
-        project_switch.show(session)
     keep_view(page.url_path)
     if session.can("read"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small", key="head"):
+            project_switch.choice(session)
             search.box()
             saved_views.menu(page.url_path)
             auto_refresh.switch()
+    with st.sidebar:
+        if not session.can("read"):  # an annotator's page has no head: every line of it is for the answers
+            project_switch.choice(session)
+        project_switch.account(session)
     page.run()
 
 

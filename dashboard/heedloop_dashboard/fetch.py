@@ -151,15 +151,15 @@ def read_one(method: Callable[Concatenate[Client, P], T], *args: P.args, **kwarg
 
 def write(method: Callable[Concatenate[Client, P], T], *args: P.args, **kwargs: P.kwargs) -> Answer[T]:
     """Do something on the server, once and now; what was kept is asked for again afterwards."""
-    answer = _answer(current().client, Ask(method, args, kwargs))
+    client = current().client
+    answer = _answer(client, Ask(method, args, kwargs))
     if answer.error is None:
-        forget()
+        forget(client)  # also where the reader has left meanwhile, whose session then has no client any more
     return answer
 
 
-def forget() -> None:
+def forget(client: Client) -> None:
     """Ask for everything anew from now on."""
-    client = current().client
     with _LOCK:
         for place in [p for p in _KEPT if p[0] == client]:
             del _KEPT[place]

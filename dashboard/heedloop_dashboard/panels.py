@@ -57,7 +57,7 @@ def chart(
     """
     with panel(key, stretch=True):
         drawn = draw(answer.value) if answer.error is None else None
-        as_table = _title_row(key, title, caption, with_switch=bool(drawn and drawn.rows))
+        as_table = title_row(key, title, caption, with_switch=bool(drawn and drawn.rows))
         if answer.error is not None:
             problem(answer.error)
         elif drawn is None or not drawn.rows:
@@ -68,37 +68,35 @@ def chart(
             _draw(key, drawn, height, select, on_select)
 
 
-def timeline(key: str, title: str, drawn: Timeline) -> None:
+def timeline(key: str, title: str, drawn: Timeline, *, as_table: bool) -> None:
     """Charts on one time axis, or their numbers as a table."""
-    with st.container(key=f"{key}_plots"):
-        if _switch(key, title):
-            records(f"{key}_table", drawn.columns, drawn.rows, caption=title)
-        else:
-            components.timeline(key, drawn.drawing)
+    if as_table:
+        records(f"{key}_table", drawn.columns, drawn.rows, caption=title)
+    else:
+        components.timeline(key, drawn.drawing)
 
 
 def timeline_panel(key: str, title: str, caption: str, drawn: Timeline | None, *, empty_text: str) -> None:
     """A panel of one timeline."""
     with panel(key, stretch=True):
-        as_table = _title_row(key, title, caption, with_switch=bool(drawn and drawn.rows))
+        as_table = title_row(key, title, caption, with_switch=bool(drawn and drawn.rows))
         if drawn is None or not drawn.rows:
             empty(empty_text)
-        elif as_table:
-            records(f"{key}_table", drawn.columns, drawn.rows, caption=title)
         else:
-            components.timeline(f"{key}_line", drawn.drawing)
+            timeline(f"{key}_line", title, drawn, as_table=as_table)
 
 
-def _title_row(key: str, title: str, caption: str, *, with_switch: bool) -> bool:
+def title_row(key: str, title: str, caption: str, *, with_switch: bool) -> bool:
+    """A panel's head with the button between its chart and its numbers; True where the numbers are wanted."""
     with st.container(horizontal=True, vertical_alignment="top", gap="small", wrap=False):
         with st.container(gap=None):
             header(title, caption)
         if not with_switch:
             return False
-        return _switch(key, title)
+        return switch(key, title)
 
 
-def _switch(key: str, title: str) -> bool:
+def switch(key: str, title: str) -> bool:
     """The button between a chart and its numbers; True where the numbers are wanted."""
     as_table = bool(st.session_state.get(f"{key}_as_table"))
     # the words are there for those who hear the page; the style of app.py leaves only the icon to see

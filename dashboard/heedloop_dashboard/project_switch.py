@@ -1,4 +1,4 @@
-"""The project at the head of the navigation: which one is shown, the others that this browser is signed in to, sign-out."""
+"""The project at the head of every page, with the others that this browser is signed in to; who is signed in, and sign-out."""
 
 from __future__ import annotations
 
@@ -8,18 +8,28 @@ from heedloop_dashboard.auth.sessions import COOKIE, SESSIONS, Session
 from heedloop_dashboard.navigation import start_over
 
 
-def show(session: Session) -> None:
+def choice(session: Session) -> None:
     """Draw the project, or the choice of one where there are keys of several."""
     cookie = st.context.cookies.get(COOKIE)
     projects = SESSIONS.projects(cookie)
     if len(projects) > 1:
-        chosen = st.selectbox("Project", projects, index=projects.index(session.project), key="project")
+        chosen = st.selectbox(
+            "Project",
+            projects,
+            index=projects.index(session.project),
+            key="project",
+            label_visibility="collapsed",
+            width=150,
+        )
         if chosen != session.project:
             SESSIONS.switch(cookie, chosen)
             start_over()
     else:
-        with st.container(border=True, key="project"):
-            st.text(session.project)
+        st.container(key="project", width="content").text(session.project)
+
+
+def account(session: Session) -> None:
+    """Draw who is signed in, and the ways out and to another project."""
     if SESSIONS.is_local:
         return
     st.text(f'Signed in with "{session.name}" ({session.role})' if session.name else session.role)

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import dashboard_world as worlds
 import pytest
-from dashboard_browser import choose_option, expect_count, settled, sign_in
+from dashboard_browser import choose_option, expect_count, settled, sign_in, signed_in_context
 from playwright.sync_api import Browser, Page, expect
 
 from heedloop.client import Client
@@ -15,6 +15,13 @@ from heedloop.client import Client
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+ANSWER = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.request.model": "small-2",
+    "gen_ai.input.messages": worlds.messages("user", "Where is my parcel?"),
+    "gen_ai.output.messages": worlds.messages("assistant", "On its way."),
+}
 
 
 def rows(page: Page) -> list[str]:
@@ -149,6 +156,26 @@ def test_an_answer_is_judged_on_its_page_and_shown_as_markdown_with_its_picture(
     )
     assert {f.author.kind for f in said.values()} == {"annotator"}
     page.close()
+
+
+def test_auto_refresh_shows_what_came_since(
+    browser: Browser, dashboard: str, server: tuple[str, str], api: Client
+) -> None:
+    """The switch alone reads the list again; nobody touches the page once it is on."""
+    key = api.create_project("refreshed").key
+    with signed_in_context(browser, dashboard, key) as context:
+        page = context.new_page()
+        page.goto(f"{dashboard}/traces")
+        settled(page)
+        page.get_by_text("Auto-refresh").click()
+        expect(page.get_by_role("switch", name="Auto-refresh")).to_be_checked()
+        settled(page)
+        trace = worlds.hexid("later trace", 32)
+        at = datetime.now(timezone.utc) - timedelta(minutes=3)
+        worlds.post(
+            server[0], key, [worlds.span("late", at, 900, trace=trace, id=worlds.hexid("s", 16), **ANSWER)]
+        )
+        expect(page.locator(f'tr[data-key="{trace}"]')).to_be_visible(timeout=120_000)
 
 
 def test_two_projects_in_one_browser(browser: Browser, dashboard: str, api: Client) -> None:

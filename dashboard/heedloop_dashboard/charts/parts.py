@@ -37,7 +37,7 @@ def chart_spec(data: dict[str, Any], **parts: Any) -> dict[str, Any]:
         "config": {
             "view": {"stroke": None},
             "font": FONT,
-            "axis": {"labelFont": FONT, "titleFont": FONT},
+            "axis": {"labelFont": FONT, "titleFont": FONT, "labelSeparation": 6},
             "text": {"font": FONT},
         },
         **parts,

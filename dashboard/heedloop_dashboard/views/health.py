@@ -39,7 +39,8 @@ def show(answer: Answer[AppHealth], bucket: str) -> None:
                     "Of answers and model calls, on one time axis; red where an alert was in alarm",
                 )
             filters.choose("health_by", FIELDS, width=130)
-            components.links("health_do", _actions(), label="Health", framed=True)
+            components.links("health_do", _actions(), label="Health", left=True, framed=True)
+            as_table = panels.switch("health_lines", "Health")
         if panels.failed(answer):
             return
         found = answer.value
@@ -47,7 +48,7 @@ def show(answer: Answer[AppHealth], bucket: str) -> None:
             panels.empty("No calls in this period with these filters.")
             return
         drawn = timelines.health(found, bucket=bucket, opens=_opens(found))
-        panels.timeline("health_lines", "Health", drawn)
+        panels.timeline("health_lines", "Health", drawn, as_table=as_table)
         _unpriced(found)
         if found.groups:
             _groups(found)

@@ -75,7 +75,7 @@ def _form() -> None:
         role = st.selectbox("May", list(ROLES), format_func=lambda r: ROLES[r])
         person = st.text_input(
             "Person",
-            placeholder="Only for annotators and reviewers: their judgements carry this name",
+            placeholder="Annotators and reviewers only",
             max_chars=256,
         )
         if not st.form_submit_button("Create key", type="primary"):

@@ -30,9 +30,12 @@ def show(answer: Answer[NamedRatings], field: str, trend: Trend, bucket: str) ->
     if not ratings:
         return
     with panels.panel("named_ratings"):
-        panels.header(
+        lines = timelines.named_ratings(ratings, trend, bucket=bucket, open=_low)
+        as_table = panels.title_row(
+            "named_rating_lines",
             "Ratings by name",
             f"By users, annotators and models, whole and by {field.removeprefix('metadata.')}; 95% intervals. Select one for its low answers",
+            with_switch=lines is not None,
         )
         heads = [
             {"key": "name", "label": "Rating", "kind": ""},
@@ -40,9 +43,8 @@ def show(answer: Answer[NamedRatings], field: str, trend: Trend, bucket: str) ->
             {"key": "num", "label": "Answers", "kind": "number"},
             {"key": "who", "label": "By", "kind": ""},
         ]
-        lines = timelines.named_ratings(ratings, trend, bucket=bucket, open=_low)
         if lines is not None:
-            panels.timeline("named_rating_lines", "Ratings by name", lines)
+            panels.timeline("named_rating_lines", "Ratings by name", lines, as_table=as_table)
         rows = [row for r in ratings for row in _rows(r)]
         components.table("named_rating_rows", heads, rows, caption="Ratings by name", tall=True)
 

@@ -61,7 +61,7 @@ def _labels(prompt: PromptSummary) -> str:
 
 
 def _one(name: str) -> None:
-    st.subheader(name, anchor=False)
+    panels.title(name, ("All prompts", Open("prompts")))
     answers = read(
         prompt=ask(Client.prompt, name),
         rates=ask(Client.quality_by, "prompt_version", prompt_name=name),

@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import product
+from statistics import mean
 from typing import Any
 
-from heedloop.schema import Comparison
+from heedloop.schema import THUMB, Comparison
 from heedloop_server.curate.completions import corrected, opinions
 from heedloop_server.curate.contexts import compatible
 from heedloop_server.curate.drafts import Draft, sole_author
-from heedloop_server.curate.evidence import Evidence
+from heedloop_server.curate.evidence import Evidence, rescaled
 from heedloop_server.curate.judged_calls import Answer, Judgement
 from heedloop_server.curate.rules import Rules
 from heedloop_server.curate.votes import PairVote, majority
@@ -180,6 +181,7 @@ def _pairs(
         row = Comparison(
             prompt=better.prompt,
             **_sides(better, worse),
+            margin=_margin(g.ups, b.downs, rules),
             weight=size * scale,
             source="thumbs",
             author=author,
@@ -187,6 +189,15 @@ def _pairs(
             trace_ids=_traces(*g.answers, *b.answers),
         )
         yield Draft(row, author, better)
+
+
+def _margin(better: Sequence[Judgement], worse: Sequence[Judgement], rules: Rules) -> float | None:
+    """How far apart two answers were rated on scales finer than a thumb's; None where either has no such rating."""
+    ups, downs = (
+        [rescaled(j.feedback) for j in judged if j.feedback.kind == "rating" and j.feedback.scale != THUMB]
+        for judged in (better, worse)
+    )
+    return rules.margin_scale * (mean(ups) - mean(downs)) if ups and downs else None
 
 
 def _names(a: _Candidate, b: _Candidate) -> tuple[str, str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from curate_cases import call, correction, flag, ranking, target, thumb
+from curate_cases import call, correction, flag, ranking, stored, target, thumb
 
-from heedloop.schema import Target
+from heedloop.schema import Author, Feedback, Scale, Target
 from heedloop_server.curate import Rules, curate
 
 
@@ -66,6 +66,19 @@ def test_thumbs_on_several_answers_to_one_prompt_give_comparisons():
     rows = comparisons(calls, [thumb(1, True, "u1"), thumb(2, False, "u2"), thumb(3, False, "u3")])
     assert [(r.chosen, r.rejected, r.source) for r in rows] == [("good", "bad", "thumbs")]
     assert len(rows[0].feedback_ids) == 2
+
+
+def test_stars_give_a_margin_and_thumbs_none():
+    """5 and 4 of five stars against 1 and 2: 0.875 less 0.125 of the scale."""
+    calls = [call(1, answer="good"), call(2, answer="bad")]
+    stars = [
+        stored(Feedback("rating", target(n), "stars", value, Scale(1, 5), author=Author("annotator", who)))
+        for n, value, who in ((1, 5.0, "a"), (1, 4.0, "b"), (2, 1.0, "a"), (2, 2.0, "b"))
+    ]
+    (row,) = comparisons(calls, stars, like_names=("stars", "thumb"), margin_scale=2.0)
+    assert (row.chosen, row.margin) == ("good", pytest.approx(1.5))
+    (row,) = comparisons(calls, [thumb(1, True, "u1"), thumb(2, False, "u2")])
+    assert row.margin is None
 
 
 @pytest.mark.parametrize("other", ["caf\u00e9 au lait \n", "\n caf\u00e9 au lait", "cafe\u0301 au lait"])

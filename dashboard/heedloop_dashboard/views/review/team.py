@@ -103,7 +103,10 @@ def _list(keys: Sequence[Key], members: dict[str, TeamMember]) -> None:
         panels.header("Team", "Each person's newest key. Keys are revoked on the page Keys")
         heads = components.columns(["Who", "Role", "Groups", "Languages", "Last used"], [])
         shown = [{"key": who, "cells": cells} for who, cells in sorted(rows.items())]
-        components.table("team_rows", heads, shown, caption="People", link=-1)
+        if shown:
+            components.table("team_rows", heads, shown, caption="People", link=-1)
+        else:
+            panels.empty("Nobody yet. Invite someone above.")
 
 
 def _cells(key: Key, member: TeamMember | None) -> list[str | None]:
