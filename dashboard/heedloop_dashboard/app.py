@@ -37,7 +37,7 @@ button[data-selected="true"] p { color: var(--hl-primary); }
   [data-testid="stHorizontalBlock"]:has(> [data-testid="stColumn"] [data-testid="stVegaLiteChart"]) { flex-wrap: wrap; }
   [data-testid="stColumn"]:has([data-testid="stVegaLiteChart"]) { min-width: min(100%, 280px); }
   [data-testid="stHorizontalBlock"]:has(> [data-testid="stColumn"]:nth-child(3) [data-testid="stSelectbox"]) { flex-wrap: wrap; }
-  [data-testid="stHorizontalBlock"]:has(> [data-testid="stColumn"]:nth-child(3) [data-testid="stSelectbox"]) > [data-testid="stColumn"] { min-width: 40%; }
+  [data-testid="stHorizontalBlock"]:has(> [data-testid="stColumn"]:nth-child(3) [data-testid="stSelectbox"]) > [data-testid="stColumn"] { flex: 1 1 40%; min-width: 40%; }
 }
 @media (max-width: 640px) { .stMainBlockContainer { padding: 3.4rem 14px 3rem; } }
 </style>"""

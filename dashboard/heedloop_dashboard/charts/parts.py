@@ -71,7 +71,7 @@ def time_axis(
         tickCount=5,
         ticks=False,
         labelPadding=8,
-        labelFlush=False,
+        labelFlush=whole_last,
         labelOverlap="greedy",
         labelSeparation=6,
     )

@@ -10,7 +10,7 @@ import streamlit as st
 from heedloop.client import Client
 from heedloop.responses import Queue, QueueCounts
 from heedloop_dashboard import components, lists, panels, words
-from heedloop_dashboard.fetch import ask, current, read_page
+from heedloop_dashboard.fetch import ask, current, read_one, read_page
 from heedloop_dashboard.navigation import Open
 from heedloop_dashboard.state import query, view_of
 from heedloop_dashboard.views.review import exchange as review_exchange
@@ -115,7 +115,7 @@ COLUMNS: Sequence[lists.Column[Queue]] = (
 
 
 def _one(queue_id: str) -> None:
-    answer = read_page(queue=ask(Client.review_queue, queue_id))["queue"]
+    answer = read_one(Client.review_queue, queue_id)
     if answer.error is not None:
         st.subheader("Review queue", anchor=False)
         panels.problem(answer.error)
