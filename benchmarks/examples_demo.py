@@ -1,11 +1,10 @@
 """Whether examples raise the thumbs-up rate of the demo's base model, without training.
 
-    python benchmarks/examples_demo.py [--documents 6000] [--early 800] [--fresh 600] [--k 2] [--turns 3]
+    python benchmarks/examples_demo.py [--documents 8000] [--early 2000] [--fresh 2400] [--k 2] [--seed 0]
 
-A base model is made as in the demo, but its text also has conversations of several turns in which one author answers with the same
-habits and facts (`--turns 1` is the demo's own text, from which nothing can be learned in context). Early users ask, rate, flag and
-correct as in the demo; a real server keeps it. Then held-out questions of fresh users are answered twice, without and with examples,
-and each answer is rated by the same user. Printed: both rates, and the mean difference with its 95% interval.
+The base model is the demo's. Early users ask, rate, flag and correct as in the demo; a real server keeps it. Then held-out questions
+of fresh users are answered twice, without and with examples, and each answer is rated by the same user. Printed: both rates, and the
+mean difference with its 95% interval.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ import random
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from unittest import mock
 
 from fastapi.testclient import TestClient
 
@@ -32,62 +31,10 @@ from heedloop_server.store.migrate import migrate
 from heedloop_server.store.open import open_store
 from heedloop_trainer.demo import pretrain
 from heedloop_trainer.demo.serving import ServedModel
-from heedloop_trainer.demo.topics import FACTS
 from heedloop_trainer.demo.users import TASTE, SimulatedUser
-from heedloop_trainer.demo.world import (
-    HABITS,
-    PROMPTS,
-    Habits,
-    Question,
-    compose_answer,
-    find_flaws,
-    is_held_out,
-    questions,
-    text_question,
-)
+from heedloop_trainer.demo.world import PROMPTS, Question, find_flaws, questions
 
 SYSTEM = PROMPTS["v1"]
-
-
-class Conversation(pretrain.Document):
-    """Several questions, all answered by one author: the same habits, and of each fact the same value."""
-
-    turns: Sequence[tuple[str, str]] = ()
-
-    def messages(self) -> list[dict[str, str]]:
-        """The conversation as chat messages."""
-        parts = [{"role": "system", "content": self.system}]
-        for question, answer in self.turns:
-            parts += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-        return parts
-
-
-def conversations(num: int, turns: int, rng: random.Random) -> list[pretrain.Document]:
-    """The demo's text as conversations of 1 to `turns` turns."""
-    return [conversation(rng.randint(1, turns), rng) for _ in range(num)]
-
-
-def conversation(turns: int, rng: random.Random) -> pretrain.Document:
-    """Most turns are about the same topic, so that an earlier answer tells something of the next."""
-    fact = rng.choice(FACTS)
-    near = [f for f in FACTS if f.topic == fact.topic]
-    habits = HABITS["v1"]
-    own = Habits(*(float(rng.random() < getattr(habits, n)) for n in Habits.__dataclass_fields__))
-    made: list[tuple[str, str]] = []
-    while len(made) < turns:
-        about = fact if rng.random() < 0.7 else rng.choice(near)
-        question = text_question(rng.choice(about.wordings), rng)
-        if not is_held_out(question):
-            made.append((question, compose_answer(about, own, rng)))
-    found = Conversation.__new__(Conversation)
-    for name, value in (
-        ("system", SYSTEM),
-        ("question", made[0][0]),
-        ("answer", made[0][1]),
-        ("turns", made),
-    ):
-        object.__setattr__(found, name, value)
-    return found
 
 
 def answers(model: ServedModel, prompts: Sequence[Sequence[Message]]) -> list[str]:
@@ -156,18 +103,16 @@ def thumb(user: SimulatedUser, question: Question, text: str, rng: random.Random
 def main() -> None:
     """Run it and print the numbers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    for name, value in (("documents", 6_000), ("early", 800), ("fresh", 600), ("k", 2), ("turns", 3), ("seed", 0)):  # fmt: skip
+    for name, value in (("documents", pretrain.Size().num_documents), ("early", 2_000), ("fresh", 2_400), ("k", 2), ("seed", 0)):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=value)
     args = parser.parse_args()
     rng = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as folder:
         store = open_store(f"chdb://{folder}/clickhouse")
         migrate(store)
-        made = lambda num, rng: conversations(num, args.turns, rng)  # noqa: E731
-        with mock.patch.object(pretrain, "make_text", made):
-            size = pretrain.Size(num_documents=args.documents)
-            trained = pretrain.pretrain(Path(folder) / "base", size, seed=args.seed, quiet=True)
-        print(f"base model: {trained.num_parameters:,} parameters, {args.documents:,} conversations of up to {args.turns} turns, {trained.seconds:.0f} s")  # fmt: skip
+        size = replace(pretrain.Size(), num_documents=args.documents)
+        trained = pretrain.pretrain(Path(folder) / "base", size, seed=args.seed, quiet=True)
+        print(f"base model: {trained.num_parameters:,} parameters, {args.documents:,} conversations, {trained.num_tokens:,} tokens, {trained.seconds:.0f} s")  # fmt: skip
         model = ServedModel("base", Path(folder) / "base", seed=args.seed)
         with TestClient(create_app(Settings(data=Path(folder) / "server"), store=store)) as client:
             shop = Shop(client, make_key(store, "shop", name="demo", scopes=PROJECT_SCOPES)[0])

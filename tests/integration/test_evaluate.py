@@ -167,7 +167,7 @@ def test_a_gate_that_compared_nothing_is_not_open(server, stub, tmp_path, monkey
     assert f"{judge} gave no verdict: {2 * NUM} unparsable" in capsys.readouterr().err
     stub.faults = lambda n, attempt: "500"
     failing = evaluation(server, stub, tmp_path, "failing", "--dataset", "held out", "--attempts", "1")
-    assert command(evaluate, server, *failing) == 0
+    assert command(evaluate, server, *failing) == evaluate.NOT_RUN
     assert f"  {NUM} failed: " in capsys.readouterr().err
 
 

@@ -18,7 +18,7 @@ from server_process import ServerProcess, wait_for
 
 from heedloop._call_spans import otlp_request
 from heedloop.schema import JudgeSpec, Scale
-from heedloop_cli.commands import judge
+from heedloop_cli.commands import judge, review
 from heedloop_cli.judges.journal import Budget, Journal, OverBudget
 from heedloop_cli.judges.parsers import Reply, parse
 from heedloop_cli.judges.templates import TEMPLATES
@@ -72,6 +72,19 @@ def ratings(server: ServerProcess, judge_id: str) -> dict[str, float]:
     for one in found[:3]:
         assert len(server.client().feedback_one(one.feedback_id).history) == 1
     return {f.target.trace_id: f.value for f in found}
+
+
+def test_an_audit_is_drawn_for_the_judge_of_a_name(server, stub, tmp_path, capsys) -> None:
+    judge_id = new_judge(server, "by-name", question="thumb")
+    assert command(arguments(server, judge_id, stub, tmp_path)) == 0
+    queue = server.client().create_review_queue("by name", [{"name": "thumb", "kind": "thumb"}]).queue_id
+    parser = argparse.ArgumentParser()
+    review.add_arguments(parser)
+    argv = ["fill", queue, "--source", "audit", "--size", f"{NUM}", "--url", server.url, "--api-key", server.key]
+    assert review.run(parser.parse_args([*argv, "--judge", "by-name"])) == 0
+    assert f"{NUM} added" in capsys.readouterr().out
+    assert review.run(parser.parse_args([*argv, "--judge", "nobody"])) != 0
+    assert "names no judge" in capsys.readouterr().err
 
 
 def test_faults_are_retried_and_what_cannot_be_read_is_counted(server, stub, tmp_path, capsys) -> None:

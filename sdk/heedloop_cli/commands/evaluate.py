@@ -14,7 +14,8 @@ from heedloop.responses import Evaluation, EvaluationResult, EvaluationRow
 from heedloop.schema import Case, JudgeSpec, Message, to_json, utc_now
 from heedloop_cli.commands.connection import add_connection, client_of, with_plain_errors
 from heedloop_cli.commands.json_text import json_value, number
-from heedloop_cli.commands.judge import add_worker_options, find_judge, prices_of
+from heedloop_cli.commands.judge import add_worker_options, prices_of
+from heedloop_cli.commands.names import find_judge
 from heedloop_cli.commands.progress import Progress
 from heedloop_cli.evaluate import report
 from heedloop_cli.evaluate.judging import against_rows, check_by_judge, judged_items
@@ -115,7 +116,9 @@ def _run(args: argparse.Namespace) -> int:
         return NOT_RUN
     result = client.evaluation(one.name, against=args.against or "") if client else None
     _print(args, client, one, result, rows)
-    return _gate(args, rows, result, allowed) if args.gate else 0
+    if args.gate:
+        return _gate(args, rows, result, allowed)
+    return NOT_RUN if rows and all(r.error for r in rows) else 0
 
 
 def _source(args: argparse.Namespace, client: Client | None) -> Source:

@@ -19,8 +19,8 @@ from heedloop_cli.commands.call_filters import add_filters, filters_of
 from heedloop_cli.commands.connection import add_connection, client_of, with_plain_errors
 from heedloop_cli.commands.json_text import json_object, json_value
 from heedloop_cli.commands.judge_improve import comparison_text, interval_text
+from heedloop_cli.commands.names import find_judge, find_queue
 from heedloop_cli.commands.progress import Progress
-from heedloop_cli.commands.review import find_queue
 from heedloop_cli.judges.backends import BackendError, backend_of, weights_hash
 from heedloop_cli.judges.items import Item, chosen_calls, example_texts, queue_items, read_items
 from heedloop_cli.judges.journal import Budget, Journal, OverBudget
@@ -233,18 +233,6 @@ def _list(args: argparse.Namespace) -> int:
             f"{c.num_failed:,} failed, {c.num_calls:,} calls, {c.cost:.4g} spent"
         )
     return 0
-
-
-def find_judge(client: Client, beginning: str) -> JudgeSpec:
-    """The judge of this id or only one of this name, else of the only id that begins so; raises `ValueError`."""
-    found = [j.spec for j in client.judges() if j.id.startswith(beginning)]
-    exact = [s for s in found if beginning in (s.id, s.name)]
-    if len(exact or found) == 1:
-        return (exact or found)[0]
-    names = ", ".join(s.id for s in found[:5])
-    raise ValueError(
-        f"{beginning!r} names {f'{len(found)} judges: {names}' if found else 'no judge'}; `heedloop judge list` lists them"
-    )
 
 
 def _run(args: argparse.Namespace) -> int:

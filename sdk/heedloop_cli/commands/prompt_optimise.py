@@ -23,7 +23,7 @@ from heedloop.client import Client
 from heedloop.schema import Case, Message, Prompt
 from heedloop.schema._prompt import HOLE
 from heedloop.scores import failed_checks, reference_scores
-from heedloop_cli.commands.judge import find_judge
+from heedloop_cli.commands.names import find_judge
 from heedloop_cli.evaluate.sources import case_set_source, snapshot_source
 from heedloop_cli.evaluate.targets import Target, target_of
 from heedloop_cli.judges.backends import BackendError, backend_of

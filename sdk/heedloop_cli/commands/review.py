@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from heedloop._rest import json_entries
-from heedloop.client import Client
 from heedloop.responses import Queue
 from heedloop_cli.commands import review_exchange, review_generate, review_settings
 from heedloop_cli.commands.call_filters import add_filters, filters_of
 from heedloop_cli.commands.connection import add_connection, client_of, with_plain_errors
 from heedloop_cli.commands.json_text import json_file
+from heedloop_cli.commands.names import find_judge, find_queue
 
 HELP = (
     "make, fill and follow review queues; generate answers to compare; exchange judgements with other tools"
@@ -91,7 +91,9 @@ def _add_fill(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, help="sample: how many to draw")
     parser.add_argument("--seed", help="sample: draws the same ones again")
     parser.add_argument("--kind", help="disagreement: user_annotator, model_human, judge_human or annotators")
-    parser.add_argument("--judge", help="disagreement, low_confidence: the model's author id")
+    parser.add_argument(
+        "--judge", help="audit: a judge, by id or name; disagreement, low_confidence: the model's author id"
+    )
     parser.add_argument("--answers-per-item", type=int, help="same_prompt: 2 to 8")
     parser.add_argument("--targets", type=Path, help="targets: JSON, a list of items, each a list of answers")
     parser.add_argument("--priority", type=int, help="-100 to 100; a greater one comes first")
@@ -158,6 +160,8 @@ def _fill(args: argparse.Namespace) -> int:
         how["items"] = json_file(args.targets)
     else:
         how["filters"] = filters_of(args)
+    if args.source == "audit" and args.judge:
+        how["judge"] = find_judge(client, args.judge).id
     done = client.fill_review_queue(find_queue(client, args.queue), args.source, **how)
     response = f"{done.added:,} added, {done.known:,} there already, of {done.matching:,} that match"
     print(response + (f"; {len(done.missing):,} answers are not stored" if done.missing else ""))
@@ -214,20 +218,3 @@ def _export(args: argparse.Namespace) -> int:
 def _import(args: argparse.Namespace) -> int:
     client = client_of(args)
     return review_exchange.import_file(args, client, find_queue(client, args.queue))
-
-
-def find_queue(client: Client, name_or_id: str) -> str:
-    """The id of the queue with this id, the beginning of one, or name; raises `ValueError` where it is none or several."""
-    queues = client.review_queues()
-    for matches in (
-        [q.queue_id for q in queues if q.queue_id == name_or_id],
-        [q.queue_id for q in queues if q.name == name_or_id],
-        [q.queue_id for q in queues if q.queue_id.startswith(name_or_id)],
-    ):
-        if len(matches) == 1:
-            return matches[0]
-        if matches:
-            raise ValueError(
-                f"{name_or_id!r} names {len(matches)} queues: {', '.join(matches[:5])}; give the id"
-            )
-    raise ValueError(f"there is no queue {name_or_id!r}; `heedloop review progress` lists them")

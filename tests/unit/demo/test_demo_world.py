@@ -63,8 +63,9 @@ def test_the_introduction_says_what_the_whole_text_does():
     rng, num = random.Random(1), 12_000
     found = Counter()
     for document in make_text(num, rng):
-        fact = next(f for f in FACTS if any(w.lower() in document.question.lower() for w in f.wordings))
-        flaws = find_flaws(document.answer, fact)
+        question, answer = document.turns[0]
+        fact = next(f for f in FACTS if any(w.lower() in question.lower() for w in f.wordings))
+        flaws = find_flaws(answer, fact)
         found += Counter(wrong=flaws.wrong_fact, promise=flaws.promise, rude=flaws.rude)
     said = [int(n) for n in re.findall(r"(\d+) (?:state|make|are rude)", intro(1).replace("\n", " "))]
     assert len(said) == 3 and sum(SHARES.values()) == pytest.approx(1)
@@ -90,7 +91,7 @@ def test_answers_have_the_habits_that_are_stated(version: str) -> None:
 def test_fresh_questions_are_in_nothing_that_was_learned_from() -> None:
     early = list(itertools.islice(questions(random.Random(1), fresh=False), 3000))
     fresh = list(itertools.islice(questions(random.Random(2), fresh=True), 3000))
-    read = {d.question for d in make_text(5000, random.Random(3))}
+    read = {question for d in make_text(5000, random.Random(3)) for question, _ in d.turns}
     asked = {q.text for q in fresh}
     assert not asked & {q.text for q in early}
     assert not asked & read

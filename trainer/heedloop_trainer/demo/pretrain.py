@@ -2,6 +2,8 @@
 
 The text it learns from holds good and bad habits in the proportions of `world.HABITS`: right and wrong facts, kind and rude
 tones, brief and rambling answers, honest ones and forbidden promises. So the base model is fluent, and flawed like its text.
+Its conversations have up to `MAX_TURNS` turns, all answered by one author, who keeps to their own facts, tone and stock phrases: what
+stands before a question tells something of the answer, so that the model learns to follow examples, as large ones do.
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ from heedloop_trainer.demo.world import HABITS, PROMPTS, SHARES, compose_answer,
 from heedloop_trainer.nn.scratch import SmallShape, small_policy, train_tokenizer
 
 MAX_POSITIONS = 256
+MAX_TURNS = 3
+SAME_FACT = 0.4
+"""How often a later turn asks for the fact of the first."""
 SPECIAL_TOKENS = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
@@ -34,15 +39,15 @@ class Size:
     """How large the base model is and how much text it reads.
 
     Attributes:
-        num_documents: conversations to read, each once.
+        num_documents: conversations to read, each once; two answers each on average.
         batch_size: conversations per optimiser step.
     """
 
     hidden: int = 128
     layers: int = 3
     heads: int = 4
-    num_documents: int = 10_000
-    batch_size: int = 16
+    num_documents: int = 8_000
+    batch_size: int = 8
     learning_rate: float = 3e-3
 
 
@@ -63,38 +68,39 @@ class Pretraining:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One conversation of the pre-training text."""
+    """One conversation of the pre-training text: the system message, and questions with their answers."""
 
     system: str
-    question: str
-    answer: str
+    turns: Sequence[tuple[str, str]]
 
     def messages(self) -> list[dict[str, str]]:
         """The conversation as chat messages."""
-        return [
-            {"role": "system", "content": self.system},
-            {"role": "user", "content": self.question},
-            {"role": "assistant", "content": self.answer},
-        ]
+        said = [m for turn in self.turns for m in zip(("user", "assistant"), turn, strict=True)]
+        return [{"role": role, "content": text} for role, text in (("system", self.system), *said)]
 
 
 def make_text(num_documents: int, rng: random.Random) -> list[Document]:
     """Conversations of the pre-training text; it holds no question that is set aside for fresh users."""
-    documents: list[Document] = []
-    while len(documents) < num_documents:
-        fact = rng.choice(FACTS)
-        question = text_question(rng.choice(fact.wordings), rng)
-        if is_held_out(question):
-            continue
-        version = rng.choices(tuple(SHARES), SHARES.values())[0]
-        documents.append(Document(PROMPTS[version], question, compose_answer(fact, HABITS[version], rng)))
-    return documents
+    return [_conversation(rng) for _ in range(num_documents)]
+
+
+def _conversation(rng: random.Random) -> Document:
+    """One author's answers: the same seed draws the same habits and phrases for each of them."""
+    version = rng.choices(tuple(SHARES), SHARES.values())[0]
+    fact, author, num = rng.choice(FACTS), rng.random(), rng.randint(1, MAX_TURNS)
+    turns: list[tuple[str, str]] = []
+    while len(turns) < num:
+        asked = fact if not turns or rng.random() < SAME_FACT else rng.choice(FACTS)
+        question = text_question(rng.choice(asked.wordings), rng)
+        if not is_held_out(question):
+            turns.append((question, compose_answer(asked, HABITS[version], random.Random(author))))
+    return Document(PROMPTS[version], turns)
 
 
 def make_tokenizer(documents: Sequence[Document], *, vocab_size: int = 1024) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer trained on the documents, with a chat template; padding is not the end token."""
     return train_tokenizer(
-        (t for d in documents for t in (d.system, d.question, d.answer)),
+        (m["content"] for d in documents for m in d.messages()),
         vocab_size=vocab_size,
         special_tokens=SPECIAL_TOKENS,
         chat_template=CHAT_TEMPLATE,
@@ -129,7 +135,9 @@ def _batches(
 ) -> list[list[list[int]]]:
     """Token ids by batch; rows of similar length share a batch, so that little is padding."""
     texts = [tokenizer.apply_chat_template(d.messages(), tokenize=False) for d in documents]
-    rows: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    rows: list[list[int]] = tokenizer(
+        texts, add_special_tokens=False, truncation=True, max_length=MAX_POSITIONS
+    )["input_ids"]
     window = batch_size * 16
     batches: list[list[list[int]]] = []
     for start in range(0, len(rows), window):
