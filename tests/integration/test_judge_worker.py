@@ -80,7 +80,8 @@ def test_an_audit_is_drawn_for_the_judge_of_a_name(server, stub, tmp_path, capsy
     queue = server.client().create_review_queue("by name", [{"name": "thumb", "kind": "thumb"}]).queue_id
     parser = argparse.ArgumentParser()
     review.add_arguments(parser)
-    argv = ["fill", queue, "--source", "audit", "--size", f"{NUM}", "--url", server.url, "--api-key", server.key]
+    where = ["--url", server.url, "--api-key", server.key]
+    argv = ["fill", queue, "--source", "audit", "--size", f"{NUM}", *where]
     assert review.run(parser.parse_args([*argv, "--judge", "by-name"])) == 0
     assert f"{NUM} added" in capsys.readouterr().out
     assert review.run(parser.parse_args([*argv, "--judge", "nobody"])) != 0
