@@ -105,15 +105,15 @@ class Target:
     range: CharRange | None = None
 
     def __post_init__(self) -> None:
-        named = [n for n in ("trace_id", "session_id", "response_id") if getattr(self, n) is not None]
-        if len(named) != 1:
+        if (self.trace_id is None) + (self.session_id is None) + (self.response_id is None) != 2:
+            named = [n for n in ("trace_id", "session_id", "response_id") if getattr(self, n) is not None]
             found = "none" if not named else " and ".join(named)
             raise SchemaError(
                 "target", f"needs exactly one of trace_id, session_id, response_id; {found} given"
             )
         if self.trace_id is not None:
             check_pattern(self.trace_id, _TRACE_ID, "target.trace_id", "a trace id: 32 lower-case hex digits")
-            if set(self.trace_id) == {"0"}:
+            if not self.trace_id.strip("0"):
                 raise SchemaError("target.trace_id", "is all zeros, which W3C Trace Context forbids")
         if self.span_id is not None:
             if self.trace_id is None:

@@ -43,10 +43,10 @@ def _plain(value: Any) -> Any:
         return format_time(value)
     if isinstance(value, (tuple, list)):
         return [_plain(v) for v in cast(Sequence[Any], value)]
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in cast(Mapping[Any, Any], value).items()}
     if hasattr(value, "__dataclass_fields__"):
         return to_json(value)
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in cast(Mapping[Any, Any], value).items()}
     return value
 
 
@@ -62,7 +62,7 @@ def from_json(cls: type[R], data: object, *, field: str = "", strict: bool = Tru
         SchemaError: a required field is missing, a field is unknown, or a value is wrong; it names the field.
     """
     where = field or cls.__name__.lower()
-    if not isinstance(data, Mapping):
+    if type(data) is not dict and not isinstance(data, Mapping):  # the second is slow
         raise SchemaError(where, f"must be a JSON object, not {show(data)}")
     given = cast(Mapping[str, Any], data)
     known = _fields(cls)

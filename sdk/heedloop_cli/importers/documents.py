@@ -287,5 +287,5 @@ def parsed(value: object) -> Any:
 
 def mapping(value: object) -> Mapping[str, Any]:
     """The object that a value is, also as JSON text; empty where it is none."""
-    value = parsed(value)
+    value = value if type(value) is dict else parsed(value)
     return cast(Mapping[str, Any], value) if isinstance(value, Mapping) else {}

@@ -21,12 +21,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
-from heedloop.schema import Feedback, format_time, from_json, parse_time, to_json, utc_now
+from heedloop.schema import Feedback, format_time, from_json, parse_time, utc_now
 from heedloop_server.errors import ServerError, Unavailable
 from heedloop_server.ingest.bloom_filter import Seen, digest
 from heedloop_server.ingest.feedback_writer import FeedbackWriter, Outcome, StoreRefuses, traces_of
@@ -34,11 +32,12 @@ from heedloop_server.ingest.log import RequestLog
 from heedloop_server.ingest.quarantine import Quarantine
 from heedloop_server.ingest.segments import Segment, damage_in, read_segment
 from heedloop_server.store.connection import Store
+from heedloop_server.store.feedback import StoredFeedback
 from heedloop_server.store.known_ids import seen_names
 
 log = logging.getLogger("heedloop.feedback")
 
-_AT_ONCE = 2_000
+_AT_ONCE = 10_000
 """Entries that are given to the writer at once."""
 _BACKLOG_BYTES = 16 << 20
 """Bytes waiting for the writer from which posts wait for it too."""
@@ -51,27 +50,30 @@ _MAX_LATE = 20_000
 
 @dataclass(frozen=True, slots=True)
 class _Post:
-    """A record of the log."""
+    """A record of the log; `is_new` as the writer's `submit` has it."""
 
     project: str
-    key_id: str
-    received_at: datetime
-    entries: Sequence[Feedback]
+    entries: Sequence[StoredFeedback]
+    is_new: bool = False
+
+    @classmethod
+    def new(cls, project: str, feedback: Sequence[Feedback], key_id: str) -> _Post:
+        now = utc_now()
+        return cls(project, [StoredFeedback.of(project, f, now, key_id) for f in feedback], is_new=True)
 
     def packed(self) -> bytes:
-        record = {
-            "project": self.project,
-            "key_id": self.key_id,
-            "at": format_time(self.received_at),
-            "feedback": [to_json(f) for f in self.entries],
-        }
-        return json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        first = self.entries[0]
+        head = {"project": self.project, "key_id": first.key_id, "at": format_time(first.received_at)}
+        text = json.dumps(head, ensure_ascii=False).removesuffix("}")
+        records = ",".join(e.record for e in self.entries)
+        return f'{text}, "feedback": [{records}]}}'.encode("utf-8", "surrogatepass")
 
     @classmethod
     def of(cls, body: bytes) -> _Post:
         record: dict[str, Any] = json.loads(body.decode("utf-8", "surrogatepass"))
-        entries = [from_json(Feedback, f) for f in record["feedback"]]
-        return cls(record["project"], record["key_id"], parse_time(record["at"]), entries)
+        project, at, key = record["project"], parse_time(record["at"]), record["key_id"]
+        feedback = [from_json(Feedback, f) for f in record["feedback"]]
+        return cls(project, [StoredFeedback.of(project, f, at, key) for f in feedback])
 
 
 class FeedbackLog:
@@ -98,6 +100,8 @@ class FeedbackLog:
         self._seen = Seen()
         self._lock = threading.Lock()
         self._writing: set[Future[list[Outcome]]] = set()
+        self._unread: dict[bytes, _Post] = {}
+        """What the loader need not read of the disk again, by its digest there."""
         self._num_late = 0
         self._hands = ThreadPoolExecutor(8, thread_name_prefix="feedback-late")
         self.log = RequestLog(
@@ -114,8 +118,7 @@ class FeedbackLog:
             self._seen.add_all(names)
         for path in sorted(self._folder.glob("*.log")):
             for post in self._read(path, defaultdict(Counter)):
-                ids = [f.identity(post.project) for f in post.entries]
-                for name in _names(post.project, post.entries, ids):
+                for name in _names(post):
                     self._seen.add(name)
         self.log.start()
 
@@ -139,29 +142,34 @@ class FeedbackLog:
 
         It, or this call, raises `Unavailable` where the disk or the store does not take them.
         """
-        body = _Post(project, key_id, utc_now(), entries).packed()
-        ids = [f.identity(project) for f in entries]
+        post = _Post.new(project, entries, key_id)
         erased = {digest("erased", project, t) for f in entries for t in traces_of(f)}
-        names = _names(project, entries, ids)
         outcomes: Future[list[Outcome]] = Future()
         outcomes.set_running_or_notify_cancel()  # whoever waits may go away
         with self._lock:
-            is_new = self._are_new(names, erased) and not self.log.is_full
+            is_new = self._are_new(_names(post), erased) and not self.log.is_full
             if is_new:
                 self._writing.add(outcomes)
         if not is_new:
-            return self._submit_late(project, entries, key_id)
+            return self._submit_late(post)
+        self._write(post, outcomes)
+        return outcomes
+
+    def _write(self, post: _Post, outcomes: Future[list[Outcome]]) -> None:
+        body = post.packed()
+        name = _digest(body)
+        self._unread[name] = post
 
         def answer(written: Future[None]) -> None:
             if (err := written.exception()) is not None:
+                self._unread.pop(name, None)
                 outcomes.set_exception(err)
             else:
-                outcomes.set_result([Outcome("stored", i) for i in ids])
+                outcomes.set_result([Outcome("stored", e.feedback_id) for e in post.entries])
             with self._lock:
                 self._writing.discard(outcomes)
 
         self.log.submit(body).add_done_callback(answer)
-        return outcomes
 
     def _are_new(self, names: Sequence[bytes], erased: Iterable[bytes]) -> bool:
         """True where nothing of this was ever said; from now on it was."""
@@ -171,29 +179,29 @@ class FeedbackLog:
             seen.add(name)
         return are_new
 
-    def _submit_late(self, project: str, entries: Sequence[Feedback], key_id: str) -> Future[list[Outcome]]:
+    def _submit_late(self, post: _Post) -> Future[list[Outcome]]:
         """The writer's own path; raises `Unavailable` where too much waits for it."""
         with self._lock:
             if self._num_late > _MAX_LATE:
                 raise Unavailable("too much feedback waits for the store; send again later", retry_after_s=1)
-            self._num_late += len(entries)
+            self._num_late += len(post.entries)
 
         def leave(_: Future[list[Outcome]]) -> None:
             with self._lock:
-                self._num_late -= len(entries)
+                self._num_late -= len(post.entries)
 
-        done = self._hands.submit(self._late, project, entries, key_id, time.monotonic() + _SETTLE_S)
+        done = self._hands.submit(self._late, post, time.monotonic() + _SETTLE_S)
         done.add_done_callback(leave)
         return done
 
-    def _late(self, project: str, entries: Sequence[Feedback], key_id: str, until: float) -> list[Outcome]:
+    def _late(self, post: _Post, until: float) -> list[Outcome]:
         """Store behind everything that was new before; whoever waited for a hand until the time is over is sent away at once."""
         with self._lock:
             before = list(self._writing)
         left_s = max(0.0, until - time.monotonic())
         if wait(before, left_s).not_done or not self.wait_until_stored(left_s):
             raise Unavailable("feedback waits for the store; send again later")
-        return self._writer.submit(project, entries, key_id=key_id).result()
+        return self._writer.store(post.project, post.entries).result()
 
     # ---------------------------------------------------------------------------------------------- the loader
 
@@ -201,10 +209,7 @@ class FeedbackLog:
         """Store a segment's feedback; again after a crash, when the writer knows what it has already."""
         refused: dict[str, Counter[str]] = defaultdict(Counter)
         for some in _groups(self._read(segment.path, refused)):
-            waiting = [
-                self._writer.submit(p.project, p.entries, key_id=p.key_id, received_at=p.received_at)
-                for p in some
-            ]
+            waiting = [self._writer.store(p.project, p.entries, is_new=p.is_new) for p in some]
             for post, done in zip(some, waiting, strict=True):
                 try:
                     outcomes = done.result()
@@ -219,13 +224,16 @@ class FeedbackLog:
                 self._on_refused(project, +counts)
 
     def _read(self, path: Path, refused: dict[str, Counter[str]]) -> Iterator[_Post]:
-        """The posts of a segment; one that this version cannot read goes into quarantine and holds nothing up."""
+        """The posts of a segment; one that this version cannot read goes into quarantine and holds nothing up.
+
+        What is read a second time, after a break, is not new any more: some of it may be stored.
+        """
         for body in read_segment(path):
             try:
-                yield _Post.of(body)
+                yield self._unread.pop(_digest(body), None) or _Post.of(body)
             except (ValueError, KeyError, TypeError) as err:
                 project = _project_in(body)
-                name = hashlib.sha256(body).hexdigest()[:32]
+                name = _digest(body).hex()[:32]
                 self._quarantine.keep(
                     f"{name}.json", body, project=project, reason="unreadable", error=repr(err)
                 )
@@ -238,15 +246,12 @@ class FeedbackLog:
         """Store what the store takes of a post, and keep the rest aside for a person."""
         outcomes: list[Outcome] = []
         for entry in post.entries:
-            done = self._writer.submit(
-                post.project, [entry], key_id=post.key_id, received_at=post.received_at
-            )
             try:
-                outcomes += done.result()
+                outcomes += self._writer.store(post.project, [entry]).result()
             except Exception as err:
                 if not is_lasting(err):
                     raise
-                quarantine_feedback(self._quarantine, post.project, entry, err, key_id=post.key_id)
+                quarantine_feedback(self._quarantine, post.project, entry.feedback, err, key_id=entry.key_id)
                 refused["not_stored"] += 1
         return outcomes
 
@@ -260,7 +265,7 @@ def quarantine_feedback(
     quarantine: Quarantine, project: str, entry: Feedback, err: Exception, *, key_id: str = "otlp"
 ) -> None:
     """Keep one feedback that cannot be stored."""
-    content = _Post(project, key_id, utc_now(), [entry]).packed()
+    content = _Post.new(project, [entry], key_id).packed()
     name = f"{entry.identity(project)}.json"
     quarantine.keep(name, content, project=project, reason="not_stored", error=repr(err))
 
@@ -271,9 +276,14 @@ def _project_in(body: bytes) -> str:
     return match[1].decode("utf-8", "replace") if match else ""
 
 
-def _names(project: str, entries: Iterable[Feedback], ids: Iterable[UUID]) -> list[bytes]:
+def _names(post: _Post) -> list[bytes]:
     """What makes each entry new: its sender's id and its identity."""
-    return [digest("id", project, f.id) for f in entries] + [digest("feedback", str(i)) for i in ids]
+    ids = [digest("id", post.project, e.feedback.id) for e in post.entries]
+    return ids + [digest("feedback", str(e.feedback_id)) for e in post.entries]
+
+
+def _digest(body: bytes) -> bytes:
+    return hashlib.sha256(body).digest()
 
 
 def _groups(posts: Iterable[_Post]) -> Iterator[list[_Post]]:

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
@@ -31,11 +30,12 @@ from heedloop_server.store.feedback import (
     projects_with_unbound,
     rebind_feedback,
     unbound_feedback,
+    whole,
 )
 
 log = logging.getLogger("heedloop.feedback")
 
-_GROUP = 2_000
+_GROUP = 10_000
 _MAX_WAITING = 20_000
 _MAX_TRACES = 50_000
 """Traces per project with feedback on the whole that are watched for a later answer."""
@@ -59,9 +59,8 @@ class StoreRefuses(Unavailable):
 @dataclass(slots=True)
 class _Post:
     project: str
-    entries: Sequence[Feedback]
-    key_id: str
-    received_at: datetime | None
+    entries: Sequence[StoredFeedback]
+    is_new: bool
     done: Future[list[Outcome]]
 
 
@@ -90,24 +89,26 @@ class FeedbackWriter:
         self._pool.shutdown()
 
     def submit(
-        self,
-        project: str,
-        entries: Sequence[Feedback],
-        *,
-        key_id: str = "",
-        received_at: datetime | None = None,
+        self, project: str, feedback: Sequence[Feedback], *, key_id: str = ""
+    ) -> Future[list[Outcome]]:
+        """Store some feedback that comes now; see `store`."""
+        now = utc_now()
+        return self.store(project, [StoredFeedback.of(project, f, now, key_id) for f in feedback])
+
+    def store(
+        self, project: str, entries: Sequence[StoredFeedback], *, is_new: bool = False
     ) -> Future[list[Outcome]]:
         """Store some feedback; the future gives one outcome per entry, in order.
 
         Args:
-            received_at: when it came, where that is not now.
+            is_new: nothing of it is in the store, nor anything of the same identity: the store is not asked.
 
         Raises:
             Unavailable: too much waits already.
         """
         if self._waiting > _MAX_WAITING:
             raise Unavailable("too much feedback waits for the store; send again later", retry_after_s=1)
-        post = _Post(project, entries, key_id, received_at, Future())
+        post = _Post(project, entries, is_new, Future())
         post.done.set_running_or_notify_cancel()  # whoever waits may go away; what was begun is not cancelled
         self._waiting += len(entries)
         self._queue.put(post)
@@ -141,13 +142,12 @@ class FeedbackWriter:
         return group, True
 
     def _store_group(self, project: str, posts: list[_Post]) -> None:
-        """Store the posts of one project together; where the store refuses that, one by one."""
+        """Store the posts of one project together; where the store refuses that, one by one, as some of it may be stored."""
         try:
             outcomes = self._store_posts(self._store.project(project), posts)
         except StoreError as err:
             if len(posts) > 1:
-                for post in posts:
-                    self._store_group(project, [post])
+                self._store_each(project, posts)
                 return
             log.exception("feedback of project %s is refused by the store", project)
             self._finish(posts, StoreRefuses(f"the store refuses the feedback: {str(err)[:300]}"))
@@ -155,8 +155,7 @@ class FeedbackWriter:
             self._finish(posts, err)
         except Exception as err:  # the writer must outlive any error: the post is answered with it
             if len(posts) > 1:
-                for post in posts:
-                    self._store_group(project, [post])
+                self._store_each(project, posts)
                 return
             log.exception("feedback of project %s failed", project)
             self._finish(posts, err)
@@ -167,40 +166,42 @@ class FeedbackWriter:
                 post.done.set_result(outcomes[at : at + len(post.entries)])
                 at += len(post.entries)
 
+    def _store_each(self, project: str, posts: list[_Post]) -> None:
+        for post in posts:
+            post.is_new = False
+            self._store_group(project, [post])
+
     def _finish(self, posts: list[_Post], err: Exception) -> None:
         for post in posts:
             self._waiting -= len(post.entries)
             post.done.set_exception(err)
 
     def _store_posts(self, project: ProjectStore, posts: list[_Post]) -> list[Outcome]:
-        now = utc_now()
-        entries = [
-            StoredFeedback.of(project.project, f, p.received_at or now, p.key_id)
-            for p in posts
-            for f in p.entries
-        ]
+        entries = [e for p in posts for e in p.entries]
         if not entries:
             return []
         num_binds = self._num_binds
         calls = self._pool.submit(find_calls, project, [e.feedback.target for e in entries])
         erased = erased_among(project, sorted({t for e in entries for t in traces_of(e.feedback)}))
-        outcomes, new = _decide(entries, *self._known(project, entries), erased)
+        outcomes, new = _decide(entries, *self._known(project, posts), erased)
         found = calls.result()
         if new:
-            bound = [replace(e, call=found.get(_target_key(e.feedback))) for e in new]
+            calls_of = [(e, found.get(_target_key(e.feedback))) for e in new]
+            bound = [replace(e, call=call) if call else e for e, call in calls_of]
             self._insert(project, bound)
             self._note(project.project, bound)
             if self._num_binds != num_binds:
                 self._look_again(project, bound)
         return outcomes
 
-    def _known(
-        self, project: ProjectStore, entries: list[StoredFeedback]
-    ) -> tuple[dict[str, UUID], dict[UUID, int]]:
-        """(sender's id -> feedback, feedback -> newest version) of what is stored.
+    def _known(self, project: ProjectStore, posts: list[_Post]) -> tuple[dict[str, UUID], dict[UUID, int]]:
+        """(sender's id -> feedback, feedback -> newest version) of what is stored of the posts that may not be new.
 
         The history alone proves nothing: a crash may have stored its row and not the one that counts.
         """
+        entries = [e for p in posts if not p.is_new for e in p.entries]
+        if not entries:
+            return {}, {}
         identities = {e.feedback_id for e in entries}
         versions = self._pool.submit(newest_versions, project, identities)
         client_ids = known_client_ids(project, {e.feedback.id for e in entries})
@@ -302,7 +303,7 @@ def _is_loose(entry: StoredFeedback) -> bool:
 
 
 def _target_key(feedback: Feedback) -> str:
-    return replace(feedback.target, range=None).key
+    return whole(feedback.target).key
 
 
 def _decide(

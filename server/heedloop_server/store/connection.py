@@ -203,19 +203,26 @@ class Store:
         with self.client("command") as client:
             client.command(sql, parameters=_bind(params), settings=settings or None)
 
-    def insert(self, table: str, rows: Sequence[Mapping[str, Any]], **settings: Any) -> None:
-        """Insert rows that all have the keys of the first; returns when the store has them on disk."""
+    def insert(
+        self,
+        table: str,
+        rows: Sequence[Mapping[str, Any]],
+        constants: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        """Insert rows that all have the keys of the first, and the constants; returns when the store has them on disk."""
         if not rows:
             return
-        names = list(rows[0])
+        columns = {n: [row[n] for row in rows] for n in rows[0]}
+        columns |= {n: [value] * len(rows) for n, value in (constants or {}).items()}
         with self.client("insert") as client:
-            values = [[row[n] for n in names] for row in rows]
             types = self._types_of(client, table)
             client.insert(
                 table,
-                values,
-                column_names=names,
-                column_type_names=[types[n] for n in names],
+                list(columns.values()),
+                column_names=list(columns),
+                column_type_names=[types[n] for n in columns],
+                column_oriented=True,
                 settings=settings or None,
             )
 
@@ -407,7 +414,7 @@ class ProjectStore:
 
     def insert(self, table: str, rows: Sequence[Mapping[str, Any]], **settings: Any) -> None:
         """Insert rows into this project."""
-        self.store.insert(table, [{**row, "project_id": self.project} for row in rows], **settings)
+        self.store.insert(table, rows, {"project_id": self.project}, **settings)
 
     @property
     def _mask(self) -> Mapping[str, str]:

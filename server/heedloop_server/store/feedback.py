@@ -48,6 +48,7 @@ class StoredFeedback:
     Attributes:
         version: microseconds of the judgement's own time; of one identity the greatest counts.
         call: the judged call, None while it is not known.
+        record: the feedback as its rows have it, in JSON.
     """
 
     feedback: Feedback
@@ -56,13 +57,21 @@ class StoredFeedback:
     received_at: datetime
     call: JudgedCall | None = None
     key_id: str = ""
+    record: str = ""
 
     @classmethod
     def of(cls, project: str, feedback: Feedback, received_at: datetime, key_id: str = "") -> StoredFeedback:
         """What is stored of a feedback that arrives now."""
         said_at = min(feedback.created_at, received_at + MAX_CLOCK_SKEW)
         version = max(0, int((said_at - _EPOCH) / timedelta(microseconds=1)))
-        return cls(feedback, feedback.identity(project), version, received_at, key_id=key_id)
+        return cls(
+            feedback,
+            feedback.identity(project),
+            version,
+            received_at,
+            key_id=key_id,
+            record=json.dumps(to_json(feedback), ensure_ascii=False, separators=(",", ":")),
+        )
 
     def response(self) -> responses.StoredFeedback:
         """What the REST API says of it."""
@@ -109,16 +118,12 @@ def _history_row(stored: StoredFeedback) -> Row:
         "client_id": f.id,
         "feedback_id": stored.feedback_id,
         "key_id": stored.key_id,
-        "record": _record(f),
+        "record": stored.record,
         "created_at": _column_time(f.created_at),
         "received_at": stored.received_at,
         "version": stored.version,
         "is_deleted": int(f.retracted),
     }
-
-
-def _record(feedback: Feedback) -> str:
-    return json.dumps(to_json(feedback), ensure_ascii=False, separators=(",", ":"))
 
 
 def _column_time(at: datetime) -> datetime:
@@ -155,7 +160,7 @@ def _row(stored: StoredFeedback) -> Row:
         "call_time": call.call_time if call else _EPOCH,
         **{n: getattr(call, n) if call else "" for n in _OF_CALL},
         "session_id": call.session_id if call else target.session_id or "",
-        "record": _record(f),
+        "record": stored.record,
         "created_at": _column_time(f.created_at),
         "received_at": stored.received_at,
         "version": stored.version,
@@ -202,6 +207,7 @@ def feedback_from_row(row: Row) -> StoredFeedback:
         row["version"],
         row["received_at"],
         call,
+        record=row["record"],
     )
 
 
@@ -386,7 +392,7 @@ def find_calls(project: ProjectStore, targets: Iterable[Target]) -> dict[str, Ju
     A span means itself, but for a framework's span around a whole trace, which means the trace; a trace means the answer that
     its user saw (`seen_answers`); a response means the answer that carries its id. A session is many calls and means none.
     """
-    wanted = {_bare(t).key: _bare(t) for t in targets if t.session_id is None}
+    wanted = {bare.key: bare for t in targets if t.session_id is None for bare in [whole(t)]}
     traces = {t.trace_id for t in wanted.values() if t.trace_id}
     responses = {t.response_id for t in wanted.values() if t.response_id}
     if not traces and not responses:
@@ -396,8 +402,9 @@ def find_calls(project: ProjectStore, targets: Iterable[Target]) -> dict[str, Ju
     return {key: call for key, call in found.items() if call is not None}
 
 
-def _bare(target: Target) -> Target:
-    return replace(target, range=None)
+def whole(target: Target) -> Target:
+    """The target without its range."""
+    return target if target.range is None else replace(target, range=None)
 
 
 def _candidate_calls(project: ProjectStore, traces: set[str], responses: set[str]) -> dict[str, list[Row]]:

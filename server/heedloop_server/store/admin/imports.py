@@ -10,7 +10,7 @@ from heedloop.responses.imports import Import, UndoneImport
 from heedloop.schema import Feedback, from_json, to_json
 from heedloop_server.store.admin.erasure import COUNTED_AGAIN, delete_rows, leave_soon
 from heedloop_server.store.connection import ProjectStore
-from heedloop_server.store.feedback import StoredFeedback, find_calls, insert_feedback
+from heedloop_server.store.feedback import StoredFeedback, find_calls, insert_feedback, whole
 
 _MARKED = {
     "spans": "attributes['heedloop.metadata.import'] = {import:String}",
@@ -59,9 +59,7 @@ def undo_import(project: ProjectStore, import_id: str, *, old_parts_s: int = 30)
     for table in COUNTED_AGAIN:
         delete_rows(project, table, "1", names)
     calls = find_calls(project, [e.feedback.target for e in replaced])
-    insert_feedback(
-        project, [replace(e, call=calls.get(replace(e.feedback.target, range=None).key)) for e in replaced]
-    )
+    insert_feedback(project, [replace(e, call=calls.get(whole(e.feedback.target).key)) for e in replaced])
     return UndoneImport(
         id=import_id,
         num_calls=counts["spans"],
