@@ -420,7 +420,8 @@ class Client(QualityClient, ReviewClient, EvaluationClient):
         return self._read(responses.Project, "/v1/project")
 
     def update_project(self, **changes: Any) -> responses.Project:
-        """Change the project's settings: `retention_days` (0 keeps everything, None follows the server), `prices`, `views`."""
+        """Change the project's settings: `retention_days` (0 keeps everything, None follows the server), `prices`, `views`,
+        `feedback_webhook` (`{"url", "imports"}`, None for none)."""
         return self._write(responses.Project, "PATCH", "/v1/project", changes)
 
     def erase(

@@ -8,11 +8,11 @@ import socket
 import threading
 import time
 from datetime import datetime, timedelta, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from fastapi.testclient import TestClient
 from temporary_stores import temporary_store
+from webhook_receiver import Hook
 
 from heedloop.schema import Author, Call, Feedback, Message, Target, format_time
 from heedloop_server.alerts import webhooks
@@ -88,43 +88,10 @@ def world():
         place.desk.stop()
 
 
-class Hook:
-    """A webhook that keeps what it is sent and answers what it is told to."""
-
-    def __init__(self):
-        self.got, self.answers = [], []
-        hook = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                hook.got.append((dict(self.headers), body))
-                status = hook.answers.pop(0) if hook.answers else 204
-                if status == "drip":
-                    with contextlib.suppress(OSError):
-                        while True:
-                            self.wfile.write(b"H")
-                            time.sleep(0.05)
-                self.send_response(status)
-                if status == 302:
-                    self.send_header("Location", "/elsewhere")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/hook?x=1"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-
 @pytest.fixture
 def hook():
-    place = Hook()
-    yield place
-    place.server.shutdown()
-    place.server.server_close()
+    with Hook() as place:
+        yield place
 
 
 # --------------------------------------------------------------------------------------------------------------- states

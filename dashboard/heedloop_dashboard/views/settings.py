@@ -1,4 +1,4 @@
-"""What holds for the project: how long calls are kept, and prices of models whose spans bring no cost."""
+"""What holds for the project: how long calls are kept, prices of models whose spans bring no cost, where feedback is pushed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from heedloop_dashboard import panels, words
 from heedloop_dashboard.fetch import current, read_one, write
 
 _SAVED = "heedloop_settings_saved"
+_SIGNED_WITH = "heedloop_webhook_signed_with"
 
 
 def show() -> None:
@@ -29,6 +30,28 @@ def show() -> None:
     with panels.panel("prices"):
         panels.header("Prices", "US dollars per million tokens, for models whose spans carry no cost")
         _prices(found)
+    with panels.panel("webhook"):
+        panels.header("Feedback webhook", "Every new feedback is sent to this address, signed")
+        _webhook(found)
+
+
+def _webhook(found: Project) -> None:
+    hook, admin = found.feedback_webhook, current().can("admin")
+    if secret := st.session_state.pop(_SIGNED_WITH, None):
+        st.text("The secret that signs it, shown this once:")
+        st.code(secret, language=None)
+    url = st.text_input(
+        "Address (empty: none)", hook.url if hook else "", disabled=not admin, key="webhook_url"
+    )
+    imports = st.checkbox(
+        "Send imported feedback too, one request each", bool(hook and hook.imports), disabled=not admin, key="webhook_imports"
+    )  # fmt: skip
+    if hook:
+        st.text(f"{hook.num_waiting:,} waiting, {hook.num_failed:,} failed")
+    if hook and hook.last_error:
+        st.text(f"Last error: {hook.last_error}")
+    if admin and st.button("Save webhook", key="save_webhook"):
+        _save(feedback_webhook={"url": url.strip(), "imports": imports} if url.strip() else None)
 
 
 def _retention(found: Project) -> None:
@@ -92,4 +115,5 @@ def _save(**changes: Any) -> None:
     if panels.failed(answer):
         return
     st.session_state[_SAVED] = True
+    st.session_state[_SIGNED_WITH] = answer.value.webhook_secret
     st.rerun()

@@ -121,11 +121,24 @@ class ProjectChoices:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FeedbackWebhook:
+    """The address that is told of new feedback, of imported feedback too where `imports` is true; what waits for it, what it did
+    not take within 2.6 hours, and the last error of these."""
+
+    url: str
+    imports: bool
+    num_waiting: int = 0
+    num_failed: int = 0
+    last_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
     """The project and what holds for it. `retention_days`: days after which calls that nobody judged are dropped, 0 for never;
     `chosen` holds what the project chose itself, all else follows the server.
     `prices`: model -> US dollars per million tokens (`input`, `output`, `cached_input`), for calls that bring no cost.
-    `views`: name -> a page of the dashboard with its filters, such as `traces?rating=down`."""
+    `views`: name -> a page of the dashboard with its filters, such as `traces?rating=down`.
+    `webhook_secret` signs what the webhook is sent: in the response to the change that named its address, and nowhere else."""
 
     project: str
     created_at: datetime | None
@@ -133,3 +146,5 @@ class Project:
     chosen: ProjectChoices
     prices: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
     views: dict[str, str] = field(default_factory=dict[str, str])
+    feedback_webhook: FeedbackWebhook | None = None
+    webhook_secret: str | None = None

@@ -337,7 +337,7 @@ class Feedback:
 
 
 def _check_metadata(metadata: Mapping[str, str]) -> None:
-    if not isinstance(metadata, Mapping):
+    if type(metadata) is not dict and not isinstance(metadata, Mapping):  # the second is slow
         raise SchemaError("metadata", f"must be an object of texts, not {show(metadata)}")
     if len(metadata) > 64:
         raise SchemaError("metadata", f"has {len(metadata)} entries; at most 64 are accepted")

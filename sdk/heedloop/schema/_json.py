@@ -21,10 +21,13 @@ def to_json(record: Any) -> dict[str, Any]:
     """A record as a JSON-ready dictionary; fields that are None or empty are left out."""
     out: dict[str, Any] = {}
     for name in _names(type(record)):
-        value = _plain(getattr(record, name))
-        if value is None or value == [] or value == {}:
-            continue
-        out[name] = value
+        value = getattr(record, name)
+        if type(value) not in _AS_IT_IS:
+            value = _plain(value)
+            if not value and isinstance(value, (list, dict)):
+                continue
+        if value is not None:
+            out[name] = value
     return out
 
 
@@ -45,7 +48,7 @@ def _plain(value: Any) -> Any:
         return [_plain(v) for v in cast(Sequence[Any], value)]
     if hasattr(value, "__dataclass_fields__"):
         return to_json(value)
-    if isinstance(value, Mapping):
+    if type(value) is dict or isinstance(value, Mapping):  # the second is slow
         return {str(k): _plain(v) for k, v in cast(Mapping[Any, Any], value).items()}
     return value
 
@@ -68,18 +71,20 @@ def from_json(cls: type[R], data: object, *, field: str = "", strict: bool = Tru
     known = _fields(cls)
     values: dict[str, Any] = {} if strict else {n: None for n, f in known.items() if f.none_if_missing}
     for name, value in given.items():
-        inner = f"{field}.{name}" if field else str(name)
         described = known.get(name)
         if described is None:
             if strict:
+                inner = f"{field}.{name}" if field else str(name)
                 raise SchemaError(
                     inner, f"is not a field of {cls.__name__}; it has {', '.join(sorted(known))}"
                 )
         elif value is None:
             if described.none_if_missing:
                 values[name] = None
+        elif described.read:
+            values[name] = described.read(value, f"{field}.{name}" if field else name, strict)
         else:
-            values[name] = described.read(value, inner, strict) if described.read else value
+            values[name] = value
     try:
         return cls(**values)
     except TypeError as err:

@@ -19,7 +19,7 @@ from typing import Any
 from heedloop.schema import SchemaError
 from heedloop_cli.importers.argilla import Argilla
 from heedloop_cli.importers.braintrust import Braintrust
-from heedloop_cli.importers.documents import rows
+from heedloop_cli.importers.documents import num_rows, rows
 from heedloop_cli.importers.fastchat import FastChat
 from heedloop_cli.importers.helicone import Helicone
 from heedloop_cli.importers.humanloop import Humanloop
@@ -140,8 +140,3 @@ def detect(path: str | Path) -> str:
         f"{path}: no known format has the fields {', '.join(sorted(fields))}; name one with --format "
         f"({', '.join(FORMATS[1:])}), or write the file as docs/datasets.md shows"
     )
-
-
-def num_rows(path: str | Path, limit: int | None = None) -> int:
-    """How many rows there are (up to `limit`)."""
-    return sum(1 for _ in rows(Path(path), limit))

@@ -13,7 +13,7 @@ import gzip
 import importlib
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -36,18 +36,29 @@ _SEPARATORS = " \t\r\n,"
 csv.field_size_limit(MAX_LINE_BYTES)
 
 
-def rows(path: Path, limit: int | None = None) -> Iterator[tuple[int, Row | BadLine]]:
+Parse = Callable[[int, bytes], "Row | BadLine"]
+"""What makes a row of a line and its number."""
+
+
+def num_rows(path: str | Path, limit: int | None = None) -> int:
+    """How many rows there are (up to `limit`); lines are counted as they are."""
+    return sum(1 for _ in rows(Path(path), limit, lambda number, _: BadLine(number, "", "")))
+
+
+def rows(
+    path: Path, limit: int | None = None, parse: Parse | None = None
+) -> Iterator[tuple[int, Row | BadLine]]:
     """Every row with its number from 1 (of its line, where the file has lines), or what is wrong with it.
 
     Raises `OSError` where the file cannot be opened, `ValueError` where Parquet is met without pyarrow.
     """
-    for count, numbered in enumerate(_rows(path)):
+    for count, numbered in enumerate(_rows(path, parse or _parsed)):
         if count == limit:
             return
         yield numbered
 
 
-def _rows(path: Path) -> Iterator[tuple[int, Row | BadLine]]:
+def _rows(path: Path, parse: Parse) -> Iterator[tuple[int, Row | BadLine]]:
     number = 1
     try:
         head = _head(path)
@@ -60,9 +71,9 @@ def _rows(path: Path) -> Iterator[tuple[int, Row | BadLine]]:
         elif text[:1] == "[":
             entries = _array(path, head)
         elif text[:1] == "{" and not _is_line(text):
-            entries = _whole(path, head)
+            entries = _whole(path, head, parse)
         else:
-            entries = _lines(path)
+            entries = _lines(path, parse)
         for number, row in entries:  # the number names where it broke off
             yield number, row
     except (EOFError, zlib.error, gzip.BadGzipFile) as err:
@@ -112,7 +123,7 @@ def _unpacks(value: Any) -> bool:
     return isinstance(value, dict) and _entries(cast(Row, value)) is not None
 
 
-def _lines(path: Path) -> Iterator[tuple[int, Row | BadLine]]:
+def _lines(path: Path, parse: Parse) -> Iterator[tuple[int, Row | BadLine]]:
     encoding = _encoding(_head(path)[:8])
     with _open(path) as file:
         source = file if encoding.startswith("utf-8") else _recoded(file, encoding)
@@ -120,7 +131,7 @@ def _lines(path: Path) -> Iterator[tuple[int, Row | BadLine]]:
         while text := source.readline(MAX_LINE_BYTES):
             number += 1
             if text.strip():
-                yield number, _parsed(number, text)
+                yield number, parse(number, text)
 
 
 class _recoded:
@@ -179,7 +190,7 @@ def _array(path: Path, head: bytes) -> Iterator[tuple[int, Row | BadLine]]:
             piece += more
 
 
-def _whole(path: Path, head: bytes) -> Iterator[tuple[int, Row | BadLine]]:
+def _whole(path: Path, head: bytes, parse: Parse) -> Iterator[tuple[int, Row | BadLine]]:
     with _open(path) as file:
         content = file.read()
     try:
@@ -188,7 +199,7 @@ def _whole(path: Path, head: bytes) -> Iterator[tuple[int, Row | BadLine]]:
         if isinstance(err, UnicodeError):
             raise
         if str(err).startswith("Extra data"):  # lines, of which the first is longer than the head of the file
-            yield from _lines(path)
+            yield from _lines(path, parse)
         else:
             yield 1, BadLine(1, "", f"is no JSON: {err}")
         return
@@ -287,5 +298,5 @@ def parsed(value: object) -> Any:
 
 def mapping(value: object) -> Mapping[str, Any]:
     """The object that a value is, also as JSON text; empty where it is none."""
-    value = value if type(value) is dict else parsed(value)
-    return cast(Mapping[str, Any], value) if isinstance(value, Mapping) else {}
+    value = parsed(value)
+    return cast(Mapping[str, Any], value) if isinstance(value, dict) else {}

@@ -25,7 +25,7 @@ from heedloop_cli.importers.record import BadLine, Line, target_of
 T = TypeVar("T")
 
 CALLS_AT_ONCE = 2000
-FEEDBACK_AT_ONCE = 2000
+FEEDBACK_AT_ONCE = 5000
 CHARS_AT_ONCE = 4_000_000
 ERRORS_SHOWN = 20
 PATIENCE_S = 3600.0

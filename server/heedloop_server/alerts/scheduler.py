@@ -6,8 +6,10 @@ Every server has one; of several on one store, the one that is there longest hol
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,11 +18,13 @@ from typing import Any
 
 from heedloop.schema import format_time, utc_now
 from heedloop_server.alerts.evaluate import evaluate
+from heedloop_server.alerts.feedback_webhook import feedback_of
 from heedloop_server.alerts.messages import message_of
 from heedloop_server.alerts.rules import Rule
 from heedloop_server.alerts.webhooks import DeliveryResult, post
 from heedloop_server.errors import ServerError
 from heedloop_server.store.admin.alerts import (
+    FEEDBACK,
     Delivery,
     HistoryRow,
     StoredAlert,
@@ -31,6 +35,7 @@ from heedloop_server.store.admin.alerts import (
     projects_with_alerts,
     save_history,
 )
+from heedloop_server.store.admin.project_settings import feedback_webhook
 from heedloop_server.store.connection import ProjectStore, Store, StoreError
 from heedloop_server.store.experiments import EXPERIMENT, find_secret, list_rounds
 from heedloop_server.store.quality.rollup import roll_up, roll_up_minutes
@@ -132,14 +137,16 @@ class Scheduler:
     def deliver(self) -> int:
         """Send the deliveries that are due; returns how many were tried."""
         waiting = pending_deliveries(self._store)
-        if not waiting:
-            return 0
+        of_feedback: dict[str, list[HistoryRow]] = {}
         with ThreadPoolExecutor(4, thread_name_prefix="webhook") as pool:
-            list(
-                pool.map(
-                    lambda row: _logged(tell, self._store, row, self._loopback, self._public_url), waiting
-                )
-            )
+            for row in waiting:
+                if row.alert_id == FEEDBACK:
+                    of_feedback.setdefault(row.project, []).append(row)
+                else:
+                    pool.submit(_logged, tell, self._store, row, self._loopback, self._public_url)
+            until = time.monotonic() + self._tick_s
+            for project, rows in of_feedback.items():
+                pool.submit(_logged, tell_in_order, self._store.project(project), rows, self._loopback, until)
         return len(waiting)
 
 
@@ -168,6 +175,30 @@ def tell(store: Store, row: HistoryRow, loopback: bool, public_url: str = "") ->
     after = replace(row, delivery=delivery)
     save_history(project, [after])
     return after
+
+
+def tell_in_order(
+    project: ProjectStore, rows: Sequence[HistoryRow], loopback: bool, until: float = math.inf
+) -> None:
+    """Tell of feedback until the first that is not taken, or the time is over: a receiver that is away is asked once a round."""
+    hook = feedback_webhook(project)
+    if hook is None:
+        save_history(project, rows, forget=True)
+        return
+    done: list[HistoryRow] = []
+    for row in rows:
+        feedback = feedback_of(project, row)
+        result = DeliveryResult(False, None, "it is not stored, or was erased", 0.0)
+        if feedback is not None:
+            message = _head("feedback", row) | {"feedback": feedback}
+            result = post(hook["url"], hook["secret"], message, row.change_id, loopback=loopback)
+        if result.delivered:
+            done.append(row)
+        else:
+            save_history(project, [replace(row, delivery=_after(row.delivery, result, utc_now()))])
+        if time.monotonic() > until or not (result.delivered or feedback is None):
+            break
+    save_history(project, done, forget=True)
 
 
 def _webhook(

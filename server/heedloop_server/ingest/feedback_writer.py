@@ -16,8 +16,10 @@ from typing import Literal
 from uuid import UUID
 
 from heedloop.schema import Feedback, utc_now
+from heedloop_server.alerts.feedback_webhook import note_feedback
 from heedloop_server.errors import ServerError, Unavailable
 from heedloop_server.store.admin.erasure import erased_among
+from heedloop_server.store.admin.project_settings import feedback_webhook
 from heedloop_server.store.connection import ProjectStore, Store, StoreError
 from heedloop_server.store.feedback import (
     StoredFeedback,
@@ -76,7 +78,7 @@ class FeedbackWriter:
         self._unbound_lock = threading.Lock()
         self._of_traces: dict[str, dict[str, None]] = {}
         self._num_binds = 0
-        self._pool = ThreadPoolExecutor(2, thread_name_prefix="feedback-writer")
+        self._pool = ThreadPoolExecutor(3, thread_name_prefix="feedback-writer")
 
     def start(self) -> None:
         """Begin to take posts."""
@@ -182,12 +184,15 @@ class FeedbackWriter:
             return []
         num_binds = self._num_binds
         calls = self._pool.submit(find_calls, project, [e.feedback.target for e in entries])
+        hook = self._pool.submit(feedback_webhook, project)
         erased = erased_among(project, sorted({t for e in entries for t in traces_of(e.feedback)}))
         outcomes, new = _decide(entries, *self._known(project, posts), erased)
         found = calls.result()
         if new:
             calls_of = [(e, found.get(_target_key(e.feedback))) for e in new]
             bound = [replace(e, call=call) if call else e for e, call in calls_of]
+            if (told := hook.result()) is not None:
+                note_feedback(project, told, bound)
             self._insert(project, bound)
             self._note(project.project, bound)
             if self._num_binds != num_binds:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated
 from urllib.parse import parse_qs
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from heedloop.responses import projects as responses
+from heedloop_server.alerts.feedback_webhook import described
+from heedloop_server.alerts.webhooks import check_webhook_url
 from heedloop_server.errors import Conflict, Invalid
 from heedloop_server.http.auth import PROJECT_SCOPES, make_key
 from heedloop_server.http.openapi import responds
@@ -85,8 +89,23 @@ class ModelPrice(BaseModel):
     cached_input: Dollars | None = None
 
 
+def _webhook_url(url: str) -> str:
+    check_webhook_url(url)
+    return url
+
+
+class NewFeedbackWebhook(BaseModel):
+    """Where new feedback is told; of imported feedback too where `imports` is true."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: Annotated[str, Field(max_length=2_000), AfterValidator(_webhook_url)]
+    imports: Annotated[bool, Field(strict=True)] = False
+
+
 class ProjectChanges(BaseModel):
-    """What to change; what is left out stays, null follows the server again. `prices` and `views` are replaced whole."""
+    """What to change; what is left out stays, null follows the server again. `prices` and `views` are replaced whole, and so is
+    `feedback_webhook`, which null takes away."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -95,6 +114,7 @@ class ProjectChanges(BaseModel):
         dict[Annotated[str, Field(min_length=1, max_length=256)], ModelPrice] | None, Field(max_length=500)
     ] = None
     views: Annotated[dict[ViewName, ViewLink] | None, Field(max_length=100)] = None
+    feedback_webhook: NewFeedbackWebhook | None = None
 
 
 @router.get("/v1/project")
@@ -117,10 +137,16 @@ def patch_project(
         raise Invalid(
             f"the view {named!r} names a user or a session: erasing them would not reach it", field="views"
         )
-    chosen = {k: v for k, v in {**project_settings(project), **changes}.items() if v is not None}
-    save_project_settings(project, chosen)
+    before, saved, secret = project_settings(project), dict(changes), None
+    if body.feedback_webhook:
+        hook = body.feedback_webhook.model_dump()
+        known = before.get("feedback_webhook") or {}
+        if known.get("url") != hook["url"]:  # another receiver must not know what the last one was sent
+            secret = f"hlw_{secrets.token_urlsafe(32)}"
+        saved["feedback_webhook"] = {**hook, "secret": secret or known["secret"]}
+    save_project_settings(project, {k: v for k, v in {**before, **saved}.items() if v is not None})
     write_audit(project.store, who, "change_project", who.project, changes)
-    return _described(settings, project)
+    return replace(_described(settings, project), webhook_secret=secret)
 
 
 def _names_a_person(views: Mapping[str, str]) -> str | None:
@@ -139,4 +165,5 @@ def _described(settings: Settings, project: ProjectStore) -> responses.Project:
         chosen=responses.ProjectChoices(retention_days=days),
         prices=project_prices(project),
         views=chosen.get("views") or {},
+        feedback_webhook=described(project, chosen.get("feedback_webhook")),
     )

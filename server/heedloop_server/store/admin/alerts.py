@@ -6,7 +6,7 @@ import itertools
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -39,6 +39,10 @@ class Delivery:
     next_at: datetime | None = None
     error: str = ""
     at: datetime | None = None
+
+
+FEEDBACK = "feedback"
+"""Stands for the alert of a delivery that tells of feedback."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,7 @@ def delete_alert(project: ProjectStore, alert: StoredAlert) -> None:
     deleted = {"alert_id": alert.alert_id, "state": "", "version": time.time_ns(), "is_deleted": 1}
     project.insert("alert_states", [deleted])
     rows = read_history(project, alert.alert_id, limit=100_000)
-    project.insert("alert_history", [_history_row(r) | {"is_deleted": 1, "change": ""} for r in rows])
+    save_history(project, [replace(r, change={}) for r in rows], forget=True)
 
 
 def projects_with_alerts(store: Store) -> list[str]:
@@ -135,9 +139,9 @@ def projects_with_alerts(store: Store) -> list[str]:
 # ------------------------------------------------------------------------------------------------------------- history
 
 
-def save_history(project: ProjectStore, rows: Iterable[HistoryRow]) -> None:
-    """Store changes, or what became of their delivery; storing one again changes nothing."""
-    project.insert("alert_history", [_history_row(r) for r in rows])
+def save_history(project: ProjectStore, rows: Iterable[HistoryRow], *, forget: bool = False) -> None:
+    """Store changes, or what became of their delivery; storing one again changes nothing. `forget` takes them out."""
+    project.insert("alert_history", [_history_row(r) | {"is_deleted": int(forget)} for r in rows])
 
 
 def _history_row(row: HistoryRow) -> Row:
@@ -224,17 +228,19 @@ def alarm_periods(project: ProjectStore, since: datetime, until: datetime) -> li
     return sorted(found, key=lambda f: f.since)
 
 
-def pending_deliveries(store: Store, *, limit: int = 100) -> list[HistoryRow]:
-    """The deliveries that are due, of all projects, the longest due first."""
+def pending_deliveries(store: Store, *, limit: int = 500) -> list[HistoryRow]:
+    """The deliveries that are due, at most so many of a project's alerts and of its feedback, the longest due first."""
     rows = store.rows(
         """
         SELECT *
         FROM alert_history FINAL
         WHERE delivery_status = 'pending' AND next_at <= {now:DateTime64(6,'UTC')}
-        ORDER BY next_at
-        LIMIT {limit:UInt32}
+        ORDER BY
+            next_at,
+            change_id
+        LIMIT {limit:UInt32} BY project_id, alert_id = {feedback:String}
         """,
-        {"now": utc_now(), "limit": limit},
+        {"now": utc_now(), "limit": limit, "feedback": FEEDBACK},
     )
     return [_history(r) for r in rows]
 

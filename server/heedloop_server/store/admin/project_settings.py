@@ -27,6 +27,11 @@ def project_prices(project: ProjectStore) -> dict[str, dict[str, float]]:
     return project_settings(project).get("prices") or {}
 
 
+def feedback_webhook(project: ProjectStore) -> dict[str, Any] | None:
+    """Where new feedback is told (`url`, `secret`, `imports`); None where nothing is."""
+    return project_settings(project).get("feedback_webhook")
+
+
 def save_project_settings(project: ProjectStore, settings: dict[str, Any]) -> None:
     """Replace the project's settings."""
     record = json.dumps(settings, ensure_ascii=False)
