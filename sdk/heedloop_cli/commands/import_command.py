@@ -21,7 +21,7 @@ from heedloop_cli.commands.connection import add_connection, client_of, with_pla
 from heedloop_cli.commands.progress import Progress
 from heedloop_cli.importers import FORMATS, BadLine, Line, detect, num_rows, read
 from heedloop_cli.importers.network import VENDORS, fetch
-from heedloop_cli.importers.sender import REFUSED, Balance, import_lines
+from heedloop_cli.importers.sender import OTHER_CONTENT, REFUSED, Balance, import_lines
 from heedloop_cli.importers.state import Cursor, default_folder, pseudonym_key
 
 HELP = "read the feedback of another system's export, or a file of judgements, into a project"
@@ -219,6 +219,9 @@ def _dry_run(
 def _count_dry(balance: Balance, line: Line, ids: set[str]) -> None:
     """As if the project were empty."""
     for one in line.feedback:
+        if balance.is_other(one):
+            balance.left_out[OTHER_CONTENT] += 1
+            continue
         balance.judgements["known" if one.id in ids else "stored"] += 1
         ids.add(one.id)
     for call in line.calls:

@@ -69,7 +69,7 @@ def _rows(path: Path, parse: Parse) -> Iterator[tuple[int, Row | BadLine]]:
         if path.name.removesuffix(".gz").endswith((".csv", ".tsv")):
             entries: Iterator[tuple[int, Row | BadLine]] = enumerate(_table(path, head), 1)
         elif text[:1] == "[":
-            entries = _array(path, head)
+            entries = _stream(path, head, begin="[")
         elif text[:1] == "{" and not _is_line(text):
             entries = _whole(path, head, parse)
         else:
@@ -113,7 +113,7 @@ def _is_line(text: str) -> bool:
     line, newline, _ = text.partition("\n")
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         # a first line that is no JSON, followed by one that is: a damaged line among lines
         return '"' in line and bool(newline) and text[len(line) + 1 :].lstrip(" \t\r\n")[:1] == "{"
     return bool(newline and text[len(line) :].strip()) or not _unpacks(value)
@@ -162,11 +162,11 @@ def _checked(number: int, row: Any) -> Row | BadLine:
     return cast(Row, row)
 
 
-def _array(path: Path, head: bytes) -> Iterator[tuple[int, Row | BadLine]]:
-    """The elements of an array, a piece of the file at a time."""
+def _stream(path: Path, head: bytes, *, begin: str = "") -> Iterator[tuple[int, Row | BadLine]]:
+    """The elements of an array, or objects one behind the other, a piece of the file at a time."""
     decoder = json.JSONDecoder()
     with _open(path) as file, codecs.getreader(_encoding(head))(file) as text:
-        piece = text.read(_PIECE).lstrip()[1:]
+        piece = text.read(_PIECE).lstrip().removeprefix(begin)
         number = 1
         while True:
             piece = piece.lstrip(_SEPARATORS)
@@ -174,7 +174,7 @@ def _array(path: Path, head: bytes) -> Iterator[tuple[int, Row | BadLine]]:
                 return
             try:
                 row, end = decoder.raw_decode(piece) if piece else (None, 0)
-            except ValueError as err:
+            except (ValueError, RecursionError) as err:
                 row, end, reason = None, 0, str(err)
             else:
                 reason = "the array has no end"
@@ -184,6 +184,10 @@ def _array(path: Path, head: bytes) -> Iterator[tuple[int, Row | BadLine]]:
                 number, piece = number + 1, piece[end:]
                 continue
             more = text.read(max(_PIECE, len(piece)))
+            if not (more or begin) and (end or not piece):  # the last object, or behind it
+                if end:
+                    yield number, _checked(number, row)
+                return
             if not more or len(piece) > MAX_LINE_BYTES:
                 yield number, BadLine(number, "", f"the file is cut off or damaged here: {reason}")
                 return
@@ -198,8 +202,11 @@ def _whole(path: Path, head: bytes, parse: Parse) -> Iterator[tuple[int, Row | B
     except (ValueError, RecursionError) as err:
         if isinstance(err, UnicodeError):
             raise
-        if str(err).startswith("Extra data"):  # lines, of which the first is longer than the head of the file
-            yield from _lines(path, parse)
+        if str(err).startswith(
+            "Extra data"
+        ):  # lines, the first longer than the head; or objects as `jq` writes them
+            first = _parsed(1, content.partition(b"\n")[0])
+            yield from _stream(path, head) if isinstance(first, BadLine) else _lines(path, parse)
         else:
             yield 1, BadLine(1, "", f"is no JSON: {err}")
         return
@@ -280,10 +287,7 @@ def _cell(text: Any) -> Any:
     """What a cell holds: JSON where it is written so, else its text."""
     if not isinstance(text, str) or text[:1] not in "[{":
         return {"true": True, "false": False}.get(text.lower(), text) if isinstance(text, str) else text
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+    return parsed(text)
 
 
 def parsed(value: object) -> Any:
@@ -291,7 +295,7 @@ def parsed(value: object) -> Any:
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         try:
             return json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return value
     return value
 

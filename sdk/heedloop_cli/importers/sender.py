@@ -31,6 +31,7 @@ ERRORS_SHOWN = 20
 PATIENCE_S = 3600.0
 """For how long a server that says "later" is asked again, beyond the client's own three tries."""
 REFUSED = "refused by the server"
+OTHER_CONTENT = "another record of the same id has other content: the first counts"
 
 
 @dataclass(slots=True)
@@ -56,6 +57,13 @@ class Balance:
     first_time: datetime | None = None
     last_time: datetime | None = None
     num_lines: int = 0
+    contents: dict[int, int] = field(default_factory=dict[int, int])
+    """What each id said when it came first, as hashes."""
+
+    def is_other(self, one: Feedback) -> bool:
+        """True where the same id said something else before."""
+        said = hash((one.value, one.comment, one.correction, one.category, one.ranking))
+        return self.contents.setdefault(hash(one.id), said) != said
 
     @property
     def num_read(self) -> int:
@@ -213,8 +221,10 @@ class _Sender:
         balance.left_out.update(line.left_out)
         if line.note and line.note not in balance.notes:
             balance.notes.append(line.note)
-        for status, why in results:
-            if status == "rejected":
+        for one, (status, why) in zip(line.feedback, results, strict=True):
+            if balance.is_other(one) and status == "duplicate":
+                balance.left_out[OTHER_CONTENT] += 1
+            elif status == "rejected":
                 balance.left_out[REFUSED] += 1
                 balance.note_error(f"line {line.number}: {why}")
             else:
