@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from dashboard_browser import DESK, settled, signed_in_page
@@ -51,6 +54,20 @@ def bring(client: Client, key: str, path: Path, *rows: dict[str, object]) -> Non
     assert main(["import", str(path), *own]) in (0, 1)
 
 
+def shoot(page: Page, name: str) -> None:
+    """The page in light, dark and at phone width, where HEEDLOOP_SCREENSHOTS names a folder."""
+    folder = os.environ.get("HEEDLOOP_SCREENSHOTS")
+    shots: Sequence[tuple[str, int, Literal["light", "dark"]]]
+    shots = (("phone", 390, "light"), ("dark", 1440, "dark"), ("light", 1440, "light"))
+    for look, width, scheme in shots:
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": width, "height": 1100})
+        settled(page)
+        assert page.evaluate("document.scrollingElement.scrollWidth") <= width
+        if folder:
+            page.screenshot(path=Path(folder, f"{name}-{look}.png"))
+
+
 def cells(page: Page) -> list[list[str]]:
     """The rows of the table, as texts."""
     rows = page.locator(".st-key-panel_imports tbody tr")
@@ -79,6 +96,7 @@ def test_the_balance_closes_reasons_are_listed_and_one_import_is_undone(
         body = page.locator("[data-testid=stMain]")
         expect(body).to_contain_text("1 a score of an experiment")
         expect(body).to_contain_text("1 the scale of 'quality' is not known")
+        shoot(page, "imports")
         page.get_by_role("button", name="Undo an import").click()
         page.get_by_label("Import", exact=True).click()
         page.get_by_role("option", name=first.id).click()
@@ -113,4 +131,6 @@ def test_a_webhook_is_set_on_the_settings_and_its_secret_is_shown_once(
         page.reload()
         settled(page)
         expect(panel).to_contain_text("0 waiting, 0 failed")
+        panel.scroll_into_view_if_needed()
+        shoot(page, "webhook")
         expect(panel.locator("code")).to_have_count(0)

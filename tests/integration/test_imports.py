@@ -125,6 +125,16 @@ def test_a_second_import_stores_nothing_and_a_dry_run_sends_nothing(client, tmp_
     assert sum(1 for _ in client.iter_calls(**ALWAYS)) == 20
 
 
+def test_two_records_of_one_id_are_one_and_what_the_second_says_is_left_out_by_name(client, tmp_path, capsys):
+    twice = [request(1), request(1), request(1, feedback_rating=True)]
+    assert main(["import", write(tmp_path / "f.json", twice)]) == 0
+    out = capsys.readouterr().out
+    assert "3 read = 1 stored + 1 known + 1 left out" in out
+    assert "1 another record of the same id has other content: the first counts" in out
+    (feedback,) = stored(client).iter_feedback()
+    assert feedback.value == 0.0
+
+
 def test_feedback_joins_a_call_that_has_the_same_response(client, tmp_path, capsys):
     own = Call("ab" * 16, "cd" * 8, start_time=datetime(2026, 10, 3, 8, tzinfo=timezone.utc), service="shop", response_id="cmpl-1", model_answered="m",
                output_messages=(Message("assistant", "A1"),), input_messages=(Message("user", "Q1"),))  # fmt: skip

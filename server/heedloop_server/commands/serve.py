@@ -107,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
         # what is loaded stays: each full collection would walk over it all, 80 ms in which nobody is answered
         gc.collect()
         gc.freeze()
+        gc.set_threshold(20_000)  # a batch of feedback is a hundred thousand objects, all of which are needed
         # uvicorn stops on these signals and raises them again afterwards; ours then do nothing, so that the store is closed
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)

@@ -463,6 +463,9 @@ def _files(tmp_path):
     yield "array16.json", json.dumps(ROWS).encode("utf-16")
     yield "page.json", json.dumps({"data": ROWS, "meta": {"page": 1}}).encode()
     yield "keyed.json", json.dumps({str(i): r for i, r in enumerate(ROWS)}).encode()
+    yield "jq.json", "".join(json.dumps(r, indent=1) + "\n" for r in ROWS).encode()
+    yield "glued.json", "".join(map(json.dumps, ROWS)).encode()
+    yield "comma.json", (json.dumps(ROWS)[:-1] + ",]").encode()
     yield "lines", gzip.compress(lines.encode())
     table = tmp_path / "t.csv"
     with table.open("w", newline="", encoding="utf-8") as file:
@@ -527,3 +530,20 @@ def test_an_unknown_file_says_its_fields(tmp_path):
     (tmp_path / "f.json").write_text('[{"colour": 1, "size": 2}]')
     with pytest.raises(ValueError, match="colour, size"):
         detect(tmp_path / "f.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", "is empty"),
+        (b"[]", "is empty"),
+        (b"<!doctype html>", "is no JSON"),
+        ("prompt,chosen\nGr\u00fc\u00dfe,b\n".encode("latin-1"), "no UTF-8"),
+        (b'{"prompt":' + b"[" * 3000 + b"]" * 3000 + b"}", "recursion"),
+    ],
+)
+def test_a_file_without_a_record_says_what_it_is(tmp_path, content, what):
+    path = tmp_path / ("x.csv" if b"," in content else "x.json")
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=what):
+        detect(path)
