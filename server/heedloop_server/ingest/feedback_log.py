@@ -50,7 +50,7 @@ _MAX_LATE = 20_000
 
 @dataclass(frozen=True, slots=True)
 class _Post:
-    """A record of the log; `is_new` as the writer's `submit` has it."""
+    """A record of the log; `is_new` as the writer's `store` has it."""
 
     project: str
     entries: Sequence[StoredFeedback]
@@ -143,20 +143,16 @@ class FeedbackLog:
         It, or this call, raises `Unavailable` where the disk or the store does not take them.
         """
         post = _Post.new(project, entries, key_id)
+        names, body = _names(post), post.packed()
         erased = {digest("erased", project, t) for f in entries for t in traces_of(f)}
         outcomes: Future[list[Outcome]] = Future()
         outcomes.set_running_or_notify_cancel()  # whoever waits may go away
         with self._lock:
-            is_new = self._are_new(_names(post), erased) and not self.log.is_full
+            is_new = self._are_new(names, erased) and not self.log.is_full
             if is_new:
                 self._writing.add(outcomes)
         if not is_new:
             return self._submit_late(post)
-        self._write(post, outcomes)
-        return outcomes
-
-    def _write(self, post: _Post, outcomes: Future[list[Outcome]]) -> None:
-        body = post.packed()
         name = _digest(body)
         self._unread[name] = post
 
@@ -170,6 +166,7 @@ class FeedbackLog:
                 self._writing.discard(outcomes)
 
         self.log.submit(body).add_done_callback(answer)
+        return outcomes
 
     def _are_new(self, names: Sequence[bytes], erased: Iterable[bytes]) -> bool:
         """True where nothing of this was ever said; from now on it was."""
