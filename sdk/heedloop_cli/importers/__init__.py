@@ -125,17 +125,17 @@ def _guarded(number: int, take: Callable[[], Iterator[Line | BadLine]]) -> Itera
 def detect(path: str | Path) -> str:
     """The format of a file by its first row that is one's; raises `ValueError` where none is known."""
     fields: set[str] | None = None
-    wrong = "is empty"
+    wrong = "it is empty"
     for _, row in rows(Path(path), _LOOKED_AT):
         if isinstance(row, BadLine):
-            wrong = str(row) if wrong == "is empty" else wrong
+            wrong = str(row) if wrong == "it is empty" else wrong
             continue
         name = next((name for name, reader in _READERS.items() if reader.knows(row)), None)
         if name is not None:
             return name
         fields = fields or {k for k in row if k.isprintable()}
     if fields is None:
-        raise ValueError(f"{path}: {wrong}; expected JSON, JSON Lines, CSV or Parquet that holds records")
+        raise ValueError(f"{path}: holds no JSON object ({wrong}); expected JSON, JSON Lines, CSV or Parquet")
     raise ValueError(
         f"{path}: no known format has the fields {', '.join(sorted(fields))}; name one with --format "
         f"({', '.join(FORMATS[1:])}), or write the file as docs/datasets.md shows"
