@@ -97,9 +97,9 @@ class StoredFeedback:
 # ------------------------------------------------------------------------------------------------------------ writing
 
 
-def insert_feedback(project: ProjectStore, entries: Sequence[StoredFeedback]) -> None:
+def insert_feedback(project: ProjectStore, entries: Sequence[StoredFeedback], **settings: Any) -> None:
     """Store new words: what counts now."""
-    project.insert("feedback", [_row(e) for e in entries], **project.stored)
+    project.insert("feedback", [_row(e) for e in entries], **project.stored, **settings)
 
 
 def insert_history(project: ProjectStore, entries: Sequence[StoredFeedback]) -> None:

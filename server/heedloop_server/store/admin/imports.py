@@ -59,7 +59,12 @@ def undo_import(project: ProjectStore, import_id: str, *, old_parts_s: int = 30)
     for table in COUNTED_AGAIN:
         delete_rows(project, table, "1", names)
     calls = find_calls(project, [e.feedback.target for e in replaced])
-    insert_feedback(project, [replace(e, call=calls.get(whole(e.feedback.target).key)) for e in replaced])
+    insert_feedback(
+        project,
+        [replace(e, call=calls.get(whole(e.feedback.target).key)) for e in replaced],
+        # the same rows were inserted before, and may be merged away since: they are no repetition
+        insert_deduplication_token=f"undo/{import_id}/{time.time_ns()}",
+    )
     return UndoneImport(
         id=import_id,
         num_calls=counts["spans"],
