@@ -105,7 +105,7 @@ def test_the_balance_closes_reasons_are_listed_and_one_import_is_undone(
         page.get_by_label("Enter the import id to confirm").fill(first.id)
         page.keyboard.press("Enter")
         undo.click()
-        expect(body).to_contain_text("Removed 0 calls and 2 judgements")
+        expect(page.get_by_text("Removed 0 calls and 2 judgements.")).to_be_visible()
         wait_until(
             lambda: [f.author.id for f in shop.iter_feedback()] == ["u5"], "the first import is gone as one"
         )
