@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import hmac
 import json
+import os
 import socket
 import threading
 import time
@@ -11,6 +12,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from fastapi.testclient import TestClient
+from server_process import wait_for
 from temporary_stores import temporary_store
 from webhook_receiver import Hook
 
@@ -32,6 +34,7 @@ from heedloop_server.store.admin.alerts import (
 )
 from heedloop_server.store.spans import insert_calls
 
+NUM_RACES = int(os.environ.get("HEEDLOOP_TEST_RACES", "12"))
 NOW = datetime.now(timezone.utc).replace(minute=30, second=0, microsecond=0)
 
 
@@ -199,10 +202,36 @@ def test_one_of_several_servers_has_the_duty(world):
     world.say(NOW - timedelta(minutes=5), up=0, down=60)
     first, second = (Scheduler(world.store, alert_every_s=60, loopback=False) for _ in range(2))
     first.round(NOW)
+    assert world.history() == [], "it only says that it is there"
+    first.round(NOW)
     assert world.history() == [("ok", "alarm")]
     world.alert(kind="threshold", threshold=0.001, window_hours=2)
-    second.round(NOW + timedelta(hours=1))
+    for _ in range(2):
+        second.round(NOW + timedelta(hours=1))
     assert world.history() == [("ok", "alarm")]
+
+
+def test_servers_that_start_at_once_tell_an_alert_once(world, hook):
+    rule = parse_rule(
+        {
+            "name": "billing is worse", "kind": "threshold", "threshold": 0.6, "window_hours": 2, "webhook_url": hook.url,
+            "filters": {"tag": ["billing"]},
+        }
+    )  # fmt: skip
+    now = datetime.now(timezone.utc)
+    world.say(now - timedelta(minutes=5), up=0, down=60)
+    for n in range(NUM_RACES):
+        world.store.command("TRUNCATE TABLE duties")  # the servers of the race before are gone
+        save_alert(world.project, StoredAlert(f"race-{n}", rule.model_dump(mode="json"), "s3cret", now, now))
+        servers = [Scheduler(world.store, alert_every_s=0.05, loopback=True) for _ in range(3)]
+        for server in servers:
+            server.start()
+        wait_for(lambda num=n + 1: len(hook.got) >= num, what="the alert to be told")
+        wait_for(lambda: not pending_deliveries(world.store), what="what became of it to be stored")
+        for server in servers:
+            server.stop()
+    told = [json.loads(body)["alert"]["id"] for _, body in hook.got]
+    assert sorted(told) == sorted(f"race-{n}" for n in range(NUM_RACES))
 
 
 def test_a_reminder_comes_until_somebody_acknowledges(world):

@@ -46,6 +46,29 @@ def foreign(trace_id: str, **attributes: str | int | bool) -> Span:
     return one
 
 
+def test_what_comes_late_through_another_server_is_erased_too(pair: list[ServerProcess]) -> None:
+    """A span of a trace through one server at the moment at which the other erases the trace, before or after it."""
+    one, two = pair
+    traces = [uuid.uuid4().hex for _ in range(NUM_RACES)]
+
+    def race(trace_id: str) -> str:
+        with ThreadPoolExecutor(2) as clients:
+            posted = clients.submit(post, two, one.key, [span(trace_id=trace_id)], "app")
+            erased = clients.submit(one.client().erase, trace_id=trace_id)
+            assert posted.result() == 200
+            return erased.result().erasure_id
+
+    with ThreadPoolExecutor(4) as races:
+        erasures = list(races.map(race, traces))
+    client = two.client(one.key)
+    wait_for(lambda: not client.ledger().pending, what="what was posted to be loaded")
+    for erasure_id in erasures:
+        wait_for(
+            lambda e=erasure_id: not any(client.erasure(e).left.values()), what="nothing of it to be left"
+        )
+    assert not {c.trace_id for c in client.iter_calls()} & set(traces)
+
+
 def test_one_provider_call_through_two_servers_is_one_call(pair: list[ServerProcess]) -> None:
     one, two = pair
     key, client = one.key, one.client()

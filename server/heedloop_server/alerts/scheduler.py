@@ -76,7 +76,7 @@ class Scheduler:
         self._loopback = loopback
         self._public_url = public_url
         self._holder = secrets.token_hex(8)
-        self._since = utc_now()
+        self._since: datetime | None = None
         self._stopping = threading.Event()
         self._next: dict[str, datetime] = {}
         self._counted = ""
@@ -101,8 +101,7 @@ class Scheduler:
 
     def round(self, now: datetime) -> None:
         """Do what is due."""
-        lasts = max(timedelta(seconds=30), 4 * timedelta(seconds=self._tick_s))
-        if not holds_lease(self._store, DUTY, self._holder, self._since, lasts=lasts):
+        if not self._is_on_duty():
             return
         roll_up_minutes(self._store)
         if self._due("roll_up", now, timedelta(seconds=ROLL_UP_S)):
@@ -112,6 +111,14 @@ class Scheduler:
         for job in self._jobs:
             _logged(job, now)
         self.deliver()
+
+    def _is_on_duty(self) -> bool:
+        """Whether this server is there longest. At its first round it only says that it is there, so that two that start at once know
+        of each other before one of them begins."""
+        is_new = self._since is None
+        since = self._since = self._since or self._store.now()
+        lasts = max(timedelta(seconds=30), 4 * timedelta(seconds=self._tick_s))
+        return holds_lease(self._store, DUTY, self._holder, since, lasts=lasts) and not is_new
 
     def _due(self, what: str, now: datetime, every: timedelta) -> bool:
         if now < self._next.get(what, now):

@@ -157,8 +157,14 @@ class _DistantStore(Store):
     def command(self, sql: str, params: Mapping[str, Any] | None = None, **settings: Any) -> None:
         self._execute("command", sql, params, **settings)
 
-    def insert(self, table: str, rows: Sequence[Mapping[str, Any]], **settings: Any) -> None:
-        self._execute("insert", table, rows, **settings)
+    def insert(
+        self,
+        table: str,
+        rows: Sequence[Mapping[str, Any]],
+        constants: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        self._execute("insert", table, rows, constants, **settings)
 
     def _execute(self, method: str, *args: Any, **settings: Any) -> Any:
         self._server.send(_Statement(method, args, settings))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -156,6 +156,29 @@ def remove_pending(store: Store, *, old_parts_s: int) -> None:
             remove(store.project(name), erasure_id, old_parts_s=old_parts_s, is_resumed=True)
 
 
+def remove_late(store: Store, now: datetime, *, old_parts_s: int) -> None:
+    """Repeat the erasures of the last minutes over what came late: another server may have read the lists before they held a trace,
+    and stored a span of it after the removal."""
+    recent = store.rows(
+        """
+        SELECT
+            project_id,
+            erasure_id
+        FROM erasure_states FINAL
+        WHERE is_removed AND at > {since:DateTime64(6,'UTC')}
+        """,
+        {"since": now - LATE},
+    )
+    for row in recent:
+        project, erasure_id = store.project(row["project_id"]), row["erasure_id"]
+        if any(verify(project, erasure_id).values()):
+            _note_state(project, erasure_id, is_removed=False)
+            remove(project, erasure_id, old_parts_s=old_parts_s, is_resumed=True)
+
+
+LATE = timedelta(minutes=10)
+"""How long after its removal an erasure is repeated over late arrivals; far longer than a block takes from the look at the lists to
+the store."""
 _REMOVING = threading.Lock()
 """Deletions rewrite parts: one at a time leaves the disk to others."""
 
