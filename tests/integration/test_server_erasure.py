@@ -20,8 +20,9 @@ from server_requests import span, traces_request
 from temporary_stores import temporary_store
 
 from heedloop.client import Client, NotFound
-from heedloop.schema import Author, Feedback, Target
-from heedloop_server.store.admin.erasure import KEPT, erased_tables
+from heedloop.schema import Author, Call, Feedback, Target, utc_now
+from heedloop_server.store.admin.erasure import KEPT, erase, erased_tables, remove_late, verify
+from heedloop_server.store.spans import insert_calls
 
 try:
     from compression import zstd  # Python 3.14
@@ -219,3 +220,18 @@ def test_every_table_is_erased_from_or_said_to_hold_nobodys_words() -> None:
         }
     assert tables == set(erased_tables()) | set(KEPT), tables ^ (set(erased_tables()) | set(KEPT))
     assert not set(erased_tables()) & set(KEPT)
+
+
+def test_what_a_server_stores_that_had_looked_before_the_erasure_is_removed_soon() -> None:
+    late = Call(trace_id=uuid.uuid4().hex, span_id="1" * 16, start_time=utc_now())
+    other = Call(trace_id=uuid.uuid4().hex, span_id="2" * 16, start_time=utc_now())
+    with temporary_store() as store:
+        project = store.project("shop")
+        erase(project, "trace_id", late.trace_id, erasure_id="e1", old_parts_s=1)
+        insert_calls(project, [late, other], received_at=utc_now())
+        assert verify(project, "e1")["spans"] == 1
+        remove_late(store, utc_now(), old_parts_s=1)
+        assert not any(verify(project, "e1").values())
+        assert [
+            r["n"] for r in project.rows("SELECT count() AS n FROM spans WHERE project_id = {project:String}")
+        ] == [1]
