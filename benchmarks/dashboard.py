@@ -72,7 +72,7 @@ def columns(calls: int, period_s: float = 29.9 * 86_400) -> dict[str, str]:
 
 
 def fill(dsn: str, calls: int, rated: float) -> float:
-    """Write the calls and their ratings, and count what is over, as the server's caretaker does; seconds it took."""
+    """Write the calls and their ratings, and count what is over, as the server's scheduler does; seconds it took."""
     from heedloop_server.store.open import open_store
     from heedloop_server.store.quality.rollup import roll_up_project
 

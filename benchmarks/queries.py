@@ -89,7 +89,7 @@ def fill(store: Store, num: int) -> None:
             sql = sql.replace("{" + name + "}", str(value)).replace("{{", "{").replace("}}", "}")
         store.command(sql)
     store.command(_FEEDBACK)
-    # what merges do with the small parts of a real store, of which this large one has none; and what the caretaker counts
+    # what merges do with the small parts of a real store, of which this large one has none; and what the scheduler counts
     for projection in ("minutes", "by_call"):
         store.command(f"ALTER TABLE feedback MATERIALIZE PROJECTION {projection}", mutations_sync=2)
     roll_up_project(store.project("p"))

@@ -41,11 +41,11 @@ from heedloop_server.store.experiments import EXPERIMENT, find_secret, list_roun
 from heedloop_server.store.quality.rollup import roll_up, roll_up_minutes
 from heedloop_server.store.review.queues import QUEUE, find_queue
 
-log = logging.getLogger("heedloop.caretaker")
+log = logging.getLogger("heedloop.scheduler")
 
 TICK_S = 5.0
 ROLL_UP_S = 30.0
-DUTY = "care"
+LEASE = "care"
 AGAIN_S = (10, 60, 300, 1_800, 7_200)
 """Seconds after each failed attempt until the next; after the last nothing is tried any more."""
 
@@ -80,7 +80,7 @@ class Scheduler:
         self._stopping = threading.Event()
         self._next: dict[str, datetime] = {}
         self._counted = ""
-        self._thread = threading.Thread(target=self._care, name="caretaker", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
 
     def start(self) -> None:
         """Begin to look after the store."""
@@ -92,16 +92,16 @@ class Scheduler:
         if self._thread.ident is not None:
             self._thread.join()
 
-    def _care(self) -> None:
+    def _run(self) -> None:
         while not self._stopping.wait(self._tick_s):
             try:
                 self.round(utc_now())
             except Exception as err:  # noqa: BLE001  # the store may be away for a while; the next round tries again
-                log.warning("caretaker: %s", err if isinstance(err, ServerError) else repr(err))
+                log.warning("scheduler: %s", err if isinstance(err, ServerError) else repr(err))
 
     def round(self, now: datetime) -> None:
         """Do what is due."""
-        if not self._is_on_duty():
+        if not self._holds_lease():
             return
         roll_up_minutes(self._store)
         if self._due("roll_up", now, timedelta(seconds=ROLL_UP_S)):
@@ -112,13 +112,13 @@ class Scheduler:
             _logged(job, now)
         self.deliver()
 
-    def _is_on_duty(self) -> bool:
+    def _holds_lease(self) -> bool:
         """Whether this server is there longest. At its first round it only says that it is there, so that two that start at once know
         of each other before one of them begins."""
         is_new = self._since is None
         since = self._since = self._since or self._store.now()
         lasts = max(timedelta(seconds=30), 4 * timedelta(seconds=self._tick_s))
-        return holds_lease(self._store, DUTY, self._holder, since, lasts=lasts) and not is_new
+        return holds_lease(self._store, LEASE, self._holder, since, lasts=lasts) and not is_new
 
     def _due(self, what: str, now: datetime, every: timedelta) -> bool:
         if now < self._next.get(what, now):
