@@ -155,7 +155,7 @@ def test_long_texts_go_in_several_bodies(client, tmp_path):
 
 
 def test_a_server_that_goes_away_leaves_a_balance_and_a_way_on(client, tmp_path, capsys, monkeypatch):
-    path = write(tmp_path / "f.jsonl", [row(n) for n in range(900)])
+    path = write(tmp_path / "f.jsonl", [row(n) for n in range(2_000)])
     posts = itertools.count()
 
     class Leaving(Client):
@@ -167,7 +167,7 @@ def test_a_server_that_goes_away_leaves_a_balance_and_a_way_on(client, tmp_path,
     monkeypatch.setattr("heedloop_cli.commands.connection.Client", Leaving)
     assert main(["import", path]) == 2
     out, err = capsys.readouterr()
-    assert "666 read = 666 stored" in out
+    assert "1,666 read = 1,666 stored" in out
     assert "broken off" in out
     assert "Is the server running?" in err
     monkeypatch.undo()
@@ -175,7 +175,7 @@ def test_a_server_that_goes_away_leaves_a_balance_and_a_way_on(client, tmp_path,
     monkeypatch.setenv("HEEDLOOP_URL", client.url)
     monkeypatch.setenv("HEEDLOOP_API_KEY", client._key)
     assert main(["import", path]) == 0
-    assert "900 read = 900 stored + 0 known" in capsys.readouterr().out
+    assert "2,000 read = 2,000 stored + 0 known" in capsys.readouterr().out
 
 
 def test_limit_and_project(client, tmp_path, capsys):

@@ -48,7 +48,7 @@ class StoredFeedback:
     Attributes:
         version: microseconds of the judgement's own time; of one identity the greatest counts.
         call: the judged call, None while it is not known.
-        record: the feedback as its rows have it, in JSON.
+        record: the feedback as its rows have it, in JSON; made when it is stored where it is empty.
     """
 
     feedback: Feedback
@@ -70,7 +70,7 @@ class StoredFeedback:
             version,
             received_at,
             key_id=key_id,
-            record=json.dumps(to_json(feedback), ensure_ascii=False, separators=(",", ":")),
+            record=_record(feedback),
         )
 
     def response(self) -> responses.StoredFeedback:
@@ -118,12 +118,16 @@ def _history_row(stored: StoredFeedback) -> Row:
         "client_id": f.id,
         "feedback_id": stored.feedback_id,
         "key_id": stored.key_id,
-        "record": stored.record,
+        "record": stored.record or _record(stored.feedback),
         "created_at": _column_time(f.created_at),
         "received_at": stored.received_at,
         "version": stored.version,
         "is_deleted": int(f.retracted),
     }
+
+
+def _record(feedback: Feedback) -> str:
+    return json.dumps(to_json(feedback), ensure_ascii=False, separators=(",", ":"))
 
 
 def _column_time(at: datetime) -> datetime:
@@ -160,7 +164,7 @@ def _row(stored: StoredFeedback) -> Row:
         "call_time": call.call_time if call else _EPOCH,
         **{n: getattr(call, n) if call else "" for n in _OF_CALL},
         "session_id": call.session_id if call else target.session_id or "",
-        "record": stored.record,
+        "record": stored.record or _record(stored.feedback),
         "created_at": _column_time(f.created_at),
         "received_at": stored.received_at,
         "version": stored.version,
