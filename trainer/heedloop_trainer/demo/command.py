@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--minutes",
         type=float,
         default=None,
-        help="about how long to take on two quiet cores, 1.5 to 30 (3.5)",
+        help="about how long to take on two quiet cores, 1.5 to 30 (4)",
     )
     parser.add_argument(
         "--fast",

@@ -17,7 +17,7 @@ from heedloop_trainer.ppo.train import PPOConfig
 MODEL_NAMES: Mapping[str, str] = {"base": "fernleaf-base", "sft": "fernleaf-sft", "ppo": "fernleaf-ppo"}
 """The names under which the stages' models serve."""
 
-FULL_MINUTES = 3.5
+FULL_MINUTES = 4.0
 """What the full plan takes on two quiet cores, about."""
 
 
