@@ -6,7 +6,6 @@ import importlib
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from functools import partial
 from importlib.metadata import version
 from typing import Any, cast
 
@@ -36,7 +35,7 @@ from heedloop_server.review.upkeep import QueueUpkeep
 from heedloop_server.routes.otlp import OtlpShortcut
 from heedloop_server.routes.otlp_grpc import OtlpGrpcServer
 from heedloop_server.settings import Settings
-from heedloop_server.store.admin.erasure import remove_late, remove_pending
+from heedloop_server.store.admin.erasure import ErasureUpkeep, remove_pending
 from heedloop_server.store.admin.keys import insert_key_uses
 from heedloop_server.store.connection import Store
 from heedloop_server.store.open import open_store
@@ -144,7 +143,7 @@ async def _running(app: FastAPI, given: Store | None) -> AsyncGenerator[None]:
         jobs=[
             QueueUpkeep(store, app.state.review).round,
             ExperimentUpkeep(store, every_s=chosen.alert_every_s).round,
-            partial(remove_late, store, old_parts_s=chosen.erased_parts_s),
+            ErasureUpkeep(store, old_parts_s=chosen.erased_parts_s).round,
         ],
         public_url=chosen.public_url,
     )

@@ -21,7 +21,7 @@ from temporary_stores import temporary_store
 
 from heedloop.client import Client, NotFound
 from heedloop.schema import Author, Call, Feedback, Target, utc_now
-from heedloop_server.store.admin.erasure import KEPT, erase, erased_tables, remove_late, verify
+from heedloop_server.store.admin.erasure import KEPT, ErasureUpkeep, erase, erased_tables, verify
 from heedloop_server.store.spans import insert_calls
 
 try:
@@ -230,7 +230,7 @@ def test_what_a_server_stores_that_had_looked_before_the_erasure_is_removed_soon
         erase(project, "trace_id", late.trace_id, erasure_id="e1", old_parts_s=1)
         insert_calls(project, [late, other], received_at=utc_now())
         assert verify(project, "e1")["spans"] == 1
-        remove_late(store, utc_now(), old_parts_s=1)
+        ErasureUpkeep(store, old_parts_s=1).round(utc_now())
         assert not any(verify(project, "e1").values())
         assert [
             r["n"] for r in project.rows("SELECT count() AS n FROM spans WHERE project_id = {project:String}")

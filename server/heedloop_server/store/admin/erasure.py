@@ -156,29 +156,46 @@ def remove_pending(store: Store, *, old_parts_s: int) -> None:
             remove(store.project(name), erasure_id, old_parts_s=old_parts_s, is_resumed=True)
 
 
-def remove_late(store: Store, now: datetime, *, old_parts_s: int) -> None:
-    """Repeat the erasures of the last minutes over what came late: another server may have read the lists before they held a trace,
-    and stored a span of it after the removal."""
-    recent = store.rows(
-        """
-        SELECT
-            project_id,
-            erasure_id
-        FROM erasure_states FINAL
-        WHERE is_removed AND at > {since:DateTime64(6,'UTC')}
-        """,
-        {"since": now - LATE},
-    )
-    for row in recent:
-        project, erasure_id = store.project(row["project_id"]), row["erasure_id"]
+class ErasureUpkeep:
+    """Repeats erasures over what came late: another server may have read the lists before they held a trace, and stored a span of
+    it after the removal."""
+
+    def __init__(self, store: Store, *, old_parts_s: int) -> None:
+        self._store = store
+        self._old_parts_s = old_parts_s
+        self._next: datetime | None = None
+
+    def round(self, now: datetime) -> None:
+        """Look once a minute at the erasures of the last ten, and remove again where something is left."""
+        if self._next is not None and now < self._next:
+            return
+        self._next = now + _UPKEEP_EVERY
+        recent = self._store.rows(
+            """
+            SELECT
+                project_id,
+                groupArray(erasure_id) AS erasure_ids
+            FROM erasure_states FINAL
+            WHERE is_removed AND at > {since:DateTime64(6,'UTC')}
+            GROUP BY project_id
+            """,
+            {"since": now - _LATE},
+        )
+        for row in recent:
+            project, erasure_ids = self._store.project(row["project_id"]), list(row["erasure_ids"])
+            if any(_num_left(project, erasure_ids).values()):
+                for erasure_id in erasure_ids:
+                    self._repeat(project, erasure_id)
+
+    def _repeat(self, project: ProjectStore, erasure_id: str) -> None:
         if any(verify(project, erasure_id).values()):
             _note_state(project, erasure_id, is_removed=False)
-            remove(project, erasure_id, old_parts_s=old_parts_s, is_resumed=True)
+            remove(project, erasure_id, old_parts_s=self._old_parts_s, is_resumed=True)
 
 
-LATE = timedelta(minutes=10)
-"""How long after its removal an erasure is repeated over late arrivals; far longer than a block takes from the look at the lists to
-the store."""
+_UPKEEP_EVERY = timedelta(minutes=1)
+_LATE = timedelta(minutes=10)
+"""How long after its removal an erasure is repeated; far longer than a block takes from the look at the lists to the store."""
 _REMOVING = threading.Lock()
 """Deletions rewrite parts: one at a time leaves the disk to others."""
 
@@ -253,11 +270,18 @@ def erased_tables() -> tuple[str, ...]:
 
 def verify(project: ProjectStore, erasure_id: str) -> dict[str, int]:
     """Table -> how many rows an erasure's lists still find; all 0 once it is done."""
+    return _num_left(project, [erasure_id])
+
+
+def _num_left(project: ProjectStore, erasure_ids: Sequence[str]) -> dict[str, int]:
+    """Table -> how many rows the lists of some erasures still find."""
     result: dict[str, int] = {}
-    for table, where in _WHERE.items():
+    for table, where in matches(
+        "project_id = {project:String} AND erasure_id IN {erasures:Array(String)}"
+    ).items():
         rows = project.store.rows(
             f"SELECT count() AS n FROM {table} WHERE project_id = {{project:String}} AND ({where})",  # noqa: S608
-            {"erasure": erasure_id, "project": project.project},
+            {"erasures": list(erasure_ids), "project": project.project},
         )
         result[table] = int(rows[0]["n"])
     return result
