@@ -115,10 +115,11 @@ class Scheduler:
     def _holds_lease(self) -> bool:
         """Whether this server is there longest. At its first round it only says that it is there, so that two that start at once know
         of each other before one of them begins."""
-        is_new = self._since is None
-        since = self._since = self._since or self._store.now()
+        since = self._since or self._store.now()
         lasts = max(timedelta(seconds=30), 4 * timedelta(seconds=self._tick_s))
-        return holds_lease(self._store, LEASE, self._holder, since, lasts=lasts) and not is_new
+        is_first = holds_lease(self._store, LEASE, self._holder, since, lasts=lasts)
+        is_new, self._since = self._since is None, since
+        return is_first and not is_new
 
     def _due(self, what: str, now: datetime, every: timedelta) -> bool:
         if now < self._next.get(what, now):
