@@ -64,14 +64,8 @@ class StoredFeedback:
         """What is stored of a feedback that arrives now."""
         said_at = min(feedback.created_at, received_at + MAX_CLOCK_SKEW)
         version = max(0, int((said_at - _EPOCH) / timedelta(microseconds=1)))
-        return cls(
-            feedback,
-            feedback.identity(project),
-            version,
-            received_at,
-            key_id=key_id,
-            record=_record(feedback),
-        )
+        record = _record(feedback)
+        return cls(feedback, feedback.identity(project), version, received_at, key_id=key_id, record=record)
 
     def response(self) -> responses.StoredFeedback:
         """What the REST API says of it."""
@@ -205,13 +199,10 @@ def feedback_from_row(row: Row) -> StoredFeedback:
         call = JudgedCall(
             row["trace_id_hex"], row["span_id_hex"], row["call_time"], **{n: row[n] for n in _OF_CALL}
         )
+    record = row["record"]
+    feedback = from_json(Feedback, json.loads(record))
     return StoredFeedback(
-        from_json(Feedback, json.loads(row["record"])),
-        row["feedback_id"],
-        row["version"],
-        row["received_at"],
-        call,
-        record=row["record"],
+        feedback, row["feedback_id"], row["version"], row["received_at"], call, record=record
     )
 
 

@@ -107,7 +107,6 @@ def train_ppo(
     bar = progress_bar(progress, config.num_rollouts, done)
     for step in range(done, config.num_rollouts):
         clock = _Clock()
-
         # Sample: every rank answers its share of the rollout's prompts.
         episodes = sampling.episodes(models.actor, step)
         clock.lap("generate_s")
