@@ -24,7 +24,7 @@ from heedloop_trainer.nn.distributed import World, joined
 from heedloop_trainer.runs.cards import accuracy_table
 from heedloop_trainer.runs.folder import RunFolder
 
-SMALL_RATE = 10.0
+RATE_FACTOR = 10.0
 """Adapters and encoders learn at ten times the rate of a language model's weights, where no rate is given (Schulman et al. 2025,
 "LoRA Without Regret"; for MiniLM, BENCHMARKS.md)."""
 
@@ -144,7 +144,7 @@ def config_of(method: str, args: argparse.Namespace) -> Any:
     if encoder and "head_rate" not in named:
         given.setdefault("head_rate", HEAD_RATE)
     if (encoder or getattr(args, "lora_rank", 0)) and not has_rate:
-        given[rate] = SMALL_RATE * getattr(base, own).learning_rate
+        given[rate] = RATE_FACTOR * getattr(base, own).learning_rate
     if hasattr(base, "sampling"):
         given.setdefault("sampling.seed", given.get("seed", base.seed))
     return configured(base, given)
