@@ -121,7 +121,7 @@ def signed_in_as(browser: Browser, dashboard: str, key: str, **options: Any) -> 
         **options,
     }
     with signed_in_page(browser, dashboard, key, **chosen) as page:
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         yield page
 
 

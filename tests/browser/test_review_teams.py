@@ -76,7 +76,7 @@ def lead(browser: Browser, dashboard: str, project: worlds.Project) -> Iterator[
 def work(browser: Browser, link: str, queue: str, judge: Callable[[Page, str], None]) -> None:
     """Sign in by the link and judge everything by keyboard."""
     context = browser.new_context(viewport={"width": 1366, "height": 768}, reduced_motion="reduce")
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(60_000)
     page = context.new_page()
     page.goto(link)
     page.get_by_role("button", name="Sign in").click()
