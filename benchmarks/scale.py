@@ -37,6 +37,7 @@ EVERY = 9
 def fill(folder: Path, calls: int, period_s: float) -> None:
     """Calls of the last `period_s` seconds and their ratings, as merged parts hold them."""
     from heedloop_server.store.open import open_store
+    from heedloop_server.store.spans import STORED_COLUMNS
 
     store = open_store(f"chdb://{(folder / 'clickhouse').absolute()}", num_clients=2, threads=2)
     chosen = columns(calls, period_s)
@@ -47,6 +48,12 @@ def fill(folder: Path, calls: int, period_s: float) -> None:
         store.command(FEEDBACK.format(**chosen, every=EVERY, first=first, num=min(BATCH, rated - first)))
     for projection in ("minutes", "by_call"):
         store.command(f"ALTER TABLE feedback MATERIALIZE PROJECTION {projection}", mutations_sync=2)
+    for form in ("JSONEachRow", "Parquet"):  # what an export's speed is compared with
+        rows = min(calls, 100_000)
+        select = f"SELECT {', '.join(STORED_COLUMNS)} FROM spans LIMIT {rows}"
+        with store.client("read") as client:
+            took = seconds(lambda: client.raw_query(select, fmt=form))  # noqa: B023  # it is called at once
+        print(f"  the engine alone, {form}: {rows / took:,.0f} calls/s", flush=True)
     store.close()
 
 
@@ -111,17 +118,27 @@ def other_period() -> str:
     return format_time(utc_now() - timedelta(days=30))
 
 
-def export(server: Server, _: argparse.Namespace) -> dict[str, float]:
-    """All calls as JSON Lines."""
-    taken: dict[str, float] = {}
-    for form in ("jsonl",):
-        begin, size = time.perf_counter(), 0
-        with server.get("/v1/calls/export", format=form) as response:
-            response.raise_for_status()
-            for block in response.iter_content(1 << 20):
-                size += len(block)
-        taken[f"export of calls, {form}"] = time.perf_counter() - begin
+def export(server: Server, args: argparse.Namespace) -> dict[str, float]:
+    """All calls in two formats, alone and beside thumbs; `fill` says what the engine's own SELECT of the same columns takes."""
+    taken = {"feedback p99, quiet": feedback_p99(server, time.monotonic() + 5)}
+    for form in ("jsonl", "parquet"):
+        before = server.memory_mb()
+        taken[f"export of calls, {form}"] = seconds(lambda: read_export(server, form))  # noqa: B023  # called at once
+        rate = server.calls / taken[f"export of calls, {form}"]
+        with ThreadPoolExecutor(1) as pool:
+            again = pool.submit(seconds, lambda: [read_export(server, form) for _ in range(args.rounds)])  # noqa: B023
+            taken[f"feedback p99, beside exports as {form}"] = feedback_p99(server, math.inf, again)
+        growth = server.memory_mb("VmHWM") - before
+        print(f"  {form}: {rate:,.0f} calls/s; memory {before:.0f} MB, peak + {growth:.0f} MB", flush=True)
     return taken
+
+
+def read_export(server: Server, form: str) -> None:
+    """Read an export to its end."""
+    with server.get("/v1/calls/export", format=form) as response:
+        response.raise_for_status()
+        for _ in response.iter_content(1 << 20):
+            pass
 
 
 def snapshot(server: Server, _: argparse.Namespace) -> dict[str, float]:

@@ -63,8 +63,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages so small that an export needs many."""
-    monkeypatch.setattr(pages, "CALLS_PER_PAGE", 10)
-    monkeypatch.setattr(pages, "MOST_PER_PAGE", 10)
+    monkeypatch.setattr(pages, "MAX_CALLS", 10)
     monkeypatch.setattr(pages, "FEEDBACK_PER_PAGE", 5)
 
 
@@ -84,12 +83,11 @@ def test_every_call_comes_once_newest_first_and_whole(client: TestClient) -> Non
     assert sum(c["num_feedback"] for c in found) == len(range(0, NUM, 5))
 
 
-@pytest.mark.parametrize("chars", [1, 3000, 10**9])
-def test_pages_that_grow_and_shrink_with_their_text_miss_nothing(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch, chars: int
+@pytest.mark.parametrize("num_bytes", [1, 3000])
+def test_blocks_that_end_by_their_text_miss_nothing(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, num_bytes: int
 ) -> None:
-    monkeypatch.setattr(pages, "CALLS_PER_PAGE", 3)
-    monkeypatch.setattr(pages, "PAGE_CHARS", chars)
+    monkeypatch.setattr(pages, "BLOCK_BYTES", num_bytes)
     assert len({c["trace_id"] for c in _lines(client, "/v1/calls/export", **PERIOD)}) == NUM
 
 
@@ -151,8 +149,8 @@ def test_what_comes_in_meanwhile_moves_nothing(client: TestClient) -> None:
         since=START - timedelta(hours=1), until=START + timedelta(hours=1), tag="even"
     )
     seen = []
-    for page in pages.pages_of_calls(store, filters):
-        seen += [call.trace_id for call, _ in page]
+    for block in pages.blocks_of_calls(store, filters):
+        seen += block.rows["trace_id"].to_pylist()
         late = Call(
             trace_id=uuid.uuid4().hex,
             span_id=uuid.uuid4().hex[:16],

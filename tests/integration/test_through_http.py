@@ -23,6 +23,8 @@ TESTS = {
     "test_quality_routes.py": ("test_filters_are_those_of_calls", "test_summary", "test_hostile_names_are_values_never_sql"),
     # maps and arrays of annotators' responses, conditional inserts
     "test_review_control_routes.py": ("test_agreement_per_question_and_slice", "test_a_reviewer_settles_a_disagreement_and_everything_stays"),
+    # blocks of Arrow and of lines, and the mask of an erasure
+    "test_export_worlds.py": ("test_an_export_holds_the_records_of_its_filters",),
     # pages that go on where the last one ended, at the store's precision of times
     "test_server_exports.py": ("test_every_call_comes_once_newest_first_and_whole", "test_the_formats_say_the_same"),
 }  # fmt: skip

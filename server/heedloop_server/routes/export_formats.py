@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -16,7 +16,8 @@ from pyarrow import ipc, parquet
 
 from heedloop.schema import to_json
 from heedloop_server.http.responses import json_value
-from heedloop_server.store.datasets.exports import ExportedCall
+from heedloop_server.store.datasets.exported_calls import CALLS, Schema
+from heedloop_server.store.datasets.exports import CallBlock
 from heedloop_server.store.feedback import StoredFeedback
 
 ExportFormat = Literal["jsonl", "parquet", "arrow"]
@@ -27,44 +28,8 @@ MEDIA_TYPES: dict[ExportFormat, str] = {
 }
 
 Json = dict[str, Any]
-Schema = Any
-"""A `pyarrow.Schema`; pyarrow ships no types."""
-
 _text, _time, _list = pa.string(), pa.timestamp("us", "UTC"), pa.list_(pa.string())
 _map = pa.map_(pa.string(), pa.string())
-
-CALLS: Schema = pa.schema(
-    [
-        *((n, _text) for n in ("trace_id", "span_id", "parent_span_id")),
-        ("start_time", _time),
-        ("duration_ns", pa.int64()),
-        *((n, _text) for n in ("name", "service", "environment", "operation")),
-        ("is_answer", pa.bool_()),
-        *((n, _text) for n in ("provider", "model_requested", "model_answered", "response_id")),
-        ("stream", pa.bool_()),
-        ("finish_reasons", _list),
-        ("params", _text),
-        ("input_messages", _text),
-        ("output_messages", _text),
-        ("tool_definitions", _text),
-        ("embedding_inputs", _list),
-        *((f"{n}_tokens", pa.int64()) for n in ("input", "output", "cache_read_input", "cache_write_input")),
-        ("reasoning_output_tokens", pa.int64()),
-        ("cost", pa.float64()),
-        ("status", _text),
-        ("error_message", _text),
-        ("http_status", pa.int32()),
-        *((n, _text) for n in ("prompt_name", "prompt_version", "session_id", "user_id")),
-        ("tags", _list),
-        ("sampling_probability", pa.float64()),
-        ("attributes", _map),
-        ("num_feedback", pa.int64()),
-        ("thumb", pa.int8()),
-        ("flags", _list),
-        ("has_correction", pa.bool_()),
-    ]
-)
-"""The columns of calls; messages and parameters are JSON."""
 
 FEEDBACK: Schema = pa.schema(
     [
@@ -87,29 +52,23 @@ FEEDBACK: Schema = pa.schema(
 """The columns of feedback; `record` is all of it as JSON."""
 
 
-def write_calls(pages: Iterable[Sequence[ExportedCall]], fmt: ExportFormat) -> Iterator[bytes]:
-    """Calls with what was said of them, in pieces of a page."""
-    return _write(pages, fmt, CALLS, call_rows, lambda call: {**to_json(call[0]), **call[1]})
+def write_calls(blocks: Iterable[CallBlock], fmt: ExportFormat) -> Iterator[bytes]:
+    """Calls with what was said of them, in pieces of a block."""
+    if fmt == "jsonl":
+        return (block.lines() for block in blocks)
+    return _framed((batch for block in blocks for batch in block.batches()), CALLS, fmt)
 
 
 def write_feedback(pages: Iterable[Sequence[StoredFeedback]], fmt: ExportFormat) -> Iterator[bytes]:
     """Feedback as it counts now, in pieces of a page."""
-    return _write(pages, fmt, FEEDBACK, feedback_rows, lambda stored: json_value(stored.response()))
-
-
-def _write(
-    pages: Iterable[Sequence[Any]],
-    fmt: ExportFormat,
-    schema: Schema,
-    rows_of: Callable[[Sequence[Any]], list[Json]],
-    json_of: Callable[[Any], Json],
-) -> Iterator[bytes]:
     if fmt == "jsonl":
-        for page in pages:
-            yield "".join(f"{_json(json_of(one))}\n" for one in page).encode("utf-8", "replace")
-        return
-    batches = (pa.RecordBatch.from_pylist(rows_of(page), schema) for page in pages)
-    yield from _framed(batches, schema, fmt)
+        return (_lines(page) for page in pages)
+    batches = (pa.RecordBatch.from_pylist(feedback_rows(page), FEEDBACK) for page in pages)
+    return _framed(batches, FEEDBACK, fmt)
+
+
+def _lines(page: Sequence[StoredFeedback]) -> bytes:
+    return "".join(f"{_json(json_value(one.response()))}\n" for one in page).encode("utf-8", "replace")
 
 
 def _framed(batches: Iterable[Any], schema: Schema, fmt: ExportFormat) -> Iterator[bytes]:
@@ -151,21 +110,6 @@ class _Sink(io.RawIOBase):
         """What was written since the last time."""
         parts, self._parts = self._parts, []
         return b"".join(parts)
-
-
-_NESTED = ("params", "input_messages", "output_messages", "tool_definitions")
-
-
-def call_rows(calls: Sequence[ExportedCall]) -> list[Json]:
-    """Calls as rows of `CALLS`."""
-    return [_call_row(call, said) for call, said in calls]
-
-
-def _call_row(call: Any, said: Any) -> Json:
-    usage = {f"{n}_tokens": getattr(call.usage, n) for n in type(call.usage).__dataclass_fields__}
-    texts = {n: _json(to_json(call).get(n)) for n in _NESTED}
-    plain = {n: getattr(call, n) for n in CALLS.names if hasattr(call, n) and n not in texts}
-    return {**plain, **usage, **texts, "attributes": list(call.attributes.items()), **said}
 
 
 def feedback_rows(stored: Sequence[StoredFeedback]) -> list[Json]:

@@ -19,7 +19,7 @@ from heedloop_server.http.services import ReadProject
 from heedloop_server.routes.export_formats import MEDIA_TYPES, ExportFormat, write_calls, write_feedback
 from heedloop_server.routes.feedback import FeedbackFilters
 from heedloop_server.store.connection import ProjectStore
-from heedloop_server.store.datasets.exports import pages_of_calls, pages_of_feedback
+from heedloop_server.store.datasets.exports import blocks_of_calls, pages_of_feedback
 from heedloop_server.store.spans import trace_calls
 
 router = Router()
@@ -46,10 +46,13 @@ class FeedbackExport(FeedbackFilters):
 def export_calls(project: ReadProject, query: Annotated[CallExport, Query()]) -> StreamingResponse:
     """Every call that matches, whole, with what was said of it; newest first. A broken transfer ends without its last chunk;
     `after` goes on behind the last call that arrived."""
-    pages = pages_of_calls(
-        project, query, after=None if query.after is None else _place(project, query.after)
+    blocks = blocks_of_calls(
+        project,
+        query,
+        columns="line" if query.format == "jsonl" else "arrow",
+        after=None if query.after is None else _place(project, query.after),
     )
-    return _streamed(write_calls(_begun(pages), query.format), query.format)
+    return _streamed(write_calls(_begun(blocks), query.format), query.format)
 
 
 def _place(project: ProjectStore, key: str) -> tuple[datetime, str, str]:

@@ -55,10 +55,10 @@ def takes_spans(store: Store) -> bool:
 _ID_COLUMNS = ("trace_id", "span_id", "parent_span_id")
 _NOT_OF_CALLS = ("project_id", "model", "metadata", "question", "ingested_at")
 """Columns that are for queries alone: what they hold is in others as well."""
+STORED_COLUMNS = [n for n in ARROW_SCHEMA.names if n not in _NOT_OF_CALLS]
+"""The columns of `spans` that a call is made of."""
 CALL_COLUMNS = ",\n    ".join(
-    f"lower(hex({n})) AS {n}_hex" if n in _ID_COLUMNS else n
-    for n in ARROW_SCHEMA.names
-    if n not in _NOT_OF_CALLS
+    f"lower(hex({n})) AS {n}_hex" if n in _ID_COLUMNS else n for n in STORED_COLUMNS
 )
 """What `call_from_row` needs of `spans`."""
 
@@ -67,12 +67,12 @@ _PLAIN = (
     "start_time", "duration_ns", "name", "service", "environment", "operation", "is_answer", "cost", "status", "stream",
     "sampling_probability", "attributes",
 )  # fmt: skip
-_OR_NONE = (
+OR_NONE = (
     "provider", "model_requested", "model_answered", "error_message", "http_status", "response_id", "prompt_name",
     "prompt_version", "session_id", "user_id",
 )  # fmt: skip
 """Columns in which an empty text, or 0, stands for None."""
-_USAGE = [f"{f.name}_tokens" for f in fields(Usage)]
+USAGE = [f"{f.name}_tokens" for f in fields(Usage)]
 
 
 def call_from_row(row: Row) -> Call:
@@ -86,9 +86,9 @@ def call_from_row(row: Row) -> Call:
         input_messages=_messages(row["input_messages"]),
         output_messages=_output_messages(row["output_messages"], row["answer"]),
         tool_definitions=_tool_definitions(row["tool_definitions"]),
-        usage=Usage(*(row[n] for n in _USAGE)),
+        usage=Usage(*(row[n] for n in USAGE)),
         **{n: tuple(row[n]) for n in ("finish_reasons", "embedding_inputs", "tags")},
-        **{n: row[n] or None for n in _OR_NONE},
+        **{n: row[n] or None for n in OR_NONE},
         **{n: row[n] for n in _PLAIN},
     )
 
@@ -211,7 +211,7 @@ def _page(
     filters: CallFilters,
     *,
     limit: int,
-    after: _Position | None,
+    after: Position | None,
     order: Order = "newest",
 ) -> list[Row]:
     found: list[Row] = []
@@ -225,12 +225,13 @@ def _page(
     return found
 
 
-_Position = tuple[datetime, str, str]
+Position = tuple[datetime, str, str]
+"""Start time, trace id and span id of a call."""
 _OF_ALL_VERSIONS = ("user", "cluster")
 """Filters that are about a span's ids, which do not change, and not about one version of it."""
 
 
-def _behind(after: _Position, order: Order, params: dict[str, Any]) -> str:
+def _behind(after: Position, order: Order, params: dict[str, Any]) -> str:
     """The condition that a span comes after a position; fills `params`."""
     params |= {"after_time": after[0], "after_trace": after[1], "after_span": after[2]}
     place = "{after_time:DateTime64(6,'UTC')}, unhex({after_trace:String}), unhex({after_span:String})"
@@ -247,16 +248,24 @@ def _behind(after: _Position, order: Order, params: dict[str, Any]) -> str:
     return f" AND ({value}, start_time, trace_id, span_id) {than} ({there}, {place})"
 
 
+def candidate_conditions(
+    filters: CallFilters, after: Position | None, order: Order = "newest"
+) -> tuple[str, dict[str, Any]]:
+    """The condition on spans any version of which matches, behind a position, and its parameters."""
+    where, params = any_version(filters) if is_judged(filters) else conditions(filters)
+    if after is not None:
+        where += _behind(after, order, params)
+    return where, params
+
+
 def _candidates(
-    project: ProjectStore, filters: CallFilters, *, limit: int, after: _Position | None, order: Order
-) -> list[_Position]:
+    project: ProjectStore, filters: CallFilters, *, limit: int, after: Position | None, order: Order
+) -> list[Position]:
     """The first spans any version of which matches; one whose versions wait to be merged may stand there twice.
 
     `LIMIT 1 BY` would say each once, and read the whole period for it.
     """
-    where, params = any_version(filters) if is_judged(filters) else conditions(filters)
-    if after is not None:
-        where += _behind(after, order, params)
+    where, params = candidate_conditions(filters, after, order)
     value, direction = _ORDERS[order]
     first = "" if value == "start_time" else f"{value} {direction}, "
     rows = project.rows(
@@ -275,7 +284,12 @@ def _candidates(
     return [(r["start_time"], r["trace"], r["span"]) for r in rows]
 
 
-def _newest(project: ProjectStore, filters: CallFilters, keys: Sequence[_Position]) -> list[Row]:
+def version_conditions(filters: CallFilters) -> tuple[str, dict[str, Any]]:
+    """The condition on the newest version of a candidate, and its parameters."""
+    return conditions(filters.model_copy(update=dict.fromkeys(_OF_ALL_VERSIONS)))
+
+
+def _newest(project: ProjectStore, filters: CallFilters, keys: Sequence[Position]) -> list[Row]:
     """Summaries of those of the spans whose newest version matches, in the order of `keys`.
 
     PREWHERE is by the table's key, which
@@ -283,7 +297,7 @@ def _newest(project: ProjectStore, filters: CallFilters, keys: Sequence[_Positio
     """
     if not keys:
         return []
-    where, params = conditions(filters.model_copy(update=dict.fromkeys(_OF_ALL_VERSIONS)))
+    where, params = version_conditions(filters)
     if is_judged(filters):
         where = of_page(where)
     rows = project.rows(

@@ -10,7 +10,7 @@ from heedloop_server.filters import CallFilters
 from heedloop_server.ingest.feedback_writer import FeedbackWriter
 from heedloop_server.store.admin.erasure import hide, remove, remove_pending, verify
 from heedloop_server.store.connection import Store
-from heedloop_server.store.datasets.exports import pages_of_calls, pages_of_feedback
+from heedloop_server.store.datasets.exports import blocks_of_calls, pages_of_feedback
 from heedloop_server.store.datasets.snapshot_calls import read_calls
 from heedloop_server.store.feedback import list_feedback
 from heedloop_server.store.quality.counts import View, count_by, count_total
@@ -65,7 +65,7 @@ def _seen(project):
         "calls": len(list_calls(project, PERIOD, limit=100, after=None)),
         "traces": sum(bool(trace_calls(project, _call(i).trace_id)) for i in range(NUM)),
         "feedback": len(list_feedback(project, {}, limit=100, after=None)),
-        "exported calls": sum(map(len, pages_of_calls(project, PERIOD))),
+        "exported calls": sum(block.rows.num_rows for block in blocks_of_calls(project, PERIOD)),
         "exported feedback": sum(map(len, pages_of_feedback(project, {}))),
         "calls of a snapshot": len(list(read_calls(project, PERIOD, NOW))),
         "counted answers": total.answers.num,

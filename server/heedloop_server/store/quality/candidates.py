@@ -77,9 +77,9 @@ def any_version(filters: CallFilters) -> tuple[str, dict[str, Any]]:
     return where, params
 
 
-def of_page(where: str) -> str:
+def of_page(where: str, feedback: str = FEEDBACK_OF_TIMES) -> str:
     """The exact condition, where the feedback it reads is only that of the page's calls, whose `times` are bound."""
-    return where.replace("FROM feedback FINAL WHERE ", f"FROM {FEEDBACK_OF_TIMES} WHERE ")
+    return where.replace("FROM feedback FINAL WHERE ", f"FROM {feedback} WHERE ")
 
 
 def position_before(filters: CallFilters, after: datetime | None) -> CallFilters:
