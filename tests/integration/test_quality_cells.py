@@ -11,7 +11,7 @@ from heedloop.schema import Author, Call, Feedback, Message, Target
 from heedloop_server.filters import CallFilters
 from heedloop_server.ingest.feedback_writer import FeedbackWriter
 from heedloop_server.store.admin.erasure import erase
-from heedloop_server.store.quality import counts, pairs
+from heedloop_server.store.quality import counts, pairs, rollup
 from heedloop_server.store.quality.counts import View
 from heedloop_server.store.quality.hourly import (
     Fingerprints,
@@ -413,3 +413,19 @@ def test_the_running_hour_is_counted_as_it_fills(shared_store, seed):
         used += sum(len(plan.minutes) for plan in make_plans(known, since, until))
     hour.desk.stop()
     assert used
+
+
+def test_minutes_of_many_quiet_projects_are_read_from_their_rows(monkeypatch):
+    """Beside many projects that change, only those with many spans have minutes counted; the others' numbers are the same."""
+    monkeypatch.setattr(rollup, "FEW_PROJECTS", 1)
+    monkeypatch.setattr(rollup, "MANY_SPANS", 5)
+    rng = random.Random(1)
+    with temporary_store() as store:
+        for name, num in (("loud", 6), ("quiet", 4)):
+            insert_calls(store.project(name), [_call(rng, i, START) for i in range(num)])
+        roll_up_minutes(store, now=START + timedelta(minutes=5))
+        counted = store.rows("SELECT DISTINCT project_id FROM answer_aggregates")
+        assert [r["project_id"] for r in counted] == ["loud"]
+        for name, num in (("loud", 6), ("quiet", 4)):
+            until = START + timedelta(minutes=5)
+            assert _numbers(store.project(name), START, until)[0] == num
