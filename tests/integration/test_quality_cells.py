@@ -422,7 +422,7 @@ def test_minutes_of_many_quiet_projects_are_read_from_their_rows(monkeypatch):
     rng = random.Random(1)
     with temporary_store() as store:
         for name, num in (("loud", 6), ("quiet", 4)):
-            insert_calls(store.project(name), [_call(rng, i, START) for i in range(num)])
+            insert_calls(store.project(name), [_call(rng, i + 1, START) for i in range(num)])
         roll_up_minutes(store, now=START + timedelta(minutes=5))
         counted = store.rows("SELECT DISTINCT project_id FROM answer_aggregates")
         assert [r["project_id"] for r in counted] == ["loud"]
