@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar, cast
 
 import requests
@@ -13,6 +15,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 from heedloop._http import DEFAULT_URL, clean_key, clean_url, new_session, without_secrets
+from heedloop.responses.jobs import Job
 from heedloop.schema import SchemaError, from_json
 
 __all__ = [
@@ -20,6 +23,7 @@ __all__ = [
     "ApiError",
     "Forbidden",
     "Invalid",
+    "JobFailed",
     "Json",
     "NotFound",
     "Rest",
@@ -87,6 +91,16 @@ class Unavailable(ApiError):
     """429, 502, 503 or 504: try again later."""
 
 
+class JobFailed(ApiError):
+    """The work behind a request failed, was cancelled, or ended with its server; `job` says which."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(
+            f"the job {job.id} ({job.kind}) is {job.state}{f': {job.error}' if job.error else ''}"
+        )
+        self.job = job
+
+
 _ERRORS: dict[int, type[ApiError]] = {
     400: Invalid,
     401: Unauthorized,
@@ -102,6 +116,8 @@ _ERRORS: dict[int, type[ApiError]] = {
 }
 
 
+LOST_S = 60.0
+"""Seconds for which a job is waited for while its server does not answer."""
 _RETRY = Retry(
     total=3,
     backoff_factor=0.2,
@@ -118,7 +134,12 @@ class Rest:
         url: the server's address; `HEEDLOOP_URL`, else http://127.0.0.1:8321.
         api_key: `HEEDLOOP_API_KEY` where not given.
         timeout_s: seconds to wait for a connection, and between two bytes of a response.
+
+    Attributes:
+        on_job: called with the job, again and again while a method waits for one.
     """
+
+    on_job: Callable[[Job], None] | None = None
 
     def __init__(
         self, url: str | None = None, api_key: str | None = None, *, timeout_s: float = 60.0
@@ -143,7 +164,7 @@ class Rest:
 
     def _read(self, record: type[T], path: str, **params: Any) -> T:
         """A response as its class of `heedloop.responses`."""
-        return _as(record, self._get(path, **params))
+        return self._as(record, self._request("GET", path, params=drop_none(params)))
 
     def _read_optional(self, record: type[T], path: str, **params: Any) -> T | None:
         """As `_read`, of a route that may have nothing to return."""
@@ -152,12 +173,59 @@ class Rest:
 
     def _write(self, record: type[T], method: str, path: str, body: Any = None) -> T:
         """As `_read`, of a request with a body."""
-        return _as(record, self._send(method, path, body))
+        return self._as(record, self._send_for_response(method, path, body))
 
     def _send(self, method: str, path: str, body: Any) -> Json:
-        data = None if body is None else json.dumps(body).encode()
-        response = self._request(method, path, data=data, headers={"Content-Type": "application/json"})
+        response = self._send_for_response(method, path, body)
         return cast(Json, response.json()) if response.content else {}
+
+    def _send_for_response(self, method: str, path: str, body: Any) -> requests.Response:
+        data = None if body is None else json.dumps(body).encode()
+        return self._request(method, path, data=data, headers={"Content-Type": "application/json"})
+
+    def _as(self, record: type[T], response: requests.Response) -> T:
+        """A response as its class; where it is a job instead, what that makes."""
+        body: object = response.json() if response.content else {}
+        if response.status_code == 202 and response.headers.get("Location", "").startswith("/v1/jobs/"):
+            return self._made_by(record, _as(Job, body))
+        return _as(record, body)
+
+    def _made_by(self, record: type[T], job: Job) -> T:
+        """What a job makes, once it is over; an interrupt cancels it.
+
+        Raises:
+            JobFailed: it did not end well.
+        """
+        try:
+            job = self._when_over(job)
+        except KeyboardInterrupt:
+            with suppress(ApiError):
+                self._request("DELETE", f"/v1/jobs/{job.id}")
+            raise
+        made = job.result
+        if job.state != "done" or made is None:
+            raise JobFailed(job)
+        if made.path is not None:
+            return self._read(record, made.path)
+        return cast(T, made.filled or made.undone)
+
+    def _when_over(self, job: Job) -> Job:
+        """The job when it is over; a server that is away for less than a minute goes on with it."""
+        pause_s, lost_since = 0.1, 0.0
+        while not job.is_over:
+            if self.on_job is not None:
+                self.on_job(job)
+            time.sleep(pause_s)
+            pause_s = min(2.0, 1.5 * pause_s)
+            try:
+                job, lost_since = self._read(Job, f"/v1/jobs/{job.id}"), 0.0
+            except (Unreachable, Unavailable):
+                lost_since = lost_since or time.monotonic()
+                if time.monotonic() - lost_since > LOST_S:
+                    raise
+        if self.on_job is not None:
+            self.on_job(job)
+        return job
 
     def _pieces(self, path: str, params: Mapping[str, Any]) -> Iterator[bytes]:
         with self._request("GET", path, params=params, stream=True) as response:

@@ -8,10 +8,14 @@ One method per route of `/openapi.json`; docs/api.md has the concepts. Errors ar
     ├── Forbidden       403: the key lacks a scope
     ├── NotFound        404
     ├── Invalid         400, 409, 413, 422: `field` says which field was wrong
-    └── Unavailable     429 or 503 after the retries; `retry_after_s` says when to come back
+    ├── Unavailable     429 or 503 after the retries; `retry_after_s` says when to come back
+    └── JobFailed       the work behind the request failed or was cancelled: `job`
 
 Reads are tried again (three times, honouring `Retry-After`) on 429, 502, 503, 504 and broken connections; so are feedback posts,
 which carry their own ids and are therefore harmless to send twice.
+
+Snapshots, queue fills, clusters and undone imports may take long: their methods wait for the job that the server answers with, and
+tell `client.on_job` how far it is. An interrupt (Ctrl-C) cancels the job.
 
 `AsyncClient` runs the same methods in a thread: `await AsyncClient(client).do(Client.trace, trace_id)`.
 """
@@ -33,6 +37,7 @@ from heedloop._rest import (
     ApiError,
     Forbidden,
     Invalid,
+    JobFailed,
     NotFound,
     Unauthorized,
     Unavailable,
@@ -62,6 +67,7 @@ __all__ = [
     "Client",
     "Forbidden",
     "Invalid",
+    "JobFailed",
     "NotFound",
     "ReviewFormat",
     "Unauthorized",
@@ -97,6 +103,18 @@ class Client(QualityClient, ReviewClient, EvaluationClient):
     def start_backup(self, name: str) -> responses.Backup:
         """Begin a backup of an embedded store; `backups` tells when it is done. For a key with the scope `instance`."""
         return self._write(responses.Backup, "POST", "/v1/backups", {"name": name})
+
+    def jobs(self) -> list[responses.Job]:
+        """The newest jobs of the kinds that this key may start: snapshots, queue fills, clusters, erasures, exports, backups."""
+        return self._read(responses.JobList, "/v1/jobs").jobs
+
+    def job(self, job_id: str) -> responses.Job:
+        """One job: how far it is, and what it made."""
+        return self._read(responses.Job, f"/v1/jobs/{job_id}")
+
+    def cancel_job(self, job_id: str) -> responses.Job:
+        """End a job with nothing made, before its next statement."""
+        return self._write(responses.Job, "DELETE", f"/v1/jobs/{job_id}")
 
     def backups(self) -> list[responses.Backup]:
         """The backups of an embedded store, the newest first; for a key with the scope `instance`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import AsyncGenerator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any, cast
@@ -30,10 +29,18 @@ from heedloop_server.http.request_records import RequestRecorder, RequestRecords
 from heedloop_server.http.shared_responses import SharedResponses
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.ingest.token_claims import TokenClaims
+from heedloop_server.jobs.runner import JobRunner
 from heedloop_server.review.queue_service import ReviewQueueService
 from heedloop_server.review.upkeep import QueueUpkeep
+from heedloop_server.routes.datasets import SNAPSHOT
+from heedloop_server.routes.erasures import ERASURE
+from heedloop_server.routes.exports import EXPORT
+from heedloop_server.routes.imports import IMPORT_UNDO
+from heedloop_server.routes.insights import CLUSTERS
+from heedloop_server.routes.operations import BACKUP
 from heedloop_server.routes.otlp import OtlpShortcut
 from heedloop_server.routes.otlp_grpc import OtlpGrpcServer
+from heedloop_server.routes.review.queues import QUEUE_FILL
 from heedloop_server.settings import Settings
 from heedloop_server.store.admin.erasure import ErasureUpkeep, remove_pending
 from heedloop_server.store.admin.keys import insert_key_uses
@@ -64,6 +71,7 @@ ROUTERS = (
     "datasets",
     "runs",
     "imports",
+    "jobs",
     "judges",
     "evaluations",
     "cases",
@@ -78,6 +86,7 @@ ROUTERS = (
     "review.exchange",
 )
 """Modules of `heedloop_server.routes`, each with a `router`."""
+JOB_KINDS = (SNAPSHOT, QUEUE_FILL, CLUSTERS, ERASURE, IMPORT_UNDO, BACKUP, EXPORT)
 
 
 def create_app(settings: Settings | None = None, *, store: Store | None = None) -> FastAPI:
@@ -105,7 +114,6 @@ def create_app(settings: Settings | None = None, *, store: Store | None = None) 
     app.state.rates = RateLimit(chosen.requests_per_minute)
     app.state.addresses = AddressLimit(chosen.requests_per_minute_per_address, chosen.refused_per_minute)
     app.state.records = RequestRecords(access_log=chosen.access_log)
-    app.state.remover = ThreadPoolExecutor(1, thread_name_prefix="removal")
     app.state.shared = SharedResponses(keep_s=chosen.keep_responses_s, most=chosen.heavy_questions)
     handle_errors(app)
     _add_middleware(app, chosen)
@@ -135,7 +143,11 @@ async def _running(app: FastAPI, given: Store | None) -> AsyncGenerator[None]:
     app.state.review = ReviewQueueService(store, app.state.intake.record)
     model = chosen.examples_model
     app.state.examples = ExampleService(store, embedder(model, chosen.examples_key) if model else None)
+    app.state.jobs = JobRunner(
+        store, app.state, JOB_KINDS, at_once=chosen.jobs_at_once, answer_s=chosen.answer_within_s
+    )
     await run_in_threadpool(app.state.intake.start)
+    await run_in_threadpool(app.state.jobs.open, is_alone=store.is_embedded and given is None)
     scheduler = Scheduler(
         store,
         alert_every_s=chosen.alert_every_s,
@@ -143,6 +155,7 @@ async def _running(app: FastAPI, given: Store | None) -> AsyncGenerator[None]:
         jobs=[
             QueueUpkeep(store, app.state.review).round,
             ExperimentUpkeep(store, every_s=chosen.alert_every_s).round,
+            app.state.jobs.round,
             ErasureUpkeep(store, old_parts_s=chosen.erased_parts_s).round,
         ],
         public_url=chosen.public_url,
@@ -155,6 +168,7 @@ async def _running(app: FastAPI, given: Store | None) -> AsyncGenerator[None]:
         if grpc_server is not None:
             await grpc_server.stop()
         await run_in_threadpool(scheduler.stop)
+        await run_in_threadpool(app.state.jobs.close)
         await run_in_threadpool(app.state.examples.close)
         await run_in_threadpool(app.state.intake.stop)
         _note_key_uses(app)

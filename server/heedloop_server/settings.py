@@ -49,6 +49,12 @@ class Settings(BaseSettings):
         ge=0,
         description="seconds for which a response of the quality pages is shown again; a key sees its own change at once",
     )
+    jobs_at_once: int = Field(
+        4, ge=1, le=64, description="jobs (snapshots, queue fills, clusters, …) that run at once; others wait"
+    )
+    answer_within_s: float = Field(
+        2.0, ge=0, description="seconds for which a request waits for its job before it is answered with 202"
+    )
     max_body_bytes: int = Field(
         64 << 20, ge=1 << 10, description="largest request body, counted after decompression"
     )

@@ -65,6 +65,7 @@ PAGES = {
     "delivery": "/delivery",
     "team": "/team",
     "imports": "/imports",
+    "jobs": "/jobs",
     "keys": "/keys",
     "settings": "/settings",
     "session": "/session?session_id={session_id}",

@@ -44,6 +44,7 @@ def furnish(project: ProjectStore, client: Sender, key: str, text: str) -> dict[
         "span_id": ids["span_id"],
         "feedback_id": posted["results"][0]["feedback_id"],
         "snapshot_id": snapshot["id"],
+        "job_id": client.request("GET", "/v1/jobs", headers=auth).json()["jobs"][0]["id"],
         "run_id": run["id"],
         "key_id": made["key_id"],
         "prompt_name": _prompt(client, auth, text),

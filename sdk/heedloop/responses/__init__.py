@@ -18,6 +18,7 @@ from heedloop.responses.health import *
 from heedloop.responses.imports import *
 from heedloop.responses.insights import *
 from heedloop.responses.intervals import *
+from heedloop.responses.jobs import *
 from heedloop.responses.judges import *
 from heedloop.responses.named_ratings import *
 from heedloop.responses.operations import *

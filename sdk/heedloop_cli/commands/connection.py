@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 from heedloop.client import ApiError, Client
+from heedloop_cli.commands.progress import JobProgress
 
 
 def add_connection(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +21,9 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
 
 def client_of(args: argparse.Namespace) -> Client:
     """The client that the arguments name."""
-    return Client(args.url, args.api_key, timeout_s=300)
+    client = Client(args.url, args.api_key, timeout_s=300)
+    client.on_job = JobProgress().show
+    return client
 
 
 def with_plain_errors(args: argparse.Namespace, work: Callable[[argparse.Namespace], int]) -> int:

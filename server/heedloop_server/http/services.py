@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from heedloop_server.examples.service import ExampleService
 from heedloop_server.http.auth import KeyRing, Principal, require, scoped
 from heedloop_server.ingest.intake import Intake
+from heedloop_server.jobs.runner import JobRunner
 from heedloop_server.review.queue_service import ReviewQueueService
 from heedloop_server.settings import Settings
 from heedloop_server.store.connection import ProjectStore, Store
@@ -19,6 +20,8 @@ FeedbackProject = Annotated[ProjectStore, Depends(scoped("feedback"))]
 ReviewProject = Annotated[ProjectStore, Depends(scoped("review"))]
 AdminProject = Annotated[ProjectStore, Depends(scoped("admin"))]
 
+TrainKey = Annotated[Principal, Depends(require("train"))]
+ReadKey = Annotated[Principal, Depends(require("read"))]
 AdminKey = Annotated[Principal, Depends(require("admin"))]
 InstanceKey = Annotated[Principal, Depends(require("instance"))]
 ReviewKey = Annotated[Principal, Depends(require("review", "admin"))]
@@ -39,4 +42,5 @@ Keys = Annotated[KeyRing, _part("keys")]
 Intakes = Annotated[Intake, _part("intake")]
 Examples = Annotated[ExampleService, _part("examples")]
 Queues = Annotated[ReviewQueueService, _part("review")]
+Jobs = Annotated[JobRunner, _part("jobs")]
 Configuration = Annotated[Settings, _part("settings")]

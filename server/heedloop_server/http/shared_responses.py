@@ -76,7 +76,8 @@ class SharedResponses:
             known = self._begin(question, execute)
         made = await asyncio.shield(known.task)
         # headers belong to a request: each gets a response of its own
-        return Response(made.body, made.status_code, media_type=made.media_type)
+        place = {n: made.headers[n] for n in ("location",) if n in made.headers}
+        return Response(made.body, made.status_code, media_type=made.media_type, headers=place)
 
     def _is_good(self, known: _Execution, changed: float) -> bool:
         return self._clock() - known.ended < self._keep_s and known.begun > changed

@@ -13,18 +13,27 @@ from fastapi.responses import Response, StreamingResponse
 from typing_extensions import TypedDict
 
 from heedloop.responses.datasets import ReportedSnapshot, SnapshotList
-from heedloop.schema import DatasetForm, SchemaError, Split, from_json, parse_time, utc_now
+from heedloop.responses.jobs import JobResult
+from heedloop.schema import DatasetForm, SchemaError, Split, format_time, from_json, parse_time, utc_now
 from heedloop_server.curate import Rules
 from heedloop_server.errors import Invalid, NotFound, Unavailable
 from heedloop_server.filters import read_filters
 from heedloop_server.http.openapi import accepts, responds
 from heedloop_server.http.responses import Router, json_response
-from heedloop_server.http.services import Intakes, ReadProject, TrainProject
+from heedloop_server.http.services import Jobs, ReadProject, TrainKey, TrainProject
+from heedloop_server.ingest.intake import Intake
+from heedloop_server.jobs.kinds import Finished, JobContext, Kind
 from heedloop_server.judges.training import measured_weights
 from heedloop_server.snapshots import SnapshotRequest, freeze
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.datasets.runs import summaries_of_runs
-from heedloop_server.store.datasets.snapshots import find_snapshot, list_snapshots, snapshot_rows
+from heedloop_server.store.datasets.snapshots import (
+    drop_erased,
+    drop_unfinished,
+    find_snapshot,
+    list_snapshots,
+    snapshot_rows,
+)
 from heedloop_server.store.filters import of_evaluation
 
 router = Router()
@@ -44,12 +53,12 @@ class NewSnapshot(TypedDict):
 
 
 @router.post("/v1/snapshots", status_code=201)
-@responds(also=[200])
+@responds(also=[200, 202])
 @accepts(NewSnapshot)
 def create_snapshot(
-    intake: Intakes, project: TrainProject, body: Annotated[dict[str, Any], Body()]
+    jobs: Jobs, who: TrainKey, project: TrainProject, body: Annotated[dict[str, Any], Body()]
 ) -> ReportedSnapshot | Response:
-    """Freeze a dataset: `{"name", "filters", "rules", "as_of"}`; 200 where the same one is there already."""
+    """Freeze a dataset: `{"name", "filters", "rules", "as_of"}`; 200 where the same one is there already, 202 with the job where it takes longer."""
     unknown = sorted(set(body) - set(NewSnapshot.__annotations__))
     if unknown:
         raise Invalid(
@@ -61,12 +70,38 @@ def create_snapshot(
         raise Invalid("an evaluation's answers make no rows to train on", field="filters.environment")
     rules = from_json(Rules, _with_measured_judges(project, body.get("rules")), field="rules")
     as_of = _as_of(body.get("as_of"))
-    started = utc_now()
+    asked = SnapshotRequest(name, filters, rules, as_of, utc_now())
+    made = jobs.outcome(jobs.start("snapshot", who, _as_json(asked)))
+    if isinstance(made, Response):
+        return made
+    snapshot, is_new = made
+    return snapshot if is_new else json_response(ReportedSnapshot, snapshot, 200)
+
+
+def _as_json(asked: SnapshotRequest) -> dict[str, Any]:
+    times = {"as_of": format_time(asked.as_of), "begun": format_time(asked.begun)}
+    return {"name": asked.name, **asked.query, **times}
+
+
+def _freeze(job: JobContext) -> Finished:
+    request, intake = job.request, cast(Intake, job.parts.intake)
+    asked = SnapshotRequest(
+        request["name"],
+        read_filters(request["filters"]),
+        from_json(Rules, request["rules"], field="rules"),
+        parse_time(request["as_of"]),
+        parse_time(request["begun"]),
+    )
     # Calls that were acknowledged before this request are in it, also those that only the request log has.
     if not intake.wait_until_loaded(LOADED_WITHIN_S):
         raise Unavailable("calls that came before still wait for the store; send the snapshot again")
-    snapshot, is_new = freeze(project, SnapshotRequest(name, filters, rules, as_of, started))
-    return snapshot if is_new else json_response(ReportedSnapshot, snapshot, 200)
+    snapshot, is_new = freeze(job.project, asked)
+    if job.is_repeated and drop_erased(job.project, snapshot.id, asked.begun):
+        snapshot = _stored(job.project, snapshot.id)  # it was stored before, but not yet looked through
+    return Finished((snapshot, is_new), JobResult(path=f"/v1/snapshots/{snapshot.id}"))
+
+
+SNAPSHOT = Kind("snapshot", "train", _freeze, clean=lambda job: drop_unfinished(job.project))
 
 
 def _with_measured_judges(project: ProjectStore, rules: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from concurrent.futures import Executor, wait
 from typing import Annotated, cast, get_args
 
 from fastapi import Request
@@ -11,13 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from heedloop.responses.datasets import NamedSnapshot
 from heedloop.responses.erasures import ErasedBy, ErasureCheck, ErasureReceipt
+from heedloop.responses.jobs import JobResult
 from heedloop.schema import utc_now
 from heedloop_server.errors import Invalid, NotFound, Unavailable
 from heedloop_server.http.responses import Router
-from heedloop_server.http.services import AdminKey, AdminProject
+from heedloop_server.http.services import AdminKey, AdminProject, Jobs
 from heedloop_server.http.shared_responses import SharedResponses
 from heedloop_server.ingest.intake import Intake
 from heedloop_server.ingest.quarantine import Quarantine
+from heedloop_server.jobs.kinds import Finished, JobContext, Kind
 from heedloop_server.settings import Settings
 from heedloop_server.store.admin.audit import erased_at, write_audit
 from heedloop_server.store.admin.erasure import hide, old_parts, remove, verify
@@ -28,8 +29,6 @@ from heedloop_server.store.datasets.snapshots import snapshots_of_feedback, snap
 router = Router()
 
 _DRAIN_S = 30.0
-REMOVED_WITHIN_S = 2.0
-"""How long a request waits for the removal."""
 
 WAYS: tuple[ErasedBy, ...] = get_args(ErasedBy)
 Name = Annotated[str, Field(min_length=1, max_length=1024)]
@@ -46,7 +45,9 @@ class Erasure(BaseModel):
 
 
 @router.post("/v1/erasures")
-def post_erasure(request: Request, project: AdminProject, who: AdminKey, body: Erasure) -> ErasureReceipt:
+def post_erasure(
+    request: Request, jobs: Jobs, project: AdminProject, who: AdminKey, body: Erasure
+) -> ErasureReceipt:
     """Erase everything of a user, a session or a trace: hidden from every read when this is answered, and removed behind it.
 
     The response says what is meant, what is left in the tables (nothing where it is `done`) and who used it.
@@ -68,10 +69,8 @@ def post_erasure(request: Request, project: AdminProject, who: AdminKey, body: E
     if intake.feedback_log is not None:
         intake.feedback_log.forget(who.project, erased.trace_ids)
     request.app.state.review.forget(who.project)
-    remover = cast(Executor, request.app.state.remover)
-    removal = remover.submit(remove, project, erasure_id, old_parts_s=settings.erased_parts_s)
-    wait([removal], timeout=None if project.store.topology.cluster else REMOVED_WITHIN_S)
-    done = removal.done() and removal.exception() is None
+    removal = jobs.start("erasure", who, {"erasure_id": erasure_id})
+    done = jobs.wait(removal, always=bool(project.store.topology.cluster)) and removal.failure is None
     users = _users(project, erased.trace_ids, [str(f) for f in erased.feedback_ids])
     counts = {
         "traces": len(erased.trace_ids),
@@ -94,6 +93,15 @@ def post_erasure(request: Request, project: AdminProject, who: AdminKey, body: E
         snapshots=users,
         runs=summaries_of_runs(project, [s.id for s in users]),
     )
+
+
+def _remove(job: JobContext) -> Finished:
+    erasure_id, old_parts_s = job.request["erasure_id"], cast(Settings, job.parts.settings).erased_parts_s
+    remove(job.project, erasure_id, old_parts_s=old_parts_s, is_resumed=job.is_repeated)
+    return Finished(None, JobResult(path=f"/v1/erasures/{erasure_id}"))
+
+
+ERASURE = Kind("erasure", "admin", _remove, can_cancel=False, lane="removal")
 
 
 @router.get("/v1/erasures/{erasure_id}")

@@ -15,7 +15,8 @@ from heedloop_server.errors import NotFound
 from heedloop_server.filters import CallFilters
 from heedloop_server.http.openapi import responds
 from heedloop_server.http.responses import Router
-from heedloop_server.http.services import ReadProject
+from heedloop_server.http.services import Jobs, ReadKey, ReadProject
+from heedloop_server.jobs.kinds import Kind
 from heedloop_server.routes.export_formats import MEDIA_TYPES, ExportFormat, write_calls, write_feedback
 from heedloop_server.routes.feedback import FeedbackFilters
 from heedloop_server.store.connection import ProjectStore
@@ -23,6 +24,9 @@ from heedloop_server.store.datasets.exports import blocks_of_calls, pages_of_fee
 from heedloop_server.store.spans import trace_calls
 
 router = Router()
+
+EXPORT = Kind("export", "read")
+"""A stream of its request: it is listed, and may be broken off, but not run again."""
 
 
 _FILES: dict[str, Any] = {media: {"type": "string", "format": "binary"} for media in MEDIA_TYPES.values()}
@@ -43,7 +47,9 @@ class FeedbackExport(FeedbackFilters):
 
 @router.get("/v1/calls/export")
 @responds(media=_FILES, also=[404])
-def export_calls(project: ReadProject, query: Annotated[CallExport, Query()]) -> StreamingResponse:
+def export_calls(
+    jobs: Jobs, who: ReadKey, project: ReadProject, query: Annotated[CallExport, Query()]
+) -> StreamingResponse:
     """Every call that matches, whole, with what was said of it; newest first. A broken transfer ends without its last chunk;
     `after` goes on behind the last call that arrived."""
     blocks = blocks_of_calls(
@@ -52,7 +58,8 @@ def export_calls(project: ReadProject, query: Annotated[CallExport, Query()]) ->
         columns="line" if query.format == "jsonl" else "arrow",
         after=None if query.after is None else _place(project, query.after),
     )
-    return _streamed(write_calls(_begun(blocks), query.format), query.format)
+    pieces = jobs.watch("export", who, write_calls(_begun(blocks), query.format))
+    return _streamed(pieces, query.format)
 
 
 def _place(project: ProjectStore, key: str) -> tuple[datetime, str, str]:
@@ -65,10 +72,13 @@ def _place(project: ProjectStore, key: str) -> tuple[datetime, str, str]:
 
 @router.get("/v1/feedback/export")
 @responds(media=_FILES)
-def export_feedback(project: ReadProject, query: Annotated[FeedbackExport, Query()]) -> StreamingResponse:
+def export_feedback(
+    jobs: Jobs, who: ReadKey, project: ReadProject, query: Annotated[FeedbackExport, Query()]
+) -> StreamingResponse:
     """Every feedback that matches, as it counts now; newest first. A broken transfer ends without its last chunk."""
     pages = pages_of_feedback(project, query.model_dump(exclude={"format"}))
-    return _streamed(write_feedback(_begun(pages), query.format), query.format)
+    pieces = jobs.watch("export", who, write_feedback(_begun(pages), query.format))
+    return _streamed(pieces, query.format)
 
 
 def _begun(pages: Iterator[Any]) -> Iterator[Any]:

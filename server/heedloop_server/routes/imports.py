@@ -7,17 +7,20 @@ import re
 from dataclasses import replace
 from typing import Annotated, Any, cast
 
-from fastapi import Body, Request
+from fastapi import Body, Response
 from pydantic import TypeAdapter, ValidationError
 
 from heedloop.responses.imports import Import, ImportList, UndoneImport
+from heedloop.responses.jobs import JobResult
 from heedloop.schema import from_json
 from heedloop_server.errors import Conflict, Invalid, NotFound, Unavailable
 from heedloop_server.http.openapi import accepts, responds
 from heedloop_server.http.responses import Router
-from heedloop_server.http.services import AdminKey, AdminProject, FeedbackProject, ReadProject
+from heedloop_server.http.services import AdminKey, AdminProject, FeedbackProject, Jobs, ReadProject
 from heedloop_server.http.shared_responses import SharedResponses
 from heedloop_server.ingest.intake import Intake
+from heedloop_server.jobs.kinds import Finished, JobContext, Kind
+from heedloop_server.review.queue_service import ReviewQueueService
 from heedloop_server.settings import Settings
 from heedloop_server.store.admin.audit import write_audit
 from heedloop_server.store.admin.imports import find_import, list_imports, save_import, undo_import
@@ -59,20 +62,31 @@ def get_imports(project: ReadProject) -> ImportList:
 
 
 @router.post("/v1/imports/{import_id}/undo")
-def post_undo(request: Request, project: AdminProject, who: AdminKey, import_id: str) -> UndoneImport:
-    """Take out the calls and the feedback that an import stored; a judgement that it replaced counts again."""
+@responds(also=[202])
+def post_undo(jobs: Jobs, project: AdminProject, who: AdminKey, import_id: str) -> UndoneImport | Response:
+    """Take out the calls and the feedback that an import stored; a judgement that it replaced counts again. 202 with the job where it takes longer."""
+    if find_import(project, import_id) is None:
+        raise NotFound(f"there is no import {import_id!r:.80} in this project")
+    return jobs.outcome(jobs.start("import_undo", who, {"import_id": import_id}))
+
+
+def _undo(job: JobContext) -> Finished:
+    project, who, import_id = job.project, job.who, str(job.request["import_id"])
     one = find_import(project, import_id)
     if one is None:
         raise NotFound(f"there is no import {import_id!r:.80} in this project")
-    if not cast(Intake, request.app.state.intake).wait_until_loaded(_DRAIN_S):
+    if not cast(Intake, job.parts.intake).wait_until_loaded(_DRAIN_S):
         raise Unavailable(
             "what is still in the request log must be stored before it can be undone; try again later"
         )
-    settings = cast(Settings, request.app.state.settings)
+    settings = cast(Settings, job.parts.settings)
     save_import(project, replace(one, status="undone"))
     undone = undo_import(project, import_id, old_parts_s=settings.erased_parts_s)
-    cast(SharedResponses, request.app.state.shared).forget(who.project)
-    request.app.state.review.forget(who.project)
+    cast(SharedResponses, job.parts.shared).forget(who.project)
+    cast(ReviewQueueService, job.parts.review).forget(who.project)
     counts = {"calls": undone.num_calls, "feedback": undone.num_feedback}
     write_audit(project.store, who, "undo_import", import_id, counts)
-    return undone
+    return Finished(undone, JobResult(undone=undone))
+
+
+IMPORT_UNDO = Kind("import_undo", "admin", _undo)

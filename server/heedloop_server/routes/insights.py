@@ -7,15 +7,19 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
 
-from fastapi import Query
+from fastapi import Query, Response
 
 from heedloop import responses
+from heedloop.responses.jobs import JobResult
 from heedloop.schema import AuthorKind, format_time, parse_time, utc_now
 from heedloop_server.errors import Invalid, NotFound
+from heedloop_server.filters import read_filters
 from heedloop_server.http.openapi import responds
-from heedloop_server.http.services import ReadProject
+from heedloop_server.http.services import Jobs, ReadKey, ReadProject
 from heedloop_server.http.shared_responses import SharedRouter
+from heedloop_server.jobs.kinds import Finished, JobContext, Kind
 from heedloop_server.routes.calls import summary_values
 from heedloop_server.routes.quality import Chosen
 from heedloop_server.routes.verdicts import Verdict, compared_ratings, judge, last_day
@@ -198,13 +202,16 @@ def _release(
 
 
 @router.get("/v1/quality/clusters")
+@responds(also=[202])
 def clusters(
+    jobs: Jobs,
+    who: ReadKey,
     project: ReadProject,
     view: Chosen,
     of: Literal["answers", "comments", "questions"] = "answers",
     num_clusters: Annotated[int | None, Query(ge=2, le=12)] = None,
-) -> responses.Clusters:
-    """What low-rated answers have in common; kept ten minutes, and by their ids for two weeks."""
+) -> responses.Clusters | Response:
+    """What low-rated answers have in common; kept ten minutes, and by their ids for two weeks. 202 with the job where it takes longer."""
     key = _view_key(view, of, num_clusters)
     before = low_rated.newest_clustering(project, key)
     since, until = view.filters.period()
@@ -216,9 +223,26 @@ def clusters(
         and now - before.made_at < FRESH
     ):
         return _clusters(project, before)
-    found = _cluster(project, view, of, num_clusters, key, before)
+    # the same filters as this request's, with the times that its period ended up with
+    asked = (view.rating or view.filters).model_copy(update={"since": since, "until": until})
+    request = {"filters": asked.model_dump(mode="json", exclude_defaults=True), "of": of, "num": num_clusters}
+    made = jobs.outcome(jobs.start("clusters", who, request))
+    return made if isinstance(made, Response) else _clusters(project, made)
+
+
+def _find_clusters(job: JobContext) -> Finished:
+    project, request = job.project, job.request
+    view, of, num_clusters = View.of(read_filters(request["filters"])), request["of"], request["num"]
+    key = _view_key(view, of, num_clusters)
+    found = _cluster(project, view, of, num_clusters, key, low_rated.newest_clustering(project, key))
     low_rated.insert_clustering(project, found)
-    return _clusters(project, found)
+    asked = (view.rating or view.filters).parameters() | {"of": of, "num_clusters": num_clusters}
+    asked |= {"since": format_time(found.since), "until": format_time(found.until)}
+    query = urlencode({k: v for k, v in asked.items() if v is not None}, doseq=True)
+    return Finished(found, JobResult(path=f"/v1/quality/clusters?{query}"))
+
+
+CLUSTERS = Kind("clusters", "read", _find_clusters)
 
 
 def _view_key(view: View, of: str, num_clusters: int | None) -> str:

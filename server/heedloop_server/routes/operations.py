@@ -10,6 +10,7 @@ from fastapi.responses import PlainTextResponse, Response
 from pydantic import BaseModel, ConfigDict
 
 from heedloop.responses import Backup, Backups, Condition, Health
+from heedloop.responses.jobs import JobResult
 from heedloop_server.errors import Unavailable
 from heedloop_server.http.auth import caller, check_scope, open_route
 from heedloop_server.http.metrics import (
@@ -22,10 +23,11 @@ from heedloop_server.http.metrics import (
 )
 from heedloop_server.http.openapi import responds
 from heedloop_server.http.responses import Router, json_response
-from heedloop_server.http.services import AnyStore, Configuration, InstanceKey, Intakes
+from heedloop_server.http.services import AnyStore, Configuration, InstanceKey, Intakes, Jobs
 from heedloop_server.ingest.condition import folder_problems
+from heedloop_server.jobs.kinds import Finished, JobContext, Kind
 from heedloop_server.settings import Settings
-from heedloop_server.store.admin.backups import list_backups, start_backup
+from heedloop_server.store.admin.backups import follow_backup, is_backed_up, list_backups, start_backup
 from heedloop_server.store.admin.health import MANY_PARTS, read_health
 from heedloop_server.store.admin.keys import list_projects
 from heedloop_server.store.connection import StoreError
@@ -92,10 +94,23 @@ class NewBackup(BaseModel):
 
 @router.post("/v1/backups", status_code=202)
 @responds(also=[409, 422])
-def post_backup(body: NewBackup, store: AnyStore, intake: Intakes, _: InstanceKey) -> Backup:
+def post_backup(body: NewBackup, jobs: Jobs, store: AnyStore, intake: Intakes, who: InstanceKey) -> Backup:
     """Begin a backup of an embedded store while it serves; what was acknowledged before is in it."""
     intake.wait_until_loaded(_BACKUP_WAIT_S)
-    return start_backup(store, body.name)
+    begun = start_backup(store, body.name)
+    jobs.start("backup", who, {"name": body.name})
+    return begun
+
+
+def _back_up(job: JobContext) -> Finished:
+    store, name = job.project.store, str(job.request["name"])
+    if job.is_repeated and not is_backed_up(store, name):
+        start_backup(store, name, is_repeated=True)
+    follow_backup(store, name)
+    return Finished(None, JobResult(path="/v1/backups"))
+
+
+BACKUP = Kind("backup", "instance", _back_up, can_cancel=False)
 
 
 @router.get("/v1/backups")

@@ -33,6 +33,7 @@ from heedloop_server.store.engine_errors import StoreError as StoreError
 from heedloop_server.store.engine_errors import StoreOverloaded as StoreOverloaded
 from heedloop_server.store.engine_errors import translate, translate_open
 from heedloop_server.store.erasure_mask import ErasureMasks
+from heedloop_server.store.job_statements import before_statement
 from heedloop_server.store.topology import Topology
 
 Row = dict[str, Any]
@@ -263,6 +264,7 @@ class Store:
         """
         if self._closed:
             raise Unavailable("the server is stopping")
+        before_statement(kind)
         with self.durations.labels(kind).time(), self._permits:
             client = self._take()
             try:

@@ -25,12 +25,15 @@ from clickhouse_connect.driver.transform import NativeTransform
 from heedloop_server.errors import Unavailable
 from heedloop_server.store.connection import Address, ArrowTable, ProjectStore, Row, Store
 from heedloop_server.store.erasure_mask import ErasureMasks
+from heedloop_server.store.job_statements import JobEnded, before_statement, report_progress, watched
 from heedloop_server.store.topology import Topology
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _START = "import sys; from heedloop_server.store.worker_process import serve; serve(int(sys.argv[1]))"
+LOOK_S = 0.5
+"""Seconds between two looks at whether a job is to end."""
 _ONE_AT_A_TIME = threading.Lock()
 """Each may need as much memory as the rows that it makes: others wait for their turn."""
 
@@ -51,6 +54,15 @@ class _Statement:
     method: str
     args: tuple[Any, ...]
     settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Progress:
+    """How far the process is, for the job that waits for it."""
+
+    done: int
+    total: int
+    unit: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +90,9 @@ def run_in_process(
         Unavailable: the process was ended from outside, such as for want of memory.
     """
     store = project.store
-    with _ONE_AT_A_TIME:
+    while not _ONE_AT_A_TIME.acquire(timeout=LOOK_S):
+        before_statement("read")
+    try:
         ours, theirs = Pipe()
         with ours, theirs:
             process = subprocess.Popen(
@@ -97,20 +111,38 @@ def run_in_process(
                     f"the process that does {function.__name__} ended ({process.wait()}) before it was done; nothing of it is "
                     "kept, send the request again; -9 is the system's, mostly for want of memory"
                 ) from err
+            except JobEnded:
+                process.kill()
+                raise
             finally:
                 ours.close()
                 process.wait()
+    finally:
+        _ONE_AT_A_TIME.release()
 
 
 def _serve_statements(store: Store, process: Connection) -> _Outcome:
     """Execute what the process asks for until it gives its result."""
-    while isinstance(asked := process.recv(), _Statement):
+    while isinstance(asked := _received(process), _Statement):
         try:
             outcome = _Outcome(getattr(store, asked.method)(*asked.args, **asked.settings))
+        except JobEnded:
+            raise
         except Exception as err:  # noqa: BLE001  # whatever it is, it is for the other process
             outcome = _Outcome(error=err)
         process.send(outcome)
     return cast(_Outcome, asked)
+
+
+def _received(process: Connection) -> object:
+    """What the process sends next; until then the job that waits for it may be ended."""
+    while True:
+        while not process.poll(LOOK_S):
+            before_statement("read")
+        received = process.recv()
+        if not isinstance(received, _Progress):
+            return received
+        report_progress(received.done, received.total, received.unit)
 
 
 def serve(fd: int) -> None:
@@ -125,7 +157,8 @@ def serve(fd: int) -> None:
             else Store(work.address, topology=work.topology)
         )
         try:
-            outcome = _Outcome(work.function(store.project(work.project), *work.args))
+            with watched(lambda _: None, lambda *progress: server.send(_Progress(*progress))):
+                outcome = _Outcome(work.function(store.project(work.project), *work.args))
         except Exception as err:  # noqa: BLE001  # whatever it is, it is for the other process
             outcome = _Outcome(error=_portable(err))
         server.send(outcome)

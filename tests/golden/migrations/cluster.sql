@@ -915,3 +915,42 @@ SETTINGS replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_p
 CREATE TABLE IF NOT EXISTS heedloop.prompts ON CLUSTER 'c1' AS heedloop.prompts_local ENGINE = Distributed('c1', 'heedloop', 'prompts_local', cityHash64(name));
 
 CREATE TABLE IF NOT EXISTS heedloop.prompt_labels ON CLUSTER 'c1' AS heedloop.prompt_labels_local ENGINE = Distributed('c1', 'heedloop', 'prompt_labels_local', cityHash64(name));
+
+CREATE TABLE IF NOT EXISTS heedloop.jobs_local ON CLUSTER 'c1' (
+    project_id LowCardinality(String),
+    job_id String CODEC(ZSTD(1)),
+    kind LowCardinality(String),
+    key_id LowCardinality(String),
+    key_name String CODEC(ZSTD(1)),
+    author_id String CODEC(ZSTD(1)),
+    state LowCardinality(String),
+    request String CODEC(ZSTD(3)),
+    done UInt64,
+    total UInt64,
+    unit LowCardinality(String),
+    result String CODEC(ZSTD(3)),
+    error String CODEC(ZSTD(3)),
+    attempt UInt8,
+    holder LowCardinality(String),
+    created_at DateTime64(6, 'UTC'),
+    started_at Nullable(DateTime64(6, 'UTC')),
+    ended_at Nullable(DateTime64(6, 'UTC')),
+    beat_at DateTime64(6, 'UTC'),
+    version UInt64
+) ENGINE = ReplicatedReplacingMergeTree(version)
+ORDER BY (project_id, job_id)
+TTL toDateTime(created_at) + INTERVAL 90 DAY
+SETTINGS replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1;
+
+CREATE TABLE IF NOT EXISTS heedloop.job_cancels_local ON CLUSTER 'c1' (
+    project_id LowCardinality(String),
+    job_id String CODEC(ZSTD(1)),
+    at DateTime64(6, 'UTC')
+) ENGINE = ReplicatedReplacingMergeTree(at)
+ORDER BY (project_id, job_id)
+TTL toDateTime(at) + INTERVAL 90 DAY
+SETTINGS replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1;
+
+CREATE TABLE IF NOT EXISTS heedloop.jobs ON CLUSTER 'c1' AS heedloop.jobs_local ENGINE = Distributed('c1', 'heedloop', 'jobs_local', cityHash64(job_id));
+
+CREATE TABLE IF NOT EXISTS heedloop.job_cancels ON CLUSTER 'c1' AS heedloop.job_cancels_local ENGINE = Distributed('c1', 'heedloop', 'job_cancels_local', cityHash64(job_id));

@@ -829,3 +829,38 @@ CREATE TABLE IF NOT EXISTS heedloop.prompt_labels  (
 ) ENGINE = ReplacingMergeTree(version)
 ORDER BY (project_id, name, label)
 SETTINGS non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1;
+
+CREATE TABLE IF NOT EXISTS heedloop.jobs  (
+    project_id LowCardinality(String),
+    job_id String CODEC(ZSTD(1)),
+    kind LowCardinality(String),
+    key_id LowCardinality(String),
+    key_name String CODEC(ZSTD(1)),
+    author_id String CODEC(ZSTD(1)),
+    state LowCardinality(String),
+    request String CODEC(ZSTD(3)),
+    done UInt64,
+    total UInt64,
+    unit LowCardinality(String),
+    result String CODEC(ZSTD(3)),
+    error String CODEC(ZSTD(3)),
+    attempt UInt8,
+    holder LowCardinality(String),
+    created_at DateTime64(6, 'UTC'),
+    started_at Nullable(DateTime64(6, 'UTC')),
+    ended_at Nullable(DateTime64(6, 'UTC')),
+    beat_at DateTime64(6, 'UTC'),
+    version UInt64
+) ENGINE = ReplacingMergeTree(version)
+ORDER BY (project_id, job_id)
+TTL toDateTime(created_at) + INTERVAL 90 DAY
+SETTINGS non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1;
+
+CREATE TABLE IF NOT EXISTS heedloop.job_cancels  (
+    project_id LowCardinality(String),
+    job_id String CODEC(ZSTD(1)),
+    at DateTime64(6, 'UTC')
+) ENGINE = ReplacingMergeTree(at)
+ORDER BY (project_id, job_id)
+TTL toDateTime(at) + INTERVAL 90 DAY
+SETTINGS non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1;

@@ -8,24 +8,27 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Annotated, Any, Literal, NotRequired, cast
 
-from fastapi import Body, Depends
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from fastapi import Body, Depends, Response
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 from typing_extensions import TypedDict
 
 from heedloop import responses
+from heedloop.responses.jobs import JobResult
 from heedloop.schema import to_json, utc_now
 from heedloop_server.errors import Conflict, Invalid, NotFound, TooLarge
 from heedloop_server.filters import read_filters
 from heedloop_server.http.auth import Principal, require
 from heedloop_server.http.openapi import accepts, responds
 from heedloop_server.http.responses import Router
-from heedloop_server.http.services import AdminKey, AnyStore, Queues
+from heedloop_server.http.services import AdminKey, AnyStore, Jobs, Queues
+from heedloop_server.jobs.kinds import Finished, JobContext, Kind
 from heedloop_server.judges.drawing import draw_audit, draw_doubtful
 from heedloop_server.normalise.values import scrub
 from heedloop_server.review.filling import Placing, add_gold, add_items, stored_targets, targets_of
 from heedloop_server.review.open_queue import OpenQueue
 from heedloop_server.review.questions import Question, why_incompatible
 from heedloop_server.review.queue import Guideline, changed, new_queue, read_guideline
+from heedloop_server.review.queue_service import ReviewQueueService
 from heedloop_server.review.submission import release, rewrite_judgements
 from heedloop_server.review.verdicts import verdict_disagreements
 from heedloop_server.store.admin.audit import write_audit
@@ -407,14 +410,24 @@ NewItems = Annotated[
     Field(discriminator="source"),
 ]
 
+_ITEMS: TypeAdapter[NewItems] = TypeAdapter(NewItems)
+
 
 @router.post("/v1/review/queues/{queue_id}/items")
-@responds(also=[409, 413])
+@responds(also=[202, 409, 413])
 def post_items(
-    store: AnyStore, queues: Queues, who: AdminKey, queue_id: str, body: Annotated[NewItems, Body()]
-) -> responses.FilledQueue:
-    """Fill a queue; items that are in it stay as they are, but for a sample's probability and where they are placed anew."""
-    project = store.project(who.project)
+    jobs: Jobs, who: AdminKey, queue_id: str, body: Annotated[NewItems, Body()]
+) -> responses.FilledQueue | Response:
+    """Fill a queue; items that are in it stay as they are, but for a sample's probability and where they are placed anew. 202 with the job where it takes longer."""
+    if isinstance(body, FromSample) and body.seed is None:
+        body.seed = secrets.token_hex(16)  # a job that is run again draws the same sample
+    request = {"queue_id": queue_id, "body": body.model_dump(mode="json", exclude_unset=True)}
+    return jobs.outcome(jobs.start("queue_fill", who, request))
+
+
+def _fill(job: JobContext) -> Finished:
+    project, who, queues = job.project, job.who, cast(ReviewQueueService, job.parts.review)
+    queue_id, body = str(job.request["queue_id"]), _ITEMS.validate_python(job.request["body"])
     with queues.locked_queue(who.project, queue_id) as opened:
         questions = opened.queue.questions  # looking for items must not keep the queue's annotators waiting
     missing: list[tuple[str, str]] = []
@@ -436,7 +449,10 @@ def post_items(
         said = rewrite_judgements(opened, drawn_now)
     queues.record_all(who.project, queue_id, said, who.key_id)
     write_audit(project.store, who, "fill_queue", queue_id, {"source": body.source, "added": filled.added})
-    return filled
+    return Finished(filled, JobResult(filled=filled))
+
+
+QUEUE_FILL = Kind("queue_fill", "admin", _fill)
 
 
 def _drawn(

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 import shutil
+import threading
 from pathlib import Path
 from typing import Literal
 
 from heedloop.responses import Backup
 from heedloop_server.errors import Conflict, Invalid
-from heedloop_server.store.connection import Row, Store
+from heedloop_server.store.connection import Row, Store, StoreError
+from heedloop_server.store.job_statements import report_progress
 
 METADATA = ".backup"
 """The file that the engine writes into a backup when all others are written."""
+FOLLOW_S = 0.2
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _STATES: dict[str, Literal["running", "done"]] = {"CREATING_BACKUP": "running", "BACKUP_CREATED": "done"}
 
@@ -26,8 +29,8 @@ def backups_folder(store: Store) -> Path:
     return store.address.backups
 
 
-def start_backup(store: Store, name: str) -> Backup:
-    """Begin a backup; `list_backups` tells when it is done.
+def start_backup(store: Store, name: str, *, is_repeated: bool = False) -> Backup:
+    """Begin a backup; `list_backups` tells when it is done. One that `is_repeated` replaces what an ended server left of it.
 
     Raises:
         Invalid: the name has other characters than letters, digits, `_`, `.` and `-`, or the store is not embedded.
@@ -37,10 +40,33 @@ def start_backup(store: Store, name: str) -> Backup:
         raise Invalid(
             f"{name!r} is no name of a backup: letters, digits, _ . and -, at most 64, the first a letter or digit"
         )
+    if is_repeated:
+        shutil.rmtree(backups_folder(store) / name, ignore_errors=True)
     if (backups_folder(store) / name).exists():
         raise Conflict(f"there is a backup {name!r} already; choose another name, or remove its folder")
     store.command(f"BACKUP DATABASE {store.address.database} TO File('{name}') ASYNC")
     return next(b for b in list_backups(store) if b.name == name)
+
+
+def is_backed_up(store: Store, name: str) -> bool:
+    """Whether there is a whole backup of that name."""
+    return (backups_folder(store) / name / METADATA).exists()
+
+
+def follow_backup(store: Store, name: str) -> None:
+    """Wait until a backup that this process began is made, and report how far it is.
+
+    Raises:
+        StoreError: it failed.
+    """
+    pause = threading.Event()
+    while (found := next((b for b in list_backups(store) if b.name == name), None)) is not None:
+        if found.state == "failed":
+            raise StoreError(f"the backup {name!r} failed: {found.error}")
+        if found.state == "done":
+            return
+        report_progress(0, found.bytes or 0, "bytes")
+        pause.wait(FOLLOW_S)
 
 
 def list_backups(store: Store) -> list[Backup]:

@@ -17,6 +17,7 @@ from heedloop.schema import utc_now
 from heedloop_server.store.admin.ledger import note_erased_feedback
 from heedloop_server.store.connection import ProjectStore, Store
 from heedloop_server.store.erasure_mask import matches, pending_erasures
+from heedloop_server.store.job_statements import report_progress
 from heedloop_server.store.review.assignments import assignments_of
 
 
@@ -72,6 +73,8 @@ KEPT = {
     "runs": "what the trainer says of itself",
     "run_history": "numbers",
     "imports": "names of files and counts",
+    "jobs": "who started what; queries while they run, then counts",
+    "job_cancels": "ids",
     "review_queues": "what the queue's makers wrote",
     "review_guidelines": "what the queue's makers wrote",
     "review_team": "the groups and languages of people who work here",
@@ -136,7 +139,8 @@ def remove(
     with _REMOVING:
         names["days"] = _days(project, names)
         left = verify(project, erasure_id)
-        for table, where in _WHERE.items():
+        for num, (table, where) in enumerate(_WHERE.items()):
+            report_progress(num, len(_WHERE) + len(COUNTED_AGAIN), "tables")
             leave_soon(project.store, table, old_parts_s)
             if left[table]:
                 delete_rows(project, table, where, names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 from heedloop.responses.imports import Import, UndoneImport
@@ -52,10 +53,8 @@ def undo_import(project: ProjectStore, import_id: str, *, old_parts_s: int = 30)
     names = {"import": import_id}
     counts = {table: _count(project, table, where, import_id) for table, where in _MARKED.items()}
     replaced = _replaced(project, import_id)
-    for table, where in _MARKED.items():
-        if counts[table]:
-            leave_soon(project.store, table, old_parts_s)
-            delete_rows(project, table, where, names)
+    *first, (history, in_history) = _MARKED.items()
+    _delete(project, dict(first), counts, names, old_parts_s)
     for table in COUNTED_AGAIN:
         delete_rows(project, table, "1", names)
     calls = find_calls(project, [e.feedback.target for e in replaced])
@@ -65,12 +64,27 @@ def undo_import(project: ProjectStore, import_id: str, *, old_parts_s: int = 30)
         # the same rows were inserted before, and may be merged away since: they are no repetition
         insert_deduplication_token=f"undo/{import_id}/{time.time_ns()}",
     )
+    # the last of all: until here it still says what is to be restored, if this is broken off and done again
+    _delete(project, {history: in_history}, counts, names, old_parts_s)
     return UndoneImport(
         id=import_id,
         num_calls=counts["spans"],
         num_feedback=counts["feedback_history"],
         num_restored=len(replaced),
     )
+
+
+def _delete(
+    project: ProjectStore,
+    tables: Mapping[str, str],
+    counts: Mapping[str, int],
+    names: Mapping[str, str],
+    old_parts_s: int,
+) -> None:
+    for table, where in tables.items():
+        if counts[table]:
+            leave_soon(project.store, table, old_parts_s)
+            delete_rows(project, table, where, names)
 
 
 def _count(project: ProjectStore, table: str, where: str, import_id: str) -> int:

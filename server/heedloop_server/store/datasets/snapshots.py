@@ -13,6 +13,8 @@ from heedloop.responses.datasets import NamedSnapshot, ReportedSnapshot
 from heedloop.schema import DatasetForm, Feedback, Snapshot, Split, canonical_json, from_json, to_json
 from heedloop_server.curate import Judgement, Row
 from heedloop_server.filters import CallFilters
+from heedloop_server.store.admin.erasure import delete_rows
+from heedloop_server.store.admin.jobs import active_jobs
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.datasets.snapshot_calls import call_conditions
 from heedloop_server.store.filters import PRODUCTION
@@ -71,6 +73,10 @@ def read_judgements(project: ProjectStore, filters: CallFilters, as_of: datetime
     ]
 
 
+AGAIN = {"insert_deduplicate": 0}
+"""Settings of an insert whose rows may have been inserted before and deleted since (`drop_unfinished`): they are no repetition."""
+
+
 def write_snapshot(
     project: ProjectStore,
     snapshot: ReportedSnapshot,
@@ -83,12 +89,12 @@ def write_snapshot(
         for start in range(0, len(of_form), INSERT_ROWS):
             batch = zip(of_form[start : start + INSERT_ROWS], texts[form][start:], strict=False)
             stored = [_row(snapshot.id, form, start + i, row, text) for i, (row, text) in enumerate(batch)]
-            project.insert("snapshot_rows", stored)
+            project.insert("snapshot_rows", stored, **AGAIN)
     sources = [
         {"kind": kind, "source_id": source, "snapshot_id": snapshot.id} for kind, source in _sources(rows)
     ]
     for start in range(0, len(sources), 50_000):
-        project.insert("snapshot_sources", sources[start : start + 50_000])
+        project.insert("snapshot_sources", sources[start : start + 50_000], **AGAIN)
     _save(project, snapshot)
 
 
@@ -172,6 +178,18 @@ def drop_erased(project: ProjectStore, snapshot_id: str, since: datetime) -> int
         if stored is not None:
             _save(project, replace(stored, num_erased=stored.num_erased + num_erased))
     return num_erased
+
+
+def drop_unfinished(project: ProjectStore) -> None:
+    """Take away the rows of snapshots that were not written to their end; nothing while another one may be written."""
+    unfinished = """
+        project_id = {project:String}
+          AND snapshot_id NOT IN (SELECT snapshot_id FROM snapshots WHERE project_id = {project:String})
+    """
+    for table in ("snapshot_rows", "snapshot_sources"):
+        row = project.row(f"SELECT count() AS n FROM {table} WHERE {unfinished}")  # noqa: S608
+        if row and row["n"] and active_jobs(project, "snapshot") <= 1:
+            delete_rows(project, table, unfinished, {})
 
 
 # ----------------------------------------------------------------------------------------------------- reading

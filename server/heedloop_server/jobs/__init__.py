@@ -1,0 +1,1 @@
+"""Long work behind requests: what kinds there are, and who runs them."""
