@@ -39,6 +39,8 @@ log = logging.getLogger("heedloop.jobs")
 BEAT_S = 5.0
 SILENT_S = 30.0
 """Seconds without a sign of its server after which a job is taken over."""
+LISTED_AFTER_S = 2.0
+"""Seconds after which a stream is listed."""
 MAX_ATTEMPTS = 3
 """How often a job is begun: one that ends its server each time must not do so for ever."""
 
@@ -169,13 +171,13 @@ class JobRunner:
             self._cancel(own)
 
     def watch(self, kind: JobKind, who: Principal, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        """A stream that is listed as a job from when it has taken as long as a request waits; cancelled, it breaks off."""
+        """A stream that is listed as a job when it takes longer than a moment; cancelled, it breaks off."""
         begun = utc_now()
         job, num_bytes = None, 0
         state: JobState = "interrupted"
         try:
             for piece in pieces:
-                if job is None and (utc_now() - begun).total_seconds() >= self._answer_s:
+                if job is None and (utc_now() - begun).total_seconds() >= min(self._answer_s, LISTED_AFTER_S):
                     job = self.begin(kind, who, {})
                     job.stored.state, job.stored.started_at = "running", begun
                 if job is not None and job.is_cancelled:
