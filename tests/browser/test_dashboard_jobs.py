@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 from dashboard_browser import DESK, settled, signed_in_page
+from dashboard_world import wait_until
 from playwright.sync_api import Browser, expect
 
 from heedloop.client import Client
 from heedloop.schema import Author, Call, Feedback, Message, Target, utc_now
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-NUM_CALLS = 40
+NUM_CALLS = 45
 
 
 def _call() -> Call:
@@ -25,7 +26,7 @@ def _call() -> Call:
         span_id=secrets.token_hex(8),
         start_time=utc_now(),
         input_messages=(Message("user", "Where is it?"),),
-        output_messages=(Message("assistant", secrets.token_hex(200_000)),),
+        output_messages=(Message("assistant", secrets.token_hex(500_000)),),
     )
 
 
@@ -64,12 +65,17 @@ def test_what_runs_is_shown_and_cancelled(
             if folder := os.environ.get("HEEDLOOP_SCREENSHOTS"):
                 page.screenshot(path=Path(folder, "jobs-light.png"))
             running.get_by_role("button", name="Cancel").click()
+            expect(running.get_by_role("button", name="Cancel")).to_have_count(0)
             while reader.recv(1 << 20):
                 pass  # until the server breaks it off
-        page.reload()
-        settled(page)
         rows = page.locator(".st-key-panel_jobs tbody tr")
-        expect(rows.first).to_contain_text("cancelled")
+
+        def is_cancelled() -> bool:
+            page.reload()
+            settled(page)
+            return "cancelled" in rows.first.inner_text()
+
+        wait_until(is_cancelled, "the page to show that it was cancelled")
         expect(rows.last).to_contain_text("done")
         rows.last.get_by_role("link").click()
         page.wait_for_url(f"**/datasets?snapshot_id={snapshot.id}")

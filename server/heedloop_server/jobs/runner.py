@@ -341,7 +341,7 @@ class JobRunner:
         """A job as it is now: of one that runs here more is known than its row says."""
         stored = own.stored if own else stored
         is_over = stored.state not in ("queued", "running")
-        can_cancel = own.can_cancel if own else self.kinds[stored.kind].can_cancel
+        can_cancel = own.can_cancel and not own.is_cancelled if own else self.kinds[stored.kind].can_cancel
         return Job(
             id=stored.job_id,
             kind=cast(JobKind, stored.kind),

@@ -180,6 +180,23 @@ def drop_erased(project: ProjectStore, snapshot_id: str, since: datetime) -> int
     return num_erased
 
 
+def count_erased(project: ProjectStore, snapshot: ReportedSnapshot) -> ReportedSnapshot:
+    """The snapshot with what was erased of it counted from its rows: a server that ended may have deleted without a note."""
+    row = project.row(
+        """
+        SELECT count() AS n
+        FROM snapshot_rows FINAL
+        WHERE project_id = {project:String} AND snapshot_id = {snapshot_id:String}
+        """,
+        {"snapshot_id": snapshot.id},
+    )
+    num = sum(n for splits in snapshot.num_rows.values() for n in splits.values()) - (row["n"] if row else 0)
+    if num != snapshot.num_erased:
+        snapshot = replace(snapshot, num_erased=num)
+        _save(project, snapshot)
+    return snapshot
+
+
 def drop_unfinished(project: ProjectStore) -> None:
     """Take away the rows of snapshots that were not written to their end; nothing while another one may be written."""
     unfinished = """
