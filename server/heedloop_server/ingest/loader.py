@@ -20,7 +20,7 @@ from heedloop_server.ingest.quarantine import Quarantine
 from heedloop_server.ingest.record import LoggedRequest, lost_with, pieces_of, unpack
 from heedloop_server.ingest.segments import Segment
 from heedloop_server.normalise import LogContent
-from heedloop_server.store.admin.erasure import erased_among
+from heedloop_server.store.admin.erasure import erased_among, erasing_projects
 from heedloop_server.store.admin.keys import list_projects
 from heedloop_server.store.admin.ledger import Tally, insert_tallies
 from heedloop_server.store.connection import ArrowTable, Store, StoreError, StoreOverloaded
@@ -207,12 +207,15 @@ class SpanLoader:
 
     def _sort(self, decoded: Decoded, piece: _Piece) -> None:
         """What was decoded by project, without what is erased or stored already, counted."""
+        erasing = erasing_projects(self._store)
         for project in sorted(piece.tallies):
             rows = decoded.rows
             if len(piece.tallies) > 1:
                 rows = rows.filter(pc.equal(rows["project_id"], project))
             contents = [c for p, c in decoded.contents if p == project]
-            arrived = self._without_erased(project, Arrived(rows, contents), piece.tallies[project])
+            arrived = Arrived(rows, contents)
+            if project in erasing:
+                arrived = self._without_erased(project, arrived, piece.tallies[project])
             stored = self._stored(project, arrived.rows)
             arrived.known_traces = {span[:16].hex() for span in stored}
             arrived.rows = _count(arrived.rows, stored, piece.tallies[project], piece.until)
