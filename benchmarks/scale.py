@@ -17,15 +17,16 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import timedelta
+from multiprocessing import get_context
 from pathlib import Path
 
 import requests
 
+import ingest_load
 from dashboard import BATCH, FEEDBACK, SPANS, columns, p50_p95, serve
 from heedloop.client import Client
 from heedloop.schema import THUMB, Author, Feedback, Target, format_time, utc_now
@@ -78,29 +79,47 @@ class Server:
 
 
 def overview(server: Server, args: argparse.Namespace) -> dict[str, float]:
-    """The quality page's question: alone, each time another, and by several viewers who each ask the same once a second."""
+    """The quality page's question: alone, each time another; by viewers who each ask the same once a second, beside nothing
+    and beside 2,000 spans and ten thumbs a second."""
     wait_until_counted(server)
     alone = [
         seconds(lambda: server.client.quality_overview(since=other_period())) for _ in range(args.rounds)
     ]
-    many: list[float] = []
-    stop = time.monotonic() + args.rounds
+    result = {"overview p50": statistics.median(alone)}
+    result[f"overview p95, {args.viewers} viewers"] = viewers_p95(server, args.viewers, args.rounds)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        sender = server.client.create_key("sender", ["ingest", "feedback"]).key
+        for num in (args.viewers, 5 * args.viewers):
+            load = pool.submit(send_load, server.url, sender, args.rounds + 2.0)
+            result[f"overview p95, {num} viewers beside load"] = viewers_p95(server, num, args.rounds)
+            result[f"feedback p99 beside {num} viewers and load"] = load.result()
+    return result
 
-    def viewer() -> None:
-        client = Client(server.url, server.key)
+
+def viewers_p95(server: Server, num: int, rounds: int) -> float:
+    """The 95th percentile of what `num` viewers wait who ask once a second, for so many seconds."""
+    taken: list[float] = []
+    stop = time.monotonic() + rounds
+
+    def viewer(number: int) -> None:
+        time.sleep(number / num)
         while time.monotonic() < stop:
-            many.append(seconds(client.quality_overview))
-            time.sleep(max(0.0, 1 - many[-1]))
+            taken.append(seconds(lambda: server.get("/v1/quality/overview").content))
+            time.sleep(max(0.0, 1 - taken[-1]))
 
-    threads = [threading.Thread(target=viewer) for _ in range(args.viewers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return {
-        "overview p50": statistics.median(alone),
-        f"overview p95, {args.viewers} viewers": p50_p95(many)[1],
-    }
+    with ThreadPoolExecutor(num) as pool:
+        list(pool.map(viewer, range(num)))
+    return p50_p95(taken)[1]
+
+
+def send_load(url: str, key: str, duration_s: float) -> float:
+    """Send 2,000 spans a second of four clients and ten thumbs a second; the 99th percentile of what a thumb takes."""
+    target = ingest_load.Target(int(url.rsplit(":", 1)[1]), {"Authorization": f"Bearer {key}"})
+    load, thumbs = ingest_load.Load("spans"), ingest_load.Load("thumbs")
+    made = [ingest_load.Patched(body) for body in ingest_load.bodies(8, 50)]
+    ingest_load.send(target, load, thumbs, made, connections=4, spans=50, seconds=duration_s, rate=2_000)
+    print(f"  {load.acknowledged:,} spans acknowledged, {load.refused} requests refused", flush=True)
+    return sorted(thumbs.latencies_ms)[math.ceil(0.99 * len(thumbs.latencies_ms)) - 1] / 1000
 
 
 def wait_until_counted(server: Server) -> None:

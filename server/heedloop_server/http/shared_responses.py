@@ -1,4 +1,5 @@
-"""Equal questions share one execution, and its response is shown again for a few seconds.
+"""Equal questions share one execution, and its response is shown again for a few seconds; for as long again while the next is made,
+so that of many viewers who ask again and again none waits.
 
 A question is a path with its query, asked for one project with the same scopes: nothing is shared between projects or rights. A key that
 changed something is never shown, nor waits for, a response that was begun before its change. Executions are limited in number, so that
@@ -33,18 +34,20 @@ class _Execution:
 
     Attributes:
         begun, ended: seconds of the monotonic clock; `ended` is infinite while it runs.
+        following: the execution that takes this one's place once it has ended.
     """
 
     task: asyncio.Task[Response]
     begun: float
     ended: float = math.inf
+    following: _Execution | None = None
 
 
 class SharedResponses:
     """The questions of one server; used on its event loop alone.
 
     Args:
-        keep_s: for how long a response is shown again after it was made.
+        keep_s: for how long a response is shown again after it was made; for twice as long while the next is made.
         most: executions at once.
     """
 
@@ -71,18 +74,32 @@ class SharedResponses:
         self, question: Question, key_id: str, execute: Callable[[], Coroutine[Any, Any, Response]]
     ) -> Response:
         """The response to a question, by an execution of its own where there is none to share."""
+        changed = self._changes.get(key_id, -math.inf)
         known = self._known.get(question)
-        if known is None or not self._is_good(known, self._changes.get(key_id, -math.inf)):
-            known = self._begin(question, execute)
+        if known is not None and known.following is not None and known.begun <= changed:
+            known = known.following
+        if known is None or known.begun <= changed or self._age(known) >= 2 * self._keep_s:
+            known = self._known[question] = self._begin(question, execute)
+            self._forget_oldest(question)
+        elif self._age(known) >= self._keep_s and known.following is None:
+            known.following = self._begin(question, execute, replaced=known)
         made = await asyncio.shield(known.task)
         # headers belong to a request: each gets a response of its own
         place = {n: made.headers[n] for n in ("location",) if n in made.headers}
         return Response(made.body, made.status_code, media_type=made.media_type, headers=place)
 
-    def _is_good(self, known: _Execution, changed: float) -> bool:
-        return self._clock() - known.ended < self._keep_s and known.begun > changed
+    def _age(self, known: _Execution) -> float:
+        return self._clock() - known.ended
 
-    def _begin(self, question: Question, execute: Callable[[], Coroutine[Any, Any, Response]]) -> _Execution:
+    def _begin(
+        self,
+        question: Question,
+        execute: Callable[[], Coroutine[Any, Any, Response]],
+        *,
+        replaced: _Execution | None = None,
+    ) -> _Execution:
+        """Begin an execution; it takes the place of `replaced` when it ends well, and goes away when it does not."""
+
         async def run() -> Response:
             async with self._slots:
                 known.begun = self._clock()
@@ -92,16 +109,22 @@ class SharedResponses:
             known.ended = self._clock()
             is_kept = not task.cancelled() and task.exception() is None
             is_kept = is_kept and task.result().status_code == 200 and len(task.result().body) <= MAX_BYTES
+            if replaced is not None:
+                replaced.following = None
+            # what was forgotten meanwhile is not put back
+            if is_kept and replaced is not None and self._known.get(question) is replaced:
+                self._known[question] = known
             if not is_kept and self._known.get(question) is known:
                 self._known.pop(question, None)
 
         known = _Execution(asyncio.create_task(run()), self._clock())
         known.task.add_done_callback(end)
-        self._known.pop(question, None)
-        self._known[question] = known
+        return known
+
+    def _forget_oldest(self, newest: Question) -> None:
+        self._known.move_to_end(newest)
         if len(self._known) > MAX_KEPT:
             self._known.popitem(last=False)
-        return known
 
 
 class _SharedRoute(RouteOfRecord):

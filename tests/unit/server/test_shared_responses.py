@@ -56,10 +56,74 @@ def test_ten_who_ask_at_once_and_soon_after_share_one_execution():
         found = await questions.bodies(*at_once)
         questions.now = 2.9
         found += await questions.bodies(questions.ask())
-        questions.now = 3.0
+        questions.now = 6.0
         return found, await questions.bodies(questions.ask())
 
     assert asyncio.run(ask()) == ([1] * 11, [2])
+
+
+def test_who_asks_again_is_shown_what_is_there_while_the_next_is_made():
+    async def ask():
+        questions = Questions()
+        first = questions.ask()
+        await _turns()
+        found = await questions.bodies(first)
+        questions.gate.clear()
+        questions.now = 4.0
+        found += [
+            int((await questions.ask(key=f"k{i}")).body) for i in range(3)
+        ]  # while the second is running
+        num_begun = questions.num
+        questions.shared.note_change("mine")
+        questions.now = 4.1
+        mine = questions.ask(key="mine")
+        await _turns()
+        assert not mine.done()
+        found += await questions.bodies(mine)
+        await _turns()
+        return found, num_begun, await questions.bodies(questions.ask(key="other"))
+
+    assert asyncio.run(ask()) == ([1, 1, 1, 1, 3], 2, [3])
+
+
+def test_what_is_too_old_or_was_forgotten_is_shown_to_nobody():
+    async def ask():
+        questions = Questions()
+        first = questions.ask()
+        await _turns()
+        found = await questions.bodies(first)
+        questions.now = 6.0
+        found += await questions.bodies(questions.ask())
+        questions.gate.clear()
+        questions.now = 10.0
+        found += [int((await questions.ask()).body)]  # begins the third
+        questions.shared.forget("p")
+        await _turns()
+        questions.gate.set()
+        await _turns()
+        return found, await questions.bodies(questions.ask())
+
+    assert asyncio.run(ask()) == ([1, 2, 2], [4])
+
+
+def test_a_failure_in_the_background_leaves_what_was_there():
+    async def ask():
+        questions = Questions()
+        first = questions.ask()
+        await _turns()
+        await questions.bodies(first)
+
+        async def fail():
+            raise ValueError("no")
+
+        questions.now = 4.0
+        shown = [int((await questions.shared.respond(QUESTION, "k", fail)).body)]
+        await _turns()
+        shown += await questions.bodies(questions.ask())
+        await _turns()
+        return shown + await questions.bodies(questions.ask())
+
+    assert asyncio.run(ask()) == [1, 1, 2]
 
 
 @pytest.mark.parametrize(
