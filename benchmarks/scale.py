@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from datetime import timedelta
 from multiprocessing import get_context
 from pathlib import Path
@@ -69,13 +69,21 @@ class Server:
 
     def memory_mb(self, name: str = "VmRSS") -> float:
         """Memory of the server's process."""
-        lines = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8").splitlines()
-        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:"))
+        return memory_mb(self.process.pid, name)
 
     def get(self, path: str, **parameters: object) -> requests.Response:
         """A GET with the key, its body left to the caller."""
         headers = {"Authorization": f"Bearer {self.key}"}
         return requests.get(self.url + path, params=parameters, headers=headers, stream=True, timeout=900)
+
+
+def memory_mb(pid: int, name: str) -> float:
+    """Memory of a process; 0 where it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:")), 0.0)
 
 
 def overview(server: Server, args: argparse.Namespace) -> dict[str, float]:
@@ -164,15 +172,27 @@ def snapshot(server: Server, _: argparse.Namespace) -> dict[str, float]:
     """A snapshot of everything, the memory that it left the server with, and what a thumb takes before and beside it."""
     quiet = feedback_p99(server, time.monotonic() + 5)
     before = server.memory_mb()
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(2) as pool:
         made = pool.submit(seconds, lambda: server.client.create_snapshot("all"))
+        watched = pool.submit(peak_of_child_mb, server, made)
         beside = feedback_p99(server, math.inf, made)
-    print(f"  memory {before:.0f} MB before, peak {server.memory_mb('VmHWM'):.0f} MB", flush=True)
+    peak = f"its own process {watched.result():.0f} MB"
+    print(f"  memory {before:.0f} MB before, peak {server.memory_mb('VmHWM'):.0f} MB, {peak}", flush=True)
     return {
         "snapshot": made.result(),
         "feedback p99, quiet": quiet,
         "feedback p99, beside the snapshot": beside,
     }
+
+
+def peak_of_child_mb(server: Server, work: Future[float]) -> float:
+    """The most that a process below the server's held while the work went on, looked at five times a second."""
+    peak = 0.0
+    while not wait([work], timeout=0.2).done:
+        command = ["pgrep", "-P", str(server.process.pid)]
+        children = subprocess.run(command, check=False, capture_output=True, text=True).stdout.split()
+        peak = max([peak, *(memory_mb(int(pid), "VmHWM") for pid in children)])
+    return peak
 
 
 def feedback_p99(server: Server, until: float, work: Future[float] | None = None) -> float:

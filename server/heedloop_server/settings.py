@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     keep_responses_s: float = Field(
         3.0,
         ge=0,
-        description="seconds for which a response of the quality pages is shown again (twice as many while the next is made); a key sees its own change at once",
+        description="seconds a page's numbers are shown again, twice that while the next are made",
     )
     jobs_at_once: int = Field(
         4, ge=1, le=64, description="jobs (snapshots, queue fills, clusters, …) that run at once; others wait"

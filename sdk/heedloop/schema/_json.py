@@ -199,4 +199,7 @@ def _target_json(handle: Any, field: str) -> Any:
 
 def canonical_json(value: object) -> str:
     """JSON with sorted keys and no spaces: equal values give equal text, for hashing."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _CANONICAL.encode(value)
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)

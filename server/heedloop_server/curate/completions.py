@@ -25,7 +25,7 @@ def demonstrations(evidence: Evidence) -> Iterator[Draft]:
     seen: dict[tuple[object, ...], int] = {}
     drafts: list[Draft] = []
     of_text: dict[str, AnswerFeedback] = {}
-    for answer in evidence.usable.values():
+    for answer in _judged(evidence):
         pooled = of_text.setdefault(answer.text_key, AnswerFeedback())
         if answer.key in evidence.answer_feedback:
             for f in fields(AnswerFeedback):
@@ -43,6 +43,13 @@ def demonstrations(evidence: Evidence) -> Iterator[Draft]:
                 seen[same] = len(drafts)
                 drafts.append(draft)
     yield from drafts
+
+
+def _judged(evidence: Evidence) -> Iterator[Answer]:
+    """The answers that anything was said of, oldest first: most have nothing."""
+    for key, answer in evidence.usable.items():
+        if key in evidence.answer_feedback or key in evidence.rankings_of:
+            yield answer
 
 
 def _of_answer(
@@ -154,7 +161,7 @@ def unpaired(
     Args:
         exposure: weight of a rated answer by its key (see propensity.py); 1 where it has none.
     """
-    judged = [(a, votes) for a in evidence.usable.values() if (votes := opinions(a, evidence))]
+    judged = [(a, votes) for a in _judged(evidence) if (votes := opinions(a, evidence))]
     if rules.consensus == "majority":
         of_text: dict[str, list[tuple[Answer, list[tuple[Judgement, int]]]]] = {}
         for answer, votes in judged:

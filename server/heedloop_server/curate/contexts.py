@@ -47,10 +47,15 @@ def instructions_of(call: Call) -> str:
 
 def context_of(call: Call) -> str:
     """Hash of what the model saw besides the conversation: equal for equal instructions and equal tools."""
+    if not call.tool_definitions and not any(m.is_instruction for m in call.input_messages):
+        return _NO_CONTEXT
     tools = sorted([t.type, t.name, t.description, t.parameters] for t in call.tool_definitions)
     return hashlib.sha256(
         canonical_json([instructions_of(call), tools]).encode("utf-8", "replace")
     ).hexdigest()
+
+
+_NO_CONTEXT = hashlib.sha256(canonical_json(["", []]).encode()).hexdigest()
 
 
 class InContext(Protocol):

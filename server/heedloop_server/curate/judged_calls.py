@@ -233,7 +233,7 @@ def _answer(call: Call, written: Call) -> Answer:
         question=question,
         context=context,
         content=content,
-        text_key=_hash([question, context, content]),
+        text_key=hashlib.sha256(f'["{question}","{context}","{content}"]'.encode()).hexdigest(),
     )
 
 
