@@ -13,6 +13,7 @@ from pathlib import Path
 import lz4.block
 import pytest
 import requests
+from fastapi.testclient import TestClient
 from forked_server import ForkedServer
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from server_process import ServerProcess, wait_for
@@ -21,6 +22,8 @@ from temporary_stores import temporary_store
 
 from heedloop.client import Client, NotFound
 from heedloop.schema import Author, Call, Feedback, Target, utc_now
+from heedloop_server.app import create_app
+from heedloop_server.settings import Settings
 from heedloop_server.store.admin.erasure import KEPT, ErasureUpkeep, erase, erased_tables, verify
 from heedloop_server.store.spans import insert_calls
 
@@ -220,6 +223,18 @@ def test_every_table_is_erased_from_or_said_to_hold_nobodys_words() -> None:
         }
     assert tables == set(erased_tables()) | set(KEPT), tables ^ (set(erased_tables()) | set(KEPT))
     assert not set(erased_tables()) & set(KEPT)
+
+
+def test_a_running_server_repeats_recent_erasures(tmp_path: Path) -> None:
+    late = Call(trace_id=uuid.uuid4().hex, span_id="1" * 16, start_time=utc_now())
+    with temporary_store() as store:
+        project = store.project("shop")
+        erase(project, "trace_id", late.trace_id, erasure_id="e1", old_parts_s=1)
+        insert_calls(project, [late], received_at=utc_now())
+        assert verify(project, "e1")["spans"] == 1
+        settings = Settings(data=tmp_path, decoders=0, alert_every_s=1)
+        with TestClient(create_app(settings, store=store)):
+            wait_for(lambda: not any(verify(project, "e1").values()), what="the removal", timeout_s=60)
 
 
 def test_what_a_server_stores_that_had_looked_before_the_erasure_is_removed_soon() -> None:
