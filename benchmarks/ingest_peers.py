@@ -8,7 +8,8 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +64,13 @@ PEERS = {
 
 def run_peer(name: str, environment: Path, *, seconds: float, wait_s: float = 20.0) -> Load:
     """8 exporters with 50 spans a request for `seconds`; what is stored `wait_s` after that counts over the whole time."""
+    with serving(name, environment) as (pid, folder, port):
+        return _load(PEERS[name], pid, folder, port, seconds, wait_s)
+
+
+@contextmanager
+def serving(name: str, environment: Path) -> Iterator[tuple[int, Path, int]]:
+    """The peer's process, its empty working folder and its port, until the block ends."""
     peer, port = PEERS[name], _free_port()
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
@@ -78,7 +86,7 @@ def run_peer(name: str, environment: Path, *, seconds: float, wait_s: float = 20
             )
         try:
             _wait_until_ready(f"http://127.0.0.1:{port}{peer.ready}", folder / "log")
-            return _load(peer, process.pid, folder, port, seconds, wait_s)
+            yield process.pid, folder, port
         finally:
             os.killpg(process.pid, 9)
             process.wait()
@@ -93,7 +101,7 @@ def _load(peer: Peer, pid: int, folder: Path, port: int, seconds: float, wait_s:
     stored = 0
     while time.perf_counter() - began < seconds + wait_s and stored < load.acknowledged:
         time.sleep(0.5)
-        stored = _stored(folder / peer.count[0], peer.count[1])
+        stored = stored_spans(folder / peer.count[0], peer.count[1])
     took = time.perf_counter() - began
     load.cpu_s = cpu_s(pid) - cpu
     load.name += f" ({stored:,} of {load.acknowledged:,} stored after {took:.0f} s)"
@@ -101,7 +109,8 @@ def _load(peer: Peer, pid: int, folder: Path, port: int, seconds: float, wait_s:
     return load
 
 
-def _stored(database: Path, query: str) -> int:
+def stored_spans(database: Path, query: str) -> int:
+    """How many spans a peer's own file holds."""
     try:
         with sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=2) as opened:
             return int(opened.execute(query).fetchone()[0])
