@@ -21,7 +21,6 @@ from heedloop_server.store.datasets.snapshot_calls import (
     read_relatives,
 )
 from heedloop_server.store.datasets.snapshots import (
-    drop_erased,
     find_snapshot,
     read_judgements,
     row_texts,
@@ -80,10 +79,7 @@ def make_snapshot(project: ProjectStore, asked: SnapshotRequest) -> tuple[Report
     known = find_snapshot(project, snapshot.id)
     if known is not None:
         return known, False
-    write_snapshot(project, snapshot, rows=made.rows, texts=texts)
-    if drop_erased(project, snapshot.id, asked.begun):
-        snapshot = find_snapshot(project, snapshot.id) or snapshot
-    return snapshot, True
+    return write_snapshot(project, snapshot, rows=made.rows, texts=texts, since=asked.begun), True
 
 
 def _snapshot(

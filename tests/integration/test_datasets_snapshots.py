@@ -14,11 +14,16 @@ from temporary_stores import temporary_store
 from heedloop.schema import THUMB, Author, Call, Feedback, Message, Ranking, Target
 from heedloop_server import snapshots
 from heedloop_server.app import create_app
+from heedloop_server.curate import Rules
+from heedloop_server.filters import read_filters
 from heedloop_server.http.auth import SCOPES, make_key
 from heedloop_server.settings import Settings
+from heedloop_server.snapshots import SnapshotRequest, make_snapshot
+from heedloop_server.store.admin.erasure import hide, remove
 from heedloop_server.store.connection import ProjectStore
-from heedloop_server.store.datasets.snapshots import drop_erased
+from heedloop_server.store.datasets.snapshots import find_snapshot, snapshot_rows
 from heedloop_server.store.feedback import StoredFeedback, insert_feedback, insert_history
+from heedloop_server.store.job_statements import StatementKind, watched
 from heedloop_server.store.spans import insert_calls
 
 START = datetime(2026, 3, 1, tzinfo=timezone.utc)
@@ -341,18 +346,32 @@ def test_erasing_a_person_cleans_the_snapshot_and_names_the_runs(shop):
     assert len(rows(client, again["id"], "unpaired")) == 1
 
 
-def test_what_is_erased_while_a_snapshot_is_made_is_not_in_it(shop):
-    client, project = shop
+@pytest.mark.parametrize(("insert", "is_removed_later"), [(0, False), (0, True), (2, True)])
+def test_what_is_erased_while_a_snapshot_is_written_is_not_in_it_and_counted(shop, insert, is_removed_later):
+    """Someone is erased before the insert of this number: of the rows, their sources, the snapshot."""
+    _, project = shop
     insert_calls(project, [call(1, "Two days.", user_id="jane"), call(2, "No idea.", "Refund, please?")])
     say(project, thumb(1, True, "jane"), thumb(2, False, "joe"))
-    before = datetime.now(timezone.utc)
-    frozen = freeze(client)
-    trace = {"trace_id": bytes.fromhex(f"{1:032x}"), "erasure_id": "e1", "at": datetime.now(timezone.utc)}
-    project.insert("erased_traces", [trace])
-    assert drop_erased(project, frozen["id"], before) > 0
-    assert [r["completion"] for r in rows(client, frozen["id"], "unpaired")] == ["No idea."]
-    assert drop_erased(project, frozen["id"], before) == 0
-    assert client.get(f"/v1/snapshots/{frozen['id']}").json()["num_erased"] > 0
+    inserts = iter(range(insert + 1))
+
+    def erase_now(kind: StatementKind) -> None:
+        if kind == "insert" and next(inserts, None) == insert:
+            hide(project, "user_id", "jane", erasure_id="e1")
+            if not is_removed_later:
+                remove(project, "e1")
+
+    now = datetime.now(timezone.utc)
+    with watched(erase_now, lambda *_: None):
+        made, _ = make_snapshot(project, SnapshotRequest("first", read_filters({}), Rules(), now, now))
+    if is_removed_later:
+        remove(project, "e1")
+    stored = find_snapshot(project, made.id)
+    assert stored is not None
+    left = [row for form in stored.num_rows for row in snapshot_rows(project, stored.id, form=form)]
+    num_made = sum(n for splits in stored.num_rows.values() for n in splits.values())
+    assert 0 < stored.num_erased == num_made - len(left)
+    assert any("No idea." in row for row in left)
+    assert not any("Two days." in row for row in left)
 
 
 def test_an_empty_answer_is_told_from_one_that_was_not_recorded(shop):

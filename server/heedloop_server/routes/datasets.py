@@ -28,8 +28,6 @@ from heedloop_server.snapshots import SnapshotRequest, freeze
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.datasets.runs import summaries_of_runs
 from heedloop_server.store.datasets.snapshots import (
-    count_erased,
-    drop_erased,
     drop_unfinished,
     find_snapshot,
     list_snapshots,
@@ -97,9 +95,6 @@ def _freeze(job: JobContext) -> Finished:
     if not intake.wait_until_loaded(LOADED_WITHIN_S):
         raise Unavailable("calls that came before still wait for the store; send the snapshot again")
     snapshot, is_new = freeze(job.project, asked)
-    if job.is_repeated:  # it may have been stored before, but not yet looked through
-        drop_erased(job.project, snapshot.id, asked.begun)
-        snapshot = count_erased(job.project, _stored(job.project, snapshot.id))
     return Finished((snapshot, is_new), JobResult(path=f"/v1/snapshots/{snapshot.id}"))
 
 

@@ -7,6 +7,7 @@ them (`store.erasure_mask`), and delete by those tables. A crash in between leav
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -118,9 +119,10 @@ def hide(project: ProjectStore, by: str, value: str, *, erasure_id: str) -> Eras
     _note_feedback(project, feedback, erasure_id, at)
     if by == "user_id":
         _note_feedback(project, assignments_of(project, value), erasure_id, at)
+    noted_ns = time.time_ns()
     _note_state(project, erasure_id, is_removed=False)
     found = verify(project, erasure_id)
-    _count_in_snapshots(project, names)
+    _count_in_snapshots(project, names, noted_ns)
     note_erased_feedback(project, erasure_id, found["feedback_history"])
     return Erased([t.hex() for t in traces], feedback, found, found)
 
@@ -331,8 +333,11 @@ def delete_rows(project: ProjectStore, table: str, where: str, names: Mapping[st
     )
 
 
-def _count_in_snapshots(project: ProjectStore, names: Mapping[str, Any]) -> None:
-    """Snapshots keep their id and say how many rows were taken out of them since."""
+def _count_in_snapshots(project: ProjectStore, names: Mapping[str, Any], noted_ns: int) -> None:
+    """Snapshots keep their id and say how many rows were taken out of them since.
+
+    One that was stored after a look at these lists has counted them itself (`store.datasets.snapshots`).
+    """
     project.store.command(
         f"""
         INSERT INTO snapshots
@@ -349,14 +354,14 @@ def _count_in_snapshots(project: ProjectStore, names: Mapping[str, Any]) -> None
         INNER JOIN (
             SELECT
                 snapshot_id,
-                count() AS n
+                uniqExact(form, position) AS n
             FROM snapshot_rows
             WHERE project_id = {{project:String}} AND ({_WHERE["snapshot_rows"]})
             GROUP BY snapshot_id
         ) AS gone ON gone.snapshot_id = s.snapshot_id
-        WHERE s.project_id = {{project:String}}
+        WHERE s.project_id = {{project:String}} AND s.version < {{noted:UInt64}}
         """,  # noqa: S608
-        {**names, "project": project.project},
+        {**names, "project": project.project, "noted": noted_ns},
     )
 
 

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from heedloop.responses.datasets import NamedSnapshot, ReportedSnapshot
@@ -17,6 +17,7 @@ from heedloop_server.store.admin.erasure import delete_rows
 from heedloop_server.store.admin.jobs import active_jobs
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.datasets.snapshot_calls import call_conditions
+from heedloop_server.store.erasure_mask import matches
 from heedloop_server.store.filters import PRODUCTION
 
 INSERT_ROWS = 4000
@@ -83,8 +84,12 @@ def write_snapshot(
     *,
     rows: Mapping[DatasetForm, Sequence[Row]],
     texts: Mapping[DatasetForm, Sequence[str]],
-) -> None:
-    """Store the rows (`texts` is their JSON), then where they come from, then the snapshot: one that can be read is whole."""
+    since: datetime,
+) -> ReportedSnapshot:
+    """Store the rows (`texts` is their JSON), then where they come from, then the snapshot: one that can be read is whole.
+
+    What was erased after `since` is taken out again.
+    """
     for form, of_form in rows.items():
         for start in range(0, len(of_form), INSERT_ROWS):
             batch = zip(of_form[start : start + INSERT_ROWS], texts[form][start:], strict=False)
@@ -95,7 +100,7 @@ def write_snapshot(
     ]
     for start in range(0, len(sources), 50_000):
         project.insert("snapshot_sources", sources[start : start + 50_000], **AGAIN)
-    _save(project, snapshot)
+    return _save_counted(project, snapshot, rows, since)
 
 
 def _row(snapshot_id: str, form: DatasetForm, position: int, row: Row, text: str) -> dict[str, Any]:
@@ -124,7 +129,7 @@ def _sources(rows: Mapping[DatasetForm, Sequence[Row]]) -> list[tuple[str, str]]
     return sorted(result)
 
 
-def _save(project: ProjectStore, snapshot: ReportedSnapshot) -> None:
+def _save(project: ProjectStore, snapshot: ReportedSnapshot, version: int) -> None:
     own = {f.name for f in fields(Snapshot)}
     record = {name: value for name, value in to_json(snapshot).items() if name in own}
     row = {
@@ -133,80 +138,83 @@ def _save(project: ProjectStore, snapshot: ReportedSnapshot) -> None:
         "report": json.dumps(snapshot.report, ensure_ascii=False),
         "num_erased": snapshot.num_erased,
         "created_at": snapshot.created_at,
-        "version": time.time_ns(),
+        "version": version,
         "is_deleted": 0,
     }
     project.insert("snapshots", [row])
 
 
-def drop_erased(project: ProjectStore, snapshot_id: str, since: datetime) -> int:
-    """Take out the rows of what was erased after `since`, while the snapshot was being made; how many there were."""
-    where = """
-        project_id = {project:String}
-          AND snapshot_id = {snapshot_id:String}
-          AND (
-              arrayExists(
-                  t -> t IN (
-                      SELECT trace_id
-                      FROM erased_traces
-                      WHERE project_id = {project:String} AND at >= {since:DateTime64(6,'UTC')}
-                  ),
-                  trace_ids
-              )
-              OR arrayExists(
-                  f -> f IN (
-                      SELECT feedback_id
-                      FROM erased_feedback
-                      WHERE project_id = {project:String} AND at >= {since:DateTime64(6,'UTC')}
-                  ),
-                  feedback_ids
-              )
-          )
+_ERASED_SINCE = "project_id = {project:String} AND at >= {since:DateTime64(6,'UTC')}"
+_NOTED_WITHIN = timedelta(minutes=10)
+"""An erasure's lists bear the time of its begin; far longer than it takes to write them."""
+
+
+def _save_counted(
+    project: ProjectStore,
+    snapshot: ReportedSnapshot,
+    rows: Mapping[DatasetForm, Sequence[Row]],
+    since: datetime,
+) -> ReportedSnapshot:
+    """Store the snapshot without the rows of what was erased meanwhile, and with their number.
+
+    They are counted by the ids in the erasures' lists, not by what is left in the table: a removal may have come first. An
+    erasure whose lists came after the look did not find this snapshot, or counts on top of it: there is another look.
     """
-    params = {"snapshot_id": snapshot_id, "since": since}
-    row = project.row(f"SELECT count() AS n FROM snapshot_rows FINAL WHERE {where}", params)  # noqa: S608
-    num_erased = int(row["n"]) if row else 0
-    if num_erased:
-        store = project.store
-        store.command(
-            f"ALTER TABLE {store.topology.altered('snapshot_rows')} DELETE WHERE {where}",
-            {**params, "project": project.project},
-            mutations_sync=2,
-            allow_nondeterministic_mutations=1,
-        )
-        stored = find_snapshot(project, snapshot_id)
-        if stored is not None:
-            _save(project, replace(stored, num_erased=stored.num_erased + num_erased))
-    return num_erased
+    since -= _NOTED_WITHIN
+    num_erased = None
+    while True:
+        version = time.time_ns()
+        now = _num_erased(project, rows, since)
+        if now == num_erased:
+            return snapshot
+        if now:
+            _drop_erased(project, snapshot.id, since)
+        num_erased = now
+        snapshot = replace(snapshot, num_erased=now)
+        _save(project, snapshot, version)
 
 
-def count_erased(project: ProjectStore, snapshot: ReportedSnapshot) -> ReportedSnapshot:
-    """The snapshot with what was erased of it counted from its rows: a server that ended may have deleted without a note."""
-    row = project.row(
-        """
-        SELECT count() AS n
-        FROM snapshot_rows FINAL
-        WHERE project_id = {project:String} AND snapshot_id = {snapshot_id:String}
-        """,
-        {"snapshot_id": snapshot.id},
+def _num_erased(project: ProjectStore, rows: Mapping[DatasetForm, Sequence[Row]], since: datetime) -> int:
+    """How many of the rows an erasure means that has been noted since."""
+    found = project.rows(
+        f"""
+        SELECT lower(hex(trace_id)) AS id FROM erased_traces WHERE {_ERASED_SINCE}
+        UNION ALL
+        SELECT toString(feedback_id) AS id FROM erased_feedback WHERE {_ERASED_SINCE}
+        """,  # noqa: S608
+        {"since": since},
+        **project.fresh,
     )
-    num = sum(n for splits in snapshot.num_rows.values() for n in splits.values()) - (row["n"] if row else 0)
-    if num != snapshot.num_erased:
-        snapshot = replace(snapshot, num_erased=num)
-        _save(project, snapshot)
-    return snapshot
+    erased = {r["id"] for r in found}
+    return sum(
+        not erased.isdisjoint((*row.trace_ids, *map(str, getattr(row, "feedback_ids", ()))))
+        for of_form in rows.values()
+        for row in (of_form if erased else ())
+    )
+
+
+def _drop_erased(project: ProjectStore, snapshot_id: str, since: datetime) -> None:
+    where = f"snapshot_id = {{snapshot_id:String}} AND ({matches(_ERASED_SINCE)['snapshot_rows']})"
+    delete_rows(project, "snapshot_rows", where, {"snapshot_id": snapshot_id, "since": since})
 
 
 def drop_unfinished(project: ProjectStore) -> None:
     """Take away the rows of snapshots that were not written to their end; nothing while another one may be written."""
-    unfinished = """
-        project_id = {project:String}
-          AND snapshot_id NOT IN (SELECT snapshot_id FROM snapshots WHERE project_id = {project:String})
-    """
     for table in ("snapshot_rows", "snapshot_sources"):
-        row = project.row(f"SELECT count() AS n FROM {table} WHERE {unfinished}")  # noqa: S608
-        if row and row["n"] and active_jobs(project, "snapshot") <= 1:
-            delete_rows(project, table, unfinished, {})
+        found = project.rows(
+            f"""
+            SELECT DISTINCT snapshot_id
+            FROM {table}
+            WHERE project_id = {{project:String}}
+              AND snapshot_id NOT IN (SELECT snapshot_id FROM snapshots WHERE project_id = {{project:String}})
+            """,  # noqa: S608
+            **project.fresh,
+        )
+        # of these alone: a job that begins after the look may have written some of its rows by now
+        unfinished = [r["snapshot_id"] for r in found]
+        if unfinished and active_jobs(project, "snapshot") <= 1:
+            where = "snapshot_id IN {unfinished:Array(String)}"
+            delete_rows(project, table, where, {"unfinished": unfinished})
 
 
 # ----------------------------------------------------------------------------------------------------- reading
