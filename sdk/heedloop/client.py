@@ -290,6 +290,14 @@ class Client(QualityClient, ReviewClient, EvaluationClient):
         body = {"calls": [to_json(t) for t in targets]}
         return self._write(responses.KnownCalls, "POST", "/v1/calls/known", body)
 
+    def tag_calls(
+        self, calls: Sequence[Target], *, add: Sequence[str] = (), remove: Sequence[str] = ()
+    ) -> responses.TaggedCalls:
+        """Add tags to calls, or take added ones off; at most 1,000 calls at once. Tags that the app sent stay."""
+        named = [{"trace_id": t.trace_id, "span_id": t.span_id} for t in calls]
+        body = {"calls": named, "add": list(add), "remove": list(remove)}
+        return self._write(responses.TaggedCalls, "POST", "/v1/calls/tags", body)
+
     # --------------------------------------------------------------------------------------- datasets and runs
 
     def create_snapshot(

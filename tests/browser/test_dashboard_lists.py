@@ -57,7 +57,7 @@ def test_a_list_is_sorted_by_a_click_on_its_heading(
     assert "order=slowest" in page.url
 
 
-def test_chosen_answers_are_flagged_sent_to_a_queue_and_made_a_dataset(
+def test_chosen_answers_are_flagged_tagged_sent_to_a_queue_and_made_a_dataset(
     demo_page: Page, dashboard: str, demo_api: Client
 ) -> None:
     page = demo_page
@@ -77,6 +77,15 @@ def test_chosen_answers_are_flagged_sent_to_a_queue_and_made_a_dataset(
     page.get_by_role("button", name="Flag them").click()
     expect(page.get_by_text("2 answers flagged")).to_be_visible()
     worlds.wait_until(lambda: len(demo_api.calls(flag="made up").calls) == 2, "the flags are stored")
+    choose(page, 2)
+    act(page, "Tag")
+    tags = page.locator(".st-key-panel_bulk").get_by_role("combobox", name="Add tags")
+    tags.fill("to discuss")
+    tags.press("Enter")
+    tags.press("Escape")  # its list lies over the button
+    page.get_by_role("button", name="Save tags").click()
+    expect(page.get_by_text("Tags of 2 answers changed")).to_be_visible()
+    assert {c.trace_id for c in demo_api.calls(tag="to discuss").calls} == set(chosen)
     choose(page, 2)
     act(page, "Create dataset")
     page.wait_for_url(re.compile(r"/datasets\?"))

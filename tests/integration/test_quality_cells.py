@@ -10,6 +10,7 @@ from temporary_stores import temporary_store
 from heedloop.schema import Author, Call, Feedback, Message, Target
 from heedloop_server.filters import CallFilters
 from heedloop_server.ingest.feedback_writer import FeedbackWriter
+from heedloop_server.store.added_tags import change_tags
 from heedloop_server.store.admin.erasure import erase
 from heedloop_server.store.quality import counts, pairs, rollup
 from heedloop_server.store.quality.counts import View
@@ -197,7 +198,7 @@ def test_counted_before_and_counted_now_are_the_same(place):
 
 
 def test_whatever_changes_afterwards_is_counted(place):
-    """Resent and changed calls, late ones, changed minds, retractions, ratings of old calls, erasures, merges."""
+    """Resent and changed calls, late ones, late tags, changed minds, retractions, ratings of old calls, erasures, merges."""
     project, desk, calls, said = place
     roll_up_project(project, now=NOW)
     insert_calls(project, calls[100:130], received_at=NOW)  # resent: nothing new
@@ -215,6 +216,8 @@ def test_whatever_changes_afterwards_is_counted(place):
         plan, _ = make_plans(read_hour_fingerprints(project, since, until), since, until)
         assert plan.ranges
         assert plan.hours
+    tagged = {(c.trace_id, c.span_id): c.start_time for c in calls[500:540]}
+    change_tags(project, tagged, add=["vip", "by hand"], remove=[], author_id="w1")
     erase(project, "trace_id", calls[400].trace_id, erasure_id="e1")
     _assert_same(project, WHOLE)
     assert roll_up_project(project, now=NOW) > 0
@@ -222,6 +225,15 @@ def test_whatever_changes_afterwards_is_counted(place):
         project.store.command(f"OPTIMIZE TABLE {table} FINAL")
     _assert_same(project, PART)
     roll_up_project(project, now=NOW)
+    assert (
+        counts.count_by(project, _view(*PERIODS[0], {"answers_only": False}), ["tag"])[
+            ("by hand",)
+        ].answers.num
+        == 40
+    )
+    change_tags(project, tagged, add=[], remove=["by hand"], author_id="w1")
+    assert ("by hand",) not in counts.count_by(project, _view(*PERIODS[0], {}), ["tag"])
+    assert roll_up_project(project, now=NOW) > 0
     assert roll_up_project(project, now=NOW) == 0
     _assert_same(project, WHOLE)
 

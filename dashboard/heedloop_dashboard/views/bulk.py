@@ -1,4 +1,4 @@
-"""What can be done with the answers that were chosen in a list: flag them, add them to a queue, make a dataset or cases of them."""
+"""What can be done with the answers that were chosen in a list: flag or tag them, add them to a queue, make a dataset or cases of them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ _CHOSEN = "heedloop_chosen_answers"
 _DONE = "heedloop_chosen_done"
 _ACTIONS = {
     "flag": ("Flag", "feedback"),
+    "tag": ("Tag", "feedback"),
     "queue": ("Add to queue", "admin"),
     "dataset": ("Create dataset", "train"),
     "cases": ("Create cases", "train"),
@@ -77,6 +78,26 @@ def _flag(targets: Sequence[Target]) -> None:
     )
 
 
+def _tag(targets: Sequence[Target]) -> None:
+    known = filters.values_of("tag")
+    with st.form("bulk_tag", border=False):
+        add = st.multiselect(
+            "Add tags", known, accept_new_options=True, max_selections=20, placeholder="Tags"
+        )
+        remove = st.multiselect(
+            "Remove tags", known, max_selections=20, placeholder="Tags", help="Tags that the app sent stay"
+        )
+        if not st.form_submit_button("Save tags", type="primary") or not (add or remove):
+            return
+    answer = write(Client.tag_calls, targets, add=add, remove=remove)
+    if panels.failed(answer):
+        return
+    _finish(
+        f"Tags of {words.plural(answer.value.num_calls, 'answer')} changed",
+        Open("traces", filters.link_params(tag=add)),
+    )
+
+
 def _queue(targets: Sequence[Target]) -> None:
     found = read_one(Client.review_queues)
     if panels.failed(found):
@@ -120,7 +141,8 @@ def _finish(lead: str, target: Open) -> None:
 
 _ABOUT = {
     "flag": "The flag is stored as feedback under your name",
+    "tag": "Tags are filtered and counted like those that the app sent",
     "cases": "Answers with a correction, a flag or an adjudication become cases of an evaluation",
     "queue": "Answers already in the queue are not added again",
 }
-_FORMS = {"flag": _flag, "queue": _queue, "cases": _cases}
+_FORMS = {"flag": _flag, "tag": _tag, "queue": _queue, "cases": _cases}

@@ -66,6 +66,14 @@ class KnownCalls:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TaggedCalls:
+    """How many of the named calls have their tags now, and how many are not stored."""
+
+    num_calls: int
+    num_unknown: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
     """One trace, whole: its spans by start time, the feedback on it, and what was trained on it.
 

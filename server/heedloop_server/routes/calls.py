@@ -6,18 +6,21 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import Query
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import Depends, Query
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from heedloop.responses.calls import CallsPage, CallSummary, KnownCall, KnownCalls
+from heedloop.responses.calls import CallsPage, CallSummary, KnownCall, KnownCalls, TaggedCalls
 from heedloop.schema import SchemaError, Target, Usage
 from heedloop_server.filters import CallFilters
+from heedloop_server.http.auth import Principal, require
 from heedloop_server.http.cursors import read_cursor, write_cursor
 from heedloop_server.http.responses import Router
-from heedloop_server.http.services import ReadProject
+from heedloop_server.http.services import AnyStore, ReadProject
+from heedloop_server.store.added_tags import change_tags
 from heedloop_server.store.connection import ProjectStore, Row
 from heedloop_server.store.feedback import find_calls
 from heedloop_server.store.quality.summaries import judgements_of
+from heedloop_server.store.review.content import find_targets
 from heedloop_server.store.spans import Order, list_calls
 
 router = Router()
@@ -75,6 +78,56 @@ def post_known(project: ReadProject, body: CallNames) -> KnownCalls:
     found = find_calls(project, targets)
     known = [(i, found[t.key]) for i, t in enumerate(targets) if t.key in found]
     return KnownCalls(calls=[KnownCall(index=i, trace_id=c.trace_id, span_id=c.span_id) for i, c in known])
+
+
+TraceId = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+SpanId = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+Tag = Annotated[
+    str,
+    Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"),
+]
+
+
+class CallId(BaseModel):
+    """A call."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    trace_id: TraceId
+    span_id: SpanId
+
+
+class TagChange(BaseModel):
+    """Tags to add to calls, and added ones to take off; at most 1,000 calls and 20 tags each way."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    calls: Annotated[list[CallId], Field(min_length=1, max_length=1_000)]
+    add: Annotated[list[Tag], Field(max_length=20)] = []
+    remove: Annotated[list[Tag], Field(max_length=20)] = []
+
+    @model_validator(mode="after")
+    def _says_what(self) -> TagChange:
+        if not self.add and not self.remove:
+            raise ValueError("name tags in add or in remove")
+        if both := sorted({*self.add} & {*self.remove}):
+            raise ValueError(f"{both[0]!r} stands in add and in remove")
+        return self
+
+
+@router.post("/v1/calls/tags")
+def post_tags(
+    store: AnyStore,
+    who: Annotated[Principal, Depends(require("feedback", "review", "admin"))],
+    body: TagChange,
+) -> TaggedCalls:
+    """Add tags to calls, or take added ones off. A tag that the app sent stays; the calls' hours are counted again."""
+    project = store.project(who.project)
+    keys = list(dict.fromkeys((c.trace_id, c.span_id) for c in body.calls))
+    found = find_targets(project, keys)
+    add, remove = (list(dict.fromkeys(t.strip() for t in tags)) for tags in (body.add, body.remove))
+    change_tags(project, found, add=add, remove=remove, author_id=who.author)
+    return TaggedCalls(num_calls=len(found), num_unknown=len(keys) - len(found))
 
 
 def _after(cursor: str | None) -> tuple[datetime, str, str] | None:

@@ -17,6 +17,7 @@ POLL_S = 0.5
 _MATCHES = {
     "spans": "trace_id IN {traces}",
     "contents": "trace_id IN {traces}",
+    "added_tags": "trace_id IN {traces}",
     "feedback": "feedback_id IN {feedback}",
     "feedback_history": "feedback_id IN {feedback}",
     "clusterings": "arrayExists(t -> t IN {traces}, trace_ids)",

@@ -9,6 +9,7 @@ from typing import Any
 from heedloop.schema import EVALUATION
 from heedloop.words import SearchWord, accents, fold, fold_parameters, search_words
 from heedloop_server.filters import CallFilters
+from heedloop_server.store.added_tags import has_tag
 
 _EQUAL = (
     "model",
@@ -134,6 +135,7 @@ def conditions(filters: CallFilters) -> tuple[str, dict[str, Any]]:
         params["trace_ids"] = list(filters.trace)
     _limits(filters, parts, params)
     _judgements(filters, parts, params)
+    _tags(filters, parts, params, "tags")
     _labels(filters, parts, params, "{}")
     if filters.answer_chars is not None:
         parts.append(_CHARS[filters.answer_chars].format(chars="lengthUTF8(answer)"))
@@ -150,11 +152,14 @@ def of_evaluation(filters: CallFilters) -> bool:
     return (filters.environment or "").startswith(EVALUATION)
 
 
+def _tags(filters: CallFilters, parts: list[str], params: dict[str, Any], column: str) -> None:
+    for i, tag in enumerate(filters.tag):
+        parts.append(has_tag(column, f"tag_{i}"))
+        params[f"tag_{i}"] = tag
+
+
 def _labels(filters: CallFilters, parts: list[str], params: dict[str, Any], column: str) -> None:
-    """Tags, metadata and language; `column` makes a column's name from that of `spans`."""
-    if filters.tag:
-        parts.append(f"hasAll({column.format('tags')}, {{tags:Array(String)}})")
-        params["tags"] = list(filters.tag)
+    """Metadata and language; `column` makes a column's name from that of `spans`."""
     for i, (key, value) in enumerate(filters.metadata.items()):
         parts.append(f"{column.format('metadata')}[{{key_{i}:String}}] = {{value_{i}:String}}")
         params |= {f"key_{i}": key, f"value_{i}": value}
@@ -225,6 +230,11 @@ def cell_conditions(
         parts.append(user + " = {user:String}")
         params["user"] = filters.user
     _labels(filters, parts, params, column)
+    if feedback:
+        _tags(filters, parts, params, "call_tags")
+    elif filters.tag:  # those of an aggregate hold what was added
+        parts.append("hasAll(tags, {tags:Array(String)})")
+        params["tags"] = list(filters.tag)
     columns |= {"tags"} if filters.tag else set()
     keys = {*filters.metadata, *(LANGUAGE_KEYS if filters.language is not None else ())}
     columns |= {"metadata"} if keys else set()

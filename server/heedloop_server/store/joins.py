@@ -17,7 +17,7 @@ from heedloop_server.normalise.heedloop_sdk import ANSWER, SCOPE
 from heedloop_server.normalise.joins import join, key_of
 from heedloop_server.store.connection import ProjectStore, Store
 from heedloop_server.store.span_rows import ARROW_SCHEMA, ArrowTable, calls_to_arrow, ids_of, pc
-from heedloop_server.store.spans import CALL_COLUMNS, TIME_APART, call_from_row, calls_from_arrow
+from heedloop_server.store.spans import SENT_COLUMNS, TIME_APART, call_from_row, calls_from_arrow
 
 _CONTENTS = pa.schema(
     [
@@ -397,7 +397,7 @@ def _of_traces(
     for ids in _batches(traces):
         rows = project.rows(
             f"""
-            SELECT {CALL_COLUMNS}
+            SELECT {SENT_COLUMNS}
             FROM spans FINAL
             WHERE project_id = {{project:String}}
               AND start_time BETWEEN {{first:DateTime64(6,'UTC')}} AND {{last:DateTime64(6,'UTC')}}

@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 from heedloop.schema import Call, Message, ToolDefinition, Usage, from_json
 from heedloop_server.errors import Unavailable
 from heedloop_server.filters import CallFilters
+from heedloop_server.store.added_tags import with_added
 from heedloop_server.store.connection import ProjectStore, Row, Store, StoreError
 from heedloop_server.store.filters import conditions
 from heedloop_server.store.quality.candidates import (
@@ -57,10 +58,13 @@ _NOT_OF_CALLS = ("project_id", "model", "metadata", "question", "ingested_at")
 """Columns that are for queries alone: what they hold is in others as well."""
 STORED_COLUMNS = [n for n in ARROW_SCHEMA.names if n not in _NOT_OF_CALLS]
 """The columns of `spans` that a call is made of."""
-CALL_COLUMNS = ",\n    ".join(
+SENT_COLUMNS = ",\n    ".join(
     f"lower(hex({n})) AS {n}_hex" if n in _ID_COLUMNS else n for n in STORED_COLUMNS
 )
-"""What `call_from_row` needs of `spans`."""
+"""What `call_from_row` needs of `spans`, as it was sent."""
+TAGS = f"{with_added('tags')} AS tags"
+CALL_COLUMNS = SENT_COLUMNS.replace("\n    tags,", f"\n    {TAGS},")
+"""As `SENT_COLUMNS`, with the tags that were added later."""
 
 
 _PLAIN = (
@@ -141,7 +145,7 @@ def trace_calls(project: ProjectStore, trace_id: str) -> list[Call]:
     return [call_from_row(r) for r in rows]
 
 
-SUMMARY_COLUMNS = """
+SUMMARY_COLUMNS = f"""
     lower(hex(trace_id)) AS trace_id_hex,
     lower(hex(span_id)) AS span_id_hex,
     start_time,
@@ -155,7 +159,7 @@ SUMMARY_COLUMNS = """
     prompt_version,
     user_id,
     session_id,
-    tags,
+    {TAGS},
     status,
     error_message,
     input_tokens,

@@ -954,3 +954,19 @@ SETTINGS replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_p
 CREATE TABLE IF NOT EXISTS heedloop.jobs ON CLUSTER 'c1' AS heedloop.jobs_local ENGINE = Distributed('c1', 'heedloop', 'jobs_local', cityHash64(job_id));
 
 CREATE TABLE IF NOT EXISTS heedloop.job_cancels ON CLUSTER 'c1' AS heedloop.job_cancels_local ENGINE = Distributed('c1', 'heedloop', 'job_cancels_local', cityHash64(job_id));
+
+CREATE TABLE IF NOT EXISTS heedloop.added_tags_local ON CLUSTER 'c1' (
+    project_id LowCardinality(String),
+    trace_id FixedString(16),
+    span_id FixedString(8),
+    tag String CODEC(ZSTD(1)),
+    call_time DateTime64(6, 'UTC'),
+    is_removed Bool,
+    author_id String CODEC(ZSTD(1)),
+    at DateTime64(6, 'UTC'),
+    version UInt64
+) ENGINE = ReplicatedReplacingMergeTree(version)
+ORDER BY (project_id, trace_id, span_id, tag)
+SETTINGS replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1;
+
+CREATE TABLE IF NOT EXISTS heedloop.added_tags ON CLUSTER 'c1' AS heedloop.added_tags_local ENGINE = Distributed('c1', 'heedloop', 'added_tags_local', cityHash64(trace_id));

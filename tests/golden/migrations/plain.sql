@@ -864,3 +864,17 @@ CREATE TABLE IF NOT EXISTS heedloop.job_cancels  (
 ORDER BY (project_id, job_id)
 TTL toDateTime(at) + INTERVAL 90 DAY
 SETTINGS non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1;
+
+CREATE TABLE IF NOT EXISTS heedloop.added_tags  (
+    project_id LowCardinality(String),
+    trace_id FixedString(16),
+    span_id FixedString(8),
+    tag String CODEC(ZSTD(1)),
+    call_time DateTime64(6, 'UTC'),
+    is_removed Bool,
+    author_id String CODEC(ZSTD(1)),
+    at DateTime64(6, 'UTC'),
+    version UInt64
+) ENGINE = ReplacingMergeTree(version)
+ORDER BY (project_id, trace_id, span_id, tag)
+SETTINGS non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1;

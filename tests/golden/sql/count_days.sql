@@ -84,7 +84,25 @@ FROM (
                     sampling_probability,
                     call_probability,
                     call_time AS at,
-                    call_tags AS tags
+                    arrayDistinct(arrayConcat(call_tags, arrayFilter(t -> t != '', splitByChar(char(0), transform(cityHash64(trace_id, span_id), (
+                                        SELECT (groupArray(tagged), groupArray(tags))
+                                        FROM (
+                                            SELECT
+                                                cityHash64(trace_id, span_id) AS tagged,
+                                                arrayStringConcat(arraySort(groupArray(tag)), char(0)) AS tags
+                                            FROM added_tags FINAL
+                                            WHERE project_id = {project:String} AND NOT is_removed
+                                            GROUP BY tagged
+                                    )).1, (
+                                        SELECT (groupArray(tagged), groupArray(tags))
+                                        FROM (
+                                            SELECT
+                                                cityHash64(trace_id, span_id) AS tagged,
+                                                arrayStringConcat(arraySort(groupArray(tag)), char(0)) AS tags
+                                            FROM added_tags FINAL
+                                            WHERE project_id = {project:String} AND NOT is_removed
+                                            GROUP BY tagged
+                                    )).2, ''))))) AS tags
                 FROM (
                     SELECT
                         project_id,

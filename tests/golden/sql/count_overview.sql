@@ -128,7 +128,25 @@ FROM (
             false AS rated,
             model,
             prompt_version,
-            tags,
+            arrayDistinct(arrayConcat(tags, arrayFilter(t -> t != '', splitByChar(char(0), transform(cityHash64(trace_id, span_id), (
+                                SELECT (groupArray(tagged), groupArray(tags))
+                                FROM (
+                                    SELECT
+                                        cityHash64(trace_id, span_id) AS tagged,
+                                        arrayStringConcat(arraySort(groupArray(tag)), char(0)) AS tags
+                                    FROM added_tags FINAL
+                                    WHERE project_id = {project:String} AND NOT is_removed
+                                    GROUP BY tagged
+                            )).1, (
+                                SELECT (groupArray(tagged), groupArray(tags))
+                                FROM (
+                                    SELECT
+                                        cityHash64(trace_id, span_id) AS tagged,
+                                        arrayStringConcat(arraySort(groupArray(tag)), char(0)) AS tags
+                                    FROM added_tags FINAL
+                                    WHERE project_id = {project:String} AND NOT is_removed
+                                    GROUP BY tagged
+                            )).2, ''))))) AS tags,
             toUInt64(1) AS num,
             toUInt64(0) AS num_up,
             1 / sampling_probability AS sum_w,
@@ -182,7 +200,25 @@ FROM (
                     call_time AS at,
                     model,
                     prompt_version,
-                    call_tags AS tags
+                    arrayDistinct(arrayConcat(call_tags, arrayFilter(t -> t != '', splitByChar(char(0), transform(cityHash64(trace_id, span_id), (
+                                        SELECT (groupArray(tagged), groupArray(tags))
+                                        FROM (
+                                            SELECT
+                                                cityHash64(trace_id, span_id) AS tagged,
+                                                arrayStringConcat(arraySort(groupArray(tag)), char(0)) AS tags
+                                            FROM added_tags FINAL
+                                            WHERE project_id = {project:String} AND NOT is_removed
+                                            GROUP BY tagged
+                                    )).1, (
+                                        SELECT (groupArray(tagged), groupArray(tags))
+                                        FROM (
+                                            SELECT
+                                                cityHash64(trace_id, span_id) AS tagged,
+                                                arrayStringConcat(arraySort(groupArray(tag)), char(0)) AS tags
+                                            FROM added_tags FINAL
+                                            WHERE project_id = {project:String} AND NOT is_removed
+                                            GROUP BY tagged
+                                    )).2, ''))))) AS tags
                 FROM (
                     SELECT
                         project_id,

@@ -34,7 +34,13 @@ FROM (
           AND start_time < {until:DateTime64(6,'UTC')}
           AND NOT startsWith(environment, 'evaluation:')
           AND is_answer
-          AND hasAll(tags, {tags:Array(String)})
+          AND (has(tags, {tag_0:String}) OR (trace_id, span_id) IN (
+                SELECT
+                    trace_id,
+                    span_id
+                FROM added_tags FINAL
+                WHERE project_id = {project:String} AND tag = {tag_0:String} AND NOT is_removed
+        ))
           AND ((answer_search LIKE {text_0:String}) OR (question_search LIKE {text_0:String}))
           AND (start_time >= {from0:DateTime64(6,'UTC')} AND start_time < {to0:DateTime64(6,'UTC')})
         UNION ALL
@@ -77,7 +83,13 @@ FROM (
                       AND start_time < {until:DateTime64(6,'UTC')}
                       AND NOT startsWith(environment, 'evaluation:')
                       AND is_answer
-                      AND hasAll(tags, {tags:Array(String)})
+                      AND (has(tags, {tag_0:String}) OR (trace_id, span_id) IN (
+                            SELECT
+                                trace_id,
+                                span_id
+                            FROM added_tags FINAL
+                            WHERE project_id = {project:String} AND tag = {tag_0:String} AND NOT is_removed
+                    ))
                       AND ((answer_search LIKE {text_0:String}) OR (question_search LIKE {text_0:String})))
                   AND is_thumb AND name = 'thumb' AND author_kind = {thumb_kind:String}
             )

@@ -34,6 +34,34 @@ FROM (
         start
     UNION ALL
     SELECT
+        'answers' AS part,
+        'rows' AS grain,
+        project_id,
+        toStartOfHour(toStartOfMinute(call_time, 'UTC'), 'UTC') AS start,
+        sum(cityHash64(trace_id, span_id, tag, version)) AS print,
+        emptyArrayString() AS dropped
+    FROM added_tags FINAL
+    WHERE project_id = {project:String}
+      AND toStartOfMinute(call_time, 'UTC') >= toDateTime({first:UInt32}, 'UTC') AND toStartOfMinute(call_time, 'UTC') <= toDateTime({last:UInt32}, 'UTC')
+    GROUP BY
+        project_id,
+        start
+    UNION ALL
+    SELECT
+        'feedback' AS part,
+        'rows' AS grain,
+        project_id,
+        toStartOfHour(toStartOfMinute(call_time, 'UTC'), 'UTC') AS start,
+        sum(cityHash64(trace_id, span_id, tag, version)) AS print,
+        emptyArrayString() AS dropped
+    FROM added_tags FINAL
+    WHERE project_id = {project:String}
+      AND toStartOfMinute(call_time, 'UTC') >= toDateTime({first:UInt32}, 'UTC') AND toStartOfMinute(call_time, 'UTC') <= toDateTime({last:UInt32}, 'UTC')
+    GROUP BY
+        project_id,
+        start
+    UNION ALL
+    SELECT
         toString(part),
         toString(grain),
         project_id,
@@ -82,6 +110,34 @@ FROM (
         start
     UNION ALL
     SELECT
+        'answers' AS part,
+        'rows' AS grain,
+        project_id,
+        toStartOfMinute(call_time, 'UTC') AS start,
+        sum(cityHash64(trace_id, span_id, tag, version)) AS print,
+        emptyArrayString() AS dropped
+    FROM added_tags FINAL
+    WHERE project_id = {project:String}
+      AND toStartOfHour(toStartOfMinute(call_time, 'UTC'), 'UTC') IN (SELECT toDateTime(arrayJoin({hours:Array(UInt32)}), 'UTC'))
+    GROUP BY
+        project_id,
+        start
+    UNION ALL
+    SELECT
+        'feedback' AS part,
+        'rows' AS grain,
+        project_id,
+        toStartOfMinute(call_time, 'UTC') AS start,
+        sum(cityHash64(trace_id, span_id, tag, version)) AS print,
+        emptyArrayString() AS dropped
+    FROM added_tags FINAL
+    WHERE project_id = {project:String}
+      AND toStartOfHour(toStartOfMinute(call_time, 'UTC'), 'UTC') IN (SELECT toDateTime(arrayJoin({hours:Array(UInt32)}), 'UTC'))
+    GROUP BY
+        project_id,
+        start
+    UNION ALL
+    SELECT
         toString(part),
         toString(grain),
         project_id,
@@ -100,7 +156,25 @@ SELECT
 FROM (
     SELECT
         start_time AS at,
-        tags,
+        arrayDistinct(arrayConcat(tags, arrayFilter(t -> t != '', splitByChar(char(0), transform(cityHash64(trace_id, span_id), (
+                            SELECT (groupArray(tagged), groupArray(tags))
+                            FROM (
+                                SELECT
+                                    cityHash64(trace_id, span_id) AS tagged,
+                                    arrayStringConcat(arraySort(groupArray(tag)), char(0)) AS tags
+                                FROM added_tags FINAL
+                                WHERE project_id = {project:String} AND NOT is_removed
+                                GROUP BY tagged
+                        )).1, (
+                            SELECT (groupArray(tagged), groupArray(tags))
+                            FROM (
+                                SELECT
+                                    cityHash64(trace_id, span_id) AS tagged,
+                                    arrayStringConcat(arraySort(groupArray(tag)), char(0)) AS tags
+                                FROM added_tags FINAL
+                                WHERE project_id = {project:String} AND NOT is_removed
+                                GROUP BY tagged
+                        )).2, ''))))) AS tags,
         toUInt64(1) AS num,
         1 / sampling_probability AS sum_w,
         1 / (sampling_probability * sampling_probability) AS sum_w2

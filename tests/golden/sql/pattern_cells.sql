@@ -127,7 +127,25 @@ FROM (
                     prompt_version,
                     service,
                     call_status AS status,
-                    call_tags AS tags
+                    arrayDistinct(arrayConcat(call_tags, arrayFilter(t -> t != '', splitByChar(char(0), transform(cityHash64(trace_id, span_id), (
+                                        SELECT (groupArray(tagged), groupArray(tags))
+                                        FROM (
+                                            SELECT
+                                                cityHash64(trace_id, span_id) AS tagged,
+                                                arrayStringConcat(arraySort(groupArray(tag)), char(0)) AS tags
+                                            FROM added_tags FINAL
+                                            WHERE project_id = {project:String} AND NOT is_removed
+                                            GROUP BY tagged
+                                    )).1, (
+                                        SELECT (groupArray(tagged), groupArray(tags))
+                                        FROM (
+                                            SELECT
+                                                cityHash64(trace_id, span_id) AS tagged,
+                                                arrayStringConcat(arraySort(groupArray(tag)), char(0)) AS tags
+                                            FROM added_tags FINAL
+                                            WHERE project_id = {project:String} AND NOT is_removed
+                                            GROUP BY tagged
+                                    )).2, ''))))) AS tags
                 FROM (
                     SELECT
                         project_id,
@@ -319,7 +337,25 @@ FROM (
                 prompt_version,
                 service,
                 call_status AS status,
-                call_tags AS tags
+                arrayDistinct(arrayConcat(call_tags, arrayFilter(t -> t != '', splitByChar(char(0), transform(cityHash64(trace_id, span_id), (
+                                    SELECT (groupArray(tagged), groupArray(tags))
+                                    FROM (
+                                        SELECT
+                                            cityHash64(trace_id, span_id) AS tagged,
+                                            arrayStringConcat(arraySort(groupArray(tag)), char(0)) AS tags
+                                        FROM added_tags FINAL
+                                        WHERE project_id = {project:String} AND NOT is_removed
+                                        GROUP BY tagged
+                                )).1, (
+                                    SELECT (groupArray(tagged), groupArray(tags))
+                                    FROM (
+                                        SELECT
+                                            cityHash64(trace_id, span_id) AS tagged,
+                                            arrayStringConcat(arraySort(groupArray(tag)), char(0)) AS tags
+                                        FROM added_tags FINAL
+                                        WHERE project_id = {project:String} AND NOT is_removed
+                                        GROUP BY tagged
+                                )).2, ''))))) AS tags
             FROM (
                 SELECT
                     project_id,

@@ -34,6 +34,34 @@ FROM (
         start
     UNION ALL
     SELECT
+        'answers' AS part,
+        'rows' AS grain,
+        project_id,
+        toStartOfHour(toStartOfMinute(call_time, 'UTC'), 'UTC') AS start,
+        sum(cityHash64(trace_id, span_id, tag, version)) AS print,
+        emptyArrayString() AS dropped
+    FROM added_tags FINAL
+    WHERE project_id = {project:String}
+      AND toStartOfMinute(call_time, 'UTC') >= toDateTime({first:UInt32}, 'UTC') AND toStartOfMinute(call_time, 'UTC') <= toDateTime({last:UInt32}, 'UTC')
+    GROUP BY
+        project_id,
+        start
+    UNION ALL
+    SELECT
+        'feedback' AS part,
+        'rows' AS grain,
+        project_id,
+        toStartOfHour(toStartOfMinute(call_time, 'UTC'), 'UTC') AS start,
+        sum(cityHash64(trace_id, span_id, tag, version)) AS print,
+        emptyArrayString() AS dropped
+    FROM added_tags FINAL
+    WHERE project_id = {project:String}
+      AND toStartOfMinute(call_time, 'UTC') >= toDateTime({first:UInt32}, 'UTC') AND toStartOfMinute(call_time, 'UTC') <= toDateTime({last:UInt32}, 'UTC')
+    GROUP BY
+        project_id,
+        start
+    UNION ALL
+    SELECT
         toString(part),
         toString(grain),
         project_id,

@@ -34,6 +34,34 @@ FROM (
         start
     UNION ALL
     SELECT
+        'answers' AS part,
+        'rows' AS grain,
+        project_id,
+        toStartOfHour(toStartOfMinute(call_time, 'UTC'), 'UTC') AS start,
+        sum(cityHash64(trace_id, span_id, tag, version)) AS print,
+        emptyArrayString() AS dropped
+    FROM added_tags FINAL
+    WHERE project_id = {project:String}
+      AND toStartOfMinute(call_time, 'UTC') >= toDateTime({first:UInt32}, 'UTC') AND toStartOfMinute(call_time, 'UTC') <= toDateTime({last:UInt32}, 'UTC')
+    GROUP BY
+        project_id,
+        start
+    UNION ALL
+    SELECT
+        'feedback' AS part,
+        'rows' AS grain,
+        project_id,
+        toStartOfHour(toStartOfMinute(call_time, 'UTC'), 'UTC') AS start,
+        sum(cityHash64(trace_id, span_id, tag, version)) AS print,
+        emptyArrayString() AS dropped
+    FROM added_tags FINAL
+    WHERE project_id = {project:String}
+      AND toStartOfMinute(call_time, 'UTC') >= toDateTime({first:UInt32}, 'UTC') AND toStartOfMinute(call_time, 'UTC') <= toDateTime({last:UInt32}, 'UTC')
+    GROUP BY
+        project_id,
+        start
+    UNION ALL
+    SELECT
         toString(part),
         toString(grain),
         project_id,
@@ -75,6 +103,34 @@ FROM (
         sum(cityHash64(feedback_id, version, is_deleted, received_at, call_is_answer, call_status, model, prompt_name, prompt_version, service, environment, call_tags, call_probability)) AS print,
         emptyArrayString() AS dropped
     FROM feedback
+    WHERE project_id = {project:String}
+      AND toStartOfHour(toStartOfMinute(call_time, 'UTC'), 'UTC') IN (SELECT toDateTime(arrayJoin({hours:Array(UInt32)}), 'UTC'))
+    GROUP BY
+        project_id,
+        start
+    UNION ALL
+    SELECT
+        'answers' AS part,
+        'rows' AS grain,
+        project_id,
+        toStartOfMinute(call_time, 'UTC') AS start,
+        sum(cityHash64(trace_id, span_id, tag, version)) AS print,
+        emptyArrayString() AS dropped
+    FROM added_tags FINAL
+    WHERE project_id = {project:String}
+      AND toStartOfHour(toStartOfMinute(call_time, 'UTC'), 'UTC') IN (SELECT toDateTime(arrayJoin({hours:Array(UInt32)}), 'UTC'))
+    GROUP BY
+        project_id,
+        start
+    UNION ALL
+    SELECT
+        'feedback' AS part,
+        'rows' AS grain,
+        project_id,
+        toStartOfMinute(call_time, 'UTC') AS start,
+        sum(cityHash64(trace_id, span_id, tag, version)) AS print,
+        emptyArrayString() AS dropped
+    FROM added_tags FINAL
     WHERE project_id = {project:String}
       AND toStartOfHour(toStartOfMinute(call_time, 'UTC'), 'UTC') IN (SELECT toDateTime(arrayJoin({hours:Array(UInt32)}), 'UTC'))
     GROUP BY

@@ -33,6 +33,34 @@ FROM (
         start
     UNION ALL
     SELECT
+        'answers' AS part,
+        'rows' AS grain,
+        project_id,
+        toStartOfMinute(call_time, 'UTC') AS start,
+        sum(cityHash64(trace_id, span_id, tag, version)) AS print,
+        emptyArrayString() AS dropped
+    FROM added_tags FINAL
+    WHERE 1
+      AND toStartOfMinute(call_time, 'UTC') >= toDateTime({first:UInt32}, 'UTC') AND toStartOfMinute(call_time, 'UTC') < toDateTime({last:UInt32}, 'UTC')
+    GROUP BY
+        project_id,
+        start
+    UNION ALL
+    SELECT
+        'feedback' AS part,
+        'rows' AS grain,
+        project_id,
+        toStartOfMinute(call_time, 'UTC') AS start,
+        sum(cityHash64(trace_id, span_id, tag, version)) AS print,
+        emptyArrayString() AS dropped
+    FROM added_tags FINAL
+    WHERE 1
+      AND toStartOfMinute(call_time, 'UTC') >= toDateTime({first:UInt32}, 'UTC') AND toStartOfMinute(call_time, 'UTC') < toDateTime({last:UInt32}, 'UTC')
+    GROUP BY
+        project_id,
+        start
+    UNION ALL
+    SELECT
         toString(part),
         toString(grain),
         project_id,
@@ -186,7 +214,25 @@ LEFT JOIN (
                     FROM spans
                     WHERE project_id = {project:String}
                     GROUP BY user_id), 'new', 'returning') AS d_user,
-                tags AS d_tags,
+                arrayDistinct(arrayConcat(tags, arrayFilter(t -> t != '', splitByChar(char(0), transform(cityHash64(trace_id, span_id), (
+                                    SELECT (groupArray(tagged), groupArray(tags))
+                                    FROM (
+                                        SELECT
+                                            cityHash64(trace_id, span_id) AS tagged,
+                                            arrayStringConcat(arraySort(groupArray(tag)), char(0)) AS tags
+                                        FROM added_tags FINAL
+                                        WHERE project_id = {project:String} AND NOT is_removed
+                                        GROUP BY tagged
+                                )).1, (
+                                    SELECT (groupArray(tagged), groupArray(tags))
+                                    FROM (
+                                        SELECT
+                                            cityHash64(trace_id, span_id) AS tagged,
+                                            arrayStringConcat(arraySort(groupArray(tag)), char(0)) AS tags
+                                        FROM added_tags FINAL
+                                        WHERE project_id = {project:String} AND NOT is_removed
+                                        GROUP BY tagged
+                                )).2, ''))))) AS d_tags,
                 mapFilter((k, v) -> has({kept:Array(String)}, k), metadata) AS d_metadata
             FROM spans FINAL
             WHERE project_id = {project:String}

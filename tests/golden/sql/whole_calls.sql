@@ -12,7 +12,25 @@ SELECT
     prompt_version,
     user_id,
     session_id,
-    tags,
+    arrayDistinct(arrayConcat(tags, arrayFilter(t -> t != '', splitByChar(char(0), transform(cityHash64(trace_id, span_id), (
+                        SELECT (groupArray(tagged), groupArray(tags))
+                        FROM (
+                            SELECT
+                                cityHash64(trace_id, span_id) AS tagged,
+                                arrayStringConcat(arraySort(groupArray(tag)), char(0)) AS tags
+                            FROM added_tags FINAL
+                            WHERE project_id = {project:String} AND NOT is_removed
+                            GROUP BY tagged
+                    )).1, (
+                        SELECT (groupArray(tagged), groupArray(tags))
+                        FROM (
+                            SELECT
+                                cityHash64(trace_id, span_id) AS tagged,
+                                arrayStringConcat(arraySort(groupArray(tag)), char(0)) AS tags
+                            FROM added_tags FINAL
+                            WHERE project_id = {project:String} AND NOT is_removed
+                            GROUP BY tagged
+                    )).2, ''))))) AS tags,
     status,
     error_message,
     input_tokens,

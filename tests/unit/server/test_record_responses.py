@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
+import requests
 from fastapi import FastAPI, Response
 from fastapi.testclient import TestClient
 
@@ -139,6 +140,8 @@ def test_the_description_requires_what_is_always_written(app: FastAPI) -> None:
 
 def test_a_response_of_another_service_is_an_error_of_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client("http://127.0.0.1:9", "key")
-    monkeypatch.setattr(client, "_send", lambda *_: {"html": "hello"})
+    response = requests.Response()
+    response.status_code, response._content = 200, b'{"html": "hello"}'
+    monkeypatch.setattr(client, "_send_for_response", lambda *_: response)
     with pytest.raises(ApiError, match="delivered"):
         client._write(WebhookTest, "POST", "/v1/alerts/a/test")

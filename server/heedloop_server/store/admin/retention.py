@@ -18,7 +18,7 @@ _JUDGED = """
         project_id,
         arrayJoin(arrayPushBack(arrayPushBack(other_trace_ids, trace_id), target_trace_id))
     FROM feedback FINAL"""
-_TIMES = {"spans": "start_time", "contents": "at"}
+_TIMES = {"spans": "start_time", "contents": "at", "added_tags": "call_time"}
 """Tables that retention is for -> when a row of it happened."""
 
 

@@ -28,6 +28,7 @@ from heedloop_server.store.quality.candidates import is_judged, of_page
 from heedloop_server.store.quality.hourly import listed
 from heedloop_server.store.spans import (
     STORED_COLUMNS,
+    TAGS,
     Position,
     candidate_conditions,
     version_conditions,
@@ -165,7 +166,7 @@ def _block(
             {_COLUMNS[columns]}
         FROM (
             SELECT
-                {listed(STORED_COLUMNS)}
+                {listed(TAGS if n == "tags" else n for n in STORED_COLUMNS)}
             FROM spans FINAL
             PREWHERE (start_time, trace_id, span_id) IN (
                 SELECT

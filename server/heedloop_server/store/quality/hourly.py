@@ -15,6 +15,8 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, Literal
 
+from heedloop_server.store import added_tags
+from heedloop_server.store.added_tags import with_added
 from heedloop_server.store.connection import ProjectStore
 from heedloop_server.store.filters import USER
 
@@ -42,7 +44,7 @@ CELL_FIELDS: dict[str, tuple[str, str]] = {
     "status": ("call_status", "status"),
     "answer_chars": (_CHARS.format(chars="call_answer_chars"), _CHARS.format(chars="lengthUTF8(answer)")),
     "user": (USER.replace("{time}", "call_time"), USER.replace("{time}", "start_time")),
-    "tags": ("call_tags", "tags"),
+    "tags": (with_added("call_tags"), with_added("tags")),
     "metadata": ("call_metadata", "metadata"),
 }
 """What aggregates are grouped by: name -> its expression over `feedback` and over `spans`."""
@@ -173,7 +175,8 @@ def _read(
     prints = result.minutes if grain == "minute" else result.hours
     for r in rows:
         if r["grain"] == "rows":
-            prints[r["part"]][r["start"]] = int(r["print"])
+            of_part = prints[r["part"]]
+            of_part[r["start"]] = (of_part.get(r["start"], 0) + int(r["print"])) % 2**64
         else:
             result.cells[r["part"], r["grain"], r["start"]] = int(r["print"]), frozenset(r["dropped"])
 
@@ -205,6 +208,7 @@ def fingerprint_rows(grain: Grain, where: str, between: str, cells: Sequence[Gra
         for part, table, minute, fingerprint in (
             ("answers", "spans", SPAN_MINUTE, SPAN_FINGERPRINT),
             ("feedback", "feedback", FEEDBACK_MINUTE, FEEDBACK_FINGERPRINT),
+            *((p, "added_tags FINAL", added_tags.MINUTE, added_tags.FINGERPRINT) for p in PARTS),
         )
     ]
     aggregates = f"""

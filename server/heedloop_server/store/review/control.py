@@ -10,10 +10,12 @@ from typing import Any
 
 from heedloop.schema import AuthorKind
 from heedloop_server.filters import CallFilters
+from heedloop_server.store.added_tags import with_added
 from heedloop_server.store.call_rows import IDS, MAX_CALLS, Key, rows_of_calls
 from heedloop_server.store.connection import ProjectStore, Row
 from heedloop_server.store.filters import conditions
 from heedloop_server.store.review.assignments import LEAD_NOTE, ReviewItem
+from heedloop_server.store.spans import TAGS
 
 Answer = Key
 
@@ -104,7 +106,7 @@ def answer_facts(project: ProjectStore, items: Iterable[ReviewItem]) -> dict[Ans
                 prompt_version,
                 service,
                 environment,
-                tags,
+                {TAGS},
                 metadata,
                 toUInt32(lengthUTF8(answer)) AS num_chars"""
     return {(row["trace"], row["span"]): row for row in rows_of_calls(project, columns, times)}
@@ -113,7 +115,7 @@ def answer_facts(project: ProjectStore, items: Iterable[ReviewItem]) -> dict[Ans
 def count_coverage(project: ProjectStore, queue_id: str, filters: CallFilters, by: str) -> list[Row]:
     """`value, num, num_queued, num_judged` of the answers that the filters take, the value with the most of them first."""
     where, params = conditions(filters)
-    value = "arrayStringConcat(arraySort(tags), ', ')" if by == "tag" else by
+    value = f"arrayStringConcat(arraySort({with_added('tags')}), ', ')" if by == "tag" else by
     if by.startswith("metadata."):
         value, params = "metadata[{key:String}]", {**params, "key": by.removeprefix("metadata.")}
     queued = """
