@@ -31,6 +31,7 @@ ABOUT_THE_SERVER = {
     "/v1/alerts",
     "/v1/review/queues",
     "/v1/keys",
+    "/v1/jobs",
 }
 NEEDS = {
     "/v1/facets": {"field": "environment"},
