@@ -40,7 +40,7 @@ from heedloop_server.routes.insights import CLUSTERS
 from heedloop_server.routes.operations import BACKUP
 from heedloop_server.routes.otlp import OtlpShortcut
 from heedloop_server.routes.otlp_grpc import OtlpGrpcServer
-from heedloop_server.routes.review.queues import QUEUE_FILL
+from heedloop_server.routes.review.fills import QUEUE_FILL
 from heedloop_server.settings import Settings
 from heedloop_server.store.admin.erasure import ErasureUpkeep, remove_pending
 from heedloop_server.store.admin.keys import insert_key_uses
@@ -79,6 +79,7 @@ ROUTERS = (
     "examples",
     "experiments",
     "review.queues",
+    "review.fills",
     "review.team",
     "review.work",
     "review.control",

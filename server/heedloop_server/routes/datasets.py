@@ -57,7 +57,10 @@ class NewSnapshot(TypedDict):
 def create_snapshot(
     jobs: Jobs, who: TrainKey, project: TrainProject, body: Annotated[dict[str, Any], Body()]
 ) -> ReportedSnapshot | Response:
-    """Freeze a dataset: `{"name", "filters", "rules", "as_of"}`; 200 where the same one is there already, 202 with the job where it takes longer."""
+    """Freeze a dataset: `{"name", "filters", "rules", "as_of"}`; 200 where the same one is there already.
+
+    202 with the job where it takes longer.
+    """
     unknown = sorted(set(body) - set(NewSnapshot.__annotations__))
     if unknown:
         raise Invalid(

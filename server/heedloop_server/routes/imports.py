@@ -64,7 +64,10 @@ def get_imports(project: ReadProject) -> ImportList:
 @router.post("/v1/imports/{import_id}/undo")
 @responds(also=[202])
 def post_undo(jobs: Jobs, project: AdminProject, who: AdminKey, import_id: str) -> UndoneImport | Response:
-    """Take out the calls and the feedback that an import stored; a judgement that it replaced counts again. 202 with the job where it takes longer."""
+    """Take out the calls and the feedback that an import stored; a judgement that it replaced counts again.
+
+    202 with the job where it takes longer.
+    """
     if find_import(project, import_id) is None:
         raise NotFound(f"there is no import {import_id!r:.80} in this project")
     return jobs.outcome(jobs.start("import_undo", who, {"import_id": import_id}))

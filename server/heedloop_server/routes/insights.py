@@ -211,7 +211,10 @@ def clusters(
     of: Literal["answers", "comments", "questions"] = "answers",
     num_clusters: Annotated[int | None, Query(ge=2, le=12)] = None,
 ) -> responses.Clusters | Response:
-    """What low-rated answers have in common; kept ten minutes, and by their ids for two weeks. 202 with the job where it takes longer."""
+    """What low-rated answers have in common; kept ten minutes, and by their ids for two weeks.
+
+    202 with the job where it takes longer.
+    """
     key = _view_key(view, of, num_clusters)
     before = low_rated.newest_clustering(project, key)
     since, until = view.filters.period()
